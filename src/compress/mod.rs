@@ -1,0 +1,5 @@
+//! How a model gets small. The techniques do not import each other.
+
+pub mod distill;
+pub mod prune;
+pub mod quantize;

@@ -1,0 +1,1 @@
+//! Pruning: removing weights or channels.

@@ -1,0 +1,141 @@
+//! What an operation runs under: device, threads, seed, cancellation, progress.
+
+use crate::error::{Error, Result};
+use candle_core::Device;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that a signal handler (or a kernel's interrupt) sets and long loops check.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The shared flag, for a signal handler.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+    /// `Err(cancelled)` once the flag is set. Long loops call this at least every 100 ms.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
+    }
+}
+
+/// Receives the progress of long work. The shell draws bars, a kernel updates a display, tests ignore it.
+pub trait ProgressSink: Send + Sync {
+    /// Work of `total` steps begins (0: unknown). The id is unique in this process.
+    fn start(&self, id: u64, label: &str, total: u64);
+    /// `done` steps are done; `message` is a short note such as `loss 1.23`.
+    fn update(&self, id: u64, done: u64, message: &str);
+    /// The work ended, well or not.
+    fn finish(&self, id: u64);
+    /// A line for the user that is not a result, such as a warning.
+    fn note(&self, line: &str);
+}
+
+/// Drops all progress.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl ProgressSink for Silent {
+    fn start(&self, _: u64, _: &str, _: u64) {}
+    fn update(&self, _: u64, _: u64, _: &str) {}
+    fn finish(&self, _: u64) {}
+    fn note(&self, _: &str) {}
+}
+
+/// What an operation runs under. Cheap to clone; clones share the cancel flag and the progress sink.
+#[derive(Clone)]
+pub struct Context {
+    pub device: Device,
+    /// Threads for kernels, loaders and runtimes.
+    pub threads: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    pub cancel: Cancel,
+    progress: Arc<dyn ProgressSink>,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            seed: 0,
+            cancel: Cancel::new(),
+            progress: Arc::new(Silent),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("device", &self.device).field("threads", &self.threads).field("seed", &self.seed).finish()
+    }
+}
+
+impl Context {
+    /// CPU, all cores, seed 0, no progress.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+    #[must_use]
+    pub fn with_progress(mut self, sink: Arc<dyn ProgressSink>) -> Self {
+        self.progress = sink;
+        self
+    }
+    /// `Err(cancelled)` once the user has cancelled.
+    pub fn check(&self) -> Result<()> {
+        self.cancel.check()
+    }
+    /// Begins a piece of long work of `total` steps (0: unknown). It ends when the handle is dropped.
+    pub fn progress(&self, label: &str, total: u64) -> Progress {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.progress.start(id, label, total);
+        Progress { sink: self.progress.clone(), cancel: self.cancel.clone(), id, done: 0 }
+    }
+    /// Tells the user something that is not a result (a warning, a note on what was skipped).
+    pub fn note(&self, line: impl AsRef<str>) {
+        self.progress.note(line.as_ref());
+    }
+}
+
+/// A running piece of work; dropping it ends it.
+pub struct Progress {
+    sink: Arc<dyn ProgressSink>,
+    cancel: Cancel,
+    id: u64,
+    done: u64,
+}
+
+impl Progress {
+    /// One more step is done; fails once the user has cancelled.
+    pub fn step(&mut self, message: impl AsRef<str>) -> Result<()> {
+        self.done += 1;
+        self.sink.update(self.id, self.done, message.as_ref());
+        self.cancel.check()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.sink.finish(self.id);
+    }
+}

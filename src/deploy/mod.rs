@@ -1,0 +1,1 @@
+//! Where a model goes: files for other runtimes.

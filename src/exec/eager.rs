@@ -1,0 +1,199 @@
+//! Runs a graph node by node on candle, on any device, with gradients.
+
+use crate::context::Cancel;
+use crate::error::{At, Error, Result, nearest};
+use crate::model::ops::{self, Exec, Mode};
+use crate::model::{Graph, Node, Value};
+use candle_core::{Device, Tensor};
+use indexmap::IndexMap;
+use std::collections::{HashMap, HashSet};
+
+/// Outputs by name, in the order asked for.
+pub type Outputs = IndexMap<String, Value>;
+/// Tensors that stand in for constants of the same name: variables under training.
+pub type Params = IndexMap<String, Tensor>;
+/// Sees each value as it is made (and each input), for calibration.
+pub type Observer<'a> = &'a mut dyn FnMut(&str, &Value) -> Result<()>;
+
+/// Settings of a run; `Run::default()` gives the graph's outputs, on the CPU, in inference mode.
+#[derive(Default)]
+pub struct Run<'a> {
+    /// Values to return; empty: the graph's outputs. Nodes that these do not need are not run.
+    pub wanted: &'a [&'a str],
+    pub params: Option<&'a Params>,
+    pub mode: Option<&'a Mode>,
+    pub cancel: Option<&'a Cancel>,
+    pub observer: Option<Observer<'a>>,
+    pub device: Option<Device>,
+}
+
+/// Runs `graph` on `feeds` (tensors by input name).
+///
+/// # Errors
+/// `Argument` for missing, unknown or ill-shaped inputs; `Missing` for wanted values that do not exist; whatever an
+/// operator reports, with its node; `Cancelled`.
+pub fn run(graph: &Graph, feeds: &HashMap<String, Value>, mut options: Run<'_>) -> Result<Outputs> {
+    check_feeds(graph, feeds)?;
+    let default_mode = Mode::default();
+    let mode = options.mode.unwrap_or(&default_mode);
+    let device = options.device.clone().or_else(|| feeds.values().next().map(|v| v.tensor.device().clone())).unwrap_or(Device::Cpu);
+    let wanted: Vec<&str> =
+        if options.wanted.is_empty() { graph.outputs().iter().map(|o| o.name.as_str()).collect() } else { options.wanted.to_vec() };
+    let scope = Scope { params: options.params, cancel: options.cancel, mode, device: &device };
+    run_in(graph, feeds.clone(), &wanted, &scope, &mut options.observer)
+}
+
+/// What all nodes of a run share.
+struct Scope<'a> {
+    params: Option<&'a Params>,
+    cancel: Option<&'a Cancel>,
+    mode: &'a Mode,
+    device: &'a Device,
+}
+
+fn run_in(
+    graph: &Graph,
+    mut values: HashMap<String, Value>,
+    wanted: &[&str],
+    scope: &Scope<'_>,
+    observer: &mut Option<Observer<'_>>,
+) -> Result<Outputs> {
+    let needed = needed_nodes(graph, wanted);
+    // How many needed nodes still read each value; a value is dropped at zero.
+    let mut readers: HashMap<&str, usize> = HashMap::new();
+    for &i in &needed {
+        let node = &graph.nodes()[i];
+        for name in node.inputs.iter().map(String::as_str).chain(node.captured()) {
+            *readers.entry(name).or_default() += 1;
+        }
+    }
+    let keep: HashSet<&str> = wanted.iter().copied().collect();
+    if let Some(observe) = observer {
+        for input in graph.feeds() {
+            if let Some(v) = values.get(&input.name) {
+                observe(&input.name, v)?;
+            }
+        }
+    }
+    let lookup = |values: &HashMap<String, Value>, name: &str| -> Result<Option<Value>> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        if let Some(v) = values.get(name) {
+            return Ok(Some(v.clone()));
+        }
+        match (scope.params.and_then(|p| p.get(name)), graph.constant(name)) {
+            (Some(t), Some(c)) => Ok(Some(Value::new(c.element(), t.clone())?)),
+            (None, Some(c)) => Ok(Some(Value::of_constant(c, scope.device)?)),
+            (Some(t), None) => Ok(Some(Value::plain(t.clone())?)),
+            (None, None) => Ok(None),
+        }
+    };
+    for &i in &needed {
+        let node = &graph.nodes()[i];
+        if let Some(c) = scope.cancel {
+            c.check()?;
+        }
+        let run_node = |values: &HashMap<String, Value>| -> Result<Vec<Value>> {
+            let inputs = node.inputs.iter().map(|n| lookup(values, n)).collect::<Result<Vec<_>>>()?;
+            let subgraph = |g: &Graph, feeds: Vec<(String, Value)>| -> Result<Vec<Value>> {
+                let mut inner: HashMap<String, Value> = values.clone();
+                for name in node.captured() {
+                    if let Some(v) = lookup(values, name)? {
+                        inner.insert(name.to_string(), v);
+                    }
+                }
+                inner.extend(feeds);
+                let wanted: Vec<&str> = g.outputs().iter().map(|o| o.name.as_str()).collect();
+                let outputs = run_in(g, inner, &wanted, scope, &mut None)?;
+                Ok(outputs.into_values().collect())
+            };
+            let mut cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
+            cx.subgraph = Some(&subgraph);
+            (ops::find(node)?.forward)(&cx)
+        };
+        let made = run_node(&values).at(|| place(node, &values))?;
+        for (name, value) in node.outputs.iter().zip(made) {
+            if name.is_empty() {
+                continue;
+            }
+            if let Some(observe) = observer {
+                observe(name, &value)?;
+            }
+            if readers.contains_key(name.as_str()) || keep.contains(name.as_str()) {
+                values.insert(name.clone(), value);
+            }
+        }
+        for name in node.inputs.iter().map(String::as_str).chain(node.captured()) {
+            if let Some(n) = readers.get_mut(name) {
+                *n -= 1;
+                if *n == 0 && !keep.contains(name) {
+                    values.remove(name);
+                }
+            }
+        }
+    }
+    wanted
+        .iter()
+        .map(|&name| match lookup(&values, name)? {
+            Some(v) => Ok((name.to_string(), v)),
+            None => Err(missing(graph, name)),
+        })
+        .collect()
+}
+
+/// Indices of the nodes that the wanted values need, in running order.
+fn needed_nodes(graph: &Graph, wanted: &[&str]) -> Vec<usize> {
+    let makers = graph.producers();
+    let mut needed = vec![false; graph.nodes().len()];
+    let mut stack: Vec<&str> = wanted.to_vec();
+    while let Some(name) = stack.pop() {
+        if let Some(&i) = makers.get(name)
+            && !needed[i]
+        {
+            needed[i] = true;
+            let node = &graph.nodes()[i];
+            stack.extend(node.inputs.iter().map(String::as_str).chain(node.captured()));
+        }
+    }
+    (0..needed.len()).filter(|&i| needed[i]).collect()
+}
+
+fn place(node: &Node, values: &HashMap<String, Value>) -> String {
+    let shapes: Vec<String> =
+        node.inputs.iter().map(|n| values.get(n).map_or_else(|| n.clone(), |v| format!("{}{:?}", v.element, v.dims()))).collect();
+    format!("{} on ({})", node.label(), shapes.join(", "))
+}
+
+fn missing(graph: &Graph, name: &str) -> Error {
+    let e = Error::missing(format!("the graph has no value '{name}'"));
+    let names = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str));
+    match nearest(name, names) {
+        Some(near) => e.hint(format!("did you mean '{near}'?")),
+        None => e,
+    }
+}
+
+fn check_feeds(graph: &Graph, feeds: &HashMap<String, Value>) -> Result<()> {
+    let names = || graph.feeds().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ");
+    for name in feeds.keys() {
+        if !graph.inputs().iter().any(|f| f.name == *name) {
+            return Err(Error::argument(format!("the graph has no input '{name}'")).hint(format!("its inputs are: {}", names())));
+        }
+    }
+    for input in graph.feeds() {
+        let place = || format!("input '{}'", input.name);
+        let Some(v) = feeds.get(&input.name) else {
+            return Err(Error::argument(format!("no value given; the inputs are: {}", names())).at(place()));
+        };
+        if v.element != input.fact.element {
+            return Err(Error::dtype(format!("expected {}, got {}", input.fact.element, v.element)).at(place()));
+        }
+        let Some(shape) = &input.fact.shape else { continue };
+        let fits = shape.len() == v.dims().len() && shape.iter().zip(v.dims()).all(|(d, &n)| d.known().is_none_or(|k| k == n));
+        if !fits {
+            return Err(Error::shape(format!("expected {}, got {}{:?}", input.fact, v.element, v.dims())).at(place()));
+        }
+    }
+    Ok(())
+}

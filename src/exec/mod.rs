@@ -1,0 +1,5 @@
+//! How a graph runs.
+
+pub mod eager;
+
+pub use eager::{Observer, Outputs, Params, Run, run};

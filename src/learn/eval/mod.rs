@@ -1,0 +1,1 @@
+//! Evaluation: boxes, non-maximum suppression, mean average precision, classification accuracy; prediction.

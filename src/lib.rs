@@ -1,0 +1,18 @@
+//! Compresso makes vision models small and fast.
+
+pub mod compress;
+pub mod context;
+pub mod deploy;
+pub mod error;
+pub mod exec;
+pub mod kernels;
+pub mod learn;
+pub mod measure;
+pub mod model;
+pub mod operation;
+pub mod report;
+pub mod shell;
+
+pub use context::Context;
+pub use error::{Error, ErrorKind, Result};
+pub use model::Model;

@@ -1,0 +1,3 @@
+//! How fast, how heavy: timing, memory, power, other runtimes.
+
+pub mod runtimes;

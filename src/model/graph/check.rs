@@ -1,0 +1,67 @@
+//! What every graph must satisfy.
+
+use super::Graph;
+use crate::error::{Error, Result, nearest};
+use std::collections::HashSet;
+
+impl Graph {
+    /// Checks that each value is made once and before it is read, and that outputs exist.
+    ///
+    /// # Errors
+    /// `Check`, naming the node and the value.
+    pub fn check(&self) -> Result<()> {
+        self.check_within(&HashSet::new())
+    }
+
+    /// As [`Graph::check`], for an inner graph that may read the values named in `outer`.
+    fn check_within(&self, outer: &HashSet<&str>) -> Result<()> {
+        let mut made: HashSet<&str> = outer.clone();
+        let mut own: HashSet<&str> = HashSet::new();
+        for name in self.inputs.iter().map(|i| i.name.as_str()) {
+            if !own.insert(name) {
+                return Err(Error::check(format!("the input '{name}' is declared twice")));
+            }
+        }
+        own.extend(self.constants.keys().map(String::as_str));
+        made.extend(&own);
+        for node in &self.nodes {
+            for input in node.inputs.iter().map(String::as_str).chain(node.captured()).filter(|n| !n.is_empty()) {
+                if !made.contains(input) {
+                    let later = self.nodes.iter().any(|n| n.outputs.iter().any(|o| o == input));
+                    let e = Error::check(if later {
+                        format!("reads '{input}' before it is made (cycle, or nodes out of order)")
+                    } else {
+                        format!("reads '{input}', which nothing makes")
+                    });
+                    let e = match nearest(input, made.iter().copied()) {
+                        Some(near) if !later => e.hint(format!("did you mean '{near}'?")),
+                        _ => e,
+                    };
+                    return Err(e.at(node.label()));
+                }
+            }
+            for output in node.outputs.iter().map(String::as_str).filter(|n| !n.is_empty()) {
+                if !own.insert(output) {
+                    return Err(Error::check(format!("makes '{output}', which exists already")).at(node.label()));
+                }
+                made.insert(output);
+            }
+            for attr in node.attrs.values() {
+                let graphs: &[Self] = match attr {
+                    super::Attr::Graph(g) => std::slice::from_ref(g),
+                    super::Attr::Graphs(gs) => gs,
+                    _ => continue,
+                };
+                for g in graphs {
+                    g.check_within(&made).map_err(|e| e.at(node.label()))?;
+                }
+            }
+        }
+        for out in &self.outputs {
+            if !made.contains(out.name.as_str()) {
+                return Err(Error::check(format!("nothing makes the graph output '{}'", out.name)));
+            }
+        }
+        Ok(())
+    }
+}

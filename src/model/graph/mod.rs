@@ -1,0 +1,192 @@
+//! The graph: an ONNX-faithful description of a model.
+//!
+//! Values are named and assigned once. Nodes stand in an order in which they can run. A graph is a value: it is changed
+//! by making a [`Patch`] and applying it, which gives a new graph that shares its constants with the old one.
+
+mod builder;
+mod check;
+mod dump;
+mod infer;
+mod node;
+mod patch;
+mod shape;
+mod stats;
+
+pub use builder::GraphBuilder;
+pub use infer::{Facts, Infer, broadcast, infer, infer_at, infer_with, normalize_axis, specialize};
+pub use node::{Attr, Node};
+pub use patch::Patch;
+pub use shape::{Dim, Fact};
+pub use stats::{Cost, LayerStats, Stats, stats};
+
+use super::constant::Constant;
+use crate::error::{Error, Result, nearest};
+use bytes::Bytes;
+use indexmap::IndexMap;
+use std::collections::HashMap;
+
+/// Name, type and shape of a graph's input, output or inner value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueInfo {
+    pub name: String,
+    pub fact: Fact,
+    /// What a file had and the library does not use; written back as it was.
+    pub(in crate::model) wire: ValueWire,
+}
+
+impl ValueInfo {
+    pub fn new(name: impl Into<String>, fact: Fact) -> Self {
+        Self { name: name.into(), fact, wire: ValueWire::default() }
+    }
+}
+
+/// Leftovers of a node in a file (documentation, which empty fields were present). Owned by `model::onnx`.
+pub(in crate::model) type NodeWire = Option<std::sync::Arc<dyn WireNote>>;
+/// Leftovers of a value in a file.
+pub(in crate::model) type ValueWire = Option<std::sync::Arc<dyn WireNote>>;
+/// Leftovers of a graph or model in a file.
+pub(in crate::model) type GraphWire = Option<std::sync::Arc<dyn WireNote>>;
+
+/// Marker for what the file format keeps beside an IR item; compared by identity of contents.
+pub(in crate::model) trait WireNote: std::any::Any + std::fmt::Debug + Send + Sync {
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+impl PartialEq for dyn WireNote {
+    fn eq(&self, other: &Self) -> bool {
+        // Leftovers never change the meaning of a graph.
+        let _ = other;
+        true
+    }
+}
+
+/// An ONNX-faithful model graph. See the module's text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    pub(in crate::model) name: String,
+    /// Operator set versions by domain; the ONNX set has the empty domain.
+    pub(in crate::model) opsets: IndexMap<String, i64>,
+    pub(in crate::model) nodes: Vec<Node>,
+    pub(in crate::model) inputs: Vec<ValueInfo>,
+    pub(in crate::model) outputs: Vec<ValueInfo>,
+    pub(in crate::model) constants: IndexMap<String, Constant>,
+    /// Types of inner values that the file states.
+    pub(in crate::model) value_info: IndexMap<String, ValueInfo>,
+    pub(in crate::model) metadata: IndexMap<String, String>,
+    pub(in crate::model) wire: GraphWire,
+    /// Model-local functions and other parts that this version only keeps, as encoded bytes.
+    pub(in crate::model) opaque: Vec<Bytes>,
+}
+
+/// Newest ONNX operator set that the registry knows.
+pub const NEWEST_OPSET: i64 = 24;
+
+impl Graph {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Version of the ONNX operator set.
+    pub fn opset(&self) -> i64 {
+        self.opsets.get("").or_else(|| self.opsets.get("ai.onnx")).copied().unwrap_or(1)
+    }
+    pub fn opsets(&self) -> &IndexMap<String, i64> {
+        &self.opsets
+    }
+    /// Nodes in an order in which they can run.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+    /// All declared inputs. Files of old IR versions also list constants here; see [`Graph::feeds`].
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.inputs
+    }
+    /// The inputs that a caller must give: those without a constant of the same name.
+    pub fn feeds(&self) -> impl Iterator<Item = &ValueInfo> {
+        self.inputs.iter().filter(|v| !self.constants.contains_key(&v.name))
+    }
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.outputs
+    }
+    /// Constants (ONNX initializers) by value name.
+    pub fn constants(&self) -> &IndexMap<String, Constant> {
+        &self.constants
+    }
+    pub fn constant(&self, name: &str) -> Option<&Constant> {
+        self.constants.get(name)
+    }
+    /// Text metadata of the model file.
+    pub fn metadata(&self) -> &IndexMap<String, String> {
+        &self.metadata
+    }
+    /// A graph with a metadata entry set.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+    /// Index of the node that makes each value.
+    pub fn producers(&self) -> HashMap<&str, usize> {
+        let mut map = HashMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            for out in node.outputs.iter().filter(|o| !o.is_empty()) {
+                map.insert(out.as_str(), i);
+            }
+        }
+        map
+    }
+    /// Indices of the nodes that read each value (a node that reads it twice stands twice). Reads by inner graphs of
+    /// control-flow nodes count.
+    pub fn consumers(&self) -> HashMap<&str, Vec<usize>> {
+        let mut map: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            for name in node.inputs.iter().filter(|o| !o.is_empty()) {
+                map.entry(name).or_default().push(i);
+            }
+            for name in node.captured() {
+                map.entry(name).or_default().push(i);
+            }
+        }
+        map
+    }
+    /// True for a graph output of this name.
+    pub fn is_output(&self, name: &str) -> bool {
+        self.outputs.iter().any(|o| o.name == name)
+    }
+    /// The node with this name, or that makes the value of this name.
+    ///
+    /// # Errors
+    /// `Missing`, with the nearest name.
+    pub fn find(&self, name: &str) -> Result<usize> {
+        let found = self.nodes.iter().position(|n| n.name == name).or_else(|| self.producers().get(name).copied());
+        found.ok_or_else(|| {
+            let e = Error::missing(format!("the model has no node or value '{name}'"));
+            let names = self.nodes.iter().flat_map(|n| std::iter::once(n.name.as_str()).chain(n.outputs.iter().map(String::as_str)));
+            match nearest(name, names) {
+                Some(near) => e.hint(format!("did you mean '{near}'?")),
+                None => e.hint("summary(m) lists the layers"),
+            }
+        })
+    }
+}
+
+impl Node {
+    /// Names that inner graphs (of If, Loop, Scan) read from outside.
+    pub fn captured(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for attr in self.attrs.values() {
+            let graphs: &[Graph] = match attr {
+                Attr::Graph(g) => std::slice::from_ref(g),
+                Attr::Graphs(gs) => gs,
+                _ => continue,
+            };
+            for g in graphs {
+                let made = g.producers();
+                let local = |n: &str| made.contains_key(n) || g.constants.contains_key(n) || g.inputs.iter().any(|i| i.name == n);
+                for node in &g.nodes {
+                    names.extend(node.inputs.iter().map(String::as_str).chain(node.captured()).filter(|n| !n.is_empty() && !local(n)));
+                }
+                names.extend(g.outputs.iter().map(|o| o.name.as_str()).filter(|n| !local(n)));
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,84 @@
+//! What a graph costs: parameters, multiply-accumulates, bytes, per layer and in all.
+
+use super::{Facts, Graph};
+use crate::error::Result;
+use crate::model::ops;
+use serde::Serialize;
+
+/// Cost of one node for one run at the inferred shapes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Multiply-accumulate operations.
+    pub macs: u64,
+    /// Elementary operations that are not multiply-accumulates (activations, pooling, resizing).
+    pub other: u64,
+}
+
+/// Statistics of one node.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerStats {
+    /// Node name, or its first output where it has none.
+    pub name: String,
+    pub op: String,
+    /// Shapes of the outputs, as text with symbols.
+    pub output: String,
+    /// Elements of the constants that this node is the first to read (biases and statistics included).
+    pub params: u64,
+    /// Bytes of those constants.
+    pub weight_bytes: u64,
+    /// Bytes read and written as activations, when the shapes are known.
+    pub activation_bytes: u64,
+    pub cost: Cost,
+    /// False when some shape is unknown, so that the cost counts only what is known.
+    pub exact: bool,
+}
+
+/// Statistics of a whole graph.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stats {
+    pub layers: Vec<LayerStats>,
+    pub params: u64,
+    pub macs: u64,
+    pub weight_bytes: u64,
+}
+
+/// Per-layer statistics at the shapes in `facts` (from [`infer`](super::infer)). Unknown batch sizes count as 1.
+pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
+    let mut seen = std::collections::HashSet::new();
+    let mut layers = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let op = ops::find(node)?;
+        let inputs: Vec<_> = node.inputs.iter().map(|n| facts.get(n)).collect();
+        let outputs: Vec<_> = node.outputs.iter().filter_map(|n| facts.get(n)).collect();
+        let exact = outputs.iter().all(|f| ops::cost::elements(f).is_some());
+        let mut layer = LayerStats {
+            name: if node.name.is_empty() { node.outputs.first().cloned().unwrap_or_default() } else { node.name.clone() },
+            op: node.op.clone(),
+            output: outputs.iter().map(|f| f.to_string()).collect::<Vec<_>>().join(", "),
+            params: 0,
+            weight_bytes: 0,
+            activation_bytes: 0,
+            cost: (op.cost)(&ops::CostInput { node, inputs: &inputs, outputs: &outputs }),
+            exact,
+        };
+        for name in &node.inputs {
+            match graph.constant(name) {
+                Some(c) => {
+                    if seen.insert(name.as_str()) && op.weights {
+                        layer.params += c.count() as u64;
+                        layer.weight_bytes += c.byte_size() as u64;
+                    }
+                }
+                None => layer.activation_bytes += facts.get(name).and_then(ops::cost::bytes).unwrap_or(0),
+            }
+        }
+        layer.activation_bytes += outputs.iter().filter_map(|f| ops::cost::bytes(f)).sum::<u64>();
+        layers.push(layer);
+    }
+    Ok(Stats {
+        params: layers.iter().map(|l| l.params).sum(),
+        macs: layers.iter().map(|l| l.cost.macs).sum(),
+        weight_bytes: layers.iter().map(|l| l.weight_bytes).sum(),
+        layers,
+    })
+}

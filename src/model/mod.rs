@@ -1,0 +1,86 @@
+//! What a model is: the graph, its operators, files, zoo and rewriting passes.
+
+mod constant;
+mod element;
+pub mod graph;
+pub mod onnx;
+pub mod ops;
+pub mod passes;
+mod task;
+mod value;
+pub mod weights;
+pub mod zoo;
+
+pub use constant::{Constant, Payload};
+pub use element::Element;
+pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
+pub use task::{Classify, Decode, Detect, DetectHead, Task};
+pub use value::Value;
+
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
+
+/// One operation that made a model: its name and options, as given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Script function, such as `prune`.
+    pub operation: String,
+    /// Text of the positional arguments beyond the model, such as a dataset's source.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Options that differ from the defaults.
+    #[serde(default)]
+    pub options: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A model: a graph, what it is for, and how it came to be. A value: operations return new models; clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Model {
+    graph: Arc<Graph>,
+    task: Arc<Task>,
+    steps: Arc<[Step]>,
+    stats: OnceLock<Arc<Stats>>,
+}
+
+impl Model {
+    pub fn new(graph: Graph, task: Task) -> Self {
+        Self { graph: Arc::new(graph), task: Arc::new(task), steps: Arc::from([]), stats: OnceLock::new() }
+    }
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+    /// The operations that made this model, oldest first.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+    /// The model of another graph for the same task, made from this one by `step`.
+    #[must_use]
+    pub fn derive(&self, graph: Graph, step: Step) -> Self {
+        let steps = self.steps.iter().cloned().chain([step]).collect();
+        Self { graph: Arc::new(graph), task: self.task.clone(), steps, stats: OnceLock::new() }
+    }
+    #[must_use]
+    pub fn with_task(mut self, task: Task) -> Self {
+        self.task = Arc::new(task);
+        self
+    }
+    #[must_use]
+    pub fn with_steps(mut self, steps: Vec<Step>) -> Self {
+        self.steps = steps.into();
+        self
+    }
+    /// Parameters, multiply-accumulates and bytes per layer, at the graph's own input shapes (unknown batch: 1) and, for
+    /// unknown image sizes, the task's. Computed once.
+    pub fn stats(&self) -> Result<Arc<Stats>> {
+        if let Some(s) = self.stats.get() {
+            return Ok(s.clone());
+        }
+        let facts = graph::infer_at(&self.graph, 1, self.task.image_size())?;
+        let s = Arc::new(stats(&self.graph, &facts)?);
+        Ok(self.stats.get_or_init(|| s).clone())
+    }
+}

@@ -1,0 +1,1 @@
+//! ONNX files: import and export that lose nothing.

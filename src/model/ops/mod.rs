@@ -1,0 +1,192 @@
+//! The operators: one file per family, one table entry per operator.
+//!
+//! An [`OpDef`] owns everything the library knows of an operator: shape rule, forward computation (differentiable where
+//! the operator is), cost, channel rule for pruning, quantization rule. Each family file has a `pub const OPS: &[OpDef]`;
+//! [`FAMILIES`] lists them. See docs/adding-an-op.md.
+
+pub mod channels;
+pub mod cost;
+
+use super::graph::{Fact, Infer, Node};
+use super::value::Value;
+use crate::error::{Error, Result, nearest};
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock};
+
+pub use channels::Channels;
+pub use cost::CostInput;
+
+/// How static quantization treats an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantRule {
+    /// Stays in floating point; its inputs are dequantized.
+    Float,
+    /// Multiplies with weights: the data input and the weight are quantized (bias stays float).
+    /// `weight` is the input index of the weight, `axis` its output-channel axis.
+    Weighted { weight: usize, axis: usize },
+    /// Moves or selects values without changing them (MaxPool, Reshape, Concat, …): inputs and outputs share one scale.
+    SameScale,
+    /// May run on quantized inputs with an output scale of its own (Add, Mul, GlobalAveragePool, …).
+    Elementwise,
+}
+
+/// Everything the library knows of one operator.
+pub struct OpDef {
+    pub name: &'static str,
+    /// Empty for the ONNX operator set.
+    pub domain: &'static str,
+    /// Operator-set versions at which the operator appeared or changed.
+    pub since: &'static [i64],
+    /// Facts of the outputs from those of the inputs. May return more facts than the node has outputs.
+    pub infer: fn(&Infer<'_>) -> Result<Vec<Fact>>,
+    pub forward: fn(&Exec<'_>) -> Result<Vec<Value>>,
+    pub cost: fn(&CostInput<'_>) -> super::graph::Cost,
+    pub channels: fn(&mut Channels<'_>) -> Result<()>,
+    pub quant: QuantRule,
+    /// True when constant inputs are parameters of the model (weights), not settings such as shapes and axes.
+    pub weights: bool,
+    /// False for operators whose result is not a function of their inputs (random numbers), or that need the enclosing
+    /// graph (control flow).
+    pub foldable: bool,
+}
+
+impl OpDef {
+    /// An operator with the defaults: no cost, channels may not be pruned through it, stays in float.
+    pub const fn new(
+        name: &'static str,
+        since: &'static [i64],
+        infer: fn(&Infer<'_>) -> Result<Vec<Fact>>,
+        forward: fn(&Exec<'_>) -> Result<Vec<Value>>,
+    ) -> Self {
+        Self {
+            name,
+            domain: "",
+            since,
+            infer,
+            forward,
+            cost: cost::none,
+            channels: channels::fixed,
+            quant: QuantRule::Float,
+            weights: false,
+            foldable: true,
+        }
+    }
+    pub const fn cost(mut self, cost: fn(&CostInput<'_>) -> super::graph::Cost) -> Self {
+        self.cost = cost;
+        self
+    }
+    pub const fn channels(mut self, rule: fn(&mut Channels<'_>) -> Result<()>) -> Self {
+        self.channels = rule;
+        self
+    }
+    pub const fn quant(mut self, rule: QuantRule) -> Self {
+        self.quant = rule;
+        self
+    }
+    pub const fn weights(mut self) -> Self {
+        self.weights = true;
+        self
+    }
+    pub const fn not_foldable(mut self) -> Self {
+        self.foldable = false;
+        self
+    }
+    pub const fn domain(mut self, domain: &'static str) -> Self {
+        self.domain = domain;
+        self
+    }
+}
+
+/// The registration lines: every family's table.
+pub const FAMILIES: &[&[OpDef]] = &[];
+
+/// The definition of a node's operator.
+///
+/// # Errors
+/// `Unsupported`, naming the operator, with the nearest supported one.
+pub fn find(node: &Node) -> Result<&'static OpDef> {
+    static TABLE: OnceLock<HashMap<(&'static str, &'static str), &'static OpDef>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| FAMILIES.iter().flat_map(|f| f.iter()).map(|op| ((op.domain, op.name), op)).collect());
+    let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+    table.get(&(domain, node.op.as_str())).copied().ok_or_else(|| {
+        let of = if domain.is_empty() { String::new() } else { format!(" of domain '{domain}'") };
+        let e = Error::unsupported(format!("the operator {}{of} is not supported", node.op)).at(node.label());
+        match nearest(&node.op, all().map(|op| op.name)) {
+            Some(near) => e.hint(format!("the nearest supported operator is {near}")),
+            None => e.hint("docs/adding-an-op.md says how to add one"),
+        }
+    })
+}
+
+/// All supported operators.
+pub fn all() -> impl Iterator<Item = &'static OpDef> {
+    FAMILIES.iter().flat_map(|f| f.iter())
+}
+
+/// How a graph is being run.
+#[derive(Debug, Default)]
+pub struct Mode {
+    /// Training: batch norms use batch statistics and report updates of their running ones, dropout drops.
+    pub training: bool,
+    /// Seed for random operators.
+    pub seed: u64,
+    /// Where batch norms leave the new running mean and variance: constant name → tensor.
+    pub updates: Mutex<Vec<(String, Tensor)>>,
+    pub device: Option<Device>,
+}
+
+/// What a forward computation sees.
+pub struct Exec<'a> {
+    pub node: &'a Node,
+    pub opset: i64,
+    inputs: &'a [Option<Value>],
+    pub mode: &'a Mode,
+    /// Runs an inner graph with the enclosing values; set by the executor.
+    pub subgraph: Option<&'a dyn Fn(&super::graph::Graph, Vec<(String, Value)>) -> Result<Vec<Value>>>,
+}
+
+impl<'a> Exec<'a> {
+    pub fn new(node: &'a Node, opset: i64, inputs: &'a [Option<Value>], mode: &'a Mode) -> Self {
+        Self { node, opset, inputs, mode, subgraph: None }
+    }
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+    /// Input `i`, when it is given.
+    pub fn get(&self, i: usize) -> Option<&'a Value> {
+        self.inputs.get(i).and_then(Option::as_ref)
+    }
+    /// Input `i`.
+    ///
+    /// # Errors
+    /// `Format` when it is left out.
+    pub fn input(&self, i: usize) -> Result<&'a Value> {
+        self.get(i).ok_or_else(|| Error::format(format!("input {i} is missing")))
+    }
+    /// The tensor of input `i`.
+    pub fn tensor(&self, i: usize) -> Result<&'a Tensor> {
+        Ok(&self.input(i)?.tensor)
+    }
+    /// Integers from input `i`, when it is given.
+    pub fn ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
+        self.get(i).map(Value::to_i64s).transpose()
+    }
+    pub fn inputs(&self) -> impl Iterator<Item = &'a Value> {
+        self.inputs.iter().flatten()
+    }
+    /// The device of the first input, else the mode's, else the CPU.
+    pub fn device(&self) -> Device {
+        self.inputs().next().map(|v| v.tensor.device().clone()).or_else(|| self.mode.device.clone()).unwrap_or(Device::Cpu)
+    }
+    /// One output of the same element as input 0.
+    pub fn one(&self, tensor: Tensor) -> Result<Vec<Value>> {
+        Ok(vec![Value::new(self.input(0)?.element, tensor)?])
+    }
+}
+
+/// Shape rule of operators whose output is like input 0.
+pub fn infer_same(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    Ok(vec![Fact { element: x.element, shape: x.shape.clone(), contents: None, constant: None }])
+}

@@ -1,0 +1,1 @@
+//! Rewriting passes: graph to graph, outputs unchanged. One file per pass.

@@ -1,0 +1,84 @@
+//! What a model is for, and how its outputs are read.
+
+use serde::{Deserialize, Serialize};
+
+/// What a model is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Not known: it can be run, compressed and timed, but not evaluated.
+    #[default]
+    Unknown,
+    Classify(Classify),
+    Detect(Detect),
+}
+
+/// An image classifier: one output of `[batch, classes]` logits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Classify {
+    pub classes: Vec<String>,
+    /// Height and width of the input image in pixels.
+    pub image_size: [usize; 2],
+    /// Name of the logits.
+    pub output: String,
+}
+
+/// An object detector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detect {
+    pub classes: Vec<String>,
+    /// Height and width of the input image in pixels.
+    pub image_size: [usize; 2],
+    pub decode: Decode,
+    /// The raw head, which training needs; `None` for a detector that is only run.
+    #[serde(default)]
+    pub head: Option<DetectHead>,
+}
+
+/// How boxes and scores are read from the outputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Decode {
+    /// One output `[batch, 4 + classes, anchors]`: centre x, centre y, width, height in input pixels, then class
+    /// probabilities.
+    Yolo { output: String },
+    /// One output `[batch, 5 + classes, rows, columns]` of FastestDet: objectness, box relative to the cell, class
+    /// probabilities.
+    FastestDet { output: String },
+}
+
+/// Raw outputs of an anchor-free head with distribution focal boxes (YOLOv8), one value per level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetectHead {
+    /// Values `[batch, 4 * reg_max, height, width]`: box distributions (left, top, right, bottom).
+    pub boxes: Vec<String>,
+    /// Values `[batch, classes, height, width]`: class logits.
+    pub scores: Vec<String>,
+    /// Input pixels per cell of each level.
+    pub strides: Vec<usize>,
+    pub reg_max: usize,
+}
+
+impl Task {
+    /// Height and width of the input image, when the task says them.
+    pub fn image_size(&self) -> Option<[usize; 2]> {
+        match self {
+            Self::Unknown => None,
+            Self::Classify(c) => Some(c.image_size),
+            Self::Detect(d) => Some(d.image_size),
+        }
+    }
+    pub fn classes(&self) -> &[String] {
+        match self {
+            Self::Unknown => &[],
+            Self::Classify(c) => &c.classes,
+            Self::Detect(d) => &d.classes,
+        }
+    }
+    pub fn detect(&self) -> Option<&Detect> {
+        if let Self::Detect(d) = self { Some(d) } else { None }
+    }
+    pub fn classify(&self) -> Option<&Classify> {
+        if let Self::Classify(c) = self { Some(c) } else { None }
+    }
+}

@@ -1,0 +1,64 @@
+//! A run-time value: a candle tensor and the ONNX element type it stands for.
+
+use super::constant::Constant;
+use super::element::Element;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+
+/// A tensor whose values are of an ONNX element type. Types that candle lacks (int8, uint16, bool, …) are stored in a
+/// wider or equal one: see [`Element::storage`].
+#[derive(Debug, Clone)]
+pub struct Value {
+    pub element: Element,
+    pub tensor: Tensor,
+}
+
+impl Value {
+    /// # Errors
+    /// `DType` when the tensor is not of the element's storage type.
+    pub fn new(element: Element, tensor: Tensor) -> Result<Self> {
+        if element.storage() == Some(tensor.dtype()) {
+            Ok(Self { element, tensor })
+        } else {
+            Err(Error::dtype(format!("{element} values are not stored as {:?}", tensor.dtype())))
+        }
+    }
+    /// A value of the element that the tensor's own type stands for.
+    pub fn plain(tensor: Tensor) -> Result<Self> {
+        let element = Element::of(tensor.dtype()).ok_or_else(|| Error::dtype(format!("{:?} tensors are not supported", tensor.dtype())))?;
+        Ok(Self { element, tensor })
+    }
+    /// A bool value from a 0/1 tensor of type u8.
+    pub fn bool(tensor: Tensor) -> Result<Self> {
+        Self::new(Element::Bool, tensor)
+    }
+    pub fn of_constant(c: &Constant, device: &Device) -> Result<Self> {
+        Ok(Self { element: c.element(), tensor: c.tensor(device)? })
+    }
+    /// A one-dimensional int64 value.
+    pub fn ints(values: &[i64], device: &Device) -> Result<Self> {
+        Ok(Self { element: Element::I64, tensor: Tensor::new(values, device)? })
+    }
+    /// The same tensor as this value's, with a new tensor of the same element.
+    pub fn with(&self, tensor: Tensor) -> Result<Self> {
+        Self::new(self.element, tensor)
+    }
+    pub fn dims(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+    /// The elements of an integer or bool value.
+    pub fn to_i64s(&self) -> Result<Vec<i64>> {
+        if !self.element.is_int() && self.element != Element::Bool {
+            return Err(Error::dtype(format!("expected integers, got {}", self.element)));
+        }
+        Ok(self.tensor.flatten_all()?.to_dtype(DType::I64)?.to_vec1()?)
+    }
+    /// The elements as float32.
+    pub fn to_f32s(&self) -> Result<Vec<f32>> {
+        Ok(self.tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
+    }
+    /// The elements as float64.
+    pub fn to_f64s(&self) -> Result<Vec<f64>> {
+        Ok(self.tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+    }
+}

@@ -1,0 +1,1 @@
+//! Weights and tensors in files: safetensors, npy, npz, ONNX pb.

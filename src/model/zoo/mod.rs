@@ -1,0 +1,1 @@
+//! Architectures that the library can build.

@@ -1,0 +1,4 @@
+//! How people drive it: scripts, the prompt, doctor.
+
+pub mod repl;
+pub mod script;
