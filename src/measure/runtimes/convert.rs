@@ -71,7 +71,11 @@ fn items<T, const N: usize>(raw: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
     raw.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()
 }
 
-fn read<T: PrimitiveTensorElementType + Copy, const N: usize>(value: &DynValue, element: Element, bytes: fn(T) -> [u8; N]) -> Result<Value> {
+fn read<T: PrimitiveTensorElementType + Copy, const N: usize>(
+    value: &DynValue,
+    element: Element,
+    bytes: fn(T) -> [u8; N],
+) -> Result<Value> {
     let (shape, data) = value.try_extract_tensor::<T>().map_err(failed)?;
     let dims = shape.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().map_err(|_| Error::internal("negative size"))?;
     let raw: Vec<u8> = data.iter().flat_map(|&v| bytes(v)).collect();

@@ -49,7 +49,9 @@ pub(super) fn library(stem: &str, variables: &[&str], package: &str) -> Search {
     for folder in std::env::split_paths(&listed).filter(|p| !p.as_os_str().is_empty()) {
         search.look(&folder, stem);
     }
-    for folder in ["/usr/local/lib", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/homebrew/lib"] {
+    for folder in
+        ["/usr/local/lib", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/homebrew/lib"]
+    {
         search.look(Path::new(folder), stem);
     }
     search
