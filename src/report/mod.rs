@@ -1,10 +1,28 @@
 //! How results look: tables, plots, HTML. One description, shown by the terminal, a notebook or a file.
 
+mod axis;
+mod chart;
+mod format;
+mod html;
+mod labels;
 mod plot;
+mod plot_text;
+mod save;
+mod style;
 mod table;
+mod terminal;
+mod text;
 
+pub use chart::{PLOT_SIZE, plot_png, plot_svg};
+pub use format::{bytes, count, millis, number, percent};
+pub use html::{html, html_page, table_html};
 pub use plot::{Plot, Series, SeriesKind};
+pub use plot_text::plot_text;
+pub use save::{FORMATS, save, write_file};
+pub use style::{Ink, Style};
 pub use table::{Align, Table};
+pub use terminal::Graphics;
+pub use text::{printable, table_text, text};
 
 /// A result that can be shown and read as data.
 pub trait Show: Send + Sync {
@@ -20,4 +38,27 @@ pub trait Show: Send + Sync {
     }
     /// The same content for scripts: `report.p50_ms` reads a field of this.
     fn data(&self) -> serde_json::Value;
+}
+
+impl Show for Table {
+    fn tables(&self) -> Vec<Table> {
+        vec![self.clone()]
+    }
+    /// The rows as a list of maps from header to cell.
+    fn data(&self) -> serde_json::Value {
+        let row = |r: &Vec<String>| self.headers.iter().cloned().zip(r.iter().map(|c| c.clone().into())).collect::<serde_json::Map<_, _>>();
+        serde_json::json!({ "title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
+    }
+}
+
+impl Show for Plot {
+    fn tables(&self) -> Vec<Table> {
+        Vec::new()
+    }
+    fn plots(&self) -> Vec<Plot> {
+        vec![self.clone()]
+    }
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
 }

@@ -1,0 +1,336 @@
+//! Plots as SVG and PNG.
+
+use super::axis::Axis;
+use super::labels::{Rect, place_label};
+use super::{Plot, Series, SeriesKind};
+use crate::error::{Error, Result};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::sync::Once;
+
+const PALETTE: [RGBColor; 8] = [
+    RGBColor(0x3b, 0x6f, 0xb6),
+    RGBColor(0xe8, 0x7d, 0x1e),
+    RGBColor(0x3f, 0x9b, 0x57),
+    RGBColor(0xd0, 0x45, 0x4c),
+    RGBColor(0x8a, 0x63, 0xb0),
+    RGBColor(0x2a, 0x9d, 0xa8),
+    RGBColor(0x9a, 0x6b, 0x4f),
+    RGBColor(0x6b, 0x72, 0x80),
+];
+const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
+const FAINT_INK: RGBColor = RGBColor(0x5b, 0x64, 0x72);
+const GRID: RGBColor = RGBColor(0xe6, 0xe8, 0xec);
+const FRAME: RGBColor = RGBColor(0xb5, 0xbb, 0xc4);
+/// The family that SVG viewers look up; measured here with the font registered under this name.
+const FAMILY: &str = "sans-serif";
+
+/// Width and height in pixels of a plot at scale 1.
+pub const PLOT_SIZE: (u32, u32) = (840, 520);
+
+/// A plot as an SVG document.
+///
+/// # Errors
+/// `Internal` when the drawing library fails.
+pub fn plot_svg(plot: &Plot) -> Result<String> {
+    let mut out = String::new();
+    {
+        let area = SVGBackend::with_string(&mut out, PLOT_SIZE).into_drawing_area();
+        draw(&area, plot, 1.0)?;
+    }
+    Ok(out)
+}
+
+/// A plot as a PNG image, `scale` times as large as [`PLOT_SIZE`].
+///
+/// # Errors
+/// `Internal` when the drawing library fails.
+pub fn plot_png(plot: &Plot, scale: f64) -> Result<Vec<u8>> {
+    let (width, height) = ((f64::from(PLOT_SIZE.0) * scale) as u32, (f64::from(PLOT_SIZE.1) * scale) as u32);
+    let mut pixels = vec![0u8; width as usize * height as usize * 3];
+    {
+        let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+        draw(&area, plot, scale)?;
+    }
+    let image = image::RgbImage::from_raw(width, height, pixels).ok_or_else(|| Error::internal("the pixels do not fill the plot"))?;
+    let mut png = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut png, image::ImageFormat::Png).map_err(|e| Error::internal("a plot cannot be written as PNG").because(e))?;
+    Ok(png.into_inner())
+}
+
+/// Puts the font in plotters' table, so that no font of the machine is needed.
+fn register_font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An unreadable font shows as an error of the first text that is drawn.
+        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
+}
+
+/// Where the parts of a plot lie, in pixels.
+struct Layout<'a, DB: DrawingBackend> {
+    area: &'a DrawingArea<DB, Shift>,
+    scale: f64,
+    x: Axis,
+    y: Axis,
+    /// The data rectangle.
+    inner: Rect,
+}
+
+fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64) -> Result<()> {
+    register_font();
+    let failed = |e: DrawingAreaErrorKind<DB::ErrorType>| Error::internal(format!("a plot cannot be drawn: {e}"));
+    area.fill(&WHITE).map_err(failed)?;
+    let y = Axis::y(plot, 6);
+    let x = Axis::x(plot, 8);
+    let (width, height) = area.dim_in_pixel();
+    let small = font(scale, 14.0, FAINT_INK);
+    let tick_width = y.ticks.iter().map(|t| text_size(area, &t.1, &small).0).max().unwrap_or(0);
+    let px = |v: f64| (v * scale).round() as i32;
+    let with_legend = legend_entries(plot).next().is_some();
+    let top = px(18.0) + if plot.title.is_empty() { 0 } else { px(30.0) } + if with_legend { px(28.0) } else { 0 };
+    let left = px(24.0) + tick_width + if plot.y_label.is_empty() { 0 } else { px(26.0) };
+    let bottom = height as i32 - px(42.0) - if plot.x_label.is_empty() { 0 } else { px(24.0) };
+    let inner = Rect { left, top, right: width as i32 - px(28.0), bottom };
+    let layout = Layout { area, scale, x, y, inner };
+    layout.axes(plot).map_err(failed)?;
+    layout.legend(plot).map_err(failed)?;
+    layout.data(plot).map_err(failed)?;
+    area.present().map_err(failed)
+}
+
+type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+
+fn font(scale: f64, size: f64, color: RGBColor) -> TextStyle<'static> {
+    let mut style = TextStyle::from((FAMILY, size * scale).into_font());
+    style.color = color.to_backend_color();
+    style
+}
+
+/// Width and height in pixels.
+fn text_size<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, text: &str, style: &TextStyle<'_>) -> (i32, i32) {
+    let estimate = (text.chars().count() as i32 * 8, 14);
+    area.estimate_text_size(text, style).map_or(estimate, |(w, h)| (w as i32, h as i32))
+}
+
+fn legend_entries(plot: &Plot) -> impl Iterator<Item = (usize, &Series)> {
+    let many = plot.series.len() > 1;
+    plot.series.iter().enumerate().filter(move |(_, s)| many && !s.name.is_empty())
+}
+
+impl<DB: DrawingBackend> Layout<'_, DB> {
+    fn px(&self, v: f64) -> i32 {
+        (v * self.scale).round() as i32
+    }
+    fn at_x(&self, position: f64) -> i32 {
+        self.inner.left + (self.x.share(position) * f64::from(self.inner.right - self.inner.left)).round() as i32
+    }
+    fn at_y(&self, position: f64) -> i32 {
+        self.inner.bottom - (self.y.share(position) * f64::from(self.inner.bottom - self.inner.top)).round() as i32
+    }
+    fn point(&self, p: (f64, f64)) -> Option<(i32, i32)> {
+        Some((self.at_x(self.x.position(p.0)?), self.at_y(self.y.position(p.1)?)))
+    }
+    fn line(&self, from: (i32, i32), to: (i32, i32), color: RGBColor, width: f64) -> Drawn<DB> {
+        self.area.draw(&PathElement::new(vec![from, to], color.stroke_width(self.px(width).max(1) as u32)))
+    }
+    fn text(&self, text: &str, at: (i32, i32), style: &TextStyle<'_>, h: HPos, v: VPos) -> Drawn<DB> {
+        self.area.draw(&Text::new(text.to_string(), at, style.pos(Pos::new(h, v))))
+    }
+
+    fn axes(&self, plot: &Plot) -> Drawn<DB> {
+        let r = self.inner;
+        let small = font(self.scale, 14.0, FAINT_INK);
+        for (p, text) in &self.y.ticks {
+            let y = self.at_y(*p);
+            self.line((r.left, y), (r.right, y), GRID, 1.0)?;
+            self.text(text, (r.left - self.px(8.0), y), &small, HPos::Right, VPos::Center)?;
+        }
+        let bars = plot.series.iter().any(|s| s.kind == SeriesKind::Bars);
+        let mut free_from = i32::MIN;
+        for (p, text) in &self.x.ticks {
+            let x = self.at_x(*p);
+            if !bars {
+                self.line((x, r.top), (x, r.bottom), GRID, 1.0)?;
+            }
+            let half = text_size(self.area, text, &small).0 / 2;
+            // A tick text that would touch the one before it is left out.
+            if x - half < free_from {
+                continue;
+            }
+            free_from = x + half + self.px(8.0);
+            self.line((x, r.bottom), (x, r.bottom + self.px(5.0)), FRAME, 1.0)?;
+            self.text(text, (x, r.bottom + self.px(9.0)), &small, HPos::Center, VPos::Top)?;
+        }
+        self.line((r.left, r.bottom), (r.right, r.bottom), FRAME, 1.0)?;
+        self.line((r.left, r.top), (r.left, r.bottom), FRAME, 1.0)?;
+        let middle_x = (r.left + r.right) / 2;
+        if !plot.x_label.is_empty() {
+            let at = (middle_x, r.bottom + self.px(32.0));
+            self.text(&plot.x_label, at, &font(self.scale, 16.0, INK), HPos::Center, VPos::Top)?;
+        }
+        if !plot.y_label.is_empty() {
+            let turned = TextStyle::from((FAMILY, 16.0 * self.scale).into_font().transform(FontTransform::Rotate270)).color(&INK);
+            self.text(&plot.y_label, (self.px(12.0), (r.top + r.bottom) / 2), &turned, HPos::Center, VPos::Top)?;
+        }
+        if !plot.title.is_empty() {
+            let at = (self.px(24.0), self.px(14.0));
+            self.text(&plot.title, at, &font(self.scale, 21.0, INK), HPos::Left, VPos::Top)?;
+        }
+        Ok(())
+    }
+
+    /// One row between the title and the data.
+    fn legend(&self, plot: &Plot) -> Drawn<DB> {
+        let style = font(self.scale, 15.0, INK);
+        let mut x = self.inner.left;
+        let y = self.inner.top - self.px(20.0);
+        for (k, s) in legend_entries(plot) {
+            let width = text_size(self.area, &s.name, &style).0;
+            if x > self.inner.left && x + width + self.px(30.0) > self.inner.right {
+                return self.text("…", (x, y), &style, HPos::Left, VPos::Center);
+            }
+            let color = PALETTE[k % PALETTE.len()];
+            match s.kind {
+                SeriesKind::Line => self.line((x, y), (x + self.px(20.0), y), color, 3.0)?,
+                SeriesKind::Points => {
+                    self.area.draw(&Circle::new((x + self.px(10.0), y), self.px(5.0), color.filled()))?;
+                }
+                SeriesKind::Bars => {
+                    let corners = [(x + self.px(4.0), y - self.px(6.0)), (x + self.px(16.0), y + self.px(6.0))];
+                    self.area.draw(&Rectangle::new(corners, color.filled()))?;
+                }
+            }
+            self.text(&s.name, (x + self.px(27.0), y), &style, HPos::Left, VPos::Center)?;
+            x += width + self.px(50.0);
+        }
+        Ok(())
+    }
+
+    fn data(&self, plot: &Plot) -> Drawn<DB> {
+        let groups = plot.series.iter().filter(|s| s.kind == SeriesKind::Bars).count();
+        let mut group = 0;
+        let mut marks: Vec<Rect> = Vec::new();
+        for (k, s) in plot.series.iter().enumerate() {
+            let color = PALETTE[k % PALETTE.len()];
+            match s.kind {
+                SeriesKind::Line => self.polyline(s, color)?,
+                SeriesKind::Bars => {
+                    self.bars(s, color, group, groups)?;
+                    group += 1;
+                }
+                SeriesKind::Points => {
+                    for at in s.points.iter().filter_map(|p| self.point(*p)) {
+                        self.area.draw(&Circle::new(at, self.px(6.0), color.filled()))?;
+                        self.area.draw(&Circle::new(at, self.px(6.0), WHITE.stroke_width(self.px(1.0).max(1) as u32)))?;
+                        marks.push(Rect::around(at, self.px(7.0)));
+                    }
+                }
+            }
+        }
+        self.point_labels(plot, &mut marks)
+    }
+
+    /// Breaks the line where a value cannot be shown.
+    fn polyline(&self, s: &Series, color: RGBColor) -> Drawn<DB> {
+        let spots: Vec<Option<(i32, i32)>> = s.points.iter().map(|p| self.point(*p)).collect();
+        for run in spots.split(Option::is_none) {
+            let run: Vec<(i32, i32)> = run.iter().copied().flatten().collect();
+            match run.as_slice() {
+                [] => {}
+                [only] => self.area.draw(&Circle::new(*only, self.px(3.0), color.filled()))?,
+                _ => self.area.draw(&PathElement::new(run, color.stroke_width(self.px(2.4).max(1) as u32)))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn bars(&self, s: &Series, color: RGBColor, group: usize, groups: usize) -> Drawn<DB> {
+        let width = 0.72 / groups.max(1) as f64;
+        let value_style = font(self.scale, 13.0, FAINT_INK);
+        for p in &s.points {
+            let (Some(x), Some(y)) = (self.x.position(p.0), self.y.position(p.1)) else { continue };
+            let left = x - 0.36 + width * group as f64;
+            let base = self.at_y(self.y.low.max(0.0).min(self.y.high));
+            let (x0, x1, top) = (self.at_x(left), self.at_x(left + width) - self.px(1.0), self.at_y(y));
+            self.area.draw(&Rectangle::new([(x0, top.min(base)), (x1, top.max(base))], color.filled()))?;
+            let text = super::number(p.1);
+            if text_size(self.area, &text, &value_style).0 <= x1 - x0 + self.px(12.0) {
+                self.text(&text, ((x0 + x1) / 2, top.min(base) - self.px(3.0)), &value_style, HPos::Center, VPos::Bottom)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn point_labels(&self, plot: &Plot, taken: &mut Vec<Rect>) -> Drawn<DB> {
+        let style = font(self.scale, 14.0, INK);
+        for s in plot.series.iter().filter(|s| s.kind == SeriesKind::Points) {
+            for (p, label) in s.points.iter().zip(&s.labels) {
+                let Some(at) = self.point(*p) else { continue };
+                let (width, height) = text_size(self.area, label, &style);
+                let spot = place_label(at, (width, height), self.px(10.0), self.inner, taken);
+                let edge = (at.0.clamp(spot.left, spot.right), at.1.clamp(spot.top, spot.bottom));
+                if (edge.0 - at.0).abs().max((edge.1 - at.1).abs()) > self.px(16.0) {
+                    self.line(at, edge, FRAME, 1.0)?;
+                }
+                self.text(label, (spot.left, (spot.top + spot.bottom) / 2), &style, HPos::Left, VPos::Center)?;
+                taken.push(spot);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Plot {
+        let line = |name: &str, f: fn(f64) -> f64| Series {
+            name: name.into(),
+            kind: SeriesKind::Line,
+            points: (0..20).map(|i| (f64::from(i), f(f64::from(i)))).collect(),
+            labels: vec![],
+        };
+        Plot {
+            title: "Loss".into(),
+            x_label: "epoch".into(),
+            y_label: "loss".into(),
+            series: vec![line("train", |x| (-x / 5.0).exp()), line("val", |x| (-x / 6.0).exp() + 0.1)],
+            ..Plot::default()
+        }
+    }
+
+    #[test]
+    fn svg_holds_the_texts_and_a_line_per_series() {
+        let svg = plot_svg(&sample()).unwrap();
+        let text: String = svg.split('>').collect::<Vec<_>>().join(">\n");
+        for word in ["Loss", "epoch", "train", "val"] {
+            assert!(text.contains(word), "{word}");
+        }
+        assert!(svg.contains("#3B6FB6") && svg.contains("#E87D1E"), "one colour per series");
+    }
+
+    #[test]
+    fn png_has_the_asked_size_and_ink() {
+        let png = plot_png(&sample(), 0.5).unwrap();
+        let image = image::load_from_memory(&png).unwrap().to_rgb8();
+        assert_eq!(image.dimensions(), (420, 260));
+        assert!(image.pixels().any(|p| p.0 == [0x3b, 0x6f, 0xb6]), "the first series is drawn");
+    }
+
+    #[test]
+    fn odd_data_does_not_fail() {
+        let odd = |points: Vec<(f64, f64)>, log: bool| {
+            let s = |kind| Series { name: "s".into(), kind, points: points.clone(), labels: vec!["a".into(); points.len()] };
+            let series = vec![s(SeriesKind::Line), s(SeriesKind::Points), s(SeriesKind::Bars)];
+            plot_svg(&Plot { series, log_x: log, log_y: log, ..Plot::default() }).unwrap()
+        };
+        for log in [false, true] {
+            odd(vec![], log);
+            odd(vec![(1.0, 1.0)], log);
+            odd(vec![(0.0, f64::NAN), (f64::INFINITY, -1.0), (1e300, 1e-300)], log);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Plots as text: braille dots for lines and points, blocks for bars.
+
+use super::axis::Axis;
+use super::{Ink, Plot, Series, SeriesKind, Style, printable};
+
+const INKS: [Ink; 6] = [Ink::Blue, Ink::Yellow, Ink::Green, Ink::Red, Ink::Cyan, Ink::Magenta];
+const ROWS: usize = 14;
+
+/// A plot as text, as wide as the style allows (at most 100 columns). Ends without a line break.
+pub fn plot_text(plot: &Plot, style: &Style) -> String {
+    let width = style.width.unwrap_or(80).clamp(30, 100);
+    let mut lines = Vec::new();
+    if !plot.title.is_empty() {
+        lines.push(style.paint(Ink::BoldCyan, &printable(&plot.title)));
+    }
+    if plot.series.iter().all(|s| s.points.is_empty()) {
+        lines.push("(no data)".to_string());
+        return lines.join("\n");
+    }
+    if plot.series.iter().all(|s| s.kind == SeriesKind::Bars) {
+        lines.extend(bars(plot, style, width));
+    } else {
+        lines.extend(canvas(plot, style, width));
+    }
+    lines.join("\n")
+}
+
+/// Horizontal bars, one line each.
+fn bars(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
+    let many = plot.series.len() > 1;
+    let label = |s: &Series, i: usize| {
+        let own = s.labels.get(i).cloned().unwrap_or_else(|| super::number(s.points[i].0));
+        printable(&if many { format!("{own} {}", s.name) } else { own })
+    };
+    let all = || plot.series.iter().enumerate().flat_map(|(k, s)| (0..s.points.len()).map(move |i| (k, s, i)));
+    let label_width = all().map(|(_, s, i)| label(s, i).chars().count()).max().unwrap_or(0).min(width / 3);
+    let largest = all().map(|(_, s, i)| s.points[i].1.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let room = width.saturating_sub(label_width + 14).max(5);
+    let mut lines: Vec<String> = all()
+        .map(|(k, s, i)| {
+            let value = s.points[i].1;
+            let eighths = if largest > 0.0 && value.is_finite() { (value.abs() / largest * (room * 8) as f64).round() as usize } else { 0 };
+            let mut bar = "█".repeat(eighths / 8);
+            if eighths % 8 > 0 {
+                bar.extend(char::from_u32(0x2590 - (eighths % 8) as u32));
+            }
+            let text: String = label(s, i).chars().take(label_width).collect();
+            format!("{text:<label_width$} {} {}", style.paint(INKS[k % INKS.len()], &bar), super::number(value))
+        })
+        .collect();
+    if !plot.y_label.is_empty() {
+        lines.push(style.paint(Ink::Dim, &printable(&plot.y_label)));
+    }
+    lines
+}
+
+/// A grid of character cells, each 2 × 4 braille dots.
+struct Canvas {
+    columns: usize,
+    dots: Vec<u8>,
+    owner: Vec<usize>,
+}
+
+impl Canvas {
+    fn new(columns: usize) -> Self {
+        Self { columns, dots: vec![0; columns * ROWS], owner: vec![0; columns * ROWS] }
+    }
+    /// Sets the dot at `x` (0 ..= 2 * columns - 1, from the left) and `y` (from the top).
+    fn set(&mut self, x: usize, y: usize, series: usize) {
+        const BITS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
+        if x / 2 < self.columns && y / 4 < ROWS {
+            let cell = (y / 4) * self.columns + x / 2;
+            self.dots[cell] |= BITS[x % 2][y % 4];
+            self.owner[cell] = series;
+        }
+    }
+    fn line(&mut self, a: (f64, f64), b: (f64, f64), series: usize) {
+        let steps = (b.0 - a.0).abs().max((b.1 - a.1).abs()).ceil().max(1.0) as usize;
+        for i in 0..=steps {
+            let t = i as f64 / steps as f64;
+            self.set((a.0 + (b.0 - a.0) * t).round() as usize, (a.1 + (b.1 - a.1) * t).round() as usize, series);
+        }
+    }
+}
+
+fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
+    let y = Axis::y(plot, 5);
+    let margin = y.ticks.iter().map(|t| t.1.chars().count()).max().unwrap_or(0);
+    let columns = width.saturating_sub(margin + 3).max(10);
+    let x = Axis::x(plot, columns / 12);
+    let mut grid = Canvas::new(columns);
+    let mut names: Vec<(usize, usize, String)> = Vec::new();
+    for (k, s) in plot.series.iter().enumerate() {
+        let place = |p: &(f64, f64)| {
+            let (px, py) = (x.position(p.0)?, y.position(p.1)?);
+            Some((x.share(px) * (2 * columns - 1) as f64, (1.0 - y.share(py)) * (4 * ROWS - 1) as f64))
+        };
+        let spots: Vec<Option<(f64, f64)>> = s.points.iter().map(place).collect();
+        for (i, spot) in spots.iter().enumerate() {
+            let Some(at) = *spot else { continue };
+            match s.kind {
+                SeriesKind::Line => grid.line(spots.get(i.wrapping_sub(1)).copied().flatten().unwrap_or(at), at, k),
+                SeriesKind::Bars => grid.line((at.0, (4 * ROWS - 1) as f64), at, k),
+                SeriesKind::Points => {
+                    let (cx, cy) = (at.0.round() as usize, at.1.round() as usize);
+                    for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                        grid.set(cx + dx, cy + dy, k);
+                    }
+                    if let Some(name) = s.labels.get(i).filter(|n| !n.is_empty()) {
+                        names.push((cx / 2, cy / 4, printable(name)));
+                    }
+                }
+            }
+        }
+    }
+    let mut rows: Vec<Vec<(char, Option<usize>)>> = (0..ROWS)
+        .map(|r| {
+            let cells = r * columns..(r + 1) * columns;
+            let cell = |c: usize| match grid.dots[c] {
+                0 => (' ', None),
+                d => (char::from_u32(0x2800 + u32::from(d)).unwrap_or(' '), Some(grid.owner[c])),
+            };
+            cells.map(cell).collect()
+        })
+        .collect();
+    for (cx, cy, name) in names {
+        write_label(&mut rows, cx, cy, &name);
+    }
+    frame(plot, style, &x, &y, margin, columns, &rows)
+}
+
+/// Writes a label beside its mark where the cells are free: right, left, then a row above or below.
+fn write_label(rows: &mut [Vec<(char, Option<usize>)>], cx: usize, cy: usize, name: &str) {
+    let length = name.chars().count();
+    let columns = rows.first().map_or(0, Vec::len);
+    let starts = [(cx as i64 + 2, cy as i64), (cx as i64 - length as i64 - 1, cy as i64)];
+    let nearby = [-1, 1, -2, 2].into_iter().flat_map(|d| [(cx as i64 + 1, cy as i64 + d), (cx as i64 - length as i64, cy as i64 + d)]);
+    for (start, row) in starts.into_iter().chain(nearby) {
+        let (Ok(start), Ok(row)) = (usize::try_from(start), usize::try_from(row)) else { continue };
+        if row >= rows.len() || start + length > columns {
+            continue;
+        }
+        let around = start.saturating_sub(1)..(start + length + 1).min(columns);
+        let inside = start..start + length;
+        if rows[row][inside.clone()].iter().all(|c| c.0 == ' ') && rows[row][around].iter().all(|c| !c.0.is_alphanumeric()) {
+            for (cell, c) in rows[row][inside].iter_mut().zip(name.chars()) {
+                *cell = (c, None);
+            }
+            return;
+        }
+    }
+}
+
+fn frame(
+    plot: &Plot,
+    style: &Style,
+    x: &Axis,
+    y: &Axis,
+    margin: usize,
+    columns: usize,
+    rows: &[Vec<(char, Option<usize>)>],
+) -> Vec<String> {
+    let mut tick_rows = vec![String::new(); ROWS];
+    for (p, text) in &y.ticks {
+        let row = ((1.0 - y.share(*p)) * (ROWS - 1) as f64).round() as usize;
+        if let Some(slot) = tick_rows.get_mut(row) {
+            slot.clone_from(text);
+        }
+    }
+    let mut lines = Vec::new();
+    if !plot.y_label.is_empty() {
+        lines.push(style.paint(Ink::Dim, &printable(&plot.y_label)));
+    }
+    for (row, tick) in rows.iter().zip(&tick_rows) {
+        let mut line = format!("{tick:>margin$} {}", if tick.is_empty() { '│' } else { '┤' });
+        let mut run = String::new();
+        let mut owner = None;
+        for (c, of) in row.iter().copied().chain([(' ', None)]) {
+            if of != owner {
+                line += &ink(style, owner, &run);
+                run.clear();
+                owner = of;
+            }
+            run.push(c);
+        }
+        lines.push(line.trim_end().to_string());
+    }
+    let mut rule: Vec<char> = vec!['─'; columns];
+    let mut texts: Vec<char> = vec![' '; columns + margin + 12];
+    let mut free_from = 0;
+    for (p, text) in &x.ticks {
+        let at = (x.share(*p) * (columns - 1) as f64).round() as usize;
+        let length = text.chars().count();
+        let start = (margin + 2 + at).saturating_sub(length / 2);
+        if at >= columns || start < free_from || start + length > texts.len() {
+            continue;
+        }
+        rule[at] = '┬';
+        for (slot, c) in texts[start..start + length].iter_mut().zip(text.chars()) {
+            *slot = c;
+        }
+        free_from = start + length + 1;
+    }
+    lines.push(format!("{:>margin$} ╰{}", "", rule.into_iter().collect::<String>()));
+    lines.push(texts.into_iter().collect::<String>().trim_end().to_string());
+    let mut legend: Vec<String> = plot
+        .series
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| !s.name.is_empty() && plot.series.len() > 1)
+        .map(|(k, s)| format!("{} {}", ink(style, Some(k), "⣿"), printable(&s.name)))
+        .collect();
+    if !plot.x_label.is_empty() {
+        legend.insert(0, style.paint(Ink::Dim, &printable(&plot.x_label)));
+    }
+    if !legend.is_empty() {
+        lines.push(format!("{:>margin$}  {}", "", legend.join("   ")));
+    }
+    lines
+}
+
+fn ink(style: &Style, series: Option<usize>, text: &str) -> String {
+    match series {
+        Some(k) if !text.is_empty() => style.paint(INKS[k % INKS.len()], text),
+        _ => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(kind: SeriesKind, points: &[(f64, f64)], labels: &[&str]) -> Series {
+        Series { name: "s".into(), kind, points: points.to_vec(), labels: labels.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn a_line_rises_from_the_lower_left_to_the_upper_right() {
+        let plot = Plot { title: "t".into(), x_label: "epoch".into(), series: vec![series(SeriesKind::Line, &[(0.0, 0.0), (10.0, 5.0)], &[])], ..Plot::default() };
+        let text = plot_text(&plot, &Style::columns(60));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "t");
+        let dots = |l: &str| l.chars().position(|c| ('\u{2801}'..='\u{28ff}').contains(&c));
+        let columns: Vec<usize> = lines.iter().filter_map(|l| dots(l)).collect();
+        assert!(columns.len() > 10 && columns.is_sorted_by(|a, b| a >= b), "{text}");
+        assert!(lines.iter().all(|l| l.chars().count() <= 60), "{text}");
+        assert!(lines.last().unwrap().contains("epoch"));
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_values() {
+        let plot = Plot { series: vec![series(SeriesKind::Bars, &[(0.0, 1.0), (1.0, 2.0)], &["base", "int8"])], ..Plot::default() };
+        let text = plot_text(&plot, &Style::columns(50));
+        let blocks: Vec<usize> = text.lines().map(|l| l.matches('█').count()).collect();
+        assert_eq!(blocks[1], blocks[0] * 2, "{text}");
+        assert!(text.starts_with("base "));
+    }
+
+    #[test]
+    fn labels_of_close_points_do_not_overwrite_each_other() {
+        let points = [(1.0, 1.0), (1.02, 1.01), (5.0, 5.0)];
+        let plot = Plot { series: vec![series(SeriesKind::Points, &points, &["alpha", "beta", "gamma"])], ..Plot::default() };
+        let text = plot_text(&plot, &Style::columns(70));
+        for name in ["alpha", "beta", "gamma"] {
+            assert!(text.contains(name), "{name}\n{text}");
+        }
+    }
+}

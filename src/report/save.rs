@@ -1,0 +1,111 @@
+//! Reports in files.
+
+use super::{Show, Style, html_page, plot_png, plot_svg, text};
+use crate::error::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// The endings that [`save`] knows.
+pub const FORMATS: &[&str] = &["html", "json", "csv", "txt", "png", "svg"];
+
+/// Writes a report in the format that the path's ending names. The file is complete or not there at all.
+///
+/// HTML holds everything; JSON the data; CSV and text the tables; PNG and SVG the first plot.
+///
+/// # Errors
+/// `Argument` for an unknown ending; `Missing` for an image of a report without plots; `Io`.
+pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    let plot = || {
+        report.plots().into_iter().next().ok_or_else(|| Error::missing("there is no plot in this report").hint("save it as .html, .csv or .json"))
+    };
+    let bytes = match ending.as_str() {
+        "html" | "htm" => {
+            let title = report.tables().first().map(|t| t.title.clone()).unwrap_or_default();
+            html_page(report, if title.is_empty() { "Compresso report" } else { &title })?.into_bytes()
+        }
+        "json" => format!("{:#}\n", report.data()).into_bytes(),
+        "csv" => csv(report).into_bytes(),
+        "txt" | "md" => format!("{}\n", text(report, &Style::plain())).into_bytes(),
+        "png" => plot_png(&plot()?, 2.0)?,
+        "svg" => plot_svg(&plot()?)?.into_bytes(),
+        other => {
+            let e = Error::argument(format!("a report cannot be saved as '.{other}'"));
+            return Err(e.hint(format!("use one of .{}", FORMATS.join(", ."))).file(path));
+        }
+    };
+    write_file(path, &bytes)
+}
+
+/// Writes a file by way of a temporary one in the same folder, so that a failure leaves no half.
+///
+/// # Errors
+/// `Io`.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |e| Error::io(path, e);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    // A temporary file is private to its owner; a saved one is as others are.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io)?;
+    }
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+/// The tables as comma-separated values (RFC 4180), an empty line between two.
+fn csv(report: &dyn Show) -> String {
+    let line = |cells: &[String]| {
+        let quote = |c: &String| if c.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.clone() };
+        cells.iter().map(quote).collect::<Vec<_>>().join(",") + "\n"
+    };
+    let tables: Vec<String> =
+        report.tables().iter().map(|t| line(&t.headers) + &t.rows.iter().map(|r| line(r)).collect::<String>()).collect();
+    tables.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::report::Table;
+
+    struct Sample;
+    impl Show for Sample {
+        fn tables(&self) -> Vec<Table> {
+            let mut t = Table::new("T", &["name", ">n"]);
+            t.row(["a, \"b\"", "1"]);
+            vec![t]
+        }
+        fn data(&self) -> serde_json::Value {
+            serde_json::json!({ "n": 1 })
+        }
+    }
+
+    #[test]
+    fn the_ending_chooses_the_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        for name in ["r.csv", "r.json", "r.html", "r.txt"] {
+            save(&Sample, dir.path().join(name)).unwrap();
+        }
+        assert_eq!(read("r.csv"), "name,n\n\"a, \"\"b\"\"\",1\n");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&read("r.json")).unwrap()["n"], 1);
+        assert!(read("r.html").starts_with("<!doctype html>"));
+        assert!(read("r.txt").contains("| a, \"b\" | 1 |"));
+    }
+
+    #[test]
+    fn refusals_name_the_file_and_leave_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = |name: &str| save(&Sample, dir.path().join(name)).unwrap_err();
+        assert_eq!(error("r.png").kind(), ErrorKind::Missing);
+        assert!(error("r.xls").to_string().contains("use one of .html"));
+        assert_eq!(error("no/such/r.csv").kind(), ErrorKind::Io);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
