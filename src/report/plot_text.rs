@@ -236,7 +236,12 @@ mod tests {
 
     #[test]
     fn a_line_rises_from_the_lower_left_to_the_upper_right() {
-        let plot = Plot { title: "t".into(), x_label: "epoch".into(), series: vec![series(SeriesKind::Line, &[(0.0, 0.0), (10.0, 5.0)], &[])], ..Plot::default() };
+        let plot = Plot {
+            title: "t".into(),
+            x_label: "epoch".into(),
+            series: vec![series(SeriesKind::Line, &[(0.0, 0.0), (10.0, 5.0)], &[])],
+            ..Plot::default()
+        };
         let text = plot_text(&plot, &Style::columns(60));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "t");

@@ -18,7 +18,11 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     let plot = || {
-        report.plots().into_iter().next().ok_or_else(|| Error::missing("there is no plot in this report").hint("save it as .html, .csv or .json"))
+        report
+            .plots()
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::missing("there is no plot in this report").hint("save it as .html, .csv or .json"))
     };
     let bytes = match ending.as_str() {
         "html" | "htm" => {

@@ -168,9 +168,8 @@ mod tests {
 
     #[test]
     fn the_environment_tells_the_protocol() {
-        let of = |pairs: &'static [(&str, &str)]| {
-            Graphics::detect(&move |n| pairs.iter().find(|(k, _)| *k == n).map(|(_, v)| (*v).to_string()))
-        };
+        let of =
+            |pairs: &'static [(&str, &str)]| Graphics::detect(&move |n| pairs.iter().find(|(k, _)| *k == n).map(|(_, v)| (*v).to_string()));
         assert_eq!(of(&[("TERM", "xterm-kitty")]), Graphics::Kitty);
         assert_eq!(of(&[("TERM_PROGRAM", "iTerm.app")]), Graphics::Iterm2);
         assert_eq!(of(&[("TERM", "foot")]), Graphics::Sixel);
