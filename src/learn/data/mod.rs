@@ -1,11 +1,27 @@
 //! Datasets and loaders.
+//!
+//! [`dataset`] opens or draws a [`Dataset`]; a [`Loader`] turns it into [`Batch`]es on worker threads. One file per
+//! format; each gives a [`Source`] per split.
+
+mod dataset;
+mod files;
+mod letterbox;
+mod loader;
+mod random;
+mod rng;
+mod shapes;
+
+pub use dataset::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
+pub use files::{MAX_PIXELS, image_files, read_image, sample};
+pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
+pub use loader::{Loader, LoaderOptions};
 
 use crate::error::Result;
 use candle_core::Tensor;
 use std::sync::Arc;
 
 /// A box in pixels: left, top, right, bottom.
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct BBox {
     pub x1: f32,
     pub y1: f32,
@@ -48,22 +64,38 @@ pub trait Source: Send + Sync {
         self.len() == 0
     }
     /// Sample `i` of `len()`. Cheap enough to be called from loader threads; nothing is cached unless the source says so.
+    ///
+    /// # Errors
+    /// An image that is missing or cannot be decoded, with its file.
     fn get(&self, i: usize) -> Result<Sample>;
+    /// Sample `i` for a network input of `[height, width]`; sources without a size of their own draw it at that size.
+    fn get_at(&self, i: usize, size: [usize; 2]) -> Result<Sample> {
+        let _ = size;
+        self.get(i)
+    }
+    /// Class of each object of sample `i` (or of the image itself), where possible without decoding pixels.
+    fn classes_of(&self, i: usize) -> Result<Vec<usize>> {
+        let s = self.get(i)?;
+        Ok(s.label.map_or_else(|| s.targets.iter().map(|t| t.class).collect(), |l| vec![l]))
+    }
 }
 
-/// A dataset split: a value, cheap to clone.
+/// A dataset, or one split of it: a value, cheap to clone.
+///
+/// A dataset of several splits stands for the first of them (`train`) until one is chosen: see [`Dataset::split`],
+/// [`Dataset::for_training`], [`Dataset::for_evaluation`].
 #[derive(Clone)]
 pub struct Dataset {
     /// How it was named, for provenance: `bccd` path, `shapes`.
     pub name: String,
-    /// `train`, `val`, `test` or empty.
+    /// `train`, `val`, `test`; empty while none is chosen.
     pub split: String,
     pub kind: DataKind,
     pub classes: Arc<[String]>,
     pub source: Arc<dyn Source>,
     /// What was skipped or repaired on loading, one line each.
     pub warnings: Arc<[String]>,
-    /// Other splits of the same data by name, if any.
+    /// The splits by name, while none is chosen; else empty.
     pub splits: Arc<[(String, Dataset)]>,
 }
 
@@ -84,9 +116,9 @@ pub struct Batch {
     pub images: Tensor,
     /// Objects per image, in input pixels.
     pub targets: Vec<Vec<Target>>,
-    /// Class per image (empty for detection).
+    /// Class per image (empty for detection and for unlabelled images).
     pub labels: Vec<usize>,
-    /// Index of each image in its dataset.
+    /// Index of each image in its dataset. Images that cannot be read are left out of a batch.
     pub indices: Vec<usize>,
     pub letterboxes: Vec<Letterbox>,
 }

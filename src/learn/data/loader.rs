@@ -1,0 +1,308 @@
+//! Batches from a dataset, made ahead by worker threads.
+//!
+//! A batch depends only on the dataset, the options and its number, so the stream is the same whatever the number of
+//! workers. Workers run at most a few batches ahead of the reader and stop when the loader is dropped.
+
+use super::letterbox::to_chw;
+use super::rng::rng;
+use super::{Batch, Dataset, Letterbox, Sample, Target, letterbox};
+use crate::context::Context;
+use crate::error::{At, Error, ErrorKind, Result};
+use candle_core::{Device, Tensor};
+use rand::seq::SliceRandom;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How a [`Loader`] reads.
+#[derive(Debug, Clone)]
+pub struct LoaderOptions {
+    /// Images per batch; the last batch may have fewer.
+    pub batch: usize,
+    /// Height and width of the network's input.
+    pub size: [usize; 2],
+    /// Another order each epoch.
+    pub shuffle: bool,
+    pub seed: u64,
+    /// Number of this pass over the data: decides order and augmentation.
+    pub epoch: u64,
+    /// Worker threads; 0: the context's, at most 8.
+    pub workers: usize,
+    /// Leaves out a last batch of fewer images.
+    pub drop_last: bool,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self { batch: 16, size: [640, 640], shuffle: false, seed: 0, epoch: 0, workers: 0, drop_last: false }
+    }
+}
+
+/// Batches of one pass over a dataset, in order. Images that cannot be read are left out, with a note to the context.
+pub struct Loader {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    ctx: Context,
+    /// Batch to hand out next.
+    next: usize,
+    /// Images handed out, and left out.
+    loaded: usize,
+    skipped: usize,
+    first_failure: Option<Error>,
+    ended: bool,
+}
+
+struct Shared {
+    dataset: Dataset,
+    options: LoaderOptions,
+    /// Dataset index of each image, in reading order.
+    order: Vec<usize>,
+    batches: usize,
+    /// Batches that may be in work or ready beyond the one being read.
+    ahead: usize,
+    ctx: Context,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Next batch that a worker takes.
+    claim: usize,
+    /// Batch that the reader waits for.
+    reading: usize,
+    ready: BTreeMap<usize, Made>,
+    stop: bool,
+}
+
+/// A batch before it is a tensor.
+#[derive(Default)]
+struct Made {
+    pixels: Vec<f32>,
+    targets: Vec<Vec<Target>>,
+    labels: Vec<usize>,
+    indices: Vec<usize>,
+    letterboxes: Vec<Letterbox>,
+    /// Images that could not be read.
+    failures: Vec<Error>,
+    /// What stopped the whole batch.
+    fatal: Option<Error>,
+}
+
+/// One image at the network's size.
+struct Fitted {
+    image: image::RgbImage,
+    targets: Vec<Target>,
+    label: Option<usize>,
+    letterbox: Letterbox,
+}
+
+impl Loader {
+    /// Starts reading.
+    ///
+    /// # Errors
+    /// `Argument` for a batch or size of zero and for an empty dataset.
+    pub fn new(dataset: &Dataset, options: LoaderOptions, ctx: &Context) -> Result<Self> {
+        if options.batch == 0 {
+            return Err(Error::argument("a batch must have at least one image"));
+        }
+        if options.size.iter().any(|&s| s == 0 || s > 1 << 14) {
+            return Err(Error::argument(format!("an image size must be between 1 and {} pixels, got {:?}", 1 << 14, options.size)));
+        }
+        let n = dataset.len();
+        if n == 0 {
+            return Err(Error::argument(format!("dataset '{}' has no images", dataset.name)));
+        }
+        let mut order: Vec<usize> = (0..n).collect();
+        if options.shuffle {
+            order.shuffle(&mut rng(options.seed, &[PURPOSE, options.epoch]));
+        }
+        let batches = if options.drop_last { n / options.batch } else { n.div_ceil(options.batch) };
+        let workers = if options.workers == 0 { ctx.threads.clamp(1, 8) } else { options.workers }.min(batches.max(1));
+        let shared = Arc::new(Shared {
+            dataset: dataset.clone(),
+            options,
+            order,
+            batches,
+            ahead: workers + 1,
+            ctx: ctx.clone(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let threads = (0..workers)
+            .map(|i| {
+                let shared = shared.clone();
+                std::thread::Builder::new().name(format!("loader-{i}")).spawn(move || shared.work())
+            })
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(|e| Error::internal("could not start a loader thread").because(e))?;
+        Ok(Self { shared, threads, ctx: ctx.clone(), next: 0, loaded: 0, skipped: 0, first_failure: None, ended: false })
+    }
+
+    /// Batches of the whole pass.
+    pub fn batches(&self) -> usize {
+        self.shared.batches
+    }
+    /// Images left out so far because they could not be read.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// Waits for batch `next`, or for the user's cancellation.
+    fn wait(&self) -> Result<Made> {
+        let mut state = self.shared.lock();
+        state.reading = self.next;
+        self.shared.changed.notify_all();
+        loop {
+            if let Some(made) = state.ready.remove(&self.next) {
+                state.reading = self.next + 1;
+                self.shared.changed.notify_all();
+                return Ok(made);
+            }
+            self.ctx.check()?;
+            state = match self.shared.changed.wait_timeout(state, Duration::from_millis(50)) {
+                Ok((s, _)) => s,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    fn batch(&mut self, made: Made) -> Result<Option<Batch>> {
+        for e in made.failures {
+            self.skipped += 1;
+            if self.skipped <= MAX_NOTES {
+                self.ctx.note(format!("left out: {}", e.to_string().replace('\n', " ")));
+            }
+            self.first_failure.get_or_insert(e);
+        }
+        if let Some(e) = made.fatal {
+            return Err(e);
+        }
+        let n = made.indices.len();
+        if n == 0 {
+            return Ok(None);
+        }
+        self.loaded += n;
+        let [h, w] = self.shared.options.size;
+        let images = Tensor::from_vec(made.pixels, (n, 3, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
+        Ok(Some(Batch { images, targets: made.targets, labels: made.labels, indices: made.indices, letterboxes: made.letterboxes }))
+    }
+
+    /// At the end of the pass: the count of images left out, or an error when there were no others.
+    fn finish(&mut self) -> Option<Result<Batch>> {
+        self.ended = true;
+        if self.skipped > MAX_NOTES {
+            self.ctx.note(format!("left out {} images that could not be read", self.skipped));
+        }
+        let first = self.first_failure.take().filter(|_| self.loaded == 0)?;
+        let message = format!("none of the {} images of dataset '{}' could be read", self.skipped, self.shared.dataset.name);
+        Some(Err(Error::new(first.kind(), message).because(first)))
+    }
+}
+
+const PURPOSE: u64 = 0x6f72_6465_72;
+/// Images that are named one by one when they are left out.
+const MAX_NOTES: usize = 5;
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.ended {
+            if self.next == self.shared.batches {
+                return self.finish();
+            }
+            let made = self.wait().and_then(|made| {
+                self.next += 1;
+                self.batch(made)
+            });
+            match made {
+                Ok(Some(batch)) => return Some(Ok(batch)),
+                Ok(None) => {}
+                Err(e) => {
+                    self.ended = true;
+                    return Some(Err(e));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+        for t in self.threads.drain(..) {
+            // A worker that panicked has already reported through its batch.
+            let _ = t.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A worker's life: take the next batch number, make the batch, hand it in.
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            while !state.stop && state.claim < self.batches && state.claim >= state.reading + self.ahead {
+                state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+            if state.stop || state.claim >= self.batches {
+                return;
+            }
+            let number = state.claim;
+            state.claim += 1;
+            drop(state);
+            let made = self.make(number);
+            self.lock().ready.insert(number, made);
+            self.changed.notify_all();
+        }
+    }
+
+    fn make(&self, number: usize) -> Made {
+        let options = &self.options;
+        let at = number * options.batch;
+        let [h, w] = options.size;
+        let indices = &self.order[at..(at + options.batch).min(self.order.len())];
+        let mut made = Made { pixels: Vec::with_capacity(indices.len() * 3 * h * w), ..Made::default() };
+        for &i in indices {
+            if self.lock().stop || self.ctx.check().is_err() {
+                made.fatal = Some(Error::cancelled());
+                return made;
+            }
+            // Decoders of other crates read what users bring; a panic there is a bad image, not the end of the process.
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.fit(i)))
+                .unwrap_or_else(|_| Err(Error::internal(format!("reading image {i} of dataset '{}' panicked", self.dataset.name))));
+            match result {
+                Ok(f) => {
+                    to_chw(&f.image, &mut made.pixels);
+                    made.targets.push(f.targets);
+                    made.labels.extend(f.label);
+                    made.indices.push(i);
+                    made.letterboxes.push(f.letterbox);
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Argument) => {
+                    made.fatal = Some(e);
+                    return made;
+                }
+                Err(e) => made.failures.push(e),
+            }
+        }
+        made
+    }
+
+    /// Image `i` at the network's size.
+    fn fit(&self, i: usize) -> Result<Fitted> {
+        let size = self.options.size;
+        let sample: Sample = self.dataset.source.get_at(i, size).at(|| format!("dataset '{}'", self.dataset.name))?;
+        let (image, fit) = letterbox(&sample.image, size);
+        let targets = sample.targets.iter().map(|t| Target { class: t.class, bbox: fit.forward(t.bbox) }).collect();
+        Ok(Fitted { image, targets, label: sample.label, letterbox: fit })
+    }
+}
