@@ -4,8 +4,18 @@
 //! the operator is), cost, channel rule for pruning, quantization rule. Each family file has a `pub const OPS: &[OpDef]`;
 //! [`FAMILIES`] lists them. See docs/adding-an-op.md.
 
+pub mod arithmetic;
 pub mod channels;
 pub mod cost;
+pub mod elementwise;
+pub mod facts;
+pub mod gather;
+pub mod ints;
+pub mod math;
+pub mod matmul;
+pub mod reduce;
+pub mod shape;
+pub mod slice;
 
 use super::graph::{Fact, Infer, Node};
 use super::value::Value;
@@ -99,7 +109,15 @@ impl OpDef {
 }
 
 /// The registration lines: every family's table.
-pub const FAMILIES: &[&[OpDef]] = &[];
+pub const FAMILIES: &[&[OpDef]] = &[
+    arithmetic::OPS,
+    gather::OPS,
+    math::OPS,
+    matmul::OPS,
+    reduce::OPS,
+    shape::OPS,
+    slice::OPS,
+];
 
 /// The definition of a node's operator.
 ///

@@ -1,0 +1,148 @@
+//! Selection by index: Gather, GatherElements, GatherND.
+//!
+//! <https://onnx.ai/onnx/operators/onnx__Gather.html> and siblings. Negative indices count from the end.
+
+use super::facts::{Item, fact, items, of_items};
+use super::ints::{Ints, strides};
+use super::slice::unless_empty;
+use super::{Exec, OpDef, QuantRule};
+use crate::error::{Error, Result};
+use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
+use crate::model::value::Value;
+use candle_core::Tensor;
+
+pub const OPS: &[OpDef] = &[
+    OpDef::new("Gather", &[1, 11, 13], infer_gather, gather).quant(QuantRule::SameScale),
+    OpDef::new("GatherElements", &[11, 13], infer_gather_elements, gather_elements).quant(QuantRule::SameScale),
+    OpDef::new("GatherND", &[11, 12, 13], infer_gather_nd, gather_nd).quant(QuantRule::SameScale),
+];
+
+/// The elements at row-major positions, as a tensor of shape `dims`; differentiable.
+pub fn pick(x: &Tensor, positions: &[usize], dims: &[usize]) -> Result<Tensor> {
+    unless_empty(x, dims, || {
+        let ids = positions.iter().map(|&i| u32::try_from(i)).collect::<Result<Vec<_>, _>>();
+        let ids = ids.map_err(|_| Error::unsupported("tensors of more than 2^32 elements are not supported"))?;
+        Ok(x.flatten_all()?.contiguous()?.index_select(&Tensor::new(ids, x.device())?, 0)?.reshape(dims)?)
+    })
+}
+
+/// An index of an axis of size `d`, counted from the end when negative.
+///
+/// # Errors
+/// `Shape` when it is out of range.
+pub fn index(i: i64, d: usize) -> Result<usize> {
+    let n = i64::try_from(d).unwrap_or(i64::MAX);
+    let at = if i < 0 { i + n } else { i };
+    usize::try_from(at).ok().filter(|&a| a < d).ok_or_else(|| Error::shape(format!("index {i} is out of range for an axis of size {d}")))
+}
+
+fn infer_gather(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let (x, ids) = (cx.input(0)?, cx.input(1)?);
+    let (Some(shape), Some(picked)) = (&x.shape, &ids.shape) else { return Ok(vec![fact(x.element, None)]) };
+    let axis = normalize_axis(cx.node.get_int("axis", 0)?, shape.len())?;
+    if shape.is_empty() {
+        return Err(Error::shape("cannot gather from a scalar"));
+    }
+    if x.element.is_int()
+        && shape.len() == 1
+        && picked.len() <= 1
+        && let (Some(v), Some(want)) = (items(x), cx.ints(1)?)
+    {
+        let part = want.iter().map(|&i| Ok(v[index(i, v.len())?].clone())).collect::<Result<Vec<Item>>>()?;
+        return Ok(vec![of_items(x.element, picked.is_empty(), &part)]);
+    }
+    let out: Vec<Dim> = shape[..axis].iter().chain(picked).chain(&shape[axis + 1..]).cloned().collect();
+    Ok(vec![fact(x.element, Some(out))])
+}
+
+fn gather(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, ids) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
+    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.rank())?;
+    if x.rank() == 0 {
+        return Err(Error::shape("cannot gather from a scalar"));
+    }
+    let d = x.dims()[axis];
+    let at = ids.data.iter().map(|&i| index(i, d)).collect::<Result<Vec<_>>>()?;
+    let dims: Vec<usize> = x.dims()[..axis].iter().chain(&ids.dims).chain(&x.dims()[axis + 1..]).copied().collect();
+    // A run of consecutive indices is a view.
+    let out = unless_empty(x, &dims, || {
+        let run = at.iter().zip(&at[1..]).all(|(a, b)| a + 1 == *b);
+        Ok(if run { x.narrow(axis, at[0], at.len())? } else { super::slice::select(x, axis, &at)? }.reshape(dims.as_slice())?)
+    })?;
+    cx.one(out)
+}
+
+fn infer_gather_elements(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    Ok(vec![fact(cx.input(0)?.element, cx.input(1)?.shape.clone())])
+}
+
+/// The row-major positions in a tensor of shape `from` that an index tensor names along `axis`.
+///
+/// # Errors
+/// `Shape` when the ranks differ, the index tensor is larger than the data beside the axis, or an index is out of range.
+pub fn element_positions(from: &[usize], ids: &Ints, axis: usize) -> Result<Vec<usize>> {
+    let fits = ids.dims.len() == from.len() && (0..from.len()).all(|a| a == axis || ids.dims[a] <= from[a]);
+    if !fits {
+        return Err(Error::shape(format!("indices {:?} do not fit data {from:?} on axis {axis}", ids.dims)));
+    }
+    let mut steps = strides(from);
+    let along = std::mem::replace(&mut steps[axis], 0);
+    let base = super::ints::offsets(&ids.dims, &steps);
+    base.into_iter().zip(&ids.data).map(|(b, &i)| Ok(b + index(i, from[axis])? * along)).collect()
+}
+
+fn gather_elements(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, ids) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
+    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.rank())?;
+    let at = element_positions(x.dims(), &ids, axis)?;
+    cx.one(pick(x, &at, &ids.dims)?)
+}
+
+fn infer_gather_nd(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let (x, ids) = (cx.input(0)?, cx.input(1)?);
+    let (Some(shape), Some(picked)) = (&x.shape, &ids.shape) else { return Ok(vec![fact(x.element, None)]) };
+    let batch = usize::try_from(cx.node.get_int("batch_dims", 0)?).unwrap_or(0);
+    let out = picked.split_last().and_then(|(last, lead)| {
+        let rest = shape.get(batch + last.known()?..)?;
+        Some(lead.iter().chain(rest).cloned().collect())
+    });
+    Ok(vec![fact(x.element, out)])
+}
+
+/// For index tuples in the last axis of `ids`, the row-major position where each tuple's slice starts and the shape of
+/// one slice. The first `batch` axes of data and indices run together.
+///
+/// # Errors
+/// `Shape` when tuples are longer than the data's rank or an index is out of range.
+pub fn tuple_positions(from: &[usize], ids: &Ints, batch: usize) -> Result<(Vec<usize>, Vec<usize>)> {
+    let wrong = || Error::shape(format!("index tuples {:?} do not fit data {from:?} with {batch} batch axes", ids.dims));
+    let (&len, lead) = ids.dims.split_last().ok_or_else(wrong)?;
+    let slice = from.get(batch + len..).ok_or_else(wrong)?.to_vec();
+    if lead.len() < batch || lead[..batch] != from[..batch] {
+        return Err(wrong());
+    }
+    let steps = strides(from);
+    let tuples: usize = lead.iter().product();
+    let batches: usize = from[..batch].iter().product();
+    let batch_step = from[batch..].iter().product::<usize>();
+    let at = (0..tuples)
+        .map(|t| {
+            let start = if batches == 0 { 0 } else { t / (tuples / batches).max(1) * batch_step };
+            ids.data[t * len..(t + 1) * len]
+                .iter()
+                .enumerate()
+                .try_fold(start, |p, (k, &i)| Ok(p + index(i, from[batch + k])? * steps[batch + k]))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok((at, slice))
+}
+
+fn gather_nd(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, ids) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
+    let batch = usize::try_from(cx.node.get_int("batch_dims", 0)?).map_err(|_| Error::argument("batch_dims is negative"))?;
+    let (at, slice) = tuple_positions(x.dims(), &ids, batch)?;
+    let n: usize = slice.iter().product();
+    let positions: Vec<usize> = at.iter().flat_map(|&p| p..p + n).collect();
+    let dims: Vec<usize> = ids.dims[..ids.dims.len() - 1].iter().chain(&slice).copied().collect();
+    cx.one(pick(x, &positions, &dims)?)
+}

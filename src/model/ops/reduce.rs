@@ -1,0 +1,186 @@
+//! Reductions over axes: ReduceSum, ReduceMean, ReduceMax, ReduceMin, ReduceProd, ReduceL1, ReduceL2, ReduceSumSquare,
+//! ReduceLogSum, ReduceLogSumExp.
+//!
+//! <https://onnx.ai/onnx/operators/onnx__ReduceSum.html> and siblings. The axes are an attribute up to operator set 17
+//! (12 for ReduceSum), an input from then on.
+
+use super::elementwise::{Binary, binary, sum_keepdim};
+use super::facts::{axes_of, fact};
+use super::ints::{Ints, offsets, strides};
+use super::shape::{given_axes, known_axes};
+use super::{Exec, OpDef, QuantRule, cost};
+use crate::error::{Error, Result};
+use crate::model::element::Element;
+use crate::model::graph::{Dim, Fact, Infer};
+use crate::model::value::Value;
+use candle_core::Tensor;
+
+const SINCE: &[i64] = &[1, 11, 13, 18];
+
+pub const OPS: &[OpDef] = &[
+    OpDef::new("ReduceSum", &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum)).cost(cost::per_input),
+    OpDef::new("ReduceMean", SINCE, infer, |cx| reduce(cx, Kind::Mean)).cost(cost::per_input).quant(QuantRule::Elementwise),
+    OpDef::new("ReduceMax", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input),
+    OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input),
+    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input),
+    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input),
+    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).cost(cost::per_input),
+    OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare)).cost(cost::per_input),
+    OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum)).cost(cost::per_input),
+    OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp)).cost(cost::per_input),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Prod,
+    L1,
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
+}
+
+/// A shape with axes reduced: to size 1 when kept, else gone.
+pub fn reduced<D: Clone>(dims: &[D], axes: &[usize], keep: bool, one: &D) -> Vec<D> {
+    let each = dims.iter().enumerate();
+    each.filter_map(|(i, d)| if !axes.contains(&i) { Some(d.clone()) } else if keep { Some(one.clone()) } else { None }).collect()
+}
+
+/// The axes to reduce: those given, or all, or none where the node asks for that.
+fn chosen(axes: Option<Vec<i64>>, rank: usize, noop: bool) -> Result<Vec<usize>> {
+    match axes {
+        Some(a) if !a.is_empty() => axes_of(&a, rank),
+        _ if noop => Ok(Vec::new()),
+        _ => Ok((0..rank).collect()),
+    }
+}
+
+fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    let (keep, noop) = (cx.node.get_int("keepdims", 1)? != 0, cx.node.get_int("noop_with_empty_axes", 0)? != 0);
+    let (Some(shape), Some(axes)) = (&x.shape, known_axes(cx)?) else {
+        let shape = x.shape.as_ref().filter(|_| keep).map(|s| vec![Dim::Unknown; s.len()]);
+        return Ok(vec![fact(x.element, shape)]);
+    };
+    let axes = chosen(axes, shape.len(), noop)?;
+    Ok(vec![fact(x.element, Some(reduced(shape, &axes, keep, &Dim::Known(1))))])
+}
+
+fn reduce(cx: &Exec<'_>, kind: Kind) -> Result<Vec<Value>> {
+    let x = cx.input(0)?;
+    let (keep, noop) = (cx.node.get_int("keepdims", 1)? != 0, cx.node.get_int("noop_with_empty_axes", 0)? != 0);
+    let axes = chosen(given_axes(cx)?, x.dims().len(), noop)?;
+    let dims = reduced(x.dims(), &axes, keep, &1);
+    if x.element.is_float() {
+        return cx.one(float(&x.tensor, &axes, kind)?.reshape(dims)?);
+    }
+    Ok(vec![int(x, &axes, dims, kind)?])
+}
+
+/// The sum over axes, which stay with size 1; empty axes sum to 0.
+fn sum(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    if axes.is_empty() {
+        return Ok(x.clone());
+    }
+    if x.elem_count() == 0 {
+        return Ok(Tensor::zeros(reduced(x.dims(), axes, true, &1), x.dtype(), x.device())?);
+    }
+    Ok(sum_keepdim(x, axes)?)
+}
+
+fn float(x: &Tensor, axes: &[usize], kind: Kind) -> Result<Tensor> {
+    let count: usize = axes.iter().map(|&a| x.dims()[a]).product();
+    Ok(match kind {
+        Kind::Sum => sum(x, axes)?,
+        Kind::Mean => (sum(x, axes)? / count as f64)?,
+        Kind::Max => extreme(x, axes, true)?,
+        Kind::Min => extreme(x, axes, false)?,
+        Kind::Prod => product(x, axes)?,
+        Kind::L1 => sum(&x.abs()?, axes)?,
+        Kind::L2 => sum(&x.sqr()?, axes)?.sqrt()?,
+        Kind::SumSquare => sum(&x.sqr()?, axes)?,
+        Kind::LogSum => sum(x, axes)?.log()?,
+        Kind::LogSumExp => {
+            if x.elem_count() == 0 {
+                return Ok(sum(x, axes)?.log()?);
+            }
+            // Shifted by the maximum, so that no exponential overflows; an infinite maximum is not subtracted.
+            let top = extreme(&x.detach(), axes, true)?;
+            let finite = top.abs()?.lt(f64::MAX)?.to_dtype(x.dtype())?;
+            let top = finite.ne(0.0)?.where_cond(&top, &top.zeros_like()?)?;
+            let shifted = binary(Binary::Sub, x, &top)?.exp()?;
+            (sum(&shifted, axes)?.log()? + top)?
+        }
+    })
+}
+
+fn extreme(x: &Tensor, axes: &[usize], largest: bool) -> Result<Tensor> {
+    if x.elem_count() == 0 {
+        let start = if largest { f64::NEG_INFINITY } else { f64::INFINITY };
+        return Ok(Tensor::full(start, reduced(x.dims(), axes, true, &1), x.device())?.to_dtype(x.dtype())?);
+    }
+    let mut out = x.clone();
+    for &a in axes {
+        out = if largest { out.max_keepdim(a)? } else { out.min_keepdim(a)? };
+    }
+    Ok(out)
+}
+
+fn product(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    let mut out = x.clone();
+    for &a in axes {
+        let mut dims = out.dims().to_vec();
+        let n = std::mem::replace(&mut dims[a], 1);
+        if n == 0 || dims.contains(&0) {
+            out = Tensor::ones(dims, x.dtype(), x.device())?;
+            continue;
+        }
+        let mut p = out.narrow(a, 0, 1)?;
+        for i in 1..n {
+            p = (p * out.narrow(a, i, 1)?)?;
+        }
+        out = p;
+    }
+    Ok(out)
+}
+
+/// Reduces integers (and bools, for the extremes) in row-major order.
+fn int(x: &Value, axes: &[usize], dims: Vec<usize>, kind: Kind) -> Result<Value> {
+    let ints = Ints::of(x)?;
+    let kept = reduced(&ints.dims, axes, true, &1);
+    let own = strides(&kept);
+    let steps: Vec<usize> = (0..kept.len()).map(|i| if axes.contains(&i) { 0 } else { own[i] }).collect();
+    let (low, high) = if x.element == Element::Bool { (0, 1) } else { x.element.int_range().unwrap_or((i64::MIN, i64::MAX)) };
+    let start = match kind {
+        Kind::Max => low,
+        Kind::Min => high,
+        Kind::Prod => 1,
+        _ => 0,
+    };
+    let mut data = vec![start; kept.iter().product()];
+    for (&v, at) in ints.data.iter().zip(offsets(&ints.dims, &steps)) {
+        let out = &mut data[at];
+        *out = match kind {
+            Kind::Max => v.max(*out),
+            Kind::Min => v.min(*out),
+            Kind::Prod => out.wrapping_mul(v),
+            Kind::L1 => out.wrapping_add(v.wrapping_abs()),
+            Kind::L2 | Kind::SumSquare => out.wrapping_add(v.wrapping_mul(v)),
+            _ => out.wrapping_add(v),
+        };
+    }
+    let count: usize = axes.iter().map(|&a| ints.dims[a]).product();
+    match kind {
+        Kind::Mean if count == 0 => return Err(Error::shape("the mean of no integers has no value")),
+        Kind::Mean => data.iter_mut().for_each(|v| *v /= count as i64),
+        Kind::L2 => data.iter_mut().for_each(|v| *v = (*v as f64).sqrt() as i64),
+        Kind::LogSum => data.iter_mut().for_each(|v| *v = (*v as f64).ln() as i64),
+        Kind::LogSumExp => return Err(Error::unsupported("the logarithm of a sum of exponentials of integers is not supported")),
+        _ => {}
+    }
+    Ints { dims, data }.into_value(x.element, x.tensor.device())
+}
