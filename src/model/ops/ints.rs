@@ -104,8 +104,7 @@ pub fn offsets(dims: &[usize], strides: &[usize]) -> Vec<usize> {
 pub fn broadcast_offsets(from: &[usize], to: &[usize]) -> Vec<usize> {
     let own = strides(from);
     let lead = to.len() - from.len();
-    let steps: Vec<usize> =
-        (0..to.len()).map(|i| i.checked_sub(lead).map_or(0, |j| if from[j] == 1 { 0 } else { own[j] })).collect();
+    let steps: Vec<usize> = (0..to.len()).map(|i| i.checked_sub(lead).map_or(0, |j| if from[j] == 1 { 0 } else { own[j] })).collect();
     offsets(to, &steps)
 }
 

@@ -109,15 +109,7 @@ impl OpDef {
 }
 
 /// The registration lines: every family's table.
-pub const FAMILIES: &[&[OpDef]] = &[
-    arithmetic::OPS,
-    gather::OPS,
-    math::OPS,
-    matmul::OPS,
-    reduce::OPS,
-    shape::OPS,
-    slice::OPS,
-];
+pub const FAMILIES: &[&[OpDef]] = &[arithmetic::OPS, gather::OPS, math::OPS, matmul::OPS, reduce::OPS, shape::OPS, slice::OPS];
 
 /// The definition of a node's operator.
 ///

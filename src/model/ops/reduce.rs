@@ -47,7 +47,16 @@ enum Kind {
 /// A shape with axes reduced: to size 1 when kept, else gone.
 pub fn reduced<D: Clone>(dims: &[D], axes: &[usize], keep: bool, one: &D) -> Vec<D> {
     let each = dims.iter().enumerate();
-    each.filter_map(|(i, d)| if !axes.contains(&i) { Some(d.clone()) } else if keep { Some(one.clone()) } else { None }).collect()
+    each.filter_map(|(i, d)| {
+        if !axes.contains(&i) {
+            Some(d.clone())
+        } else if keep {
+            Some(one.clone())
+        } else {
+            None
+        }
+    })
+    .collect()
 }
 
 /// The axes to reduce: those given, or all, or none where the node asks for that.

@@ -129,9 +129,10 @@ fn infer_reshape(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     for (i, item) in target.iter().enumerate() {
         shape.push(match item {
             Item::Int(0) if !keep_zero => match x.shape.as_ref() {
-                Some(s) => s.get(i).cloned().ok_or_else(|| {
-                    Error::shape(format!("the target copies axis {i}, which the input of rank {} lacks", s.len()))
-                })?,
+                Some(s) => s
+                    .get(i)
+                    .cloned()
+                    .ok_or_else(|| Error::shape(format!("the target copies axis {i}, which the input of rank {} lacks", s.len())))?,
                 None => Dim::Unknown,
             },
             Item::Int(-1) => {
@@ -469,7 +470,9 @@ fn int_range(start: i64, limit: i64, step: i64) -> Result<Vec<i64>> {
     let span = i128::from(limit) - i128::from(start);
     let step_wide = i128::from(step);
     let count = if (span > 0) == (step > 0) { (span.abs() + step_wide.abs() - 1) / step_wide.abs() } else { 0 };
-    Ok((0..i64::try_from(count).map_err(|_| Error::shape("the range is too long"))?).map(|i| start.wrapping_add(i.wrapping_mul(step))).collect())
+    Ok((0..i64::try_from(count).map_err(|_| Error::shape("the range is too long"))?)
+        .map(|i| start.wrapping_add(i.wrapping_mul(step)))
+        .collect())
 }
 
 fn float_count(start: f64, limit: f64, step: f64) -> Result<usize> {

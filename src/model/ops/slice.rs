@@ -91,7 +91,8 @@ fn infer_slice(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     }
     let result = fact(x.element, Some(out));
     // The contents of a vector, when the slice is known.
-    if let (Some(v), [a], [Item::Int(s)], [Item::Int(e)], [Some(step)]) = (items(x), axes.as_slice(), starts.as_slice(), ends.as_slice(), steps.as_slice())
+    if let (Some(v), [a], [Item::Int(s)], [Item::Int(e)], [Some(step)]) =
+        (items(x), axes.as_slice(), starts.as_slice(), ends.as_slice(), steps.as_slice())
         && x.element.is_int()
         && shape.len() == 1
     {
@@ -109,7 +110,11 @@ fn sliced(d: &Dim, start: &Item, end: &Item, step: Option<i64>) -> Result<Dim> {
         (Dim::Known(0), ..) => Dim::Known(0),
         (_, Item::Int(0), Item::Size(e), Some(1)) if e == d && *d != Dim::Unknown => d.clone(),
         (Dim::Symbol(_), Item::Int(s), Item::Int(e), Some(1)) if *s >= 0 && *e >= i64::from(i32::MAX) => {
-            if *s == 0 { d.clone() } else { d.map(&format!("({{}}-{s})"), |_| None) }
+            if *s == 0 {
+                d.clone()
+            } else {
+                d.map(&format!("({{}}-{s})"), |_| None)
+            }
         }
         (Dim::Symbol(_), Item::Int(0), Item::Int(e), Some(1)) if *e < 0 => d.map(&format!("({{}}{e})"), |_| None),
         _ => Dim::Unknown,
@@ -421,7 +426,11 @@ fn pad_axis(x: &Tensor, axis: usize, before: i64, after: i64, mode: &str, fill: 
                 let p = i.rem_euclid(2 * (d - 1));
                 p.min(2 * (d - 1) - p)
             }
-            _ => return Err(Error::unsupported(format!("padding mode '{mode}' is not supported")).hint("constant, reflect, edge and wrap are")),
+            _ => {
+                return Err(
+                    Error::unsupported(format!("padding mode '{mode}' is not supported")).hint("constant, reflect, edge and wrap are")
+                );
+            }
         })
     };
     let ids = (0..dims[axis] as i64).map(|i| source(i - before).map(|v| usize::try_from(v).unwrap_or(0))).collect::<Result<Vec<_>>>()?;
