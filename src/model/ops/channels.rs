@@ -1,17 +1,32 @@
 //! Channel labels: which indices of which axes must be kept or removed together.
 //!
 //! Pruning asks of each value and constant, for each axis: may single indices of this axis be removed, and which
-//! indices elsewhere go with them? The answer is a label (an *atom*) per index. Indices with one atom are removed
-//! together; an axis without labels is fixed. A convolution starts fresh atoms at its output channels and joins those of
-//! its weight's input axis with those of its input; Add joins its inputs index by index; Concat appends label lists;
+//! indices elsewhere go with them? The answer is a label (an [`Atom`]) per index. Indices with one atom are removed
+//! together; an axis without labels is fixed. A convolution starts with the atoms of its weight's output axis and joins
+//! those of the input axis with those of its input; Add joins its inputs index by index; Concat appends label lists;
 //! Reshape and Transpose move them. So dependency groups need no list of layers and no index arithmetic of their own.
 //!
 //! An operator's `channels` rule reads labels of its inputs and sets those of its outputs. Joining atoms later reaches
-//! everything labelled before.
+//! everything labelled before. Where a node carries sizes or indices of a labelled axis (the target of Reshape, the
+//! group count of Conv), the rule says how they follow from what is kept ([`Edit`]).
+//!
+//! What a rule promises: set every labelled constant slice of an atom to zero (the mask), and no output index with
+//! another atom depends on a finite value at that atom's indices any more, so the indices can be left out. Operators that look across an
+//! axis in another way than through weights (softmax, mean, norms over it) freeze it.
 
-use crate::error::{Error, Result};
-use crate::model::graph::{Fact, Facts, Node};
-use std::collections::HashMap;
+mod blocks;
+mod edit;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::reshape;
+pub use edit::{Edit, Place, Size};
+pub use rules::{broadcast, elementwise, fixed, join_broadcast, product, sum, through, through_except};
+
+use crate::error::{At, Error, ErrorKind, Result};
+use crate::model::graph::{Dim, Fact, Facts, Graph, Node};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The label of one index of an axis.
@@ -19,17 +34,59 @@ pub type Atom = u32;
 /// One label per index of an axis; `None` for an axis from which nothing may be removed.
 pub type AxisLabels = Option<Arc<[Atom]>>;
 
+/// A weight whose slices along `axis` make the channels of a node's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Index of the node.
+    pub node: usize,
+    /// Name of the weight constant.
+    pub weight: String,
+    pub axis: usize,
+}
+
 /// Labels of every axis of every value of a graph, with a union-find over the atoms.
 #[derive(Debug, Default, Clone)]
 pub struct Labels {
     parent: Vec<Atom>,
     frozen: Vec<bool>,
     axes: HashMap<String, Vec<AxisLabels>>,
+    /// Values that are zero at indices whose atoms are masked.
+    zero: HashSet<String>,
+    /// Constants that the mask leaves alone, such as divisors.
+    unmasked: HashSet<String>,
+    layers: Vec<Layer>,
+    edits: Vec<Edit>,
 }
 
 impl Labels {
     pub fn new() -> Self {
         Self::default()
+    }
+    /// Labels of a whole graph, by the rules of its operators. Graph outputs are frozen.
+    ///
+    /// # Errors
+    /// Whatever a rule reports, with its node. A rule that finds its node `Unsupported` freezes the node's inputs instead.
+    pub fn of_graph(graph: &Graph, facts: &Facts) -> Result<Self> {
+        let mut labels = Self::new();
+        for (index, node) in graph.nodes().iter().enumerate() {
+            let rule = super::find(node)?.channels;
+            let mut cx = Channels { node, index, opset: graph.opset_of(node), facts, labels: &mut labels };
+            match rule(&mut cx) {
+                Err(e) if e.kind() == ErrorKind::Unsupported => {
+                    fixed(&mut cx).at(|| node.label())?;
+                    labels.edits.retain(|e| e.node() != index);
+                    for out in &node.outputs {
+                        labels.freeze_value(out);
+                        labels.axes.remove(out);
+                    }
+                }
+                r => r.at(|| node.label())?,
+            }
+        }
+        for out in graph.outputs() {
+            labels.freeze_value(&out.name);
+        }
+        Ok(labels)
     }
     /// `n` new atoms.
     pub fn fresh(&mut self, n: usize) -> Arc<[Atom]> {
@@ -69,6 +126,12 @@ impl Labels {
     pub fn is_frozen(&self, a: Atom) -> bool {
         self.frozen[self.root(a) as usize]
     }
+    /// Nothing may be removed from any axis of this value.
+    pub fn freeze_value(&mut self, value: &str) {
+        for axis in self.of(value).to_vec().into_iter().flatten() {
+            axis.iter().for_each(|&a| self.freeze(a));
+        }
+    }
     /// Labels of one axis of a value; `None` when it is fixed.
     pub fn axis(&self, value: &str, axis: usize) -> AxisLabels {
         self.axes.get(value).and_then(|v| v.get(axis)).cloned().flatten()
@@ -84,12 +147,32 @@ impl Labels {
     pub fn values(&self) -> impl Iterator<Item = (&str, &[AxisLabels])> {
         self.axes.iter().map(|(k, v)| (k.as_str(), v.as_slice()))
     }
+    /// The weights that make channels, in the order of the nodes.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+    /// Sizes and indices in nodes that follow from what is kept.
+    pub fn edits(&self) -> &[Edit] {
+        &self.edits
+    }
+    /// False for constants that the mask must not set to zero.
+    pub fn is_masked(&self, constant: &str) -> bool {
+        !self.unmasked.contains(constant)
+    }
+    /// True when masking the atoms of this value's indices makes it zero there.
+    pub fn is_zero(&self, value: &str) -> bool {
+        self.zero.contains(value)
+    }
 }
 
 /// What a channel rule sees: a node, what is known of its values, and the labels so far.
 #[derive(Debug)]
 pub struct Channels<'a> {
     pub node: &'a Node,
+    /// Position of the node in the graph.
+    pub index: usize,
+    /// Version of the node's operator set.
+    pub opset: i64,
     pub facts: &'a Facts,
     pub labels: &'a mut Labels,
 }
@@ -107,8 +190,36 @@ impl Channels<'_> {
         let name = self.node.output(i).ok_or_else(|| Error::format(format!("output {i} is missing")))?;
         self.facts.get(name).ok_or_else(|| Error::internal(format!("no fact of '{name}'")))
     }
+    /// Sizes of input `i`.
+    ///
+    /// # Errors
+    /// `Unsupported` when its rank is not known.
+    pub fn shape(&self, i: usize) -> Result<Vec<Dim>> {
+        self.fact(i)?.shape.clone().ok_or_else(|| Error::unsupported("pruning needs a known rank here"))
+    }
+    /// Sizes of output `i`; see [`Channels::shape`].
+    pub fn out_shape(&self, i: usize) -> Result<Vec<Dim>> {
+        self.out_fact(i)?.shape.clone().ok_or_else(|| Error::unsupported("pruning needs a known rank here"))
+    }
     pub fn rank(&self, i: usize) -> Result<usize> {
-        self.fact(i)?.rank().ok_or_else(|| Error::unsupported("pruning needs a known rank here"))
+        Ok(self.shape(i)?.len())
+    }
+    /// The axis that `axis` names in input `i`; negative axes count from the end.
+    pub fn normal_axis(&self, i: usize, axis: i64) -> Result<usize> {
+        crate::model::graph::normalize_axis(axis, self.rank(i)?)
+    }
+    /// The integers of input `i`, when all are known before the graph runs.
+    pub fn ints(&self, i: usize) -> Option<Vec<i64>> {
+        let fact = self.node.input(i).and_then(|n| self.facts.get(n))?;
+        match (&fact.constant, &fact.contents) {
+            (Some(c), _) => c.to_i64s().ok(),
+            (None, Some(v)) => v.iter().map(|d| i64::try_from(d.known()?).ok()).collect(),
+            _ => None,
+        }
+    }
+    /// True when input `i` is a float constant, whose slices the mask can set to zero.
+    pub fn is_constant(&self, i: usize) -> bool {
+        self.node.input(i).and_then(|n| self.facts.get(n)).is_some_and(|f| f.element.is_float() && f.constant.is_some())
     }
     /// Labels of an axis of input `i`. A float constant gets labels of its own on first use.
     pub fn axis(&mut self, i: usize, axis: usize) -> AxisLabels {
@@ -123,6 +234,12 @@ impl Channels<'_> {
     /// Labels of all axes of input `i`, as many as its rank.
     pub fn axes(&mut self, i: usize) -> Result<Vec<AxisLabels>> {
         Ok((0..self.rank(i)?).map(|a| self.axis(i, a)).collect())
+    }
+    /// `n` new labels that stay.
+    pub fn frozen(&mut self, n: usize) -> AxisLabels {
+        let labels = Some(self.labels.fresh(n));
+        self.freeze(&labels);
+        labels
     }
     /// The two axes keep and lose the same indices. A fixed one fixes the other.
     ///
@@ -145,9 +262,10 @@ impl Channels<'_> {
     }
     /// Nothing may be removed from any axis of input `i`.
     pub fn freeze_input(&mut self, i: usize) {
-        let Some(name) = self.node.input(i) else { return };
-        for axis in self.labels.of(name).to_vec() {
-            self.freeze(&axis);
+        // Gives a constant its labels, so that a later reader finds them frozen.
+        self.axis(i, 0);
+        if let Some(name) = self.node.input(i) {
+            self.labels.freeze_value(name);
         }
     }
     /// Sets the labels of output `i`, one entry per axis.
@@ -156,19 +274,39 @@ impl Channels<'_> {
             self.labels.set(name, axes);
         }
     }
-}
-
-/// The rule of operators through which nothing may be pruned: all inputs are fixed, outputs have no labels.
-pub fn fixed(cx: &mut Channels<'_>) -> Result<()> {
-    for i in 0..cx.node.inputs.len() {
-        cx.freeze_input(i);
+    /// Says that output `i` is zero wherever its atoms are masked.
+    pub fn set_zero(&mut self, i: usize, zero: bool) {
+        if let Some(name) = self.node.output(i).filter(|_| zero) {
+            self.labels.zero.insert(name.to_string());
+        }
     }
-    Ok(())
-}
-
-/// The rule of operators that treat each element alone and keep the shape of input 0.
-pub fn same(cx: &mut Channels<'_>) -> Result<()> {
-    let axes = cx.axes(0)?;
-    cx.set(0, axes);
-    Ok(())
+    /// True when input `i` is zero wherever its atoms are masked.
+    pub fn zero(&self, i: usize) -> bool {
+        let Some(name) = self.node.input(i) else { return false };
+        self.labels.is_zero(name) || (self.is_constant(i) && self.labels.is_masked(name))
+    }
+    /// The mask must not set the constant input `i` to zero (it divides, or stands under a root).
+    pub fn unmasked(&mut self, i: usize) {
+        if let Some(name) = self.node.input(i) {
+            self.labels.unmasked.insert(name.to_string());
+        }
+    }
+    /// Notes that the weight at input `i` makes the output's channels along its `axis`.
+    pub fn layer(&mut self, i: usize, axis: usize) {
+        if let Some(weight) = self.node.input(i).filter(|_| self.is_constant(i)) {
+            self.labels.layers.push(Layer { node: self.index, weight: weight.to_string(), axis });
+        }
+    }
+    /// Integers at `place` of this node follow from what is kept.
+    pub fn sizes(&mut self, place: Place, sizes: Vec<Size>) {
+        if sizes.iter().any(|s| matches!(s, Size::Count(_))) {
+            self.labels.edits.push(Edit::Sizes { node: self.index, place, sizes });
+        }
+    }
+    /// Input `i` holds indices into an axis with these labels.
+    pub fn indices(&mut self, i: usize, axis: &AxisLabels, indices: Vec<usize>) {
+        if let Some(labels) = axis.clone() {
+            self.labels.edits.push(Edit::Indices { node: self.index, input: i, labels, indices });
+        }
+    }
 }

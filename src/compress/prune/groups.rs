@@ -1,0 +1,243 @@
+//! Which channels of a graph go together.
+
+use crate::error::{At, Error, Result, nearest};
+use crate::model::ops::channels::{Atom, AxisLabels, Labels};
+use crate::model::{Constant, Facts, Graph, Node, Patch, infer};
+use crate::report::{Show, Table};
+use indexmap::IndexMap;
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+
+/// Channels that appear at the same places of a graph and so can be removed one like another. Each atom is one choice: all
+/// indices with this label go or stay together.
+#[derive(Debug, Clone, Serialize)]
+pub struct Group {
+    /// Layers whose output channels these are.
+    pub layers: Vec<String>,
+    /// Weights of these layers, by constant name.
+    pub weights: Vec<String>,
+    /// How many channels can be chosen from.
+    pub channels: usize,
+    /// Label of each choice, in the order of the first layer's channels.
+    #[serde(skip)]
+    pub atoms: Vec<Atom>,
+}
+
+/// All groups of a graph.
+#[derive(Debug, Clone, Serialize)]
+pub struct Groups(pub Vec<Group>);
+
+/// A graph ready to be pruned: its labels and groups.
+#[derive(Debug)]
+pub struct Analysis {
+    /// The graph, with computed float constants as initializers and vectors read by several nodes copied for each.
+    pub graph: Graph,
+    pub facts: Facts,
+    pub labels: Labels,
+    pub groups: Groups,
+    /// Copies of shared vectors: copy → original.
+    pub(super) copies: IndexMap<String, String>,
+}
+
+/// The groups of channels that can be removed from `graph`, in the order of their first layers. Channels of the graph's
+/// outputs and of the values named in `keep` stay.
+///
+/// # Errors
+/// As [`Analysis::new`].
+pub fn groups(graph: &Graph, keep: &[String]) -> Result<Groups> {
+    Ok(Analysis::new(graph, keep)?.groups)
+}
+
+impl Analysis {
+    /// # Errors
+    /// `Unsupported` for a quantized graph; what shape inference or a channel rule reports.
+    pub fn new(graph: &Graph, keep: &[String]) -> Result<Self> {
+        refuse_quantized(graph)?;
+        let graph = constants_first(graph)?;
+        let (graph, copies) = own_vectors(&graph)?;
+        let facts = infer(&graph)?;
+        let mut labels = Labels::of_graph(&graph, &facts)?;
+        for value in keep {
+            if graph.consumers().get(value.as_str()).is_none() && !graph.is_output(value) {
+                return Err(Error::missing(format!("the model has no value '{value}', which its task names")));
+            }
+            labels.freeze_value(value);
+        }
+        let groups = group(&graph, &labels);
+        Ok(Self { graph, facts, labels, groups, copies })
+    }
+}
+
+/// Groups by the places at which atoms appear.
+fn group(graph: &Graph, labels: &Labels) -> Groups {
+    // The places of each root: (axis number, how often).
+    let mut places: HashMap<Atom, Vec<(u32, u32)>> = HashMap::new();
+    let mut values: Vec<(&str, &[AxisLabels])> = labels.values().collect();
+    values.sort_unstable_by_key(|(name, _)| *name);
+    for (number, axis) in values.iter().flat_map(|(_, axes)| axes.iter()).enumerate() {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        for &a in axis.iter().flat_map(|l| l.iter()) {
+            let at = places.entry(labels.root(a)).or_default();
+            match at.last_mut() {
+                Some((n, times)) if *n == number => *times += 1,
+                _ => at.push((number, 1)),
+            }
+        }
+    }
+    let mut of_places: HashMap<&[(u32, u32)], usize> = HashMap::new();
+    let mut of_root: HashMap<Atom, usize> = HashMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for layer in labels.layers() {
+        let Some(axis) = labels.axis(&layer.weight, layer.axis) else { continue };
+        let mut named: HashSet<usize> = HashSet::new();
+        for &a in axis.iter() {
+            let root = labels.root(a);
+            if labels.is_frozen(root) {
+                continue;
+            }
+            let g = match of_root.get(&root) {
+                Some(&g) => g,
+                None => {
+                    let g = *of_places.entry(places[&root].as_slice()).or_insert_with(|| {
+                        groups.push(Group { layers: Vec::new(), weights: Vec::new(), channels: 0, atoms: Vec::new() });
+                        groups.len() - 1
+                    });
+                    of_root.insert(root, g);
+                    groups[g].atoms.push(root);
+                    groups[g].channels += 1;
+                    g
+                }
+            };
+            if named.insert(g) {
+                groups[g].layers.push(name_of(&graph.nodes()[layer.node]).to_string());
+                groups[g].weights.push(layer.weight.clone());
+            }
+        }
+    }
+    Groups(groups)
+}
+
+/// How lists call a node: by its name, or by its first output where it has none.
+pub(super) fn name_of(node: &Node) -> &str {
+    if node.name.is_empty() { node.outputs.first().map_or("", String::as_str) } else { &node.name }
+}
+
+impl Groups {
+    /// The groups that the two lists of patterns leave.
+    ///
+    /// # Errors
+    /// `Argument` for a pattern that matches no layer.
+    pub fn chosen(&self, include: &[String], exclude: &[String]) -> Result<Vec<&Group>> {
+        let names = || self.0.iter().flat_map(|g| g.layers.iter().chain(&g.weights)).map(String::as_str);
+        for (option, pattern) in include.iter().map(|p| ("include", p)).chain(exclude.iter().map(|p| ("exclude", p))) {
+            check_pattern(option, pattern, names())?;
+        }
+        let hit = |g: &Group, patterns: &[String]| patterns.iter().any(|p| g.layers.iter().chain(&g.weights).any(|n| matches(p, n)));
+        Ok(self.0.iter().filter(|g| (include.is_empty() || hit(g, include)) && !hit(g, exclude)).collect())
+    }
+}
+
+/// # Errors
+/// `Argument` when `pattern` matches none of `names`.
+pub(super) fn check_pattern<'a>(option: &str, pattern: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+    if names.clone().any(|n| matches(pattern, n)) {
+        return Ok(());
+    }
+    let e = Error::argument(format!("option '{option}': '{pattern}' matches no layer that can be pruned"));
+    Err(match nearest(pattern, names) {
+        Some(near) => e.hint(format!("did you mean '{near}'?")),
+        None => e.hint("prune_groups(m) lists the layers that can be pruned"),
+    })
+}
+
+/// True when a run of the name's parts (between `.` and `/`) equals the pattern's parts, where `*` stands for any text.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    let parts = |s: &str| s.split(['.', '/']).filter(|p| !p.is_empty()).map(str::to_string).collect::<Vec<_>>();
+    let (want, have) = (parts(pattern), parts(name));
+    !want.is_empty() && have.windows(want.len().max(1)).any(|w| w.iter().zip(&want).all(|(h, p)| glob(p, h)))
+}
+
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, rest)) => text.strip_prefix(head).is_some_and(|t| (0..=t.len()).any(|i| t.is_char_boundary(i) && glob(rest, &t[i..]))),
+    }
+}
+
+fn refuse_quantized(graph: &Graph) -> Result<()> {
+    let quantized = |n: &&Node| {
+        ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"]
+            .contains(&n.op.as_str())
+    };
+    match graph.nodes().iter().find(quantized) {
+        Some(node) => Err(Error::unsupported("the model is quantized already").at(node.label()).hint("prune first, then quantize")),
+        None => Ok(()),
+    }
+}
+
+/// Float values that do not depend on the inputs become initializers, so that they can be cut like weights and keep
+/// their values when they were computed from a shape.
+fn constants_first(graph: &Graph) -> Result<Graph> {
+    let facts = infer(graph)?;
+    let mut patch = Patch::new(graph);
+    for (i, node) in graph.nodes().iter().enumerate() {
+        let known: Option<Vec<(&String, &Constant)>> = node
+            .outputs
+            .iter()
+            .filter(|o| !o.is_empty())
+            .map(|o| Some((o, facts.get(o)?.constant.as_ref()?)))
+            .collect();
+        let Some(known) = known else { continue };
+        if known.iter().any(|(_, c)| c.element().is_float()) && !node.outputs.iter().any(|o| graph.is_output(o)) {
+            patch.remove(i);
+            known.into_iter().for_each(|(name, c)| patch.set_constant(name, c.clone()));
+        }
+    }
+    if patch.is_empty() { Ok(graph.clone()) } else { patch.apply() }
+}
+
+/// Exporters store equal vectors (zero biases) once. Each reader gets its own, since layers that share only such a vector
+/// need not lose the same channels. [`super::Removal`] shares them again where they stayed equal.
+fn own_vectors(graph: &Graph) -> Result<(Graph, IndexMap<String, String>)> {
+    let mut patch = Patch::new(graph);
+    let mut copies = IndexMap::new();
+    let consumers = graph.consumers();
+    for (name, constant) in graph.constants() {
+        if !constant.element().is_float() || constant.dims().len() != 1 || constant.count() < 2 {
+            continue;
+        }
+        let mut first = true;
+        let mut readers = consumers.get(name.as_str()).cloned().unwrap_or_default();
+        readers.dedup();
+        for node in readers {
+            for input in 0..graph.nodes()[node].inputs.len() {
+                if graph.nodes()[node].inputs[input] != *name || std::mem::take(&mut first) {
+                    continue;
+                }
+                let copy = patch.fresh(name);
+                patch.set_constant(&copy, constant.clone());
+                patch.edit(node).inputs[input].clone_from(&copy);
+                copies.insert(copy, name.clone());
+            }
+        }
+    }
+    let graph = if patch.is_empty() { graph.clone() } else { patch.apply().at(|| "while copying shared vectors".into())? };
+    Ok((graph, copies))
+}
+
+impl Show for Groups {
+    fn tables(&self) -> Vec<Table> {
+        let mut table = Table::new("Groups of channels that are pruned together", &["layers", ">channels", ">layers in group"]);
+        for g in &self.0 {
+            let mut names = g.layers.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+            if g.layers.len() > 3 {
+                names += ", …";
+            }
+            table.row([names, g.channels.to_string(), g.layers.len().to_string()]);
+        }
+        vec![table]
+    }
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

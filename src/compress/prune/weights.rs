@@ -1,0 +1,126 @@
+//! Unstructured pruning: the smallest weights become zero.
+
+use super::groups::{check_pattern, matches, name_of};
+use super::{Prune, Scope};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::model::ops::{self, QuantRule};
+use crate::model::{Constant, Graph, Payload, Patch};
+use candle_core::{Device, Tensor};
+use std::collections::HashSet;
+
+/// Metadata key under which a model names the constants whose zeros stay zero in training, as a JSON list.
+pub const MASKS: &str = "compresso.masks";
+
+/// The graph with a share `ratio` of the weights of layers set to zero: those with |w| at or below the quantile of all
+/// weights (global) or of their own tensor (layer). `None` when none is.
+///
+/// # Errors
+/// `Unsupported` when there are no weights, `Argument` for patterns that match nothing.
+pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Option<Graph>> {
+    let all = weights(graph)?;
+    let names = || all.iter().flat_map(|(layer, weight)| [layer.as_str(), weight.as_str()]);
+    for (option, pattern) in
+        options.include.iter().map(|p| ("include", p)).chain(options.exclude.iter().map(|p| ("exclude", p)))
+    {
+        check_pattern(option, pattern, names())?;
+    }
+    let hit = |(layer, weight): &(String, String), ps: &[String]| ps.iter().any(|p| matches(p, layer) || matches(p, weight));
+    let mut seen = HashSet::new();
+    let chosen: Vec<&String> = all
+        .iter()
+        .filter(|w| (options.include.is_empty() || hit(w, &options.include)) && !hit(w, &options.exclude))
+        .map(|(_, weight)| weight)
+        .filter(|w| seen.insert(w.as_str()))
+        .collect();
+    let tensors: Vec<(&str, &Constant, Vec<f32>)> =
+        chosen.iter().filter_map(|w| Some((w.as_str(), graph.constant(w)?))).map(|(w, c)| Ok((w, c, c.to_f32s()?))).collect::<Result<_>>()?;
+    if tensors.is_empty() {
+        return Err(Error::unsupported("the model has no weights to prune").hint("layers(m) lists its layers"));
+    }
+    let global = match options.scope {
+        Scope::Global => Some(quantile(tensors.iter().flat_map(|(_, _, v)| v.iter().map(|w| w.abs())).collect(), options.ratio)),
+        Scope::Layer => None,
+    };
+    let mut patch = Patch::new(graph);
+    let (mut zeros, mut count) = (0usize, 0usize);
+    for (name, constant, values) in &tensors {
+        ctx.check()?;
+        let threshold = global.unwrap_or_else(|| quantile(values.iter().map(|w| w.abs()).collect(), options.ratio));
+        let kept: Vec<f32> = values.iter().map(|w| if w.abs() > threshold { *w } else { 0.0 }).collect();
+        zeros += kept.iter().filter(|w| **w == 0.0).count();
+        count += kept.len();
+        patch.set_constant(*name, like(constant, kept)?);
+    }
+    patch.set_metadata(MASKS, masks(graph, tensors.iter().map(|(n, _, _)| *n))?);
+    let percent = 100.0 * zeros as f64 / count as f64;
+    ctx.note(format!("prune: {zeros} of {count} weights in {} layers are zero ({percent:.1} %); shapes and speed stay", tensors.len()));
+    Ok(Some(patch.apply()?))
+}
+
+/// (layer, weight constant) of all multiplying layers, in order.
+fn weights(graph: &Graph) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let makers = graph.producers();
+    for node in graph.nodes() {
+        let QuantRule::Weighted { weight, .. } = ops::find(node)?.quant else { continue };
+        let Some(name) = node.input(weight) else { continue };
+        if graph.constant(name).is_none_or(|c| !c.element().is_float() || c.dims().len() < 2) {
+            continue;
+        }
+        // A product with a softmax's output is an expectation over fixed values (the bins of distribution focal boxes).
+        let expectation = node.input(0).is_some_and(|x| from_softmax(graph, &makers, x));
+        if !expectation {
+            found.push((name_of(node).to_string(), name.to_string()));
+        }
+    }
+    Ok(found)
+}
+
+fn from_softmax(graph: &Graph, makers: &std::collections::HashMap<&str, usize>, value: &str) -> bool {
+    let mut at = value;
+    while let Some(&i) = makers.get(at) {
+        let node = &graph.nodes()[i];
+        if node.is("Softmax") {
+            return true;
+        }
+        match node.input(0) {
+            Some(x) if ["Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze"].contains(&node.op.as_str()) => at = x,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// The `q` quantile with linear interpolation, as `torch.quantile`.
+fn quantile(mut values: Vec<f32>, q: f64) -> f32 {
+    let at = q * (values.len() - 1) as f64;
+    // 0 ≤ q < 1, so `at` is an index.
+    let low = at.floor() as usize;
+    let (_, &mut a, above) = values.select_nth_unstable_by(low, f32::total_cmp);
+    let b = above.iter().copied().min_by(f32::total_cmp).unwrap_or(a);
+    a + (b - a) * (at - low as f64) as f32
+}
+
+/// A constant of the type and shape of `old` with new values.
+fn like(old: &Constant, values: Vec<f32>) -> Result<Constant> {
+    if let (crate::model::Element::F32, Payload::Raw(_)) = (old.element(), old.payload()) {
+        return Constant::floats(old.dims(), &values);
+    }
+    let storage = old.element().storage().ok_or_else(|| Error::unsupported(format!("{} weights", old.element())))?;
+    Constant::from_storage(old.element(), &Tensor::from_vec(values, old.dims(), &Device::Cpu)?.to_dtype(storage)?)
+}
+
+/// The list of masked constants with those of this pruning added.
+fn masks<'a>(graph: &Graph, new: impl Iterator<Item = &'a str>) -> Result<String> {
+    let mut names: Vec<String> = match graph.metadata().get(MASKS) {
+        Some(text) => serde_json::from_str(text).map_err(|e| Error::format(format!("the metadata '{MASKS}' is not a list of names")).because(e))?,
+        None => Vec::new(),
+    };
+    for name in new {
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_string());
+        }
+    }
+    serde_json::to_string(&names).map_err(|e| Error::internal("names do not serialize").because(e))
+}
