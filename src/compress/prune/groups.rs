@@ -181,12 +181,8 @@ fn constants_first(graph: &Graph) -> Result<Graph> {
     let facts = infer(graph)?;
     let mut patch = Patch::new(graph);
     for (i, node) in graph.nodes().iter().enumerate() {
-        let known: Option<Vec<(&String, &Constant)>> = node
-            .outputs
-            .iter()
-            .filter(|o| !o.is_empty())
-            .map(|o| Some((o, facts.get(o)?.constant.as_ref()?)))
-            .collect();
+        let known: Option<Vec<(&String, &Constant)>> =
+            node.outputs.iter().filter(|o| !o.is_empty()).map(|o| Some((o, facts.get(o)?.constant.as_ref()?))).collect();
         let Some(known) = known else { continue };
         if known.iter().any(|(_, c)| c.element().is_float()) && !node.outputs.iter().any(|o| graph.is_output(o)) {
             patch.remove(i);

@@ -18,7 +18,9 @@ pub(super) fn scores(kind: Importance, found: &Analysis, groups: &[&Group], ctx:
         return Ok(groups.iter().map(|g| g.atoms.iter().map(|_| rng.random::<f64>()).collect()).collect());
     }
     if kind == Importance::BatchNorm && !found.graph.nodes().iter().any(|n| n.is("BatchNormalization")) {
-        let e = Error::unsupported("importance \"batchnorm\" needs batch norms, and this model has none (they may have been folded into the convolutions)");
+        let e = Error::unsupported(
+            "importance \"batchnorm\" needs batch norms, and this model has none (they may have been folded into the convolutions)",
+        );
         return Err(e.hint("use importance: \"l2\""));
     }
     // Sum and number of the normalised scores of each atom.

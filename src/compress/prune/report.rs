@@ -108,11 +108,7 @@ impl PruneReport {
             };
             format!("{:.2} → {:.2} {sign}{noun}", a as f64 / unit, b as f64 / unit)
         };
-        format!(
-            "prune: {}, {}",
-            pair(self.params_before, self.params_after, " params"),
-            pair(self.macs_before, self.macs_after, "MACs")
-        )
+        format!("prune: {}, {}", pair(self.params_before, self.params_after, " params"), pair(self.macs_before, self.macs_after, "MACs"))
     }
 }
 

@@ -125,7 +125,7 @@ impl<'a> Removal<'a> {
                 match (place, numbers) {
                     (Place::Attr(name), Some(v)) => {
                         let attr = patch.edit(*node).attrs.entry((*name).to_string()).or_insert(Attr::Ints(Vec::new()));
-                        *attr = match (&attr, v.as_slice()) {
+                        *attr = match (&*attr, v.as_slice()) {
                             (Attr::Int(_), [n]) => Attr::Int(*n),
                             _ => Attr::Ints(v),
                         };
@@ -154,8 +154,10 @@ impl<'a> Removal<'a> {
         let name = patch.fresh(&format!("{}_pruned_{i}", old.output(0).unwrap_or(&old.op)));
         patch.set_constant(&name, constant);
         let node = patch.edit(node);
-        while node.inputs.len() <= i {
-            node.inputs.push(String::new());
+        if node.inputs.len() <= i {
+            // Sizes of equal parts, so far implied by their number.
+            node.attrs.shift_remove("num_outputs");
+            node.inputs.resize(i + 1, String::new());
         }
         node.inputs[i] = name;
         Ok(())

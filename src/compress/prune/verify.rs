@@ -78,8 +78,7 @@ fn noise(graph: &Graph, task: &Task, seed: u64) -> Result<HashMap<String, Value>
         let dims: Vec<usize> = shape.iter().map(|d| d.known().unwrap_or(ANY_SIZE)).collect();
         let count = dims.iter().product::<usize>();
         let storage = fact.element.storage().ok_or_else(|| Error::unsupported(format!("{} inputs", fact.element)))?;
-        let values: Vec<f32> =
-            if fact.element.is_float() { (0..count).map(|_| rng.random::<f32>()).collect() } else { vec![0.0; count] };
+        let values: Vec<f32> = if fact.element.is_float() { (0..count).map(|_| rng.random::<f32>()).collect() } else { vec![0.0; count] };
         let element: Element = fact.element;
         let tensor = Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(storage)?;
         feeds.insert(input.name.clone(), Value::new(element, tensor)?);

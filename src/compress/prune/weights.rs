@@ -5,7 +5,7 @@ use super::{Prune, Scope};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::model::ops::{self, QuantRule};
-use crate::model::{Constant, Graph, Payload, Patch};
+use crate::model::{Constant, Graph, Patch, Payload};
 use candle_core::{Device, Tensor};
 use std::collections::HashSet;
 
@@ -20,9 +20,7 @@ pub const MASKS: &str = "compresso.masks";
 pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Option<Graph>> {
     let all = weights(graph)?;
     let names = || all.iter().flat_map(|(layer, weight)| [layer.as_str(), weight.as_str()]);
-    for (option, pattern) in
-        options.include.iter().map(|p| ("include", p)).chain(options.exclude.iter().map(|p| ("exclude", p)))
-    {
+    for (option, pattern) in options.include.iter().map(|p| ("include", p)).chain(options.exclude.iter().map(|p| ("exclude", p))) {
         check_pattern(option, pattern, names())?;
     }
     let hit = |(layer, weight): &(String, String), ps: &[String]| ps.iter().any(|p| matches(p, layer) || matches(p, weight));
@@ -33,8 +31,11 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
         .map(|(_, weight)| weight)
         .filter(|w| seen.insert(w.as_str()))
         .collect();
-    let tensors: Vec<(&str, &Constant, Vec<f32>)> =
-        chosen.iter().filter_map(|w| Some((w.as_str(), graph.constant(w)?))).map(|(w, c)| Ok((w, c, c.to_f32s()?))).collect::<Result<_>>()?;
+    let tensors: Vec<(&str, &Constant, Vec<f32>)> = chosen
+        .iter()
+        .filter_map(|w| Some((w.as_str(), graph.constant(w)?)))
+        .map(|(w, c)| Ok((w, c, c.to_f32s()?)))
+        .collect::<Result<_>>()?;
     if tensors.is_empty() {
         return Err(Error::unsupported("the model has no weights to prune").hint("layers(m) lists its layers"));
     }
@@ -114,7 +115,9 @@ fn like(old: &Constant, values: Vec<f32>) -> Result<Constant> {
 /// The list of masked constants with those of this pruning added.
 fn masks<'a>(graph: &Graph, new: impl Iterator<Item = &'a str>) -> Result<String> {
     let mut names: Vec<String> = match graph.metadata().get(MASKS) {
-        Some(text) => serde_json::from_str(text).map_err(|e| Error::format(format!("the metadata '{MASKS}' is not a list of names")).because(e))?,
+        Some(text) => {
+            serde_json::from_str(text).map_err(|e| Error::format(format!("the metadata '{MASKS}' is not a list of names")).because(e))?
+        }
         None => Vec::new(),
     };
     for name in new {

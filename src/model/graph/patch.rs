@@ -1,6 +1,6 @@
 //! The one way to change a graph: collect edits, then apply them all, with the result checked.
 
-use super::{Attr, Fact, Graph, Node, ValueInfo};
+use super::{Attr, Dim, Fact, Graph, Node, ValueInfo};
 use crate::error::{Error, Result};
 use crate::model::constant::Constant;
 use indexmap::IndexMap;
@@ -34,6 +34,7 @@ pub struct Patch<'g> {
     inputs: Option<Vec<ValueInfo>>,
     metadata: IndexMap<String, Option<String>>,
     opsets: IndexMap<String, i64>,
+    shapes: HashMap<String, Vec<Dim>>,
     fresh: HashSet<String>,
 }
 
@@ -50,6 +51,7 @@ impl<'g> Patch<'g> {
             inputs: None,
             metadata: IndexMap::new(),
             opsets: IndexMap::new(),
+            shapes: HashMap::new(),
             fresh: HashSet::new(),
         }
     }
@@ -103,6 +105,10 @@ impl<'g> Patch<'g> {
     }
     pub fn set_opset(&mut self, domain: impl Into<String>, version: i64) {
         self.opsets.insert(domain.into(), version);
+    }
+    /// Inner value `name` now has this shape. Matters only where the file states its type.
+    pub fn reshape_value(&mut self, name: impl Into<String>, shape: Vec<Dim>) {
+        self.shapes.insert(name.into(), shape);
     }
     /// A value name that neither the graph nor this patch uses, starting with `stem`.
     pub fn fresh(&mut self, stem: &str) -> String {
@@ -161,6 +167,12 @@ impl<'g> Patch<'g> {
                     g.constants.shift_remove(&name);
                     g.inputs.retain(|i| i.name != name);
                 }
+            }
+        }
+        for (name, shape) in self.shapes {
+            if let Some(info) = g.value_info.get_mut(&name) {
+                info.fact.shape = Some(shape);
+                info.wire = None;
             }
         }
         if let Some(inputs) = self.inputs {
