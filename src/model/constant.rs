@@ -1,6 +1,7 @@
 //! A constant tensor of a graph (ONNX initializer or tensor attribute), kept exactly as its file had it.
 
 use super::element::Element;
+use super::graph::Wire;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use candle_core::{DType, Device, Tensor};
@@ -33,7 +34,8 @@ struct Inner {
     element: Element,
     dims: Vec<usize>,
     payload: Payload,
-    doc: Option<String>,
+    /// How the file had it.
+    wire: Wire,
     /// CPU tensor, made on first use.
     tensor: OnceLock<Tensor>,
 }
@@ -68,12 +70,23 @@ impl Constant {
         if expected != got {
             return Err(Error::format(format!("{element} {dims:?} needs {expected} {unit}, got {got}")));
         }
-        Ok(Self(Arc::new(Inner { element, dims, payload, doc: None, tensor: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { element, dims, payload, wire: Wire::default(), tensor: OnceLock::new() })))
     }
+    /// The constant with the encoding that its file had.
     #[must_use]
-    pub fn with_doc(self, doc: Option<String>) -> Self {
-        let i = &self.0;
-        Self(Arc::new(Inner { element: i.element, dims: i.dims.clone(), payload: i.payload.clone(), doc, tensor: i.tensor.clone() }))
+    pub(in crate::model) fn with_wire(mut self, bytes: Bytes) -> Self {
+        let wire = Wire(Some(bytes));
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => {
+                inner.wire = wire;
+                self
+            }
+            None => {
+                let i = &self.0;
+                let tensor = i.tensor.clone();
+                Self(Arc::new(Inner { element: i.element, dims: i.dims.clone(), payload: i.payload.clone(), wire, tensor }))
+            }
+        }
     }
     /// A constant of a tensor's values, stored as raw data of the tensor's own type.
     pub fn from_tensor(tensor: &Tensor) -> Result<Self> {
@@ -105,7 +118,8 @@ impl Constant {
             Element::I2 => pack(&flat.to_vec1::<i16>()?.iter().map(|&v| v as u8).collect::<Vec<_>>(), 2),
             _ => return Err(Error::unsupported(format!("{element} constants cannot be computed with"))),
         };
-        let inner = Inner { element, dims: cpu.dims().to_vec(), payload: Payload::Raw(raw), doc: None, tensor: OnceLock::new() };
+        let inner =
+            Inner { element, dims: cpu.dims().to_vec(), payload: Payload::Raw(raw), wire: Wire::default(), tensor: OnceLock::new() };
         let _ = inner.tensor.set(cpu);
         Ok(Self(Arc::new(inner)))
     }
@@ -115,7 +129,7 @@ impl Constant {
             element: Element::I64,
             dims: vec![values.len()],
             payload: Payload::Raw(to_bytes(values, |v| v.to_le_bytes())),
-            doc: None,
+            wire: Wire::default(),
             tensor: OnceLock::new(),
         }))
     }
@@ -132,7 +146,7 @@ impl Constant {
             element: Element::F32,
             dims: vec![],
             payload: Payload::Raw(Bytes::copy_from_slice(&value.to_le_bytes())),
-            doc: None,
+            wire: Wire::default(),
             tensor: OnceLock::new(),
         }))
     }
@@ -149,8 +163,9 @@ impl Constant {
     pub fn payload(&self) -> &Payload {
         &self.0.payload
     }
-    pub fn doc(&self) -> Option<&str> {
-        self.0.doc.as_deref()
+    /// The encoding that its file had.
+    pub(in crate::model) fn wire(&self) -> Option<&Bytes> {
+        self.0.wire.0.as_ref()
     }
     /// Bytes of the packed elements.
     pub fn byte_size(&self) -> usize {
@@ -252,10 +267,7 @@ impl PartialEq for Constant {
     /// Same type, shape, stored form and data.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.element == other.0.element
-                && self.0.dims == other.0.dims
-                && self.0.payload == other.0.payload
-                && self.0.doc == other.0.doc)
+            || (self.0.element == other.0.element && self.0.dims == other.0.dims && self.0.payload == other.0.payload)
     }
 }
 

@@ -32,9 +32,11 @@ pub enum Element {
     F8E8M0,
     U2,
     I2,
+    F6E2M3,
+    F6E3M2,
 }
 
-const CODES: [(Element, i32, &str); 26] = [
+const CODES: [(Element, i32, &str); 28] = [
     (Element::F32, 1, "float32"),
     (Element::U8, 2, "uint8"),
     (Element::I8, 3, "int8"),
@@ -61,6 +63,8 @@ const CODES: [(Element, i32, &str); 26] = [
     (Element::F8E8M0, 24, "float8e8m0"),
     (Element::U2, 25, "uint2"),
     (Element::I2, 26, "int2"),
+    (Element::F6E2M3, 27, "float6e2m3"),
+    (Element::F6E3M2, 28, "float6e3m2"),
 ];
 
 impl Element {
@@ -80,6 +84,7 @@ impl Element {
             Self::Str => 0,
             Self::U2 | Self::I2 => 2,
             Self::U4 | Self::I4 | Self::F4E2M1 => 4,
+            Self::F6E2M3 | Self::F6E3M2 => 6,
             Self::U8 | Self::I8 | Self::Bool | Self::F8E4M3FN | Self::F8E4M3FNUZ | Self::F8E5M2 | Self::F8E5M2FNUZ | Self::F8E8M0 => 8,
             Self::U16 | Self::I16 | Self::F16 | Self::BF16 => 16,
             Self::F32 | Self::I32 | Self::U32 => 32,

@@ -30,32 +30,32 @@ use std::collections::HashMap;
 pub struct ValueInfo {
     pub name: String,
     pub fact: Fact,
-    /// What a file had and the library does not use; written back as it was.
-    pub(in crate::model) wire: ValueWire,
+    /// How the file had it.
+    pub(in crate::model) wire: Wire,
 }
 
 impl ValueInfo {
     pub fn new(name: impl Into<String>, fact: Fact) -> Self {
-        Self { name: name.into(), fact, wire: ValueWire::default() }
+        Self { name: name.into(), fact, wire: Wire::default() }
     }
 }
 
-/// Leftovers of a node in a file (documentation, which empty fields were present). Owned by `model::onnx`.
-pub(in crate::model) type NodeWire = Option<std::sync::Arc<dyn WireNote>>;
-/// Leftovers of a value in a file.
-pub(in crate::model) type ValueWire = Option<std::sync::Arc<dyn WireNote>>;
-/// Leftovers of a graph or model in a file.
-pub(in crate::model) type GraphWire = Option<std::sync::Arc<dyn WireNote>>;
+/// How a file encoded an item of the graph: its own protobuf message (of the model, for a graph). Export starts from it,
+/// so that what the library does not use (documentation, which empty fields were present, field order, unknown fields)
+/// is written back, byte for byte where the item did not change. Owned by `model::onnx`.
+#[derive(Clone, Default)]
+pub(in crate::model) struct Wire(pub(in crate::model) Option<Bytes>);
 
-/// Marker for what the file format keeps beside an IR item; compared by identity of contents.
-pub(in crate::model) trait WireNote: std::any::Any + std::fmt::Debug + Send + Sync {
-    fn as_any(&self) -> &dyn std::any::Any;
-}
-impl PartialEq for dyn WireNote {
-    fn eq(&self, other: &Self) -> bool {
-        // Leftovers never change the meaning of a graph.
-        let _ = other;
+impl PartialEq for Wire {
+    /// Always equal: an encoding never changes what a graph means.
+    fn eq(&self, _: &Self) -> bool {
         true
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Wire(..)" } else { "Wire" })
     }
 }
 
@@ -72,9 +72,8 @@ pub struct Graph {
     /// Types of inner values that the file states.
     pub(in crate::model) value_info: IndexMap<String, ValueInfo>,
     pub(in crate::model) metadata: IndexMap<String, String>,
-    pub(in crate::model) wire: GraphWire,
-    /// Model-local functions and other parts that this version only keeps, as encoded bytes.
-    pub(in crate::model) opaque: Vec<Bytes>,
+    /// How the file had the model around the nodes, constants and values.
+    pub(in crate::model) wire: Wire,
 }
 
 /// Newest ONNX operator set that the registry knows.

@@ -55,8 +55,8 @@ pub struct Node {
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
     pub attrs: IndexMap<String, Attr>,
-    /// What a file had and the library does not use; written back as it was.
-    pub(in crate::model) wire: super::NodeWire,
+    /// How the file had it.
+    pub(in crate::model) wire: super::Wire,
 }
 
 impl Node {

@@ -159,7 +159,6 @@ impl<'g> Patch<'g> {
                 Some(c) => {
                     if let Some(info) = g.inputs.iter_mut().find(|i| i.name == name) {
                         info.fact = Fact::known(c.element(), c.dims());
-                        info.wire = None;
                     }
                     g.constants.insert(name, c);
                 }

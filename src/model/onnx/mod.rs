@@ -1,1 +1,86 @@
-//! ONNX files: import and export that lose nothing.
+//! ONNX files, read into a [`Graph`] and written back without loss.
+//!
+//! [`encode`] after [`decode`] gives the bytes of the file again: every item of the graph remembers how it was encoded,
+//! and an item that did not change is written as it was. A patched graph keeps what its untouched items had
+//! (documentation, metadata, device configurations, fields of future versions), and types that the change made wrong are
+//! corrected. Operator sets 7 to [`NEWEST_OPSET`](crate::model::graph::NEWEST_OPSET) are read, of IR version 3 or newer.
+//!
+//! ```no_run
+//! let graph = compresso::model::onnx::load("model.onnx")?;
+//! println!("{}", graph.dump(None));
+//! compresso::model::onnx::save(&graph, "copy.onnx")?;
+//! # Ok::<(), compresso::Error>(())
+//! ```
+
+mod export;
+mod external;
+mod import;
+mod proto;
+mod scan;
+mod sparse;
+mod tensor;
+mod types;
+
+use super::constant::Constant;
+use super::graph::Graph;
+use super::weights::atomic_write;
+use crate::error::{At, Error, Result};
+use bytes::Bytes;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+/// The graph of an encoded ONNX model.
+///
+/// # Errors
+/// `Format`, `Check` or `Unsupported`, naming node and attribute or tensor. Tensors in external files are `Unsupported`
+/// here: use [`load`].
+pub fn decode(bytes: impl Into<Bytes>) -> Result<Graph> {
+    import::model(&bytes.into(), &external::Files::default())
+}
+
+/// The encoded ONNX model of a graph, all tensors within.
+///
+/// # Errors
+/// `Unsupported` above 2 GB: use [`save`].
+pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
+    export::model(graph, &export::Places::new())
+}
+
+/// Reads an ONNX file, and the files beside it that hold its external tensors.
+///
+/// # Errors
+/// As [`decode`], and `Io`; all name the file.
+pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    import::model(&bytes.into(), &external::Files::beside(path)).in_file(path)
+}
+
+/// Writes an ONNX file, whole or not at all.
+///
+/// # Errors
+/// `Io`, naming the file.
+pub fn save(graph: &Graph, path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let bytes = encode(graph).in_file(path)?;
+    atomic_write(path, |w| w.write_all(&bytes).map_err(|e| Error::io(path, e)))
+}
+
+/// A fingerprint of the parts of a graph that decide the types of its values.
+#[derive(Default)]
+struct Print(DefaultHasher);
+
+impl Print {
+    fn bytes(&mut self, b: &[u8]) {
+        b.hash(&mut self.0);
+    }
+    fn constant(&mut self, name: &str, c: &Constant) {
+        (name, c.element().code(), c.dims()).hash(&mut self.0);
+    }
+    fn finish(self) -> u64 {
+        self.0.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

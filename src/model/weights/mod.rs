@@ -1,1 +1,5 @@
-//! Weights and tensors in files: safetensors, npy, npz, ONNX pb.
+//! Tensors in files: .npy, .npz, ONNX .pb and .safetensors.
+
+mod atomic;
+
+pub use atomic::atomic_write;
