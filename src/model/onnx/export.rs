@@ -144,12 +144,15 @@ fn graph_proto(graph: &Graph, shell: &mut Shell, places: &Places, main: bool) ->
         let better = facts.as_ref().and_then(|f| corrected(info, f));
         p.output.push(types::export(better.as_ref().unwrap_or(info))?);
     }
-    for (_, info) in graph.value_info.iter().filter(|_| !changed || shell.fresh || facts.is_some()) {
-        match &facts {
-            Some(f) if !f.contains_key(&info.name) => {}
-            Some(f) => p.value_info.push(types::export(corrected(info, f).as_ref().unwrap_or(info))?),
-            None => p.value_info.push(types::export(info)?),
+    let listed = std::mem::take(&mut p.value_info);
+    if !changed && !listed.is_empty() && import::value_infos(&listed)? == graph.value_info {
+        p.value_info = listed;
+    } else if let Some(facts) = &facts {
+        for info in graph.value_info.values().filter(|i| facts.contains_key(&i.name)) {
+            p.value_info.push(types::export(corrected(info, facts).as_ref().unwrap_or(info))?);
         }
+    } else if !changed || shell.fresh {
+        p.value_info = graph.value_info.values().map(types::export).collect::<Result<_>>()?;
     }
     if changed {
         let alive = |name: &str| {

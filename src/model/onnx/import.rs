@@ -6,7 +6,7 @@ use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, keep, malformed, put_heade
 use super::{Print, sparse, tensor, types};
 use crate::error::{Error, Result};
 use crate::model::graph::{NEWEST_OPSET, Wire};
-use crate::model::{Attr, Graph, Node};
+use crate::model::{Attr, Graph, Node, ValueInfo};
 use bytes::{BufMut, Bytes, BytesMut};
 use indexmap::IndexMap;
 use indexmap::map::Entry;
@@ -103,9 +103,11 @@ fn graph(
         }
         graph.outputs.push(info);
     }
-    for b in std::mem::take(&mut proto.value_info) {
-        let (info, _) = types::import(&b)?;
-        graph.value_info.entry(info.name.clone()).or_insert(info);
+    let listed = std::mem::take(&mut proto.value_info);
+    graph.value_info = value_infos(&listed)?;
+    if graph.value_info.len() != listed.len() {
+        // Some tools list values twice. The shell keeps the list.
+        proto.value_info = listed;
     }
     let nodes = std::mem::take(&mut proto.node);
     graph.nodes = Vec::with_capacity(nodes.len());
@@ -130,6 +132,16 @@ fn graph(
     wire.put_slice(unknown);
     graph.wire = Wire(Some(wire.freeze()));
     Ok(graph)
+}
+
+/// What a list declares of inner values; of several declarations of a value, the first counts.
+pub fn value_infos(list: &[Bytes]) -> Result<IndexMap<String, ValueInfo>> {
+    let mut map = IndexMap::with_capacity(list.len());
+    for b in list {
+        let (info, _) = types::import(b)?;
+        map.entry(info.name.clone()).or_insert(info);
+    }
+    Ok(map)
 }
 
 /// Text entries as a map; of entries with the same key, the last counts.
