@@ -171,7 +171,6 @@ impl<'g> Patch<'g> {
         for (name, shape) in self.shapes {
             if let Some(info) = g.value_info.get_mut(&name) {
                 info.fact.shape = Some(shape);
-                info.wire = None;
             }
         }
         if let Some(inputs) = self.inputs {
