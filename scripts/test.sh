@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Everything that must hold: format, lints, all tests, scripts. Installs what it needs. The build and the Python
+# environment that the tests compare against live outside the checkout and are reused.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/compresso/target}"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+mkdir -p "$CARGO_TARGET_DIR"
+# rustup's cargo may not be on the path of a bare shell.
+command -v cargo >/dev/null || . "$HOME/.cargo/env"
+
+step() { printf '\n== %s (%s)\n' "$1" "$(date +%T)"; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+step "tools"
+missing=()
+command -v cc >/dev/null || missing+=(build-essential)
+command -v python3 >/dev/null || missing+=(python3)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+# OpenCV, which the ultralytics package imports, loads these.
+ldconfig -p 2>/dev/null | grep -q libGL.so.1 || missing+=(libgl1)
+ldconfig -p 2>/dev/null | grep -q libgthread-2.0.so.0 || missing+=(libglib2.0-0)
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -yq "${missing[@]}"
+fi
+
+step "Python environment for comparison"
+venv="$CARGO_TARGET_DIR/venv"
+wanted="$(cat tests/python/requirements.txt)"
+if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+  printf '%s\n' "$wanted" >"$venv/installed"
+fi
+export COMPRESSO_PYTHON="$venv/bin/python"
+ORT_DYLIB_PATH="$(echo "$venv"/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*)"
+export ORT_DYLIB_PATH
+# The ultralytics package must neither ask for updates nor write into the home folder.
+export YOLO_CONFIG_DIR="$CARGO_TARGET_DIR/ultralytics" YOLO_OFFLINE=true
+mkdir -p "$YOLO_CONFIG_DIR"
+
+step "format"
+cargo fmt --all --check
+step "lints"
+cargo clippy --release --all-targets -- -D warnings
+step "build"
+cargo build --release
+step "tests"
+cargo test --release --all-targets --no-fail-fast
+cargo test --release --doc
