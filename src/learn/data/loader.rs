@@ -5,7 +5,8 @@
 
 use super::letterbox::to_chw;
 use super::rng::rng;
-use super::{Batch, Dataset, Letterbox, Sample, Target, letterbox};
+use super::augment::Fitted;
+use super::{Augment, Batch, Dataset, Letterbox, Sample, Target, letterbox};
 use crate::context::Context;
 use crate::error::{At, Error, ErrorKind, Result};
 use candle_core::{Device, Tensor};
@@ -22,6 +23,8 @@ pub struct LoaderOptions {
     pub batch: usize,
     /// Height and width of the network's input.
     pub size: [usize; 2],
+    /// How images are varied; `None`: only letterboxed.
+    pub augment: Option<Augment>,
     /// Another order each epoch.
     pub shuffle: bool,
     pub seed: u64,
@@ -35,7 +38,7 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        Self { batch: 16, size: [640, 640], shuffle: false, seed: 0, epoch: 0, workers: 0, drop_last: false }
+        Self { batch: 16, size: [640, 640], augment: None, shuffle: false, seed: 0, epoch: 0, workers: 0, drop_last: false }
     }
 }
 
@@ -90,14 +93,6 @@ struct Made {
     fatal: Option<Error>,
 }
 
-/// One image at the network's size.
-struct Fitted {
-    image: image::RgbImage,
-    targets: Vec<Target>,
-    label: Option<usize>,
-    letterbox: Letterbox,
-}
-
 impl Loader {
     /// Starts reading.
     ///
@@ -109,6 +104,9 @@ impl Loader {
         }
         if options.size.iter().any(|&s| s == 0 || s > 1 << 14) {
             return Err(Error::argument(format!("an image size must be between 1 and {} pixels, got {:?}", 1 << 14, options.size)));
+        }
+        if let Some(a) = &options.augment {
+            a.check()?;
         }
         let n = dataset.len();
         if n == 0 {
@@ -202,6 +200,7 @@ impl Loader {
 }
 
 const PURPOSE: u64 = 0x6f72_6465_72;
+const VARY: u64 = 0x7661_7279;
 /// Images that are named one by one when they are left out.
 const MAX_NOTES: usize = 5;
 
@@ -300,6 +299,9 @@ impl Shared {
     /// Image `i` at the network's size.
     fn fit(&self, i: usize) -> Result<Fitted> {
         let size = self.options.size;
+        if let Some(augment) = &self.options.augment {
+            return augment.apply(&self.dataset, i, size, &mut rng(self.options.seed, &[VARY, self.options.epoch, i as u64]));
+        }
         let sample: Sample = self.dataset.source.get_at(i, size).at(|| format!("dataset '{}'", self.dataset.name))?;
         let (image, fit) = letterbox(&sample.image, size);
         let targets = sample.targets.iter().map(|t| Target { class: t.class, bbox: fit.forward(t.bbox) }).collect();

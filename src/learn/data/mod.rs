@@ -3,6 +3,7 @@
 //! [`dataset`] opens or draws a [`Dataset`]; a [`Loader`] turns it into [`Batch`]es on worker threads. One file per
 //! format; each gives a [`Source`] per split.
 
+mod augment;
 mod dataset;
 mod files;
 mod letterbox;
@@ -11,6 +12,7 @@ mod random;
 mod rng;
 mod shapes;
 
+pub use augment::Augment;
 pub use dataset::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
 pub use files::{MAX_PIXELS, image_files, read_image, sample};
 pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
@@ -122,3 +124,6 @@ pub struct Batch {
     pub indices: Vec<usize>,
     pub letterboxes: Vec<Letterbox>,
 }
+
+#[cfg(test)]
+mod tests;
