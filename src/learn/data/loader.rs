@@ -3,9 +3,9 @@
 //! A batch depends only on the dataset, the options and its number, so the stream is the same whatever the number of
 //! workers. Workers run at most a few batches ahead of the reader and stop when the loader is dropped.
 
+use super::augment::Fitted;
 use super::letterbox::to_chw;
 use super::rng::rng;
-use super::augment::Fitted;
 use super::{Augment, Batch, Dataset, Letterbox, Sample, Target, letterbox};
 use crate::context::Context;
 use crate::error::{At, Error, ErrorKind, Result};
