@@ -1,1 +1,19 @@
-//! How numbers move: numeric kernels as plain functions on slices, each with a safe reference, and the candle operations on top of them.
+//! How numbers move: numeric kernels as plain functions on slices, each with a safe reference, and the candle operations
+//! on top of them.
+//!
+//! Layouts are those of ONNX: activations `[N, C, spatial…]`, weights `[M, C / groups, kernel…]`, all row-major and
+//! contiguous. [`reference`] holds the plain definitions; the other modules hold the fast ones, which tests compare with
+//! them. [`ops`] wraps them as differentiable tensor functions: on the CPU in float32 they use these kernels, on other
+//! devices candle's own operations.
+
+pub mod activation;
+pub mod conv;
+pub mod norm;
+pub mod ops;
+pub mod pool;
+pub mod reference;
+pub mod resize;
+mod window;
+
+pub use conv::ConvShape;
+pub use window::Window;

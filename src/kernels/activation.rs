@@ -1,0 +1,241 @@
+//! Elementwise activations with their derivatives, written so that the compiler vectorises them.
+
+use rayon::prelude::*;
+
+/// An elementwise function; definitions are those of the ONNX operators of the same names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    Relu,
+    LeakyRelu { alpha: f32 },
+    ThresholdedRelu { alpha: f32 },
+    Elu { alpha: f32 },
+    Selu { alpha: f32, gamma: f32 },
+    Celu { alpha: f32 },
+    Sigmoid,
+    /// `x · sigmoid(alpha · x)`; SiLU with `alpha` 1.
+    Swish { alpha: f32 },
+    HardSigmoid { alpha: f32, beta: f32 },
+    HardSwish,
+    Softplus,
+    Softsign,
+    Tanh,
+    Clip { min: f32, max: f32 },
+    Erf,
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    Mish,
+}
+
+impl Activation {
+    /// `y[i] = f(x[i])`.
+    pub fn forward(self, x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "lengths of an elementwise function");
+        match self {
+            Self::Relu => map(x, y, |v| if v < 0.0 { 0.0 } else { v }),
+            Self::LeakyRelu { alpha } => map(x, y, |v| if v < 0.0 { alpha * v } else { v }),
+            Self::ThresholdedRelu { alpha } => map(x, y, |v| if v > alpha { v } else { 0.0 }),
+            Self::Elu { alpha } => map(x, y, |v| if v < 0.0 { alpha * expm1(v) } else { v }),
+            Self::Selu { alpha, gamma } => map(x, y, |v| gamma * if v <= 0.0 { alpha * expm1(v) } else { v }),
+            Self::Celu { alpha } => map(x, y, |v| if v < 0.0 { alpha * expm1(v / alpha) } else { v }),
+            Self::Sigmoid => map(x, y, sigmoid),
+            Self::Swish { alpha } => map(x, y, |v| v * sigmoid(alpha * v)),
+            Self::HardSigmoid { alpha, beta } => map(x, y, |v| (alpha * v + beta).clamp(0.0, 1.0)),
+            Self::HardSwish => map(x, y, |v| v * (v / 6.0 + 0.5).clamp(0.0, 1.0)),
+            Self::Softplus => map(x, y, softplus),
+            Self::Softsign => map(x, y, |v| v / (1.0 + v.abs())),
+            Self::Tanh => map(x, y, tanh),
+            // Not `clamp`: ONNX allows min > max, where max wins.
+            Self::Clip { min, max } => map(x, y, |v| {
+                let v = if v < min { min } else { v };
+                if v > max { max } else { v }
+            }),
+            Self::Erf => map(x, y, erf),
+            Self::Gelu => map(x, y, |v| 0.5 * v * (1.0 + erf(v * FRAC_1_SQRT_2))),
+            Self::GeluTanh => map(x, y, |v| 0.5 * v * (1.0 + tanh(gelu_inner(v)))),
+            Self::Mish => map(x, y, |v| v * tanh_softplus(v)),
+        }
+    }
+
+    /// `gx[i] = gy[i] · f'(x[i])`, with `y[i] = f(x[i])` at hand. At kinks the derivative is that of PyTorch.
+    pub fn backward(self, x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32]) {
+        assert!(x.len() == y.len() && x.len() == gy.len() && x.len() == gx.len(), "lengths of an elementwise function");
+        match self {
+            Self::Relu => grad(x, y, gy, gx, |v, _| if v > 0.0 { 1.0 } else { 0.0 }),
+            Self::LeakyRelu { alpha } => grad(x, y, gy, gx, |v, _| if v > 0.0 { 1.0 } else { alpha }),
+            Self::ThresholdedRelu { alpha } => grad(x, y, gy, gx, |v, _| if v > alpha { 1.0 } else { 0.0 }),
+            Self::Elu { alpha } => grad(x, y, gy, gx, |v, y| if v > 0.0 { 1.0 } else { y + alpha }),
+            Self::Selu { alpha, gamma } => grad(x, y, gy, gx, |v, y| if v > 0.0 { gamma } else { y + alpha * gamma }),
+            Self::Celu { alpha } => grad(x, y, gy, gx, |v, y| if v > 0.0 { 1.0 } else { y / alpha + 1.0 }),
+            Self::Sigmoid => grad(x, y, gy, gx, |_, y| y * (1.0 - y)),
+            Self::Swish { alpha } => grad(x, y, gy, gx, |v, y| {
+                let s = sigmoid(alpha * v);
+                s + alpha * y * (1.0 - s)
+            }),
+            Self::HardSigmoid { alpha, .. } => grad(x, y, gy, gx, |_, y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 }),
+            Self::HardSwish => grad(x, y, gy, gx, |v, _| {
+                let inner = if v < 3.0 { v / 3.0 + 0.5 } else { 1.0 };
+                if v < -3.0 { 0.0 } else { inner }
+            }),
+            Self::Softplus => grad(x, y, gy, gx, |v, _| sigmoid(v)),
+            Self::Softsign => grad(x, y, gy, gx, |v, _| {
+                let d = 1.0 + v.abs();
+                1.0 / (d * d)
+            }),
+            Self::Tanh => grad(x, y, gy, gx, |_, y| 1.0 - y * y),
+            Self::Clip { min, max } => grad(x, y, gy, gx, |v, _| if v >= min && v <= max { 1.0 } else { 0.0 }),
+            Self::Erf => grad(x, y, gy, gx, |v, _| FRAC_2_SQRT_PI * exp(-v * v)),
+            Self::Gelu => grad(x, y, gy, gx, |v, _| {
+                let density = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * exp(-0.5 * v * v);
+                0.5 * (1.0 + erf(v * FRAC_1_SQRT_2)) + v * density
+            }),
+            Self::GeluTanh => grad(x, y, gy, gx, |v, _| {
+                let t = tanh(gelu_inner(v));
+                let slope = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * v * v);
+                0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * slope
+            }),
+            Self::Mish => grad(x, y, gy, gx, |v, _| {
+                let t = tanh_softplus(v);
+                t + v * (1.0 - t * t) * sigmoid(v)
+            }),
+        }
+    }
+}
+
+const FRAC_1_SQRT_2: f32 = std::f32::consts::FRAC_1_SQRT_2;
+const FRAC_2_SQRT_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI;
+/// √(2/π)
+const GELU_SCALE: f32 = 0.797_884_6;
+const GELU_CUBIC: f32 = 0.044_715;
+
+#[inline(always)]
+fn gelu_inner(v: f32) -> f32 {
+    GELU_SCALE * (v + GELU_CUBIC * v * v * v)
+}
+
+/// `e^x` within 2 units in the last place for results in the normal range; larger arguments saturate at about 2.3e38 and
+/// smaller ones at about 1.2e-38.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.3, 88.3);
+    let t = x * std::f32::consts::LOG2_E + ROUND;
+    let n = t - ROUND;
+    // ln 2 in two parts: the first has few bits, so that n times it is exact.
+    let r = x - n * 0.693_359_4;
+    let r = r + n * 2.121_944_4e-4;
+    let p = 1.987_569_1e-4 * r + 1.398_2e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    p * f32::from_bits(t.to_bits().wrapping_sub(ROUND.to_bits().wrapping_sub(127)) << 23)
+}
+
+/// `e^x - 1`, also accurate near 0.
+#[inline(always)]
+fn expm1(x: f32) -> f32 {
+    // Near 0, by tanh: e^x − 1 = 2t / (1 − t) with t = tanh(x / 2).
+    let t = tanh(0.5 * x);
+    if x.abs() < 1.0 { 2.0 * t / (1.0 - t) } else { exp(x) - 1.0 }
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+fn softplus(x: f32) -> f32 {
+    (if x > 0.0 { x } else { 0.0 }) + exp(-x.abs()).ln_1p()
+}
+
+/// `tanh(ln(1 + e^x))` without the logarithm.
+#[inline(always)]
+fn tanh_softplus(x: f32) -> f32 {
+    let e = exp(if x > 20.0 { 20.0 } else { x });
+    let n = e * (e + 2.0);
+    n / (n + 2.0)
+}
+
+/// Hyperbolic tangent: a polynomial below 0.625 (Cephes `tanhf`), the exponential above.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let a = x.abs();
+    let z = x * x;
+    let p = -5.704_988_7e-3 * z + 2.063_908_8e-2;
+    let p = p * z - 5.373_971_6e-2;
+    let p = p * z + 1.333_144_2e-1;
+    let p = p * z - 3.333_328_2e-1;
+    let near = p * z * x + x;
+    let far = (1.0 - 2.0 / (exp(2.0 * a) + 1.0)).copysign(x);
+    if a < 0.625 { near } else { far }
+}
+
+/// Error function: a polynomial below 1 (Cephes `erff`), Abramowitz and Stegun 7.1.26 above; absolute error below 3e-7.
+#[inline(always)]
+pub fn erf(x: f32) -> f32 {
+    let a = x.abs();
+    let z = x * x;
+    let p = 7.853_861_4e-5 * z - 8.010_194e-4;
+    let p = p * z + 5.188_327_6e-3;
+    let p = p * z - 2.685_381_2e-2;
+    let p = p * z + 1.128_358_5e-1;
+    let p = p * z - 3.761_262_6e-1;
+    let near = (p * z + 1.128_379_2) * x;
+    let t = 1.0 / (1.0 + 0.327_591_1 * a);
+    let q = 1.061_405_4 * t - 1.453_152;
+    let q = q * t + 1.421_413_7;
+    let q = q * t - 0.284_496_74;
+    let q = q * t + 0.254_829_6;
+    let far = (1.0 - q * t * exp(-z)).copysign(x);
+    if a < 1.0 { near } else { far }
+}
+
+/// Elements that one task works on.
+const CHUNK: usize = 1 << 15;
+
+fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
+    let run = |x: &[f32], y: &mut [f32]| wide(#[inline(always)] || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)));
+    if x.len() <= CHUNK {
+        run(x, y);
+    } else {
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| run(x, y));
+    }
+}
+
+fn grad(x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
+    let run = |start: usize, gx: &mut [f32]| {
+        let at = start..start + gx.len();
+        let (x, y, gy) = (&x[at.clone()], &y[at.clone()], &gy[at]);
+        wide(
+            #[inline(always)]
+            || gx.iter_mut().zip(x).zip(y).zip(gy).for_each(|(((gx, &x), &y), &gy)| *gx = gy * f(x, y)),
+        );
+    };
+    if gx.len() <= CHUNK {
+        run(0, gx);
+    } else {
+        gx.par_chunks_mut(CHUNK).enumerate().for_each(|(i, gx)| run(i * CHUNK, gx));
+    }
+}
+
+/// Runs `f` compiled for the widest vectors that this machine has. `f` must be inlined to profit.
+#[inline(always)]
+pub(super) fn wide<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has the features that the function is compiled for.
+            return unsafe { avx2(f) };
+        }
+    }
+    f()
+}

@@ -1,0 +1,194 @@
+use super::{Candle, floats, output, read};
+use crate::error::{Error, Result};
+use crate::kernels::conv::{self, ConvShape};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
+
+/// Convolution with an optional bias.
+///
+/// # Shapes
+/// `x: [batch, in_channels, input…]`, `w: [out_channels, in_channels / groups, kernel…]`, `bias: [out_channels]`, result
+/// `[batch, out_channels, output…]`, as `s` says.
+pub fn conv(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return on_device(s, x, w, bias, false);
+    }
+    run(s, x, w, bias, false)
+}
+
+/// Transposed convolution: the gradient of the convolution `s` with respect to its data, as a forward operation.
+///
+/// # Shapes
+/// `x: [batch, s.out_channels, s.window.output…]`, `w: [s.out_channels, s.in_channels / groups, kernel…]`,
+/// `bias: [s.in_channels]`, result `[batch, s.in_channels, s.window.input…]`.
+pub fn conv_transpose(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return on_device(s, x, w, bias, true);
+    }
+    run(s, x, w, bias, true)
+}
+
+fn run(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, transposed: bool) -> Result<Tensor> {
+    let dtype = x.dtype();
+    if !dtype.is_float() {
+        return Err(Error::dtype(format!("expected floating point, got {dtype:?}")));
+    }
+    let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
+    let (x, w) = (single(x)?, single(w)?);
+    let op = Convolution { shape: s.clone(), transposed };
+    let y = match bias {
+        Some(b) => x.apply_op3(&w, &single(b)?, op)?,
+        None => x.apply_op2(&w, op)?,
+    };
+    Ok(y.to_dtype(dtype)?)
+}
+
+struct Convolution {
+    shape: ConvShape,
+    transposed: bool,
+}
+
+impl Convolution {
+    fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Candle<(CpuStorage, Shape)> {
+        let s = &self.shape;
+        let spatial = if self.transposed { &s.window.input } else { &s.window.output };
+        let channels = if self.transposed { s.in_channels } else { s.out_channels };
+        let dims: Vec<usize> = [s.batch, channels].into_iter().chain(spatial.iter().copied()).collect();
+        let mut y = vec![0.0; dims.iter().product()];
+        if self.transposed {
+            conv::backward_data(s, w, x, &mut y);
+            if let Some(bias) = bias {
+                let plane = s.window.input_len();
+                for (row, i) in y.chunks_exact_mut(plane.max(1)).zip(0..) {
+                    let b = bias[i % channels];
+                    row.iter_mut().for_each(|v| *v += b);
+                }
+            }
+        } else {
+            conv::forward(s, x, w, bias, &mut y);
+        }
+        output(y, dims)
+    }
+
+    fn backward(&self, x: &Tensor, w: &Tensor, gy: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let s = &self.shape;
+        let gy = read(gy)?;
+        let mut grad_x = None;
+        if x.track_op() {
+            let mut gx = vec![0.0; x.elem_count()];
+            if self.transposed {
+                conv::forward(s, &gy, &read(w)?, None, &mut gx);
+            } else {
+                conv::backward_data(s, &read(w)?, &gy, &mut gx);
+            }
+            grad_x = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
+        }
+        let mut grad_w = None;
+        if w.track_op() {
+            let mut gw = vec![0.0; w.elem_count()];
+            if self.transposed {
+                conv::backward_weight(s, &gy, &read(x)?, &mut gw);
+            } else {
+                conv::backward_weight(s, &read(x)?, &gy, &mut gw);
+            }
+            grad_w = Some(Tensor::from_vec(gw, w.shape(), w.device())?);
+        }
+        Ok((grad_x, grad_w))
+    }
+}
+
+impl CustomOp2 for Convolution {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Candle<(CpuStorage, Shape)> {
+        self.forward(floats(s1, l1)?, floats(s2, l2)?, None)
+    }
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        self.backward(x, w, &gy.contiguous()?)
+    }
+}
+
+impl CustomOp3 for Convolution {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        self.forward(floats(s1, l1)?, floats(s2, l2)?, Some(floats(s3, l3)?))
+    }
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        gy: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gy = gy.contiguous()?;
+        let (gx, gw) = self.backward(x, w, &gy)?;
+        let mut gb = None;
+        if bias.track_op() {
+            let mut sums = vec![0.0; bias.elem_count()];
+            let spatial = if self.transposed { self.shape.window.input_len() } else { self.shape.window.output_len() };
+            conv::sum_planes(sums.len(), spatial, &read(&gy)?, &mut sums);
+            gb = Some(Tensor::from_vec(sums, bias.shape(), bias.device())?);
+        }
+        Ok((gx, gw, gb))
+    }
+}
+
+/// The same by candle's operations, for two spatial axes or one.
+fn on_device(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, transposed: bool) -> Result<Tensor> {
+    let win = s.window.as_2d().ok_or_else(|| Error::unsupported("three-dimensional convolution runs on the CPU only"))?;
+    let flat = s.window.rank() == 1;
+    let (mut x, w) = if flat { (x.unsqueeze(2)?, w.unsqueeze(2)?) } else { (x.clone(), w.clone()) };
+    let pick = |[h, w]: [usize; 2], what: &str, skip: bool| {
+        if h == w || skip {
+            Ok(w)
+        } else {
+            Err(Error::unsupported(format!("different {what} of height and width ({h} and {w}) run on the CPU only")))
+        }
+    };
+    let stride = pick(win.stride, "strides", flat)?;
+    let dilation = pick(win.dilation, "dilations", flat || win.kernel[0] == 1)?;
+    let y = if transposed {
+        if s.groups != 1 {
+            return Err(Error::unsupported("grouped transposed convolution runs on the CPU only"));
+        }
+        // All of what the window reaches, then cut out the wanted part.
+        let mut y = x.conv_transpose2d(&w, 0, 0, stride, dilation)?;
+        for d in 0..2 {
+            let missing = (win.pad[d] + win.input[d]).saturating_sub(y.dim(d + 2)?);
+            if missing > 0 {
+                y = y.pad_with_zeros(d + 2, 0, missing)?;
+            }
+            y = y.narrow(d + 2, win.pad[d], win.input[d])?;
+        }
+        y
+    } else {
+        for d in 0..2 {
+            let reach = (win.output[d] - 1) * win.stride[d] + (win.kernel[d] - 1) * win.dilation[d] + 1;
+            let (before, inside) = (win.pad[d], win.input[d]);
+            let after = reach.saturating_sub(before + inside);
+            if before + after > 0 {
+                x = x.pad_with_zeros(d + 2, before, after)?;
+            }
+            if reach < before + inside {
+                x = x.narrow(d + 2, 0, reach)?;
+            }
+        }
+        x.conv2d(&w, 0, stride, dilation, s.groups)?
+    };
+    let y = match bias {
+        Some(b) => y.broadcast_add(&b.reshape((1, b.elem_count(), 1, 1))?)?,
+        None => y,
+    };
+    Ok(if flat { y.squeeze(2)? } else { y })
+}

@@ -1,0 +1,128 @@
+use super::{Candle, floats, in_f32, output, read};
+use crate::error::Result;
+use crate::kernels::norm;
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+
+/// `y = x · scale[c] + shift[c]` for `x: [batch, channels, …]`; differentiable in all three.
+pub fn channel_affine(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        let (scale, shift) = (scale.to_dtype(DType::F32)?.contiguous()?, shift.to_dtype(DType::F32)?.contiguous()?);
+        return in_f32(x, |x| Ok(x.contiguous()?.apply_op3(&scale, &shift, ChannelAffine)?));
+    }
+    let dims = per_channel(x);
+    let wide = |t: &Tensor| t.to_dtype(x.dtype())?.reshape(dims.clone());
+    Ok(x.broadcast_mul(&wide(scale)?)?.broadcast_add(&wide(shift)?)?)
+}
+
+/// Batch normalization with the statistics of the batch. Also returns mean and population variance, float32 and detached.
+///
+/// # Shapes
+/// `x: [batch, channels, …]`, all else `[channels]`.
+pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor, Tensor)> {
+    let dtype = x.dtype();
+    let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
+    let (x, scale, bias) = (single(x)?, single(scale)?, single(bias)?);
+    if !x.device().is_cpu() {
+        let dims = per_channel(&x);
+        let axes: Vec<usize> = (0..x.rank()).filter(|&a| a != 1).collect();
+        let count = x.elem_count() as f64 / x.dim(1)? as f64;
+        let mean = (x.sum_keepdim(axes.as_slice())? / count)?;
+        let centered = x.broadcast_sub(&mean)?;
+        let var = (centered.sqr()?.sum_keepdim(axes.as_slice())? / count)?;
+        let y = centered.broadcast_div(&(&var + epsilon)?.sqrt()?)?;
+        let y = y.broadcast_mul(&scale.reshape(dims.clone())?)?.broadcast_add(&bias.reshape(dims)?)?;
+        return Ok((y.to_dtype(dtype)?, mean.flatten_all()?.detach(), var.flatten_all()?.detach()));
+    }
+    let (channels, plane) = sizes(x.dims());
+    let (mean, var) = norm::channel_stats(channels, plane, &read(&x)?);
+    let inv = var.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect();
+    let stats = (Tensor::from_slice(&mean, channels, x.device())?, Tensor::from_vec(var, channels, x.device())?);
+    let y = x.apply_op3(&scale, &bias, BatchNorm { mean, inv })?;
+    Ok((y.to_dtype(dtype)?, stats.0, stats.1))
+}
+
+/// Channels and elements per plane of `[batch, channels, …]`.
+fn sizes(dims: &[usize]) -> (usize, usize) {
+    (dims.get(1).copied().unwrap_or(1), dims.iter().skip(2).product())
+}
+
+/// The shape that broadcasts `[channels]` to `x`.
+fn per_channel(x: &Tensor) -> Vec<usize> {
+    x.dims().iter().enumerate().map(|(i, &n)| if i == 1 { n } else { 1 }).collect()
+}
+
+struct ChannelAffine;
+
+impl CustomOp3 for ChannelAffine {
+    fn name(&self) -> &'static str {
+        "channel-affine"
+    }
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let x = floats(s1, l1)?;
+        let (channels, plane) = sizes(l1.dims());
+        let mut y = vec![0.0; x.len()];
+        norm::affine(channels, plane, x, floats(s2, l2)?, floats(s3, l3)?, &mut y);
+        output(y, l1.shape().clone())
+    }
+    fn bwd(&self, x: &Tensor, scale: &Tensor, shift: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gy = gy.contiguous()?;
+        let (channels, plane) = sizes(x.dims());
+        let mut grads = (None, None, None);
+        if x.track_op() {
+            let mut gx = vec![0.0; x.elem_count()];
+            norm::affine(channels, plane, &read(&gy)?, &read(scale)?, &vec![0.0; channels], &mut gx);
+            grads.0 = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
+        }
+        if scale.track_op() || shift.track_op() {
+            let (first, second) = norm::channel_sums(channels, plane, &read(x)?, &read(&gy)?);
+            grads.1 = Some(Tensor::from_vec(second, channels, x.device())?);
+            grads.2 = Some(Tensor::from_vec(first, channels, x.device())?);
+        }
+        Ok(grads)
+    }
+}
+
+struct BatchNorm {
+    mean: Vec<f32>,
+    inv: Vec<f32>,
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch-norm"
+    }
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let (x, scale, bias) = (floats(s1, l1)?, floats(s2, l2)?, floats(s3, l3)?);
+        let (channels, plane) = sizes(l1.dims());
+        let a: Vec<f32> = scale.iter().zip(&self.inv).map(|(s, i)| s * i).collect();
+        let b: Vec<f32> = (0..channels).map(|c| bias[c] - self.mean[c] * a[c]).collect();
+        let mut y = vec![0.0; x.len()];
+        norm::affine(channels, plane, x, &a, &b, &mut y);
+        output(y, l1.shape().clone())
+    }
+    fn bwd(&self, x: &Tensor, scale: &Tensor, _: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gy = gy.contiguous()?;
+        let (channels, plane) = sizes(x.dims());
+        let mut gx = vec![0.0; x.elem_count()];
+        let (g_scale, g_bias) =
+            norm::batch_norm_backward(channels, plane, &read(x)?, &self.mean, &self.inv, &read(scale)?, &read(&gy)?, &mut gx);
+        let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
+        Ok((Some(gx), Some(Tensor::from_vec(g_scale, channels, x.device())?), Some(Tensor::from_vec(g_bias, channels, x.device())?)))
+    }
+}

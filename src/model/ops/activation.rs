@@ -1,0 +1,178 @@
+//! Elementwise activations and Dropout.
+//!
+//! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
+
+use super::{CostInput, Exec, OpDef, QuantRule, cost, infer_same};
+use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
+use crate::kernels::ops;
+use crate::model::element::Element;
+use crate::model::graph::{Cost, Fact, Infer, Node, broadcast};
+use crate::model::value::Value;
+use candle_core::{DType, Tensor};
+use rand::{RngExt, SeedableRng};
+
+pub const OPS: &[OpDef] = &[
+    unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise),
+    unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise),
+    unary("ThresholdedRelu", &[10, 22]),
+    unary("Elu", &[1, 6, 22]),
+    unary("Selu", &[1, 6, 22]),
+    unary("Celu", &[12]),
+    unary("Sigmoid", &[1, 6, 13]).quant(QuantRule::Elementwise),
+    unary("Swish", &[24]),
+    unary("HardSigmoid", &[1, 6, 22]),
+    unary("HardSwish", &[14, 22]),
+    unary("Softplus", &[1, 22]),
+    unary("Softsign", &[1, 22]),
+    unary("Tanh", &[1, 6, 13]),
+    unary("Erf", &[9, 13]),
+    unary("Gelu", &[20]),
+    unary("Mish", &[18, 22]),
+    OpDef::new("Clip", &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise),
+    OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu).cost(cost::per_output).weights(),
+    OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable(),
+];
+
+const fn unary(name: &'static str, since: &'static [i64]) -> OpDef {
+    OpDef::new(name, since, infer_same, run_unary).cost(cost::per_output)
+}
+
+/// The function of a node's operator and attributes.
+fn activation(node: &Node) -> Result<Activation> {
+    Ok(match node.op.as_str() {
+        "Relu" => Activation::Relu,
+        "LeakyRelu" => Activation::LeakyRelu { alpha: node.get_float("alpha", 0.01)? },
+        "ThresholdedRelu" => Activation::ThresholdedRelu { alpha: node.get_float("alpha", 1.0)? },
+        "Elu" => Activation::Elu { alpha: node.get_float("alpha", 1.0)? },
+        "Selu" => Activation::Selu { alpha: node.get_float("alpha", 1.673_263_2)?, gamma: node.get_float("gamma", 1.050_701)? },
+        "Celu" => match node.get_float("alpha", 1.0)? {
+            0.0 => return Err(Error::format("attribute 'alpha' must not be 0")),
+            alpha => Activation::Celu { alpha },
+        },
+        "Sigmoid" => Activation::Sigmoid,
+        "Swish" => Activation::Swish { alpha: node.get_float("alpha", 1.0)? },
+        "HardSigmoid" => Activation::HardSigmoid { alpha: node.get_float("alpha", 0.2)?, beta: node.get_float("beta", 0.5)? },
+        "HardSwish" => Activation::HardSwish,
+        "Softplus" => Activation::Softplus,
+        "Softsign" => Activation::Softsign,
+        "Tanh" => Activation::Tanh,
+        "Erf" => Activation::Erf,
+        "Gelu" => match node.get_str("approximate", "none")? {
+            "none" => Activation::Gelu,
+            "tanh" => Activation::GeluTanh,
+            other => return Err(Error::format(format!("attribute 'approximate' has the unknown value '{other}'"))),
+        },
+        "Mish" => Activation::Mish,
+        other => return Err(Error::internal(format!("{other} is not an activation"))),
+    })
+}
+
+fn run_unary(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    if x.dtype().is_float() {
+        return cx.one(ops::activate(x, activation(cx.node)?)?);
+    }
+    match cx.node.op.as_str() {
+        "Relu" => cx.one(x.maximum(&x.zeros_like()?)?),
+        // Integers: erf of all but 0 and ±1 rounds towards the sign.
+        "Erf" => cx.one(x.to_dtype(DType::F64)?.erf()?.to_dtype(x.dtype())?),
+        _ => Err(Error::dtype(format!("expected floating point, got {}", cx.input(0)?.element))),
+    }
+}
+
+/// Bounds are attributes before operator set 11 and inputs since.
+fn clip(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    if cx.opset < 11 {
+        let bound = |name: &str, default: f32| cx.node.get_float(name, default);
+        return cx.one(ops::activate(x, Activation::Clip { min: bound("min", f32::MIN)?, max: bound("max", f32::MAX)? })?);
+    }
+    let bound = |i: usize| match cx.get(i) {
+        Some(v) if v.tensor.elem_count() != 1 => Err(Error::shape(format!("expected a scalar bound, got {:?}", v.dims()))),
+        v => Ok(v.map(|v| &v.tensor)),
+    };
+    let (min, max) = (bound(1)?, bound(2)?);
+    let free = |t: Option<&Tensor>| t.is_none_or(|t| !t.track_op());
+    if matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16) && free(min) && free(max) {
+        let read = |t: Option<&Tensor>, open: f32| t.map_or(Ok(open), |t| t.flatten_all()?.to_dtype(DType::F32)?.get(0)?.to_scalar());
+        let f = Activation::Clip { min: read(min, f32::NEG_INFINITY)?, max: read(max, f32::INFINITY)? };
+        return cx.one(ops::activate(x, f)?);
+    }
+    let mut y = x.clone();
+    let wide = |t: &Tensor| t.reshape(vec![1; x.rank()])?.broadcast_as(x.shape());
+    if let Some(min) = min {
+        y = y.maximum(&wide(min)?)?;
+    }
+    if let Some(max) = max {
+        y = y.minimum(&wide(max)?)?;
+    }
+    cx.one(y)
+}
+
+/// PRelu's slope is broadcast to the input; before operator set 7 a slope of `[C]` belongs to axis 1.
+fn prelu(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, slope) = (cx.tensor(0)?, cx.tensor(1)?);
+    let slope = if cx.opset < 7 && slope.rank() == 1 && x.rank() > 1 {
+        let mut dims = vec![1; x.rank()];
+        dims[1] = slope.elem_count();
+        slope.reshape(dims)?
+    } else {
+        slope.clone()
+    };
+    let zero = x.zeros_like()?;
+    cx.one((x.maximum(&zero)? + x.minimum(&zero)?.broadcast_mul(&slope)?)?)
+}
+
+fn infer_prelu(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let (Some(x), Some(slope)) = (cx.shape(0)?, cx.shape(1)?) else { return infer_same(cx) };
+    if cx.opset >= 7 {
+        let wide = broadcast(x, slope)?;
+        if wide.len() != x.len() || wide.iter().zip(x).any(|(a, b)| !a.compatible(b)) {
+            return Err(Error::shape("the slope does not broadcast to the input's shape"));
+        }
+    }
+    infer_same(cx)
+}
+
+fn infer_dropout(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    // Before operator set 10 the mask had the type of the data.
+    let element = if cx.opset < 10 { x.element } else { Element::Bool };
+    Ok(vec![
+        Fact { element: x.element, shape: x.shape.clone(), contents: None, constant: None },
+        Fact { element, shape: x.shape.clone(), contents: None, constant: None },
+    ])
+}
+
+/// Drops when the graph is trained or, as the standard says, when the input `training_mode` is true.
+fn dropout(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let value = cx.input(0)?;
+    let x = &value.tensor;
+    let ratio = match cx.get(1) {
+        Some(r) if cx.opset >= 12 => r.to_f64s()?.first().copied().unwrap_or(0.5),
+        _ => f64::from(cx.node.get_float("ratio", 0.5)?),
+    };
+    if !(0.0..1.0).contains(&ratio) {
+        return Err(Error::argument(format!("the dropout ratio must be in 0..1, got {ratio}")));
+    }
+    let asked = cx.opset >= 12 && cx.ints(2)?.is_some_and(|v| v.first() == Some(&1));
+    let mask_of = |mask: &Tensor| -> Result<Value> {
+        if cx.opset < 10 { value.with(mask.to_dtype(x.dtype())?) } else { Value::bool(mask.to_dtype(DType::U8)?) }
+    };
+    if ratio == 0.0 || !(asked || cx.mode.training) {
+        return Ok(vec![value.clone(), mask_of(&Tensor::ones(x.shape(), DType::U8, x.device())?)?]);
+    }
+    // Each node draws its own numbers from the run's seed.
+    let name = cx.node.outputs.first().map_or("", String::as_str);
+    let node_seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(cx.mode.seed ^ node_seed);
+    let kept: Vec<u8> = (0..x.elem_count()).map(|_| u8::from(rng.random::<f64>() >= ratio)).collect();
+    let mask = Tensor::from_vec(kept, x.shape(), x.device())?;
+    let y = (x * mask.to_dtype(x.dtype())?.affine(1.0 / (1.0 - ratio), 0.0)?)?;
+    Ok(vec![value.with(y)?, mask_of(&mask)?])
+}
+
+fn no_cost(_: &CostInput<'_>) -> Cost {
+    Cost::default()
+}

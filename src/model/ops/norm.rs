@@ -1,0 +1,227 @@
+//! BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, RMSNormalization,
+//! LpNormalization, MeanVarianceNormalization, LRN.
+//!
+//! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
+
+use super::{CostInput, Exec, OpDef, cost, infer_same};
+use crate::error::{Error, Result};
+use crate::kernels::ops;
+use crate::model::element::Element;
+use crate::model::graph::{Cost, Dim, Fact, Infer, normalize_axis};
+use crate::model::value::Value;
+use candle_core::{DType, Tensor};
+
+pub const OPS: &[OpDef] = &[
+    OpDef::new("BatchNormalization", &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm).cost(norm_cost).weights(),
+    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm).cost(norm_cost).weights(),
+    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm).cost(norm_cost).weights(),
+    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm).cost(norm_cost).weights(),
+    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm).cost(norm_cost).weights(),
+    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost),
+    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance).cost(norm_cost),
+    OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost),
+];
+
+/// A multiply and an add per element.
+fn norm_cost(cx: &CostInput<'_>) -> Cost {
+    Cost { other: 2 * cost::per_input(cx).other, macs: 0 }
+}
+
+fn infer_batch(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    let channels = x.shape.as_ref().and_then(|s| s.get(1)).cloned().unwrap_or(Dim::Known(1));
+    for i in 1..5 {
+        let f = cx.input(i)?;
+        if let (Some(n), Some(c)) = (f.count(), channels.known())
+            && n != c
+        {
+            return Err(Error::shape(format!("input {i} must have one entry for each of {c} channels, got {f}")));
+        }
+    }
+    let stats = |i: usize| -> Result<Fact> { Ok(Fact::new(cx.input(i)?.element, vec![channels.clone()])) };
+    let mut facts = infer_same(cx)?;
+    // Running mean and variance, then (before operator set 14) those of the batch.
+    for i in [3, 4, 3, 4] {
+        facts.push(stats(i)?);
+    }
+    Ok(facts)
+}
+
+/// In training, and where the standard's `training_mode` says so, the statistics are those of the batch.
+fn batch_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let channels = x.dims().get(1).copied().unwrap_or(1);
+    for i in 1..5 {
+        if cx.tensor(i)?.dims() != [channels] {
+            return Err(Error::shape(format!("input {i} must be [{channels}], got {:?}", cx.tensor(i)?.dims())));
+        }
+    }
+    let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
+    let momentum = f64::from(cx.node.get_float("momentum", 0.9)?);
+    let standard = cx.opset >= 14 && cx.node.get_int("training_mode", 0)? != 0;
+    if cx.opset < 14 && !cx.mode.training && cx.node.outputs.iter().skip(1).any(|o| !o.is_empty()) {
+        return Err(Error::unsupported("training outputs of BatchNormalization before operator set 14"));
+    }
+    let (scale, bias, mean, var) = (cx.tensor(1)?, cx.tensor(2)?, cx.tensor(3)?, cx.tensor(4)?);
+    if !standard && !cx.mode.training {
+        let single = |t: &Tensor| t.to_dtype(DType::F32);
+        let a = (single(scale)? / (single(var)? + epsilon)?.sqrt()?)?;
+        let b = (single(bias)? - (single(mean)? * &a)?)?;
+        return cx.one(ops::channel_affine(x, &a, &b)?);
+    }
+    let (y, batch_mean, batch_var) = ops::batch_norm(x, scale, bias, epsilon)?;
+    // The standard keeps the population variance; training keeps the unbiased one, as PyTorch does.
+    let blend = |running: &Tensor, new: &Tensor| -> Result<Tensor> {
+        let running = running.detach();
+        Ok(((running.to_dtype(DType::F32)? * momentum)? + (new * (1.0 - momentum))?)?.to_dtype(running.dtype())?)
+    };
+    let mut out = vec![cx.input(0)?.with(y)?];
+    if cx.mode.training {
+        let count = x.elem_count() as f64 / channels as f64;
+        let unbiased = (&batch_var * (count / (count - 1.0).max(1.0)))?;
+        let mut updates = cx.mode.updates.lock().map_err(|_| Error::internal("a thread panicked while training"))?;
+        for (i, new) in [(3, blend(mean, &batch_mean)?), (4, blend(var, &unbiased)?)] {
+            updates.push((cx.node.inputs[i].clone(), new));
+        }
+    }
+    out.push(cx.input(3)?.with(blend(mean, &batch_mean)?)?);
+    out.push(cx.input(4)?.with(blend(var, &batch_var)?)?);
+    Ok(out)
+}
+
+/// `(x - mean) / sqrt(var + epsilon)` over the axes from `first` on, in float32; also mean and `1 / sqrt(…)`.
+fn standardize(x: &Tensor, first: usize, epsilon: f64) -> Result<(Tensor, Tensor, Tensor)> {
+    let x32 = if x.dtype() == DType::F64 { x.clone() } else { x.to_dtype(DType::F32)? };
+    let rows = x32.flatten_from(first)?;
+    let mean = rows.mean_keepdim(first)?;
+    let centered = rows.broadcast_sub(&mean)?;
+    let inv = (centered.sqr()?.mean_keepdim(first)? + epsilon)?.sqrt()?.recip()?;
+    let y = centered.broadcast_mul(&inv)?.reshape(x.shape())?;
+    Ok((y, mean, inv))
+}
+
+/// `y · scale + bias` with operands of the shape `dims`, in the type of `x`.
+fn scaled(x: &Tensor, y: &Tensor, scale: &Tensor, bias: Option<&Tensor>, dims: &[usize]) -> Result<Tensor> {
+    let wide = |t: &Tensor| t.to_dtype(y.dtype())?.reshape(dims);
+    let y = y.broadcast_mul(&wide(scale)?)?;
+    let y = match bias {
+        Some(b) => y.broadcast_add(&wide(b)?)?,
+        None => y,
+    };
+    Ok(y.to_dtype(x.dtype())?)
+}
+
+fn per_channel(x: &Tensor) -> Vec<usize> {
+    x.dims().iter().enumerate().map(|(i, &n)| if i == 1 { n } else { 1 }).collect()
+}
+
+fn instance_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    if x.rank() < 3 {
+        return Err(Error::shape(format!("expected [batch, channels, spatial…], got {:?}", x.dims())));
+    }
+    let (y, _, _) = standardize(x, 2, f64::from(cx.node.get_float("epsilon", 1e-5)?))?;
+    cx.one(scaled(x, &y, cx.tensor(1)?, Some(cx.tensor(2)?), &per_channel(x))?)
+}
+
+fn infer_layer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    let stash = if x.element == Element::F64 { Element::F64 } else { Element::F32 };
+    let stats = match &x.shape {
+        Some(shape) => {
+            let axis = normalize_axis(cx.node.get_int("axis", -1)?, shape.len())?;
+            Fact::new(stash, shape.iter().enumerate().map(|(i, d)| if i < axis { d.clone() } else { Dim::Known(1) }).collect())
+        }
+        None => Fact::unranked(stash),
+    };
+    let mut facts = infer_same(cx)?;
+    facts.extend([stats.clone(), stats]);
+    Ok(facts)
+}
+
+fn layer_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let axis = normalize_axis(cx.node.get_int("axis", -1)?, x.rank())?;
+    let (y, mean, inv) = standardize(x, axis, f64::from(cx.node.get_float("epsilon", 1e-5)?))?;
+    let y = scaled(x, &y, cx.tensor(1)?, cx.get(2).map(|v| &v.tensor), cx.tensor(1)?.dims())?;
+    let dims: Vec<usize> = x.dims().iter().enumerate().map(|(i, &n)| if i < axis { n } else { 1 }).collect();
+    Ok(vec![cx.input(0)?.with(y)?, Value::plain(mean.reshape(dims.clone())?)?, Value::plain(inv.reshape(dims)?)?])
+}
+
+/// Scale and bias have one entry per group before operator set 21, one per channel since.
+fn group_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let groups = cx.node.find_int("num_groups")?.ok_or_else(|| Error::format("attribute 'num_groups' is missing"))?;
+    let groups = usize::try_from(groups).unwrap_or(0);
+    if x.rank() < 3 || groups == 0 || x.dim(1)? % groups != 0 {
+        return Err(Error::shape(format!("{:?} does not divide into {groups} groups of channels", x.dims())));
+    }
+    let (batch, per_group) = (x.dim(0)?, x.dim(1)? / groups);
+    let (y, _, _) = standardize(&x.reshape((batch, groups, ()))?, 2, f64::from(cx.node.get_float("epsilon", 1e-5)?))?;
+    let y = y.reshape(x.shape())?;
+    let wide = |i: usize| -> Result<Tensor> {
+        let t = cx.tensor(i)?;
+        if cx.opset >= 21 || per_group == 1 {
+            return Ok(t.clone());
+        }
+        Ok(t.reshape((groups, 1))?.broadcast_as((groups, per_group))?.flatten_all()?)
+    };
+    cx.one(scaled(x, &y, &wide(1)?, Some(&wide(2)?), &per_channel(x))?)
+}
+
+fn rms_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let axis = normalize_axis(cx.node.get_int("axis", -1)?, x.rank())?;
+    let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
+    let x32 = if x.dtype() == DType::F64 { x.clone() } else { x.to_dtype(DType::F32)? };
+    let rows = x32.flatten_from(axis)?;
+    let y = rows.broadcast_div(&(rows.sqr()?.mean_keepdim(axis)? + epsilon)?.sqrt()?)?.reshape(x.shape())?;
+    cx.one(scaled(x, &y, cx.tensor(1)?, None, cx.tensor(1)?.dims())?)
+}
+
+fn lp_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let axis = normalize_axis(cx.node.get_int("axis", -1)?, x.rank())?;
+    let norm = match cx.node.get_int("p", 2)? {
+        1 => x.abs()?.sum_keepdim(axis)?,
+        2 => x.sqr()?.sum_keepdim(axis)?.sqrt()?,
+        p => return Err(Error::format(format!("attribute 'p' must be 1 or 2, got {p}"))),
+    };
+    // The standard: a norm of 0 gives 0.
+    let zero = norm.zeros_like()?;
+    let safe = norm.eq(&zero)?.where_cond(&norm.ones_like()?, &norm)?;
+    cx.one(x.broadcast_div(&safe)?)
+}
+
+fn mean_variance(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let axes: Vec<usize> = match cx.node.find_ints("axes")? {
+        Some(v) => v.iter().map(|&a| normalize_axis(a, x.rank())).collect::<Result<_>>()?,
+        None => vec![0, 2, 3],
+    };
+    if axes.iter().any(|&a| a >= x.rank()) {
+        return Err(Error::shape(format!("axes {axes:?} are out of range for rank {}", x.rank())));
+    }
+    let count = axes.iter().map(|&a| x.dims()[a]).product::<usize>() as f64;
+    let mean = |t: &Tensor| -> Result<Tensor> { Ok((t.sum_keepdim(axes.as_slice())? / count)?) };
+    let centered = x.broadcast_sub(&mean(x)?)?;
+    let deviation = (mean(&centered.sqr()?)?.sqrt()? + 1e-9)?;
+    cx.one(centered.broadcast_div(&deviation)?)
+}
+
+/// `x / (bias + alpha / size · Σ x²)^beta` over `size` neighbouring channels.
+fn lrn(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let size = cx.node.find_int("size")?.and_then(|s| usize::try_from(s).ok()).filter(|&s| s > 0);
+    let size = size.ok_or_else(|| Error::format("attribute 'size' must be at least 1"))?;
+    let (alpha, beta) = (f64::from(cx.node.get_float("alpha", 1e-4)?), f64::from(cx.node.get_float("beta", 0.75)?));
+    let bias = f64::from(cx.node.get_float("bias", 1.0)?);
+    let channels = x.dim(1)?;
+    let before = (size - 1) / 2;
+    let squares = x.sqr()?.pad_with_zeros(1, before, size - 1 - before)?;
+    let mut sum = squares.narrow(1, 0, channels)?;
+    for i in 1..size {
+        sum = (sum + squares.narrow(1, i, channels)?)?;
+    }
+    cx.one((x / sum.affine(alpha / size as f64, bias)?.powf(beta)?)?)
+}

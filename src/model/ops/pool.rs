@@ -1,0 +1,145 @@
+//! MaxPool, AveragePool, LpPool and their global forms.
+//!
+//! <https://onnx.ai/onnx/operators/onnx__MaxPool.html>,
+//! <https://onnx.ai/onnx/operators/onnx__AveragePool.html>
+
+use super::window::WindowAttrs;
+use super::{CostInput, Exec, OpDef, QuantRule, cost};
+use crate::error::{Error, Result};
+use crate::kernels::{Window, ops};
+use crate::model::element::Element;
+use crate::model::graph::{Cost, Dim, Fact, Infer, Node};
+use crate::model::value::Value;
+use candle_core::{DType, Tensor};
+
+pub const OPS: &[OpDef] = &[
+    OpDef::new("MaxPool", &[1, 8, 10, 11, 12, 22], infer_pool, max_pool).cost(pool_cost).quant(QuantRule::SameScale),
+    OpDef::new("AveragePool", &[1, 7, 10, 11, 19, 22], infer_pool, average_pool).cost(pool_cost).quant(QuantRule::Elementwise),
+    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool).cost(pool_cost),
+    OpDef::new("GlobalAveragePool", &[1, 22], infer_global, global_average).cost(cost::per_input).quant(QuantRule::Elementwise),
+    OpDef::new("GlobalMaxPool", &[1, 22], infer_global, global_max).cost(cost::per_input).quant(QuantRule::SameScale),
+    OpDef::new("GlobalLpPool", &[1, 2, 22], infer_global, global_lp).cost(cost::per_input),
+];
+
+fn infer_pool(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    let indices = |shape: Option<Vec<Dim>>| Fact { element: Element::I64, shape, contents: None, constant: None };
+    let Some(shape) = &x.shape else { return Ok(vec![Fact::unranked(x.element), indices(None)]) };
+    check_rank(shape.len())?;
+    let attrs = WindowAttrs::of(cx.node, None, shape.len() - 2)?;
+    let mut out = shape[..2].to_vec();
+    for (d, n) in shape[2..].iter().enumerate() {
+        out.push(attrs.output(d, n)?);
+    }
+    Ok(vec![Fact::new(x.element, out.clone()), indices(Some(out))])
+}
+
+fn infer_global(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    let Some(shape) = &x.shape else { return Ok(vec![Fact::unranked(x.element)]) };
+    check_rank(shape.len())?;
+    let out = shape.iter().enumerate().map(|(i, d)| if i < 2 { d.clone() } else { Dim::Known(1) }).collect();
+    Ok(vec![Fact::new(x.element, out)])
+}
+
+fn check_rank(rank: usize) -> Result<()> {
+    if rank < 3 {
+        return Err(Error::shape(format!("expected [batch, channels, spatial…], got rank {rank}")));
+    }
+    Ok(())
+}
+
+fn window(node: &Node, x: &Tensor) -> Result<Window> {
+    check_rank(x.rank())?;
+    WindowAttrs::of(node, None, x.rank() - 2)?.resolve(&x.dims()[2..])
+}
+
+fn max_pool(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let value = cx.input(0)?;
+    let w = window(cx.node, &value.tensor)?;
+    // Quantized values are exact in float32.
+    let storage = value.tensor.dtype();
+    let x = if storage.is_float() { value.tensor.clone() } else { value.tensor.to_dtype(DType::F32)? };
+    let mut out = vec![value.with(ops::max_pool(&w, &x)?.to_dtype(storage)?)?];
+    if cx.node.output(1).is_some() {
+        out.push(max_indices(cx.node, &w, &x)?);
+    }
+    Ok(out)
+}
+
+/// Output `Indices`: flat indices in the whole input; with `storage_order` 1 each plane counts column by column.
+fn max_indices(node: &Node, w: &Window, x: &Tensor) -> Result<Value> {
+    let at = ops::max_pool_indices(w, x)?;
+    let columns = node.get_int("storage_order", 0)? != 0;
+    let (plane, outs) = (w.input_len(), w.output_len());
+    let flat: Vec<i64> = at
+        .iter()
+        .enumerate()
+        .map(|(i, &a)| {
+            let a = a as usize;
+            let inside = if columns { column_major(a, &w.input) } else { a };
+            (i / outs * plane + inside) as i64
+        })
+        .collect();
+    let dims: Vec<usize> = x.dims()[..2].iter().chain(&w.output).copied().collect();
+    Value::new(Element::I64, Tensor::from_vec(flat, dims, x.device())?)
+}
+
+/// The index, counted with the first axis fastest, of the element with row-major index `index`.
+fn column_major(mut index: usize, dims: &[usize]) -> usize {
+    let mut at = 0;
+    for (d, &n) in dims.iter().enumerate().rev() {
+        at += index % n * dims[..d].iter().product::<usize>();
+        index /= n;
+    }
+    at
+}
+
+fn average_pool(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let count_padding = cx.node.get_int("count_include_pad", 0)? != 0;
+    cx.one(ops::average_pool(&window(cx.node, x)?, x, count_padding)?)
+}
+
+fn lp_pool(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let w = window(cx.node, x)?;
+    let p = f64::from(i32::try_from(cx.node.get_int("p", 2)?).unwrap_or(2));
+    // The mean that counts padding, times the window's size, is the sum; sizes at the edge differ only in ceil mode.
+    let powers = x.abs()?.powf(p)?;
+    let counts: Vec<f32> = (0..w.output_len()).map(|o| crate::kernels::reference::average_divisor(&w, o, true) as f32).collect();
+    let dims: Vec<usize> = [1, 1].into_iter().chain(w.output.iter().copied()).collect();
+    let counts = Tensor::from_vec(counts, dims, x.device())?.to_dtype(x.dtype())?;
+    let sums = ops::average_pool(&w, &powers, true)?.broadcast_mul(&counts)?;
+    cx.one(sums.powf(1.0 / p)?)
+}
+
+fn spatial(x: &Tensor) -> Result<(Tensor, Vec<usize>)> {
+    check_rank(x.rank())?;
+    let dims = (0..x.rank()).map(|i| if i < 2 { x.dims()[i] } else { 1 }).collect();
+    Ok((x.flatten_from(2)?, dims))
+}
+
+fn global_average(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, dims) = spatial(cx.tensor(0)?)?;
+    cx.one(x.mean_keepdim(2)?.reshape(dims)?)
+}
+
+fn global_max(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, dims) = spatial(cx.tensor(0)?)?;
+    cx.one(x.max_keepdim(2)?.reshape(dims)?)
+}
+
+fn global_lp(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, dims) = spatial(cx.tensor(0)?)?;
+    let p = f64::from(i32::try_from(cx.node.get_int("p", 2)?).unwrap_or(2));
+    cx.one(x.abs()?.powf(p)?.sum_keepdim(2)?.powf(1.0 / p)?.reshape(dims)?)
+}
+
+fn pool_cost(cx: &CostInput<'_>) -> Cost {
+    let taps = match cx.node.find_ints("kernel_shape") {
+        Ok(Some(k)) => k.iter().map(|&v| u64::try_from(v).unwrap_or(1)).product(),
+        _ => 1,
+    };
+    Cost { macs: 0, other: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * taps }
+}

@@ -1,0 +1,59 @@
+//! Softmax, LogSoftmax, Hardmax.
+//!
+//! <https://onnx.ai/onnx/operators/onnx__Softmax.html>. Before operator set 13 the input counts as a matrix
+//! `[product of the sizes before axis, product of the rest]` and the default axis is 1.
+
+use super::{Exec, OpDef, cost, infer_same};
+use crate::error::{Error, Result};
+use crate::model::graph::normalize_axis;
+use crate::model::value::Value;
+use candle_core::{D, DType, Tensor};
+
+pub const OPS: &[OpDef] = &[
+    OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, softmax)).cost(cost::per_output),
+    OpDef::new("LogSoftmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, log_softmax)).cost(cost::per_output),
+    OpDef::new("Hardmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output),
+];
+
+/// Applies `f(x, axis)` along the node's axis.
+fn over_axis(cx: &Exec<'_>, f: fn(&Tensor, usize) -> Result<Tensor>) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    if !x.dtype().is_float() {
+        return Err(Error::dtype(format!("expected floating point, got {}", cx.input(0)?.element)));
+    }
+    if x.elem_count() == 0 {
+        return cx.one(x.clone());
+    }
+    if cx.opset >= 13 {
+        return cx.one(f(x, normalize_axis(cx.node.get_int("axis", -1)?, x.rank())?)?);
+    }
+    let axis = normalize_axis(cx.node.get_int("axis", 1)?, x.rank())?;
+    let rows: usize = x.dims()[..axis].iter().product();
+    cx.one(f(&x.reshape((rows, ()))?, 1)?.reshape(x.shape())?)
+}
+
+/// `x` less its largest value along `axis`, which does not change what follows.
+fn shifted(x: &Tensor, axis: usize) -> Result<Tensor> {
+    Ok(x.broadcast_sub(&x.detach().max_keepdim(axis)?)?)
+}
+
+fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let e = shifted(x, axis)?.exp()?;
+    Ok(e.broadcast_div(&e.sum_keepdim(axis)?)?)
+}
+
+fn log_softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let x = shifted(x, axis)?;
+    Ok(x.broadcast_sub(&x.exp()?.sum_keepdim(axis)?.log()?)?)
+}
+
+/// 1 at the first largest element, 0 elsewhere.
+fn hardmax(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let last = x.rank() - 1;
+    let rows = x.transpose(axis, last)?.contiguous()?;
+    let n = rows.dim(D::Minus1)?;
+    let at = rows.argmax_keepdim(D::Minus1)?.to_dtype(DType::F32)?;
+    let index = Tensor::arange(0u32, n as u32, x.device())?.to_dtype(DType::F32)?;
+    let one_hot = at.broadcast_eq(&index.reshape([vec![1; last], vec![n]].concat())?)?;
+    Ok(one_hot.to_dtype(x.dtype())?.transpose(axis, last)?.contiguous()?)
+}

@@ -1,0 +1,162 @@
+//! Attributes that Conv, ConvTranspose and the pools share: kernel_shape, strides, dilations, pads, auto_pad, ceil_mode.
+
+use crate::error::{Error, Result};
+use crate::kernels::Window;
+use crate::model::graph::{Dim, Node};
+
+/// How padding is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoPad {
+    /// As `pads` says.
+    Explicit,
+    /// The output has `ceil(input / stride)` positions; odd padding goes to the end.
+    SameUpper,
+    /// As [`AutoPad::SameUpper`], odd padding at the start.
+    SameLower,
+    /// No padding.
+    Valid,
+}
+
+/// Window attributes for `rank` spatial axes, with the defaults filled in.
+#[derive(Debug, Clone)]
+pub struct WindowAttrs {
+    pub kernel: Vec<usize>,
+    pub stride: Vec<usize>,
+    pub dilation: Vec<usize>,
+    pub pad_begin: Vec<usize>,
+    pub pad_end: Vec<usize>,
+    pub auto_pad: AutoPad,
+    pub ceil: bool,
+}
+
+impl WindowAttrs {
+    /// Reads a node's attributes. `kernel` is the shape of the weight's window where there is one.
+    ///
+    /// # Errors
+    /// `Format` for lists of the wrong length, strides or dilations below 1 and unknown `auto_pad` values;
+    /// `Unsupported` for negative padding.
+    pub fn of(node: &Node, kernel: Option<&[usize]>, rank: usize) -> Result<Self> {
+        let list = |name: &str, len: usize, fill: usize, least: i64| -> Result<Vec<usize>> {
+            let Some(v) = node.find_ints(name)?.filter(|v| !v.is_empty()) else { return Ok(vec![fill; len]) };
+            if v.len() != len {
+                return Err(Error::format(format!("attribute '{name}' must have {len} entries for {rank} spatial axes, got {v:?}")));
+            }
+            v.iter()
+                .map(|&x| match usize::try_from(x) {
+                    Ok(u) if x >= least => Ok(u),
+                    _ if least == 0 => Err(Error::unsupported(format!("attribute '{name}' has a negative entry: {v:?}"))),
+                    _ => Err(Error::format(format!("entries of attribute '{name}' must be at least {least}, got {v:?}"))),
+                })
+                .collect()
+        };
+        let declared = match node.find_ints("kernel_shape")? {
+            Some(_) => Some(list("kernel_shape", rank, 1, 1)?),
+            None => None,
+        };
+        let kernel = match (kernel, declared) {
+            (Some(k), Some(d)) if k != d => {
+                return Err(Error::shape(format!("kernel_shape {d:?} differs from the weight's {k:?}")));
+            }
+            (Some(k), _) => k.to_vec(),
+            (None, Some(d)) => d,
+            (None, None) => return Err(Error::format("attribute 'kernel_shape' is missing")),
+        };
+        let auto_pad = match node.get_str("auto_pad", "NOTSET")? {
+            "NOTSET" | "" => AutoPad::Explicit,
+            "SAME_UPPER" => AutoPad::SameUpper,
+            "SAME_LOWER" => AutoPad::SameLower,
+            "VALID" => AutoPad::Valid,
+            other => return Err(Error::format(format!("attribute 'auto_pad' has the unknown value '{other}'"))),
+        };
+        let pads = if auto_pad == AutoPad::Explicit { list("pads", 2 * rank, 0, 0)? } else { vec![0; 2 * rank] };
+        Ok(Self {
+            kernel,
+            stride: list("strides", rank, 1, 1)?,
+            dilation: list("dilations", rank, 1, 1)?,
+            pad_begin: pads[..rank].to_vec(),
+            pad_end: pads[rank..].to_vec(),
+            auto_pad,
+            ceil: node.get_int("ceil_mode", 0)? != 0,
+        })
+    }
+
+    pub fn rank(&self) -> usize {
+        self.kernel.len()
+    }
+    /// Input positions from the first to the last tap of axis `d`.
+    pub fn extent(&self, d: usize) -> usize {
+        self.dilation[d] * (self.kernel[d] - 1) + 1
+    }
+
+    /// Padding at both ends and size of the output of axis `d` for an input of `n`; `None` when the window does not fit.
+    fn slide(&self, d: usize, n: usize) -> Option<(usize, usize, usize)> {
+        let (stride, extent) = (self.stride[d], self.extent(d));
+        match self.auto_pad {
+            AutoPad::SameUpper | AutoPad::SameLower => {
+                let out = n.div_ceil(stride);
+                let total = (out.saturating_sub(1) * stride + extent).saturating_sub(n);
+                let begin = if self.auto_pad == AutoPad::SameUpper { total / 2 } else { total - total / 2 };
+                Some((begin, total - begin, out))
+            }
+            AutoPad::Valid | AutoPad::Explicit => {
+                let (begin, end) = (self.pad_begin[d], self.pad_end[d]);
+                let room = (n + begin + end).checked_sub(extent)?;
+                let mut out = room / stride + 1;
+                // A last, partial window counts only when it starts inside the input or the padding before it.
+                if self.ceil && room % stride != 0 && out * stride < n + begin {
+                    out += 1;
+                }
+                Some((begin, end, out))
+            }
+        }
+    }
+
+    /// Size of the output of axis `d`, also for symbolic inputs.
+    pub fn output(&self, d: usize, input: &Dim) -> Result<Dim> {
+        if let Dim::Known(n) = input {
+            return match self.slide(d, *n) {
+                Some((_, _, out)) => Ok(Dim::Known(out)),
+                None => Err(self.too_large(d, *n)),
+            };
+        }
+        let (stride, extent, pads) = (self.stride[d], self.extent(d), self.pad_begin[d] + self.pad_end[d]);
+        if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
+            return Ok(if stride == 1 { input.clone() } else { input.map(&format!("ceil({{}}/{stride})"), |_| None) });
+        }
+        let shift = pads as i64 - extent as i64;
+        Ok(match (stride, shift) {
+            (1, -1) => input.clone(),
+            (1, s) => input.map(&format!("({{}}{:+})", s + 1), |_| None),
+            (_, s) => {
+                let round = if self.ceil { "ceil" } else { "floor" };
+                let inner = if s == 0 { "{}".to_string() } else { format!("({{}}{s:+})") };
+                input.map(&format!("({round}({inner}/{stride})+1)"), |_| None)
+            }
+        })
+    }
+
+    /// The window over a known input.
+    pub fn resolve(&self, input: &[usize]) -> Result<Window> {
+        let mut w = Window {
+            input: input.to_vec(),
+            kernel: self.kernel.clone(),
+            stride: self.stride.clone(),
+            dilation: self.dilation.clone(),
+            pad_begin: Vec::new(),
+            pad_end: Vec::new(),
+            output: Vec::new(),
+        };
+        for (d, &n) in input.iter().enumerate() {
+            let (begin, end, out) = self.slide(d, n).ok_or_else(|| self.too_large(d, n))?;
+            w.pad_begin.push(begin);
+            w.pad_end.push(end);
+            w.output.push(out);
+        }
+        Ok(w)
+    }
+
+    fn too_large(&self, d: usize, n: usize) -> Error {
+        let (extent, padded) = (self.extent(d), n + self.pad_begin[d] + self.pad_end[d]);
+        Error::shape(format!("the window spans {extent} positions of spatial axis {d}, which has {padded} with padding"))
+    }
+}
