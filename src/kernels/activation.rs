@@ -6,20 +6,39 @@ use rayon::prelude::*;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     Relu,
-    LeakyRelu { alpha: f32 },
-    ThresholdedRelu { alpha: f32 },
-    Elu { alpha: f32 },
-    Selu { alpha: f32, gamma: f32 },
-    Celu { alpha: f32 },
+    LeakyRelu {
+        alpha: f32,
+    },
+    ThresholdedRelu {
+        alpha: f32,
+    },
+    Elu {
+        alpha: f32,
+    },
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
+    Celu {
+        alpha: f32,
+    },
     Sigmoid,
     /// `x · sigmoid(alpha · x)`; SiLU with `alpha` 1.
-    Swish { alpha: f32 },
-    HardSigmoid { alpha: f32, beta: f32 },
+    Swish {
+        alpha: f32,
+    },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
     HardSwish,
     Softplus,
     Softsign,
     Tanh,
-    Clip { min: f32, max: f32 },
+    Clip {
+        min: f32,
+        max: f32,
+    },
     Erf,
     Gelu,
     /// The tanh approximation of GELU.
@@ -199,7 +218,12 @@ pub fn erf(x: f32) -> f32 {
 const CHUNK: usize = 1 << 15;
 
 fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
-    let run = |x: &[f32], y: &mut [f32]| wide(#[inline(always)] || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)));
+    let run = |x: &[f32], y: &mut [f32]| {
+        wide(
+            #[inline(always)]
+            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)),
+        )
+    };
     if x.len() <= CHUNK {
         run(x, y);
     } else {

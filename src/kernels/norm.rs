@@ -35,7 +35,10 @@ pub fn affine(channels: usize, plane: usize, x: &[f32], scale: &[f32], shift: &[
     }
     y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (y, x))| {
         let (a, b) = (scale[i % channels], shift[i % channels]);
-        wide(#[inline(always)] || y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b));
+        wide(
+            #[inline(always)]
+            || y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b),
+        );
     });
 }
 
@@ -48,7 +51,10 @@ pub fn affine2(channels: usize, plane: usize, x: &[f32], a: &[f32], y: &[f32], b
     z.par_chunks_mut(plane).zip(x.par_chunks(plane)).zip(y.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(
         |(i, ((z, x), y))| {
             let (a, b, s) = (a[i % channels], b[i % channels], shift[i % channels]);
-            wide(#[inline(always)] || z.iter_mut().zip(x).zip(y).for_each(|((z, x), y)| *z = x * a + y * b + s));
+            wide(
+                #[inline(always)]
+                || z.iter_mut().zip(x).zip(y).for_each(|((z, x), y)| *z = x * a + y * b + s),
+            );
         },
     );
 }

@@ -41,7 +41,9 @@ fn compose(x: &Tensor, f: Activation) -> Result<Tensor> {
     // ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|)
     let softplus = |x: &Tensor| -> Candle<Tensor> { x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()? };
     let scalar = |v: f32| -> Candle<Tensor> { Tensor::full(v, x.shape(), x.device())?.to_dtype(x.dtype()) };
-    let elu = |alpha: f32, by: f64| -> Candle<Tensor> { x.gt(&zero)?.where_cond(x, &x.minimum(&zero)?.affine(1.0 / by, 0.0)?.exp()?.affine(f64::from(alpha), -f64::from(alpha))?) };
+    let elu = |alpha: f32, by: f64| -> Candle<Tensor> {
+        x.gt(&zero)?.where_cond(x, &x.minimum(&zero)?.affine(1.0 / by, 0.0)?.exp()?.affine(f64::from(alpha), -f64::from(alpha))?)
+    };
     Ok(match f {
         Activation::Relu => x.relu()?,
         Activation::LeakyRelu { alpha } => (x.relu()? - (x.neg()?.relu()? * f64::from(alpha))?)?,

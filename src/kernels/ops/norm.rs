@@ -72,7 +72,14 @@ impl CustomOp3 for ChannelAffine {
         norm::affine(channels, plane, x, floats(s2, l2)?, floats(s3, l3)?, &mut y);
         output(y, l1.shape().clone())
     }
-    fn bwd(&self, x: &Tensor, scale: &Tensor, shift: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        _: &Tensor,
+        gy: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gy = gy.contiguous()?;
         let (channels, plane) = sizes(x.dims());
         let mut grads = (None, None, None);
@@ -116,7 +123,14 @@ impl CustomOp3 for BatchNorm {
         norm::affine(channels, plane, x, &a, &b, &mut y);
         output(y, l1.shape().clone())
     }
-    fn bwd(&self, x: &Tensor, scale: &Tensor, _: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gy: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gy = gy.contiguous()?;
         let (channels, plane) = sizes(x.dims());
         let mut gx = vec![0.0; x.elem_count()];

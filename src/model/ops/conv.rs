@@ -45,7 +45,11 @@ fn check_channels(node: &Node, x: usize, w: [usize; 2], groups: usize) -> Result
 fn infer_with(cx: &Infer<'_>, element: Element, size: impl Fn(&WindowAttrs, usize, &Dim) -> Result<Dim>) -> Result<Vec<Fact>> {
     let (Some(x), Some(w)) = (cx.shape(0)?, cx.shape(1)?) else { return Ok(vec![Fact::unranked(element)]) };
     if x.len() < 3 || x.len() != w.len() {
-        return Err(Error::shape(format!("expected [batch, channels, spatial…] and a weight of the same rank, got ranks {} and {}", x.len(), w.len())));
+        return Err(Error::shape(format!(
+            "expected [batch, channels, spatial…] and a weight of the same rank, got ranks {} and {}",
+            x.len(),
+            w.len()
+        )));
     }
     let groups = groups(cx.node)?;
     if let (Some(c), Some(w0), Some(w1)) = (x[1].known(), w[0].known(), w[1].known()) {
@@ -158,7 +162,11 @@ fn transpose_window(node: &Node, kernel: &[usize], input: &[usize]) -> Result<Wi
 fn check(node: &Node, x: &Tensor, w: &Tensor) -> Result<usize> {
     let groups = groups(node)?;
     if x.rank() < 3 || x.rank() != w.rank() {
-        return Err(Error::shape(format!("expected [batch, channels, spatial…] and a weight of the same rank, got {:?} and {:?}", x.dims(), w.dims())));
+        return Err(Error::shape(format!(
+            "expected [batch, channels, spatial…] and a weight of the same rank, got {:?} and {:?}",
+            x.dims(),
+            w.dims()
+        )));
     }
     check_channels(node, x.dims()[1], [w.dims()[0], w.dims()[1]], groups)?;
     Ok(groups)

@@ -4,8 +4,10 @@
 //! the operator is), cost, channel rule for pruning, quantization rule. Each family file has a `pub const OPS: &[OpDef]`;
 //! [`FAMILIES`] lists them. See docs/adding-an-op.md.
 
+pub mod activation;
 pub mod arithmetic;
 pub mod channels;
+pub mod conv;
 pub mod cost;
 pub mod elementwise;
 pub mod facts;
@@ -13,9 +15,14 @@ pub mod gather;
 pub mod ints;
 pub mod math;
 pub mod matmul;
+pub mod norm;
+pub mod pool;
 pub mod reduce;
+pub mod resize;
 pub mod shape;
 pub mod slice;
+pub mod softmax;
+mod window;
 
 use super::graph::{Fact, Infer, Node};
 use super::value::Value;
@@ -109,7 +116,21 @@ impl OpDef {
 }
 
 /// The registration lines: every family's table.
-pub const FAMILIES: &[&[OpDef]] = &[arithmetic::OPS, gather::OPS, math::OPS, matmul::OPS, reduce::OPS, shape::OPS, slice::OPS];
+pub const FAMILIES: &[&[OpDef]] = &[
+    activation::OPS,
+    arithmetic::OPS,
+    conv::OPS,
+    gather::OPS,
+    math::OPS,
+    matmul::OPS,
+    norm::OPS,
+    pool::OPS,
+    reduce::OPS,
+    resize::OPS,
+    shape::OPS,
+    slice::OPS,
+    softmax::OPS,
+];
 
 /// The definition of a node's operator.
 ///

@@ -183,7 +183,12 @@ fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let Some(shape) = &x.shape else { return Ok(vec![Fact::unranked(x.element)]) };
     let s = Settings::of(cx.node, cx.opset)?;
     let axes = s.axes(shape.len())?;
-    let unknown = || Ok(vec![Fact::new(x.element, shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { Dim::Unknown } else { d.clone() }).collect())]);
+    let unknown = || {
+        Ok(vec![Fact::new(
+            x.element,
+            shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { Dim::Unknown } else { d.clone() }).collect(),
+        )])
+    };
     let scales = match scales_input(cx.node, cx.opset) {
         None => cx.node.find_floats("scales")?.map(<[f32]>::to_vec),
         Some(i) => match cx.get(i) {
@@ -323,11 +328,7 @@ impl Axis {
             Coordinates::HalfPixelForNearest => (x + 0.5) / scale,
             Coordinates::CropAndResize => {
                 let (start, end) = self.roi;
-                if out > 1.0 {
-                    start * (n - 1.0) + x * (end - start) * (n - 1.0) / (out - 1.0)
-                } else {
-                    0.5 * (start + end) * (n - 1.0)
-                }
+                if out > 1.0 { start * (n - 1.0) + x * (end - start) * (n - 1.0) / (out - 1.0) } else { 0.5 * (start + end) * (n - 1.0) }
             }
         }
     }

@@ -80,9 +80,6 @@ impl WindowAttrs {
         })
     }
 
-    pub fn rank(&self) -> usize {
-        self.kernel.len()
-    }
     /// Input positions from the first to the last tap of axis `d`.
     pub fn extent(&self, d: usize) -> usize {
         self.dilation[d] * (self.kernel[d] - 1) + 1
