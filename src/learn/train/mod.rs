@@ -1,1 +1,23 @@
-//! Training.
+//! Training: what is trained, what is minimised, how weights follow.
+
+mod classification;
+pub mod detection;
+mod ema;
+mod history;
+mod objective;
+mod optimizer;
+mod options;
+mod params;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+pub use classification::{ClassificationLoss, cross_entropy};
+pub use detection::DetectionLoss;
+pub use ema::Ema;
+pub use history::{Epoch, History};
+pub use objective::{Loss, Objective, TaskLoss, attach, pick};
+pub use optimizer::{Optimizer, Pace, Rule, gradient_norm};
+pub use options::{OptimizerKind, ScheduleKind, Train};
+pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
+pub use schedule::Schedule;

@@ -48,6 +48,20 @@ pub enum QuantRule {
     Elementwise,
 }
 
+/// What a constant float input of an operator is to training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParamKind {
+    /// Trained, with weight decay.
+    Weight,
+    /// Trained, without weight decay. On an operator that has no weight of its own (Add), only where it is added to the
+    /// result of one that has.
+    Bias,
+    /// Scale of a norm: trained, without weight decay.
+    Scale,
+    /// Running mean or variance: not trained, updated by the operator in training mode.
+    Statistic,
+}
+
 /// Everything the library knows of one operator.
 pub struct OpDef {
     pub name: &'static str,
@@ -63,6 +77,8 @@ pub struct OpDef {
     pub quant: QuantRule,
     /// True when constant inputs are parameters of the model (weights), not settings such as shapes and axes.
     pub weights: bool,
+    /// Input indices that training changes where they are constants, and how.
+    pub params: &'static [(usize, ParamKind)],
     /// False for operators whose result is not a function of their inputs (random numbers), or that need the enclosing
     /// graph (control flow).
     pub foldable: bool,
@@ -86,6 +102,7 @@ impl OpDef {
             channels: channels::fixed,
             quant: QuantRule::Float,
             weights: false,
+            params: &[],
             foldable: true,
         }
     }
@@ -103,6 +120,10 @@ impl OpDef {
     }
     pub const fn weights(mut self) -> Self {
         self.weights = true;
+        self
+    }
+    pub const fn params(mut self, params: &'static [(usize, ParamKind)]) -> Self {
+        self.params = params;
         self
     }
     pub const fn not_foldable(mut self) -> Self {

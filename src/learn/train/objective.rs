@@ -1,0 +1,134 @@
+//! What training minimises.
+
+use super::classification::ClassificationLoss;
+use super::detection::DetectionLoss;
+use super::params::Param;
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::exec::Outputs;
+use crate::learn::data::Batch;
+use crate::model::{Task, Value};
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+
+/// A loss with its named parts.
+#[derive(Debug)]
+pub struct Loss {
+    /// Scalar whose gradients train the model.
+    pub total: Tensor,
+    /// What is reported, by part; the reported loss is their sum.
+    pub parts: Vec<(&'static str, f64)>,
+}
+
+impl Loss {
+    /// The reported loss.
+    pub fn value(&self) -> f64 {
+        self.parts.iter().map(|(_, v)| v).sum()
+    }
+}
+
+/// What training minimises: it names the values of the model that it reads, and turns them into a loss.
+pub trait Objective {
+    /// Names of the values that [`Objective::loss`] reads.
+    fn wanted(&self) -> Vec<String>;
+    /// Tensors beyond the model's own that are trained with it, such as adapters.
+    fn variables(&self) -> Vec<Param> {
+        Vec::new()
+    }
+    /// The loss of a batch.
+    ///
+    /// # Errors
+    /// Whatever makes the loss impossible to compute; `Cancelled`.
+    fn loss(&mut self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Loss>;
+}
+
+/// The loss of a task, from labels.
+#[derive(Debug, Clone)]
+pub enum TaskLoss {
+    Detect(DetectionLoss),
+    Classify(ClassificationLoss),
+}
+
+impl TaskLoss {
+    /// The loss that fits a model's task.
+    ///
+    /// # Errors
+    /// `Unsupported` for tasks that cannot be trained.
+    pub fn of(task: &Task, label_smoothing: f64) -> Result<Self> {
+        match task {
+            Task::Unknown => Err(Error::unsupported("the model's task is not known, so there is no loss to train it with")
+                .hint("load it with a task, or build it from the zoo")),
+            Task::Classify(c) => {
+                Ok(Self::Classify(ClassificationLoss { output: c.output.clone(), classes: c.classes.len(), label_smoothing }))
+            }
+            Task::Detect(d) => match &d.head {
+                Some(head) => DetectionLoss::new(head.clone(), d.classes.len()).map(Self::Detect),
+                None => Err(Error::unsupported("only detectors whose raw head values are known can be trained")
+                    .hint("YOLOv8 models from the zoo, and files saved from them, know their heads")),
+            },
+        }
+    }
+}
+
+impl Objective for TaskLoss {
+    fn wanted(&self) -> Vec<String> {
+        match self {
+            Self::Detect(l) => l.head.boxes.iter().chain(&l.head.scores).cloned().collect(),
+            Self::Classify(l) => vec![l.output.clone()],
+        }
+    }
+    fn loss(&mut self, outputs: &Outputs, batch: &Batch, _: &Context) -> Result<Loss> {
+        match self {
+            Self::Detect(l) => {
+                let boxes = pick(outputs, &l.head.boxes)?;
+                let scores = pick(outputs, &l.head.scores)?;
+                l.forward(&boxes, &scores, &batch.targets)
+            }
+            Self::Classify(l) => l.forward(&pick(outputs, std::slice::from_ref(&l.output))?[0], &batch.labels),
+        }
+    }
+}
+
+/// The tensors of these names.
+///
+/// # Errors
+/// `Missing` for a name that is not among the outputs.
+pub fn pick(outputs: &Outputs, names: &[String]) -> Result<Vec<Tensor>> {
+    let one = |name: &String| -> Result<Tensor> {
+        let value: &Value = outputs.get(name).ok_or_else(|| Error::missing(format!("the model gave no value '{name}'")))?;
+        Ok(value.tensor.clone())
+    };
+    names.iter().map(one).collect()
+}
+
+/// A scalar of this value whose gradient with respect to `x` is `gradient` (row-major, of `x`'s shape): how losses that
+/// are computed with their gradients on plain slices take part in the backward pass.
+///
+/// # Errors
+/// `Shape` when the gradient does not fill `x`'s shape.
+pub fn attach(x: &Tensor, value: f64, gradient: Vec<f32>) -> Result<Tensor> {
+    let gradient = Tensor::from_vec(gradient, x.shape(), x.device()).at(|| "gradient".to_string())?;
+    if x.device().is_cpu() {
+        return Ok(x.apply_op1(Attached { value: value as f32, gradient })?);
+    }
+    let dot = (x * gradient)?.sum_all()?;
+    Ok((&dot + (value - dot.detach())?)?)
+}
+
+struct Attached {
+    value: f32,
+    gradient: Tensor,
+}
+
+impl CustomOp1 for Attached {
+    fn name(&self) -> &'static str {
+        "loss"
+    }
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.value]), Shape::from(())))
+    }
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let factor = f64::from(grad.to_scalar::<f32>()?);
+        let same = (factor - 1.0).abs() < f64::EPSILON;
+        Ok(Some(if same { self.gradient.clone() } else { (&self.gradient * factor)? }))
+    }
+}

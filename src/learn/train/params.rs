@@ -1,0 +1,212 @@
+//! Which constants of a graph are trained, and how they travel between graph and training.
+//!
+//! Parameters are the constants that stand in a parameter slot of an operator (see
+//! [`OpDef::params`](crate::model::ops::OpDef)) *and* influence the values that the loss reads. So what serves only the
+//! decoding of boxes (anchors, strides, the fixed kernel of distribution focal boxes) is never trained.
+
+use crate::context::Cancel;
+use crate::error::{At, CANCELLED, Error, Result};
+use crate::exec;
+use crate::model::ops::{self, ParamKind};
+use crate::model::{Constant, Element, Graph, Node, Patch};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
+use indexmap::IndexMap;
+use std::collections::{HashMap, HashSet};
+
+/// Metadata key under which a sparse model lists the constants whose zeros are frozen, as a JSON list of names.
+pub const MASKS_KEY: &str = "compresso.masks";
+
+/// A trained constant.
+#[derive(Debug, Clone)]
+pub struct Param {
+    pub name: String,
+    pub var: Var,
+    pub kind: ParamKind,
+    /// 1 where the element may change, 0 where it is a frozen zero.
+    pub mask: Option<Tensor>,
+}
+
+impl Param {
+    pub fn new(name: impl Into<String>, value: &Tensor, kind: ParamKind) -> Result<Self> {
+        Ok(Self { name: name.into(), var: Var::from_tensor(&value.copy()?)?, kind, mask: None })
+    }
+    /// Weights decay; biases and norms do not.
+    pub fn decays(&self) -> bool {
+        self.kind == ParamKind::Weight
+    }
+}
+
+/// The trained constants of a graph, and the running statistics beside them.
+#[derive(Debug, Clone)]
+pub struct ParamSet {
+    pub params: Vec<Param>,
+    pub statistics: IndexMap<String, Tensor>,
+}
+
+impl ParamSet {
+    /// The parameters that influence `wanted`, as variables on `device`.
+    ///
+    /// # Errors
+    /// `DType` for parameters that are not float32; `Unsupported` when there are none; `Format` for a broken list of masks.
+    pub fn of(graph: &Graph, wanted: &[String], device: &Device) -> Result<Self> {
+        let found = trainable(graph, wanted)?;
+        let masked = masked_names(graph)?;
+        let mut set = Self { params: Vec::new(), statistics: IndexMap::new() };
+        for (name, kind) in found {
+            let Some(constant) = graph.constant(&name) else { continue };
+            if constant.element() != Element::F32 {
+                let e = Error::dtype(format!("constant '{name}' is {}, training needs float32", constant.element()));
+                return Err(e.hint("train before converting or quantizing the model"));
+            }
+            let tensor = constant.tensor(device)?;
+            if kind == ParamKind::Statistic {
+                set.statistics.insert(name, tensor);
+                continue;
+            }
+            let mut param = Param::new(name, &tensor, kind)?;
+            if masked.contains(&param.name) {
+                param.mask = Some(tensor.ne(0f32)?.to_dtype(tensor.dtype())?);
+            }
+            set.params.push(param);
+        }
+        if set.params.is_empty() {
+            let e = Error::unsupported("the model has no trainable float32 weights on the way to its outputs");
+            return Err(e.hint("a quantized model is trained before quantization"));
+        }
+        Ok(set)
+    }
+
+    /// Number of trained elements.
+    pub fn count(&self) -> usize {
+        self.params.iter().map(|p| p.var.elem_count()).sum()
+    }
+
+    /// The tensors with which the graph runs under training. Between layers of the backward pass, `cancel` is checked.
+    pub fn bind(&self, cancel: &Cancel) -> Result<exec::Params> {
+        let mut bound: exec::Params = self.statistics.clone();
+        for p in &self.params {
+            let tensor = p.var.as_tensor();
+            // Biases and norms stand beside a weight that is already guarded.
+            let guards = p.kind == ParamKind::Weight && tensor.device().is_cpu();
+            let guarded = if guards { tensor.apply_op1(Guard(cancel.clone()))? } else { tensor.clone() };
+            bound.insert(p.name.clone(), guarded);
+        }
+        Ok(bound)
+    }
+
+    /// Takes the running statistics that a training run left.
+    ///
+    /// # Errors
+    /// `Internal` when an operator reports a statistic that it did not declare.
+    pub fn update_statistics(&mut self, updates: Vec<(String, Tensor)>) -> Result<()> {
+        for (name, tensor) in updates {
+            let Some(slot) = self.statistics.get_mut(&name) else {
+                return Err(Error::internal(format!("an operator updated '{name}', which is not one of its statistics")));
+            };
+            *slot = tensor.detach();
+        }
+        Ok(())
+    }
+
+    /// All tensors by name, trained ones and statistics, as they are now.
+    pub fn tensors(&self) -> IndexMap<String, Tensor> {
+        let params = self.params.iter().map(|p| (p.name.clone(), p.var.as_tensor().detach()));
+        params.chain(self.statistics.iter().map(|(n, t)| (n.clone(), t.clone()))).collect()
+    }
+}
+
+/// The graph with these constants in place of its own.
+///
+/// # Errors
+/// As [`Patch::apply`].
+pub fn write_back(graph: &Graph, tensors: &IndexMap<String, Tensor>) -> Result<Graph> {
+    let mut patch = Patch::new(graph);
+    for (name, tensor) in tensors {
+        patch.set_constant(name.clone(), Constant::from_tensor(&tensor.copy()?)?);
+    }
+    patch.apply()
+}
+
+/// Names of the constants that training changes, with what they are, in graph order.
+///
+/// # Errors
+/// `Unsupported` for operators that the library does not know.
+pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, ParamKind>> {
+    let makers = graph.producers();
+    let mut found = IndexMap::new();
+    for i in ancestors(graph, wanted) {
+        let node = &graph.nodes()[i];
+        let op = ops::find(node)?;
+        let has_weight = op.params.iter().any(|(_, kind)| *kind == ParamKind::Weight);
+        for &(slot, kind) in op.params {
+            let Some(constant) = node.input(slot).and_then(|n| graph.constant(n)) else { continue };
+            let stray_bias = kind == ParamKind::Bias && !has_weight && !op.params.iter().any(|(_, k)| *k == ParamKind::Scale);
+            if !constant.element().is_float() || (stray_bias && (constant.count() < 2 || !follows_weight(graph, &makers, node))) {
+                continue;
+            }
+            found.entry(node.inputs[slot].clone()).or_insert(kind);
+        }
+    }
+    Ok(found)
+}
+
+/// True when an input of the node is the result of an operator with a constant weight.
+fn follows_weight(graph: &Graph, makers: &HashMap<&str, usize>, node: &Node) -> bool {
+    node.inputs.iter().filter_map(|n| makers.get(n.as_str())).any(|&i| {
+        let maker = &graph.nodes()[i];
+        ops::find(maker).is_ok_and(|op| {
+            let weight = |&(slot, kind): &(usize, ParamKind)| {
+                kind == ParamKind::Weight && maker.input(slot).is_some_and(|n| graph.constant(n).is_some())
+            };
+            op.params.iter().any(weight)
+        })
+    })
+}
+
+/// Indices of the nodes on which the values depend, in graph order.
+pub fn ancestors(graph: &Graph, values: &[String]) -> Vec<usize> {
+    let makers = graph.producers();
+    let mut seen = HashSet::new();
+    let mut stack: Vec<&str> = values.iter().map(String::as_str).collect();
+    while let Some(name) = stack.pop() {
+        if let Some(&i) = makers.get(name)
+            && seen.insert(i)
+        {
+            let node = &graph.nodes()[i];
+            stack.extend(node.inputs.iter().map(String::as_str).chain(node.captured()));
+        }
+    }
+    let mut order: Vec<usize> = seen.into_iter().collect();
+    order.sort_unstable();
+    order
+}
+
+fn masked_names(graph: &Graph) -> Result<HashSet<String>> {
+    match graph.metadata().get(MASKS_KEY) {
+        None => Ok(HashSet::new()),
+        Some(text) => serde_json::from_str::<Vec<String>>(text)
+            .map(HashSet::from_iter)
+            .map_err(|e| Error::format("expected a list of constant names").because(e))
+            .at(|| format!("metadata '{MASKS_KEY}'")),
+    }
+}
+
+/// Copies its argument; its backward pass, which runs between those of two layers, fails once the user has cancelled.
+struct Guard(Cancel);
+
+impl CustomOp1 for Guard {
+    fn name(&self) -> &'static str {
+        "guard"
+    }
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let data = storage.as_slice::<f32>()?;
+        let (start, end) = layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op: "guard" })?;
+        Ok((CpuStorage::F32(data[start..end].to_vec()), layout.shape().clone()))
+    }
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if self.0.is_cancelled() {
+            return Err(candle_core::Error::Wrapped(Box::new(CANCELLED)));
+        }
+        Ok(Some(grad.clone()))
+    }
+}
