@@ -262,7 +262,13 @@ impl ImageView<'_> {
             dfl -= (share * log_p(left) + (1.0 - share) * log_p(left + 1)) * w / 4.0;
             let slope = -overlap.slope[side] * w * self.loss.box_gain;
             for (k, &p) in p.iter().enumerate() {
-                let hit = if k == left { share } else if k == left + 1 { 1.0 - share } else { 0.0 };
+                let hit = if k == left {
+                    share
+                } else if k == left + 1 {
+                    1.0 - share
+                } else {
+                    0.0
+                };
                 let p = f64::from(p);
                 let of_box = slope * p * (k as f64 - f64::from(distance[side]));
                 let of_dfl = (p - hit) * w / 4.0 * self.loss.dfl_gain;
