@@ -7,18 +7,26 @@
 pub mod activation;
 pub mod arithmetic;
 pub mod channels;
+pub mod control;
 pub mod conv;
 pub mod cost;
+pub mod detection;
 pub mod elementwise;
 pub mod facts;
 pub mod gather;
 pub mod ints;
+pub mod logic;
 pub mod math;
 pub mod matmul;
 pub mod norm;
+pub mod order;
 pub mod pool;
+pub mod quantize;
+pub mod random;
+pub mod rearrange;
 pub mod reduce;
 pub mod resize;
+pub mod scatter;
 pub mod shape;
 pub mod slice;
 pub mod softmax;
@@ -140,14 +148,22 @@ impl OpDef {
 pub const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
     arithmetic::OPS,
+    control::OPS,
     conv::OPS,
+    detection::OPS,
     gather::OPS,
+    logic::OPS,
     math::OPS,
     matmul::OPS,
     norm::OPS,
+    order::OPS,
     pool::OPS,
+    quantize::OPS,
+    random::OPS,
+    rearrange::OPS,
     reduce::OPS,
     resize::OPS,
+    scatter::OPS,
     shape::OPS,
     slice::OPS,
     softmax::OPS,

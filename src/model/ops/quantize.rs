@@ -1,0 +1,233 @@
+//! Quantization: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, QLinearMatMul, QLinearConv.
+//!
+//! <https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html>: `y = saturate(round(x / scale) + zero_point)`, rounding halves
+//! to even, with one scale per tensor, per index of an axis, or per block of an axis.
+
+use super::facts::fact;
+use super::ints::{Ints, broadcast_offsets, offsets, strides};
+use super::matmul::{centered, int_matmul, product_shape};
+use super::{CostInput, Exec, OpDef, cost};
+use crate::error::{Error, Result};
+use crate::model::element::Element;
+use crate::model::graph::{Cost, Fact, Infer, Node, normalize_axis};
+use crate::model::value::Value;
+use candle_core::{Device, Tensor};
+
+pub const OPS: &[OpDef] = &[
+    OpDef::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize).cost(cost::per_output),
+    OpDef::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize).cost(cost::per_output).weights(),
+    OpDef::new("DynamicQuantizeLinear", &[11], infer_dynamic, dynamic).cost(cost::per_input),
+    OpDef::new("QLinearMatMul", &[10, 21], infer_qlinear_matmul, qlinear_matmul).cost(qlinear_matmul_cost).weights(),
+    OpDef::new("QLinearConv", &[10], infer_qlinear_conv, qlinear_conv).cost(qlinear_conv_cost).weights(),
+];
+
+/// The integer type of QuantizeLinear's result.
+fn target(node: &Node, zero: Option<Element>) -> Result<Element> {
+    if let Some(e) = zero {
+        return Ok(e);
+    }
+    match node.get_int("output_dtype", 0)? {
+        0 => Ok(Element::U8),
+        code => {
+            let e = i32::try_from(code).ok().and_then(Element::from_code);
+            e.ok_or_else(|| Error::unsupported(format!("quantization to ONNX type {code} is not supported")))
+        }
+    }
+}
+
+fn infer_quantize(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    Ok(vec![fact(target(cx.node, cx.get(2).map(|z| z.element))?, cx.input(0)?.shape.clone())])
+}
+
+/// For each element of a tensor of shape `dims`, the position of its scale in a scale of shape `scale`.
+///
+/// # Errors
+/// `Shape` when the scale is neither one element, nor one per index of the axis, nor one per block.
+pub fn scale_positions(dims: &[usize], scale: &[usize], axis: i64, block: i64) -> Result<Vec<usize>> {
+    let count = dims.iter().product();
+    if scale.iter().product::<usize>() == 1 && scale.len() <= 1 {
+        return Ok(vec![0; count]);
+    }
+    let axis = normalize_axis(axis, dims.len())?;
+    let wrong = || Error::shape(format!("the scale {scale:?} does not fit data {dims:?} on axis {axis} with blocks of {block}"));
+    if block == 0 {
+        if scale.len() != 1 || dims.get(axis) != scale.first() {
+            return Err(wrong());
+        }
+        let steps: Vec<usize> = (0..dims.len()).map(|i| usize::from(i == axis)).collect();
+        return Ok(offsets(dims, &steps));
+    }
+    let block = usize::try_from(block).map_err(|_| wrong())?;
+    let fits = scale.len() == dims.len()
+        && (0..dims.len()).all(|i| if i == axis { dims[i].div_ceil(block) == scale[i] } else { dims[i] == scale[i] });
+    if !fits {
+        return Err(wrong());
+    }
+    let (own, outer) = (strides(scale), strides(dims));
+    let steps: Vec<usize> = (0..dims.len()).map(|i| if i == axis { 0 } else { own[i] }).collect();
+    let base = offsets(dims, &steps);
+    Ok(base.into_iter().enumerate().map(|(p, b)| b + p / outer[axis] % dims[axis] / block * own[axis]).collect())
+}
+
+fn zero_points(zero: Option<&Value>, scales: usize) -> Result<Vec<i64>> {
+    let Some(zero) = zero else { return Ok(vec![0; scales]) };
+    let z = zero.to_i64s()?;
+    if z.len() == scales { Ok(z) } else { Err(Error::shape(format!("expected {scales} zero points as there are scales, got {}", z.len()))) }
+}
+
+fn range_of(element: Element) -> Result<(i64, i64)> {
+    element.int_range().ok_or_else(|| Error::unsupported(format!("quantization to {element} is not supported")))
+}
+
+fn quantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let element = target(cx.node, cx.get(2).map(|z| z.element))?;
+    let (low, high) = range_of(element)?;
+    let at = scale_positions(x.dims(), scale.dims(), cx.node.get_int("axis", 1)?, cx.node.get_int("block_size", 0)?)?;
+    let scales = scale.to_f32s()?;
+    let zeros = zero_points(cx.get(2), scales.len())?;
+    let data = x
+        .to_f32s()?
+        .into_iter()
+        .zip(at)
+        .map(|(v, s)| ((v / scales[s]).round_ties_even() as i64).saturating_add(zeros[s]).clamp(low, high))
+        .collect();
+    Ok(vec![Ints { dims: x.dims().to_vec(), data }.into_value(element, x.tensor.device())?])
+}
+
+fn real(node: &Node, scale: Element) -> Result<Element> {
+    match node.get_int("output_dtype", 0)? {
+        0 => Ok(scale),
+        code => {
+            let e = i32::try_from(code).ok().and_then(Element::from_code).filter(|e| e.is_float());
+            e.ok_or_else(|| Error::unsupported(format!("dequantization to ONNX type {code} is not supported")))
+        }
+    }
+}
+
+fn infer_dequantize(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    Ok(vec![fact(real(cx.node, cx.input(1)?.element)?, cx.input(0)?.shape.clone())])
+}
+
+fn dequantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let element = real(cx.node, scale.element)?;
+    let at = scale_positions(x.dims(), scale.dims(), cx.node.get_int("axis", 1)?, cx.node.get_int("block_size", 0)?)?;
+    let scales = scale.to_f32s()?;
+    let zeros = zero_points(cx.get(2), scales.len())?;
+    let data: Vec<f32> = x.to_i64s()?.into_iter().zip(at).map(|(v, s)| (v - zeros[s]) as f32 * scales[s]).collect();
+    let storage = element.storage().ok_or_else(|| Error::unsupported(format!("{element} values cannot be computed with")))?;
+    Ok(vec![Value::new(element, Tensor::from_vec(data, x.dims(), x.tensor.device())?.to_dtype(storage)?)?])
+}
+
+fn infer_dynamic(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    Ok(vec![fact(Element::U8, cx.input(0)?.shape.clone()), Fact::known(Element::F32, &[]), Fact::known(Element::U8, &[])])
+}
+
+fn dynamic(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, device) = (cx.input(0)?, cx.device());
+    let v = x.to_f32s()?;
+    let (low, high) = v.iter().fold((0.0f32, 0.0f32), |(a, b), &x| (a.min(x), b.max(x)));
+    let scale = (high - low) / 255.0;
+    // A tensor of zeros keeps its values under any scale.
+    let divisor = if scale == 0.0 { 1.0 } else { scale };
+    let zero = (-low / divisor).clamp(0.0, 255.0).round_ties_even();
+    let data = v.iter().map(|x| ((x / divisor).round_ties_even() + zero).clamp(0.0, 255.0) as u8).collect::<Vec<_>>();
+    Ok(vec![
+        Value::new(Element::U8, Tensor::from_vec(data, x.dims(), &device)?)?,
+        Value::new(Element::F32, Tensor::new(scale, &device)?)?,
+        Value::new(Element::U8, Tensor::new(zero as u8, &device)?)?,
+    ])
+}
+
+fn infer_qlinear_matmul(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let shape = match (cx.shape(0)?, cx.shape(3)?) {
+        (Some(a), Some(b)) => Some(product_shape(a, b)?),
+        _ => None,
+    };
+    Ok(vec![fact(cx.input(7)?.element, shape)])
+}
+
+fn qlinear_matmul_cost(cx: &CostInput<'_>) -> Cost {
+    let inner = cx.inputs.first().copied().flatten().and_then(|f| f.dim(-1)).unwrap_or(0) as u64;
+    Cost { macs: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * inner, other: 0 }
+}
+
+/// A scale with one entry per tensor, row (`axis` 2 from the end) or column (1), spread over a product of shape `dims`.
+fn spread(scale: &Value, dims: &[usize], axis: usize) -> Result<Vec<f64>> {
+    let v = scale.to_f64s()?;
+    if v.len() == 1 {
+        return Ok(vec![v[0]; dims.iter().product()]);
+    }
+    let mut shape = vec![1; dims.len()];
+    let at = dims.len().checked_sub(axis).filter(|&a| dims[a] == v.len());
+    let at = at.ok_or_else(|| Error::shape(format!("the scale {:?} does not fit a product {dims:?}", scale.dims())))?;
+    shape[at] = v.len();
+    Ok(broadcast_offsets(&shape, dims).into_iter().map(|i| v[i]).collect())
+}
+
+/// `saturate(round(sums · scale_a · scale_b / scale_y) + zero)`.
+fn requantize(sums: Ints, a: &[f64], b: &[f64], y_scale: f64, zero: i64, element: Element, device: &Device) -> Result<Value> {
+    let (low, high) = range_of(element)?;
+    let data = sums.data.iter().enumerate();
+    let data = data.map(|(i, &s)| ((s as f64 * a[i] * b[i] / y_scale).round_ties_even() as i64 + zero).clamp(low, high)).collect();
+    Ints { dims: sums.dims, data }.into_value(element, device)
+}
+
+fn scalar(v: &Value) -> Result<f64> {
+    match v.to_f64s()?.as_slice() {
+        [s] => Ok(*s),
+        _ => Err(Error::unsupported(format!("output scales and zero points must have one element, got {:?}", v.dims()))),
+    }
+}
+
+fn qlinear_matmul(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (a, b) = (centered(cx.input(0)?, cx.get(2), 2)?, centered(cx.input(3)?, cx.get(5), 1)?);
+    let sums = int_matmul(&a, &b)?;
+    let (sa, sb) = (spread(cx.input(1)?, &sums.dims, 2)?, spread(cx.input(4)?, &sums.dims, 1)?);
+    let zero = cx.input(7)?;
+    Ok(vec![requantize(sums, &sa, &sb, scalar(cx.input(6)?)?, scalar(zero)? as i64, zero.element, &cx.device())?])
+}
+
+/// The integer convolution inside a QLinearConv: the same attributes, on input, weight and their zero points.
+fn integer_conv(node: &Node) -> Node {
+    let pick = |i: usize| node.input(i).unwrap_or_default().to_string();
+    let mut inner = Node::new("ConvInteger", node.name.clone(), [pick(0), pick(3), pick(2), pick(5)], node.outputs.clone());
+    inner.attrs.clone_from(&node.attrs);
+    inner
+}
+
+fn infer_qlinear_conv(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let node = integer_conv(cx.node);
+    let mut facts = (super::find(&node)?.infer)(&Infer::new(&node, cx.opset, cx.outer))?;
+    facts[0].element = cx.input(7)?.element;
+    Ok(facts)
+}
+
+fn qlinear_conv_cost(cx: &CostInput<'_>) -> Cost {
+    let node = integer_conv(cx.node);
+    let at = |i: usize| cx.inputs.get(i).copied().flatten();
+    let inputs = [at(0), at(3)];
+    super::find(&node).map_or_else(|_| Cost::default(), |op| (op.cost)(&CostInput { node: &node, inputs: &inputs, outputs: cx.outputs }))
+}
+
+fn qlinear_conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let node = integer_conv(cx.node);
+    let inputs = [0, 3, 2, 5].map(|i| cx.get(i).cloned());
+    let made = (super::find(&node)?.forward)(&Exec::new(&node, cx.opset, &inputs, cx.mode))?;
+    let mut sums = Ints::of(made.first().ok_or_else(|| Error::internal("a convolution made nothing"))?)?;
+    // One entry per output channel: axis 1 of the result.
+    let channel = |p: usize, dims: &[usize]| p / dims[2..].iter().product::<usize>() % dims[1];
+    if let Some(bias) = cx.get(8) {
+        let bias = bias.to_i64s()?;
+        if bias.len() != sums.dims[1] {
+            return Err(Error::shape(format!("expected {} biases, got {}", sums.dims[1], bias.len())));
+        }
+        let dims = sums.dims.clone();
+        sums.data.iter_mut().enumerate().for_each(|(p, v)| *v += bias[channel(p, &dims)]);
+    }
+    let x_scale = vec![scalar(cx.input(1)?)?; sums.data.len()];
+    let w_scale = spread(cx.input(4)?, &sums.dims, sums.dims.len() - 1)?;
+    let zero = cx.input(7)?;
+    Ok(vec![requantize(sums, &x_scale, &w_scale, scalar(cx.input(6)?)?, scalar(zero)? as i64, zero.element, &cx.device())?])
+}
