@@ -125,10 +125,7 @@ fn repeat(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let mut round = 0i64;
     while go && limit.is_none_or(|l| round < l) {
         let names = body.inputs().iter().map(|i| i.name.clone());
-        let head = [
-            Value::new(Element::I64, Tensor::new(round, &device)?)?,
-            Value::bool(Tensor::new(u8::from(go), &device)?)?,
-        ];
+        let head = [Value::new(Element::I64, Tensor::new(round, &device)?)?, Value::bool(Tensor::new(u8::from(go), &device)?)?];
         let mut out = run(cx, body, names.zip(head.into_iter().chain(state)).collect())?.into_iter();
         go = out.next().map(|v| truth(&v)).transpose()?.unwrap_or(false);
         state = out.by_ref().take(n).collect();

@@ -211,7 +211,11 @@ fn reverse_sequence(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (time, batch) = (cx.node.get_int("time_axis", 0)?, cx.node.get_int("batch_axis", 1)?);
     let (time, batch) = (normalize_axis(time, x.rank())?, normalize_axis(batch, x.rank())?);
     if time == batch || x.rank() < 2 || lengths.data.len() != x.dims()[batch] {
-        return Err(Error::shape(format!("lengths {:?} do not fit data {:?} with batch axis {batch} and time axis {time}", lengths.dims, x.dims())));
+        return Err(Error::shape(format!(
+            "lengths {:?} do not fit data {:?} with batch axis {batch} and time axis {time}",
+            lengths.dims,
+            x.dims()
+        )));
     }
     let (dims, steps) = (x.dims(), super::ints::strides(x.dims()));
     let positions: Vec<usize> = (0..x.elem_count())
@@ -223,4 +227,3 @@ fn reverse_sequence(cx: &Exec<'_>) -> Result<Vec<Value>> {
         .collect();
     cx.one(pick(x, &positions, dims)?)
 }
-

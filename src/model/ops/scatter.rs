@@ -103,4 +103,3 @@ fn scatter(cx: &Exec<'_>, x: &Value, at: &[usize], updates: &Value) -> Result<Ve
     };
     Ok(vec![x.with(out.reshape(x.dims())?)?])
 }
-
