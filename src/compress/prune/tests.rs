@@ -592,9 +592,8 @@ fn a_wrong_pruning_does_not_pass() {
     let found = Analysis::new(m.graph(), &[]).unwrap();
     let atoms = &found.groups.0[0].atoms;
     let (one, other) = (Removal::new(&found, [atoms[0]]), Removal::new(&found, [atoms[1]]));
-    let check = |a: &Removal<'_>, b: &Removal<'_>| {
-        verify::equal(&a.masked().unwrap(), &b.pruned().unwrap(), m.task(), None, &Context::new())
-    };
+    let check =
+        |a: &Removal<'_>, b: &Removal<'_>| verify::equal(&a.masked().unwrap(), &b.pruned().unwrap(), m.task(), None, &Context::new());
     check(&one, &one).unwrap();
     let e = check(&one, &other).unwrap_err();
     assert_eq!(e.kind(), crate::ErrorKind::Check);

@@ -2,7 +2,7 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{CostInput, Exec, OpDef, QuantRule, cost, infer_same};
+use super::{Channels, CostInput, Exec, OpDef, QuantRule, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::ops;
@@ -13,25 +13,25 @@ use candle_core::{DType, Tensor};
 use rand::{RngExt, SeedableRng};
 
 pub const OPS: &[OpDef] = &[
-    unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise),
-    unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise),
-    unary("ThresholdedRelu", &[10, 22]),
-    unary("Elu", &[1, 6, 22]),
-    unary("Selu", &[1, 6, 22]),
-    unary("Celu", &[12]),
-    unary("Sigmoid", &[1, 6, 13]).quant(QuantRule::Elementwise),
-    unary("Swish", &[24]),
-    unary("HardSigmoid", &[1, 6, 22]),
-    unary("HardSwish", &[14, 22]),
-    unary("Softplus", &[1, 22]),
-    unary("Softsign", &[1, 22]),
-    unary("Tanh", &[1, 6, 13]),
-    unary("Erf", &[9, 13]),
-    unary("Gelu", &[20]),
-    unary("Mish", &[18, 22]),
-    OpDef::new("Clip", &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise),
-    OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu).cost(cost::per_output).weights(),
-    OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable(),
+    unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise).channels(channels::through),
+    unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise).channels(channels::through),
+    unary("ThresholdedRelu", &[10, 22]).channels(channels::through),
+    unary("Elu", &[1, 6, 22]).channels(channels::through),
+    unary("Selu", &[1, 6, 22]).channels(channels::through),
+    unary("Celu", &[12]).channels(channels::through),
+    unary("Sigmoid", &[1, 6, 13]).quant(QuantRule::Elementwise).channels(channels::elementwise),
+    unary("Swish", &[24]).channels(channels::through),
+    unary("HardSigmoid", &[1, 6, 22]).channels(channels::elementwise),
+    unary("HardSwish", &[14, 22]).channels(channels::through),
+    unary("Softplus", &[1, 22]).channels(channels::elementwise),
+    unary("Softsign", &[1, 22]).channels(channels::through),
+    unary("Tanh", &[1, 6, 13]).channels(channels::through),
+    unary("Erf", &[9, 13]).channels(channels::through),
+    unary("Gelu", &[20]).channels(channels::through),
+    unary("Mish", &[18, 22]).channels(channels::through),
+    OpDef::new("Clip", &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),
+    OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu).cost(cost::per_output).weights().channels(prelu_channels),
+    OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable().channels(dropout_channels),
 ];
 
 const fn unary(name: &'static str, since: &'static [i64]) -> OpDef {
@@ -175,4 +175,33 @@ fn dropout(cx: &Exec<'_>) -> Result<Vec<Value>> {
 
 fn no_cost(_: &CostInput<'_>) -> Cost {
     Cost::default()
+}
+
+/// Channels of PRelu: the slope is broadcast to the input and goes with it.
+fn prelu_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let found = channels::join_broadcast(cx, &[0, 1], 0)?;
+    cx.set(0, found.axes);
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
+}
+
+/// Channels of Clip: zero stays zero when it lies within the bounds.
+fn clip_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let bound = |i: usize, name: &str, default: f64| -> Result<Option<f64>> {
+        match cx.node.input(i) {
+            None => Ok(Some(f64::from(cx.node.get_float(name, default as f32)?))),
+            Some(_) => Ok(cx.fact(i)?.constant.as_ref().map(|c| c.to_f64s()).transpose()?.and_then(|v| v.first().copied())),
+        }
+    };
+    let (low, high) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
+    if matches!((low, high), (Some(l), Some(h)) if l <= 0.0 && 0.0 <= h) { channels::through(cx) } else { channels::elementwise(cx) }
+}
+
+/// Channels of Dropout: those of its input, in the mask too.
+fn dropout_channels(cx: &mut Channels<'_>) -> Result<()> {
+    channels::through(cx)?;
+    let axes = cx.axes(0)?;
+    cx.set(1, axes);
+    Ok(())
 }

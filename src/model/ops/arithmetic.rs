@@ -6,7 +6,7 @@
 use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
-use super::{Exec, OpDef, QuantRule, cost};
+use super::{Channels, Exec, OpDef, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer};
 use crate::model::value::Value;
@@ -14,16 +14,27 @@ use candle_core::Tensor;
 use std::sync::Arc;
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Add", &[7, 13, 14], infer, |cx| forward(cx, Binary::Add)).cost(cost::per_output).quant(QuantRule::Elementwise).weights(),
-    OpDef::new("Sub", &[7, 13, 14], infer, |cx| forward(cx, Binary::Sub)).cost(cost::per_output),
-    OpDef::new("Mul", &[7, 13, 14], infer, |cx| forward(cx, Binary::Mul)).cost(cost::per_output).quant(QuantRule::Elementwise).weights(),
-    OpDef::new("Div", &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output),
-    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output),
+    OpDef::new("Add", &[7, 13, 14], infer, |cx| forward(cx, Binary::Add))
+        .cost(cost::per_output)
+        .quant(QuantRule::Elementwise)
+        .weights()
+        .channels(channels::sum),
+    OpDef::new("Sub", &[7, 13, 14], infer, |cx| forward(cx, Binary::Sub)).cost(cost::per_output).channels(channels::sum),
+    OpDef::new("Mul", &[7, 13, 14], infer, |cx| forward(cx, Binary::Mul))
+        .cost(cost::per_output)
+        .quant(QuantRule::Elementwise)
+        .weights()
+        .channels(channels::product),
+    OpDef::new("Div", &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).channels(div_channels),
+    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output).channels(pow_channels),
     OpDef::new("Mod", &[10, 13, 28], infer, modulo).cost(cost::per_output),
-    OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min)).cost(cost::per_output),
-    OpDef::new("Max", &[8, 12, 13], infer, |cx| forward(cx, Binary::Max)).cost(cost::per_output),
-    OpDef::new("Sum", &[8, 13], infer, |cx| forward(cx, Binary::Add)).cost(cost::per_output).quant(QuantRule::Elementwise),
-    OpDef::new("Mean", &[8, 13], infer, mean).cost(cost::per_output),
+    OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min)).cost(cost::per_output).channels(channels::sum),
+    OpDef::new("Max", &[8, 12, 13], infer, |cx| forward(cx, Binary::Max)).cost(cost::per_output).channels(channels::sum),
+    OpDef::new("Sum", &[8, 13], infer, |cx| forward(cx, Binary::Add))
+        .cost(cost::per_output)
+        .quant(QuantRule::Elementwise)
+        .channels(channels::sum),
+    OpDef::new("Mean", &[8, 13], infer, mean).cost(cost::per_output).channels(channels::sum),
 ];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
@@ -208,4 +219,20 @@ fn floor_mod(x: f64, y: f64) -> f64 {
     } else {
         r
     }
+}
+
+/// Channels of Div: as products, but a divisor is never masked.
+fn div_channels(cx: &mut Channels<'_>) -> Result<()> {
+    if cx.is_constant(1) {
+        cx.unmasked(1);
+    } else if cx.zero(1) {
+        cx.freeze_input(1);
+    }
+    channels::product(cx)
+}
+
+/// Channels of Pow with a constant, positive exponent.
+fn pow_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let exponent = cx.fact(1)?.constant.as_ref().filter(|c| c.count() == 1).map(|c| c.to_f64s()).transpose()?;
+    if exponent.is_some_and(|e| e.iter().all(|&e| e > 0.0)) { channels::through(cx) } else { channels::fixed(cx) }
 }

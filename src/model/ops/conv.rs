@@ -4,6 +4,8 @@
 //! <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>,
 //! <https://onnx.ai/onnx/operators/onnx__ConvInteger.html>
 
+mod labels;
+
 use super::window::{AutoPad, WindowAttrs};
 use super::{CostInput, Exec, OpDef, QuantRule, cost};
 use crate::error::{Error, Result};
@@ -14,11 +16,16 @@ use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Conv", &[1, 11, 22], infer_conv, conv).cost(conv_cost).quant(QuantRule::Weighted { weight: 1, axis: 0 }).weights(),
+    OpDef::new("Conv", &[1, 11, 22], infer_conv, conv)
+        .cost(conv_cost)
+        .quant(QuantRule::Weighted { weight: 1, axis: 0 })
+        .weights()
+        .channels(labels::conv),
     OpDef::new("ConvTranspose", &[1, 11, 22], infer_transpose, transpose)
         .cost(transpose_cost)
         .quant(QuantRule::Weighted { weight: 1, axis: 1 })
-        .weights(),
+        .weights()
+        .channels(labels::conv_transpose),
     OpDef::new("ConvInteger", &[10], infer_integer, integer).cost(conv_cost).weights(),
 ];
 

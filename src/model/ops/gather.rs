@@ -2,17 +2,19 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Gather.html> and siblings. Negative indices count from the end.
 
+use super::channels::{Atom, AxisLabels};
 use super::facts::{Item, fact, items, of_items};
 use super::ints::{Ints, strides};
 use super::slice::unless_empty;
-use super::{Exec, OpDef, QuantRule};
+use super::{Channels, Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
 use crate::model::value::Value;
 use candle_core::Tensor;
+use std::sync::Arc;
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Gather", &[1, 11, 13], infer_gather, gather).quant(QuantRule::SameScale),
+    OpDef::new("Gather", &[1, 11, 13], infer_gather, gather).quant(QuantRule::SameScale).channels(gather_channels),
     OpDef::new("GatherElements", &[11, 13], infer_gather_elements, gather_elements).quant(QuantRule::SameScale),
     OpDef::new("GatherND", &[11, 12, 13], infer_gather_nd, gather_nd).quant(QuantRule::SameScale),
 ];
@@ -145,4 +147,35 @@ fn gather_nd(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let positions: Vec<usize> = at.iter().flat_map(|&p| p..p + n).collect();
     let dims: Vec<usize> = ids.dims[..ids.dims.len() - 1].iter().chain(&slice).copied().collect();
     cx.one(pick(x, &positions, &dims)?)
+}
+
+/// Channels of Gather with known indices: their labels; indices follow.
+fn gather_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let axis = cx.normal_axis(0, cx.node.get_int("axis", 0)?)?;
+    let mut axes = cx.axes(0)?;
+    let picked = cx.shape(1)?.len();
+    cx.freeze_input(1);
+    let labels = axes.remove(axis);
+    let mut middle: Vec<AxisLabels> = vec![None; picked];
+    if let Some(labels) = labels {
+        let n = labels.len() as i64;
+        let index = |i: i64| usize::try_from(if i < 0 { i + n } else { i }).ok().filter(|&i| i < labels.len());
+        match cx.ints(1).and_then(|v| v.into_iter().map(index).collect::<Option<Vec<usize>>>()) {
+            Some(indices) => {
+                let own: Arc<[Atom]> = indices.iter().map(|&i| labels[i]).collect();
+                if picked == 1 {
+                    middle[0] = Some(own);
+                } else {
+                    cx.freeze(&Some(own));
+                }
+                cx.indices(1, &Some(labels), indices);
+            }
+            None => cx.freeze(&Some(labels)),
+        }
+    }
+    let out = axes[..axis].iter().cloned().chain(middle).chain(axes[axis..].iter().cloned()).collect();
+    cx.set(0, out);
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
 }

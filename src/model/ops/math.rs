@@ -5,7 +5,7 @@
 use super::elementwise::{Map1, map1};
 use super::facts::fact;
 use super::ints::Ints;
-use super::{Exec, OpDef, cost, infer_same};
+use super::{Exec, OpDef, channels, cost, infer_same};
 use crate::error::Result;
 use crate::model::element::Element;
 use crate::model::graph::{Fact, Infer};
@@ -19,30 +19,30 @@ const fn unary(name: &'static str, since: &'static [i64], forward: Forward) -> O
 }
 
 pub const OPS: &[OpDef] = &[
-    unary("Neg", &[6, 13], |cx| int_or(cx, i64::wrapping_neg, |x| Ok(x.neg()?))),
-    unary("Abs", &[6, 13], |cx| int_or(cx, i64::wrapping_abs, |x| Ok(x.abs()?))),
-    unary("Sign", &[9, 13], |cx| int_or(cx, i64::signum, |x| Ok(x.detach().sign()?))),
-    unary("Sqrt", &[6, 13], |cx| cx.one(cx.tensor(0)?.sqrt()?)),
-    unary("Exp", &[6, 13], |cx| cx.one(cx.tensor(0)?.exp()?)),
+    unary("Neg", &[6, 13], |cx| int_or(cx, i64::wrapping_neg, |x| Ok(x.neg()?))).channels(channels::through),
+    unary("Abs", &[6, 13], |cx| int_or(cx, i64::wrapping_abs, |x| Ok(x.abs()?))).channels(channels::through),
+    unary("Sign", &[9, 13], |cx| int_or(cx, i64::signum, |x| Ok(x.detach().sign()?))).channels(channels::through),
+    unary("Sqrt", &[6, 13], |cx| cx.one(cx.tensor(0)?.sqrt()?)).channels(channels::through),
+    unary("Exp", &[6, 13], |cx| cx.one(cx.tensor(0)?.exp()?)).channels(channels::elementwise),
     unary("Log", &[6, 13], |cx| cx.one(cx.tensor(0)?.log()?)),
     unary("Reciprocal", &[6, 13], |cx| cx.one(cx.tensor(0)?.recip()?)),
-    unary("Sin", &[7, 22], |cx| cx.one(cx.tensor(0)?.sin()?)),
-    unary("Cos", &[7, 22], |cx| cx.one(cx.tensor(0)?.cos()?)),
+    unary("Sin", &[7, 22], |cx| cx.one(cx.tensor(0)?.sin()?)).channels(channels::through),
+    unary("Cos", &[7, 22], |cx| cx.one(cx.tensor(0)?.cos()?)).channels(channels::elementwise),
     // Rounding has the slope 0 wherever it has one, so it passes no gradient.
-    unary("Floor", &[6, 13], |cx| cx.one(cx.tensor(0)?.detach().floor()?)),
-    unary("Ceil", &[6, 13], |cx| cx.one(cx.tensor(0)?.detach().ceil()?)),
-    unary("Round", &[11, 22], |cx| cx.one(map1(&cx.tensor(0)?.detach(), &ROUND)?)),
-    unary("Tan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &TAN)?)),
-    unary("Asin", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASIN)?)),
-    unary("Acos", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ACOS)?)),
-    unary("Atan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATAN)?)),
-    unary("Sinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &SINH)?)),
-    unary("Cosh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &COSH)?)),
-    unary("Asinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASINH)?)),
+    unary("Floor", &[6, 13], |cx| cx.one(cx.tensor(0)?.detach().floor()?)).channels(channels::through),
+    unary("Ceil", &[6, 13], |cx| cx.one(cx.tensor(0)?.detach().ceil()?)).channels(channels::through),
+    unary("Round", &[11, 22], |cx| cx.one(map1(&cx.tensor(0)?.detach(), &ROUND)?)).channels(channels::through),
+    unary("Tan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &TAN)?)).channels(channels::through),
+    unary("Asin", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASIN)?)).channels(channels::through),
+    unary("Acos", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ACOS)?)).channels(channels::elementwise),
+    unary("Atan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATAN)?)).channels(channels::through),
+    unary("Sinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &SINH)?)).channels(channels::through),
+    unary("Cosh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &COSH)?)).channels(channels::elementwise),
+    unary("Asinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASINH)?)).channels(channels::through),
     unary("Acosh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ACOSH)?)),
-    unary("Atanh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATANH)?)),
-    OpDef::new("IsNaN", &[9, 13, 20], infer_bool, is_nan).cost(cost::per_output),
-    OpDef::new("IsInf", &[10, 20], infer_bool, is_inf).cost(cost::per_output),
+    unary("Atanh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATANH)?)).channels(channels::through),
+    OpDef::new("IsNaN", &[9, 13, 20], infer_bool, is_nan).cost(cost::per_output).channels(channels::elementwise),
+    OpDef::new("IsInf", &[10, 20], infer_bool, is_inf).cost(cost::per_output).channels(channels::elementwise),
 ];
 
 /// Rounds halves to even.

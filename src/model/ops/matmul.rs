@@ -2,10 +2,11 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__MatMul.html>, <https://onnx.ai/onnx/operators/onnx__Gemm.html>.
 
+use super::channels::AxisLabels;
 use super::elementwise::{Binary, binary};
 use super::facts::{fact, same_elements};
 use super::ints::{Ints, broadcast_dims, broadcast_offsets};
-use super::{CostInput, Exec, OpDef, QuantRule, cost};
+use super::{Channels, CostInput, Exec, OpDef, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
 use crate::model::graph::{Cost, Dim, Fact, Infer, broadcast};
@@ -16,8 +17,13 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("MatMul", &[1, 9, 13], infer_matmul, matmul_op)
         .cost(matmul_cost)
         .quant(QuantRule::Weighted { weight: 1, axis: 1 })
-        .weights(),
-    OpDef::new("Gemm", &[7, 9, 11, 13], infer_gemm, gemm).cost(gemm_cost).quant(QuantRule::Weighted { weight: 1, axis: 0 }).weights(),
+        .weights()
+        .channels(matmul_channels),
+    OpDef::new("Gemm", &[7, 9, 11, 13], infer_gemm, gemm)
+        .cost(gemm_cost)
+        .quant(QuantRule::Weighted { weight: 1, axis: 0 })
+        .weights()
+        .channels(gemm_channels),
     OpDef::new("MatMulInteger", &[10], infer_matmul_integer, matmul_integer).cost(matmul_cost).weights(),
 ];
 
@@ -228,4 +234,74 @@ fn gemm(cx: &Exec<'_>) -> Result<Vec<Value>> {
     }
     let data = out.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
     Ok(vec![Ints { dims: out.dims().to_vec(), data }.into_value(a.element, a.tensor.device())?])
+}
+
+/// The two axes over which a product sums: they go together. Leaving an index out needs that one factor is zero there.
+fn contract(cx: &mut Channels<'_>, a: &AxisLabels, b: &AxisLabels) -> Result<()> {
+    cx.join(a, b)?;
+    if !cx.zero(0) && !cx.zero(1) {
+        cx.freeze(a);
+        cx.freeze(b);
+    }
+    Ok(())
+}
+
+/// Channels of MatMul: `[…, m, k] × […, k, n]`.
+fn matmul_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let (a, b) = (cx.axes(0)?, cx.axes(1)?);
+    let (ra, rb) = (a.len(), b.len());
+    if ra == 0 || rb == 0 {
+        return channels::fixed(cx);
+    }
+    let batch = channels::join_broadcast(cx, &[0, 1], 2)?;
+    contract(cx, &a[ra - 1], &b[rb.saturating_sub(2)])?;
+    let (zero_a, zero_b) = (cx.zero(0), cx.zero(1));
+    let mut zero = batch.axes.iter().all(Option::is_none) || zero_a || zero_b;
+    let mut axes = batch.axes;
+    if ra >= 2 {
+        zero &= a[ra - 2].is_none() || zero_a;
+        axes.push(a[ra - 2].clone());
+        cx.layer(0, ra - 2);
+    }
+    if rb >= 2 {
+        zero &= b[rb - 1].is_none() || zero_b;
+        axes.push(b[rb - 1].clone());
+        cx.layer(1, rb - 1);
+    }
+    cx.set(0, axes);
+    cx.set_zero(0, zero);
+    Ok(())
+}
+
+/// Channels of Gemm: `[m, k] × [k, n] + c`, each factor possibly transposed.
+fn gemm_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let (ta, tb) = (cx.node.get_int("transA", 0)? != 0, cx.node.get_int("transB", 0)? != 0);
+    let (a, b) = (cx.axes(0)?, cx.axes(1)?);
+    let ([a0, a1], [b0, b1]) = (a.as_slice(), b.as_slice()) else { return channels::fixed(cx) };
+    let (m, ka) = if ta { (a1, a0) } else { (a0, a1) };
+    let (kb, n) = if tb { (b1, b0) } else { (b0, b1) };
+    contract(cx, ka, kb)?;
+    let mut zero = (m.is_none() || cx.zero(0)) && (n.is_none() || cx.zero(1));
+    if cx.node.input(2).is_some() {
+        let sizes = cx.out_shape(0)?;
+        let c = cx.axes(2)?;
+        let shape = cx.shape(2)?;
+        zero &= cx.zero(2);
+        for (k, (out, labels)) in [m, n].into_iter().zip(&sizes).enumerate().map(|(k, (l, d))| (k, (d, l))) {
+            // The axis of `c` that is aligned with axis `k` of the output.
+            match (k + c.len()).checked_sub(2).filter(|&i| shape[i] == *out) {
+                Some(i) => cx.join(labels, &c[i])?,
+                None => zero &= labels.is_none(),
+            }
+        }
+        for (labels, size) in c.iter().zip(&shape) {
+            if *size == Dim::Known(1) {
+                cx.freeze(labels);
+            }
+        }
+    }
+    cx.layer(1, usize::from(!tb));
+    cx.set(0, vec![m.clone(), n.clone()]);
+    cx.set_zero(0, zero);
+    Ok(())
 }

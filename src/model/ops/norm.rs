@@ -3,7 +3,7 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{CostInput, Exec, OpDef, cost, infer_same};
+use super::{Channels, CostInput, Exec, OpDef, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::kernels::ops;
 use crate::model::element::Element;
@@ -12,14 +12,17 @@ use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("BatchNormalization", &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm).cost(norm_cost).weights(),
-    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm).cost(norm_cost).weights(),
-    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm).cost(norm_cost).weights(),
-    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm).cost(norm_cost).weights(),
-    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm).cost(norm_cost).weights(),
-    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost),
-    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance).cost(norm_cost),
-    OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost),
+    OpDef::new("BatchNormalization", &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
+        .cost(norm_cost)
+        .weights()
+        .channels(batch_norm_channels),
+    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm).cost(norm_cost).weights().channels(instance_norm_channels),
+    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm).cost(norm_cost).weights().channels(layer_norm_channels),
+    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm).cost(norm_cost).weights().channels(group_norm_channels),
+    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm).cost(norm_cost).weights().channels(layer_norm_channels),
+    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost).channels(lp_norm_channels),
+    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance).cost(norm_cost).channels(mean_variance_channels),
+    OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).channels(lrn_channels),
 ];
 
 /// A multiply and an add per element.
@@ -224,4 +227,75 @@ fn lrn(cx: &Exec<'_>) -> Result<Vec<Value>> {
         sum = (sum + squares.narrow(1, i, channels)?)?;
     }
     cx.one((x / sum.affine(alpha / size as f64, bias)?.powf(beta)?)?)
+}
+
+/// Channels of BatchNormalization: scale, bias and statistics go with their channel.
+fn batch_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
+    join_vectors(cx, 4)?;
+    cx.unmasked(4);
+    let axes = cx.axes(0)?;
+    let statistic = axes.get(1).cloned().flatten();
+    cx.set(0, axes);
+    for i in 1..cx.node.outputs.len() {
+        cx.set(i, vec![statistic.clone()]);
+    }
+    Ok(())
+}
+
+/// Channels of InstanceNormalization, whose statistics are of single channels.
+fn instance_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
+    join_vectors(cx, 2)?;
+    channels::through_except(cx, |axis| axis >= 2)?;
+    Ok(())
+}
+
+/// Inputs 1 to `n` are vectors with an entry per channel, of which 1 scales and 2 shifts.
+fn join_vectors(cx: &mut Channels<'_>, n: usize) -> Result<()> {
+    let channels = cx.axis(0, 1);
+    for i in 1..=n {
+        let entries = cx.axis(i, 0);
+        cx.join(&channels, &entries)?;
+    }
+    cx.set_zero(0, cx.is_constant(1) && cx.is_constant(2));
+    Ok(())
+}
+
+/// Norms over all axes from `axis` on (LayerNormalization): those are fixed.
+fn layer_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let axis = cx.normal_axis(0, cx.node.get_int("axis", -1)?)?;
+    norm_from(cx, axis)
+}
+
+/// GroupNormalization: statistics of a group depend on how many channels it has.
+fn group_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
+    norm_from(cx, 1)
+}
+
+fn norm_from(cx: &mut Channels<'_>, axis: usize) -> Result<()> {
+    for i in 1..cx.node.inputs.len() {
+        cx.freeze_input(i);
+    }
+    channels::through_except(cx, |a| a >= axis)?;
+    Ok(())
+}
+
+/// LpNormalization: fixed along its axis.
+fn lp_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let axis = cx.normal_axis(0, cx.node.get_int("axis", -1)?)?;
+    channels::through_except(cx, |a| a == axis)?;
+    Ok(())
+}
+
+/// LRN looks at neighbouring channels.
+fn lrn_channels(cx: &mut Channels<'_>) -> Result<()> {
+    channels::through_except(cx, |a| a == 1)?;
+    Ok(())
+}
+
+/// MeanVarianceNormalization: fixed along its axes.
+fn mean_variance_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let rank = cx.rank(0)?;
+    let axes = cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]).iter().map(|&a| normalize_axis(a, rank)).collect::<Result<Vec<_>>>()?;
+    channels::through_except(cx, |a| axes.contains(&a))?;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__AveragePool.html>
 
 use super::window::WindowAttrs;
-use super::{CostInput, Exec, OpDef, QuantRule, cost};
+use super::{Channels, CostInput, Exec, OpDef, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::kernels::{Window, ops};
 use crate::model::element::Element;
@@ -13,12 +13,24 @@ use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("MaxPool", &[1, 8, 10, 11, 12, 22], infer_pool, max_pool).cost(pool_cost).quant(QuantRule::SameScale),
-    OpDef::new("AveragePool", &[1, 7, 10, 11, 19, 22], infer_pool, average_pool).cost(pool_cost).quant(QuantRule::Elementwise),
-    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool).cost(pool_cost),
-    OpDef::new("GlobalAveragePool", &[1, 22], infer_global, global_average).cost(cost::per_input).quant(QuantRule::Elementwise),
-    OpDef::new("GlobalMaxPool", &[1, 22], infer_global, global_max).cost(cost::per_input).quant(QuantRule::SameScale),
-    OpDef::new("GlobalLpPool", &[1, 2, 22], infer_global, global_lp).cost(cost::per_input),
+    OpDef::new("MaxPool", &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
+        .cost(pool_cost)
+        .quant(QuantRule::SameScale)
+        .channels(pool_channels),
+    OpDef::new("AveragePool", &[1, 7, 10, 11, 19, 22], infer_pool, average_pool)
+        .cost(pool_cost)
+        .quant(QuantRule::Elementwise)
+        .channels(pool_channels),
+    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool).cost(pool_cost).channels(pool_channels),
+    OpDef::new("GlobalAveragePool", &[1, 22], infer_global, global_average)
+        .cost(cost::per_input)
+        .quant(QuantRule::Elementwise)
+        .channels(pool_channels),
+    OpDef::new("GlobalMaxPool", &[1, 22], infer_global, global_max)
+        .cost(cost::per_input)
+        .quant(QuantRule::SameScale)
+        .channels(pool_channels),
+    OpDef::new("GlobalLpPool", &[1, 2, 22], infer_global, global_lp).cost(cost::per_input).channels(pool_channels),
 ];
 
 fn infer_pool(cx: &Infer<'_>) -> Result<Vec<Fact>> {
@@ -142,4 +154,16 @@ fn pool_cost(cx: &CostInput<'_>) -> Cost {
         _ => 1,
     };
     Cost { macs: 0, other: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * taps }
+}
+
+/// Channels through pooling: each keeps to itself.
+fn pool_channels(cx: &mut Channels<'_>) -> Result<()> {
+    // Indices of MaxPool count over all channels.
+    if cx.node.output(1).is_some() {
+        return channels::fixed(cx);
+    }
+    channels::through_except(cx, |axis| axis >= 2)?;
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
 }

@@ -8,26 +8,29 @@ use super::elementwise::{Binary, binary, sum_keepdim};
 use super::facts::{axes_of, fact};
 use super::ints::{Ints, offsets, strides};
 use super::shape::{given_axes, known_axes};
-use super::{Exec, OpDef, QuantRule, cost};
+use super::{Channels, Exec, OpDef, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer};
+use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
 use crate::model::value::Value;
 use candle_core::Tensor;
 
 const SINCE: &[i64] = &[1, 11, 13, 18];
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ReduceSum", &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum)).cost(cost::per_input),
-    OpDef::new("ReduceMean", SINCE, infer, |cx| reduce(cx, Kind::Mean)).cost(cost::per_input).quant(QuantRule::Elementwise),
-    OpDef::new("ReduceMax", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input),
-    OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input),
-    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input),
-    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input),
-    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).cost(cost::per_input),
-    OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare)).cost(cost::per_input),
-    OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum)).cost(cost::per_input),
-    OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp)).cost(cost::per_input),
+    OpDef::new("ReduceSum", &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceMean", SINCE, infer, |cx| reduce(cx, Kind::Mean))
+        .cost(cost::per_input)
+        .quant(QuantRule::Elementwise)
+        .channels(reduce_channels),
+    OpDef::new("ReduceMax", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp)).cost(cost::per_input).channels(reduce_channels),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,4 +195,44 @@ fn int(x: &Value, axes: &[usize], dims: Vec<usize>, kind: Kind) -> Result<Value>
         _ => {}
     }
     Ints { dims, data }.into_value(x.element, x.tensor.device())
+}
+
+/// Channels through a reduction: fixed along the axes it reduces (sums may leave out what is zero), the others stay
+/// apart.
+fn reduce_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let labels = cx.axes(0)?;
+    let rank = labels.len();
+    let keep = cx.node.get_int("keepdims", 1)? != 0;
+    let attr = cx.node.find_ints("axes")?.map(<[i64]>::to_vec);
+    let given = match (attr, cx.node.input(1)) {
+        (Some(v), _) => Some(v),
+        (None, Some(_)) => match cx.ints(1) {
+            Some(v) => Some(v),
+            None => return channels::fixed(cx),
+        },
+        (None, None) => None,
+    };
+    let axes: Vec<usize> = match given {
+        Some(v) if !v.is_empty() => v.iter().map(|&a| normalize_axis(a, rank)).collect::<Result<_>>()?,
+        _ if cx.node.get_int("noop_with_empty_axes", 0)? != 0 => Vec::new(),
+        _ => (0..rank).collect(),
+    };
+    let adds = ["ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"].contains(&cx.node.op.as_str());
+    let mut out = Vec::new();
+    for (a, l) in labels.iter().enumerate() {
+        if !axes.contains(&a) {
+            out.push(l.clone());
+            continue;
+        }
+        if !(adds && cx.zero(0)) {
+            cx.freeze(l);
+        }
+        if keep {
+            out.push(None);
+        }
+    }
+    cx.set(0, out);
+    let zero = cx.zero(0) && (adds || ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"].contains(&cx.node.op.as_str()));
+    cx.set_zero(0, zero);
+    Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Resize.html>. Every mode is a table of weights per axis, applied axis by axis.
 
+mod labels;
+
 use super::{CostInput, Exec, OpDef, QuantRule, cost};
 use crate::error::{Error, Result};
 use crate::kernels::ops;
@@ -11,8 +13,8 @@ use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Resize", &[10, 11, 13, 18, 19], infer, forward).cost(resize_cost).quant(QuantRule::SameScale),
-    OpDef::new("Upsample", &[1, 7, 9, 10], infer, forward).cost(resize_cost).quant(QuantRule::SameScale),
+    OpDef::new("Resize", &[10, 11, 13, 18, 19], infer, forward).cost(resize_cost).quant(QuantRule::SameScale).channels(labels::resize),
+    OpDef::new("Upsample", &[1, 7, 9, 10], infer, forward).cost(resize_cost).quant(QuantRule::SameScale).channels(labels::resize),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //! <https://onnx.ai/onnx/operators/onnx__Reshape.html> and siblings. The rules here carry integer contents along, so that
 //! a reshape computed from a symbolic batch size has a known shape.
 
+mod labels;
+
 use super::elementwise::{Binary, binary};
 use super::facts::{Item, axes_of, fact, items, of_items, size};
 use super::ints::{Ints, broadcast_dims, to_storage};
@@ -16,17 +18,19 @@ use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Shape", &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape),
+    OpDef::new("Shape", &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).channels(labels::shape),
     OpDef::new("Size", &[1, 13, 19, 21, 23, 24], infer_size, element_count),
-    OpDef::new("Reshape", &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape).quant(QuantRule::SameScale),
-    OpDef::new("Flatten", &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten).quant(QuantRule::SameScale),
-    OpDef::new("Squeeze", &[1, 11, 13, 21, 23, 24], infer_squeeze, squeeze).quant(QuantRule::SameScale),
-    OpDef::new("Unsqueeze", &[1, 11, 13, 21, 23, 24], infer_unsqueeze, unsqueeze).quant(QuantRule::SameScale),
-    OpDef::new("Transpose", &[1, 13, 21, 23, 24], infer_transpose, transpose).quant(QuantRule::SameScale),
-    OpDef::new("Expand", &[8, 13], infer_expand, expand).quant(QuantRule::SameScale),
-    OpDef::new("Identity", &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity).quant(QuantRule::SameScale),
-    OpDef::new("Cast", &[6, 9, 13, 19, 21, 23, 24, 25], infer_cast, cast_op),
-    OpDef::new("CastLike", &[15, 19, 21, 23, 24, 25], infer_cast_like, cast_like),
+    OpDef::new("Reshape", &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape).quant(QuantRule::SameScale).channels(labels::reshape),
+    OpDef::new("Flatten", &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten).quant(QuantRule::SameScale).channels(labels::reshape),
+    OpDef::new("Squeeze", &[1, 11, 13, 21, 23, 24], infer_squeeze, squeeze).quant(QuantRule::SameScale).channels(labels::reshape),
+    OpDef::new("Unsqueeze", &[1, 11, 13, 21, 23, 24], infer_unsqueeze, unsqueeze).quant(QuantRule::SameScale).channels(labels::reshape),
+    OpDef::new("Transpose", &[1, 13, 21, 23, 24], infer_transpose, transpose).quant(QuantRule::SameScale).channels(labels::transpose),
+    OpDef::new("Expand", &[8, 13], infer_expand, expand).quant(QuantRule::SameScale).channels(labels::expand),
+    OpDef::new("Identity", &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity)
+        .quant(QuantRule::SameScale)
+        .channels(labels::identity),
+    OpDef::new("Cast", &[6, 9, 13, 19, 21, 23, 24, 25], infer_cast, cast_op).channels(labels::cast),
+    OpDef::new("CastLike", &[15, 19, 21, 23, 24, 25], infer_cast_like, cast_like).channels(labels::cast),
     OpDef::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape),
     OpDef::new("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], infer_constant, constant),
     OpDef::new("Range", &[11, 27], infer_range, range),

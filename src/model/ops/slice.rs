@@ -2,6 +2,8 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Slice.html> and siblings.
 
+mod labels;
+
 use super::facts::{Item, axes_of, fact, items, of_items, same_elements, size};
 use super::{Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
@@ -10,11 +12,11 @@ use crate::model::value::Value;
 use candle_core::Tensor;
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Slice", &[1, 10, 11, 13], infer_slice, slice).quant(QuantRule::SameScale),
-    OpDef::new("Split", &[2, 11, 13, 18], infer_split, split).quant(QuantRule::SameScale),
-    OpDef::new("Concat", &[4, 11, 13], infer_concat, concat).quant(QuantRule::SameScale),
-    OpDef::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], infer_pad, pad).quant(QuantRule::SameScale),
-    OpDef::new("Tile", &[6, 13], infer_tile, tile).quant(QuantRule::SameScale),
+    OpDef::new("Slice", &[1, 10, 11, 13], infer_slice, slice).quant(QuantRule::SameScale).channels(labels::slice),
+    OpDef::new("Split", &[2, 11, 13, 18], infer_split, split).quant(QuantRule::SameScale).channels(labels::split),
+    OpDef::new("Concat", &[4, 11, 13], infer_concat, concat).quant(QuantRule::SameScale).channels(labels::concat),
+    OpDef::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], infer_pad, pad).quant(QuantRule::SameScale).channels(labels::pad),
+    OpDef::new("Tile", &[6, 13], infer_tile, tile).quant(QuantRule::SameScale).channels(labels::tile),
 ];
 
 /// A tensor of zeros when a result has no elements (candle's kernels need at least one), else what `f` makes.

@@ -3,16 +3,16 @@
 //! <https://onnx.ai/onnx/operators/onnx__Softmax.html>. Before operator set 13 the input counts as a matrix
 //! `[product of the sizes before axis, product of the rest]` and the default axis is 1.
 
-use super::{Exec, OpDef, cost, infer_same};
+use super::{Channels, Exec, OpDef, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::model::graph::normalize_axis;
 use crate::model::value::Value;
 use candle_core::{D, DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, softmax)).cost(cost::per_output),
-    OpDef::new("LogSoftmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, log_softmax)).cost(cost::per_output),
-    OpDef::new("Hardmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output),
+    OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, softmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new("LogSoftmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, log_softmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new("Hardmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output).channels(softmax_channels),
 ];
 
 /// Applies `f(x, axis)` along the node's axis.
@@ -56,4 +56,12 @@ fn hardmax(x: &Tensor, axis: usize) -> Result<Tensor> {
     let index = Tensor::arange(0u32, n as u32, x.device())?.to_dtype(DType::F32)?;
     let one_hot = at.broadcast_eq(&index.reshape([vec![1; last], vec![n]].concat())?)?;
     Ok(one_hot.to_dtype(x.dtype())?.transpose(axis, last)?.contiguous()?)
+}
+
+/// Channels through softmax: fixed along its axis (before opset 13: along all axes from it on).
+fn softmax_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let modern = cx.opset >= 13;
+    let axis = cx.normal_axis(0, cx.node.get_int("axis", if modern { -1 } else { 1 })?)?;
+    channels::through_except(cx, |a| if modern { a == axis } else { a >= axis })?;
+    Ok(())
 }
