@@ -345,7 +345,7 @@ impl Axis {
             .iter()
             .enumerate()
             .map(|(o, &p)| if unchanged { vec![(o as i64, 1.0)] } else { s.weights(p, self.target.scale) })
-            .map(|row| settle(row, last, s.exclude_outside && s.filter == Filter::Cubic))
+            .map(|row| settle(row, last, s.exclude_outside && s.filter != Filter::Nearest))
             .collect();
         let taps = rows.iter().map(Vec::len).max().unwrap_or(1);
         let (mut index, mut weight) = (Vec::new(), Vec::new());
