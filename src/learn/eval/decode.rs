@@ -26,7 +26,9 @@ pub fn decode(task: &Detect, outputs: &Outputs, confidence: f32, multi_label: bo
     let classes = task.classes.len();
     let read = Read { data: &data, confidence, multi_label };
     let found = match (&task.decode, dims.as_slice()) {
-        (Decode::Yolo { .. }, &[batch, rows, anchors]) if rows > 4 && (classes == 0 || rows == 4 + classes) => read.yolo(batch, rows, anchors),
+        (Decode::Yolo { .. }, &[batch, rows, anchors]) if rows > 4 && (classes == 0 || rows == 4 + classes) => {
+            read.yolo(batch, rows, anchors)
+        }
         (Decode::FastestDet { .. }, &[batch, planes, h, w]) if planes > 5 && (classes == 0 || planes == 5 + classes) => {
             read.fastestdet(batch, planes, h, w, task.image_size)
         }

@@ -274,7 +274,8 @@ impl Pass<'_> {
                     return Err(Error::check("the classifier's output holds NaN").at(place()));
                 }
                 let truth = classes[label];
-                let own = *row.get(truth).ok_or_else(|| Error::shape(format!("there is no class {truth} in {width} logits")).at(place()))?;
+                let own =
+                    *row.get(truth).ok_or_else(|| Error::shape(format!("there is no class {truth} in {width} logits")).at(place()))?;
                 // Of equal logits the lower class number is ahead.
                 let ahead = row.iter().enumerate().filter(|&(c, &v)| v > own || (v == own && c < truth)).count();
                 let best = row.iter().enumerate().fold(0, |b, (c, &v)| if v > row[b] { c } else { b });

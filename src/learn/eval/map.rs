@@ -56,9 +56,7 @@ impl ClassPrecision {
 pub fn mean_average_precision(detections: &[Vec<Detection>], truths: &[Vec<Target>], classes: usize) -> MeanPrecision {
     let ranked: Vec<Ranked> = (0..classes).map(|class| Ranked::new(detections, truths, class)).collect();
     let counted: Vec<&Ranked> = ranked.iter().filter(|r| r.objects > 0).collect();
-    let mean = |f: &dyn Fn(&Ranked) -> f64| {
-        (!counted.is_empty()).then(|| counted.iter().map(|r| f(r)).sum::<f64>() / counted.len() as f64)
-    };
+    let mean = |f: &dyn Fn(&Ranked) -> f64| (!counted.is_empty()).then(|| counted.iter().map(|r| f(r)).sum::<f64>() / counted.len() as f64);
     let (mut confidence, mut best) = (0.0, f64::MIN);
     for step in 0..1000 {
         let at = f64::from(step) / 1000.0;

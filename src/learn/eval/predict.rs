@@ -40,10 +40,8 @@ pub const SIGNATURE: Signature = Signature {
     args: &[Arg::new("m", "model"), Arg::new("images", "image path, pattern, list of paths, or dataset")],
     returns: "predictions",
     fields: Predict::FIELDS,
-    examples: &[
-        "let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); \
-         predict(m, dataset(\"shapes\", #{ images: 2, size: 64 }), #{ confidence: 0.5 })",
-    ],
+    examples: &["let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); \
+         predict(m, dataset(\"shapes\", #{ images: 2, size: 64 }), #{ confidence: 0.5 })"],
     keywords: &["detect", "detections", "inference", "classify", "run", "draw", "boxes", "image", "photo"],
 };
 
@@ -118,14 +116,8 @@ fn one(model: &Model, sample: &Sample, size: [usize; 2], options: &Predict, ctx:
     to_chw(&fitted, &mut pixels);
     let images = Tensor::from_vec(pixels, (1, 3, size[0], size[1]), &Device::Cpu)?.to_device(&ctx.device)?;
     let (width, height) = sample.image.dimensions();
-    let mut prediction = Prediction {
-        name: sample.name.clone(),
-        width,
-        height,
-        detections: Vec::new(),
-        classes: Vec::new(),
-        image: sample.image.clone(),
-    };
+    let mut prediction =
+        Prediction { name: sample.name.clone(), width, height, detections: Vec::new(), classes: Vec::new(), image: sample.image.clone() };
     match model.task() {
         Task::Unknown => {
             return Err(Error::unsupported("the model's task is not known, so its outputs cannot be read")
