@@ -205,6 +205,13 @@ pub fn decode<T: Options>(options: serde_json::Value) -> Result<T> {
     serde_json::from_value(serde_json::Value::Object(full)).map_err(|e| Error::argument("the options do not fit together").because(e))
 }
 
+/// The options that differ from their defaults, for provenance.
+pub fn changed<T: Options>(options: &T) -> serde_json::Map<String, serde_json::Value> {
+    let Ok(serde_json::Value::Object(map)) = serde_json::to_value(options) else { return serde_json::Map::new() };
+    let default = |name: &str| T::FIELDS.iter().find(|f| f.name == name).map(|f| (f.default)());
+    map.into_iter().filter(|(name, value)| default(name).as_ref() != Some(value)).collect()
+}
+
 /// Checks that an option lies in a range; NaN never does.
 ///
 /// # Errors
@@ -327,6 +334,13 @@ mod tests {
         );
         assert_eq!(text(json!({ "rounds": -1 })), "option 'rounds' expects whole number, optional, got -1");
         assert!(text(json!(3)).contains("options must be a map"));
+    }
+
+    #[test]
+    fn only_changed_options_are_kept() {
+        let s = Sample { ratio: 0.25, ..Sample::default() };
+        assert_eq!(serde_json::Value::Object(changed(&s)), json!({ "ratio": 0.25 }));
+        assert!(changed(&Sample::default()).is_empty());
     }
 
     #[test]

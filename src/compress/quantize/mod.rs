@@ -1,1 +1,169 @@
-//! Quantization: fewer bits per number.
+//! INT8 quantization after training, written as ONNX that other runtimes execute.
+//!
+//! *Static*: scales of activations come from calibration images; the graph gets explicit QuantizeLinear and
+//! DequantizeLinear pairs. *Dynamic*: scales of activations are computed at run time; no data is needed. Weights are int8,
+//! symmetric, one scale per output channel. Where things go is decided in [`placement`]; batch norms are folded first.
+
+pub mod affine;
+pub mod calibrate;
+mod dynamic;
+pub mod observer;
+pub mod placement;
+mod report;
+mod static_int8;
+#[cfg(test)]
+mod tests;
+pub mod weights;
+
+pub use report::{LayerError, QuantizeReport};
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::learn::data::Dataset;
+use crate::model::{Model, Step, passes};
+use crate::operation::{Arg, Options, Signature};
+use affine::Grid;
+
+crate::choice! {
+    /// When scales of activations are found.
+    pub enum Mode { Static = "static", Dynamic = "dynamic" }
+}
+crate::choice! {
+    /// Whose rules the quantized graph follows.
+    pub enum Target { Onnxruntime = "onnxruntime", Tensorrt = "tensorrt" }
+}
+
+crate::options! {
+    /// INT8 quantization. The defaults suit onnxruntime on a CPU.
+    pub struct Quantize {
+        /// "static" fixes the scales of activations with calibration images; "dynamic" computes them at run time and needs no data.
+        pub mode: Mode = Mode::Static,
+        /// Calibration images, sampled from the dataset's training split (static mode).
+        pub images: usize = 100,
+        /// One scale per output channel of a weight; false: one per weight.
+        pub per_channel: bool = true,
+        /// Layers that stay in float: node, output or weight names; `*` stands for any text.
+        pub exclude: Vec<String> = Vec::new(),
+        /// Quantize activations too; false stores only the weights in int8.
+        pub activations: bool = true,
+        /// Activations as int8 around zero instead of uint8 with a zero point. TensorRT always has them so.
+        pub symmetric: bool = false,
+        /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime).
+        pub elementwise: bool = false,
+        /// Use 7 of the 8 bits, for x86 processors without VNNI, on which sums of 8-bit products overflow.
+        pub reduce_range: bool = false,
+        /// Whose rules the graph follows: "onnxruntime" or "tensorrt".
+        pub target: Target = Target::Onnxruntime,
+    }
+}
+
+impl Quantize {
+    pub const SIGNATURE: Signature = Signature {
+        name: "quantize",
+        summary: "Quantizes a model to INT8, as explicit quantize/dequantize ONNX that onnxruntime and TensorRT run",
+        group: "compress",
+        args: &[Arg::new("m", "model"), Arg::optional("d", "dataset")],
+        returns: "model",
+        fields: <Self as Options>::FIELDS,
+        examples: &[
+            r#"let m = model("yolov8n", #{ image_size: 64 }); quantize(m, dataset("shapes", #{ images: 8, image_size: 64 }), #{ images: 4 })"#,
+            r#"quantize(model("classifier", #{ image_size: 32 }), #{ mode: "dynamic" })"#,
+        ],
+        keywords: &["int8", "ptq", "calibrate", "calibration", "quantise", "qdq", "static", "dynamic", "8 bit"],
+    };
+
+    /// The quantized model.
+    ///
+    /// `dataset` gives the calibration images of static mode.
+    ///
+    /// # Errors
+    /// `Argument` when static mode gets no dataset; `Missing` for an exclude pattern that matches nothing; `Unsupported`
+    /// when nothing can be quantized; `Check` when calibration meets values that are not finite; `Cancelled`.
+    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        self.apply_with_report(model, dataset, ctx).map(|(m, _)| m)
+    }
+
+    /// As [`Quantize::apply`], with the error of each layer.
+    ///
+    /// # Errors
+    /// As [`Quantize::apply`].
+    pub fn apply_with_report(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<(Model, QuantizeReport)> {
+        if let Some(node) = model.graph().nodes().iter().find(|n| is_quantized(&n.op)) {
+            let e = Error::argument("the model is quantized already").at(node.label());
+            return Err(e.hint("quantize the float model it was made from"));
+        }
+        let settings = Settings {
+            per_channel: self.per_channel,
+            activations: self.activations,
+            symmetric: self.symmetric || self.target == Target::Tensorrt,
+            reduce_range: self.reduce_range,
+            target: self.target,
+        };
+        if self.mode == Mode::Dynamic && self.target == Target::Tensorrt {
+            return Err(Error::unsupported("TensorRT does not run dynamically quantized graphs").hint("use mode: \"static\""));
+        }
+        let (graph, _) = passes::simplify(model.graph())?;
+        let graph = passes::raise_opset(&graph)?;
+        ctx.check()?;
+        let (quantized, plan, images) = if self.mode == Mode::Static && self.activations {
+            let dataset = dataset.ok_or_else(|| {
+                Error::argument("static quantization needs images to calibrate on")
+                    .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
+            })?;
+            let mut plan = placement::plan(&graph, &self.exclude, self.target, self.elementwise)?;
+            nothing_left(&plan)?;
+            let ranges = calibrate::calibrate(&graph, model.task(), dataset, |n| plan.values.contains_key(n), self.images, ctx)?;
+            if self.target == Target::Onnxruntime {
+                let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges);
+                plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
+            }
+            (static_int8::insert(&graph, &plan, &ranges, &settings)?, plan, ranges.images)
+        } else {
+            let plan = placement::plan(&graph, &self.exclude, self.target, false)?;
+            nothing_left(&plan)?;
+            (dynamic::insert(&graph, &plan.layers, &settings)?, plan, 0)
+        };
+        let report = report::compare(&graph, &quantized, &plan, model.task(), dataset, images, ctx)?;
+        let step = Step {
+            operation: Self::SIGNATURE.name.into(),
+            args: dataset.map(Dataset::label).into_iter().collect(),
+            options: crate::operation::changed(self),
+        };
+        let made = model.derive(quantized, step);
+        ctx.note(report.line(model, &made)?);
+        Ok((made, report))
+    }
+}
+
+/// What the rewriting needs to know of the options.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub per_channel: bool,
+    pub activations: bool,
+    pub symmetric: bool,
+    pub reduce_range: bool,
+    pub target: Target,
+}
+
+impl Settings {
+    fn activation_grid(&self) -> Grid {
+        let grid = if self.symmetric { Grid::INT8 } else { Grid::UINT8 };
+        if self.reduce_range { grid.reduced() } else { grid }
+    }
+}
+
+/// Operators that only a quantized graph has.
+pub fn is_quantized(op: &str) -> bool {
+    matches!(op, "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "ConvInteger" | "MatMulInteger") || op.starts_with("QLinear")
+}
+
+fn nothing_left(plan: &placement::Plan) -> Result<()> {
+    if !plan.layers.is_empty() {
+        return Ok(());
+    }
+    let e = Error::unsupported("no layer of the model can be quantized");
+    Err(match plan.skipped.first() {
+        Some((name, reason)) => e.hint(format!("'{name}' is left out because {reason}")),
+        None => e.hint("only convolutions and matrix products with constant weights are quantized"),
+    })
+}

@@ -7,7 +7,7 @@ use super::convert::{failed, from_ort, to_ort};
 use super::{Runtime, locate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Outputs;
-use crate::model::Value;
+use crate::model::{Graph, Value, onnx};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::DynTensor;
 use std::collections::HashMap;
@@ -108,6 +108,13 @@ impl Session {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         Self::from_bytes(&bytes, threads).map_err(|e| e.file(path))
+    }
+    /// Encodes a graph and loads it.
+    ///
+    /// # Errors
+    /// As [`Session::from_bytes`].
+    pub fn from_graph(graph: &Graph, threads: usize) -> Result<Self> {
+        Self::from_bytes(&onnx::encode(graph)?, threads)
     }
     /// Names of the inputs that must be fed.
     pub fn inputs(&self) -> Vec<String> {

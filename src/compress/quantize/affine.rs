@@ -1,0 +1,161 @@
+//! Scales and zero points: `real = (q - zero_point) * scale`.
+//!
+//! `q = saturate(round(x / scale) + zero_point)`, rounding halves to even, as ONNX's
+//! [QuantizeLinear](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html) does. Ranges always contain zero, so zero
+//! is exact. The choice of scale and zero point is onnxruntime's (`compute_scale_zp` of its quantization tools).
+
+use crate::model::Element;
+
+/// Smallest and largest value seen.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Range {
+    pub min: f32,
+    pub max: f32,
+}
+
+impl Range {
+    /// Contains nothing; joining it with a range gives that range.
+    pub const EMPTY: Self = Self { min: f32::INFINITY, max: f32::NEG_INFINITY };
+
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self { min: self.min.min(other.min), max: self.max.max(other.max) }
+    }
+    /// The range of some values; [`Range::EMPTY`] for none. NaN does not count.
+    pub fn of(values: &[f32]) -> Self {
+        values.iter().fold(Self::EMPTY, |r, &v| Self { min: r.min.min(v), max: r.max.max(v) })
+    }
+    pub fn is_empty(self) -> bool {
+        self.min > self.max
+    }
+    /// Largest magnitude; 0 for an empty range.
+    pub fn magnitude(self) -> f32 {
+        if self.is_empty() { 0.0 } else { self.min.abs().max(self.max.abs()) }
+    }
+}
+
+/// The integers that quantized values may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    pub element: Element,
+    pub low: i32,
+    pub high: i32,
+    /// Zero point in the middle of the grid.
+    pub symmetric: bool,
+}
+
+impl Grid {
+    /// uint8, 0 to 255, any zero point: activations for onnxruntime.
+    pub const UINT8: Self = Self { element: Element::U8, low: 0, high: 255, symmetric: false };
+    /// int8, -127 to 127, zero point 0: weights everywhere, activations for TensorRT.
+    pub const INT8: Self = Self { element: Element::I8, low: -127, high: 127, symmetric: true };
+
+    /// The same with one bit less, for processors whose 8-bit products overflow 16 bits when they are added up (x86
+    /// without VNNI): int8 -64 to 64, uint8 0 to 127.
+    #[must_use]
+    pub fn reduced(self) -> Self {
+        match self.element {
+            Element::U8 => Self { high: 127, ..self },
+            _ => Self { low: -64, high: 64, ..self },
+        }
+    }
+}
+
+/// A scale and a zero point.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    pub scale: f32,
+    pub zero_point: i32,
+}
+
+impl Affine {
+    /// The finest mapping of `range`, widened to contain zero, onto `grid`. A range of nothing but zero gives scale 1,
+    /// zero point 0.
+    pub fn fit(range: Range, grid: Grid) -> Self {
+        let (mut low, mut high) = (f64::from(range.min.min(0.0)), f64::from(range.max.max(0.0)));
+        if grid.symmetric {
+            high = high.max(-low);
+            low = -high;
+        }
+        let scale = (high - low) / f64::from(grid.high - grid.low);
+        if scale < f64::from(f32::MIN_POSITIVE) || !scale.is_finite() {
+            return Self { scale: 1.0, zero_point: 0 };
+        }
+        let zero = if grid.symmetric { f64::from(grid.low + grid.high) / 2.0 } else { f64::from(grid.low) - low / scale };
+        #[expect(clippy::cast_possible_truncation, reason = "a scale is stored as float32; the zero point lies in the grid")]
+        let affine = Self { scale: scale as f32, zero_point: zero.round_ties_even() as i32 };
+        affine
+    }
+    /// The integer nearest to `x`, halves to even, inside the grid.
+    pub fn quantize(self, x: f32, grid: Grid) -> i32 {
+        #[expect(clippy::cast_possible_truncation, reason = "float to int conversion saturates, then the grid clamps")]
+        let q = (x / self.scale).round_ties_even() as i32;
+        q.saturating_add(self.zero_point).clamp(grid.low, grid.high)
+    }
+    pub fn dequantize(self, q: i32) -> f32 {
+        #[expect(clippy::cast_precision_loss, reason = "differences of 8-bit integers are exact in float32")]
+        let steps = (q - self.zero_point) as f32;
+        steps * self.scale
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid(element: Element, low: i32, high: i32, symmetric: bool) -> Grid {
+        Grid { element, low, high, symmetric }
+    }
+    fn fit(min: f32, max: f32, low: i32, high: i32, symmetric: bool) -> (i32, f32) {
+        let a = Affine::fit(Range { min, max }, grid(Element::I8, low, high, symmetric));
+        (a.zero_point, a.scale)
+    }
+
+    /// The vectors of onnxruntime's own test of `compute_scale_zp` (test_qdq / test_symmetric_flag).
+    #[test]
+    fn scales_and_zero_points_are_onnxruntimes() {
+        assert_eq!(fit(0.0, 0.0, -127, 127, true), (0, 1.0));
+        assert_eq!(fit(1.0, -1.0, -127, 127, true), (0, 1.0));
+        assert_eq!(fit(0.0, 0.0, 0, 255, false), (0, 1.0));
+        assert_eq!(fit(-1.0, 2.0, -127, 127, true), (0, 2.0 / 127.0));
+        assert_eq!(fit(-1.0, 2.0, -127, 127, false), (-42, 3.0 / 254.0));
+        assert_eq!(fit(-1.0, 2.0, 0, 255, false), (85, 3.0 / 255.0));
+        // Ranges are widened to contain zero.
+        assert_eq!(fit(1.0, 2.0, 0, 255, false), (0, 2.0 / 255.0));
+        assert_eq!(fit(-2.0, -1.0, 0, 255, false), (255, 2.0 / 255.0));
+    }
+
+    #[test]
+    fn a_degenerate_range_is_the_identity() {
+        assert_eq!(Affine::fit(Range::EMPTY, Grid::UINT8), Affine { scale: 1.0, zero_point: 0 });
+        assert_eq!(Affine::fit(Range { min: 0.0, max: 1e-42 }, Grid::INT8).scale, 1.0);
+    }
+
+    #[test]
+    fn reduced_grids_are_onnxruntimes() {
+        assert_eq!((Grid::INT8.reduced().low, Grid::INT8.reduced().high), (-64, 64));
+        assert_eq!((Grid::UINT8.reduced().low, Grid::UINT8.reduced().high), (0, 127));
+    }
+
+    /// ONNX's QuantizeLinear test: x = [0, 2, 3, 1000, -254, -1000], scale 2, zero point 128.
+    #[test]
+    fn rounding_and_saturation_are_onnxs() {
+        let a = Affine { scale: 2.0, zero_point: 128 };
+        let q: Vec<i32> = [0.0, 2.0, 3.0, 1000.0, -254.0, -1000.0, 1.0, 5.0].iter().map(|&x| a.quantize(x, Grid::UINT8)).collect();
+        assert_eq!(q, [128, 129, 130, 255, 1, 0, 128, 130]);
+        assert_eq!(a.dequantize(130), 4.0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_value_inside_the_range_moves_by_half_a_step_at_most(min in -100f32..0.0, max in 0.001f32..100.0, t in 0f32..1.0) {
+            for g in [Grid::UINT8, Grid::INT8] {
+                let a = Affine::fit(Range { min, max }, g);
+                let x = min + t * (max - min);
+                let back = a.dequantize(a.quantize(x, g));
+                // A zero point that was rounded moves the ends of the range by up to half a step.
+                proptest::prop_assert!((back - x).abs() <= a.scale * 1.001, "{x} became {back}");
+            }
+        }
+    }
+}

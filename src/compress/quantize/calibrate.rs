@@ -1,0 +1,164 @@
+//! Ranges of activations, from images of a dataset.
+
+use super::affine::Range;
+use super::observer::MinMax;
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::exec::{self, Run};
+use crate::learn::data::{Dataset, Loader, LoaderOptions};
+use crate::model::{Element, Graph, Task, Value};
+use indexmap::IndexMap;
+use std::collections::{HashMap, HashSet};
+
+/// What was seen of each value, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Ranges {
+    seen: IndexMap<String, MinMax>,
+    /// Images that were run.
+    pub images: usize,
+}
+
+impl Ranges {
+    /// # Errors
+    /// `Missing` for a value that was not observed.
+    pub fn range(&self, value: &str) -> Result<Range> {
+        let seen = self.seen.get(value).map(MinMax::range).filter(|r| !r.is_empty());
+        seen.ok_or_else(|| Error::missing(format!("calibration saw no values of '{value}'")))
+    }
+    pub fn get(&self, value: &str) -> Option<&MinMax> {
+        self.seen.get(value)
+    }
+    /// All observed values, in the order in which they were first made.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Range)> {
+        self.seen.iter().map(|(name, m)| (name.as_str(), m.range()))
+    }
+}
+
+/// Inputs for a graph that takes one image tensor `[batch, 3, height, width]`, from a dataset.
+///
+/// The images are a sample drawn with the context's seed, letterboxed as in evaluation. A graph with a fixed batch size
+/// gets batches of that size.
+pub struct Images {
+    loader: Loader,
+    input: String,
+    fixed: Option<usize>,
+    left: usize,
+}
+
+impl Images {
+    /// # Errors
+    /// `Unsupported` for a graph whose input is not one image tensor; `Argument` when the dataset is empty.
+    pub fn new(graph: &Graph, task: &Task, dataset: &Dataset, images: usize, ctx: &Context) -> Result<Self> {
+        if images == 0 {
+            return Err(Error::argument("option 'images' must be at least 1, got 0"));
+        }
+        let input = image_input(graph)?;
+        let size = image_size(graph, task)?;
+        let fixed = input.fact.dim(0);
+        let batch = fixed.unwrap_or(8).min(images.max(fixed.unwrap_or(1)));
+        let dataset = dataset.for_training();
+        if dataset.len() < fixed.unwrap_or(1) {
+            let e = Error::argument(format!("'{}' has {} images, a batch of the model needs {batch}", dataset.label(), dataset.len()));
+            return Err(e);
+        }
+        let options = LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), ..LoaderOptions::default() };
+        Ok(Self { loader: Loader::new(&dataset, options, ctx)?, input: input.name.clone(), fixed, left: images })
+    }
+}
+
+impl Iterator for Images {
+    type Item = Result<(usize, HashMap<String, Value>)>;
+
+    /// The next number of images and the values to feed.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let batch = match self.loader.next()? {
+            Ok(b) => b,
+            Err(e) => return Some(Err(e)),
+        };
+        let count = batch.images.dim(0).unwrap_or(0);
+        let take = if self.fixed.is_some() { count } else { count.min(self.left) };
+        self.left = self.left.saturating_sub(take);
+        let images = batch.images.narrow(0, 0, take).and_then(|t| t.contiguous()).map_err(Error::from);
+        Some(images.and_then(Value::plain).map(|v| (take, HashMap::from([(self.input.clone(), v)]))))
+    }
+}
+
+/// The graph's only input, when it is an image tensor.
+pub fn image_input(graph: &Graph) -> Result<&crate::model::ValueInfo> {
+    let mut feeds = graph.feeds();
+    match (feeds.next(), feeds.next()) {
+        (Some(input), None) if input.fact.element == Element::F32 && input.fact.rank() == Some(4) && matches!(input.fact.dim(1), Some(3) | None) => {
+            Ok(input)
+        }
+        _ => {
+            let inputs: Vec<String> = graph.feeds().map(|i| format!("{}: {}", i.name, i.fact)).collect();
+            Err(Error::unsupported(format!(
+                "images can only be fed to a model with one input float32[batch, 3, height, width]; this one has {}",
+                inputs.join(", ")
+            )))
+        }
+    }
+}
+
+/// Height and width to feed: the graph's own, else the task's.
+///
+/// # Errors
+/// `Argument` when neither says.
+pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
+    let input = image_input(graph)?;
+    match (input.fact.dim(2), input.fact.dim(3), task.image_size()) {
+        (Some(h), Some(w), _) => Ok([h, w]),
+        (_, _, Some(size)) => Ok(size),
+        _ => Err(Error::argument("the model does not say the size of its input image").hint("load it with image_size: [height, width]")),
+    }
+}
+
+/// Runs images through the graph and keeps the range of each value that `wanted` accepts.
+///
+/// # Errors
+/// As [`Images::new`]; `Check` when a value is NaN or infinite; `Cancelled`.
+pub fn calibrate(
+    graph: &Graph,
+    task: &Task,
+    dataset: &Dataset,
+    wanted: impl Fn(&str) -> bool,
+    images: usize,
+    ctx: &Context,
+) -> Result<Ranges> {
+    let mut ranges = Ranges::default();
+    let total = images.min(dataset.for_training().len());
+    let mut progress = ctx.progress("calibrate", total as u64);
+    // What the wanted values do not need is not computed.
+    let made: HashSet<&str> = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
+    let targets: Vec<&str> =
+        graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str)).filter(|n| made.contains(n) && wanted(n)).collect();
+    for feeds in Images::new(graph, task, dataset, images, ctx)? {
+        let (count, feeds) = feeds?;
+        let seen = &mut ranges.seen;
+        let mut observe = |name: &str, value: &Value| -> Result<()> {
+            if wanted(name) && value.element == Element::F32 {
+                let values = value.tensor.flatten_all()?.to_vec1::<f32>()?;
+                let m = seen.entry(name.to_string()).or_default();
+                m.see(&values, value.dims());
+                if m.is_broken() {
+                    return Err(Error::check(format!("'{name}' is infinite or not a number on a calibration image"))
+                        .hint("the float model itself is broken: evaluate it first"));
+                }
+            }
+            Ok(())
+        };
+        let run = Run { wanted: &targets, cancel: Some(&ctx.cancel), observer: Some(&mut observe), ..Run::default() };
+        exec::run(graph, &feeds, run).at(|| "calibration".into())?;
+        ranges.images += count;
+        for _ in 0..count {
+            progress.step("")?;
+        }
+    }
+    if ranges.images == 0 {
+        return Err(Error::argument(format!("'{}' gave no image to calibrate on", dataset.label())));
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,138 @@
+//! Dynamic quantization: int8 weights, and scales of activations computed while the model runs. Needs no data.
+//!
+//! `Conv(x, w) + b` becomes
+//! `Cast(ConvInteger(q, w8)) * (scale_x * scale_w) + b` with `(q, scale_x, zero_x) = DynamicQuantizeLinear(x)`, and
+//! likewise MatMul and Gemm with MatMulInteger. Weights are stored as uint8 with zero point 128 for all channels:
+//! onnxruntime's CPU provider takes one zero point per weight in ConvInteger, and its older releases no int8 weight at
+//! all. ConvTranspose has no integer form: its weight is stored in int8 and multiplied in float.
+
+use super::Settings;
+use super::placement::Layer;
+use super::static_int8::dequantized_weight;
+use super::weights::Weight;
+use crate::error::{At, Error, Result};
+use crate::model::{Constant, Element, Graph, Node, Patch, Payload};
+use std::collections::HashMap;
+
+/// The graph with these layers computed on integers. `activations` false: only weights are stored in int8.
+pub(super) fn insert(graph: &Graph, layers: &[Layer], settings: &Settings) -> Result<Graph> {
+    let mut patch = Patch::new(graph);
+    let mut inputs: HashMap<&str, [String; 3]> = HashMap::new();
+    let mut stored: HashMap<(String, usize), String> = HashMap::new();
+    for layer in layers {
+        let node = &graph.nodes()[layer.node];
+        let constant = graph.constant(&layer.weight).ok_or_else(|| Error::internal("a layer's weight is a constant"))?;
+        let integer = settings.activations && integer_op(node)?.is_some();
+        if integer {
+            let x = node.inputs[0].as_str();
+            if !inputs.contains_key(x) {
+                inputs.insert(x, quantize_input(&mut patch, x));
+            }
+            let weight = layer_weight(node, constant, layer.axis, settings.per_channel).at(|| node.label())?;
+            replace(&mut patch, layer, node, &weight, &inputs[x], graph).at(|| node.label())?;
+        } else {
+            let key = (layer.weight.clone(), layer.axis);
+            let name = match stored.get(&key) {
+                Some(name) => name.clone(),
+                None => {
+                    let weight = Weight::quantize(constant, layer.axis, settings.per_channel, None).at(|| node.label())?;
+                    let name = dequantized_weight(&mut patch, &layer.weight, &weight)?;
+                    stored.insert(key, name.clone());
+                    name
+                }
+            };
+            let at = node.inputs.iter().position(|n| *n == layer.weight).unwrap_or(1);
+            patch.edit(layer.node).inputs[at] = name;
+        }
+    }
+    patch.apply()
+}
+
+/// The integer operator that does a node's products, if there is one.
+fn integer_op(node: &Node) -> Result<Option<&'static str>> {
+    Ok(match node.op.as_str() {
+        "Conv" => Some("ConvInteger"),
+        "MatMul" => Some("MatMulInteger"),
+        "Gemm" if node.get_int("transA", 0)? == 0 => Some("MatMulInteger"),
+        _ => None,
+    })
+}
+
+/// A weight as the integer operator reads it: Gemm's transposed to `[inputs, outputs]`.
+fn layer_weight(node: &Node, constant: &Constant, axis: usize, per_channel: bool) -> Result<Weight> {
+    if node.is("Gemm") && node.get_int("transB", 0)? != 0 {
+        let t = constant.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
+        return Weight::quantize(&Constant::from_tensor(&t)?, 1, per_channel, None);
+    }
+    // A batch of matrices has no one output axis.
+    let per_channel = per_channel && (!node.is("MatMul") || constant.dims().len() == 2);
+    Weight::quantize(constant, axis, per_channel, None)
+}
+
+/// Adds DynamicQuantizeLinear: names of the quantized value, its scale and its zero point.
+fn quantize_input(patch: &mut Patch<'_>, x: &str) -> [String; 3] {
+    let names = ["quantized", "scale", "zero_point"].map(|part| patch.fresh(&format!("{x}_{part}")));
+    let name = patch.fresh(&format!("{x}_DynamicQuantizeLinear"));
+    patch.add(Node::new("DynamicQuantizeLinear", name, [x], names.clone()));
+    names
+}
+
+fn replace(patch: &mut Patch<'_>, layer: &Layer, node: &Node, weight: &Weight, input: &[String; 3], graph: &Graph) -> Result<()> {
+    let op = integer_op(node)?.ok_or_else(|| Error::internal("the layer has an integer form"))?;
+    let out = node.outputs[0].clone();
+    let stem = layer.weight.clone();
+    let [q, zero, scale] = ["quantized", "zero_point", "scale"].map(|part| patch.fresh(&format!("{stem}_{part}")));
+    patch.set_constant(&q, weight.unsigned()?);
+    patch.set_constant(&zero, Constant::new(Element::U8, vec![], Payload::Raw(vec![128].into()))?);
+    let alpha = if node.is("Gemm") { node.get_float("alpha", 1.0)? } else { 1.0 };
+    let scales: Vec<f32> = weight.scales.iter().map(|s| s * alpha).collect();
+    // Channels stand on axis 1 of a convolution's output, on the last of a matrix product's.
+    let spread = |n: usize| if node.is("Conv") { [vec![1, n], vec![1; weight.dims.len() - 2]].concat() } else { vec![n] };
+    let one = scales.len() == 1;
+    patch.set_constant(&scale, if one { Constant::scalar(scales[0]) } else { Constant::floats(&spread(scales.len()), &scales)? });
+
+    let [sums, floats, step] = ["sums", "floats", "step"].map(|part| patch.fresh(&format!("{out}_{part}")));
+    let bias = node.input(2).map(str::to_string);
+    let scaled = if bias.is_some() { patch.fresh(&format!("{out}_scaled")) } else { out.clone() };
+    let mut product = Node::new(op, node.name.clone(), [&input[0], &q, &input[2], &zero], [&sums]);
+    if node.is("Conv") {
+        product.attrs = node.attrs.clone();
+    }
+    patch.remove(layer.node);
+    patch.add(product);
+    let mut add = |op: &str, inputs: [&str; 2], output: &str| {
+        let name = patch.fresh(&format!("{output}_{op}"));
+        patch.add(Node::new(op, name, inputs, [output]));
+    };
+    add("Mul", [&input[1], &scale], &step);
+    add("Mul", [&floats, &step], &scaled);
+    if let Some(bias) = bias {
+        let bias = match (graph.constant(&bias), node.op.as_str()) {
+            (Some(c), "Conv") => {
+                let values = c.to_f32s()?;
+                let name = patch.fresh(&format!("{bias}_spread"));
+                patch.set_constant(&name, Constant::floats(&spread(values.len()), &values)?);
+                name
+            }
+            (None, "Conv") => return Err(Error::unsupported("its bias is computed; fold constants first")),
+            (constant, _) => {
+                let beta = node.get_float("beta", 1.0)?;
+                match constant {
+                    _ if beta == 1.0 => bias,
+                    Some(c) => {
+                        let values: Vec<f32> = c.to_f32s()?.iter().map(|v| v * beta).collect();
+                        let name = patch.fresh(&format!("{bias}_scaled"));
+                        patch.set_constant(&name, Constant::floats(c.dims(), &values)?);
+                        name
+                    }
+                    None => return Err(Error::unsupported("its bias is computed and beta is not 1")),
+                }
+            }
+        };
+        let name = patch.fresh(&format!("{out}_Add"));
+        patch.add(Node::new("Add", name, [&scaled, &bias], [&out]));
+    }
+    let name = patch.fresh(&format!("{out}_Cast"));
+    patch.add(Node::new("Cast", name, [&sums], [&floats]).int("to", i64::from(Element::F32.code())));
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! What quantization did to each layer.
+
+use super::calibrate::Images;
+use super::placement::{Plan, label};
+use super::weights::{Weight, sqnr};
+use crate::context::Context;
+use crate::error::Result;
+use crate::exec::{self, Run};
+use crate::learn::data::Dataset;
+use crate::model::{Element, Graph, Model, Task};
+use crate::report::{Plot, Series, SeriesKind, Show, Table};
+use serde::Serialize;
+
+/// The error that quantization brought into one layer.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerError {
+    pub layer: String,
+    pub op: String,
+    /// Signal over rounding noise of the weight, in decibels.
+    pub weight_sqnr_db: Option<f64>,
+    /// Signal over noise of the layer's output, in decibels, errors of the layers before it included. Measured on a
+    /// calibration image; absent without data.
+    pub output_sqnr_db: Option<f64>,
+}
+
+/// What was quantized, with which error.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuantizeReport {
+    pub layers: Vec<LayerError>,
+    /// Layers and values that stay in float, each with the reason.
+    pub float: Vec<(String, String)>,
+    /// Signal over noise of each model output in decibels.
+    pub outputs: Vec<(String, f64)>,
+    /// Calibration images.
+    pub images: usize,
+}
+
+/// Runs both graphs on one batch of calibration images and compares layer by layer.
+pub(super) fn compare(
+    float: &Graph,
+    quantized: &Graph,
+    plan: &Plan,
+    task: &Task,
+    dataset: Option<&Dataset>,
+    images: usize,
+    ctx: &Context,
+) -> Result<QuantizeReport> {
+    let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images };
+    let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
+    let wanted: Vec<&str> =
+        plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str()).chain(outputs.iter().copied()).collect();
+    let found = match dataset {
+        Some(d) => Images::new(float, task, d, 1, ctx)?.next().transpose()?,
+        None => None,
+    };
+    let mut errors: std::collections::HashMap<&str, f64> = std::collections::HashMap::new();
+    if let Some((_, feeds)) = found {
+        let run = |g: &Graph| exec::run(g, &feeds, Run { wanted: &wanted, cancel: Some(&ctx.cancel), ..Run::default() });
+        let (exact, rounded) = (run(float)?, run(quantized)?);
+        for &name in &wanted {
+            if let (Some(a), Some(b)) = (exact.get(name), rounded.get(name))
+                && a.element == Element::F32
+            {
+                errors.insert(name, sqnr(&a.to_f32s()?, &b.to_f32s()?));
+            }
+        }
+    }
+    for layer in &plan.layers {
+        let node = &float.nodes()[layer.node];
+        let weight = match float.constant(&layer.weight) {
+            Some(c) => Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, true, None)?.dequantize())),
+            None => None,
+        };
+        report.layers.push(LayerError {
+            layer: label(node),
+            op: node.op.clone(),
+            weight_sqnr_db: weight.filter(|v| v.is_finite()),
+            output_sqnr_db: errors.get(node.outputs[0].as_str()).copied().filter(|v| v.is_finite()),
+        });
+    }
+    report.outputs = outputs.iter().filter_map(|&o| Some((o.to_string(), *errors.get(o)?))).filter(|(_, v)| v.is_finite()).collect();
+    Ok(report)
+}
+
+impl QuantizeReport {
+    /// One line for the user.
+    pub(super) fn line(&self, before: &Model, after: &Model) -> Result<String> {
+        let mib = |m: &Model| bytes(m.graph());
+        let outputs: Vec<String> = self.outputs.iter().map(|(name, db)| format!("{name} {db:.1} dB")).collect();
+        let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise: {}", outputs.join(", ")) };
+        let images = if self.images > 0 { format!(", {} images", self.images) } else { String::new() };
+        let kept = if self.float.is_empty() { String::new() } else { format!(", {} left in float", self.float.len()) };
+        let (from, to) = (mib(before), mib(after));
+        Ok(format!(
+            "quantize: {} layers to INT8{kept}{images}; weights {:.2} → {:.2} MB{error}",
+            self.layers.len(),
+            from / 1e6,
+            to / 1e6
+        ))
+    }
+}
+
+/// Bytes of a graph's constants.
+#[expect(clippy::cast_precision_loss, reason = "sizes are shown with three digits")]
+fn bytes(graph: &Graph) -> f64 {
+    graph.constants().values().map(|c| c.byte_size() as f64).sum()
+}
+
+impl Show for QuantizeReport {
+    fn tables(&self) -> Vec<Table> {
+        let db = |v: Option<f64>| v.map_or_else(|| "–".to_string(), |v| format!("{v:.1}"));
+        let mut table = Table::new("Quantized layers", &["layer", "op", ">weight SQNR (dB)", ">output SQNR (dB)"]);
+        for l in &self.layers {
+            table.row([l.layer.clone(), l.op.clone(), db(l.weight_sqnr_db), db(l.output_sqnr_db)]);
+        }
+        let mut tables = vec![table];
+        if !self.float.is_empty() {
+            let mut kept = Table::new("Left in float", &["layer or value", "because"]);
+            for (name, reason) in &self.float {
+                kept.row([name, reason]);
+            }
+            tables.push(kept);
+        }
+        tables
+    }
+    fn plots(&self) -> Vec<Plot> {
+        #[expect(clippy::cast_precision_loss, reason = "layer numbers are small")]
+        let points: Vec<(f64, f64)> = self.layers.iter().enumerate().filter_map(|(i, l)| Some((i as f64, l.output_sqnr_db?))).collect();
+        if points.is_empty() {
+            return Vec::new();
+        }
+        let series = Series { name: "output".into(), kind: SeriesKind::Line, points, labels: Vec::new() };
+        vec![Plot {
+            title: "Signal over quantization noise".into(),
+            x_label: "layer".into(),
+            y_label: "dB".into(),
+            series: vec![series],
+            ..Plot::default()
+        }]
+    }
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![format!("{} calibration images", self.images)];
+        notes.extend(self.outputs.iter().map(|(name, db)| format!("output '{name}': {db:.1} dB")));
+        notes
+    }
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,142 @@
+//! Raises a graph to a newer ONNX operator set, where every operator's meaning can be kept.
+//!
+//! Sets 7 to 13 are covered. Between them most operators only gained types and defaults; those whose attributes became
+//! inputs or whose defaults changed are converted here, from ONNX's
+//! [changelog](https://github.com/onnx/onnx/blob/main/docs/Changelog.md).
+
+use crate::error::{Error, Result};
+use crate::model::constant::Constant;
+use crate::model::graph::{Attr, Facts, Graph, Node, Patch, infer, normalize_axis};
+
+/// The graph in operator set 13 at least; a graph that is newer is returned as it is.
+///
+/// # Errors
+/// `Unsupported`, naming the node whose meaning changed in a way that is not converted.
+pub fn raise_opset(graph: &Graph) -> Result<Graph> {
+    const TO: i64 = 13;
+    let from = graph.opset();
+    if from >= TO {
+        return Ok(graph.clone());
+    }
+    if from < 7 {
+        return Err(Error::unsupported(format!("operator set {from} cannot be raised to {TO}"))
+            .hint("export the model again with operator set 7 or newer"));
+    }
+    let facts = infer(graph)?;
+    let mut patch = Patch::new(graph);
+    for (i, node) in graph.nodes().iter().enumerate() {
+        if matches!(node.domain.as_str(), "" | "ai.onnx") {
+            convert(&mut patch, i, node, from, &facts).map_err(|e| e.at(node.label()))?;
+        }
+    }
+    let domain = if graph.opsets().contains_key("") { "" } else { "ai.onnx" };
+    patch.set_opset(domain, TO);
+    patch.apply()
+}
+
+fn convert(patch: &mut Patch<'_>, i: usize, node: &Node, from: i64, facts: &Facts) -> Result<()> {
+    if node.attrs.values().any(|a| matches!(a, Attr::Graph(_) | Attr::Graphs(_))) {
+        return Err(Error::unsupported("its inner graph cannot be raised to a newer operator set"));
+    }
+    match node.op.as_str() {
+        "Squeeze" | "Unsqueeze" | "ReduceSum" => ints_to_input(patch, i, node, "axes", 1),
+        "Split" => ints_to_input(patch, i, node, "split", 1),
+        "Slice" if from < 10 => {
+            ints_to_input(patch, i, node, "starts", 1)?;
+            ints_to_input(patch, i, node, "ends", 2)?;
+            ints_to_input(patch, i, node, "axes", 3)
+        }
+        "TopK" if from < 10 => {
+            let k = node.get_int("k", 1)?;
+            add_input(patch, i, node, 1, Constant::ints(&[k]));
+            patch.edit(i).attrs.shift_remove("k");
+            Ok(())
+        }
+        "Clip" if from < 11 => {
+            for (at, name) in [(1, "min"), (2, "max")] {
+                if node.attrs.contains_key(name) {
+                    add_input(patch, i, node, at, Constant::scalar(node.get_float(name, 0.0)?));
+                    patch.edit(i).attrs.shift_remove(name);
+                }
+            }
+            Ok(())
+        }
+        "Pad" if from < 11 => {
+            let value = node.get_float("value", 0.0)?;
+            ints_to_input(patch, i, node, "pads", 1)?;
+            add_input(patch, i, node, 2, Constant::scalar(value));
+            patch.edit(i).attrs.shift_remove("value");
+            Ok(())
+        }
+        "Dropout" if from < 12 => {
+            patch.edit(i).attrs.shift_remove("ratio");
+            Ok(())
+        }
+        "Upsample" | "Resize" if from < 11 => {
+            resize(patch, i, node)?;
+            Ok(())
+        }
+        "BatchNormalization" if from < 9 => {
+            if node.get_int("spatial", 1)? != 1 {
+                return Err(Error::unsupported("spatial = 0 has no counterpart in operator set 13"));
+            }
+            patch.edit(i).attrs.shift_remove("spatial");
+            Ok(())
+        }
+        "Softmax" | "LogSoftmax" | "Hardmax" => softmax(patch, i, node, facts),
+        "Scatter" => {
+            patch.edit(i).op = "ScatterElements".into();
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Turns an attribute of integers into input `at`.
+fn ints_to_input(patch: &mut Patch<'_>, i: usize, node: &Node, name: &str, at: usize) -> Result<()> {
+    if let Some(values) = node.find_ints(name)? {
+        add_input(patch, i, node, at, Constant::ints(values));
+        patch.edit(i).attrs.shift_remove(name);
+    }
+    Ok(())
+}
+
+fn add_input(patch: &mut Patch<'_>, i: usize, node: &Node, at: usize, value: Constant) {
+    let stem = node.outputs.first().map_or("value", String::as_str);
+    let name = patch.fresh(&format!("{stem}_input_{at}"));
+    patch.set_constant(&name, value);
+    let inputs = &mut patch.edit(i).inputs;
+    if inputs.len() <= at {
+        inputs.resize(at + 1, String::new());
+    }
+    inputs[at] = name;
+}
+
+/// Upsample (7, 9) and Resize (10) scale from the corner and round down.
+fn resize(patch: &mut Patch<'_>, i: usize, node: &Node) -> Result<()> {
+    let mode = node.get_str("mode", "nearest")?.to_string();
+    if let Some(scales) = node.find_floats("scales")? {
+        add_input(patch, i, node, 1, Constant::floats(&[scales.len()], scales)?);
+    }
+    let edited = patch.edit(i);
+    edited.op = "Resize".into();
+    edited.attrs.shift_remove("scales");
+    edited.inputs.insert(1, String::new());
+    edited.attrs.insert("mode".into(), Attr::text(mode));
+    edited.attrs.insert("coordinate_transformation_mode".into(), Attr::text("asymmetric"));
+    edited.attrs.insert("nearest_mode".into(), Attr::text("floor"));
+    Ok(())
+}
+
+/// Before set 13, Softmax ran over all axes from `axis` (default 1) on; since then over `axis` (default -1) alone.
+fn softmax(patch: &mut Patch<'_>, i: usize, node: &Node, facts: &Facts) -> Result<()> {
+    let shape = node.input(0).and_then(|n| facts.get(n)).and_then(|f| f.shape.clone());
+    let shape = shape.ok_or_else(|| Error::unsupported("raising its operator set needs a known rank of its input"))?;
+    let axis = normalize_axis(node.get_int("axis", 1)?, shape.len())?;
+    let alone = shape.iter().skip(axis + 1).all(|d| d.known() == Some(1));
+    if !alone {
+        return Err(Error::unsupported(format!("it runs over axes {axis} to {} together, which operator set 13 cannot say", shape.len() - 1)));
+    }
+    patch.edit(i).attrs.insert("axis".into(), Attr::Int(i64::try_from(axis).unwrap_or(1)));
+    Ok(())
+}
