@@ -90,7 +90,9 @@ impl Iterator for Images {
 pub fn image_input(graph: &Graph) -> Result<&crate::model::ValueInfo> {
     let mut feeds = graph.feeds();
     match (feeds.next(), feeds.next()) {
-        (Some(input), None) if input.fact.element == Element::F32 && input.fact.rank() == Some(4) && matches!(input.fact.dim(1), Some(3) | None) => {
+        (Some(input), None)
+            if input.fact.element == Element::F32 && input.fact.rank() == Some(4) && matches!(input.fact.dim(1), Some(3) | None) =>
+        {
             Ok(input)
         }
         _ => {

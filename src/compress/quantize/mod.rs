@@ -154,7 +154,8 @@ impl Settings {
 
 /// Operators that only a quantized graph has.
 pub fn is_quantized(op: &str) -> bool {
-    matches!(op, "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "ConvInteger" | "MatMulInteger") || op.starts_with("QLinear")
+    matches!(op, "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "ConvInteger" | "MatMulInteger")
+        || op.starts_with("QLinear")
 }
 
 fn nothing_left(plan: &placement::Plan) -> Result<()> {

@@ -47,8 +47,7 @@ pub(super) fn compare(
 ) -> Result<QuantizeReport> {
     let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
-    let wanted: Vec<&str> =
-        plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str()).chain(outputs.iter().copied()).collect();
+    let wanted: Vec<&str> = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str()).chain(outputs.iter().copied()).collect();
     let found = match dataset {
         Some(d) => Images::new(float, task, d, 1, ctx)?.next().transpose()?,
         None => None,
@@ -91,12 +90,7 @@ impl QuantizeReport {
         let images = if self.images > 0 { format!(", {} images", self.images) } else { String::new() };
         let kept = if self.float.is_empty() { String::new() } else { format!(", {} left in float", self.float.len()) };
         let (from, to) = (mib(before), mib(after));
-        Ok(format!(
-            "quantize: {} layers to INT8{kept}{images}; weights {:.2} → {:.2} MB{error}",
-            self.layers.len(),
-            from / 1e6,
-            to / 1e6
-        ))
+        Ok(format!("quantize: {} layers to INT8{kept}{images}; weights {:.2} → {:.2} MB{error}", self.layers.len(), from / 1e6, to / 1e6))
     }
 }
 

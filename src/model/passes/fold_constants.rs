@@ -54,7 +54,8 @@ fn constant(fact: &Fact) -> Option<Constant> {
     if fact.element != Element::I64 {
         return None;
     }
-    let values: Vec<i64> = fact.contents.as_ref()?.iter().map(|d| Dim::known(d).and_then(|n| i64::try_from(n).ok())).collect::<Option<_>>()?;
+    let values: Vec<i64> =
+        fact.contents.as_ref()?.iter().map(|d| Dim::known(d).and_then(|n| i64::try_from(n).ok())).collect::<Option<_>>()?;
     let dims = fact.dims()?;
     let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     Constant::new(Element::I64, dims, crate::model::Payload::Raw(raw.into())).ok()

@@ -50,11 +50,7 @@ impl std::fmt::Debug for Pass {
 
 /// All passes, in running order.
 pub const PASSES: &[Pass] = &[
-    Pass {
-        name: "fold_constants",
-        summary: "Computes what depends on constants and known shapes only",
-        rewrite: fold_constants::rewrite,
-    },
+    Pass { name: "fold_constants", summary: "Computes what depends on constants and known shapes only", rewrite: fold_constants::rewrite },
     Pass { name: "eliminate_identity", summary: "Removes Identity, and Dropout as inference sees it", rewrite: eliminate::rewrite },
     Pass {
         name: "fold_batch_norm",

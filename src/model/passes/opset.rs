@@ -135,7 +135,10 @@ fn softmax(patch: &mut Patch<'_>, i: usize, node: &Node, facts: &Facts) -> Resul
     let axis = normalize_axis(node.get_int("axis", 1)?, shape.len())?;
     let alone = shape.iter().skip(axis + 1).all(|d| d.known() == Some(1));
     if !alone {
-        return Err(Error::unsupported(format!("it runs over axes {axis} to {} together, which operator set 13 cannot say", shape.len() - 1)));
+        return Err(Error::unsupported(format!(
+            "it runs over axes {axis} to {} together, which operator set 13 cannot say",
+            shape.len() - 1
+        )));
     }
     patch.edit(i).attrs.insert("axis".into(), Attr::Int(i64::try_from(axis).unwrap_or(1)));
     Ok(())
