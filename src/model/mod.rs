@@ -2,10 +2,13 @@
 
 mod constant;
 mod element;
+mod file;
 pub mod graph;
+mod literal;
 pub mod onnx;
 pub mod ops;
 pub mod passes;
+mod recognize;
 mod task;
 mod value;
 pub mod weights;
@@ -13,7 +16,9 @@ pub mod zoo;
 
 pub use constant::{Constant, Payload};
 pub use element::Element;
+pub use file::LoadOptions;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
+pub use recognize::{Classes, DecodeAs, ImageSize};
 pub use task::{Classify, Decode, Detect, DetectHead, Task};
 pub use value::Value;
 

@@ -77,7 +77,7 @@ pub struct Graph {
 }
 
 /// Newest ONNX operator set that the registry knows.
-pub const NEWEST_OPSET: i64 = 24;
+pub const NEWEST_OPSET: i64 = 28;
 
 impl Graph {
     pub fn name(&self) -> &str {

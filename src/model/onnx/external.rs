@@ -2,7 +2,9 @@
 
 use super::proto::StringStringEntryProto;
 use crate::error::{Error, Result};
+use crate::model::{Constant, Payload};
 use bytes::Bytes;
+use indexmap::IndexMap;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,6 +16,8 @@ use std::path::{Component, Path, PathBuf};
 pub struct Files {
     /// `None`: the model has no folder (it came as bytes).
     folder: Option<PathBuf>,
+    /// Tensors that stand beside the model in the same file, by location.
+    given: IndexMap<String, Constant>,
     /// What was read: tensors may share their data.
     read: RefCell<HashMap<(String, u64, usize), Bytes>>,
 }
@@ -53,7 +57,11 @@ impl Files {
     /// Files in the folder of this model file.
     pub fn beside(model: &Path) -> Self {
         let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self { folder: Some(folder.to_path_buf()), read: RefCell::default() }
+        Self { folder: Some(folder.to_path_buf()), ..Self::default() }
+    }
+    /// These tensors, and no files.
+    pub fn given(tensors: IndexMap<String, Constant>) -> Self {
+        Self { given: tensors, ..Self::default() }
     }
 
     /// The `size` bytes of a tensor.
@@ -64,6 +72,12 @@ impl Files {
         let place = Place::parse(entries)?;
         if let Some(length) = place.length.filter(|&l| l != size as u64) {
             return Err(Error::format(format!("needs {size} bytes, but its external data has {length}")));
+        }
+        if let Some(c) = self.given.get(&place.location) {
+            return match c.payload() {
+                Payload::Raw(raw) if raw.len() == size => Ok(raw.clone()),
+                _ => Err(Error::format(format!("needs {size} bytes, got {:?}", c))),
+            };
         }
         let folder = self.folder.as_ref().ok_or_else(|| {
             Error::unsupported(format!("its data lies in another file, '{}'", place.location))

@@ -26,6 +26,7 @@ use super::graph::Graph;
 use super::weights::atomic_write;
 use crate::error::{At, Error, Result};
 use bytes::Bytes;
+use indexmap::IndexMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
@@ -64,6 +65,27 @@ pub fn save(graph: &Graph, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let bytes = encode(graph).in_file(path)?;
     atomic_write(path, |w| w.write_all(&bytes).map_err(|e| Error::io(path, e)))
+}
+
+/// The tensor of an encoded `TensorProto` (a .pb file), and its name.
+pub(in crate::model) fn decode_tensor(bytes: Bytes) -> Result<(String, Constant)> {
+    tensor::import(&bytes, &external::Files::default())
+}
+
+/// The encoded `TensorProto` of a constant.
+pub(in crate::model) fn encode_tensor(name: &str, constant: &Constant) -> Result<Bytes> {
+    tensor::export(constant, Some(name), None)
+}
+
+/// The encoded model of a graph, with the named constants declared but empty: [`decode_with`] gives them back.
+pub(in crate::model) fn encode_without(graph: &Graph, names: &[&str]) -> Result<Vec<u8>> {
+    let place = |name: &&str| ((*name).to_string(), external::Place { location: (*name).to_string(), offset: 0, length: None });
+    export::model(graph, &names.iter().map(place).collect())
+}
+
+/// The graph that [`encode_without`] encoded, with its constants.
+pub(in crate::model) fn decode_with(bytes: impl Into<Bytes>, constants: IndexMap<String, Constant>) -> Result<Graph> {
+    import::model(&bytes.into(), &external::Files::given(constants))
 }
 
 /// A fingerprint of the parts of a graph that decide the types of its values.

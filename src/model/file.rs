@@ -1,0 +1,171 @@
+//! Models in files.
+
+use super::recognize::{self, Classes, DecodeAs, ImageSize};
+use super::weights::safetensors;
+use super::{Constant, Graph, Model, Step, Task, onnx};
+use crate::error::{At, Error, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+crate::options! {
+    /// How a model file is read, where the file does not say it.
+    pub struct LoadOptions {
+        /// What the outputs mean: "yolo", "fastestdet", "classify" or "none". Found out by default.
+        pub decode: Option<DecodeAs> = None,
+        /// Class names: a list, or the path of a text file with one name per line.
+        pub classes: Option<Classes> = None,
+        /// Height and width of the input image: one number for a square, or [height, width].
+        pub image_size: Option<ImageSize> = None,
+    }
+}
+
+/// Key of the metadata that says what a model is for and how it came to be.
+pub(super) const KEY: &str = "compresso";
+/// Key of the graph in a .safetensors file: an encoded ONNX model whose constants stand beside it, in base64.
+const GRAPH_KEY: &str = "graph";
+
+/// The metadata under [`KEY`].
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Card {
+    pub task: Task,
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+impl Card {
+    /// The card of a graph's metadata, if it has one.
+    ///
+    /// # Errors
+    /// `Format` when it cannot be read.
+    pub fn of(graph: &Graph) -> Result<Option<Self>> {
+        let Some(text) = graph.metadata().get(KEY) else { return Ok(None) };
+        serde_json::from_str(text).map(Some).map_err(|e| {
+            let e = Error::format(format!("the metadata '{KEY}' cannot be read")).because(e);
+            e.hint("it was written by another version, or by hand; give `decode` and `classes` to load the model without it")
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Onnx,
+    Safetensors,
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase()
+}
+
+fn format(path: &Path) -> Result<Format> {
+    let supported = "models load and save as .onnx and .safetensors";
+    match extension(path).as_str() {
+        "onnx" => Ok(Format::Onnx),
+        "safetensors" => Ok(Format::Safetensors),
+        "pt" | "pth" | "ckpt" => Err(Error::unsupported("PyTorch checkpoints are not supported")
+            .hint("export it first: yolo export model=best.pt format=onnx, or torch.onnx.export")
+            .file(path)),
+        "yaml" | "yml" => Err(Error::argument("an architecture is not a model file").hint("build it by its name or .yaml path").file(path)),
+        "" => Err(Error::argument("the file name has no extension").hint(supported).file(path)),
+        other => Err(Error::unsupported(format!("'.{other}' models are not supported")).hint(supported).file(path)),
+    }
+}
+
+impl Model {
+    /// Reads a model from an .onnx or .safetensors file.
+    ///
+    /// What it is for is read from the metadata of this library or of Ultralytics, or recognised by its outputs; the
+    /// options overrule that. A model that is not recognised has [`Task::Unknown`].
+    ///
+    /// # Errors
+    /// `Io`, `Format`, `Check`, `Unsupported`, naming the file; `Argument` for options that do not fit the model.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let graph = match format(path)? {
+            Format::Onnx => onnx::load(path)?,
+            Format::Safetensors => load_safetensors(path).in_file(path)?,
+        };
+        Self::of_graph(graph, options).in_file(path)
+    }
+
+    /// The model of a graph, with its task read from the metadata or recognised, as [`Model::load`] does.
+    ///
+    /// # Errors
+    /// `Format` for unreadable metadata; `Argument` for options that do not fit the model.
+    pub fn of_graph(graph: Graph, options: &LoadOptions) -> Result<Self> {
+        let card = if options.decode.is_some() { None } else { Card::of(&graph)? };
+        let (task, steps) = match card {
+            Some(card) => (recognize::overrule(card.task, &graph, options)?, card.steps),
+            None => (recognize::task(&graph, options)?, Vec::new()),
+        };
+        Ok(Self::new(graph, task).with_steps(steps))
+    }
+
+    /// Writes the model, with its task and steps, whole or not at all. The extension says the format: .onnx, or
+    /// .safetensors, whose tensors other tools can read by name.
+    ///
+    /// # Errors
+    /// `Io`, `Unsupported`, naming the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let format = format(path)?;
+        let graph = self.carded()?;
+        match format {
+            Format::Onnx => onnx::save(&graph, path),
+            Format::Safetensors => save_safetensors(&graph, path),
+        }
+    }
+
+    /// The graph with the metadata that tells [`Model::load`] all of this model. A graph that tells it without stays as
+    /// it is, so that a foreign model is saved as it was.
+    fn carded(&self) -> Result<Graph> {
+        let graph = self.graph().clone();
+        let card = Card { task: self.task().clone(), steps: self.steps().to_vec() };
+        let has_card = graph.metadata().contains_key(KEY);
+        let told = if has_card {
+            Card::of(&graph).is_ok_and(|c| c.as_ref() == Some(&card))
+        } else {
+            card.steps.is_empty() && recognize::task(&graph, &LoadOptions::default()).is_ok_and(|t| t == card.task)
+        };
+        if told {
+            return Ok(graph);
+        }
+        let text = serde_json::to_string(&card).map_err(|e| Error::internal("the task does not serialize").because(e))?;
+        Ok(graph.with_metadata(KEY, text))
+    }
+}
+
+/// Whether a constant stands beside the graph in a .safetensors file. Small integers, such as shapes and axes, stay in
+/// the graph.
+fn beside(c: &Constant) -> bool {
+    safetensors::holds(c.element()) && (c.element().is_float() || c.byte_size() > 256)
+}
+
+fn save_safetensors(graph: &Graph, path: &Path) -> Result<()> {
+    let tensors: IndexMap<String, Constant> =
+        graph.constants().iter().filter(|(_, c)| beside(c)).map(|(n, c)| (n.clone(), c.clone())).collect();
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let skeleton = onnx::encode_without(graph, &names).in_file(path)?;
+    let metadata = IndexMap::from([
+        // Loaders of PyTorch models look at this key.
+        ("format".to_string(), "pt".to_string()),
+        (GRAPH_KEY.to_string(), BASE64.encode(skeleton)),
+    ]);
+    safetensors::save(&tensors, &metadata, path)
+}
+
+fn load_safetensors(path: &Path) -> Result<Graph> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let file = safetensors::File::parse(bytes.into())?;
+    let Some(skeleton) = file.metadata.get(GRAPH_KEY) else {
+        let e = Error::unsupported("the file holds weights without a model");
+        return Err(e.hint("build the model first, then load the weights into it"));
+    };
+    let skeleton = BASE64.decode(skeleton).map_err(|e| Error::format(format!("the metadata '{GRAPH_KEY}' is damaged")).because(e))?;
+    onnx::decode_with(skeleton, file.tensors).map_err(|e| e.at(format!("metadata '{GRAPH_KEY}'")))
+}
+
+#[cfg(test)]
+mod tests;

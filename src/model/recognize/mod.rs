@@ -1,0 +1,228 @@
+//! What a model from elsewhere is for, told by its metadata and its outputs.
+
+mod head;
+mod ultralytics;
+
+use super::file::LoadOptions;
+use super::graph::infer_at;
+use super::{Classify, Decode, Detect, Element, Fact, Graph, Task};
+use crate::error::{Error, Result};
+use crate::operation::{OptionKind, OptionValue};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+crate::choice! {
+    /// What the outputs of a model mean.
+    pub enum DecodeAs {
+        /// One output `[batch, 4 + classes, anchors]` of boxes and class probabilities.
+        Yolo = "yolo",
+        /// One output `[batch, 5 + classes, rows, columns]` of FastestDet.
+        FastestDet = "fastestdet",
+        /// One output `[batch, classes]` of logits.
+        Classify = "classify",
+        /// Not to be interpreted.
+        None = "none",
+    }
+}
+
+/// Class names, or the text file that lists them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Classes {
+    Names(Vec<String>),
+    File(PathBuf),
+}
+
+impl OptionValue for Classes {
+    const KIND: OptionKind = OptionKind::Any;
+}
+
+impl Classes {
+    /// The names. A file has one per line; blank lines are skipped.
+    ///
+    /// # Errors
+    /// `Io` for a file that cannot be read; `Argument` for no names.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let names: Vec<String> = match self {
+            Self::Names(names) => names.clone(),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e).at("option 'classes'"))?;
+                text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
+            }
+        };
+        if names.is_empty() { Err(Error::argument("option 'classes' has no names")) } else { Ok(names) }
+    }
+}
+
+/// A size in pixels: of a square, or height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ImageSize {
+    Square(usize),
+    HeightWidth([usize; 2]),
+}
+
+impl OptionValue for ImageSize {
+    const KIND: OptionKind = OptionKind::Any;
+}
+
+impl ImageSize {
+    /// Height and width.
+    pub fn height_width(self) -> [usize; 2] {
+        match self {
+            Self::Square(n) => [n, n],
+            Self::HeightWidth(hw) => hw,
+        }
+    }
+}
+
+/// The task of a graph: as the options say, as Ultralytics' metadata says, or by the looks of the outputs.
+///
+/// # Errors
+/// `Argument` when options contradict the graph; `Format` for metadata that cannot be read.
+pub(super) fn task(graph: &Graph, options: &LoadOptions) -> Result<Task> {
+    match options.decode {
+        Some(DecodeAs::None) => Ok(Task::Unknown),
+        Some(DecodeAs::Yolo) => ultralytics::detector(graph, options, true).map(Task::Detect),
+        Some(DecodeAs::FastestDet) => fastest_det(graph, options).map(Task::Detect),
+        Some(DecodeAs::Classify) => classifier(graph, options).map(Task::Classify),
+        None if ultralytics::is_detector(graph) => ultralytics::detector(graph, options, false).map(Task::Detect),
+        None if looks_like_fastest_det(graph) => fastest_det(graph, options).map(Task::Detect),
+        None if looks_like_classifier(graph) => classifier(graph, options).map(Task::Classify),
+        None => Ok(Task::Unknown),
+    }
+}
+
+/// A task that the file states, with what the options say instead.
+pub(super) fn overrule(task: Task, graph: &Graph, options: &LoadOptions) -> Result<Task> {
+    let classes = |had: Vec<String>| match &options.classes {
+        Some(c) => fitting(c.names()?, Some(had.len())),
+        None => Ok(had),
+    };
+    let size = |had: [usize; 2]| match options.image_size {
+        Some(_) => image_size(graph, options, had),
+        None => Ok(had),
+    };
+    Ok(match task {
+        Task::Unknown => Task::Unknown,
+        Task::Classify(c) => Task::Classify(Classify { classes: classes(c.classes)?, image_size: size(c.image_size)?, ..c }),
+        Task::Detect(d) => Task::Detect(Detect { classes: classes(d.classes)?, image_size: size(d.image_size)?, ..d }),
+    })
+}
+
+/// The one input, when it takes float images: `[batch, 3, height, width]`.
+fn image_input(graph: &Graph) -> Option<&Fact> {
+    let mut feeds = graph.feeds();
+    let (input, None) = (feeds.next()?, feeds.next()) else { return None };
+    let fact = &input.fact;
+    (fact.rank() == Some(4) && fact.dim(1).is_none_or(|c| c == 3 || c == 1) && fact.element.is_float()).then_some(fact)
+}
+
+/// The input's height and width, the options' where it leaves them open, else `default`.
+fn image_size(graph: &Graph, options: &LoadOptions, default: [usize; 2]) -> Result<[usize; 2]> {
+    let fact = image_input(graph).ok_or_else(|| Error::argument("the model does not take one image input [batch, 3, height, width]"))?;
+    let fixed = [fact.dim(2), fact.dim(3)];
+    let asked = options.image_size.map(ImageSize::height_width);
+    let mut size = [0; 2];
+    for i in 0..2 {
+        size[i] = match (fixed[i], asked) {
+            (Some(n), Some(a)) if a[i] != n => {
+                let e = Error::argument(format!("option 'image_size' is {}, but the input of the model is fixed at {n}", a[i]));
+                return Err(e.hint("export the model with dynamic sizes, or leave the option out"));
+            }
+            (Some(n), _) => n,
+            (None, Some(a)) => a[i],
+            (None, None) => default[i],
+        };
+        if size[i] == 0 {
+            return Err(Error::argument("the image size is 0"));
+        }
+    }
+    Ok(size)
+}
+
+/// Given names, which must be as many as the model has classes.
+fn fitting(names: Vec<String>, count: Option<usize>) -> Result<Vec<String>> {
+    match count {
+        Some(n) if n != names.len() => Err(Error::argument(format!("the model has {n} classes, option 'classes' names {}", names.len()))),
+        _ => Ok(names),
+    }
+}
+
+/// The options' class names or, without any, `class0`, `class1`, ….
+fn class_names(options: &LoadOptions, count: usize) -> Result<Vec<String>> {
+    match &options.classes {
+        Some(c) => fitting(c.names()?, Some(count)),
+        None => Ok((0..count).map(|i| format!("class{i}")).collect()),
+    }
+}
+
+/// The declared type of the one output, completed by inference at `image` where its sizes are open.
+fn output(graph: &Graph, image: [usize; 2]) -> Result<(String, Fact)> {
+    let [output] = graph.outputs() else {
+        return Err(Error::argument(format!("the model has {} outputs, expected one", graph.outputs().len())));
+    };
+    let mut fact = output.fact.clone();
+    if fact.dims().is_none()
+        && let Ok(facts) = infer_at(graph, 1, Some(image))
+        && let Some(found) = facts.get(&output.name)
+    {
+        fact = found.clone();
+    }
+    Ok((output.name.clone(), fact))
+}
+
+/// One output `[batch, 5 + classes, rows, columns]` at 1/16 of the image size, which ends as FastestDet does: a concat of
+/// objectness (a sigmoid), boxes, and class probabilities (a softmax).
+fn looks_like_fastest_det(graph: &Graph) -> bool {
+    let (Some(input), [output]) = (image_input(graph), graph.outputs()) else { return false };
+    let fact = &output.fact;
+    let strided = |axis: isize| match (input.dim(axis), fact.dim(axis)) {
+        (Some(i), Some(o)) => i == o * FASTEST_DET_STRIDE,
+        _ => true,
+    };
+    let makers = graph.producers();
+    let maker = |name: &str| makers.get(name).map(|&i| &graph.nodes()[i]);
+    fact.rank() == Some(4)
+        && fact.dim(1).is_some_and(|c| c > 5)
+        && strided(2)
+        && strided(3)
+        && maker(&output.name).is_some_and(|concat| {
+            concat.is("Concat") && concat.inputs.len() == 3 && concat.input(0).and_then(maker).is_some_and(|n| n.is("Sigmoid"))
+        })
+}
+
+const FASTEST_DET_STRIDE: usize = 16;
+/// FastestDet's training size.
+const FASTEST_DET_SIZE: usize = 352;
+
+fn fastest_det(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
+    let image_size = image_size(graph, options, [FASTEST_DET_SIZE; 2])?;
+    let (name, fact) = output(graph, image_size)?;
+    let channels = fact.dim(1).filter(|&c| c > 5 && fact.rank() == Some(4));
+    let channels =
+        channels.ok_or_else(|| Error::argument(format!("expected an output [batch, 5 + classes, rows, columns], got {fact}")))?;
+    Ok(Detect { classes: class_names(options, channels - 5)?, image_size, decode: Decode::FastestDet { output: name }, head: None })
+}
+
+/// One image input and one output `[batch, classes]`.
+fn looks_like_classifier(graph: &Graph) -> bool {
+    let [output] = graph.outputs() else { return false };
+    let fact = &output.fact;
+    image_input(graph).is_some() && fact.element == Element::F32 && fact.rank() == Some(2) && fact.dim(1).is_some_and(|n| n > 1)
+}
+
+/// The usual size of classifiers.
+const CLASSIFIER_SIZE: usize = 224;
+
+fn classifier(graph: &Graph, options: &LoadOptions) -> Result<Classify> {
+    let image_size = image_size(graph, options, [CLASSIFIER_SIZE; 2])?;
+    let (name, fact) = output(graph, image_size)?;
+    let count = fact.dim(1).filter(|_| fact.rank() == Some(2));
+    let count = count.ok_or_else(|| Error::argument(format!("expected an output [batch, classes], got {fact}")))?;
+    let classes = match ultralytics::names(graph)?.filter(|n| n.len() == count && options.classes.is_none()) {
+        Some(names) => names,
+        None => class_names(options, count)?,
+    };
+    Ok(Classify { classes, image_size, output: name })
+}
