@@ -59,6 +59,16 @@ pub enum DataKind {
     Unlabelled,
 }
 
+impl std::fmt::Display for DataKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Detection => "detection",
+            Self::Classification => "classification",
+            Self::Unlabelled => "no",
+        })
+    }
+}
+
 /// Where samples come from.
 pub trait Source: Send + Sync {
     fn len(&self) -> usize;

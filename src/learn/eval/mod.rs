@@ -1,1 +1,21 @@
 //! Evaluation: boxes, non-maximum suppression, mean average precision, classification accuracy; prediction.
+
+mod boxes;
+mod decode;
+mod draw;
+mod evaluate;
+mod map;
+mod nms;
+mod predict;
+mod run;
+
+pub use decode::decode;
+pub use draw::{class_color, draw_detections};
+pub use evaluate::{ClassResult, Evaluate, Evaluation, SIGNATURE as EVALUATE, evaluate, evaluate_with};
+pub use map::{ClassPrecision, MeanPrecision, RECALLS, THRESHOLDS, mean_average_precision};
+pub use nms::{Detection, MAX_CANDIDATES, nms};
+pub use predict::{Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, predict};
+pub use run::{channel_order, run_images};
+
+#[cfg(test)]
+mod tests;

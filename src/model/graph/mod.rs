@@ -17,7 +17,7 @@ pub use infer::{Facts, Infer, broadcast, infer, infer_at, infer_with, normalize_
 pub use node::{Attr, Node};
 pub use patch::Patch;
 pub use shape::{Dim, Fact};
-pub use stats::{Cost, LayerStats, Stats, stats};
+pub use stats::{Cost, LayerStats, Stats, parameter_kind, stats};
 
 use super::constant::Constant;
 use crate::error::{Error, Result, nearest};

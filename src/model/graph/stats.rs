@@ -1,9 +1,10 @@
 //! What a graph costs: parameters, multiply-accumulates, bytes, per layer and in all.
 
-use super::{Facts, Graph};
+use super::{Facts, Graph, Node};
 use crate::error::Result;
-use crate::model::ops;
+use crate::model::ops::{self, ParamKind};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// Cost of one node for one run at the inferred shapes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -22,9 +23,9 @@ pub struct LayerStats {
     pub op: String,
     /// Shapes of the outputs, as text with symbols.
     pub output: String,
-    /// Elements of the constants that this node is the first to read (biases and statistics included).
+    /// Parameters: elements of the trainable constants (weights, biases, scales) that this node is the first to read.
     pub params: u64,
-    /// Bytes of those constants.
+    /// Bytes of all constants that this node is the first to read (running statistics included).
     pub weight_bytes: u64,
     /// Bytes read and written as activations, when the shapes are known.
     pub activation_bytes: u64,
@@ -45,6 +46,7 @@ pub struct Stats {
 /// Per-layer statistics at the shapes in `facts` (from [`infer`](super::infer)). Unknown batch sizes count as 1.
 pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
     let mut seen = std::collections::HashSet::new();
+    let producers = graph.producers();
     let mut layers = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
         let op = ops::find(node)?;
@@ -61,12 +63,14 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
             cost: (op.cost)(&ops::CostInput { node, inputs: &inputs, outputs: &outputs }),
             exact,
         };
-        for name in &node.inputs {
+        for (slot, name) in node.inputs.iter().enumerate() {
             match graph.constant(name) {
                 Some(c) => {
-                    if seen.insert(name.as_str()) && op.weights {
-                        layer.params += c.count() as u64;
+                    if seen.insert(name.as_str()) {
                         layer.weight_bytes += c.byte_size() as u64;
+                        if parameter_kind(graph, &producers, node, slot).is_some_and(|k| k != ParamKind::Statistic) {
+                            layer.params += c.count() as u64;
+                        }
                     }
                 }
                 None => layer.activation_bytes += facts.get(name).and_then(ops::cost::bytes).unwrap_or(0),
@@ -81,4 +85,22 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
         weight_bytes: layers.iter().map(|l| l.weight_bytes).sum(),
         layers,
     })
+}
+
+/// What the constant at an input slot of a node is to training; `None` for constants that are no parameters (settings,
+/// anchors, shapes). A separate addition is a bias only behind an operator with a constant weight.
+pub fn parameter_kind(graph: &Graph, producers: &HashMap<&str, usize>, node: &Node, slot: usize) -> Option<ParamKind> {
+    let slots = |node: &Node| ops::find(node).map_or(&[][..], |op| op.params);
+    let (_, kind) = *slots(node).iter().find(|(s, _)| *s == slot)?;
+    let constant = graph.constant(node.input(slot)?)?;
+    let stray_bias = kind == ParamKind::Bias && slots(node).iter().all(|(_, k)| *k == ParamKind::Bias);
+    let follows_weight = || {
+        node.inputs.iter().filter_map(|n| producers.get(n.as_str())).any(|&i| {
+            let maker = &graph.nodes()[i];
+            let is_weight =
+                |&(s, k): &(usize, ParamKind)| k == ParamKind::Weight && maker.input(s).is_some_and(|n| graph.constant(n).is_some());
+            slots(maker).iter().any(is_weight)
+        })
+    };
+    (!stray_bias || (constant.count() > 1 && follows_weight())).then_some(kind)
 }

@@ -1,0 +1,400 @@
+//! `evaluate`: how well a model does on a dataset.
+
+use super::map::{MeanPrecision, RECALLS, mean_average_precision};
+use super::{Detection, decode, nms, run_images};
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::exec::Outputs;
+use crate::learn::data::{Batch, DataKind, Dataset, Loader, LoaderOptions, Target, size_of};
+use crate::model::{Classify, Detect, Model, Task};
+use crate::operation::{Arg, Options, Signature, in_range};
+use crate::report::{Plot, Series, SeriesKind, Show, Table};
+use candle_core::Tensor;
+use serde::Serialize;
+use std::time::Instant;
+
+crate::options! {
+    /// Options of `evaluate`.
+    pub struct Evaluate {
+        /// Images per run of the model.
+        pub batch: usize = 16,
+        /// Input size in pixels, one number or [height, width]; the model's own when left out.
+        pub size: Option<serde_json::Value> = None,
+        /// Boxes of lower confidence are dropped.
+        pub confidence: f64 = 0.001,
+        /// Non-maximum suppression drops a box that overlaps a better one by more than this (intersection over union).
+        pub iou: f64 = 0.7,
+        /// Most boxes per image.
+        pub max_detections: usize = 300,
+        /// A box may count for several classes (as usual when measuring), not only for its best.
+        pub multi_label: bool = true,
+        /// Boxes of different classes suppress each other.
+        pub agnostic: bool = false,
+        /// Only the first images.
+        pub images: Option<usize> = None,
+    }
+}
+
+/// The script function `evaluate`.
+pub const SIGNATURE: Signature = Signature {
+    name: "evaluate",
+    summary: "Measures a model on a dataset: COCO mAP50 and mAP50-95, precision and recall; top-1 and top-5 for a classifier.",
+    group: "measure",
+    args: &[Arg::new("m", "model"), Arg::new("d", "dataset")],
+    returns: "evaluation",
+    fields: Evaluate::FIELDS,
+    examples: &[
+        "let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); let d = dataset(\"shapes\", #{ images: 16, size: 64 }); \
+         evaluate(m, d).map50",
+    ],
+    keywords: &["accuracy", "mAP", "average precision", "validate", "validation", "test", "top-1", "recall", "score"],
+};
+
+/// Results of one class.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClassResult {
+    pub class: String,
+    /// True objects; for a classifier, images.
+    pub objects: usize,
+    pub map50: Option<f64>,
+    pub map: Option<f64>,
+    pub precision: f64,
+    pub recall: f64,
+    /// Precision at recalls 0, 0.01, …, 1 at IoU 0.5; empty for a classifier.
+    pub curve: Vec<f64>,
+}
+
+/// What `evaluate` measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    pub dataset: String,
+    pub images: usize,
+    /// Mean average precision at IoU 0.5; `None` for a classifier, or when there are no objects.
+    pub map50: Option<f64>,
+    /// Mean average precision over IoU 0.5 to 0.95.
+    pub map: Option<f64>,
+    /// Means over the classes, for a detector at `confidence` and IoU 0.5.
+    pub precision: Option<f64>,
+    pub recall: Option<f64>,
+    /// The one confidence at which the classes' mean F1 score is highest.
+    pub confidence: Option<f64>,
+    /// Share of images whose best class is right; `None` for a detector.
+    pub top1: Option<f64>,
+    /// Share of images with the right class among the best five; `None` up to five classes.
+    pub top5: Option<f64>,
+    pub per_class: Vec<ClassResult>,
+    /// Wall time, reading images included.
+    pub seconds: f64,
+    pub warnings: Vec<String>,
+}
+
+impl Evaluation {
+    /// The one figure that training maximizes: mAP50-95, or top-1.
+    pub fn fitness(&self) -> f64 {
+        self.map.or(self.top1).unwrap_or(0.0)
+    }
+    /// The main figures in a line.
+    pub fn summary(&self) -> String {
+        let parts = [("mAP50", self.map50), ("mAP50-95", self.map), ("top-1", self.top1), ("top-5", self.top5)];
+        let parts: Vec<String> = parts.iter().filter_map(|(n, v)| v.map(|v| format!("{n} {v:.4}"))).collect();
+        if parts.is_empty() { "nothing to measure".to_string() } else { parts.join(", ") }
+    }
+}
+
+/// Evaluates a model with the eager executor. A dataset of several splits is judged by its `val` split, else `test`.
+///
+/// # Errors
+/// `Unsupported` for a model whose task is not known; `Argument` when the dataset's labels do not fit the task.
+pub fn evaluate(model: &Model, data: &Dataset, options: &Evaluate, ctx: &Context) -> Result<Evaluation> {
+    let result = evaluate_with(&mut |images| run_images(model, images, ctx), model.task(), data, options, ctx)?;
+    ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
+    Ok(result)
+}
+
+/// Evaluates whatever `run` runs: it is given `[n, 3, height, width]` RGB images, 0 to 1, with n at most
+/// `options.batch`, and returns the outputs by name.
+///
+/// # Errors
+/// As [`evaluate`]; and whatever `run` reports.
+pub fn evaluate_with(
+    run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    task: &Task,
+    data: &Dataset,
+    options: &Evaluate,
+    ctx: &Context,
+) -> Result<Evaluation> {
+    in_range("confidence", options.confidence, 0.0..=1.0)?;
+    in_range("iou", options.iou, 0.0..=1.0)?;
+    in_range("max_detections", options.max_detections as f64, 1.0..)?;
+    in_range("batch", options.batch as f64, 1.0..)?;
+    let size = match (&options.size, task.image_size()) {
+        (Some(v), _) => size_of("size", v)?,
+        (None, Some(size)) => size,
+        (None, None) => return Err(unknown_task()),
+    };
+    let expected = if task.detect().is_some() { DataKind::Detection } else { DataKind::Classification };
+    let mut data = data.for_evaluation();
+    if data.kind != expected {
+        let e = Error::argument(format!("expected a dataset with {expected} labels, dataset '{}' has {} labels", data.name, data.kind));
+        return Err(e.hint("a detector is judged by boxes, a classifier by image classes"));
+    }
+    if let Some(n) = options.images {
+        data = data.take(n);
+    }
+    let (classes, mut warnings) = match_classes(&data, task)?;
+    let start = Instant::now();
+    let loader = Loader::new(&data, LoaderOptions { batch: options.batch, size, ..LoaderOptions::default() }, ctx)?;
+    let pass = Pass { run, loader, classes: &classes, options, ctx };
+    let mut result = match task {
+        Task::Unknown => return Err(unknown_task()),
+        // With the size that the boxes are relative to.
+        Task::Detect(task) => pass.detect(&Detect { image_size: size, ..task.clone() })?,
+        Task::Classify(task) => pass.classify(task)?,
+    };
+    if result.images < data.len() {
+        warnings.push(format!("{} images could not be read and are left out", data.len() - result.images));
+    }
+    result.dataset = data.label();
+    result.seconds = start.elapsed().as_secs_f64();
+    result.warnings = warnings;
+    Ok(result)
+}
+
+fn unknown_task() -> Error {
+    Error::unsupported("the model's task is not known, so its outputs cannot be judged")
+        .hint("say how its outputs are read when loading it: model(path, #{ decode: \"yolo\", classes: [...] })")
+}
+
+/// The model's class number for each of the dataset's, by name where the names agree, else by number.
+fn match_classes(data: &Dataset, task: &Task) -> Result<(Vec<usize>, Vec<String>)> {
+    let (own, theirs) = (task.classes(), &*data.classes);
+    let by_name: Option<Vec<usize>> =
+        theirs.iter().map(|name| own.iter().position(|o| o.trim().eq_ignore_ascii_case(name.trim()))).collect();
+    if let Some(found) = by_name {
+        return Ok((found, Vec::new()));
+    }
+    if own.is_empty() || own.len() == theirs.len() {
+        let warning = format!("classes are matched by number: the model has {}, the dataset {}", listing(own), listing(theirs));
+        return Ok(((0..theirs.len()).collect(), vec![warning]));
+    }
+    let missing: Vec<String> = theirs.iter().filter(|n| !own.contains(n)).cloned().collect();
+    Err(Error::argument(format!("the model does not know {} of dataset '{}'", listing(&missing), data.name))
+        .hint(format!("the model's classes are {}", listing(own))))
+}
+
+/// Names in a line, shortened when there are many.
+fn listing(names: &[String]) -> String {
+    let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "no class names".to_string(),
+        1..=8 => shown,
+        n => format!("{shown} and {} more", n - 8),
+    }
+}
+
+struct Pass<'a> {
+    run: &'a mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    loader: Loader,
+    /// Model's class of each class of the dataset.
+    classes: &'a [usize],
+    options: &'a Evaluate,
+    ctx: &'a Context,
+}
+
+impl Pass<'_> {
+    /// Runs the model over all batches.
+    fn each(self, mut read: impl FnMut(&Batch, &Outputs) -> Result<()>) -> Result<usize> {
+        let mut progress = self.ctx.progress("evaluate", self.loader.batches() as u64);
+        let mut images = 0;
+        for batch in self.loader {
+            let batch = batch?;
+            self.ctx.check()?;
+            let outputs = (self.run)(&batch.images)?;
+            read(&batch, &outputs)?;
+            images += batch.indices.len();
+            progress.step(format!("{images} images"))?;
+        }
+        Ok(images)
+    }
+
+    fn detect(self, task: &Detect) -> Result<Evaluation> {
+        let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Target>>) = (Vec::new(), Vec::new());
+        let (o, classes) = (self.options, self.classes);
+        let count = task.classes.len().max(classes.iter().max().map_or(0, |c| c + 1));
+        let images = self.each(|batch, outputs| {
+            let found = decode(task, outputs, o.confidence as f32, o.multi_label)?;
+            if found.len() != batch.indices.len() {
+                return Err(Error::shape(format!("{} images gave outputs for {}", batch.indices.len(), found.len())));
+            }
+            for ((found, fit), targets) in found.into_iter().zip(&batch.letterboxes).zip(&batch.targets) {
+                let kept = nms(found, o.iou as f32, o.agnostic, o.max_detections);
+                detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
+                let number = |t: &Target| Target { class: classes[t.class], bbox: fit.inverse(t.bbox) };
+                truths.push(targets.iter().map(number).collect());
+            }
+            Ok(())
+        })?;
+        let m: MeanPrecision = mean_average_precision(&detections, &truths, count);
+        let per_class = m.classes.iter().enumerate().filter(|(_, c)| c.objects > 0).map(|(i, c)| ClassResult {
+            class: task.classes.get(i).cloned().unwrap_or_else(|| i.to_string()),
+            objects: c.objects,
+            map50: c.ap50(),
+            map: c.mean(),
+            precision: c.precision,
+            recall: c.recall,
+            curve: c.curve.to_vec(),
+        });
+        Ok(Evaluation {
+            map50: m.map50,
+            map: m.map,
+            precision: m.precision,
+            recall: m.recall,
+            confidence: m.map50.map(|_| m.confidence),
+            per_class: per_class.collect(),
+            ..empty(images)
+        })
+    }
+
+    fn classify(self, task: &Classify) -> Result<Evaluation> {
+        // Pairs of the true class and the ranks: best class, and place of the true one.
+        let mut answers: Vec<(usize, usize, usize)> = Vec::new();
+        let classes = self.classes;
+        let place = || format!("output '{}'", task.output);
+        let mut width = task.classes.len();
+        let images = self.each(|batch, outputs| {
+            let logits = outputs.get(&task.output).ok_or_else(|| Error::missing("the model did not give it").at(place()))?;
+            let n = batch.labels.len();
+            let values = logits.to_f32s().at(place)?;
+            if logits.dims().first() != Some(&n) || values.len() % n.max(1) != 0 || values.is_empty() {
+                return Err(Error::shape(format!("expected [{n}, classes], got {:?}", logits.dims())).at(place()));
+            }
+            width = values.len() / n;
+            for (row, &label) in values.chunks(width).zip(&batch.labels) {
+                if row.iter().any(|v| v.is_nan()) {
+                    return Err(Error::check("the classifier's output holds NaN").at(place()));
+                }
+                let truth = classes[label];
+                let own =
+                    *row.get(truth).ok_or_else(|| Error::shape(format!("there is no class {truth} in {width} logits")).at(place()))?;
+                // Of equal logits the lower class number is ahead.
+                let ahead = row.iter().enumerate().filter(|&(c, &v)| v > own || (v == own && c < truth)).count();
+                let best = row.iter().enumerate().fold(0, |b, (c, &v)| if v > row[b] { c } else { b });
+                answers.push((truth, best, ahead));
+            }
+            Ok(())
+        })?;
+        let share = |f: &dyn Fn(&(usize, usize, usize)) -> bool, of: usize| {
+            if of == 0 { 0.0 } else { answers.iter().filter(|a| f(a)).count() as f64 / of as f64 }
+        };
+        let per_class: Vec<ClassResult> = (0..width)
+            .filter_map(|c| {
+                let objects = answers.iter().filter(|a| a.0 == c).count();
+                let named = answers.iter().filter(|a| a.1 == c).count();
+                let right = |a: &(usize, usize, usize)| a.0 == c && a.1 == c;
+                (objects > 0).then(|| ClassResult {
+                    class: task.classes.get(c).cloned().unwrap_or_else(|| c.to_string()),
+                    objects,
+                    map50: None,
+                    map: None,
+                    precision: share(&right, named),
+                    recall: share(&right, objects),
+                    curve: Vec::new(),
+                })
+            })
+            .collect();
+        let mean = |f: &dyn Fn(&ClassResult) -> f64| {
+            (!per_class.is_empty()).then(|| per_class.iter().map(f).sum::<f64>() / per_class.len() as f64)
+        };
+        Ok(Evaluation {
+            precision: mean(&|c| c.precision),
+            recall: mean(&|c| c.recall),
+            top1: Some(share(&|a| a.2 == 0, images)),
+            top5: (width > 5).then(|| share(&|a| a.2 < 5, images)),
+            per_class,
+            ..empty(images)
+        })
+    }
+}
+
+fn empty(images: usize) -> Evaluation {
+    Evaluation {
+        dataset: String::new(),
+        images,
+        map50: None,
+        map: None,
+        precision: None,
+        recall: None,
+        confidence: None,
+        top1: None,
+        top5: None,
+        per_class: Vec::new(),
+        seconds: 0.0,
+        warnings: Vec::new(),
+    }
+}
+
+impl Show for Evaluation {
+    fn tables(&self) -> Vec<Table> {
+        let detector = self.top1.is_none();
+        let cell = |v: Option<f64>| v.map_or_else(|| "–".to_string(), |v| format!("{v:.4}"));
+        let title = format!("{}: {} images", self.dataset, self.images);
+        let headers: &[&str] = if detector {
+            &["class", ">objects", ">mAP50", ">mAP50-95", ">precision", ">recall"]
+        } else {
+            &["class", ">images", ">precision", ">recall"]
+        };
+        let mut table = Table::new(title, headers);
+        let mut row = |name: &str, count: usize, map50, map, precision, recall| {
+            let mut cells = vec![name.to_string(), count.to_string()];
+            if detector {
+                cells.extend([cell(map50), cell(map)]);
+            }
+            cells.extend([cell(precision), cell(recall)]);
+            table.row(cells);
+        };
+        let objects = self.per_class.iter().map(|c| c.objects).sum();
+        row("all", objects, self.map50, self.map, self.precision, self.recall);
+        for c in &self.per_class {
+            row(&c.class, c.objects, c.map50, c.map, Some(c.precision), Some(c.recall));
+        }
+        vec![table]
+    }
+    fn plots(&self) -> Vec<Plot> {
+        let series: Vec<Series> = self
+            .per_class
+            .iter()
+            .filter(|c| c.curve.len() == RECALLS)
+            .take(MAX_CURVES)
+            .map(|c| Series {
+                name: c.class.clone(),
+                kind: SeriesKind::Line,
+                points: c.curve.iter().enumerate().map(|(i, &p)| (i as f64 / 100.0, p)).collect(),
+                labels: Vec::new(),
+            })
+            .collect();
+        if series.is_empty() {
+            return Vec::new();
+        }
+        vec![Plot {
+            title: format!("{}: precision and recall at IoU 0.5", self.dataset),
+            x_label: "recall".into(),
+            y_label: "precision".into(),
+            series,
+            ..Plot::default()
+        }]
+    }
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![format!("{}; {:.1} s", self.summary(), self.seconds)];
+        if let Some(c) = self.confidence {
+            notes.push(format!("precision and recall at confidence {c:.3}, where the mean F1 score is highest"));
+        }
+        notes.extend(self.warnings.iter().cloned());
+        notes
+    }
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// Classes whose curve is drawn.
+const MAX_CURVES: usize = 10;

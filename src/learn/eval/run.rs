@@ -1,0 +1,84 @@
+//! Running a model on batches of images.
+
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::exec::{Outputs, Run, run};
+use crate::model::{Decode, Model, Task, Value};
+use candle_core::Tensor;
+use std::collections::HashMap;
+
+/// Runs a model with one image input on `[n, 3, height, width]` RGB images, 0 to 1, and gives the output that its task
+/// reads (all of them when the task is not known). A graph of fixed batch size is run as often as needed, filled up
+/// with zeros.
+///
+/// # Errors
+/// `Argument` for a model that has other inputs; whatever running reports.
+pub fn run_images(model: &Model, images: &Tensor, ctx: &Context) -> Result<Outputs> {
+    let graph = model.graph();
+    let mut feeds = graph.feeds();
+    let (Some(input), None) = (feeds.next(), feeds.next()) else {
+        return Err(Error::argument(format!("expected a model with one input, this one has {}", graph.feeds().count())));
+    };
+    let wanted = output_name(model.task());
+    let n = images.dim(0)?;
+    let fixed = input.fact.shape.as_ref().and_then(|s| s.first()).and_then(|d| d.known()).filter(|&d| d > 0);
+    let step = fixed.unwrap_or(n).max(1);
+    let storage = input.fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", input.fact.element)))?;
+    let images = channel_order(model.task(), images)?.to_dtype(storage)?;
+    let mut parts: Vec<Outputs> = Vec::new();
+    for at in (0..n).step_by(step) {
+        let count = step.min(n - at);
+        let mut part = images.narrow(0, at, count)?;
+        if count < step {
+            part = part.pad_with_zeros(0, 0, step - count)?;
+        }
+        let feed = HashMap::from([(input.name.clone(), Value::new(input.fact.element, part)?)]);
+        let options = Run { wanted: wanted.as_slice(), cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..Run::default() };
+        let mut outputs = run(graph, &feed, options)?;
+        if count < step {
+            for (name, v) in &mut outputs {
+                *v = v.with(v.tensor.narrow(0, 0, count)?).at(|| format!("output '{name}'"))?;
+            }
+        }
+        parts.push(outputs);
+    }
+    let mut parts = parts.into_iter();
+    let Some(first) = parts.next() else { return Err(Error::argument("there are no images to run on")) };
+    let rest: Vec<Outputs> = parts.collect();
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    first
+        .into_iter()
+        .map(|(name, v)| {
+            let mut all = vec![v.tensor.clone()];
+            all.extend(rest.iter().filter_map(|o| o.get(&name)).map(|o| o.tensor.clone()));
+            let joined = v.with(Tensor::cat(&all, 0)?)?;
+            Ok((name, joined))
+        })
+        .collect()
+}
+
+/// Name of the output that the task reads, in a list; empty for all.
+fn output_name(task: &Task) -> Vec<&str> {
+    match task {
+        Task::Unknown => Vec::new(),
+        Task::Classify(c) => vec![c.output.as_str()],
+        Task::Detect(d) => {
+            let (Decode::Yolo { output } | Decode::FastestDet { output }) = &d.decode;
+            vec![output.as_str()]
+        }
+    }
+}
+
+/// Images in the channel order that the model was trained on: FastestDet takes blue, green, red, as OpenCV reads them.
+pub fn channel_order(task: &Task, images: &Tensor) -> Result<Tensor> {
+    match task.detect().map(|d| &d.decode) {
+        Some(Decode::FastestDet { .. }) => {
+            let planes = [2, 1, 0].map(|c| images.narrow(1, c, 1));
+            let [b, g, r] = planes;
+            Ok(Tensor::cat(&[b?, g?, r?], 1)?)
+        }
+        _ => Ok(images.clone()),
+    }
+}

@@ -1,0 +1,32 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use compresso::model::Value;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The Python with the packages that the tests compare against.
+///
+/// # Panics
+/// When `COMPRESSO_PYTHON` is not set: these tests run through `scripts/test.sh`.
+pub fn python_path() -> PathBuf {
+    std::env::var_os("COMPRESSO_PYTHON")
+        .map(PathBuf::from)
+        .expect("COMPRESSO_PYTHON is not set: run scripts/test.sh, which installs what the tests compare against")
+}
+
+/// Runs a script of `tests/python` and returns what it printed.
+pub fn python(args: &[&str]) -> String {
+    let out = Command::new(python_path()).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(out.status.success(), "{args:?} failed:\n{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Asserts equal shapes and a largest difference of at most `tolerance` times the largest expected magnitude.
+pub fn assert_close(got: &Value, expected: &Value, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims());
+    let (got, expected) = (got.to_f64s().unwrap(), expected.to_f64s().unwrap());
+    let scale = expected.iter().fold(0f64, |m, v| m.max(v.abs()));
+    let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f64, |m, d| if d.is_nan() { f64::NAN } else { m.max(d) });
+    assert!(worst <= tolerance * scale, "largest difference {worst:e} at scale {scale:e}, allowed {:e}", tolerance * scale);
+}
