@@ -30,10 +30,10 @@ impl Ints {
         if element == Element::Bool {
             self.data.iter_mut().for_each(|v| *v = i64::from(*v != 0));
         } else if let Some((low, high)) = element.int_range() {
-            let span = high - low + 1;
             for v in &mut self.data {
                 if *v < low || *v > high {
-                    *v = (*v - low).rem_euclid(span) + low;
+                    // Both ranges are a multiple of the span long, so the wrapped sum is congruent.
+                    *v = v.wrapping_sub(low).rem_euclid(high - low + 1) + low;
                 }
             }
         } else if element == Element::U64 && self.data.iter().any(|&v| v < 0) {

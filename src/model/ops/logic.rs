@@ -28,7 +28,7 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("BitwiseOr", &[18], infer_bits, |cx| bits(cx, |a, b| a | b)).cost(cost::per_output),
     OpDef::new("BitwiseXor", &[18], infer_bits, |cx| bits(cx, |a, b| a ^ b)).cost(cost::per_output),
     OpDef::new("BitwiseNot", &[18], infer_same, bitwise_not).cost(cost::per_output),
-    OpDef::new("BitShift", &[11], infer_bits, bit_shift).cost(cost::per_output),
+    OpDef::new("BitShift", &[11, 28], infer_bits, bit_shift).cost(cost::per_output),
     OpDef::new("Where", &[9, 16], infer_where, choose).cost(cost::per_output),
 ];
 
@@ -107,11 +107,15 @@ fn bit_shift(cx: &Exec<'_>) -> Result<Vec<Value>> {
         "RIGHT" => false,
         other => return Err(Error::format(format!("attribute 'direction' must be LEFT or RIGHT, got '{other}'"))),
     };
+    let bits = x.element.bits() as i64;
     let out = zip(&Ints::of(x)?, &Ints::of(cx.input(1)?)?, |v, by| {
-        let by = u32::try_from(by).unwrap_or(64).min(64);
-        // Unsigned values: what is shifted out is gone.
-        let wide = v as u64;
-        Ok(if left { wide.checked_shl(by) } else { wide.checked_shr(by) }.unwrap_or(0) as i64)
+        // Shifting by a negative number, or by all bits, leaves copies of the sign.
+        Ok(match (left, (0..bits).contains(&by)) {
+            (true, true) => v.wrapping_shl(by as u32),
+            (false, true) => v >> by,
+            (true, false) => 0,
+            (false, false) => if v < 0 { -1 } else { 0 },
+        })
     })?;
     Ok(vec![out.into_value(x.element, x.tensor.device())?])
 }

@@ -15,7 +15,7 @@ use candle_core::Tensor;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space).quant(QuantRule::SameScale),
-    OpDef::new("SpaceToDepth", &[1, 13], infer_space_to_depth, space_to_depth).quant(QuantRule::SameScale),
+    OpDef::new("SpaceToDepth", &[1, 13, 28], infer_space_to_depth, space_to_depth).quant(QuantRule::SameScale),
     OpDef::new("OneHot", &[9, 11], infer_one_hot, one_hot),
     OpDef::new("NonZero", &[9, 13], infer_non_zero, non_zero),
     OpDef::new("Compress", &[9, 11], infer_compress, compress),
@@ -74,14 +74,19 @@ fn infer_space_to_depth(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(vec![fact(x.element, Some(vec![n.clone(), c.times(&Dim::Known(b * b)), h, w]))])
 }
 
-/// `[n, c, h·b, w·b]` to `[n, b·b·c, h, w]`.
+/// `[n, c, h·b, w·b]` to `[n, b·b·c, h, w]` (mode DCR) or `[n, c·b·b, h, w]` (CRD).
 fn space_to_depth(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, b) = (cx.tensor(0)?, block(cx.node)?);
     let &[n, c, h, w] = four(x.dims())?;
     if h % b != 0 || w % b != 0 {
         return Err(Error::shape(format!("height and width ({h}, {w}) must be multiples of {b}")));
     }
-    let blocks = x.reshape(vec![n, c, h / b, b, w / b, b])?.permute(vec![0, 3, 5, 1, 2, 4])?;
+    let order = match cx.node.get_str("mode", "DCR")? {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        other => return Err(Error::format(format!("attribute 'mode' must be DCR or CRD, got '{other}'"))),
+    };
+    let blocks = x.reshape(vec![n, c, h / b, b, w / b, b])?.permute(order)?;
     cx.one(blocks.reshape((n, c * b * b, h / b, w / b))?)
 }
 
