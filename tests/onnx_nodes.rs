@@ -112,9 +112,14 @@ fn all_claimed(graph: &Graph) -> bool {
 /// True when some input, output or constant has an element that no tensor stores, or a number beyond what it stores.
 fn beyond_storage(dir: &Path, graph: &Graph, sets: usize) -> bool {
     let constants = |g: &Graph| g.constants().values().any(|c| c.tensor(&candle_core::Device::Cpu).is_err());
-    let attrs = graph.nodes().iter().flat_map(|n| n.attrs.values()).any(|a| matches!(a, Attr::Tensor(c) if c.element().storage().is_none()));
+    let attrs =
+        graph.nodes().iter().flat_map(|n| n.attrs.values()).any(|a| matches!(a, Attr::Tensor(c) if c.element().storage().is_none()));
     let values = graph.inputs().iter().chain(graph.outputs()).any(|v| v.fact.element.storage().is_none());
-    let casts = graph.nodes().iter().filter_map(|n| n.get_int("to", 1).ok()).any(|to| Element::from_code(to as i32).is_none_or(|e| e.storage().is_none()));
+    let casts = graph
+        .nodes()
+        .iter()
+        .filter_map(|n| n.get_int("to", 1).ok())
+        .any(|to| Element::from_code(to as i32).is_none_or(|e| e.storage().is_none()));
     let data = (0..sets).any(|i| onnx::load(dir.join(format!("data_{i}.onnx"))).is_ok_and(|g| constants(&g)));
     values || casts || attrs || constants(graph) || data
 }

@@ -114,7 +114,13 @@ fn bit_shift(cx: &Exec<'_>) -> Result<Vec<Value>> {
             (true, true) => v.wrapping_shl(by as u32),
             (false, true) => v >> by,
             (true, false) => 0,
-            (false, false) => if v < 0 { -1 } else { 0 },
+            (false, false) => {
+                if v < 0 {
+                    -1
+                } else {
+                    0
+                }
+            }
         })
     })?;
     Ok(vec![out.into_value(x.element, x.tensor.device())?])
