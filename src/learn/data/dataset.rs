@@ -2,12 +2,14 @@
 
 use super::random::Noise;
 use super::shapes::{SHAPES, Shapes};
-use super::{DataKind, Dataset, Sample, Source};
+use super::files::{image_files, is_image};
+use super::{DataKind, Dataset, Sample, Source, folder, voc, yolo};
 use crate::context::Context;
 use crate::error::{At, Error, Result, nearest};
 use crate::operation::{Arg, Options, Signature};
 use crate::report::{Show, Table};
 use serde_json::Value;
+use std::path::Path;
 use std::sync::Arc;
 
 crate::choice! {
@@ -60,12 +62,49 @@ pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dat
     let data = match source {
         "shapes" => shapes(options, size.unwrap_or([160, 160]), seed)?,
         "random" => random(options, size, seed)?,
-        path => return Err(Error::missing(format!("no dataset at '{path}'")).hint("the built-in ones are \"shapes\" and \"random\"")),
+        path => open(path, options, ctx)?,
     };
+    for line in data.warnings.iter() {
+        ctx.note(format!("{}: {line}", data.name));
+    }
     match &options.split {
         Some(name) => data.split(name),
         None => Ok(data),
     }
+}
+
+/// Opens files: by what is at the path.
+fn open(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+    let path = Path::new(source);
+    let is_yaml = |p: &Path| p.extension().is_some_and(|e| e == "yaml" || e == "yml");
+    if path.is_file() && is_yaml(path) {
+        return yolo::open(source, path, options, ctx);
+    }
+    if path.is_dir() {
+        if let Some(root) = voc::find(path) {
+            return voc::open(source, &root, options, ctx);
+        }
+        if let Some(yaml) = ["data.yaml", "dataset.yaml", "data.yml"].iter().map(|f| path.join(f)).find(|p| p.is_file()) {
+            return yolo::open(source, &yaml, options, ctx);
+        }
+        if path.join("images").is_dir() && path.join("labels").is_dir() {
+            return Err(Error::missing("a YOLO dataset needs a data.yaml with its class names").file(path));
+        }
+        return folder::open(source, path, options, ctx);
+    }
+    if path.is_file() || source.contains(['*', '?']) {
+        let files = image_files(source)?;
+        if files.iter().any(|f| !is_image(f)) {
+            let e = Error::argument("expected a data.yaml, a folder or images").file(path);
+            return Err(e.hint("dataset(\"folder\") takes a Pascal VOC folder, an image folder or a folder with a data.yaml"));
+        }
+        return Ok(folder::of_files(source, files));
+    }
+    let e = Error::missing(format!("there is no dataset '{source}'"));
+    Err(match nearest(source, ["shapes", "random"]) {
+        Some(near) => e.hint(format!("did you mean \"{near}\"?")),
+        None => e.hint("give the path of a data.yaml or a folder, or \"shapes\" or \"random\""),
+    })
 }
 
 /// Reads an image size option: one number, or `[height, width]`.
@@ -170,7 +209,6 @@ impl std::fmt::Debug for Dataset {
 impl Dataset {
     /// A dataset without splits.
     pub fn new(name: impl Into<String>, kind: DataKind, classes: Vec<String>, source: Arc<dyn Source>) -> Self {
-        let none: Vec<(String, Dataset)> = Vec::new();
         Self {
             name: name.into(),
             split: String::new(),
@@ -178,7 +216,7 @@ impl Dataset {
             classes: classes.into(),
             source,
             warnings: Arc::from([]),
-            splits: none.into(),
+            splits: Arc::new([]),
         }
     }
     /// A dataset of named splits, of which there is at least one. It stands for the first until one is chosen.
@@ -195,6 +233,10 @@ impl Dataset {
         let of = |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, ..root.clone() });
         root.splits = splits.into_iter().map(of).collect();
         root
+    }
+    /// Itself, without the names of its splits.
+    pub(super) fn without_splits(self) -> Self {
+        Self { split: String::new(), splits: Arc::new([]), ..self }
     }
     /// Number of images.
     pub fn len(&self) -> usize {

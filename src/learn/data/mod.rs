@@ -6,11 +6,15 @@
 mod augment;
 mod dataset;
 mod files;
+mod folder;
 mod letterbox;
 mod loader;
 mod random;
+mod records;
 mod rng;
 mod shapes;
+mod voc;
+mod yolo;
 
 pub use augment::Augment;
 pub use dataset::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
@@ -98,7 +102,7 @@ pub trait Source: Send + Sync {
 /// [`Dataset::for_training`], [`Dataset::for_evaluation`].
 #[derive(Clone)]
 pub struct Dataset {
-    /// How it was named, for provenance: `bccd` path, `shapes`.
+    /// The source it was opened by, for provenance: a path, `shapes`, `random`.
     pub name: String,
     /// `train`, `val`, `test`; empty while none is chosen.
     pub split: String,
@@ -135,5 +139,7 @@ pub struct Batch {
     pub letterboxes: Vec<Letterbox>,
 }
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod tests;

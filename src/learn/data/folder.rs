@@ -1,0 +1,108 @@
+//! Image folders: a subfolder per class, or plain images without labels; `train`, `val` and `test` subfolders are splits.
+
+use super::dataset::class_names;
+use super::files::{entries, is_image, walk};
+use super::records::{Record, Records, Warnings, file_name};
+use super::{DataKind, DataOptions, Dataset, Source};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Names of split folders and the split that each is.
+const SPLITS: [(&str, &str); 7] = [
+    ("train", "train"),
+    ("training", "train"),
+    ("val", "val"),
+    ("valid", "val"),
+    ("validation", "val"),
+    ("test", "test"),
+    ("testing", "test"),
+];
+
+/// Opens the folder `root`.
+pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+    let mut parts: Vec<(String, PathBuf)> = Vec::new();
+    for (folder, split) in SPLITS {
+        let path = root.join(folder);
+        if path.is_dir() && !parts.iter().any(|(s, _)| s == split) {
+            parts.push((split.to_string(), path));
+        }
+    }
+    let whole = parts.is_empty();
+    if whole {
+        parts.push((String::new(), root.to_path_buf()));
+    }
+    let mut folders = Vec::new();
+    for (_, path) in &parts {
+        ctx.check()?;
+        folders.push(class_folders(path)?);
+    }
+    let mut warnings = Warnings::default();
+    let labelled = folders.iter().any(Option::is_some);
+    let classes = match (labelled, class_names(options)?) {
+        (false, _) => Vec::new(),
+        (true, Some(names)) => names,
+        (true, None) => {
+            let names: BTreeSet<String> = folders.iter().flatten().flatten().map(|(c, _)| c.clone()).collect();
+            names.into_iter().collect()
+        }
+    };
+    let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
+    for ((split, path), folders) in parts.iter().zip(folders) {
+        ctx.check()?;
+        let mut records = Vec::new();
+        match folders {
+            Some(folders) => {
+                for (class, files) in folders {
+                    let label = classes.iter().position(|c| *c == class);
+                    if label.is_none() {
+                        warnings.add("folder of a class that is not asked for, left out", format!("{split}/{class}"));
+                    } else if files.is_empty() {
+                        warnings.add("class folder without images", format!("{split}/{class}"));
+                    } else {
+                        records.extend(files.into_iter().map(|path| Record { path, objects: Vec::new(), label }));
+                    }
+                }
+            }
+            None if labelled => {
+                warnings.add("split without class folders, left out", file_name(path));
+                continue;
+            }
+            None => {
+                let mut files = Vec::new();
+                walk(path, 0, &mut files)?;
+                records.extend(files.into_iter().map(|path| Record { path, objects: Vec::new(), label: None }));
+            }
+        }
+        if records.is_empty() {
+            return Err(Error::missing("no images found").file(path).hint("an image folder holds images, or a subfolder of images per class"));
+        }
+        splits.push((split.clone(), Arc::new(Records { records, relative: false })));
+    }
+    let kind = if labelled { DataKind::Classification } else { DataKind::Unlabelled };
+    let data = Dataset::of_splits(name, kind, classes, splits, warnings.lines());
+    Ok(if whole { data.without_splits() } else { data })
+}
+
+/// A dataset of the given image files, without labels.
+pub(super) fn of_files(name: &str, files: Vec<PathBuf>) -> Dataset {
+    let records = files.into_iter().map(|path| Record { path, objects: Vec::new(), label: None }).collect();
+    Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records { records, relative: false }))
+}
+
+/// Images of each class folder below `dir`; `None` when it holds images itself or no image at all below.
+fn class_folders(dir: &Path) -> Result<Option<Vec<(String, Vec<PathBuf>)>>> {
+    let inside = entries(dir)?;
+    if inside.iter().any(|p| p.is_file() && is_image(p)) {
+        return Ok(None);
+    }
+    let mut folders = Vec::new();
+    for path in inside.into_iter().filter(|p| p.is_dir()) {
+        let mut files = Vec::new();
+        walk(&path, 0, &mut files)?;
+        folders.push((file_name(&path), files));
+    }
+    Ok(folders.iter().any(|(_, files)| !files.is_empty()).then_some(folders))
+}

@@ -1,0 +1,88 @@
+//! What the file formats have in common: images on disk with boxes or classes in memory, and warnings by kind.
+
+use super::{BBox, Sample, Source, Target, read_image};
+use crate::error::Result;
+use indexmap::IndexMap;
+use std::path::{Path, PathBuf};
+
+/// One image file with its labels.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub path: PathBuf,
+    pub objects: Vec<Target>,
+    pub label: Option<usize>,
+}
+
+/// Image files of one split.
+pub(super) struct Records {
+    pub records: Vec<Record>,
+    /// Boxes are parts of width and height, not pixels.
+    pub relative: bool,
+}
+
+impl Source for Records {
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+    fn get(&self, i: usize) -> Result<Sample> {
+        let r = &self.records[i];
+        let image = read_image(&r.path)?;
+        let (w, h) = (image.width() as f32, image.height() as f32);
+        let (sx, sy) = if self.relative { (w, h) } else { (1.0, 1.0) };
+        let fit = |t: &Target| {
+            let b = t.bbox;
+            let (x, y) = (|v: f32| (v * sx).clamp(0.0, w), |v: f32| (v * sy).clamp(0.0, h));
+            let bbox = BBox { x1: x(b.x1), y1: y(b.y1), x2: x(b.x2), y2: y(b.y2) };
+            (bbox.x2 > bbox.x1 && bbox.y2 > bbox.y1).then_some(Target { class: t.class, bbox })
+        };
+        let targets = r.objects.iter().filter_map(fit).collect();
+        Ok(Sample { name: r.path.display().to_string(), image, targets, label: r.label })
+    }
+    fn classes_of(&self, i: usize) -> Result<Vec<usize>> {
+        let r = &self.records[i];
+        Ok(r.label.map_or_else(|| r.objects.iter().map(|t| t.class).collect(), |l| vec![l]))
+    }
+}
+
+/// Places that a warning names; more are counted.
+const NAMED: usize = 5;
+
+/// Warnings of one opening, counted by kind.
+#[derive(Default)]
+pub(super) struct Warnings {
+    kinds: IndexMap<String, (usize, Vec<String>)>,
+}
+
+impl Warnings {
+    /// Counts one case of `kind` at a place such as `a.txt:3`.
+    pub fn add(&mut self, kind: impl Into<String>, place: impl Into<String>) {
+        let (count, places) = self.kinds.entry(kind.into()).or_default();
+        *count += 1;
+        if places.len() < NAMED {
+            places.push(place.into());
+        }
+    }
+    /// One line per kind: `2 × box without area, skipped: a.xml:12, b.xml:40`.
+    pub fn lines(self) -> Vec<String> {
+        let line = |(kind, (count, places)): (String, (usize, Vec<String>))| {
+            let more = if count > places.len() { format!(" and {} more", count - places.len()) } else { String::new() };
+            format!("{count} × {kind}: {}{more}", places.join(", "))
+        };
+        self.kinds.into_iter().map(line).collect()
+    }
+}
+
+/// File name and line, for a warning.
+pub(super) fn place(path: &Path, line: usize) -> String {
+    format!("{}:{line}", file_name(path))
+}
+
+/// The last part of a path.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+/// Kinds of warnings that several formats give.
+pub(super) const NO_AREA: &str = "box without area, skipped";
+pub(super) const NOT_FINITE: &str = "box with a coordinate that is no number, skipped";
+pub(super) const OUTSIDE: &str = "box outside its image, skipped";
