@@ -1,8 +1,8 @@
 //! Opening and choosing datasets.
 
+use super::files::{image_files, is_image};
 use super::random::Noise;
 use super::shapes::{SHAPES, Shapes};
-use super::files::{image_files, is_image};
 use super::{DataKind, Dataset, Sample, Source, folder, voc, yolo};
 use crate::context::Context;
 use crate::error::{At, Error, Result, nearest};

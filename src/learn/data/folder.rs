@@ -77,7 +77,9 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context
             }
         }
         if records.is_empty() {
-            return Err(Error::missing("no images found").file(path).hint("an image folder holds images, or a subfolder of images per class"));
+            return Err(Error::missing("no images found")
+                .file(path)
+                .hint("an image folder holds images, or a subfolder of images per class"));
         }
         splits.push((split.clone(), Arc::new(Records { records, relative: false })));
     }

@@ -101,9 +101,7 @@ fn lists(root: &Path) -> Result<Vec<(String, Vec<String>)>> {
         lists.push((split.to_string(), ids));
     }
     if lists.is_empty() {
-        let stem = |p: &PathBuf| {
-            (p.extension()? == "xml").then(|| p.file_stem().map(|s| s.to_string_lossy().into_owned())).flatten()
-        };
+        let stem = |p: &PathBuf| (p.extension()? == "xml").then(|| p.file_stem().map(|s| s.to_string_lossy().into_owned())).flatten();
         let ids: Vec<String> = entries(&root.join("Annotations"))?.iter().filter_map(stem).collect();
         if ids.is_empty() {
             return Err(Error::missing("no annotations (*.xml) found").file(root.join("Annotations")));
@@ -140,7 +138,9 @@ fn annotation(root: &Path, id: &str, warnings: &mut Warnings) -> Result<Option<(
     };
     let folder = root.join("JPEGImages");
     let named = file.map(|f| folder.join(f)).filter(|p| p.is_file() && is_image(p));
-    let found = named.or_else(|| ["jpg", "jpeg", "png", "bmp", "webp", "JPG", "PNG"].iter().map(|e| folder.join(format!("{id}.{e}"))).find(|p| p.is_file()));
+    let found = named.or_else(|| {
+        ["jpg", "jpeg", "png", "bmp", "webp", "JPG", "PNG"].iter().map(|e| folder.join(format!("{id}.{e}"))).find(|p| p.is_file())
+    });
     match found {
         Some(image) => Ok(Some((image, objects))),
         None => {
