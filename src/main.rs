@@ -1,3 +1,97 @@
 //! The command line.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use compresso::report::{Style, save};
+use compresso::shell::script::{Failure, Session, exit_code};
+use compresso::shell::{Console, Output, doctor, repl, show, watch_interrupts};
+use compresso::{Context, Error};
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Makes vision models small and fast: prune, quantize, distill, export, benchmark.
+///
+/// Without a command, starts the prompt; a script piped in is run.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Threads that operations use [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<i64>,
+    /// Device that operations run on: cpu, cuda, cuda:1 [default: cpu]
+    #[arg(long, global = true, value_name = "NAME")]
+    device: Option<String>,
+    /// Seed of everything random [default: 0]
+    #[arg(long, global = true, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a script; it sees ARGS as the list `args`
+    Run {
+        file: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run code and show the value of its last expression
+    Eval { code: String },
+    /// Show what this machine has and what is missing
+    Doctor {
+        /// Also write the findings to a file: .json, .html, .csv
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Arc::new(Console::new());
+    match run(arguments, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            console.eprint(&if failure.is_cancelled() { "cancelled".to_string() } else { failure.render(&console.error_style()) });
+            ExitCode::from(exit_code(&failure))
+        }
+    }
+}
+
+fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
+    let mut context = Context::new().with_seed(arguments.seed.unwrap_or(0)).with_progress(console.clone());
+    if let Some(n) = arguments.threads {
+        context.threads = compresso::shell::script::check_threads(n)?;
+    }
+    if let Some(name) = &arguments.device {
+        context.device = compresso::shell::script::parse_device(name)?;
+    }
+    if let Some(Command::Doctor { save: path }) = &arguments.command {
+        return Ok(diagnose(console, path.as_deref())?);
+    }
+    watch_interrupts(context.cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+    let mut session = Session::new(context, console.clone());
+    match arguments.command {
+        Some(Command::Run { file, args }) => session.run_file(&file, args).map(drop),
+        Some(Command::Eval { code }) => {
+            let value = session.run(&code, "<eval>")?;
+            Ok(session.show(&value)?)
+        }
+        _ if std::io::stdin().is_terminal() => Ok(repl::run(session, console)?),
+        _ => {
+            let mut code = String::new();
+            std::io::stdin().read_to_string(&mut code).map_err(|e| Error::io(Path::new("<stdin>"), e))?;
+            session.run(&code, "<stdin>").map(drop)
+        }
+    }
+}
+
+fn diagnose(console: &Arc<Console>, path: Option<&Path>) -> compresso::Result<()> {
+    let findings = doctor::diagnose();
+    let style = console.style();
+    // A narrow terminal would break the paths that people want to copy.
+    let wide = Style { width: style.width.map(|w| w.max(100)), ..style };
+    if wide == style { show(&**console, &findings)? } else { console.print(&compresso::report::text(&findings, &wide)) }
+    path.map_or(Ok(()), |p| save(&findings, p))
+}

@@ -9,6 +9,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passes;
 mod recognize;
+mod summary;
 mod task;
 mod value;
 pub mod weights;
@@ -19,6 +20,7 @@ pub use element::Element;
 pub use file::LoadOptions;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
 pub use recognize::{Classes, DecodeAs, ImageSize};
+pub use summary::Summary;
 pub use task::{Classify, Decode, Detect, DetectHead, Task};
 pub use value::Value;
 

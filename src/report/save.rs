@@ -68,7 +68,7 @@ fn csv(report: &dyn Show) -> String {
         cells.iter().map(quote).collect::<Vec<_>>().join(",") + "\n"
     };
     let tables: Vec<String> =
-        report.tables().iter().map(|t| line(&t.headers) + &t.rows.iter().map(|r| line(r)).collect::<String>()).collect();
+        report.tables().iter().map(|t| format!("{}{}", line(&t.headers), t.rows.iter().map(|r| line(r)).collect::<String>())).collect();
     tables.join("\n")
 }
 

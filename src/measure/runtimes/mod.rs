@@ -26,3 +26,9 @@ pub trait Runtime: Send {
     /// Runs once on the inputs of the last [`Runtime::feed`] and drops the outputs.
     fn step(&mut self) -> Result<()>;
 }
+
+/// The shared library whose file name starts with `stem`: in the files and folders that `variables` name, in `package`
+/// of the Python environments in reach, or where systems keep libraries.
+pub fn find_library(stem: &str, variables: &[&str], package: &str) -> Option<std::path::PathBuf> {
+    locate::library(stem, variables, package).found
+}

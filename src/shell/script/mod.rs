@@ -1,1 +1,256 @@
-//! The script language.
+//! The script language: Rhai with the library's functions.
+//!
+//! ```
+//! use compresso::{Context, report::Style, shell::{Buffer, script::Session}};
+//! let output = std::sync::Arc::new(Buffer::new(Style::plain()));
+//! let mut session = Session::new(Context::new(), output.clone());
+//! session.run("let x = 20; print(x + 1)", "example").unwrap();
+//! assert_eq!(output.take(), "21\n");
+//! assert_eq!(session.run("prin(1)", "example").unwrap_err().error.suggestion(), Some("did you mean 'print'?"));
+//! ```
+
+mod binding;
+mod display;
+mod error;
+mod functions;
+mod help;
+mod literal;
+mod properties;
+mod value;
+
+pub use binding::{Binding, bindings, find};
+pub use functions::{check_threads, parse_device};
+pub use display::Shown;
+pub use error::{Failure, Spot};
+pub use help::{help_text, overview};
+pub use properties::{Property, fields_of};
+
+use super::Output;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind};
+use error::Explain;
+use rhai::{AST, Dynamic, Engine, ParseErrorType, Position, Scope};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// What the functions of a session share.
+pub struct Shared {
+    context: RwLock<Context>,
+    output: Arc<dyn Output>,
+    /// Arguments of the script, as `args`.
+    args: RwLock<Vec<String>>,
+}
+
+impl Shared {
+    /// The context as it is now.
+    pub fn context(&self) -> Context {
+        self.context.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Changes the context of the calls that follow.
+    pub fn change(&self, f: impl FnOnce(&mut Context)) {
+        f(&mut self.context.write().unwrap_or_else(PoisonError::into_inner));
+    }
+    pub fn output(&self) -> &dyn Output {
+        &*self.output
+    }
+    fn args(&self) -> Vec<String> {
+        self.args.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Functions may call each other this deeply.
+const CALL_LEVELS: usize = 64;
+/// Depth of an expression, such as links of a method chain.
+const EXPRESSION_DEPTH: usize = 128;
+
+/// A running session: variables and functions stay from one input to the next.
+pub struct Session {
+    engine: Engine,
+    scope: Scope<'static>,
+    /// All functions defined so far.
+    functions: AST,
+    /// Name and text of the input that defined each function.
+    function_sources: HashMap<String, (String, String)>,
+    shared: Arc<Shared>,
+}
+
+/// Whether an input can be run as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// It can be run (or has an error that more text does not mend).
+    Complete,
+    /// A bracket, text or comment is still open, or a statement goes on.
+    Incomplete,
+}
+
+impl Session {
+    pub fn new(context: Context, output: Arc<dyn Output>) -> Self {
+        let cancel = context.cancel.clone();
+        let shared = Arc::new(Shared { context: RwLock::new(context), output, args: RwLock::default() });
+        let mut engine = Engine::new();
+        engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+        engine.set_max_operations(0).set_fail_on_invalid_map_property(true);
+        let printer = shared.clone();
+        engine.on_print(move |text| printer.output().print(text));
+        let printer = shared.clone();
+        engine.on_debug(move |text, _, at| printer.output().print(&format!("{at:?} {text}")));
+        engine.on_progress(move |_| cancel.is_cancelled().then_some(Dynamic::UNIT));
+        let args = shared.clone();
+        // `args` is seen inside functions too, where Rhai shows no variables of the script.
+        #[expect(deprecated, reason = "Rhai marks its volatile interfaces so")]
+        engine.on_var(move |name, index, _| {
+            let wanted = name == "args" && index == 0;
+            Ok(wanted.then(|| args.args().into_iter().map(Dynamic::from).collect::<Vec<_>>().into()))
+        });
+        binding::register_types(&mut engine);
+        binding::register(&mut engine, &shared);
+        functions::register_operators(&mut engine);
+        Self { engine, scope: Scope::new(), functions: AST::empty(), function_sources: HashMap::new(), shared }
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Sets what scripts see as `args`.
+    pub fn set_args(&mut self, args: Vec<String>) {
+        *self.shared.args.write().unwrap_or_else(PoisonError::into_inner) = args;
+    }
+
+    /// Runs `code` and returns the value of its last expression. `name` stands in error messages.
+    ///
+    /// # Errors
+    /// What the script raises, with its place. Variables set before the error stay.
+    pub fn run(&mut self, code: &str, name: &str) -> Result<Shown, Failure> {
+        let result = self.eval(code, name);
+        let value = result.map_err(|e| {
+            let sources = &self.function_sources;
+            let explain = Explain {
+                source: (name, code),
+                function_source: &|f| sources.get(f).cloned(),
+                variables: self.variables().into_iter().map(|v| v.0).chain(["args".to_string()]).collect(),
+                functions: self.functions.iter_functions().map(|f| (f.name.to_string(), f.params.len())).collect(),
+                builtins: &|| self.engine.gen_fn_signatures(true),
+            };
+            explain.failure(&e)
+        })?;
+        Ok(Shown(value))
+    }
+
+    fn eval(&mut self, code: &str, name: &str) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
+        let mut ast = self.engine.compile_with_scope(&self.scope, strip_shebang(code))?;
+        ast.set_source(name);
+        for f in ast.iter_functions() {
+            self.function_sources.insert(f.name.to_string(), (name.to_string(), code.to_string()));
+        }
+        let merged = self.functions.merge(&ast);
+        self.functions = merged.clone_functions_only();
+        let depth = self.scope.len();
+        let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
+        debug_assert!(self.scope.len() >= depth);
+        result
+    }
+
+    /// Runs a script file with arguments; `import` finds modules beside it.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be read, else as [`Session::run`].
+    pub fn run_file(&mut self, path: &Path, args: Vec<String>) -> Result<Shown, Failure> {
+        let code = std::fs::read_to_string(path).map_err(|e| Failure::new(Error::io(path, e)))?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.engine.set_module_resolver(rhai::module_resolvers::FileModuleResolver::new_with_path(folder));
+        self.set_args(args);
+        self.run(&code, &path.display().to_string())
+    }
+
+    /// Whether `code` needs more lines.
+    pub fn completeness(&self, code: &str) -> Completeness {
+        let Err(e) = self.engine.compile_with_scope(&self.scope, code) else { return Completeness::Complete };
+        let at_end = e.position() == Position::NONE || after_last_token(code, e.position());
+        let open = match e.err_type() {
+            ParseErrorType::UnexpectedEOF => true,
+            ParseErrorType::BadInput(rhai::LexError::UnterminatedString) => open_text(code),
+            ParseErrorType::MissingToken(..)
+            | ParseErrorType::ExprExpected(_)
+            | ParseErrorType::MissingSymbol(_)
+            | ParseErrorType::VariableExpected
+            | ParseErrorType::PropertyExpected
+            | ParseErrorType::FnMissingName
+            | ParseErrorType::FnMissingParams(_)
+            | ParseErrorType::FnMissingBody(_) => at_end,
+            _ => false,
+        };
+        if open || open_comment(code) { Completeness::Incomplete } else { Completeness::Complete }
+    }
+
+    /// Names and kinds of the variables, in the order of their making; the newest of each name.
+    pub fn variables(&self) -> Vec<(String, &'static str)> {
+        let mut seen: Vec<(String, &'static str)> = Vec::new();
+        for (name, _, value) in self.scope.iter_raw() {
+            let kind = value::kind_of(&value.flatten_clone());
+            match seen.iter_mut().find(|(n, _)| n == name) {
+                Some(old) => old.1 = kind,
+                None => seen.push((name.to_string(), kind)),
+            }
+        }
+        seen
+    }
+
+    /// Names of the functions that the session's inputs defined.
+    pub fn functions(&self) -> Vec<String> {
+        self.functions.iter_functions().filter(|f| !f.name.starts_with("anon$")).map(|f| f.name.to_string()).collect()
+    }
+
+    /// Fields that a variable has, with a word on each.
+    pub fn fields(&self, variable: &str) -> Vec<(String, String)> {
+        self.scope.get(variable).map(|v| fields_of(&v.flatten_clone())).unwrap_or_default()
+    }
+
+    /// Shows a value as the prompt does: tables and plots of a report, a summary line of a model; nothing for `()`.
+    ///
+    /// # Errors
+    /// Those of drawing a plot.
+    pub fn show(&self, value: &Shown) -> crate::Result<()> {
+        display::show_value(self.shared.output(), &value.0)
+    }
+}
+
+/// The first line of a script may name its interpreter.
+fn strip_shebang(code: &str) -> std::borrow::Cow<'_, str> {
+    // A comment of the same length keeps positions right.
+    if code.starts_with("#!") { format!("//{}", &code[2..]).into() } else { code.into() }
+}
+
+/// True when nothing but blanks and comments follows a position.
+fn after_last_token(code: &str, at: Position) -> bool {
+    let (Some(line), column) = (at.line(), at.position().unwrap_or(1)) else { return true };
+    let mut rest = code.lines().skip(line - 1);
+    let first: String = rest.next().unwrap_or_default().chars().skip(column.saturating_sub(1)).collect();
+    std::iter::once(first.as_str()).chain(rest).all(|l| l.trim().is_empty() || l.trim_start().starts_with("//"))
+}
+
+/// True when a back-quoted text or the last line's quoted text is open.
+fn open_text(code: &str) -> bool {
+    use super::repl::lexer::{TokenKind, tokens};
+    tokens(code).last().is_some_and(|t| t.kind == TokenKind::Text && t.open)
+}
+
+fn open_comment(code: &str) -> bool {
+    use super::repl::lexer::{TokenKind, tokens};
+    tokens(code).last().is_some_and(|t| t.kind == TokenKind::Comment && t.open)
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::new(e)
+    }
+}
+
+/// Exit code of the command line for a failure: 130 for a cancelled script, else 1.
+pub fn exit_code(failure: &Failure) -> u8 {
+    if failure.error.kind() == ErrorKind::Cancelled { 130 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests;

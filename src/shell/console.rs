@@ -1,0 +1,132 @@
+//! The terminal: standard output for results, standard error for progress and notes.
+
+use super::output::Output;
+use crate::context::ProgressSink;
+use crate::report::{Ink, Style, millis};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Work that took less than this leaves no line in a log.
+const WORTH_A_LINE: Duration = Duration::from_secs(2);
+
+/// Results on standard output; bars, or plain lines where standard error is no terminal, on standard error.
+pub struct Console {
+    style: Style,
+    /// Style of standard error.
+    notes: Style,
+    bars: OnceLock<MultiProgress>,
+    running: Mutex<HashMap<u64, Work>>,
+    terminal: bool,
+}
+
+struct Work {
+    label: String,
+    bar: Option<ProgressBar>,
+    done: u64,
+    message: String,
+    start: Instant,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Console {
+    pub fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let style = Style::stdout();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
+        let notes = Style { color: terminal && !no_color && !dumb, ..Style::plain() };
+        Self { style, notes, bars: OnceLock::new(), running: Mutex::default(), terminal: terminal && !dumb }
+    }
+    /// The style of error messages.
+    pub fn error_style(&self) -> Style {
+        self.notes
+    }
+    /// Prints a line to standard error, above any bars.
+    pub fn eprint(&self, text: &str) {
+        self.apart(|| eprintln!("{text}"));
+    }
+    /// Runs `f` with the bars out of the way.
+    fn apart(&self, f: impl FnOnce()) {
+        match self.bars.get() {
+            Some(bars) => bars.suspend(f),
+            None => f(),
+        }
+    }
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Work>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Output for Console {
+    fn style(&self) -> Style {
+        self.style
+    }
+    fn print(&self, text: &str) {
+        self.apart(|| {
+            let mut out = std::io::stdout().lock();
+            // A reader that closed the pipe (`| head`) wants no more.
+            if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+                std::process::exit(0);
+            }
+        });
+    }
+}
+
+impl ProgressSink for Console {
+    fn start(&self, id: u64, label: &str, total: u64) {
+        let bar = self.terminal.then(|| {
+            let bars = self.bars.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)));
+            let bar = bars.add(if total > 0 { ProgressBar::new(total) } else { ProgressBar::no_length() });
+            let template = if total > 0 {
+                "{prefix} {bar:28.cyan/dim} {pos}/{len}  {per_sec}  {elapsed} < {eta}  {msg:.dim}"
+            } else {
+                "{prefix} {spinner} {pos}  {elapsed}  {msg:.dim}"
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("━╸─").with_key("per_sec", |s: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+                    let _ = write!(w, "{}/s", crate::report::number(s.per_sec()));
+                }));
+            }
+            bar.set_prefix(label.to_string());
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
+        });
+        let work = Work { label: label.to_string(), bar, done: 0, message: String::new(), start: Instant::now() };
+        self.running().insert(id, work);
+    }
+    fn update(&self, id: u64, done: u64, message: &str) {
+        if let Some(work) = self.running().get_mut(&id) {
+            work.done = done;
+            if work.message != message {
+                message.clone_into(&mut work.message);
+            }
+            if let Some(bar) = &work.bar {
+                bar.set_position(done);
+                bar.set_message(message.to_string());
+            }
+        }
+    }
+    fn finish(&self, id: u64) {
+        let Some(work) = self.running().remove(&id) else { return };
+        match work.bar {
+            Some(bar) => bar.finish_and_clear(),
+            None if work.start.elapsed() >= WORTH_A_LINE => {
+                let took = millis(work.start.elapsed().as_secs_f64() * 1000.0);
+                let message = if work.message.is_empty() { String::new() } else { format!(", {}", work.message) };
+                eprintln!("{}: {} steps in {took}{message}", work.label, work.done);
+            }
+            None => {}
+        }
+    }
+    fn note(&self, line: &str) {
+        self.eprint(&self.notes.paint(Ink::Dim, line));
+    }
+}

@@ -1,0 +1,207 @@
+//! `compresso doctor`: what this machine has, what each part is needed for, and how to get what is missing.
+
+use crate::measure::runtimes::{find_library, onnxruntime};
+use crate::report::{Graphics, Show, Style, Table, bytes};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// One thing that was looked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub part: &'static str,
+    pub found: bool,
+    /// What was found, or why it cannot be used.
+    pub detail: String,
+    pub needed_for: &'static str,
+    /// How to get it, when it is missing.
+    pub get: &'static str,
+}
+
+/// Everything that was looked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diagnosis {
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at the machine. Takes up to a second: it loads the libraries that it finds.
+pub fn diagnose() -> Diagnosis {
+    Diagnosis { findings: vec![build(), cpu(), memory(), gpu(), runtime(), tensorrt(), openvino(), jupyter(), terminal()] }
+}
+
+impl Show for Diagnosis {
+    fn tables(&self) -> Vec<Table> {
+        let mut t = Table::new(concat!("compresso ", env!("CARGO_PKG_VERSION")), &["part", "found", "detail", "needed for"]);
+        for f in &self.findings {
+            t.row([f.part, if f.found { "yes" } else { "no" }, &f.detail, f.needed_for]);
+        }
+        vec![t]
+    }
+    fn notes(&self) -> Vec<String> {
+        self.findings.iter().filter(|f| !f.found && !f.get.is_empty()).map(|f| format!("{}: {}", f.part, f.get)).collect()
+    }
+    fn data(&self) -> serde_json::Value {
+        let entry = |f: &Finding| (f.part.to_lowercase(), serde_json::json!({ "found": f.found, "detail": f.detail }));
+        self.findings.iter().map(entry).collect::<serde_json::Map<_, _>>().into()
+    }
+}
+
+fn build() -> Finding {
+    let cuda = if cfg!(feature = "cuda") { "with CUDA" } else { "without CUDA" };
+    let profile = if cfg!(debug_assertions) { "debug build, slow" } else { "release build" };
+    let detail = format!("{}-{}, {profile}, {cuda}", std::env::consts::ARCH, std::env::consts::OS);
+    Finding { part: "Build", found: true, detail, needed_for: "everything", get: "" }
+}
+
+fn cpu() -> Finding {
+    let model = cpu_model().unwrap_or_else(|| "unknown model".into());
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    let features = cpu_features();
+    let features = if features.is_empty() { "no vector extensions known".to_string() } else { features.join(", ") };
+    let detail = format!("{model}, {logical} threads; {features}");
+    Finding { part: "CPU", found: true, detail, needed_for: "everything; AVX-512 and VNNI make matrix products and int8 fast", get: "" }
+}
+
+fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("model name") || l.starts_with("Model"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+fn cpu_features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let all = [
+            ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+            ("FMA", std::arch::is_x86_feature_detected!("fma")),
+            ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
+            ("VNNI", std::arch::is_x86_feature_detected!("avx512vnni")),
+        ];
+        all.into_iter().filter(|f| f.1).map(|f| f.0).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        Vec::new()
+    }
+}
+
+fn memory() -> Finding {
+    let kind = sysinfo::RefreshKind::nothing().with_memory(sysinfo::MemoryRefreshKind::everything());
+    let (found, detail) = match sysinfo::System::new_with_specifics(kind) {
+        Ok(s) => (true, format!("{} in all, {} free", bytes(s.total_memory()), bytes(s.available_memory()))),
+        Err(e) => (false, format!("unknown: {e}")),
+    };
+    Finding { part: "Memory", found, detail, needed_for: "training: a few GB", get: "" }
+}
+
+fn gpu() -> Finding {
+    let (found, detail) = match gpus() {
+        Ok(list) if list.is_empty() => (false, "the driver sees no GPU".to_string()),
+        Ok(list) => (true, list.join("; ")),
+        Err(e) => (false, e),
+    };
+    let detail = if found && !cfg!(feature = "cuda") { format!("{detail} (this build does not use it)") } else { detail };
+    let get = "install an NVIDIA driver, and build with --features cuda (needs the CUDA toolkit's nvcc)";
+    Finding { part: "CUDA", found, detail, needed_for: "device(\"cuda\"); power of GPU runs", get }
+}
+
+fn gpus() -> Result<Vec<String>, String> {
+    let nvml = nvml_wrapper::Nvml::init().map_err(|_| "no NVIDIA driver (libnvidia-ml)".to_string())?;
+    let driver = nvml.sys_driver_version().unwrap_or_else(|_| "unknown".into());
+    let count = nvml.device_count().map_err(|e| e.to_string())?;
+    let describe = |i| {
+        let device = nvml.device_by_index(i)?;
+        Ok(format!("cuda:{i} {}, {}, driver {driver}", device.name()?, bytes(device.memory_info()?.total)))
+    };
+    (0..count).map(describe).collect::<Result<_, nvml_wrapper::error::NvmlError>>().map_err(|e| e.to_string())
+}
+
+fn runtime() -> Finding {
+    let (found, detail) = match onnxruntime::find() {
+        Ok(path) => (true, format!("{} at {}", onnxruntime::version().unwrap_or("unknown version"), path.display())),
+        Err(e) => (false, e.message().split(" (no lib").next().unwrap_or_default().to_string()),
+    };
+    let get = "pip install onnxruntime, or set COMPRESSO_ONNXRUNTIME to libonnxruntime (1.24 or newer)";
+    Finding { part: "onnxruntime", found, detail, needed_for: "benchmark and evaluation by onnxruntime", get }
+}
+
+fn tensorrt() -> Finding {
+    let library = find_library("libnvinfer", &["COMPRESSO_TENSORRT"], "tensorrt_libs");
+    let tool = on_path("trtexec").or_else(|| existing(&["/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec"]));
+    let parts: Vec<String> = [library.map(|p| format!("library {}", p.display())), tool.map(|p| format!("trtexec {}", p.display()))]
+        .into_iter()
+        .flatten()
+        .collect();
+    let (found, detail) = if parts.is_empty() { (false, "no libnvinfer and no trtexec".into()) } else { (true, parts.join(", ")) };
+    let get = "install TensorRT (https://developer.nvidia.com/tensorrt); tensorrt_export writes its files without it";
+    Finding { part: "TensorRT", found, detail, needed_for: "building engines from tensorrt_export's files", get }
+}
+
+fn openvino() -> Finding {
+    let library = find_library("libopenvino_c", &["OPENVINO_LIB_PATH", "COMPRESSO_OPENVINO"], "openvino/libs");
+    let (found, detail) = match library {
+        Some(path) => (true, path.display().to_string()),
+        None => (false, "no libopenvino_c".into()),
+    };
+    Finding { part: "OpenVINO", found, detail, needed_for: "timing on Intel hardware by OpenVINO", get: "pip install openvino" }
+}
+
+fn jupyter() -> Finding {
+    let (found, detail) = match on_path("jupyter") {
+        Some(path) => {
+            let kernels = kernels();
+            let list = if kernels.is_empty() { "no kernels of compresso".to_string() } else { format!("kernels {}", kernels.join(", ")) };
+            (true, format!("{}, {list}", path.display()))
+        }
+        None => (false, "no jupyter on the PATH".into()),
+    };
+    Finding { part: "Jupyter", found, detail, needed_for: "notebooks", get: "pip install jupyterlab" }
+}
+
+/// Names of installed kernels that run compresso.
+fn kernels() -> Vec<String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let data = std::env::var_os("XDG_DATA_HOME").map_or_else(|| home.join(".local/share"), PathBuf::from);
+    let folders = [data.join("jupyter/kernels"), home.join("Library/Jupyter/kernels"), "/usr/local/share/jupyter/kernels".into()];
+    let entries = folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.contains("compresso") || n == "evcxr").collect();
+    names.sort();
+    names
+}
+
+fn terminal() -> Finding {
+    let style = Style::stdout();
+    let (found, detail) = match style.graphics {
+        Graphics::None => (false, "shows no images; plots are drawn in characters"),
+        Graphics::Kitty => (true, "kitty images"),
+        Graphics::Iterm2 => (true, "iTerm2 images"),
+        Graphics::Sixel => (true, "sixel images"),
+    };
+    let get = "use kitty, WezTerm, iTerm2, foot or another terminal with images; COMPRESSO_GRAPHICS=kitty|iterm2|sixel forces one";
+    Finding { part: "Images", found, detail: detail.into(), needed_for: "plots as pictures at the prompt", get }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|p| p.join(program)).find(|p| p.is_file())
+}
+
+fn existing(paths: &[&str]) -> Option<PathBuf> {
+    paths.iter().map(Path::new).find(|p| p.is_file()).map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_parts_say_how_to_get_them() {
+        let d = diagnose();
+        for part in ["CPU", "CUDA", "TensorRT", "onnxruntime", "OpenVINO", "Jupyter"] {
+            let f = d.findings.iter().find(|f| f.part == part).unwrap();
+            assert!(!f.detail.is_empty() && !f.needed_for.is_empty());
+            assert!(f.found || d.notes().iter().any(|n| n.starts_with(part)), "{f:?}");
+        }
+        assert!(d.data()["cpu"]["detail"].as_str().unwrap().contains("threads"));
+    }
+}

@@ -1,0 +1,65 @@
+//! Where results and printed lines go.
+
+use crate::error::Result;
+use crate::report::{self, Graphics, Show, Style};
+use std::sync::{Mutex, PoisonError};
+
+/// Receives what a script prints and shows.
+pub trait Output: Send + Sync {
+    /// What the receiver can show.
+    fn style(&self) -> Style;
+    /// Prints text and a line break.
+    fn print(&self, text: &str);
+}
+
+/// Shows a report: tables, plots (as images where the terminal can, else as text where it has Unicode), notes.
+///
+/// # Errors
+/// Those of drawing a plot.
+pub fn show(output: &dyn Output, report: &dyn Show) -> Result<()> {
+    let style = output.style();
+    let plots = report.plots();
+    if style.graphics == Graphics::None || plots.is_empty() {
+        output.print(&report::text(report, &style));
+        return Ok(());
+    }
+    let tables: Vec<String> = report.tables().iter().map(|t| report::table_text(t, &style)).collect();
+    if !tables.is_empty() {
+        output.print(&tables.join("\n\n"));
+    }
+    for plot in plots {
+        output.print(&style.graphics.encode(&report::plot_png(&plot, 1.0)?)?);
+    }
+    for note in report.notes() {
+        output.print(&style.paint(report::Ink::Dim, &format!("- {note}")));
+    }
+    Ok(())
+}
+
+/// Keeps what is printed, for tests and for front ends that send it elsewhere.
+#[derive(Debug)]
+pub struct Buffer {
+    style: Style,
+    text: Mutex<String>,
+}
+
+impl Buffer {
+    pub fn new(style: Style) -> Self {
+        Self { style, text: Mutex::default() }
+    }
+    /// What has been printed since the last call.
+    pub fn take(&self) -> String {
+        std::mem::take(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Output for Buffer {
+    fn style(&self) -> Style {
+        self.style
+    }
+    fn print(&self, text: &str) {
+        let mut kept = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_str(text);
+        kept.push('\n');
+    }
+}

@@ -1,0 +1,281 @@
+//! The table of functions: a signature and what it runs. Help, completion, hints and errors read the same table.
+
+use super::error::{Raised, raise};
+use super::value::{ModelValue, Report, kind_of, to_f64, to_json};
+use super::{Shared, functions};
+use crate::context::Context;
+use crate::error::{Error, Result, nearest};
+use crate::learn::data::Dataset;
+use crate::model::{Model, Value};
+use crate::operation::{Options, Signature, decode};
+use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
+use std::any::TypeId;
+use std::sync::Arc;
+
+/// A script function.
+#[derive(Clone, Copy)]
+pub struct Binding {
+    pub signature: Signature,
+    pub call: fn(&Call<'_>) -> Result<Dynamic>,
+}
+
+/// All script functions, in the order of `help()`.
+pub fn bindings() -> impl Iterator<Item = &'static Binding> {
+    functions::TABLES.iter().flat_map(|t| t.iter())
+}
+
+/// The function of this name.
+pub fn find(name: &str) -> Option<&'static Binding> {
+    bindings().find(|b| b.signature.name == name)
+}
+
+/// One call: the arguments, checked against the signature.
+pub struct Call<'a> {
+    pub shared: &'a Arc<Shared>,
+    /// What the call runs under, as the session was when it began.
+    pub ctx: Context,
+    pub signature: &'static Signature,
+    /// One per argument of the signature; `()` for those left out.
+    args: Vec<Dynamic>,
+    options: Option<Map>,
+    native: NativeCallContext<'a>,
+}
+
+/// Registers every function with every number of arguments that it takes.
+pub fn register(engine: &mut Engine, shared: &Arc<Shared>) {
+    for binding in bindings() {
+        let sig = &binding.signature;
+        let most = sig.args.len() + usize::from(!sig.fields.is_empty());
+        let least = sig.args.iter().filter(|a| !a.optional).count();
+        // Functions of tensors share their names with those of numbers and lists, so they take tensors only.
+        let first = if sig.group == "tensors" && sig.args.first().is_some_and(|a| a.kind == "tensor") {
+            TypeId::of::<Value>()
+        } else {
+            TypeId::of::<Dynamic>()
+        };
+        for count in least..=most {
+            let types: Vec<TypeId> = (0..count).map(|i| if i == 0 { first } else { TypeId::of::<Dynamic>() }).collect();
+            let shared = shared.clone();
+            engine.register_raw_fn(sig.name, types, move |native: NativeCallContext<'_>, args: &mut [&mut Dynamic]| {
+                let position = native.call_position();
+                invoke(binding, &shared, native, args).map_err(|e| raise(e, position))
+            });
+        }
+    }
+}
+
+fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallContext<'_>, args: &mut [&mut Dynamic]) -> Result<Dynamic> {
+    let mut given: Vec<Dynamic> = args.iter_mut().map(|a| a.flatten_clone()).collect();
+    let sig = &binding.signature;
+    let least = sig.args.iter().filter(|a| !a.optional).count();
+    // The last argument is the option map unless the signature has a place for a map there.
+    let is_options = |last: &Dynamic, count: usize| {
+        last.is_map() && !sig.fields.is_empty() && count > least && !sig.args.get(count - 1).is_some_and(|a| accepts(a.kind, last))
+    };
+    let options = match given.last() {
+        Some(last) if is_options(last, given.len()) => given.pop().and_then(Dynamic::try_cast::<Map>),
+        _ => None,
+    };
+    if given.len() > sig.args.len() {
+        let e = Error::argument(format!("{} takes at most {} arguments here, got {}", sig.name, sig.args.len(), given.len()));
+        return Err(e.hint(usage(sig)));
+    }
+    for (i, (arg, value)) in sig.args.iter().zip(&given).enumerate() {
+        if accepts(arg.kind, value) || (arg.optional && value.is_unit()) {
+            continue;
+        }
+        let e = Error::argument(format!(
+            "{} expects {} as argument {} ('{}'), got {}",
+            sig.name,
+            with_article(arg.kind),
+            i + 1,
+            arg.name,
+            describe(value)
+        ));
+        return Err(e.hint(usage(sig)));
+    }
+    given.resize(sig.args.len(), Dynamic::UNIT);
+    let ctx = shared.context();
+    ctx.check()?;
+    (binding.call)(&Call { shared, ctx, signature: sig, args: given, options, native })
+}
+
+/// `usage: prune(m: model, …) -> model`
+pub fn usage(sig: &Signature) -> String {
+    format!("usage: {}", sig.usage())
+}
+
+pub fn with_article(kind: &str) -> String {
+    let plural = kind.split(' ').next().is_some_and(|w| w.ends_with('s') && !w.ends_with("ss"));
+    match kind {
+        "text" | "any" | "nothing" | "true or false" => kind.to_string(),
+        _ if plural => kind.to_string(),
+        _ if kind.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {kind}"),
+        _ => format!("a {kind}"),
+    }
+}
+
+/// A value in an error: its kind and, when short, itself.
+pub fn describe(value: &Dynamic) -> String {
+    let kind = kind_of(value);
+    let text = match kind {
+        "whole number" | "number" | "true or false" => value.to_string(),
+        "text" => format!("{:?}", value.to_string()),
+        _ => return with_article(kind),
+    };
+    if text.chars().count() > 40 { with_article(kind) } else { text }
+}
+
+/// Whether a value is of a kind that a signature names. Alternatives are joined by " or "; an unknown word accepts all.
+pub fn accepts(kind: &str, value: &Dynamic) -> bool {
+    let got = kind_of(value);
+    kind.split(" or ").any(|k| {
+        let k = k.trim().trim_start_matches("a ").trim_start_matches("an ");
+        match k {
+            "model" | "dataset" | "tensor" | "plot" | "table" | "list" | "map" | "function" => got == k,
+            "report" => matches!(got, "report" | "plot" | "table"),
+            "text" | "path" | "file" | "folder" | "name" => got == "text",
+            "whole number" | "count" => got == "whole number",
+            "number" => matches!(got, "number" | "whole number"),
+            "true" | "false" | "true/false" => got == "true or false",
+            _ if k.starts_with("list of") || k.ends_with("s") && !k.contains(' ') => got == "list",
+            _ if k.starts_with("map of") => got == "map",
+            _ => true,
+        }
+    })
+}
+
+impl Call<'_> {
+    /// Argument `i`; `()` when it was left out.
+    pub fn arg(&self, i: usize) -> &Dynamic {
+        &self.args[i]
+    }
+    pub fn has(&self, i: usize) -> bool {
+        !self.args[i].is_unit()
+    }
+    fn wrong(&self, i: usize) -> Error {
+        let arg = self.signature.args.get(i);
+        let (kind, name) = arg.map_or(("value", "?"), |a| (a.kind, a.name));
+        Error::argument(format!("{} expects {} for '{name}', got {}", self.signature.name, with_article(kind), describe(&self.args[i])))
+            .hint(usage(self.signature))
+    }
+    pub fn model_value(&self, i: usize) -> Result<ModelValue> {
+        self.args[i].clone().try_cast::<ModelValue>().ok_or_else(|| self.wrong(i))
+    }
+    pub fn model(&self, i: usize) -> Result<Model> {
+        Ok(self.model_value(i)?.model)
+    }
+    pub fn dataset(&self, i: usize) -> Result<Dataset> {
+        self.args[i].clone().try_cast::<Dataset>().ok_or_else(|| self.wrong(i))
+    }
+    pub fn maybe_dataset(&self, i: usize) -> Result<Option<Dataset>> {
+        if self.has(i) { self.dataset(i).map(Some) } else { Ok(None) }
+    }
+    pub fn tensor(&self, i: usize) -> Result<Value> {
+        self.args[i].clone().try_cast::<Value>().ok_or_else(|| self.wrong(i))
+    }
+    pub fn text(&self, i: usize) -> Result<String> {
+        self.args[i].clone().into_string().map_err(|_| self.wrong(i))
+    }
+    pub fn int(&self, i: usize) -> Result<i64> {
+        self.args[i].as_int().map_err(|_| self.wrong(i))
+    }
+    pub fn number(&self, i: usize) -> Result<f64> {
+        to_f64(&self.args[i]).ok_or_else(|| self.wrong(i))
+    }
+    /// A list of sizes such as a shape.
+    pub fn sizes(&self, i: usize) -> Result<Vec<usize>> {
+        let list = self.args[i].as_array_ref().map_err(|_| self.wrong(i))?;
+        list.iter()
+            .map(|d| {
+                d.as_int()
+                    .ok()
+                    .and_then(|n| usize::try_from(n).ok())
+                    .ok_or_else(|| Error::argument(format!("a shape is a list of whole numbers like [1, 3, 64, 64], got {}", describe(d))))
+            })
+            .collect()
+    }
+    /// A list of texts, or one text.
+    pub fn texts(&self, i: usize) -> Result<Vec<String>> {
+        if self.args[i].is_string() {
+            return Ok(vec![self.text(i)?]);
+        }
+        let list = self.args[i].as_array_ref().map_err(|_| self.wrong(i))?;
+        list.iter().map(|t| t.clone().into_string().map_err(|_| self.wrong(i))).collect()
+    }
+    /// The option map, decoded.
+    ///
+    /// # Errors
+    /// `Argument`, naming the option.
+    pub fn options<T: Options>(&self) -> Result<T> {
+        match &self.options {
+            None => Ok(T::default()),
+            Some(map) => {
+                for name in map.keys() {
+                    if !self.signature.fields.iter().any(|f| f.name == name.as_str()) {
+                        return Err(unknown_option(self.signature, name));
+                    }
+                }
+                decode(to_json(&Dynamic::from_map(map.clone()))?)
+            }
+        }
+    }
+    /// Models with their names: one model, a list of models (or of `[name, model]`), or a map from names to models.
+    pub fn named_models(&self, i: usize) -> Result<Vec<(String, ModelValue)>> {
+        let value = &self.args[i];
+        let wrong = || self.wrong(i).hint("give a model, a list [a, b] or a map #{ base: a, small: b }");
+        if let Some(m) = value.read_lock::<ModelValue>() {
+            return Ok(vec![("model".into(), m.clone())]);
+        }
+        if let Ok(map) = value.as_map_ref() {
+            return map.iter().map(|(k, v)| Ok((k.to_string(), v.clone().try_cast::<ModelValue>().ok_or_else(wrong)?))).collect();
+        }
+        let list = value.as_array_ref().map_err(|_| wrong())?;
+        let mut models = Vec::with_capacity(list.len());
+        for (n, item) in list.iter().enumerate() {
+            if let Some(m) = item.read_lock::<ModelValue>() {
+                models.push((format!("model {}", n + 1), m.clone()));
+                continue;
+            }
+            let pair = item.clone().into_array().ok().filter(|p| p.len() == 2).ok_or_else(wrong)?;
+            let name = pair[0].clone().into_string().map_err(|_| wrong())?;
+            models.push((name, pair[1].clone().try_cast::<ModelValue>().ok_or_else(wrong)?));
+        }
+        Ok(models)
+    }
+    /// Calls the script function in argument `i` without arguments.
+    pub fn run_function(&self, i: usize) -> Result<Dynamic> {
+        let f = self.args[i].clone().try_cast::<FnPtr>().ok_or_else(|| self.wrong(i))?;
+        f.call_within_context::<Dynamic>(&self.native, ()).map_err(|e| super::error::unwrap(&e))
+    }
+}
+
+/// The error for an option that a function does not have.
+pub fn unknown_option(sig: &Signature, name: &str) -> Error {
+    let e = Error::argument(format!("{} has no option '{name}'", sig.name));
+    match nearest(name, sig.fields.iter().map(|f| f.name)) {
+        Some(near) => e.hint(format!("did you mean '{near}'?")),
+        None if sig.fields.is_empty() => e.hint("it takes no options"),
+        None => e.hint(format!("its options are {}", sig.fields.iter().map(|f| f.name).collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// Reads a property by name through the tables of `properties`.
+pub fn register_types(engine: &mut Engine) {
+    engine.register_type_with_name::<ModelValue>("Model").register_type_with_name::<Dataset>("Dataset");
+    engine.register_type_with_name::<Report>("Report").register_type_with_name::<Value>("Tensor");
+    engine.register_type_with_name::<Raised>("Error");
+    super::properties::register(engine);
+    for kind in ["to_string", "to_debug"] {
+        engine.register_fn(kind, |m: &mut ModelValue| super::display::model_line(&m.model));
+        engine.register_fn(kind, |d: &mut Dataset| super::display::dataset_line(d));
+        engine.register_fn(kind, |r: &mut Report| r.data().to_string());
+        engine.register_fn(kind, |t: &mut Value| super::display::tensor_text(t));
+        engine.register_fn(kind, |e: &mut Raised| e.0.to_string());
+        engine.register_fn(kind, |p: &mut crate::report::Plot| format!("plot \"{}\"", p.title));
+        engine.register_fn(kind, |t: &mut crate::report::Table| format!("table \"{}\"", t.title));
+    }
+    engine.register_indexer_get(|r: &mut Report, name: ImmutableString| -> std::result::Result<Dynamic, Box<EvalAltResult>> {
+        r.field(&name).map_err(|e| raise(e, rhai::Position::NONE))
+    });
+}

@@ -1,0 +1,194 @@
+//! How values look at the prompt.
+
+use super::value::{ModelValue, Report, to_json};
+use crate::error::Result;
+use crate::learn::data::Dataset;
+use crate::model::{Model, Task, Value};
+use crate::report::{Plot, Style, Table, count, number, plot_text, printable, table_text};
+use crate::shell::{Output, show};
+use rhai::Dynamic;
+
+/// The value of an input, ready to be shown.
+pub struct Shown(pub(super) Dynamic);
+
+impl Shown {
+    /// True for `()`, which is not shown.
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_unit()
+    }
+}
+
+pub(super) fn show_value(output: &dyn Output, value: &Dynamic) -> Result<()> {
+    if value.is_unit() {
+        return Ok(());
+    }
+    if let Some(report) = value.read_lock::<Report>() {
+        return show(output, &*report.show);
+    }
+    if let Some(plot) = value.read_lock::<Plot>() {
+        return show(output, &*plot);
+    }
+    output.print(&value_text(value, &output.style()));
+    Ok(())
+}
+
+/// A value as text.
+pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
+    if let Some(m) = value.read_lock::<ModelValue>() {
+        return model_line(&m.model);
+    }
+    if let Some(d) = value.read_lock::<Dataset>() {
+        return dataset_line(&d);
+    }
+    if let Some(t) = value.read_lock::<Value>() {
+        return tensor_text(&t);
+    }
+    if let Some(t) = value.read_lock::<Table>() {
+        return table_text(&t, style);
+    }
+    if let Some(p) = value.read_lock::<Plot>() {
+        return plot_text(&p, style);
+    }
+    if let Some(r) = value.read_lock::<Report>() {
+        return crate::report::text(&*r.show, style);
+    }
+    if let Some(e) = value.read_lock::<super::error::Raised>() {
+        return e.0.to_string();
+    }
+    if value.is_map() || value.is_array() {
+        return structure(value, 0);
+    }
+    value.to_string()
+}
+
+/// Lists and maps: on one line when short, else one entry per line.
+fn structure(value: &Dynamic, depth: usize) -> String {
+    const WIDTH: usize = 80;
+    let inner = |v: &Dynamic| {
+        if v.is_string() { format!("{:?}", v.to_string()) } else if v.is_map() || v.is_array() { structure(v, depth + 1) } else { value_text(v, &Style::plain()) }
+    };
+    let (open, close, parts): (&str, &str, Vec<String>) = if let Ok(list) = value.as_array_ref() {
+        ("[", "]", list.iter().map(inner).collect())
+    } else if let Ok(map) = value.as_map_ref() {
+        ("#{ ", " }", map.iter().map(|(k, v)| format!("{}: {}", super::literal::key(k), inner(v))).collect())
+    } else {
+        return value.to_string();
+    };
+    let one_line = format!("{open}{}{close}", parts.join(", "));
+    if parts.is_empty() {
+        return one_line.replace("  ", "");
+    }
+    if one_line.len() + depth * 2 <= WIDTH && !one_line.contains('\n') {
+        return one_line;
+    }
+    let pad = "  ".repeat(depth + 1);
+    let body: Vec<String> = parts.iter().map(|p| format!("{pad}{p}")).collect();
+    format!("{}\n{}\n{}{}", open.trim(), body.join(",\n"), "  ".repeat(depth), close.trim())
+}
+
+/// `Model: detector of 80 classes, 640 × 640, 3.16 M parameters, 4.37 GMACs (yolov8n > prune)`
+pub(super) fn model_line(m: &Model) -> String {
+    let plural = |n: usize| if n == 1 { "1 class".to_string() } else { format!("{n} classes") };
+    let what = match m.task() {
+        Task::Unknown => "network".to_string(),
+        Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
+        Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
+    };
+    let size = m.task().image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
+    let cost = match m.stats() {
+        Ok(s) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(s.macs))),
+        Err(e) => format!(", {} nodes (its cost is unknown: {e})", m.graph().nodes().len()),
+    };
+    let steps: Vec<&str> = m.steps().iter().map(|s| s.operation.as_str()).collect();
+    let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(" > ")) };
+    printable(&format!("Model: {what}{size}{cost}{steps}"))
+}
+
+/// `4.37 G` before a unit, `512 ` without a prefix.
+fn spaced(count: &str) -> String {
+    if count.contains(' ') { count.to_string() } else { format!("{count} ") }
+}
+
+pub(super) fn dataset_line(d: &Dataset) -> String {
+    let kind = match d.kind {
+        crate::learn::data::DataKind::Detection => "detection",
+        crate::learn::data::DataKind::Classification => "classification",
+        crate::learn::data::DataKind::Unlabelled => "unlabelled",
+    };
+    let split = if d.split.is_empty() { String::new() } else { format!(", split {}", d.split) };
+    let classes = if d.classes.is_empty() { String::new() } else { format!(", {} classes", d.classes.len()) };
+    let warnings = if d.warnings.is_empty() { String::new() } else { format!(", {} warnings", d.warnings.len()) };
+    printable(&format!("Dataset: {} ({kind}), {} images{split}{classes}{warnings}", d.name, d.source.len()))
+}
+
+/// Type, shape and the first values: `float32[2, 3]: 0.1, 0.2, …`.
+pub(super) fn tensor_text(t: &Value) -> String {
+    const SHOWN: usize = 8;
+    let head = format!("{}{:?}", t.element, t.dims());
+    let total: usize = t.dims().iter().product();
+    let values = t.tensor.flatten_all().and_then(|f| f.narrow(0, 0, total.min(SHOWN)));
+    let values = values.map_err(crate::Error::from).and_then(|f| Value { element: t.element, tensor: f }.to_f64s());
+    match values {
+        Ok(v) => {
+            let list: Vec<String> = v.iter().map(|x| number(*x)).collect();
+            format!("{head}: {}{}", list.join(", "), if total > SHOWN { ", …" } else { "" })
+        }
+        Err(_) => head,
+    }
+}
+
+/// A table of a list of maps (a row each), of a map (a row per entry), or of a report's first table.
+///
+/// # Errors
+/// `Argument` for values that are no rows.
+pub(super) fn table_of(value: &Dynamic) -> Result<Table> {
+    use crate::error::Error;
+    if let Some(t) = value.read_lock::<Table>() {
+        return Ok(t.clone());
+    }
+    if let Some(r) = value.read_lock::<Report>() {
+        return r.show.tables().into_iter().next().ok_or_else(|| Error::missing("this report has no table"));
+    }
+    if let Ok(map) = value.as_map_ref() {
+        let mut t = Table::new("", &["name", "value"]);
+        for (k, v) in map.iter() {
+            t.row([k.to_string(), cell(v)]);
+        }
+        return Ok(t);
+    }
+    let list = value.as_array_ref().map_err(|_| Error::argument("a table is made of a list of maps, a map or a report"))?;
+    let mut headers: Vec<String> = Vec::new();
+    for row in list.iter() {
+        match row.as_map_ref() {
+            Ok(map) => headers.extend(map.keys().map(ToString::to_string).filter(|k| !headers.contains(k)).collect::<Vec<_>>()),
+            Err(_) if !headers.contains(&"value".to_string()) => headers.push("value".into()),
+            Err(_) => {}
+        }
+    }
+    let is_number = |h: &String| {
+        list.iter().all(|r| match r.as_map_ref() {
+            Ok(map) => map.get(h.as_str()).is_none_or(|v| v.is_int() || v.is_float()),
+            Err(_) => r.is_int() || r.is_float(),
+        })
+    };
+    let marked: Vec<String> = headers.iter().map(|h| if is_number(h) { format!(">{h}") } else { h.clone() }).collect();
+    let mut t = Table::new("", &marked.iter().map(String::as_str).collect::<Vec<_>>());
+    for row in list.iter() {
+        t.row(headers.iter().map(|h| match row.as_map_ref() {
+            Ok(map) => map.get(h.as_str()).map(cell).unwrap_or_default(),
+            Err(_) if h == "value" => cell(row),
+            Err(_) => String::new(),
+        }));
+    }
+    Ok(t)
+}
+
+fn cell(value: &Dynamic) -> String {
+    if let Ok(x) = value.as_float() {
+        return number(x);
+    }
+    if value.is_map() || value.is_array() {
+        return to_json(value).map_or_else(|_| value_text(value, &Style::plain()), |j| j.to_string());
+    }
+    if value.is_unit() { String::new() } else { value_text(value, &Style::plain()) }
+}

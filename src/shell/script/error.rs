@@ -1,0 +1,298 @@
+//! Errors between Rhai and this crate, and how they are shown: message, place, causes, suggestion, call trace.
+
+use super::binding::{self, usage, with_article};
+use super::value::kind_of_type;
+use crate::error::{Error, ErrorKind, nearest};
+use crate::report::{Ink, Style, printable};
+use rhai::{Dynamic, EvalAltResult, LexError, ParseErrorType, Position};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// An error of this crate on its way through a script; `catch (e)` sees it with `e.message`, `e.kind`, `e.hint`.
+#[derive(Debug, Clone)]
+pub struct Raised(pub Arc<Error>);
+
+/// Sends an error through Rhai. A cancellation cannot be caught by the script.
+pub(super) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
+    if error.is_cancelled() {
+        return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
+    }
+    EvalAltResult::ErrorRuntime(Dynamic::from(Raised(Arc::new(error))), position).into()
+}
+
+/// The error of this crate inside a Rhai error, for natives that call script functions.
+pub(super) fn unwrap(error: &EvalAltResult) -> Error {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => unwrap(inner),
+        EvalAltResult::ErrorTerminated(..) => Error::cancelled(),
+        EvalAltResult::ErrorRuntime(value, _) => match value.read_lock::<Raised>() {
+            Some(raised) => copy(&raised.0),
+            None => Error::new(ErrorKind::Script, value.to_string()),
+        },
+        other => Error::new(ErrorKind::Script, plain(other)),
+    }
+}
+
+/// The same error again; the causes become text.
+fn copy(e: &Error) -> Error {
+    let mut new = Error::new(e.kind(), e.message());
+    for place in e.places().collect::<Vec<_>>().into_iter().rev() {
+        new = new.at(place);
+    }
+    if let Some(hint) = e.suggestion() {
+        new = new.hint(hint);
+    }
+    match std::error::Error::source(e) {
+        Some(cause) => new.because(cause.to_string()),
+        None => new,
+    }
+}
+
+/// A place in a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// File name, `<eval>`, `input 3`.
+    pub source: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters; 0 when only the line is known.
+    pub column: usize,
+    /// The text of the line.
+    pub text: String,
+}
+
+/// A script that failed: the error and where it happened.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub error: Arc<Error>,
+    pub at: Option<Spot>,
+    /// Script functions that were running, innermost first, each with the place of its call.
+    pub trace: Vec<(String, Option<Spot>)>,
+}
+
+impl Failure {
+    pub fn new(error: Error) -> Self {
+        Self { error: Arc::new(error), at: None, trace: Vec::new() }
+    }
+    pub fn is_cancelled(&self) -> bool {
+        self.error.is_cancelled()
+    }
+    /// Message, source line with a caret, causes, suggestion, call trace. Ends without a line break.
+    pub fn render(&self, style: &Style) -> String {
+        let e = &self.error;
+        let mut headline = String::new();
+        for place in e.places() {
+            let _ = write!(headline, "{place}: ");
+        }
+        headline += e.message();
+        let mut out = format!("{} {}", style.paint(Ink::BoldRed, "error:"), style.paint(Ink::Bold, &printable(&headline)));
+        let bar = style.paint(Ink::Blue, "|");
+        let mut indent = 1;
+        if let Some(at) = &self.at {
+            let number = at.line.to_string();
+            indent = number.len() + 1;
+            let _ = write!(out, "\n{:>indent$}{} {}", "", style.paint(Ink::Blue, "-->"), place_text(at));
+            if !at.text.trim().is_empty() {
+                let _ = write!(out, "\n{:indent$} {bar}", "");
+                let _ = write!(out, "\n {} {bar} {}", style.paint(Ink::Blue, &number), printable(&at.text.replace('\t', " ")));
+                if at.column > 0 {
+                    let carets = "^".repeat(word_length(&at.text, at.column));
+                    let _ = write!(out, "\n{:indent$} {bar} {:skip$}{}", "", "", style.paint(Ink::BoldRed, &carets), skip = at.column - 1);
+                }
+            }
+        }
+        let mut note = |label: &str, ink: Ink, text: &str| {
+            let text = printable(text).replace('\n', &format!("\n{:w$}", "", w = indent + 3));
+            let _ = write!(out, "\n{:indent$} {} {text}", "", style.paint(ink, label));
+        };
+        let mut cause = std::error::Error::source(&**e);
+        while let Some(c) = cause {
+            note("because:", Ink::Yellow, &c.to_string());
+            cause = c.source();
+        }
+        if let Some(hint) = e.suggestion() {
+            note("help:", Ink::Cyan, hint);
+        }
+        for (name, at) in &self.trace {
+            let at = at.as_ref().map(|s| format!(", called at {}", place_text(s))).unwrap_or_default();
+            let name = if name.starts_with("anon$") { "a closure".to_string() } else { format!("{name}()") };
+            note("in", Ink::Dim, &format!("{name}{at}"));
+        }
+        out
+    }
+}
+
+fn place_text(at: &Spot) -> String {
+    if at.column > 0 { format!("{}:{}:{}", at.source, at.line, at.column) } else { format!("{}:{}", at.source, at.line) }
+}
+
+/// Characters to underline: the word or number that starts at `column`, else one.
+fn word_length(line: &str, column: usize) -> usize {
+    let word = |c: &char| c.is_alphanumeric() || *c == '_';
+    line.chars().skip(column - 1).take_while(word).count().max(1)
+}
+
+/// What is needed to explain an error: the texts that were run, and the names in scope.
+pub(super) struct Explain<'a> {
+    /// Name and text of what was run.
+    pub source: (&'a str, &'a str),
+    /// Name and text of where a script function was defined.
+    pub function_source: &'a dyn Fn(&str) -> Option<(String, String)>,
+    pub variables: Vec<String>,
+    /// Names and numbers of parameters of script functions.
+    pub functions: Vec<(String, usize)>,
+    /// Signatures of the engine's own functions, made when asked.
+    pub builtins: &'a dyn Fn() -> Vec<String>,
+}
+
+impl Explain<'_> {
+    pub fn failure(&self, error: &EvalAltResult) -> Failure {
+        let mut frames: Vec<(String, Position)> = Vec::new();
+        let mut inner = error;
+        let mut modules: Vec<&str> = Vec::new();
+        loop {
+            match inner {
+                EvalAltResult::ErrorInFunctionCall(name, _, next, at) => {
+                    frames.push((name.clone(), *at));
+                    inner = next;
+                }
+                EvalAltResult::ErrorInModule(path, next, _) => {
+                    modules.push(path);
+                    inner = next;
+                }
+                _ => break,
+            }
+        }
+        // A function's body lies in the text that defined it; its call in the text of the function around it.
+        let text_of = |depth: usize| match depth.checked_sub(1).and_then(|d| frames.get(d)) {
+            Some((name, _)) => (self.function_source)(name).unwrap_or_else(|| self.own()),
+            None => match modules.last() {
+                Some(path) => ((*path).to_string(), std::fs::read_to_string(format!("{path}.rhai")).unwrap_or_default()),
+                None => self.own(),
+            },
+        };
+        let at = spot(&text_of(frames.len()), inner.position());
+        let trace = (0..frames.len()).rev().map(|i| (frames[i].0.clone(), spot(&text_of(i), frames[i].1))).collect();
+        Failure { error: Arc::new(self.leaf(inner)), at, trace }
+    }
+
+    fn own(&self) -> (String, String) {
+        (self.source.0.to_string(), self.source.1.to_string())
+    }
+
+    /// The error without its position.
+    fn leaf(&self, error: &EvalAltResult) -> Error {
+        match error {
+            EvalAltResult::ErrorRuntime(..) | EvalAltResult::ErrorTerminated(..) => unwrap(error),
+            EvalAltResult::ErrorFunctionNotFound(call, _) => self.no_function(call),
+            EvalAltResult::ErrorVariableNotFound(name, _) => self.no_variable(name),
+            EvalAltResult::ErrorPropertyNotFound(name, _) => Error::missing(format!("the map has no entry '{name}'")),
+            EvalAltResult::ErrorParsing(kind, _) => syntax(kind),
+            EvalAltResult::ErrorStackOverflow(_) => {
+                Error::new(ErrorKind::Script, "functions call each other too deeply").hint("does a recursive function ever stop?")
+            }
+            EvalAltResult::ErrorMismatchDataType(wanted, got, _) if !wanted.is_empty() => {
+                let (wanted, got) = (with_article(kind_of_type(wanted)), with_article(kind_of_type(got)));
+                Error::new(ErrorKind::Script, format!("expected {wanted}, got {got}"))
+            }
+            EvalAltResult::ErrorIndexingType(text, _) => {
+                Error::new(ErrorKind::Script, format!("{} cannot be indexed", with_article(kind_of_type(text.split(' ').next().unwrap_or(text)))))
+            }
+            other => Error::new(ErrorKind::Script, plain(other)),
+        }
+    }
+
+    fn no_variable(&self, name: &str) -> Error {
+        let e = Error::new(ErrorKind::Script, format!("unknown variable '{name}'"));
+        if let Some(b) = binding::find(name) {
+            return e.hint(format!("'{name}' is a function; call it: {}", b.signature.usage()));
+        }
+        match nearest(name, self.variables.iter().map(String::as_str)) {
+            Some(near) => e.hint(format!("did you mean '{near}'?")),
+            None => e,
+        }
+    }
+
+    /// `call` is `name (type, type)`.
+    fn no_function(&self, call: &str) -> Error {
+        let (name, types) = call.split_once(" (").unwrap_or((call, ""));
+        let types: Vec<&str> = types.trim_end_matches(')').split(", ").filter(|t| !t.is_empty()).map(kind_of_type).collect();
+        let script = |m: String| Error::new(ErrorKind::Script, m);
+        let given = || if types.is_empty() { "nothing".to_string() } else { types.iter().map(|t| with_article(t)).collect::<Vec<_>>().join(", ") };
+        if let Some(property) = name.strip_prefix("get$") {
+            return script(format!("{} has no field '{property}'", with_article(types.first().unwrap_or(&"value"))));
+        }
+        if let Some(property) = name.strip_prefix("set$") {
+            return script(format!("the field '{property}' of {} cannot be set", with_article(types.first().unwrap_or(&"value"))))
+                .hint("models, reports and tensors are values; operations return new ones");
+        }
+        if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            return match types.as_slice() {
+                [a, b] => script(format!("'{name}' does not work between {} and {}", with_article(a), with_article(b))),
+                _ => script(format!("'{name}' does not work on {}", given())),
+            };
+        }
+        if let Some(b) = binding::find(name) {
+            return Error::argument(format!("{name} does not take {}", given())).hint(usage(&b.signature));
+        }
+        if let Some((_, count)) = self.functions.iter().find(|(n, _)| n == name) {
+            let s = if *count == 1 { "" } else { "s" };
+            return Error::argument(format!("{name} takes {count} argument{s}, got {}", types.len()));
+        }
+        if self.variables.iter().any(|v| v == name) {
+            return script(format!("'{name}' is a variable, not a function"));
+        }
+        let builtins = (self.builtins)();
+        let same: Vec<&str> = builtins.iter().map(String::as_str).filter(|s| function_name(s) == name).take(6).collect();
+        if !same.is_empty() {
+            return Error::argument(format!("{name} does not take {}", given())).hint(format!("it is {}", same.join(" or ")));
+        }
+        let e = script(format!("unknown function '{name}'"));
+        let own = binding::bindings().map(|b| b.signature.name).chain(self.functions.iter().map(|f| f.0.as_str()));
+        let near = nearest(name, own).or_else(|| nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.starts_with(char::is_alphabetic))));
+        if let Some(near) = near {
+            return e.hint(format!("did you mean '{near}'?"));
+        }
+        // A word that someone would search for.
+        match binding::bindings().find(|b| b.signature.keywords.contains(&name)) {
+            Some(b) => e.hint(format!("did you mean '{}'?", b.signature.name)),
+            None => e.hint("help() lists the functions"),
+        }
+    }
+}
+
+fn function_name(signature: &str) -> &str {
+    signature.split('(').next().unwrap_or_default().trim()
+}
+
+fn spot((source, text): &(String, String), position: Position) -> Option<Spot> {
+    let line = position.line()?;
+    let text = text.lines().nth(line - 1).unwrap_or_default().to_string();
+    Some(Spot { source: source.clone(), line, column: position.position().unwrap_or(0), text })
+}
+
+/// The engine's own text without its position, as a clause.
+fn plain(error: &EvalAltResult) -> String {
+    let text = error.to_string();
+    let text = text.split(" (line ").next().unwrap_or(&text);
+    lower_first(text.trim_end_matches('.'))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        // An acronym stays as it is.
+        (Some(a), Some(b)) if a.is_uppercase() && !b.is_uppercase() => a.to_lowercase().chain(chars).collect(),
+        _ => text.to_string(),
+    }
+}
+
+fn syntax(kind: &ParseErrorType) -> Error {
+    let e = Error::new(ErrorKind::Script, format!("syntax error: {}", lower_first(&kind.to_string())));
+    match kind {
+        ParseErrorType::Reserved(word) if word == "export" => e.hint("use save(m, path), or onnx_export(m, path)"),
+        ParseErrorType::BadInput(LexError::MalformedChar(_)) => e.hint("texts stand in double quotes: \"text\""),
+        ParseErrorType::ExprTooDeep => e.hint("split the expression with let"),
+        _ => e,
+    }
+}

@@ -1,0 +1,170 @@
+//! Device, threads, seed, time, help.
+
+use super::signature;
+use crate::error::{Error, Result};
+use crate::operation::Arg;
+use crate::shell::script::binding::{Binding, Call};
+use crate::shell::script::help;
+use crate::shell::script::value::int;
+use candle_core::Device;
+use rhai::Dynamic;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+pub(super) const TABLE: &[Binding] = &[
+    Binding {
+        signature: signature(
+            ("session", "device"),
+            "The device that operations run on; with a name, changes it",
+            &[Arg::optional("name", "text")],
+            "text",
+            &["device()", "device(\"cpu\")"],
+            &["gpu", "cuda", "cpu"],
+        ),
+        call: device,
+    },
+    Binding {
+        signature: signature(
+            ("session", "threads"),
+            "Number of threads that operations use; with a number, changes it",
+            &[Arg::optional("n", "whole number")],
+            "whole number",
+            &["threads()", "threads(2)"],
+            &["cores", "parallel"],
+        ),
+        call: threads,
+    },
+    Binding {
+        signature: signature(
+            ("session", "seed"),
+            "Seed of everything random; with a number, changes it",
+            &[Arg::optional("n", "whole number")],
+            "whole number",
+            &["seed()", "seed(7)"],
+            &["reproducible"],
+        ),
+        call: seed,
+    },
+    Binding {
+        signature: signature(
+            ("session", "now"),
+            "Seconds on the session's clock, for timing: subtract two of them",
+            &[],
+            "number",
+            &["let t = now(); let took = now() - t;"],
+            &["time", "clock", "elapsed"],
+        ),
+        call: now,
+    },
+    Binding {
+        signature: signature(
+            ("session", "time_s"),
+            "Seconds that a function takes",
+            &[Arg::new("f", "function")],
+            "number",
+            &["time_s(|| random([8, 8]).sum())"],
+            &["time", "clock", "duration", "measure"],
+        ),
+        call: time_s,
+    },
+    Binding {
+        signature: signature(
+            ("session", "help"),
+            "This overview; with a name, that function's options, defaults and examples",
+            &[Arg::optional("name", "text or function")],
+            "nothing",
+            &["help()", "help(\"seed\")"],
+            &["usage", "documentation", "man"],
+        ),
+        call: help,
+    },
+];
+
+fn device(c: &Call<'_>) -> Result<Dynamic> {
+    if c.has(0) {
+        let device = parse_device(&c.text(0)?)?;
+        c.shared.change(|ctx| ctx.device = device);
+    }
+    let name = match c.shared.context().device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_string(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    };
+    Ok(name.into())
+}
+
+/// A device by name: `cpu`, `cuda`, `cuda:1`.
+///
+/// # Errors
+/// `Argument` for an unknown name; `Unavailable` for a GPU that this build or machine lacks.
+pub fn parse_device(name: &str) -> Result<Device> {
+    let lower = name.trim().to_lowercase();
+    if lower == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let number = match lower.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse::<usize>().ok()),
+        None => None,
+    };
+    let Some(number) = number else {
+        return Err(Error::argument(format!("there is no device '{name}'")).hint("use \"cpu\", \"cuda\" or \"cuda:0\""));
+    };
+    if !cfg!(feature = "cuda") {
+        let e = Error::unavailable("this build of compresso has no CUDA");
+        return Err(e.hint("build it with --features cuda; 'compresso doctor' says more"));
+    }
+    Device::new_cuda(number).map_err(|e| {
+        let text = e.to_string();
+        Error::unavailable(format!("device cuda:{number} cannot be used: {}", text.lines().next().unwrap_or_default()))
+            .hint("'compresso doctor' shows what is found")
+    })
+}
+
+fn threads(c: &Call<'_>) -> Result<Dynamic> {
+    if c.has(0) {
+        let n = check_threads(c.int(0)?)?;
+        c.shared.change(|ctx| ctx.threads = n);
+    }
+    Ok(int(c.shared.context().threads))
+}
+
+/// # Errors
+/// `Argument` outside 1 to 1024.
+pub fn check_threads(n: i64) -> Result<usize> {
+    let valid = usize::try_from(n).ok().filter(|n| (1..=1024).contains(n));
+    valid.ok_or_else(|| Error::argument(format!("the number of threads must be 1 to 1024, got {n}")))
+}
+
+fn seed(c: &Call<'_>) -> Result<Dynamic> {
+    if c.has(0) {
+        let n = c.int(0)?;
+        let n = u64::try_from(n).map_err(|_| Error::argument(format!("a seed must not be negative, got {n}")))?;
+        c.shared.change(|ctx| ctx.seed = n);
+    }
+    Ok(int(c.shared.context().seed))
+}
+
+fn now(_: &Call<'_>) -> Result<Dynamic> {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Ok(START.get_or_init(Instant::now).elapsed().as_secs_f64().into())
+}
+
+fn time_s(c: &Call<'_>) -> Result<Dynamic> {
+    let start = Instant::now();
+    let _ = c.run_function(0)?;
+    Ok(start.elapsed().as_secs_f64().into())
+}
+
+fn help(c: &Call<'_>) -> Result<Dynamic> {
+    let style = c.shared.output().style();
+    let text = if !c.has(0) {
+        help::overview(&style)
+    } else if let Some(f) = c.arg(0).read_lock::<rhai::FnPtr>() {
+        help::help_text(f.fn_name(), &style)?
+    } else {
+        help::help_text(&c.text(0)?, &style)?
+    };
+    c.shared.output().print(&text);
+    Ok(Dynamic::UNIT)
+}

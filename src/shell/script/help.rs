@@ -1,0 +1,116 @@
+//! `help()` and `help("prune")`, made from the table of functions.
+
+use super::binding::{Binding, bindings, find};
+use super::literal::literal;
+use super::properties::{DATASET, MODEL, Property, TENSOR};
+use crate::error::{Error, Result, nearest};
+use crate::operation::{OptionKind, Signature};
+use crate::report::{Ink, Style, Table, table_text};
+
+/// Headings in the order of the overview; groups that are not named here follow.
+const GROUPS: [&str; 8] = ["models", "data", "compress", "deploy", "measure", "results", "tensors", "session"];
+
+/// All functions by group, a line each.
+pub fn overview(style: &Style) -> String {
+    let mut groups: Vec<&str> = GROUPS.to_vec();
+    for b in bindings() {
+        if !groups.contains(&b.signature.group) {
+            groups.push(b.signature.group);
+        }
+    }
+    let width = bindings().map(|b| b.signature.name.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for group in groups {
+        let members: Vec<&Binding> = bindings().filter(|b| b.signature.group == group).collect();
+        if members.is_empty() {
+            continue;
+        }
+        out += &format!("{}\n", style.paint(Ink::BoldCyan, group));
+        for b in members {
+            let name = format!("{:<width$}", b.signature.name);
+            out += &format!("  {}  {}\n", style.paint(Ink::Blue, &name), b.signature.summary);
+        }
+    }
+    out + "\nhelp(\"prune\") shows options, defaults and examples; m.prune() reads the same as prune(m).\n\
+           Fields: help(\"model\"), help(\"dataset\") and help(\"tensor\") list them. The language is Rhai: https://rhai.rs/book"
+}
+
+/// Usage, options with defaults, fields of the type of that name, examples.
+///
+/// # Errors
+/// `Missing` for a word that no function knows.
+pub fn help_text(word: &str, style: &Style) -> Result<String> {
+    let word = word.trim().trim_end_matches("()");
+    if word.is_empty() {
+        return Ok(overview(style));
+    }
+    if let Some(b) = find(word) {
+        return Ok(describe(&b.signature, style));
+    }
+    if word == "tensors" || word == "models" || bindings().any(|b| b.signature.group == word) {
+        let names: Vec<String> = bindings().filter(|b| b.signature.group == word).map(|b| one_line(&b.signature, style)).collect();
+        return Ok(names.join("\n"));
+    }
+    // A word that describes a function: "kd", "speed", "calibration".
+    let lower = word.to_lowercase();
+    let related: Vec<&Binding> = bindings()
+        .filter(|b| {
+            let s = &b.signature;
+            s.keywords.iter().any(|k| k.to_lowercase().contains(&lower)) || s.fields.iter().any(|f| f.name == lower) || s.summary.to_lowercase().contains(&lower)
+        })
+        .collect();
+    if !related.is_empty() {
+        let lines: Vec<String> = related.iter().map(|b| one_line(&b.signature, style)).collect();
+        return Ok(format!("Functions about \"{word}\":\n{}", lines.join("\n")));
+    }
+    let e = Error::missing(format!("there is no help on '{word}'"));
+    Err(match nearest(word, bindings().map(|b| b.signature.name)) {
+        Some(near) => e.hint(format!("did you mean help(\"{near}\")?")),
+        None => e.hint("help() lists the functions"),
+    })
+}
+
+fn one_line(s: &Signature, style: &Style) -> String {
+    format!("  {}  {}", style.paint(Ink::Blue, s.name), s.summary)
+}
+
+fn describe(s: &Signature, style: &Style) -> String {
+    let mut out = format!("{}\n{}", style.paint(Ink::Bold, &s.usage()), s.summary);
+    if !s.fields.is_empty() {
+        let mut t = Table::new("Options", &["option", "value", "default", "meaning"]);
+        for f in s.fields {
+            t.row([f.name.to_string(), kind(f.kind), literal(&(f.default)()), one_paragraph(f.doc)]);
+        }
+        out += &format!("\n\n{}", table_text(&t, style));
+    }
+    for (name, fields) in [("model", fields(MODEL)), ("dataset", fields(DATASET)), ("tensor", fields(TENSOR))] {
+        if s.name == name {
+            let mut t = Table::new(&*format!("Fields of a {name}"), &["field", "meaning"]);
+            t.rows = fields;
+            out += &format!("\n\n{}", table_text(&t, style));
+        }
+    }
+    if !s.examples.is_empty() {
+        out += &format!("\n\n{}", style.paint(Ink::BoldCyan, "Examples"));
+        for e in s.examples {
+            out += &format!("\n  {}", e.replace('\n', "\n  "));
+        }
+    }
+    out
+}
+
+fn fields<T>(properties: &[Property<T>]) -> Vec<Vec<String>> {
+    properties.iter().map(|p| vec![p.name.to_string(), p.doc.to_string()]).collect()
+}
+
+fn kind(kind: OptionKind) -> String {
+    match kind {
+        OptionKind::Optional(inner) => format!("{inner}, or ()"),
+        other => other.to_string(),
+    }
+}
+
+/// A doc comment's lines joined, paragraphs kept.
+fn one_paragraph(doc: &str) -> String {
+    doc.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
