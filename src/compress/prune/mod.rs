@@ -170,8 +170,8 @@ impl Prune {
     }
 }
 
-/// Values whose channels training reads by number.
-fn head_values(task: &Task) -> Vec<String> {
+/// Values whose channels training reads by number: they are not pruned.
+pub fn head_values(task: &Task) -> Vec<String> {
     let head = task.detect().and_then(|d| d.head.as_ref());
     head.map(|h| h.boxes.iter().chain(&h.scores).cloned().collect()).unwrap_or_default()
 }

@@ -43,7 +43,8 @@ pub struct Call<'a> {
 
 /// Registers every function with every number of arguments that it takes.
 pub fn register(engine: &mut Engine, shared: &Arc<Shared>) {
-    for binding in bindings() {
+    // Words of the syntax cannot be functions.
+    for binding in bindings().filter(|b| b.signature.name != "vars") {
         let sig = &binding.signature;
         let most = sig.args.len() + usize::from(!sig.fields.is_empty());
         let least = sig.args.iter().filter(|a| !a.optional).count();
@@ -211,6 +212,7 @@ impl Call<'_> {
         match &self.options {
             None => Ok(T::default()),
             Some(map) => {
+                // Named here, so that the error says which function.
                 for name in map.keys() {
                     if !self.signature.fields.iter().any(|f| f.name == name.as_str()) {
                         return Err(unknown_option(self.signature, name));
@@ -218,6 +220,13 @@ impl Call<'_> {
                 }
                 decode(to_json(&Dynamic::from_map(map.clone()))?)
             }
+        }
+    }
+    /// The option map as it was given.
+    pub fn given(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
+        match &self.options {
+            None => Ok(serde_json::Map::new()),
+            Some(map) => map.iter().map(|(k, v)| Ok((k.to_string(), to_json(v)?))).collect(),
         }
     }
     /// Models with their names: one model, a list of models (or of `[name, model]`), or a map from names to models.

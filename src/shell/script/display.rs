@@ -4,11 +4,12 @@ use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
 use crate::model::{Model, Task, Value};
-use crate::report::{Plot, Style, Table, count, number, plot_text, printable, table_text};
+use crate::report::{Graphics, Plot, Style, Table, count, number, plot_text, printable, table_text};
 use crate::shell::{Output, show};
 use rhai::Dynamic;
 
 /// The value of an input, ready to be shown.
+#[derive(Debug, Clone)]
 pub struct Shown(pub(super) Dynamic);
 
 impl Shown {
@@ -25,7 +26,9 @@ pub(super) fn show_value(output: &dyn Output, value: &Dynamic) -> Result<()> {
     if let Some(report) = value.read_lock::<Report>() {
         return show(output, &*report.show);
     }
-    if let Some(plot) = value.read_lock::<Plot>() {
+    if let Some(plot) = value.read_lock::<Plot>()
+        && output.style().graphics != Graphics::None
+    {
         return show(output, &*plot);
     }
     output.print(&value_text(value, &output.style()));
@@ -139,9 +142,11 @@ pub(super) fn tensor_text(t: &Value) -> String {
 
 /// A table of a list of maps (a row each), of a map (a row per entry), or of a report's first table.
 ///
+/// `columns` picks and orders those of a list of maps; without it, columns of text come first.
+///
 /// # Errors
 /// `Argument` for values that are no rows.
-pub(super) fn table_of(value: &Dynamic) -> Result<Table> {
+pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
     use crate::error::Error;
     if let Some(t) = value.read_lock::<Table>() {
         return Ok(t.clone());
@@ -151,7 +156,7 @@ pub(super) fn table_of(value: &Dynamic) -> Result<Table> {
     }
     if let Ok(map) = value.as_map_ref() {
         let mut t = Table::new("", &["name", "value"]);
-        for (k, v) in map.iter() {
+        for (k, v) in map.iter().filter(|(k, _)| columns.is_empty() || columns.iter().any(|c| *c == k.as_str())) {
             t.row([k.to_string(), cell(v)]);
         }
         return Ok(t);
@@ -171,6 +176,11 @@ pub(super) fn table_of(value: &Dynamic) -> Result<Table> {
             Err(_) => r.is_int() || r.is_float(),
         })
     };
+    if columns.is_empty() {
+        headers.sort_by_key(|h| is_number(h));
+    } else {
+        headers = columns.to_vec();
+    }
     let marked: Vec<String> = headers.iter().map(|h| if is_number(h) { format!(">{h}") } else { h.clone() }).collect();
     let mut t = Table::new("", &marked.iter().map(String::as_str).collect::<Vec<_>>());
     for row in list.iter() {

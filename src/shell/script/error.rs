@@ -195,6 +195,7 @@ impl Explain<'_> {
                 let (wanted, got) = (with_article(kind_of_type(wanted)), with_article(kind_of_type(got)));
                 Error::new(ErrorKind::Script, format!("expected {wanted}, got {got}"))
             }
+            EvalAltResult::ErrorDotExpr(text, _) => no_property(text),
             EvalAltResult::ErrorIndexingType(text, _) => {
                 Error::new(ErrorKind::Script, format!("{} cannot be indexed", with_article(kind_of_type(text.split(' ').next().unwrap_or(text)))))
             }
@@ -233,7 +234,11 @@ impl Explain<'_> {
             };
         }
         if let Some(b) = binding::find(name) {
-            return Error::argument(format!("{name} does not take {}", given())).hint(usage(&b.signature));
+            let e = match types.is_empty() {
+                true => Error::argument(format!("{name} needs arguments")),
+                false => Error::argument(format!("{name} does not take {}", given())),
+            };
+            return e.hint(usage(&b.signature));
         }
         if let Some((_, count)) = self.functions.iter().find(|(n, _)| n == name) {
             let s = if *count == 1 { "" } else { "s" };
@@ -261,6 +266,17 @@ impl Explain<'_> {
     }
 }
 
+/// From Rhai's "Unknown property 'b' - a getter is not registered for type 'i64'".
+fn no_property(text: &str) -> Error {
+    let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
+    let (Some(name), Some(of)) = (quoted.first(), quoted.get(1)) else { return Error::new(ErrorKind::Script, lower_first(text)) };
+    let of = with_article(kind_of_type(of));
+    if text.contains("setter") {
+        return Error::new(ErrorKind::Script, format!("the field '{name}' of {of} cannot be set"));
+    }
+    Error::new(ErrorKind::Script, format!("{of} has no field '{name}'"))
+}
+
 fn function_name(signature: &str) -> &str {
     signature.split('(').next().unwrap_or_default().trim()
 }
@@ -268,7 +284,10 @@ fn function_name(signature: &str) -> &str {
 fn spot((source, text): &(String, String), position: Position) -> Option<Spot> {
     let line = position.line()?;
     let text = text.lines().nth(line - 1).unwrap_or_default().to_string();
-    Some(Spot { source: source.clone(), line, column: position.position().unwrap_or(0), text })
+    let column = position.position().unwrap_or(0);
+    // Rhai points at the dot before a field; the field's name says more.
+    let at_dot = column > 0 && text.chars().nth(column - 1) == Some('.');
+    Some(Spot { source: source.clone(), line, column: column + usize::from(at_dot), text })
 }
 
 /// The engine's own text without its position, as a clause.

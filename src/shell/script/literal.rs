@@ -1,6 +1,6 @@
 //! Values as script text, and the script that remakes a model.
 
-use crate::model::Model;
+use crate::model::Step;
 use serde_json::Value as Json;
 
 /// JSON as a literal of the language.
@@ -28,16 +28,27 @@ pub(super) fn key(name: &str) -> String {
 }
 
 /// The script that remakes a model from its steps; the first step makes it, the others change it.
-pub(super) fn script_of(m: &Model) -> String {
+pub(super) fn script_of(steps: &[Step]) -> String {
     let line = |(i, step): (usize, &crate::model::Step)| {
         let mut args: Vec<String> = if i == 0 { vec![] } else { vec!["m".into()] };
-        args.extend(step.args.iter().cloned());
+        args.extend(step.args.iter().map(|a| expression(a, i == 0)));
         if !step.options.is_empty() {
             args.push(map(&step.options));
         }
         format!("{}m = {}({});", if i == 0 { "let " } else { "" }, step.operation, args.join(", "))
     };
-    m.steps().iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+    steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// An argument as a step keeps it: script text already, or the name of a source.
+fn expression(arg: &str, is_source: bool) -> String {
+    if arg.starts_with('"') || arg.ends_with(')') || arg.parse::<f64>().is_ok() {
+        arg.to_string()
+    } else if is_source {
+        format!("{arg:?}")
+    } else {
+        format!("dataset({arg:?})")
+    }
 }
 
 #[cfg(test)]
@@ -47,6 +58,13 @@ mod tests {
 
     #[test]
     fn literals_are_script_text() {
+        let step = |operation: &str, args: &[&str], options| Step {
+            operation: operation.into(),
+            args: args.iter().map(ToString::to_string).collect(),
+            options: if let Json::Object(o) = options { o } else { serde_json::Map::new() },
+        };
+        let steps = [step("model", &["yolov8n"], json!({ "classes": 3 })), step("prune", &["shapes"], json!({ "ratio": 0.4 }))];
+        assert_eq!(script_of(&steps), "let m = model(\"yolov8n\", #{ classes: 3 });\nm = prune(m, dataset(\"shapes\"), #{ ratio: 0.4 });");
         assert_eq!(literal(&json!({ "a": [1, 2.5, null], "b-c": "x\"y" })), r#"#{ a: [1, 2.5, ()], "b-c": "x\"y" }"#);
     }
 }

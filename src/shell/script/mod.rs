@@ -106,6 +106,7 @@ impl Session {
         binding::register_types(&mut engine);
         binding::register(&mut engine, &shared);
         functions::register_operators(&mut engine);
+        functions::register_vars(&mut engine);
         Self { engine, scope: Scope::new(), functions: AST::empty(), function_sources: HashMap::new(), shared }
     }
 

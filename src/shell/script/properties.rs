@@ -38,10 +38,11 @@ pub const MODEL: &[Property<ModelValue>] = &[
         Ok(m.model.graph().metadata().iter().map(|(k, v)| (k.as_str().into(), v.clone().into())).collect::<Map>().into())
     }),
     property("steps", "list of the operations that made it, with their options", |m| {
-        Ok(from_json(&serde_json::to_value(m.model.steps()).unwrap_or_default()))
+        Ok(from_json(&serde_json::to_value(m.steps()).unwrap_or_default()))
     }),
-    property("script", "the script that remakes it", |m| Ok(script_of(&m.model).into())),
-    property("history", "report of the training that made it, or ()", |m| Ok(m.history.clone().map_or(Dynamic::UNIT, Dynamic::from))),
+    property("script", "the script that remakes it", |m| Ok(script_of(&m.steps()).into())),
+    property("history", "losses and scores of the training that just made it, or ()", |m| report(m)),
+    property("report", "how the operation that just made it went, or ()", |m| report(m)),
 ];
 
 /// Fields of a dataset.
@@ -50,7 +51,8 @@ pub const DATASET: &[Property<Dataset>] = &[
     property("kind", "\"detection\", \"classification\" or \"unlabelled\"", |d| {
         Ok(from_json(&serde_json::to_value(d.kind).unwrap_or_default()))
     }),
-    property("count", "number of images", |d| Ok(int(d.source.len()))),
+    property("count", "number of images", |d| Ok(int(d.len()))),
+    property("len", "number of images", |d| Ok(int(d.len()))),
     property("classes", "list of class names", |d| Ok(d.classes.iter().cloned().map(Dynamic::from).collect::<Vec<_>>().into())),
     property("split", "\"train\", \"val\", \"test\" or \"\"", |d| Ok(d.split.clone().into())),
     property("splits", "names of the splits", |d| Ok(d.splits.iter().map(|s| s.0.clone().into()).collect::<Vec<Dynamic>>().into())),
@@ -112,6 +114,10 @@ pub fn fields_of(value: &Dynamic) -> Vec<(String, String)> {
     } else {
         Vec::new()
     }
+}
+
+fn report(m: &ModelValue) -> Result<Dynamic> {
+    Ok(m.report.clone().map_or(Dynamic::UNIT, Dynamic::from))
 }
 
 fn short(json: &serde_json::Value) -> String {

@@ -1,1 +1,213 @@
+use super::*;
+use crate::report::Style;
+use crate::shell::Buffer;
+use insta::assert_snapshot;
 
+fn session() -> (Session, Arc<Buffer>) {
+    let output = Arc::new(Buffer::new(Style::plain()));
+    (Session::new(Context::new(), output.clone()), output)
+}
+
+/// What the prompt shows for `code`, or the error.
+fn shown(code: &str) -> String {
+    let (mut s, output) = session();
+    let text = match s.run(code, "<test>") {
+        Ok(v) => s.show(&v).map_or_else(|e| e.to_string(), |()| output.take()),
+        Err(f) => f.render(&Style::plain()),
+    };
+    text.trim_end().to_string()
+}
+
+#[test]
+fn values_are_shown() {
+    for (code, text) in [
+        ("1 + 1", "2"),
+        ("1.5", "1.5"),
+        ("\"a\" + \"b\"", "ab"),
+        ("()", ""),
+        ("let x = 3;", ""),
+        ("#{ b: [1, 2], a: \"x\" }", "#{ a: \"x\", b: [1, 2] }"),
+        ("tensor([[1, 2], [3, 4]])", "float32[2, 2]: 1, 2, 3, 4"),
+        ("tensor([[1, 2], [3, 4]])[1][0]", "3.0"),
+        ("(tensor([1, 2]) * 2 + 1).to_list()", "[3.0, 5.0]"),
+        ("round_to(2.0 / 3, 2)", "0.67"),
+        ("let x = 1; vars()", "#{ x: \"whole number\" }"),
+        ("table([#{ n: 1, model: \"a\" }])", "| model | n |\n|-------|---|\n| a     | 1 |"),
+    ] {
+        assert_eq!(shown(code), text, "{code}");
+    }
+}
+
+#[test]
+fn an_unknown_option_names_function_and_nearest() {
+    assert_snapshot!(shown("let m = model(\"classifier\", #{ clases: 3 });"), @r#"
+    error: model has no option 'clases'
+      --> <test>:1:9
+       |
+     1 | let m = model("classifier", #{ clases: 3 });
+       |         ^^^^^
+       help: did you mean 'classes'?
+    "#);
+}
+
+#[test]
+fn a_wrong_argument_shows_the_usage() {
+    assert_snapshot!(shown("prune(3)"), @r"
+    error: prune expects a model as argument 1 ('m'), got 3
+      --> <test>:1:1
+       |
+     1 | prune(3)
+       | ^^^^^
+       help: usage: prune(m: model[, d: dataset][, #{…}]) -> model
+    ");
+    assert!(shown("take(1, 2, 3)").contains("take does not take"), "{}", shown("take(1, 2, 3)"));
+}
+
+#[test]
+fn unknown_names_suggest_the_nearest() {
+    for (code, hint) in [
+        ("prun(1)", "did you mean 'prune'?"),
+        ("let model_a = 1; model_b + 1", "did you mean 'model_a'?"),
+        ("fn my_step(x) { x } my_stap(1)", "did you mean 'my_step'?"),
+        ("let m = model(\"classifier\", #{ classes: 2, image_size: 32 }); m.parms", "did you mean 'params'?"),
+        ("model(\"yolov8q\")", "did you mean 'yolov8n'?"),
+        ("help(\"prunne\")", "did you mean help(\"prune\")?"),
+        ("summary", "call it: summary("),
+    ] {
+        let text = shown(code);
+        assert!(text.contains(hint), "{code}: {text}");
+    }
+}
+
+#[test]
+fn errors_in_functions_show_the_calls() {
+    let code = "fn inner(x) {\n  nothing(x)\n}\nfn outer(x) { inner(x) }\nouter(1)";
+    assert_snapshot!(shown(code), @r"
+    error: unknown function 'nothing'
+      --> <test>:2:3
+       |
+     2 |   nothing(x)
+       |   ^^^^^^^
+       help: help() lists the functions
+       in inner(), called at <test>:4:15
+       in outer(), called at <test>:5:1
+    ");
+}
+
+#[test]
+fn functions_of_earlier_inputs_keep_their_text() {
+    let (mut s, _) = session();
+    s.run("fn bad(x) {\n  x.nope\n}", "input 1").unwrap();
+    let f = s.run("let a = 1;\nbad(a)", "input 2").unwrap_err();
+    assert_eq!(f.at.as_ref().map(|a| (a.source.as_str(), a.line, a.text.as_str())), Some(("input 1", 2, "  x.nope")));
+    assert_eq!(f.trace[0].1.as_ref().map(|a| (a.source.as_str(), a.line)), Some(("input 2", 2)));
+    assert!(s.variables().iter().any(|v| v.0 == "a"), "variables set before the error stay");
+}
+
+#[test]
+fn other_errors_read_well() {
+    for (code, message) in [
+        ("\"a\" * 2", "'*' does not work between text and a whole number"),
+        ("let a = 1; a.b", "a whole number has no field 'b'"),
+        ("let a = 1; a.b = 2", "the field 'b' of a whole number cannot be set"),
+        ("#{ a: 1 }.b", "the map has no entry 'b'"),
+        ("throw \"bad\"", "bad"),
+        ("prune()", "prune needs arguments"),
+        ("let x = [1, 2", "syntax error: expecting ']' to end this array literal"),
+        ("if 1 { 2 }", "expected true or false, got a whole number"),
+        ("fn f(n) { f(n + 1) } f(0)", "functions call each other too deeply"),
+        ("tensor([[1, 2], [3]])", "the lists are not equally long"),
+        ("zeros([2, -1])", "a shape is a list of whole numbers like [1, 3, 64, 64], got -1"),
+        ("zeros([2]) + zeros([3])", "the shapes [2] and [3] do not fit together"),
+        ("threads(0)", "the number of threads must be 1 to 1024, got 0"),
+        ("device(\"tpu\")", "there is no device 'tpu'"),
+        ("save(1, \"/no/such/place/x.json\")", ""),
+    ] {
+        let text = shown(code);
+        let head = text.lines().next().unwrap();
+        assert!(head.starts_with(&format!("error: {message}")) || (message.is_empty() && head.starts_with("error: file")), "{code}: {text}");
+    }
+}
+
+#[test]
+fn handles_in_option_maps_are_refused() {
+    let text = shown("let m = model(\"classifier\", #{ classes: 2, image_size: 32 }); prune(m, #{ ratio: m })");
+    assert!(text.starts_with("error: 'ratio' is a model; only numbers"), "{text}");
+    let text = shown("let m = model(\"classifier\", #{ classes: 2, image_size: 32 }); prune(m, #{ exclude: [|| 1] })");
+    assert!(text.starts_with("error: 'exclude.0' is a function"), "{text}");
+}
+
+#[test]
+fn scripts_catch_errors_with_their_kind() {
+    let code = "try { prune(3) } catch (e) { [e.kind, e.message, type_of(e)] }";
+    assert_eq!(shown(code), "[\"argument\", \"prune expects a model as argument 1 ('m'), got 3\", \"Error\"]");
+    assert!(shown("try { prune(3) } catch (e) { print(e); throw e }").starts_with("error: prune expects a model"));
+}
+
+#[test]
+fn a_set_flag_stops_script_and_functions_and_cannot_be_caught() {
+    let (mut s, _) = session();
+    let cancel = s.shared().context().cancel;
+    let stopper = std::thread::spawn({
+        let cancel = cancel.clone();
+        move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            cancel.cancel();
+        }
+    });
+    let f = s.run("let n = 0; try { loop { n += 1; } } catch { } n", "<test>").unwrap_err();
+    stopper.join().unwrap();
+    assert!(f.is_cancelled());
+    assert_eq!(exit_code(&f), 130);
+    cancel.reset();
+    assert!(s.run("n", "<test>").is_ok(), "the session goes on and keeps its variables");
+}
+
+#[test]
+fn completeness_is_the_parsers() {
+    let (s, _) = session();
+    let incomplete = ["let x = [1,", "if true {", "foo(", "let x =", "fn f(", "`a ${1", "/* a", "#{ a: 1", "x.", "1 +", "let s = `two\nlines", "if x { 1 } else"];
+    for code in incomplete {
+        assert_eq!(s.completeness(code), Completeness::Incomplete, "{code}");
+    }
+    for code in ["1", "let x = 1;", "}", "let 3 = 4;", "foo)", "", "// a", "\"a\nb", "fn f() { 1 }", "1 + )"] {
+        assert_eq!(s.completeness(code), Completeness::Complete, "{code}");
+    }
+}
+
+#[test]
+fn args_are_seen_inside_functions() {
+    let (mut s, output) = session();
+    s.set_args(vec!["a".into(), "b".into()]);
+    s.run("fn n() { args.len() } print(n()); print(args[1])", "<test>").unwrap();
+    assert_eq!(output.take(), "2\nb\n");
+}
+
+#[test]
+fn a_model_tells_how_it_was_made() {
+    let code = "model(\"classifier\", #{ classes: 2, image_size: 32 }).prune(#{ ratio: 0.25 }).script";
+    assert_eq!(shown(code), "let m = model(\"classifier\", #{ classes: 2, image_size: 32 });\nm = prune(m, #{ ratio: 0.25 });");
+}
+
+#[test]
+fn every_function_has_one_name_a_summary_and_a_usage() {
+    let mut names: Vec<&str> = bindings().map(|b| b.signature.name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "a name stands twice");
+    for b in bindings() {
+        let s = &b.signature;
+        assert!(!s.summary.is_empty() && !s.returns.is_empty(), "{}", s.name);
+        assert!(s.args.iter().skip_while(|a| !a.optional).all(|a| a.optional), "{}: optional arguments come last", s.name);
+        assert!(help_text(s.name, &Style::plain()).unwrap().starts_with(&s.usage()));
+    }
+    let all = overview(&Style::plain());
+    assert!(bindings().all(|b| all.contains(b.signature.name)));
+}
+
+#[test]
+fn help_finds_functions_by_keyword() {
+    assert!(help_text("int8", &Style::plain()).unwrap().contains("quantize"));
+    assert!(help_text("session", &Style::plain()).unwrap().contains("seed"));
+}

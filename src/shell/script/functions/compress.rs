@@ -1,14 +1,44 @@
 //! Pruning, quantization, distillation.
 
-use crate::compress::prune::{self, Prune};
-use crate::shell::script::binding::Binding;
-use crate::shell::script::value::ModelValue;
+use super::signature;
+use crate::compress::prune::{self, Prune, prune_report};
+use crate::compress::quantize::Quantize;
+use crate::error::Result;
+use crate::operation::Arg;
+use crate::shell::script::binding::{Binding, Call};
+use crate::shell::script::value::Report;
 use rhai::Dynamic;
 
-pub(super) const TABLE: &[Binding] = &[Binding {
-    signature: prune::SIGNATURE,
-    call: |c| {
-        let options: Prune = c.options()?;
-        Ok(Dynamic::from(ModelValue::from(options.apply(&c.model(0)?, c.maybe_dataset(1)?.as_ref(), &c.ctx)?)))
+pub(super) const TABLE: &[Binding] = &[
+    Binding { signature: prune::SIGNATURE, call: prune },
+    Binding {
+        signature: signature(
+            ("compress", "prune_groups"),
+            "The groups of channels of a model that can only be pruned together",
+            &[Arg::new("m", "model")],
+            "report",
+            &["prune_groups(model(\"classifier\", #{ classes: 3, image_size: 32 }))"],
+            &["layers", "channels", "dependencies", "structure"],
+        ),
+        call: |c| {
+            let m = c.model(0)?;
+            Ok(Dynamic::from(Report::new(prune::groups(m.graph(), &prune::head_values(m.task()))?)))
+        },
     },
-}];
+    Binding { signature: Quantize::SIGNATURE, call: quantize },
+];
+
+fn prune(c: &Call<'_>) -> Result<Dynamic> {
+    let options: Prune = c.options()?;
+    let before = c.model_value(0)?;
+    let after = options.apply(&before.model, c.maybe_dataset(1)?.as_ref(), &c.ctx)?;
+    let report = prune_report(&before.model, &after).ok().map(Report::new);
+    Ok(Dynamic::from(before.derive(after, report)))
+}
+
+fn quantize(c: &Call<'_>) -> Result<Dynamic> {
+    let options: Quantize = c.options()?;
+    let before = c.model_value(0)?;
+    let (after, report) = options.apply_with_report(&before.model, c.maybe_dataset(1)?.as_ref(), &c.ctx)?;
+    Ok(Dynamic::from(before.derive(after, Some(Report::new(report)))))
+}

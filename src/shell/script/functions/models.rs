@@ -3,21 +3,26 @@
 use super::signature;
 use crate::error::{Error, Result};
 use crate::exec::{self, Run};
+use crate::learn::data::{self, Dataset, Sample};
+use crate::learn::eval::{self, Predict, Predictions};
 use crate::model::zoo::{self, ZooOptions};
-use crate::model::{Model, Value};
-use crate::operation::{Arg, Options as _, Signature};
+use crate::model::{DecodeAs, LoadOptions, Model, Step, Value, weights};
+use crate::operation::{Arg, Options as _, Signature, decode as decode_options};
 use crate::shell::script::binding::{Binding, Call, describe};
-use crate::shell::script::value::{ModelValue, Report};
+use crate::shell::script::value::{ModelValue, Report, from_json};
 use rhai::{Dynamic, Map};
 use std::collections::HashMap;
+use std::path::Path;
 
 crate::options! {
     /// Options of `model`.
     pub struct ModelOptions {
-        /// What to detect or tell apart: a list of names, their number, or the path of a file with a name per line.
+        /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number.
         pub classes: Option<serde_json::Value> = None,
         /// Input size in pixels, one number or [height, width].
         pub image_size: Option<serde_json::Value> = None,
+        /// What a file's outputs mean: "yolo", "fastestdet", "classify" or "none". Found out by default.
+        pub decode: Option<DecodeAs> = None,
         /// Factor on the channel counts of a zoo model.
         pub width: Option<f64> = None,
         /// Factor on the repeats of a zoo model.
@@ -46,6 +51,18 @@ pub(super) const TABLE: &[Binding] = &[
     },
     Binding {
         signature: signature(
+            ("models", "load"),
+            "Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors) or data (.json)",
+            &[Arg::new("path", "text")],
+            "model, tensor or map",
+            &[],
+            &["open", "read", "import", "npy", "npz"],
+        ),
+        call: load,
+    },
+    Binding { signature: eval::PREDICT, call: predict },
+    Binding {
+        signature: signature(
             ("models", "summary"),
             "What a model is made of: inputs, outputs, layers with parameters and multiply-accumulates",
             &[Arg::new("m", "model")],
@@ -71,6 +88,14 @@ pub(super) const TABLE: &[Binding] = &[
 fn model(c: &Call<'_>) -> Result<Dynamic> {
     let source = c.text(0)?;
     let options: ModelOptions = c.options()?;
+    let step = Step { operation: "model".into(), args: vec![format!("{source:?}")], options: c.given()? };
+    let ending = Path::new(&source).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    if !zoo::is_name(&source) && !matches!(ending.as_str(), "" | "yaml" | "yml") {
+        return Ok(Dynamic::from(ModelValue::opened(open(&source, &options)?, step)));
+    }
+    if options.decode.is_some() {
+        return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
+    }
     let zoo = ZooOptions {
         classes: options.classes.as_ref().map(class_names).transpose()?,
         image_size: options.image_size.as_ref().map(|v| crate::learn::data::size_of("image_size", v)).transpose()?,
@@ -78,7 +103,66 @@ fn model(c: &Call<'_>) -> Result<Dynamic> {
         depth: options.depth,
         seed: options.seed.unwrap_or(c.ctx.seed),
     };
-    Ok(Dynamic::from(ModelValue::from(zoo::build(&source, &zoo)?)))
+    Ok(Dynamic::from(ModelValue::from(zoo::build(&source, &zoo)?.with_steps(vec![step]))))
+}
+
+fn open(path: &str, options: &ModelOptions) -> Result<Model> {
+    for (name, given) in [("width", options.width.is_some()), ("depth", options.depth.is_some()), ("seed", options.seed.is_some())] {
+        if given {
+            return Err(Error::argument(format!("option '{name}' is for zoo models, not for files")));
+        }
+    }
+    let mut given = serde_json::Map::new();
+    let decode = options.decode.map(|d| d.to_string().into());
+    for (name, value) in [("decode", decode), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())] {
+        given.extend(value.map(|v| (name.to_string(), v)));
+    }
+    Model::load(path, &decode_options::<LoadOptions>(given.into())?)
+}
+
+/// A file by its ending: a model, or tensors by name (one alone for .npy and .pb), or JSON data.
+fn load(c: &Call<'_>) -> Result<Dynamic> {
+    let path = c.text(0)?;
+    let ending = Path::new(&path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    match ending.as_str() {
+        "onnx" => {
+            let step = Step { operation: "model".into(), args: vec![format!("{path:?}")], options: serde_json::Map::new() };
+            Ok(Dynamic::from(ModelValue::opened(Model::load(&path, &LoadOptions::default())?, step)))
+        }
+        "json" => {
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+            let json = serde_json::from_str(&text).map_err(|e| Error::format("this is no JSON").because(e).file(&path))?;
+            Ok(from_json(&json))
+        }
+        _ => {
+            let mut tensors = weights::load_tensors(&path)?;
+            match tensors.pop() {
+                Some((_, only)) if matches!(ending.as_str(), "npy" | "pb") => Ok(Dynamic::from(only)),
+                last => Ok(tensors.into_iter().chain(last).map(|(k, v)| (k.into(), Dynamic::from(v))).collect::<Map>().into()),
+            }
+        }
+    }
+}
+
+fn predict(c: &Call<'_>) -> Result<Dynamic> {
+    let options: Predict = c.options()?;
+    let found = eval::predict(&c.model(0)?, &images(c)?, &options, &c.ctx)?;
+    Ok(Dynamic::from(Report::with_images(Predictions(found), |p, path| p.save(path))))
+}
+
+/// Images from a path, a pattern, a list of these, or a dataset.
+fn images(c: &Call<'_>) -> Result<Vec<Sample>> {
+    if let Some(d) = c.arg(1).read_lock::<Dataset>() {
+        let d = d.for_evaluation();
+        return (0..d.len()).map(|i| d.get(i)).collect();
+    }
+    let mut samples = Vec::new();
+    for pattern in c.texts(1)? {
+        for file in data::image_files(&pattern)? {
+            samples.push(data::sample(file)?);
+        }
+    }
+    Ok(samples)
 }
 
 /// Class names from a list of names, a number (unnamed classes) or a file with a name per line.

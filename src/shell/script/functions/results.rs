@@ -2,13 +2,26 @@
 
 use super::signature;
 use crate::error::{Error, Result};
-use crate::operation::Arg;
-use crate::report::{self, Plot, Series, SeriesKind, Show, Table};
+use crate::learn::data::Dataset;
+use crate::model::{Value, weights};
+use crate::operation::{Arg, Options as _, Signature};
+use crate::report::{self, Plot, Series, SeriesKind, Table};
 use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::display::{show_value, table_of};
-use crate::shell::script::value::{ModelValue, Report, to_f64};
+use crate::shell::script::value::{ModelValue, Report, to_f64, to_json};
+use indexmap::IndexMap;
 use rhai::Dynamic;
-use std::sync::Arc;
+use std::path::Path;
+
+crate::options! {
+    /// Options of `table`.
+    pub struct TableOptions {
+        /// Columns to show, in this order; all when left out.
+        pub columns: Vec<String> = Vec::new(),
+        /// Line above the table.
+        pub title: Option<String> = None,
+    }
+}
 
 pub(super) const TABLE: &[Binding] = &[
     Binding {
@@ -23,15 +36,40 @@ pub(super) const TABLE: &[Binding] = &[
         call: show,
     },
     Binding {
-        signature: signature(
-            ("results", "table"),
-            "A table of a list of maps (a row each), a map or a report",
-            &[Arg::new("x", "list or map or report"), Arg::optional("title", "text")],
-            "table",
-            &["table([#{ model: \"a\", map50: 0.81 }, #{ model: \"b\", map50: 0.79 }])"],
-            &["rows", "columns", "grid"],
-        ),
+        signature: Signature {
+            name: "table",
+            summary: "A table of a list of maps (a row each), a map or a report",
+            group: "results",
+            args: &[Arg::new("x", "list or map or report")],
+            returns: "table",
+            fields: TableOptions::FIELDS,
+            examples: &["table([#{ model: \"a\", map50: 0.81 }, #{ model: \"b\", map50: 0.79 }], #{ columns: [\"model\", \"map50\"] })"],
+            keywords: &["rows", "columns", "grid"],
+        },
         call: table,
+    },
+    Binding {
+        signature: signature(
+            ("results", "save"),
+            "Writes a model (.onnx, .safetensors), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
+             predictions (.jpg, folder), data (.json) or text; missing folders are made",
+            &[Arg::new("x", "any value"), Arg::new("path", "text")],
+            "nothing",
+            &[],
+            &["write", "export", "store", "file"],
+        ),
+        call: save,
+    },
+    Binding {
+        signature: signature(
+            ("results", "round_to"),
+            "A number rounded to so many digits after the point",
+            &[Arg::new("x", "number"), Arg::new("digits", "whole number")],
+            "number",
+            &["round_to(2.0 / 3, 2)"],
+            &["round", "format", "digits"],
+        ),
+        call: round_to,
     },
     Binding {
         signature: signature(
@@ -56,11 +94,57 @@ fn show(c: &Call<'_>) -> Result<Dynamic> {
 }
 
 fn table(c: &Call<'_>) -> Result<Dynamic> {
-    let mut table: Table = table_of(c.arg(0))?;
-    if c.has(1) {
-        table.title = c.text(1)?;
+    let options: TableOptions = c.options()?;
+    let mut table: Table = table_of(c.arg(0), &options.columns)?;
+    if let Some(title) = options.title {
+        table.title = title;
     }
     Ok(Dynamic::from(table))
+}
+
+fn round_to(c: &Call<'_>) -> Result<Dynamic> {
+    let digits = i32::try_from(c.int(1)?.clamp(-300, 300)).unwrap_or(0);
+    let (x, unit) = (c.number(0)?, 10f64.powi(digits));
+    let rounded = (x * unit).round() / unit;
+    Ok(if rounded.is_finite() { rounded } else { x }.into())
+}
+
+fn save(c: &Call<'_>) -> Result<Dynamic> {
+    let path = c.text(1)?;
+    let path = Path::new(&path);
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    }
+    let value = c.arg(0);
+    if let Some(m) = value.read_lock::<ModelValue>() {
+        m.model.save(path)?;
+    } else if let Some(r) = value.read_lock::<Report>() {
+        r.save(path)?;
+    } else if let Some(t) = value.read_lock::<Table>() {
+        report::save(&*t, path)?;
+    } else if let Some(p) = value.read_lock::<Plot>() {
+        report::save(&*p, path)?;
+    } else if let Some(d) = value.read_lock::<Dataset>() {
+        report::save(&*d, path)?;
+    } else if let Some(tensors) = tensors(value, path) {
+        weights::save_tensors(&tensors, path)?;
+    } else if value.is_string() {
+        report::write_file(path, value.to_string().as_bytes())?;
+    } else {
+        report::write_file(path, format!("{:#}\n", to_json(value)?).as_bytes())?;
+    }
+    Ok(Dynamic::UNIT)
+}
+
+/// A tensor, or a map of tensors, by name.
+fn tensors(value: &Dynamic, path: &Path) -> Option<IndexMap<String, Value>> {
+    if let Some(t) = value.read_lock::<Value>() {
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        return Some(IndexMap::from([(stem, t.clone())]));
+    }
+    let map = value.as_map_ref().ok()?;
+    let all: Option<IndexMap<String, Value>> = map.iter().map(|(k, v)| Some((k.to_string(), v.read_lock::<Value>()?.clone()))).collect();
+    all.filter(|a| !a.is_empty())
 }
 
 fn plot(c: &Call<'_>) -> Result<Dynamic> {
@@ -110,15 +194,4 @@ fn points(list: &Dynamic) -> Result<Vec<(f64, f64)>> {
         }
     };
     list.iter().enumerate().map(point).collect()
-}
-
-/// A value that can be saved as a report.
-pub(super) fn as_report(value: &Dynamic) -> Option<Arc<dyn Show>> {
-    if let Some(r) = value.read_lock::<Report>() {
-        return Some(r.show.clone());
-    }
-    if let Some(t) = value.read_lock::<Table>() {
-        return Some(Arc::new(t.clone()));
-    }
-    value.read_lock::<Plot>().map(|p| Arc::new(p.clone()) as _)
 }

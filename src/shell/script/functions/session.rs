@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::operation::Arg;
 use crate::shell::script::binding::{Binding, Call};
 use crate::shell::script::help;
-use crate::shell::script::value::int;
+use crate::shell::script::value::{int, kind_of};
 use candle_core::Device;
-use rhai::Dynamic;
+use rhai::{Dynamic, Engine, Map};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -66,6 +66,18 @@ pub(super) const TABLE: &[Binding] = &[
             &["time", "clock", "duration", "measure"],
         ),
         call: time_s,
+    },
+    Binding {
+        signature: signature(
+            ("session", "vars"),
+            "The variables and what they are",
+            &[],
+            "map",
+            &["let x = 1; vars().x"],
+            &["variables", "names", "who", "scope"],
+        ),
+        // Scripts reach the syntax that `register_vars` adds; only a function pointer comes here.
+        call: |_| Err(Error::argument("vars() sees the variables of the place where it is written, so it cannot be passed on")),
     },
     Binding {
         signature: signature(
@@ -143,6 +155,18 @@ fn seed(c: &Call<'_>) -> Result<Dynamic> {
         c.shared.change(|ctx| ctx.seed = n);
     }
     Ok(int(c.shared.context().seed))
+}
+
+/// `vars()` needs the scope, which functions do not see: it is a syntax of its own.
+pub(in crate::shell::script) fn register_vars(engine: &mut Engine) {
+    let registered = engine.register_custom_syntax(["vars", "(", ")"], false, |cx, _| {
+        let mut all = Map::new();
+        for (name, _, value) in cx.scope().iter_raw() {
+            all.insert(name.into(), kind_of(&value.flatten_clone()).into());
+        }
+        Ok(all.into())
+    });
+    debug_assert!(registered.is_ok(), "the syntax is fixed");
 }
 
 fn now(_: &Call<'_>) -> Result<Dynamic> {
