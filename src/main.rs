@@ -92,6 +92,10 @@ fn diagnose(console: &Arc<Console>, path: Option<&Path>) -> compresso::Result<()
     let style = console.style();
     // A narrow terminal would break the paths that people want to copy.
     let wide = Style { width: style.width.map(|w| w.max(100)), ..style };
-    if wide == style { show(&**console, &findings)? } else { console.print(&compresso::report::text(&findings, &wide)) }
+    if wide == style {
+        show(&**console, &findings)?
+    } else {
+        console.print(&compresso::report::text(&findings, &wide))
+    }
     path.map_or(Ok(()), |p| save(&findings, p))
 }

@@ -91,9 +91,12 @@ impl ProgressSink for Console {
                 "{prefix} {spinner} {pos}  {elapsed}  {msg:.dim}"
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("━╸─").with_key("per_sec", |s: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
-                    let _ = write!(w, "{}/s", crate::report::number(s.per_sec()));
-                }));
+                bar.set_style(style.progress_chars("━╸─").with_key(
+                    "per_sec",
+                    |s: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+                        let _ = write!(w, "{}/s", crate::report::number(s.per_sec()));
+                    },
+                ));
             }
             bar.set_prefix(label.to_string());
             bar.enable_steady_tick(Duration::from_millis(250));

@@ -68,7 +68,13 @@ pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
 fn structure(value: &Dynamic, depth: usize) -> String {
     const WIDTH: usize = 80;
     let inner = |v: &Dynamic| {
-        if v.is_string() { format!("{:?}", v.to_string()) } else if v.is_map() || v.is_array() { structure(v, depth + 1) } else { value_text(v, &Style::plain()) }
+        if v.is_string() {
+            format!("{:?}", v.to_string())
+        } else if v.is_map() || v.is_array() {
+            structure(v, depth + 1)
+        } else {
+            value_text(v, &Style::plain())
+        }
     };
     let (open, close, parts): (&str, &str, Vec<String>) = if let Ok(list) = value.as_array_ref() {
         ("[", "]", list.iter().map(inner).collect())

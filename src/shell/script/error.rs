@@ -196,9 +196,10 @@ impl Explain<'_> {
                 Error::new(ErrorKind::Script, format!("expected {wanted}, got {got}"))
             }
             EvalAltResult::ErrorDotExpr(text, _) => no_property(text),
-            EvalAltResult::ErrorIndexingType(text, _) => {
-                Error::new(ErrorKind::Script, format!("{} cannot be indexed", with_article(kind_of_type(text.split(' ').next().unwrap_or(text)))))
-            }
+            EvalAltResult::ErrorIndexingType(text, _) => Error::new(
+                ErrorKind::Script,
+                format!("{} cannot be indexed", with_article(kind_of_type(text.split(' ').next().unwrap_or(text)))),
+            ),
             other => Error::new(ErrorKind::Script, plain(other)),
         }
     }
@@ -219,7 +220,8 @@ impl Explain<'_> {
         let (name, types) = call.split_once(" (").unwrap_or((call, ""));
         let types: Vec<&str> = types.trim_end_matches(')').split(", ").filter(|t| !t.is_empty()).map(kind_of_type).collect();
         let script = |m: String| Error::new(ErrorKind::Script, m);
-        let given = || if types.is_empty() { "nothing".to_string() } else { types.iter().map(|t| with_article(t)).collect::<Vec<_>>().join(", ") };
+        let given =
+            || if types.is_empty() { "nothing".to_string() } else { types.iter().map(|t| with_article(t)).collect::<Vec<_>>().join(", ") };
         if let Some(property) = name.strip_prefix("get$") {
             return script(format!("{} has no field '{property}'", with_article(types.first().unwrap_or(&"value"))));
         }
@@ -254,7 +256,8 @@ impl Explain<'_> {
         }
         let e = script(format!("unknown function '{name}'"));
         let own = binding::bindings().map(|b| b.signature.name).chain(self.functions.iter().map(|f| f.0.as_str()));
-        let near = nearest(name, own).or_else(|| nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.starts_with(char::is_alphabetic))));
+        let near = nearest(name, own)
+            .or_else(|| nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.starts_with(char::is_alphabetic))));
         if let Some(near) = near {
             return e.hint(format!("did you mean '{near}'?"));
         }

@@ -23,7 +23,8 @@ pub(super) fn map(entries: &serde_json::Map<String, Json>) -> String {
 
 /// A map key, quoted when it is no identifier.
 pub(super) fn key(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let plain =
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if plain { name.into() } else { format!("{name:?}") }
 }
 

@@ -19,9 +19,9 @@ mod properties;
 mod value;
 
 pub use binding::{Binding, bindings, find};
-pub use functions::{check_threads, parse_device};
 pub use display::Shown;
 pub use error::{Failure, Spot};
+pub use functions::{check_threads, parse_device};
 pub use help::{help_text, overview};
 pub use properties::{Property, fields_of};
 

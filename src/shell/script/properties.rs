@@ -27,7 +27,9 @@ pub const MODEL: &[Property<ModelValue>] = &[
     property("inputs", "map from input name to type and shape", |m| Ok(values(m.model.graph().feeds()))),
     property("outputs", "map from output name to type and shape", |m| Ok(values(m.model.graph().outputs().iter()))),
     property("task", "\"detect\", \"classify\" or \"unknown\"", |m| Ok(task(&m.model).into())),
-    property("classes", "list of class names", |m| Ok(m.model.task().classes().iter().cloned().map(Dynamic::from).collect::<Vec<_>>().into())),
+    property("classes", "list of class names", |m| {
+        Ok(m.model.task().classes().iter().cloned().map(Dynamic::from).collect::<Vec<_>>().into())
+    }),
     property("image_size", "[height, width] of the input image, or ()", |m| {
         Ok(m.model.task().image_size().map_or(Dynamic::UNIT, |[h, w]| vec![int(h), int(w)].into()))
     }),

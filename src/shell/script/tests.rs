@@ -125,7 +125,10 @@ fn other_errors_read_well() {
     ] {
         let text = shown(code);
         let head = text.lines().next().unwrap();
-        assert!(head.starts_with(&format!("error: {message}")) || (message.is_empty() && head.starts_with("error: file")), "{code}: {text}");
+        assert!(
+            head.starts_with(&format!("error: {message}")) || (message.is_empty() && head.starts_with("error: file")),
+            "{code}: {text}"
+        );
     }
 }
 
@@ -166,7 +169,20 @@ fn a_set_flag_stops_script_and_functions_and_cannot_be_caught() {
 #[test]
 fn completeness_is_the_parsers() {
     let (s, _) = session();
-    let incomplete = ["let x = [1,", "if true {", "foo(", "let x =", "fn f(", "`a ${1", "/* a", "#{ a: 1", "x.", "1 +", "let s = `two\nlines", "if x { 1 } else"];
+    let incomplete = [
+        "let x = [1,",
+        "if true {",
+        "foo(",
+        "let x =",
+        "fn f(",
+        "`a ${1",
+        "/* a",
+        "#{ a: 1",
+        "x.",
+        "1 +",
+        "let s = `two\nlines",
+        "if x { 1 } else",
+    ];
     for code in incomplete {
         assert_eq!(s.completeness(code), Completeness::Incomplete, "{code}");
     }

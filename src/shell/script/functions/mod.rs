@@ -12,10 +12,11 @@ use super::binding::Binding;
 use crate::operation::{Arg, Signature};
 
 /// All functions, in the order of `help()`.
-pub(super) const TABLES: &[&[Binding]] = &[models::TABLE, data::TABLE, compress::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
+pub(super) const TABLES: &[&[Binding]] =
+    &[models::TABLE, data::TABLE, compress::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
 
-pub use session::{check_threads, parse_device};
 pub(super) use session::register_vars;
+pub use session::{check_threads, parse_device};
 pub(super) use tensors::register_operators;
 
 /// A signature without options.

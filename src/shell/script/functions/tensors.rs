@@ -49,7 +49,13 @@ pub(super) const TABLE: &[Binding] = &[
         call: random,
     },
     Binding {
-        signature: signature("reshape", "The same values in another shape", &[X, SHAPE], "tensor", &["random([2, 3]).reshape([3, 2]).shape"]),
+        signature: signature(
+            "reshape",
+            "The same values in another shape",
+            &[X, SHAPE],
+            "tensor",
+            &["random([2, 3]).reshape([3, 2]).shape"],
+        ),
         call: reshape,
     },
     Binding {
@@ -60,7 +66,10 @@ pub(super) const TABLE: &[Binding] = &[
         },
     },
     Binding { signature: signature("min", "The least value", &[X], "number", &["tensor([3, 1, 2]).min()"]), call: |c| fold(c, f64::min) },
-    Binding { signature: signature("max", "The greatest value", &[X], "number", &["tensor([3, 1, 2]).max()"]), call: |c| fold(c, f64::max) },
+    Binding {
+        signature: signature("max", "The greatest value", &[X], "number", &["tensor([3, 1, 2]).max()"]),
+        call: |c| fold(c, f64::max),
+    },
     Binding {
         signature: signature("sum", "The sum of the values", &[X], "number", &["tensor([3, 1, 2]).sum()"]),
         call: |c| Ok(c.tensor(0)?.to_f64s()?.iter().sum::<f64>().into()),
