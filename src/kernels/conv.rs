@@ -1,10 +1,22 @@
 //! Convolution: forward, gradient of the data, gradient of the weights.
 //!
-//! An image becomes a matrix of patches (`im2col`), tile by tile, which is multiplied with the weights.
+//! Work is cut into jobs, each a band of output rows of one image and group. A job copies the input rows that it needs
+//! into a padded scratch image ([`gather`]) in which each tap of the window is a plain offset, and multiplies the weights
+//! with shifted views of it ([`tile`]): the patch matrix of im2col is never stored. The gradient of the data is the same
+//! computation on the output's gradient, one sub-lattice of the stride at a time.
+
+mod gather;
+mod single;
+mod tile;
+
+#[cfg(test)]
+mod tests;
 
 use super::reference;
 use super::window::{Window, Window2};
+use gather::{Gather, SLACK};
 use rayon::prelude::*;
+use tile::{Level, Pixels};
 
 /// Sizes of a convolution: `x: [batch, in_channels, input…]`, `w: [out_channels, in_channels / groups, kernel…]`,
 /// `y: [batch, out_channels, output…]`.
@@ -31,6 +43,10 @@ impl ConvShape {
     pub fn macs(&self) -> usize {
         self.y_len() * (self.in_channels / self.groups) * self.window.kernel_len()
     }
+    /// Input and output channels of a group.
+    fn per_group(&self) -> (usize, usize) {
+        (self.in_channels / self.groups, self.out_channels / self.groups)
+    }
 }
 
 /// `y = conv(x, w) + bias`.
@@ -43,76 +59,180 @@ pub fn forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mu
         y.fill(0.0);
         return reference::conv(s, x, w, bias, y);
     };
-    let (ins, outs, taps) = (s.window.input_len(), s.window.output_len(), s.window.kernel_len());
-    let (cg, mg) = (s.in_channels / s.groups, s.out_channels / s.groups);
-    if outs * mg == 0 {
-        return;
-    }
-    y.par_chunks_mut(mg * outs).enumerate().for_each_init(Vec::new, |columns, (job, y)| {
-        let (n, g) = (job / s.groups, job % s.groups);
-        let x = &x[(n * s.in_channels + g * cg) * ins..][..cg * ins];
-        let w = &w[g * mg * cg * taps..][..mg * cg * taps];
-        let columns = patches(&win, cg, x, columns);
-        multiply(mg, outs, cg * taps, w, false, columns, false, y, 0.0);
-        if let Some(bias) = bias {
-            for (row, b) in y.chunks_exact_mut(outs).zip(&bias[g * mg..]) {
-                row.iter_mut().for_each(|v| *v += b);
-            }
-        }
-    });
+    let (cg, mg) = s.per_group();
+    let phases = [0, 1].map(|d| win.stride[d].min((win.kernel[d] - 1) * win.dilation[d] + 1));
+    let stage = Stage {
+        batch: s.batch,
+        groups: s.groups,
+        depth_channels: cg,
+        channels: mg,
+        size: win.input,
+        step: win.stride,
+        origin: win.pad.map(|p| -(p as isize)),
+        phases,
+        shifts: shifts(&win),
+        output: win.output,
+        place: Place { size: win.output, first: [0, 0], step: [1, 1] },
+    };
+    let taps = s.window.kernel_len();
+    stage.run(x, &Weights { w, group: mg * cg * taps, made: cg * taps, read: taps, taps: (0..taps).collect() }, bias, y);
 }
 
 /// Gradient with respect to `x`; overwrites `gx`.
+///
+/// # Panics
+/// As [`forward`].
 pub fn backward_data(s: &ConvShape, w: &[f32], gy: &[f32], gx: &mut [f32]) {
     check(s, gx.len(), w.len(), gy.len());
     let Some(win) = s.window.as_2d() else {
         gx.fill(0.0);
         return reference::conv_backward_data(s, w, gy, gx);
     };
-    let (ins, outs, taps) = (s.window.input_len(), s.window.output_len(), s.window.kernel_len());
-    let (cg, mg) = (s.in_channels / s.groups, s.out_channels / s.groups);
-    if ins * cg == 0 {
-        return;
+    let (cg, mg) = s.per_group();
+    let taps = s.window.kernel_len();
+    // Input position i + pad = step · t + phase receives from outputs t - q through the taps at step · q + phase.
+    for py in 0..win.stride[0] {
+        for px in 0..win.stride[1] {
+            let phase = [py, px];
+            let lattice = |d: usize| {
+                let first = (win.pad[d].saturating_sub(phase[d])).div_ceil(win.stride[d]);
+                let end = (win.input[d] + win.pad[d]).saturating_sub(phase[d]).div_ceil(win.stride[d]);
+                (first, end.saturating_sub(first))
+            };
+            let ((ty, rows), (tx, columns)) = (lattice(0), lattice(1));
+            if rows * columns == 0 {
+                continue;
+            }
+            let all = shifts(&win);
+            let mine: Vec<usize> = (0..taps).filter(|&t| (0..2).all(|d| all[t][d] % win.stride[d] == phase[d])).collect();
+            let q = |t: usize| [all[t][0] / win.stride[0], all[t][1] / win.stride[1]];
+            let reach = mine.iter().fold([0, 0], |r, &t| [r[0].max(q(t)[0]), r[1].max(q(t)[1])]);
+            let stage = Stage {
+                batch: s.batch,
+                groups: s.groups,
+                depth_channels: mg,
+                channels: cg,
+                size: win.output,
+                step: [1, 1],
+                origin: [ty as isize - reach[0] as isize, tx as isize - reach[1] as isize],
+                phases: [1, 1],
+                shifts: mine.iter().map(|&t| [reach[0] - q(t)[0], reach[1] - q(t)[1]]).collect(),
+                output: [rows, columns],
+                place: Place {
+                    size: win.input,
+                    first: [ty * win.stride[0] + py - win.pad[0], tx * win.stride[1] + px - win.pad[1]],
+                    step: win.stride,
+                },
+            };
+            stage.run(gy, &Weights { w, group: mg * cg * taps, made: taps, read: cg * taps, taps: mine }, None, gx);
+        }
     }
-    gx.par_chunks_mut(cg * ins).enumerate().for_each_init(Vec::new, |columns, (job, gx)| {
-        let (n, g) = (job / s.groups, job % s.groups);
-        let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
-        let w = &w[g * mg * cg * taps..][..mg * cg * taps];
-        columns.resize(cg * taps * outs, 0.0);
-        multiply(cg * taps, outs, mg, w, true, gy, false, columns, 0.0);
-        gx.fill(0.0);
-        add_patches(&win, cg, columns, gx);
-    });
 }
 
 /// Gradient with respect to `w`; overwrites `gw`.
+///
+/// # Panics
+/// As [`forward`].
 pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     check(s, x.len(), gw.len(), gy.len());
     gw.fill(0.0);
     let Some(win) = s.window.as_2d() else {
         return reference::conv_backward_weight(s, x, gy, gw);
     };
-    let (ins, outs, taps) = (s.window.input_len(), s.window.output_len(), s.window.kernel_len());
-    let (cg, mg) = (s.in_channels / s.groups, s.out_channels / s.groups);
-    let mut columns = Vec::new();
-    for n in 0..s.batch {
-        for g in 0..s.groups {
-            let x = &x[(n * s.in_channels + g * cg) * ins..][..cg * ins];
-            let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
-            let columns = patches(&win, cg, x, &mut columns);
-            multiply(mg, cg * taps, outs, gy, false, columns, true, &mut gw[g * mg * cg * taps..][..mg * cg * taps], 1.0);
+    let (cg, mg) = s.per_group();
+    let taps = s.window.kernel_len();
+    if s.batch * cg * mg * win.output[0] * win.output[1] == 0 {
+        return;
+    }
+    if cg * taps <= 64 && mg < 4 {
+        return single::backward_weight(s, &win, x, gy, gw);
+    }
+    let level = Level::best();
+    let vectors = if mg <= level.lanes() { 1 } else { 2 };
+    let wide = vectors * level.lanes();
+    let blocks = mg.div_ceil(wide);
+    let all = shifts(&win);
+    let phases = [0, 1].map(|d| win.stride[d].min((win.kernel[d] - 1) * win.dilation[d] + 1));
+    let pitch = win.output[1] + all.iter().map(|t| t[1] / win.stride[1]).max().unwrap_or(0);
+    let halo = all.iter().map(|t| t[0] / win.stride[0]).max().unwrap_or(0);
+    let per_row = (cg * phases[0] * phases[1] * pitch).max(blocks * wide * win.output[1]);
+    let threads = rayon::current_num_threads();
+    let rows = band_rows(win.output[0], halo, per_row, s.batch, threads);
+    let bands = win.output[0].div_ceil(rows);
+    let (ins, outs) = (s.window.input_len(), s.window.output_len());
+    let depth = (cg * taps).next_multiple_of(level.taps());
+    // Jobs of one group are shared out to threads with sums of their own.
+    for g in 0..s.groups {
+        let jobs = s.batch * bands;
+        let shares = threads.min(jobs);
+        let mut sums: Vec<Vec<f32>> = (0..shares).map(|_| vec![0.0; depth * blocks * wide]).collect();
+        sums.par_iter_mut().enumerate().for_each(|(share, sum)| {
+            let (mut image, mut turned) = (Vec::new(), Vec::new());
+            for job in jobs * share / shares..jobs * (share + 1) / shares {
+                let (n, first) = (job / bands, job % bands * rows);
+                let count = rows.min(win.output[0] - first);
+                let gather = Gather {
+                    size: win.input,
+                    step: win.stride,
+                    origin: [(first * win.stride[0]) as isize - win.pad[0] as isize, -(win.pad[1] as isize)],
+                    phases,
+                    rows: count + halo,
+                    pitch,
+                };
+                gather.copy(cg, &x[(n * s.in_channels + g * cg) * ins..][..cg * ins], &mut image);
+                let mut offsets: Vec<u32> = (0..cg)
+                    .flat_map(|c| all.iter().map(move |&t| (c, t)))
+                    .map(|(c, t)| (c * gather.channel() + gather.offset(t)) as u32)
+                    .collect();
+                offsets.resize(depth, 0);
+                let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
+                let pixels = Pixels { rows: count, width: win.output[1], pitch };
+                turn(gy, mg, outs, first * win.output[1], count * win.output[1], wide, &mut turned);
+                for b in 0..blocks {
+                    let gy = &turned[b * wide * count * win.output[1]..];
+                    tile::accumulate(level, vectors, &offsets, &image, pixels, gy, &mut sum[b * wide..], blocks * wide);
+                }
+            }
+        });
+        let gw = &mut gw[g * mg * cg * taps..][..mg * cg * taps];
+        for (m, row) in gw.chunks_exact_mut(cg * taps).enumerate() {
+            for (k, v) in row.iter_mut().enumerate() {
+                *v = sums.iter().map(|s| s[k * blocks * wide + m]).sum();
+            }
+        }
+    }
+}
+
+/// Writes pixels `first..first + count` of `gy: [channels, plane]` as `[channels / wide, count, wide]`, with zeros for the
+/// channels that are missing.
+fn turn(gy: &[f32], channels: usize, plane: usize, first: usize, count: usize, wide: usize, to: &mut Vec<f32>) {
+    let len = channels.div_ceil(wide) * wide * count;
+    to.clear();
+    to.resize(len, 0.0);
+    for (block, to) in to.chunks_exact_mut(wide * count).enumerate() {
+        let here = wide.min(channels - block * wide);
+        // Eight channels at a time: a line of the result is filled in one or two visits.
+        for m in (0..here).step_by(8) {
+            let some = 8.min(here - m);
+            let row = |i: usize| &gy[(block * wide + m + i.min(some - 1)) * plane + first..][..count];
+            let rows: [&[f32]; 8] = std::array::from_fn(row);
+            for (p, to) in to.chunks_exact_mut(wide).enumerate() {
+                for (i, v) in to[m..][..some].iter_mut().enumerate() {
+                    *v = rows[i][p];
+                }
+            }
         }
     }
 }
 
 /// Sums of planes per channel, the gradient of a bias: `gy: [batch, channels, plane]`; overwrites `gb`.
-pub fn sum_planes(channels: usize, planes: usize, gy: &[f32], gb: &mut [f32]) {
+pub fn sum_planes(channels: usize, plane: usize, gy: &[f32], gb: &mut [f32]) {
     gb.fill(0.0);
-    if planes == 0 {
+    if plane == 0 {
         return;
     }
-    for (i, plane) in gy.chunks_exact(planes).enumerate() {
-        gb[i % channels] += plane.iter().sum::<f32>();
+    for (i, plane) in gy.chunks_exact(plane).enumerate() {
+        gb[i % channels] += super::norm::sum(plane, |v| v);
     }
 }
 
@@ -120,92 +240,163 @@ fn check(s: &ConvShape, x: usize, w: usize, y: usize) {
     assert_eq!((x, w, y), (s.x_len(), s.w_len(), s.y_len()), "lengths of x, w and y of {s:?}");
 }
 
-/// The patch matrix `[channels · taps, outputs]` of an image `[channels, input]`; the image itself for 1×1 windows.
-fn patches<'a>(win: &Window2, channels: usize, x: &'a [f32], columns: &'a mut Vec<f32>) -> &'a [f32] {
-    if win.is_pointwise() {
-        return x;
-    }
-    let (ins, outs) = (win.input[0] * win.input[1], win.output[0] * win.output[1]);
-    columns.resize(channels * win.kernel[0] * win.kernel[1] * outs, 0.0);
-    let mut rows = columns.chunks_exact_mut(outs);
-    for plane in x.chunks_exact(ins) {
-        for ky in 0..win.kernel[0] {
-            for kx in 0..win.kernel[1] {
-                let row = rows.next().expect("one row per channel and tap");
-                row.fill(0.0);
-                each_run(win, ky, kx, |out, input, len| {
-                    for i in 0..len {
-                        row[out + i] = plane[input + i * win.stride[1]];
-                    }
-                });
+/// Rows and columns of each tap after the first.
+fn shifts(win: &Window2) -> Vec<[usize; 2]> {
+    (0..win.kernel[0]).flat_map(|y| (0..win.kernel[1]).map(move |x| [y * win.dilation[0], x * win.dilation[1]])).collect()
+}
+
+/// Floats of scratch that a job may use: it should stay in the second-level cache.
+const SCRATCH: usize = 48 << 10;
+
+/// Rows per job: as many as fit the cache, fewer when there would not be work for all threads.
+fn band_rows(rows: usize, halo: usize, per_row: usize, images: usize, threads: usize) -> usize {
+    let fit = (SCRATCH / per_row.max(1)).saturating_sub(halo).max(4);
+    let share = if images >= threads { rows } else { (rows * images).div_ceil(2 * threads) };
+    let most = fit.min(share).clamp(1, rows);
+    rows.div_ceil(rows.div_ceil(most))
+}
+
+/// Weights by strides: those of a group, a channel that is made, a channel that is read, and the taps in use.
+struct Weights<'a> {
+    w: &'a [f32],
+    group: usize,
+    made: usize,
+    read: usize,
+    taps: Vec<usize>,
+}
+
+impl Weights<'_> {
+    /// Writes the block `[read channels · taps, height]` of the made channels `first..`; zeros beyond `channels`.
+    fn pack(&self, group: usize, first: usize, channels: usize, height: usize, to: &mut [f32]) {
+        let here = height.min(channels - first);
+        let start = group * self.group + first * self.made;
+        for (c, to) in to.chunks_exact_mut(self.taps.len() * height).enumerate() {
+            for (&tap, to) in self.taps.iter().zip(to.chunks_exact_mut(height)) {
+                let from = start + c * self.read + tap;
+                for (r, v) in to.iter_mut().enumerate() {
+                    *v = if r < here { self.w[from + r * self.made] } else { 0.0 };
+                }
             }
         }
     }
-    columns
 }
 
-/// The transpose of [`patches`]: adds each patch element to the input element it came from.
-fn add_patches(win: &Window2, channels: usize, columns: &[f32], gx: &mut [f32]) {
-    let (ins, outs) = (win.input[0] * win.input[1], win.output[0] * win.output[1]);
-    let mut rows = columns.chunks_exact(outs);
-    for plane in gx.chunks_exact_mut(ins).take(channels) {
-        for ky in 0..win.kernel[0] {
-            for kx in 0..win.kernel[1] {
-                let row = rows.next().expect("one row per channel and tap");
-                each_run(win, ky, kx, |out, input, len| {
-                    for i in 0..len {
-                        plane[input + i * win.stride[1]] += row[out + i];
-                    }
-                });
-            }
+/// Where results go: element `(t, u)` to row `first[0] + t · step[0]` and column `first[1] + u · step[1]`.
+struct Place {
+    size: [usize; 2],
+    first: [usize; 2],
+    step: [usize; 2],
+}
+
+/// One pass of shifted multiplications over a batch.
+struct Stage {
+    batch: usize,
+    groups: usize,
+    /// Channels per group of what is read, and of what is made.
+    depth_channels: usize,
+    channels: usize,
+    /// Height and width of what is read.
+    size: [usize; 2],
+    step: [usize; 2],
+    origin: [isize; 2],
+    phases: [usize; 2],
+    /// Shift of each tap.
+    shifts: Vec<[usize; 2]>,
+    /// Rows and columns of what is made.
+    output: [usize; 2],
+    place: Place,
+}
+
+/// Output that several jobs write, each to elements of its own.
+struct Shared(*mut f32, usize);
+// SAFETY: jobs write disjoint elements; see `Stage::run`.
+unsafe impl Sync for Shared {}
+
+impl Stage {
+    fn run(&self, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+        let [out_rows, out_columns] = self.output;
+        if self.batch * self.channels * out_rows * out_columns == 0 {
+            return;
         }
-    }
-}
-
-/// Calls `f(output index, input index, length)` for each run of outputs in a row that tap `(ky, kx)` serves from inside
-/// the input; consecutive outputs read inputs `stride[1]` apart.
-fn each_run(win: &Window2, ky: usize, kx: usize, mut f: impl FnMut(usize, usize, usize)) {
-    let (x0, x1) = win.valid(1, kx);
-    if x0 == x1 {
-        return;
-    }
-    let (y0, y1) = win.valid(0, ky);
-    for oy in y0..y1 {
-        let iy = oy * win.stride[0] + ky * win.dilation[0] - win.pad[0];
-        let ix = x0 * win.stride[1] + kx * win.dilation[1] - win.pad[1];
-        f(oy * win.output[1] + x0, iy * win.input[1] + ix, x1 - x0);
-    }
-}
-
-/// `c = keep · c + a · b` for row-major `c: [m, n]`; `a` is `[m, k]`, or `[k, m]` when `a_transposed`; `b` is `[k, n]`, or
-/// `[n, k]` when `b_transposed`. Single-threaded.
-fn multiply(m: usize, n: usize, k: usize, a: &[f32], a_transposed: bool, b: &[f32], b_transposed: bool, c: &mut [f32], keep: f32) {
-    assert!(a.len() >= m * k && b.len() >= k * n && c.len() >= m * n, "matrices of {m}×{k} by {k}×{n}");
-    let step = |v: usize| v as isize;
-    let (a_row, a_col) = if a_transposed { (1, step(m)) } else { (step(k), 1) };
-    let (b_row, b_col) = if b_transposed { (1, step(k)) } else { (step(n), 1) };
-    // SAFETY: the assertion above shows that every element that these sizes and strides reach is inside its slice.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            step(n),
-            keep != 0.0,
-            a.as_ptr(),
-            a_col,
-            a_row,
-            b.as_ptr(),
-            b_col,
-            b_row,
-            keep,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        let level = Level::best();
+        let alone = self.channels == 1;
+        let heights = if alone { vec![1] } else { level.heights(self.channels) };
+        let made: usize = heights.iter().sum();
+        let depth = self.depth_channels * self.shifts.len();
+        let halo = self.shifts.iter().map(|t| t[0] / self.step[0]).max().unwrap_or(0);
+        let pitch = out_columns + self.shifts.iter().map(|t| t[1] / self.step[1]).max().unwrap_or(0);
+        let mut packed = vec![0.0; self.groups * made * depth];
+        if depth > 0 {
+            packed.par_chunks_mut(made * depth).enumerate().for_each(|(g, mut rest)| {
+                let mut first = 0;
+                for &height in &heights {
+                    let (block, after) = rest.split_at_mut(height * depth);
+                    weights.pack(g, first, self.channels, height, block);
+                    (rest, first) = (after, first + height);
+                }
+            });
+        }
+        let per_row = (self.depth_channels * self.phases[0] * self.phases[1] * pitch).max(made * pitch);
+        let rows = band_rows(out_rows, halo, per_row, self.batch * self.groups, rayon::current_num_threads());
+        let bands = out_rows.div_ceil(rows);
+        let (area, place) = (self.size[0] * self.size[1], self.place.size[0] * self.place.size[1]);
+        assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
+        let shared = Shared(y.as_mut_ptr(), y.len());
+        let shared = &shared;
+        let job = |scratch: &mut (Vec<f32>, Vec<f32>), job: usize| {
+            let (image, out) = scratch;
+            let (ng, first) = (job / bands, job % bands * rows);
+            let g = ng % self.groups;
+            let count = rows.min(out_rows - first);
+            let gather = Gather {
+                size: self.size,
+                step: self.step,
+                origin: [self.origin[0] + (first * self.step[0]) as isize, self.origin[1]],
+                phases: self.phases,
+                rows: count + halo,
+                pitch,
+            };
+            gather.copy(self.depth_channels, &x[ng * self.depth_channels * area..][..self.depth_channels * area], image);
+            let offsets: Vec<u32> = (0..self.depth_channels)
+                .flat_map(|c| self.shifts.iter().map(move |&t| (c, t)))
+                .map(|(c, t)| (c * gather.channel() + gather.offset(t)) as u32)
+                .collect();
+            let len = (count - 1) * pitch + out_columns;
+            let ld = len.next_multiple_of(SLACK);
+            if out.len() < made * ld {
+                out.resize(made * ld, 0.0);
+            }
+            let packed = &packed[g * made * depth..][..made * depth];
+            if alone {
+                single::multiply(&offsets, packed, image, len, out);
+            } else {
+                tile::multiply(level, &heights, &offsets, packed, image, len, out, ld);
+            }
+            for m in 0..self.channels {
+                let bias = bias.map_or(0.0, |b| b[g * self.channels + m]);
+                for t in 0..count {
+                    let from = &out[m * ld + t * pitch..][..out_columns];
+                    let row = self.place.first[0] + (first + t) * self.place.step[0];
+                    let at = (ng * self.channels + m) * place + row * self.place.size[1] + self.place.first[1];
+                    let step = self.place.step[1];
+                    assert!(at + (out_columns - 1) * step < shared.1, "place of a convolution's result");
+                    // SAFETY: the assertion bounds the row by the result, and no two jobs, channels or rows share one: a
+                    // job is an image, a group and a band of rows.
+                    unsafe {
+                        let to = shared.0.add(at);
+                        if step == 1 {
+                            let to = std::slice::from_raw_parts_mut(to, out_columns);
+                            to.iter_mut().zip(from).for_each(|(y, v)| *y = v + bias);
+                        } else {
+                            from.iter().enumerate().for_each(|(u, v)| *to.add(u * step) = v + bias);
+                        }
+                    }
+                }
+            }
+        };
+        let jobs = self.batch * self.groups * bands;
+        // Many tiny jobs (depthwise convolutions) are handed out several at a time.
+        let work = depth * self.channels * rows * out_columns;
+        (0..jobs).into_par_iter().with_min_len((1 << 16) / work.max(1) + 1).for_each_init(Default::default, job);
     }
 }
