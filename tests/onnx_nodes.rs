@@ -4,7 +4,7 @@
 //! the expected outputs, and its inferred types and shapes must be those of the outputs. Cases with elements that cannot be
 //! computed with, and the few listed below, must fail with `Unsupported`.
 
-mod support;
+mod common;
 
 use compresso::error::ErrorKind;
 use compresso::exec::{self, Run};
@@ -33,8 +33,8 @@ struct Case {
 
 #[test]
 fn every_claimed_case_passes() {
-    let dir = support::cache("onnx-nodes");
-    support::python("onnx_nodes.py", &[dir.to_str().unwrap()]);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx-nodes");
+    common::python(&["tests/python/onnx_nodes.py", dir.to_str().unwrap()]);
     let index: Index = serde_json::from_str(&std::fs::read_to_string(dir.join("cases.json")).unwrap()).unwrap();
     let only = std::env::var("ONNX_CASES").ok();
     std::panic::set_hook(Box::new(|_| {}));

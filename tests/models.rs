@@ -1,0 +1,100 @@
+//! Real networks, exported by PyTorch and Ultralytics, give what onnxruntime gives.
+
+mod common;
+
+use compresso::exec::{self, Run};
+use compresso::model::graph::{infer, infer_at, stats};
+use compresso::model::{Dim, Graph, onnx, weights};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+/// Largest difference that is accepted, relative to the largest magnitude of an output.
+const TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Index {
+    models: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    dynamic: bool,
+}
+
+/// The folder of the exported models, made once, and what is in it.
+fn exported() -> (PathBuf, Vec<Entry>) {
+    static MADE: Once = Once::new();
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
+    MADE.call_once(|| drop(common::python(&["tests/python/export_models.py", dir.to_str().unwrap()])));
+    let index: Index = serde_json::from_str(&std::fs::read_to_string(dir.join("models.json")).unwrap()).unwrap();
+    (dir, index.models)
+}
+
+/// Runs a graph on the stored inputs; gives the largest relative difference, or what went wrong.
+fn difference(graph: &Graph, data: &Path) -> Result<f64, String> {
+    let stored = weights::load_tensors(data).map_err(|e| e.to_string())?;
+    let feeds: HashMap<_, _> = graph.feeds().enumerate().map(|(i, f)| (f.name.clone(), stored[&format!("input_{i}")].clone())).collect();
+    let outputs = exec::run(graph, &feeds, Run::default()).map_err(|e| e.to_string())?;
+    let mut largest = 0f64;
+    for (i, (name, got)) in outputs.iter().enumerate() {
+        let expected = &stored[&format!("output_{i}")];
+        if got.element != expected.element || got.dims() != expected.dims() {
+            return Err(format!("output '{name}': expected {:?}, got {:?}", expected.dims(), got.dims()));
+        }
+        let (got, expected) = (got.to_f64s().unwrap(), expected.to_f64s().unwrap());
+        let scale = expected.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f64, |m, d| if d > m || d.is_nan() { d } else { m });
+        largest = if worst.is_nan() { f64::NAN } else { largest.max(worst / scale) };
+    }
+    Ok(largest)
+}
+
+#[test]
+fn outputs_are_those_of_onnxruntime() {
+    let (dir, models) = exported();
+    let mut failures = Vec::new();
+    for model in &models {
+        let graph = onnx::load(dir.join(format!("{}.onnx", model.name))).unwrap();
+        let runs: &[&str] = if model.dynamic { &["npz", "batch3.npz"] } else { &["npz"] };
+        for run in runs {
+            let result = difference(&graph, &dir.join(format!("{}.{run}", model.name)));
+            println!("{:32} {run:10} {}", model.name, result.as_ref().map_or_else(Clone::clone, |d| format!("{d:.1e}")));
+            if !result.as_ref().is_ok_and(|d| *d <= TOLERANCE) {
+                failures.push(format!("{} ({run}): {result:?}", model.name));
+            }
+        }
+    }
+    assert!(models.len() >= 13);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_shape_is_inferred() {
+    let (dir, models) = exported();
+    let mut failures = Vec::new();
+    for model in &models {
+        let graph = onnx::load(dir.join(format!("{}.onnx", model.name))).unwrap();
+        let facts = infer(&graph).unwrap();
+        for node in graph.nodes() {
+            for name in &node.outputs {
+                let fact = &facts[name];
+                let open = fact.shape.as_ref().is_none_or(|s| s.iter().any(|d| *d == Dim::Unknown || (!model.dynamic && d.known().is_none())));
+                if open {
+                    failures.push(format!("{}: {} makes '{name}' of {fact}", model.name, node.label()));
+                }
+            }
+        }
+        // At a batch of one every size is a number, and the work can be counted.
+        let facts = infer_at(&graph, 1, None).unwrap();
+        let open = graph.nodes().iter().flat_map(|n| &n.outputs).filter(|n| facts[*n].dims().is_none()).count();
+        if open > 0 {
+            failures.push(format!("{}: {open} values have unknown sizes at batch 1", model.name));
+        }
+        let all = stats(&graph, &facts).unwrap();
+        println!("{:32} {:>9} parameters {:>12} MACs", model.name, all.params, all.macs);
+    }
+    assert!(failures.is_empty(), "{} values\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
+}
