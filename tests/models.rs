@@ -81,7 +81,8 @@ fn every_shape_is_inferred() {
         for node in graph.nodes() {
             for name in &node.outputs {
                 let fact = &facts[name];
-                let open = fact.shape.as_ref().is_none_or(|s| s.iter().any(|d| *d == Dim::Unknown || (!model.dynamic && d.known().is_none())));
+                let open =
+                    fact.shape.as_ref().is_none_or(|s| s.iter().any(|d| *d == Dim::Unknown || (!model.dynamic && d.known().is_none())));
                 if open {
                     failures.push(format!("{}: {} makes '{name}' of {fact}", model.name, node.label()));
                 }
