@@ -1,3 +1,10 @@
 //! How fast, how heavy: timing, memory, power, other runtimes.
 
+pub mod benchmark;
+pub mod environment;
+pub mod memory;
+pub mod power;
 pub mod runtimes;
+pub mod timing;
+
+pub use benchmark::{Benchmark, BenchmarkReport, benchmark};

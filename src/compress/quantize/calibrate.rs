@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::{self, Run};
 use crate::learn::data::{Dataset, Loader, LoaderOptions};
+use crate::learn::eval::channel_order;
 use crate::model::{Element, Graph, Task, Value};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,7 @@ impl Ranges {
 pub struct Images {
     loader: Loader,
     input: String,
+    task: Task,
     fixed: Option<usize>,
     left: usize,
 }
@@ -62,7 +64,7 @@ impl Images {
             return Err(e);
         }
         let options = LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), ..LoaderOptions::default() };
-        Ok(Self { loader: Loader::new(&dataset, options, ctx)?, input: input.name.clone(), fixed, left: images })
+        Ok(Self { loader: Loader::new(&dataset, options, ctx)?, input: input.name.clone(), task: task.clone(), fixed, left: images })
     }
 }
 
@@ -81,8 +83,8 @@ impl Iterator for Images {
         let count = batch.images.dim(0).unwrap_or(0);
         let take = if self.fixed.is_some() { count } else { count.min(self.left) };
         self.left = self.left.saturating_sub(take);
-        let images = batch.images.narrow(0, 0, take).and_then(|t| t.contiguous()).map_err(Error::from);
-        Some(images.and_then(Value::plain).map(|v| (take, HashMap::from([(self.input.clone(), v)]))))
+        let images = batch.images.narrow(0, 0, take).map_err(Error::from).and_then(|t| channel_order(&self.task, &t));
+        Some(images.and_then(|t| Value::plain(t.contiguous()?)).map(|v| (take, HashMap::from([(self.input.clone(), v)]))))
     }
 }
 

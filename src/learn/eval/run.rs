@@ -14,6 +14,22 @@ use std::collections::HashMap;
 /// # Errors
 /// `Argument` for a model that has other inputs; whatever running reports.
 pub fn run_images(model: &Model, images: &Tensor, ctx: &Context) -> Result<Outputs> {
+    let wanted = output_name(model.task());
+    run_images_with(model, images, &mut |feeds| {
+        let options = Run { wanted: wanted.as_slice(), cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..Run::default() };
+        run(model.graph(), feeds, options)
+    })
+}
+
+/// As [`run_images`], with the graph run by `run`, such as another runtime.
+///
+/// # Errors
+/// As [`run_images`].
+pub fn run_images_with(
+    model: &Model,
+    images: &Tensor,
+    run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs>,
+) -> Result<Outputs> {
     let graph = model.graph();
     let mut feeds = graph.feeds();
     let (Some(input), None) = (feeds.next(), feeds.next()) else {
@@ -33,8 +49,10 @@ pub fn run_images(model: &Model, images: &Tensor, ctx: &Context) -> Result<Outpu
             part = part.pad_with_zeros(0, 0, step - count)?;
         }
         let feed = HashMap::from([(input.name.clone(), Value::new(input.fact.element, part)?)]);
-        let options = Run { wanted: wanted.as_slice(), cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..Run::default() };
-        let mut outputs = run(graph, &feed, options)?;
+        let mut outputs = run(&feed)?;
+        if !wanted.is_empty() {
+            outputs.retain(|name, _| wanted.contains(&name.as_str()));
+        }
         if count < step {
             for (name, v) in &mut outputs {
                 *v = v.with(v.tensor.narrow(0, 0, count)?).at(|| format!("output '{name}'"))?;

@@ -5,9 +5,9 @@ mod locate;
 pub mod native;
 pub mod onnxruntime;
 
-use crate::error::Result;
+use crate::error::{Error, Result, nearest};
 use crate::exec::Outputs;
-use crate::model::Value;
+use crate::model::{Graph, Value};
 use std::collections::HashMap;
 
 /// Something that runs one loaded model.
@@ -31,4 +31,31 @@ pub trait Runtime: Send {
 /// of the Python environments in reach, or where systems keep libraries.
 pub fn find_library(stem: &str, variables: &[&str], package: &str) -> Option<std::path::PathBuf> {
     locate::library(stem, variables, package).found
+}
+
+/// Names of the runtimes that [`open`] knows.
+pub const NAMES: &[&str] = &["native", "onnxruntime"];
+
+/// The runtimes that this machine has.
+pub fn found() -> Vec<&'static str> {
+    NAMES.iter().copied().filter(|&n| n != "onnxruntime" || onnxruntime::find().is_ok()).collect()
+}
+
+/// Loads a graph into a runtime.
+///
+/// # Errors
+/// `Argument` for an unknown name; `Unavailable` for a runtime that is not on this machine; `Unsupported` when it refuses
+/// the model.
+pub fn open(name: &str, graph: &Graph, threads: usize) -> Result<Box<dyn Runtime>> {
+    match name {
+        "native" => Ok(Box::new(native::Native::new(graph, threads)?)),
+        "onnxruntime" => Ok(Box::new(onnxruntime::Session::from_graph(graph, threads)?)),
+        _ => {
+            let e = Error::argument(format!("there is no runtime '{name}'"));
+            Err(match nearest(name, NAMES.iter().copied()) {
+                Some(near) => e.hint(format!("did you mean '{near}'?")),
+                None => e.hint(format!("the runtimes are {}", NAMES.join(", "))),
+            })
+        }
+    }
 }

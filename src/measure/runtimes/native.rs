@@ -1,21 +1,28 @@
 //! This library's own executor as a runtime.
 
 use super::Runtime;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::{self, Outputs, Run};
 use crate::model::{Graph, Value};
 use std::collections::HashMap;
 
 /// A graph run by [`exec::run`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Native {
     graph: Graph,
     fed: HashMap<String, Value>,
+    pool: rayon::ThreadPool,
 }
 
 impl Native {
-    pub fn new(graph: &Graph) -> Self {
-        Self { graph: graph.clone(), fed: HashMap::new() }
+    /// # Errors
+    /// `Unavailable` when the threads cannot be started.
+    pub fn new(graph: &Graph, threads: usize) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .build()
+            .map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
+        Ok(Self { graph: graph.clone(), fed: HashMap::new(), pool })
     }
 }
 
@@ -27,13 +34,13 @@ impl Runtime for Native {
         env!("CARGO_PKG_VERSION").into()
     }
     fn run(&mut self, feeds: &HashMap<String, Value>) -> Result<Outputs> {
-        exec::run(&self.graph, feeds, Run::default())
+        self.pool.install(|| exec::run(&self.graph, feeds, Run::default()))
     }
     fn feed(&mut self, feeds: &HashMap<String, Value>) -> Result<()> {
         self.fed.clone_from(feeds);
         Ok(())
     }
     fn step(&mut self) -> Result<()> {
-        exec::run(&self.graph, &self.fed, Run::default()).map(drop)
+        self.pool.install(|| exec::run(&self.graph, &self.fed, Run::default())).map(drop)
     }
 }

@@ -1,0 +1,133 @@
+//! A graph in float16, typed node by node, as strongly typed builders want it.
+//!
+//! Layers with weights and all that comes before them run in float16. Inputs and outputs stay float32, with Casts
+//! between, and so does what comes after the last layers: box coordinates of hundreds of pixels have steps of half a
+//! pixel in float16.
+
+use crate::compress::quantize::{is_quantized, placement};
+use crate::error::{Error, Result};
+use crate::model::{Attr, Constant, Element, Fact, Facts, Graph, Node, Patch, infer};
+use candle_core::{DType, Device};
+use std::collections::{HashMap, HashSet};
+
+/// Largest finite float16.
+const LARGEST: f32 = 65504.0;
+
+/// The graph with its layers in float16, and what had to be changed on the way.
+///
+/// # Errors
+/// `Argument` for a quantized graph; `Unsupported` when there is no layer, or control flow before one.
+pub fn to_float16(graph: &Graph) -> Result<(Graph, Vec<String>)> {
+    if let Some(node) = graph.nodes().iter().find(|n| is_quantized(&n.op)) {
+        return Err(Error::argument("a quantized model is not converted to float16").at(node.label()));
+    }
+    let (layers, _) = placement::layers(graph)?;
+    if layers.is_empty() {
+        return Err(Error::unsupported("the model has no layer with float32 weights to convert to float16"));
+    }
+    let inner = placement::inner_values(graph, &layers);
+    let mut region: HashSet<usize> = layers.iter().map(|l| l.node).collect();
+    region.extend(graph.nodes().iter().enumerate().filter(|(_, n)| n.outputs.iter().any(|o| inner.contains(o.as_str()))).map(|(i, _)| i));
+    let mut c = Converter { graph, facts: infer(graph)?, patch: Patch::new(graph), names: HashMap::new(), notes: Vec::new() };
+    for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| region.contains(i)) {
+        c.node(i, node, &region).map_err(|e| e.at(node.label()))?;
+    }
+    Ok((c.patch.apply()?, c.notes))
+}
+
+struct Converter<'g> {
+    graph: &'g Graph,
+    facts: Facts,
+    patch: Patch<'g>,
+    /// float16 name of each float32 value.
+    names: HashMap<String, String>,
+    notes: Vec<String>,
+}
+
+impl Converter<'_> {
+    fn node(&mut self, i: usize, node: &Node, region: &HashSet<usize>) -> Result<()> {
+        if node.attrs.values().any(|a| matches!(a, Attr::Graph(_) | Attr::Graphs(_))) {
+            return Err(Error::unsupported("control flow before a layer is not converted to float16"));
+        }
+        for at in 0..node.inputs.len() {
+            // Scales and regions of Resize are float32 in every operator set.
+            if node.is("Resize") && at > 0 || !self.is_float(&node.inputs[at]) {
+                continue;
+            }
+            let name = self.half(&node.inputs[at])?;
+            self.patch.edit(i).inputs[at] = name;
+        }
+        for at in 0..node.outputs.len() {
+            let out = node.outputs[at].clone();
+            if !self.is_float(&out) {
+                continue;
+            }
+            let name = self.half_name(&out);
+            self.patch.edit(i).outputs[at].clone_from(&name);
+            let leaves = self.graph.is_output(&out)
+                || self.graph.nodes().iter().enumerate().any(|(n, r)| {
+                    !region.contains(&n) && (r.inputs.contains(&out) || r.captured().contains(&out.as_str()))
+                });
+            if leaves {
+                self.cast(&name, &out, Element::F32);
+            }
+        }
+        if let Some(Attr::Int(to)) = node.attrs.get("to")
+            && i32::try_from(*to).ok() == Some(Element::F32.code())
+        {
+            self.patch.edit(i).attrs.insert("to".into(), Attr::Int(i64::from(Element::F16.code())));
+        }
+        if let Some(Attr::Tensor(value)) = node.attrs.get("value")
+            && value.element() == Element::F32
+        {
+            let value = self.constant(value, "value")?;
+            self.patch.edit(i).attrs.insert("value".into(), Attr::Tensor(value));
+        }
+        Ok(())
+    }
+
+    fn is_float(&self, name: &str) -> bool {
+        self.facts.get(name).map(|f: &Fact| f.element) == Some(Element::F32)
+    }
+
+    /// The float16 form of a value: of a constant a converted one, of a graph input a cast one, else what its node makes.
+    fn half(&mut self, name: &str) -> Result<String> {
+        if let Some(made) = self.names.get(name) {
+            return Ok(made.clone());
+        }
+        let half = self.half_name(name);
+        if let Some(c) = self.graph.constant(name) {
+            let c = self.constant(&c.clone(), name)?;
+            self.patch.set_constant(&half, c);
+        } else if self.graph.feeds().any(|f| f.name == name) {
+            self.cast(name, &half, Element::F16);
+        }
+        Ok(half)
+    }
+
+    fn half_name(&mut self, name: &str) -> String {
+        if let Some(made) = self.names.get(name) {
+            return made.clone();
+        }
+        let half = self.patch.fresh(&format!("{name}_float16"));
+        self.names.insert(name.into(), half.clone());
+        half
+    }
+
+    fn cast(&mut self, from: &str, to: &str, element: Element) {
+        let name = self.patch.fresh(&format!("{to}_Cast"));
+        self.patch.add(Node::new("Cast", name, [from], [to]).int("to", i64::from(element.code())));
+    }
+
+    fn constant(&mut self, c: &Constant, name: &str) -> Result<Constant> {
+        let t = c.tensor(&Device::Cpu)?;
+        let largest = c.to_f32s()?.iter().filter(|v| v.is_finite()).fold(0f32, |m, v| m.max(v.abs()));
+        let t = if largest > LARGEST {
+            self.notes.push(format!("constant '{name}' reaches {largest:e} and is cut off at {LARGEST}, the largest float16"));
+            t.clamp(-LARGEST, LARGEST)?
+        } else {
+            t
+        };
+        Constant::from_tensor(&t.to_dtype(DType::F16)?)
+    }
+}

@@ -1,0 +1,105 @@
+//! ONNX files for other runtimes.
+
+use super::{Finding, Severity, Target};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::learn::data::Dataset;
+use crate::model::{Model, Step, passes};
+use crate::operation::{Arg, Options, Signature, changed};
+use crate::report::{Show, Table, bytes};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+crate::options! {
+    /// Options of `onnx_export`.
+    pub struct OnnxExport {
+        /// Fold batch norms and constants and drop what inference does not need. The file then trains no further.
+        pub simplify: bool = true,
+        /// Raise an older operator set to 13, the first with quantization per channel.
+        pub raise_opset: bool = false,
+    }
+}
+
+/// An ONNX file that was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct OnnxFile {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub opset: i64,
+    pub nodes: usize,
+    /// What the passes did, one line each.
+    pub changes: Vec<String>,
+}
+
+impl OnnxExport {
+    pub const SIGNATURE: Signature = Signature {
+        name: "onnx_export",
+        summary: "Writes a model as an ONNX file for inference, batch norms folded; save(m, path) keeps the model as it is",
+        group: "deploy",
+        args: &[Arg::new("m", "model"), Arg::new("path", "text")],
+        returns: "report",
+        fields: <Self as Options>::FIELDS,
+        examples: &[r#"onnx_export(model("classifier", #{ image_size: 32 }), "classifier.onnx").bytes"#],
+        keywords: &["save", "export", "onnxruntime", "file", "deploy"],
+    };
+
+    /// Writes the model to an `.onnx` file, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// `Argument` for another ending; `Io`; `Unsupported` when the operator set cannot be raised.
+    pub fn apply(&self, model: &Model, path: impl AsRef<Path>, ctx: &Context) -> Result<OnnxFile> {
+        let path = path.as_ref();
+        if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("onnx")) {
+            return Err(Error::argument("the file name must end in .onnx").file(path));
+        }
+        let mut graph = model.graph().clone();
+        let mut changes = Vec::new();
+        if self.simplify {
+            let (simple, reports) = passes::simplify(&graph)?;
+            graph = simple;
+            changes = reports.into_iter().flat_map(|r| r.done).collect();
+        }
+        if self.raise_opset {
+            graph = passes::raise_opset(&graph)?;
+        }
+        ctx.check()?;
+        let made = if changes.is_empty() && graph.opset() == model.graph().opset() {
+            model.clone()
+        } else {
+            model.derive(graph, Step { operation: Self::SIGNATURE.name.into(), args: vec![], options: changed(self) })
+        };
+        made.save(path)?;
+        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        ctx.note(format!("onnx_export: {}, {}, {} nodes", path.display(), bytes(size), made.graph().nodes().len()));
+        Ok(OnnxFile { path: path.to_path_buf(), bytes: size, opset: made.graph().opset(), nodes: made.graph().nodes().len(), changes })
+    }
+}
+
+impl Target for OnnxExport {
+    const NAME: &'static str = "onnx";
+    type Artifacts = OnnxFile;
+
+    fn lint(&self, model: &Model) -> Result<Vec<Finding>> {
+        let opset = model.graph().opset();
+        let old = (opset < 13 && !self.raise_opset).then(|| Finding {
+            severity: Severity::Advice,
+            place: String::new(),
+            message: format!("operator set {opset} has no quantization per channel; raise_opset: true raises it to 13"),
+        });
+        Ok(old.into_iter().collect())
+    }
+    fn export(&self, model: &Model, to: &Path, _: Option<&Dataset>, ctx: &Context) -> Result<OnnxFile> {
+        self.apply(model, to, ctx)
+    }
+}
+
+impl Show for OnnxFile {
+    fn tables(&self) -> Vec<Table> {
+        let mut t = Table::new("ONNX file", &["file", ">size", ">operator set", ">nodes"]);
+        t.row([self.path.display().to_string(), bytes(self.bytes), self.opset.to_string(), self.nodes.to_string()]);
+        vec![t]
+    }
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

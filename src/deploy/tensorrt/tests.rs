@@ -1,0 +1,189 @@
+//! Artefacts, cache bytes, build script, and what happens with and without a builder.
+
+use super::*;
+use crate::learn::data::{DataOptions, dataset};
+use crate::model::{Constant, Dim, Element, Fact, GraphBuilder, Node, Task};
+use std::collections::HashMap;
+
+fn model(batch: Dim) -> Model {
+    let mut b = GraphBuilder::new("tiny", 17);
+    let x = b.input("images", Fact::new(Element::F32, vec![batch, Dim::Known(3), Dim::Known(8), Dim::Known(8)]));
+    let w: Vec<f32> = (0..16 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
+    let w = b.constant("w", Constant::floats(&[16, 3, 1, 1], &w).unwrap());
+    let y = b.node(Node::new("Conv", "first", [x.as_str(), &w], ["features"]));
+    let y = b.node(Node::new("Relu", "", [y.as_str()], ["active"]));
+    let v: Vec<f32> = (0..16 * 16).map(|i| (i as f32 * 0.3).cos() * 0.3).collect();
+    let v = b.constant("v", Constant::floats(&[16, 16, 1, 1], &v).unwrap());
+    let y = b.node(Node::new("Conv", "second", [y.as_str(), &v], ["logits"]));
+    b.output(&y);
+    Model::new(b.finish().unwrap(), Task::Unknown)
+}
+
+fn data() -> Dataset {
+    dataset("random", &DataOptions { images: Some(6), ..DataOptions::default() }, &Context::new()).unwrap()
+}
+
+fn export(options: &TensorrtExport, m: &Model, dir: &Path) -> TensorrtArtifacts {
+    options.apply(m, dir, Some(&data()), &Context::new()).unwrap()
+}
+
+fn names(a: &TensorrtArtifacts) -> Vec<String> {
+    a.files.iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn each_precision_writes_its_files() {
+    let m = model(Dim::Known(2));
+    for (precision, files) in [
+        (Precision::Fp32, vec!["model_fp32.onnx", "build.sh", "manifest.json"]),
+        (Precision::Fp16, vec!["model_fp16.onnx", "build.sh", "manifest.json"]),
+        (Precision::Int8, vec!["model_int8.onnx", "model_fp32.onnx", "calibration.cache", "build.sh", "manifest.json"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let a = export(&TensorrtExport { precision, build: Some(false), ..TensorrtExport::default() }, &m, dir.path());
+        assert_eq!(names(&a), files);
+        assert!(a.files.iter().all(|f| f.is_file()));
+        let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(dir.path().join("manifest.json")).unwrap()).unwrap();
+        assert_eq!(manifest["precision"], precision.to_string());
+        assert_eq!(manifest["files"].as_array().unwrap().len(), files.len());
+        assert_eq!(a.engine, Engine::Skipped);
+    }
+}
+
+/// The cache against ranges computed here from the same images, through nothing but the model's outputs.
+#[test]
+fn the_cache_holds_the_bits_of_the_largest_magnitude_over_127() {
+    let m = model(Dim::Known(1));
+    let dir = tempfile::tempdir().unwrap();
+    export(&TensorrtExport { precision: Precision::Int8, images: 6, build: Some(false), ..TensorrtExport::default() }, &m, dir.path());
+    let text = std::fs::read_to_string(dir.path().join("calibration.cache")).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("TRT-8501-EntropyCalibration2"));
+    let found: HashMap<&str, &str> = lines.map(|l| l.split_once(": ").unwrap()).collect();
+    assert_eq!(found.len(), 4);
+    let mut largest: HashMap<&str, f32> = HashMap::new();
+    for feeds in calibrate::Images::new(m.graph(), m.task(), &data(), 6, &Context::new()).unwrap() {
+        let (_, feeds) = feeds.unwrap();
+        let wanted = ["images", "features", "active", "logits"];
+        let run = crate::exec::Run { wanted: &wanted, ..Default::default() };
+        for (name, v) in crate::exec::run(m.graph(), &feeds, run).unwrap() {
+            let top = v.to_f32s().unwrap().iter().fold(0f32, |a, x| a.max(x.abs()));
+            let name = wanted.into_iter().find(|w| *w == name).unwrap();
+            let l = largest.entry(name).or_default();
+            *l = l.max(top);
+        }
+    }
+    for (name, top) in largest {
+        let bytes = (top / 127.0).to_be_bytes();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(found[name], hex, "{name}");
+    }
+    // 1.0 / 127 as TensorRT writes it.
+    assert_eq!(format!("{:08x}", (1.0f32 / 127.0).to_bits()), "3c010204");
+}
+
+#[test]
+fn open_batches_get_shapes_and_the_script_is_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = TensorrtExport { batch: 4, max_batch: Some(8), workspace: Some(512), build: Some(false), ..TensorrtExport::default() };
+    export(&options, &model(Dim::symbol("n")), dir.path());
+    let script = std::fs::read_to_string(dir.path().join("build.sh")).unwrap();
+    for part in [
+        "--minShapes=images:1x3x8x8",
+        "--optShapes=images:4x3x8x8",
+        "--maxShapes=images:8x3x8x8",
+        "--onnx=model_fp16.onnx",
+        "--saveEngine=model_fp16.engine",
+        "--memPoolSize=workspace:512",
+        "--stronglyTyped",
+    ] {
+        assert!(script.contains(part), "{part} is not in\n{script}");
+    }
+}
+
+/// A stand-in for trtexec that notes its arguments: the script, its version check and the engine's way back are real.
+#[cfg(unix)]
+#[test]
+fn a_builder_is_run_and_its_failure_is_told() {
+    let m = model(Dim::Known(1));
+    let dir = tempfile::tempdir().unwrap();
+    let fake = dir.path().join("trtexec");
+    let build = |body: &str| {
+        std::fs::write(&fake, format!("#!/bin/sh\n{body}\n")).unwrap();
+        builder::make_executable(&fake).unwrap();
+        let out = dir.path().join("out");
+        let options = TensorrtExport { build: Some(false), ..TensorrtExport::default() };
+        export(&options, &m, &out);
+        let b = builder::Build::of(&options, m.graph(), m.task(), "model_fp16.onnx", 1).unwrap();
+        builder::run(&fake, &out, &b, &Context::new()).unwrap()
+    };
+    let engine = build(r#"if [ "$1" = --help ]; then echo " --stronglyTyped"; exit; fi; echo "$@" > args; echo plan > model_fp16.engine"#).unwrap();
+    assert_eq!(std::fs::read_to_string(&engine).unwrap(), "plan\n");
+    let args = std::fs::read_to_string(dir.path().join("out/args")).unwrap();
+    assert!(args.starts_with("--stronglyTyped --onnx=model_fp16.onnx"), "{args}");
+    std::fs::remove_file(&engine).unwrap();
+    let words = build(r#"[ "$1" = --help ] && exit; echo "$1"; echo "[E] no CUDA device"; exit 1"#).unwrap_err();
+    assert!(words.contains("no CUDA device"), "{words}");
+    assert!(std::fs::read_to_string(dir.path().join("out/build.log")).unwrap().starts_with("--fp16"));
+}
+
+#[test]
+fn without_a_builder_the_artefacts_stay_and_the_reason_is_typed() {
+    if find_trtexec().is_some() {
+        return;
+    }
+    let m = model(Dim::Known(1));
+    let dir = tempfile::tempdir().unwrap();
+    let a = export(&TensorrtExport::default(), &m, dir.path());
+    assert!(matches!(&a.engine, Engine::Unavailable(why) if why.contains("TensorRT")));
+    let e = TensorrtExport { build: Some(true), ..TensorrtExport::default() }.apply(&m, dir.path(), None, &Context::new()).unwrap_err();
+    assert_eq!(e.kind(), crate::ErrorKind::Unavailable);
+    assert!(e.to_string().contains("model_fp16.onnx"), "{e}");
+    assert!(dir.path().join("model_fp16.onnx").is_file());
+}
+
+#[test]
+fn what_tensorrt_refuses_is_refused_before_anything_is_written() {
+    let m = model(Dim::Known(1));
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let int8 = TensorrtExport { precision: Precision::Int8, ..TensorrtExport::default() };
+    for mode in [quantize::Mode::Static, quantize::Mode::Dynamic] {
+        let q = Quantize { mode, ..Quantize::default() }.apply(&m, Some(&data()), &Context::new()).unwrap();
+        let e = int8.apply(&q, &out, Some(&data()), &Context::new()).unwrap_err();
+        assert!(e.kind() == crate::ErrorKind::Unsupported && e.to_string().contains("target: \"tensorrt\""), "{e}");
+    }
+    assert!(!out.exists());
+    let e = int8.apply(&m, &out, None, &Context::new()).unwrap_err();
+    assert!(e.to_string().contains("int8 needs images"), "{e}");
+    // One that follows the rules passes, in its own precision only.
+    let q = Quantize { target: quantize::Target::Tensorrt, ..Quantize::default() }.apply(&m, Some(&data()), &Context::new()).unwrap();
+    let kept = TensorrtExport { build: Some(false), ..int8 };
+    assert_eq!(names(&export(&kept, &q, &out)), ["model_int8.onnx", "build.sh", "manifest.json"]);
+    assert!(TensorrtExport::default().apply(&q, &out, None, &Context::new()).unwrap_err().to_string().contains("precision"));
+}
+
+#[test]
+fn half_precision_covers_layers_and_keeps_float32_ends() {
+    let m = model(Dim::Known(1));
+    let (g, notes) = to_float16(m.graph()).unwrap();
+    assert!(notes.is_empty());
+    let ops: Vec<&str> = g.nodes().iter().map(|n| n.op.as_str()).collect();
+    assert_eq!(ops, ["Cast", "Conv", "Relu", "Conv", "Cast"]);
+    assert!(g.constants().values().all(|c| c.element() == Element::F16));
+    let facts = crate::model::infer(&g).unwrap();
+    assert_eq!((facts["images"].element, facts["logits"].element), (Element::F32, Element::F32));
+    assert_eq!(facts["active_float16"].element, Element::F16);
+}
+
+#[test]
+fn constants_beyond_float16_are_cut_off_and_told() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 4]));
+    let w = b.constant("w", Constant::floats(&[1, 3, 1, 1], &[1e6, -1e6, 1.0]).unwrap());
+    let y = b.op("Conv", &[&x, &w]);
+    b.output(&y);
+    let (g, notes) = to_float16(&b.finish().unwrap()).unwrap();
+    assert_eq!(g.constant("w_float16").unwrap().to_f32s().unwrap(), [65504.0, -65504.0, 1.0]);
+    assert!(notes[0].contains("constant 'w'"));
+}

@@ -1,0 +1,117 @@
+//! The conditions under which something was measured.
+
+use serde::Serialize;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a figure depends on beside the model.
+#[derive(Debug, Clone, Serialize)]
+pub struct Environment {
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Vector instructions that matter to the kernels.
+    pub features: Vec<&'static str>,
+    pub memory_bytes: u64,
+    pub system: String,
+    /// Version of this library, and whether it is optimized.
+    pub version: String,
+    /// Name and version of each other runtime that was used.
+    pub runtimes: Vec<String>,
+    /// UTC, as 2026-01-31T12:00:00Z.
+    pub date: String,
+}
+
+impl Environment {
+    pub fn now(runtimes: Vec<String>) -> Self {
+        let memory = sysinfo::System::new().map_or(0, |mut s| {
+            s.refresh_memory();
+            s.total_memory()
+        });
+        let build = if cfg!(debug_assertions) { " (debug build)" } else { "" };
+        Self {
+            cpu: cpu_model().unwrap_or_else(|| "unknown processor".into()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            features: features(),
+            memory_bytes: memory,
+            system: sysinfo::System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into()),
+            version: format!("compresso {}{build}", env!("CARGO_PKG_VERSION")),
+            runtimes,
+            date: utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())),
+        }
+    }
+    /// The conditions in lines.
+    pub fn lines(&self) -> Vec<String> {
+        let mut first = format!("{}, {} cores", self.cpu, self.cores);
+        if !self.features.is_empty() {
+            first += &format!(" ({})", self.features.join(", "));
+        }
+        let mut versions = vec![self.version.clone()];
+        versions.extend(self.runtimes.iter().cloned());
+        vec![first, format!("{}; {}; {}", versions.join(", "), self.system, self.date)]
+    }
+}
+
+fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// The vector instruction sets of this processor.
+pub fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut found = Vec::new();
+        macro_rules! detect {
+            ($($name:tt),+) => { $(if std::arch::is_x86_feature_detected!($name) { found.push($name); })+ };
+        }
+        detect!("avx2", "fma", "avx512f", "avx512vnni");
+        found
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        Vec::new()
+    }
+}
+
+/// Seconds since 1970 as a UTC date and time (proleptic Gregorian calendar).
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Years run from March, so that the leap day comes last: 400 years have 146 097 days.
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let day = days % 146_097;
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + carry;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `date -u -d @SECONDS +%FT%TZ`.
+    #[test]
+    fn dates_are_the_calendars() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+
+    #[test]
+    fn this_machine_is_described() {
+        let e = Environment::now(vec!["onnxruntime 1.24".into()]);
+        assert!(e.cores >= 1 && e.memory_bytes > 1 << 20);
+        assert!(e.lines()[1].contains("compresso") && e.lines()[1].contains("onnxruntime 1.24"));
+    }
+}
