@@ -124,7 +124,7 @@ fn assert_close(float: &Model, quantized: &Model, db: f64) {
     let found = weights::sqnr(&exact, &ours);
     assert!(found >= db, "{found:.1} dB, expected {db}");
     // The file keeps everything.
-    let again = onnx::decode(&onnx::encode(quantized.graph()).unwrap()).unwrap();
+    let again = onnx::decode(onnx::encode(quantized.graph()).unwrap()).unwrap();
     assert_eq!(run(&again, &feeds), ours);
 }
 
