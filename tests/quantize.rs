@@ -19,7 +19,8 @@ fn shapes(images: usize) -> Dataset {
 
 /// An image of the dataset, as the model takes it.
 fn feeds(m: &Model, data: &Dataset) -> HashMap<String, Value> {
-    let mut images = compresso::compress::quantize::calibrate::Images::new(m.graph(), m.task(), data, 1, &Context::new().with_seed(9)).unwrap();
+    let mut images =
+        compresso::compress::quantize::calibrate::Images::new(m.graph(), m.task(), data, 1, &Context::new().with_seed(9)).unwrap();
     images.next().unwrap().unwrap().1
 }
 

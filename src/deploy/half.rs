@@ -65,9 +65,12 @@ impl Converter<'_> {
             let name = self.half_name(&out);
             self.patch.edit(i).outputs[at].clone_from(&name);
             let leaves = self.graph.is_output(&out)
-                || self.graph.nodes().iter().enumerate().any(|(n, r)| {
-                    !region.contains(&n) && (r.inputs.contains(&out) || r.captured().contains(&out.as_str()))
-                });
+                || self
+                    .graph
+                    .nodes()
+                    .iter()
+                    .enumerate()
+                    .any(|(n, r)| !region.contains(&n) && (r.inputs.contains(&out) || r.captured().contains(&out.as_str())));
             if leaves {
                 self.cast(&name, &out, Element::F32);
             }

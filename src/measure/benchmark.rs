@@ -319,7 +319,18 @@ impl Row {
 impl Show for BenchmarkReport {
     fn tables(&self) -> Vec<Table> {
         let mut headers = vec![
-            "model", "runtime", ">params", ">MACs", ">size", ">mean ms", ">std", ">p50 ms", ">p95 ms", ">p99 ms", ">images/s", ">peak memory",
+            "model",
+            "runtime",
+            ">params",
+            ">MACs",
+            ">size",
+            ">mean ms",
+            ">std",
+            ">p50 ms",
+            ">p95 ms",
+            ">p99 ms",
+            ">images/s",
+            ">peak memory",
         ];
         let (power, map, top1) = (self.has(|r| r.power_w.is_some()), self.has(|r| r.map50.is_some()), self.has(|r| r.top1.is_some()));
         if power {
@@ -381,7 +392,13 @@ impl Show for BenchmarkReport {
             points: self.rows.iter().enumerate().map(|(i, r)| (i as f64, r.latency.p50_ms)).collect(),
             labels: self.rows.iter().map(label).collect(),
         };
-        vec![Plot { title: "Latency".into(), x_label: "model".into(), y_label: "median latency (ms)".into(), series: vec![series], ..Plot::default() }]
+        vec![Plot {
+            title: "Latency".into(),
+            x_label: "model".into(),
+            y_label: "median latency (ms)".into(),
+            series: vec![series],
+            ..Plot::default()
+        }]
     }
 
     fn notes(&self) -> Vec<String> {
@@ -401,7 +418,8 @@ impl Show for BenchmarkReport {
     /// The report, and beside it the fields of its first row: `benchmark(m).p50_ms`.
     fn data(&self) -> serde_json::Value {
         let mut all = serde_json::to_value(self).unwrap_or_default();
-        if let (Some(map), Some(Ok(serde_json::Value::Object(first)))) = (all.as_object_mut(), self.rows.first().map(serde_json::to_value)) {
+        if let (Some(map), Some(Ok(serde_json::Value::Object(first)))) = (all.as_object_mut(), self.rows.first().map(serde_json::to_value))
+        {
             for (k, v) in first {
                 map.entry(k).or_insert(v);
             }

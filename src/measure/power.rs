@@ -60,9 +60,10 @@ impl Meter {
     /// What NVML says.
     pub fn gpu(index: u32) -> Result<Self, String> {
         let meter = Self::Nvml(index);
-        meter.measure(|| std::thread::sleep(Duration::from_millis(200))).1.and_then(|e| {
-            if e.joules > 0.0 { Ok(meter) } else { Err("the card's energy counter does not move".into()) }
-        })
+        meter
+            .measure(|| std::thread::sleep(Duration::from_millis(200)))
+            .1
+            .and_then(|e| if e.joules > 0.0 { Ok(meter) } else { Err("the card's energy counter does not move".into()) })
     }
 
     /// As reports name it.

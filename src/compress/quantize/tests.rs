@@ -43,7 +43,10 @@ fn detector() -> Model {
     let c = silu(&mut b, &c);
     let sum = b.op("Add", &[&a, &c]);
     let pool = b.node(
-        Node::new("MaxPool", "pool", [sum.as_str()], [""]).ints("kernel_shape", &[5, 5]).ints("pads", &[2, 2, 2, 2]).ints("strides", &[1, 1]),
+        Node::new("MaxPool", "pool", [sum.as_str()], [""])
+            .ints("kernel_shape", &[5, 5])
+            .ints("pads", &[2, 2, 2, 2])
+            .ints("strides", &[1, 1]),
     );
     let cat = b.node(Node::new("Concat", "cat", [sum.as_str(), &pool], [""]).int("axis", 1));
     let f = conv(&mut b, "neck", &cat, 16, 32, 1);

@@ -30,9 +30,7 @@ fn check(graph: &Graph, node: &Node) -> Option<(Severity, String)> {
         }
         op if op.starts_with("QLinear") => refuse("integer operators are not accepted; explicit QuantizeLinear/DequantizeLinear are"),
         "QuantizeLinear" | "DequantizeLinear" => match node.input(2).and_then(|z| graph.constant(z)) {
-            Some(zero) if !is_plain(zero) => {
-                refuse("zero points must be int8 and 0; quantize with target: \"tensorrt\"")
-            }
+            Some(zero) if !is_plain(zero) => refuse("zero points must be int8 and 0; quantize with target: \"tensorrt\""),
             // A bias in int32 has no zero point.
             None if graph.constant(node.input(0)?).is_some_and(|c| c.element() == Element::I32) => {
                 refuse("biases must stay in float; quantize with target: \"tensorrt\"")

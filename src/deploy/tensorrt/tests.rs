@@ -43,7 +43,8 @@ fn each_precision_writes_its_files() {
         let a = export(&TensorrtExport { precision, build: Some(false), ..TensorrtExport::default() }, &m, dir.path());
         assert_eq!(names(&a), files);
         assert!(a.files.iter().all(|f| f.is_file()));
-        let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(dir.path().join("manifest.json")).unwrap()).unwrap();
+        let manifest: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(dir.path().join("manifest.json")).unwrap()).unwrap();
         assert_eq!(manifest["precision"], precision.to_string());
         assert_eq!(manifest["files"].as_array().unwrap().len(), files.len());
         assert_eq!(a.engine, Engine::Skipped);
@@ -117,7 +118,8 @@ fn a_builder_is_run_and_its_failure_is_told() {
         let b = builder::Build::of(&options, m.graph(), m.task(), "model_fp16.onnx", 1).unwrap();
         builder::run(&fake, &out, &b, &Context::new()).unwrap()
     };
-    let engine = build(r#"if [ "$1" = --help ]; then echo " --stronglyTyped"; exit; fi; echo "$@" > args; echo plan > model_fp16.engine"#).unwrap();
+    let engine =
+        build(r#"if [ "$1" = --help ]; then echo " --stronglyTyped"; exit; fi; echo "$@" > args; echo plan > model_fp16.engine"#).unwrap();
     assert_eq!(std::fs::read_to_string(&engine).unwrap(), "plan\n");
     let args = std::fs::read_to_string(dir.path().join("out/args")).unwrap();
     assert!(args.starts_with("--stronglyTyped --onnx=model_fp16.onnx"), "{args}");

@@ -25,11 +25,7 @@ pub fn run_images(model: &Model, images: &Tensor, ctx: &Context) -> Result<Outpu
 ///
 /// # Errors
 /// As [`run_images`].
-pub fn run_images_with(
-    model: &Model,
-    images: &Tensor,
-    run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs>,
-) -> Result<Outputs> {
+pub fn run_images_with(model: &Model, images: &Tensor, run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs>) -> Result<Outputs> {
     let graph = model.graph();
     let mut feeds = graph.feeds();
     let (Some(input), None) = (feeds.next(), feeds.next()) else {
