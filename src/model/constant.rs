@@ -167,6 +167,29 @@ impl Constant {
     pub(in crate::model) fn wire(&self) -> Option<&Bytes> {
         self.0.wire.0.as_ref()
     }
+    /// The elements as ONNX raw data: packed, little-endian.
+    ///
+    /// # Errors
+    /// `Unsupported` for strings.
+    pub fn to_raw(&self) -> Result<Bytes> {
+        let element = self.element();
+        Ok(match self.payload() {
+            Payload::Raw(raw) => raw.clone(),
+            Payload::Floats(v) => to_bytes(v, |x| x.to_le_bytes()),
+            Payload::Doubles(v) => to_bytes(v, |x| x.to_le_bytes()),
+            Payload::Int64s(v) => to_bytes(v, |x| x.to_le_bytes()),
+            Payload::Uint64s(v) if element == Element::U32 => to_bytes(v, |x| (x as u32).to_le_bytes()),
+            Payload::Uint64s(v) => to_bytes(v, |x| x.to_le_bytes()),
+            Payload::Int32s(v) => match element.bits() {
+                32 => to_bytes(v, |x| x.to_le_bytes()),
+                16 => to_bytes(v, |x| (x as u16).to_le_bytes()),
+                // Values narrower than a byte are packed in this field as they are in raw data.
+                2 | 4 | 8 => to_bytes(v, |x| [x as u8]),
+                _ => return Err(Error::unsupported(format!("{element} has no packed form here"))),
+            },
+            Payload::Strings(_) => return Err(Error::unsupported("strings have no packed form")),
+        })
+    }
     /// Bytes of the packed elements.
     pub fn byte_size(&self) -> usize {
         match &self.0.payload {

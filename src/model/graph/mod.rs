@@ -122,6 +122,10 @@ impl Graph {
         self.metadata.insert(key.into(), value.into());
         self
     }
+    /// The type that the file states of an inner value or output.
+    pub fn declared(&self, name: &str) -> Option<&Fact> {
+        self.value_info.get(name).or_else(|| self.outputs.iter().find(|o| o.name == name)).map(|v| &v.fact)
+    }
     /// Index of the node that makes each value.
     pub fn producers(&self) -> HashMap<&str, usize> {
         let mut map = HashMap::new();

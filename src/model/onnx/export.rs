@@ -122,7 +122,7 @@ fn graph_proto(graph: &Graph, shell: &mut Shell, places: &Places, main: bool) ->
             continue;
         }
         print.constant(name, c);
-        let external = if main { places.get(name).map(Place::entries) } else { None };
+        let external = if main { places.get(name) } else { None };
         p.initializer.push(tensor::export(c, Some(name), external)?);
     }
     for name in &sparse_names {

@@ -16,11 +16,14 @@ use std::path::{Component, Path, PathBuf};
 pub struct Files {
     /// `None`: the model has no folder (it came as bytes).
     folder: Option<PathBuf>,
-    /// Tensors that stand beside the model in the same file, by location.
+    /// Tensors that stand beside the model in the same file, by name.
     given: IndexMap<String, Constant>,
     /// What was read: tensors may share their data.
     read: RefCell<HashMap<(String, u64, usize), Bytes>>,
 }
+
+/// Begins the location of a tensor that stands beside the model in the same file; no file has such a name.
+const GIVEN: char = '\0';
 
 /// Where a tensor's bytes lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,13 @@ impl Place {
         };
         let location = get("location").filter(|l| !l.is_empty()).ok_or_else(|| Error::format("the external data has no location"))?;
         Ok(Self { location: location.to_string(), offset: number("offset")?.unwrap_or(0), length: number("length")? })
+    }
+    /// The place of a tensor beside the model in the same file.
+    pub fn given(name: &str) -> Self {
+        Self { location: format!("{GIVEN}{name}"), offset: 0, length: None }
+    }
+    pub fn is_given(&self) -> bool {
+        self.location.starts_with(GIVEN)
     }
     /// The `external_data` entries, as other exporters write them.
     pub fn entries(&self) -> Vec<StringStringEntryProto> {
@@ -73,10 +83,10 @@ impl Files {
         if let Some(length) = place.length.filter(|&l| l != size as u64) {
             return Err(Error::format(format!("needs {size} bytes, but its external data has {length}")));
         }
-        if let Some(c) = self.given.get(&place.location) {
-            return match c.payload() {
-                Payload::Raw(raw) if raw.len() == size => Ok(raw.clone()),
-                _ => Err(Error::format(format!("needs {size} bytes, got {:?}", c))),
+        if let Some(name) = place.location.strip_prefix(GIVEN) {
+            return match self.given.get(name).map(Constant::payload) {
+                Some(Payload::Raw(raw)) if raw.len() == size => Ok(raw.clone()),
+                _ => Err(Error::format(format!("needs {size} bytes, which the file does not have"))),
             };
         }
         let folder = self.folder.as_ref().ok_or_else(|| {

@@ -15,6 +15,7 @@
 mod export;
 mod external;
 mod import;
+mod layout;
 mod proto;
 mod scan;
 mod sparse;
@@ -57,13 +58,31 @@ pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
     import::model(&bytes.into(), &external::Files::beside(path)).in_file(path)
 }
 
-/// Writes an ONNX file, whole or not at all.
+/// Writes an ONNX file, whole or not at all. Tensors that came from external data are external again, and so are all
+/// large ones where a single file cannot hold the model (2 GB).
 ///
 /// # Errors
 /// `Io`, naming the file.
 pub fn save(graph: &Graph, path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    let bytes = encode(graph).in_file(path)?;
+    let bytes: usize = graph.constants().values().map(Constant::byte_size).sum();
+    write(graph, path.as_ref(), bytes > SINGLE_FILE)
+}
+
+/// Writes an ONNX file whose tensors of 1 KiB or more stand in a second file beside it, named like it with `.data` added.
+///
+/// # Errors
+/// `Io`, naming the file.
+pub fn save_external(graph: &Graph, path: impl AsRef<Path>) -> Result<()> {
+    write(graph, path.as_ref(), true)
+}
+
+/// Tensors of more bytes than this leave the model file, which must stay below [`export::MESSAGE_LIMIT`].
+const SINGLE_FILE: usize = 2_000_000_000;
+
+fn write(graph: &Graph, path: &Path, external: bool) -> Result<()> {
+    let layout = layout::Layout::plan(graph, path, external).in_file(path)?;
+    let bytes = export::model(graph, &layout.places).in_file(path)?;
+    layout.write(path)?;
     atomic_write(path, |w| w.write_all(&bytes).map_err(|e| Error::io(path, e)))
 }
 
@@ -79,7 +98,7 @@ pub(in crate::model) fn encode_tensor(name: &str, constant: &Constant) -> Result
 
 /// The encoded model of a graph, with the named constants declared but empty: [`decode_with`] gives them back.
 pub(in crate::model) fn encode_without(graph: &Graph, names: &[&str]) -> Result<Vec<u8>> {
-    let place = |name: &&str| ((*name).to_string(), external::Place { location: (*name).to_string(), offset: 0, length: None });
+    let place = |name: &&str| ((*name).to_string(), external::Place::given(name));
     export::model(graph, &names.iter().map(place).collect())
 }
 

@@ -40,17 +40,7 @@ fn densify(proto: &SparseTensorProto, values: &Constant, indices: &Constant) -> 
     let size =
         size.ok_or_else(|| Error::unsupported(format!("{element} {dims:?} is too large for a sparse tensor, at most {LIMIT} bytes")))?;
     let flat = flat_indices(&dims, values.count(), indices)?;
-    let packed = match values.payload() {
-        Payload::Raw(raw) => raw.clone(),
-        _ => {
-            // The storage type holds every value exactly, so this gives the raw form.
-            let t = values.tensor(&Device::Cpu)?;
-            match Constant::from_storage(element, &t)?.payload() {
-                Payload::Raw(raw) => raw.clone(),
-                _ => return Err(Error::internal("a constant made from a tensor is not raw")),
-            }
-        }
-    };
+    let packed = values.to_raw()?;
     let mut dense = vec![0u8; size];
     for (&at, value) in flat.iter().zip(packed.chunks_exact(width)) {
         dense[at * width..(at + 1) * width].copy_from_slice(value);

@@ -1,7 +1,7 @@
 //! `TensorProto` and [`Constant`].
 
-use super::external::Files;
-use super::proto::{EXTERNAL, StringStringEntryProto, TensorHead, TensorProto};
+use super::external::{Files, Place};
+use super::proto::{EXTERNAL, TensorHead, TensorProto};
 use super::scan::{decode, keep};
 use crate::error::{Error, Result};
 use crate::model::{Constant, Element, Payload};
@@ -109,16 +109,16 @@ fn fits(element: Element, payload: &Payload) -> bool {
     }
 }
 
-/// The encoded `TensorProto` of a constant. An initializer has a name; a tensor attribute keeps its own. With `external`
-/// entries the values stay out of the message.
-pub fn export(constant: &Constant, name: Option<&str>, external: Option<Vec<StringStringEntryProto>>) -> Result<Bytes> {
+/// The encoded `TensorProto` of a constant. An initializer has a name; a tensor attribute keeps its own. With an external
+/// place the values stay out of the message.
+pub fn export(constant: &Constant, name: Option<&str>, external: Option<&Place>) -> Result<Bytes> {
     let wire = constant.wire();
     let mut proto = match wire {
         Some(wire) => {
             let head: TensorHead = decode(wire, "a tensor")?;
             let named = name.is_none_or(|n| n == head.name.as_deref().unwrap_or(""));
             let stays = if head.data_location == Some(EXTERNAL) {
-                external.as_ref().is_some_and(|e| *e == head.external_data)
+                external.is_some_and(|place| Place::parse(&head.external_data).is_ok_and(|had| had == *place))
             } else {
                 external.is_none()
             };
@@ -138,8 +138,8 @@ pub fn export(constant: &Constant, name: Option<&str>, external: Option<Vec<Stri
     proto.external_data = Vec::new();
     clear_values(&mut proto);
     match external {
-        Some(entries) => {
-            proto.external_data = entries;
+        Some(place) => {
+            proto.external_data = place.entries();
             proto.data_location = Some(EXTERNAL);
         }
         None => match constant.payload() {

@@ -68,18 +68,6 @@ impl File {
     }
 }
 
-/// The elements of a constant as packed little-endian bytes.
-pub(in crate::model) fn raw(c: &Constant) -> Result<Bytes> {
-    if let Payload::Raw(raw) = c.payload() {
-        return Ok(raw.clone());
-    }
-    let tensor = c.tensor(&candle_core::Device::Cpu)?;
-    match Constant::from_storage(c.element(), &tensor)?.payload() {
-        Payload::Raw(raw) => Ok(raw.clone()),
-        _ => Err(Error::internal("a constant made from a tensor is not raw")),
-    }
-}
-
 /// Writes a file, widest elements first so that all are aligned, as the reference implementation does.
 ///
 /// # Errors
@@ -97,7 +85,7 @@ pub(in crate::model) fn save(tensors: &IndexMap<String, Constant>, metadata: &In
         let place = |e: Error| e.at(format!("tensor '{name}'")).file(path);
         let code = TYPES.iter().find(|(_, e, _)| *e == c.element()).map(|(_, _, code)| *code);
         let code = code.ok_or_else(|| place(Error::unsupported(format!(".safetensors files cannot hold {}", c.element()))))?;
-        let bytes = raw(c).map_err(place)?;
+        let bytes = c.to_raw().map_err(place)?;
         let end = at + bytes.len();
         header.insert(name.clone(), json!({ "dtype": code, "shape": c.dims(), "data_offsets": [at, end] }));
         at = end;
