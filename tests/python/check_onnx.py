@@ -9,7 +9,8 @@ for path in sys.argv[1:]:
     try:
         onnx.checker.check_model(path)
         model = onnx.load(path)
-        if all(o.domain in ("", "ai.onnx") for o in model.opset_import):
+        # Inference of the onnx package knows neither other domains nor sparse constants.
+        if all(o.domain in ("", "ai.onnx") for o in model.opset_import) and not model.graph.sparse_initializer:
             onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         print("ok", path)
     except Exception as e:
