@@ -9,8 +9,11 @@ mod optimizer;
 mod options;
 mod params;
 mod schedule;
+mod step;
 #[cfg(test)]
 mod tests;
+mod trainer;
+mod validate;
 
 pub use classification::{ClassificationLoss, cross_entropy};
 pub use detection::DetectionLoss;
@@ -21,3 +24,4 @@ pub use optimizer::{Optimizer, Pace, Rule, gradient_norm};
 pub use options::{OptimizerKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
 pub use schedule::Schedule;
+pub use trainer::{Trained, fit, train};

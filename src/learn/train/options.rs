@@ -1,6 +1,7 @@
 //! Options of training.
 
 use crate::error::{Error, Result};
+use crate::learn::data::Augment;
 use crate::operation::{Arg, Options as _, Signature, in_range};
 
 crate::choice! {
@@ -44,21 +45,32 @@ crate::options! {
         pub ema: bool = true,
         /// Decay of the moving average once it has settled.
         pub ema_decay: f64 = 0.9999,
-        /// Steps over which the average's decay rises (decay · (1 − exp(−step / this))); left out: a tenth of all steps,
-        /// at most 2000.
-        pub ema_ramp: Option<f64> = None,
+        /// Steps over which the average's decay rises: decay · (1 − exp(−step / this)).
+        pub ema_ramp: f64 = 2000.0,
         /// Largest norm of all gradients together; 0: no limit.
         pub clip: f64 = 10.0,
         /// Share of the target that is spread over all classes (classification).
         pub label_smoothing: f64 = 0.0,
         /// Side of the square training images in pixels; left out: the model's image size.
         pub image_size: Option<usize> = None,
-        /// Change images at random (colour, flips, scale, mosaic).
+        /// Vary images at random, in the ways that follow.
         pub augment: bool = true,
-        /// Share of images made of four (detection).
-        pub mosaic: f64 = 0.5,
-        /// Share of images mirrored left to right.
-        pub flip: f64 = 0.5,
+        /// Chance of putting four images together (detection).
+        pub mosaic: f64 = Augment::default().mosaic,
+        /// Chance of mirroring left and right.
+        pub hflip: f64 = Augment::default().hflip,
+        /// Chance of mirroring top and bottom.
+        pub vflip: f64 = Augment::default().vflip,
+        /// Largest turn of the hue, as a part of the colour circle.
+        pub hue: f64 = Augment::default().hue,
+        /// Largest relative change of saturation.
+        pub saturation: f64 = Augment::default().saturation,
+        /// Largest relative change of brightness.
+        pub value: f64 = Augment::default().value,
+        /// Largest relative change of size.
+        pub scale: f64 = Augment::default().scale,
+        /// Largest shift, as a part of the image's side.
+        pub translate: f64 = Augment::default().translate,
         /// Epochs at the end without mosaic.
         pub close_mosaic: usize = 5,
         /// Threads that prepare images; left out: those of the session.
@@ -85,6 +97,21 @@ impl Train {
         keywords: &["fit", "fine-tune", "learn", "epochs", "sgd", "adamw", "loss"],
     };
 
+    /// How images are varied in an epoch, counted from 0.
+    pub fn augmentation(&self, epoch: usize) -> Option<Augment> {
+        let closed = epoch + self.close_mosaic >= self.epochs;
+        self.augment.then_some(Augment {
+            hflip: self.hflip,
+            vflip: self.vflip,
+            hue: self.hue,
+            saturation: self.saturation,
+            value: self.value,
+            mosaic: if closed { 0.0 } else { self.mosaic },
+            scale: self.scale,
+            translate: self.translate,
+        })
+    }
+
     /// Checks every option.
     ///
     /// # Errors
@@ -105,13 +132,12 @@ impl Train {
         in_range("warmup", self.warmup, 0.0..f64::INFINITY)?;
         in_range("final_rate", self.final_rate, 0.0..=1.0)?;
         in_range("ema_decay", self.ema_decay, 0.0..1.0)?;
-        if let Some(ramp) = self.ema_ramp {
-            in_range("ema_ramp", ramp, (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(f64::INFINITY)))?;
-        }
+        in_range("ema_ramp", self.ema_ramp, (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(f64::INFINITY)))?;
         in_range("clip", self.clip, 0.0..f64::INFINITY)?;
         in_range("label_smoothing", self.label_smoothing, 0.0..1.0)?;
-        in_range("mosaic", self.mosaic, 0.0..=1.0)?;
-        in_range("flip", self.flip, 0.0..=1.0)?;
+        if let Some(augment) = (Self { close_mosaic: 0, ..self.clone() }).augmentation(0) {
+            augment.check()?;
+        }
         match self.image_size {
             Some(0) => Err(Error::argument("option 'image_size' must be at least 1, got 0")),
             _ => Ok(()),

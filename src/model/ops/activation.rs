@@ -2,7 +2,7 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{Channels, CostInput, Exec, OpDef, QuantRule, channels, cost, infer_same};
+use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::ops;
@@ -30,7 +30,11 @@ pub const OPS: &[OpDef] = &[
     unary("Gelu", &[20]).channels(channels::through),
     unary("Mish", &[18, 22]).channels(channels::through),
     OpDef::new("Clip", &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),
-    OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu).cost(cost::per_output).weights().channels(prelu_channels),
+    OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu)
+        .cost(cost::per_output)
+        .weights()
+        .params(&[(1, ParamKind::Scale)])
+        .channels(prelu_channels),
     OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable().channels(dropout_channels),
 ];
 

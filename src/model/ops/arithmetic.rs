@@ -6,7 +6,7 @@
 use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
-use super::{Channels, Exec, OpDef, QuantRule, channels, cost};
+use super::{Channels, Exec, OpDef, ParamKind, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer};
 use crate::model::value::Value;
@@ -18,6 +18,7 @@ pub const OPS: &[OpDef] = &[
         .cost(cost::per_output)
         .quant(QuantRule::Elementwise)
         .weights()
+        .params(&[(0, ParamKind::Bias), (1, ParamKind::Bias)])
         .channels(channels::sum),
     OpDef::new("Sub", &[7, 13, 14], infer, |cx| forward(cx, Binary::Sub)).cost(cost::per_output).channels(channels::sum),
     OpDef::new("Mul", &[7, 13, 14], infer, |cx| forward(cx, Binary::Mul))

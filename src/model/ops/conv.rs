@@ -7,7 +7,7 @@
 mod labels;
 
 use super::window::{AutoPad, WindowAttrs};
-use super::{CostInput, Exec, OpDef, QuantRule, cost};
+use super::{CostInput, Exec, OpDef, ParamKind, QuantRule, cost};
 use crate::error::{Error, Result};
 use crate::kernels::{ConvShape, Window, ops};
 use crate::model::element::Element;
@@ -20,11 +20,13 @@ pub const OPS: &[OpDef] = &[
         .cost(conv_cost)
         .quant(QuantRule::Weighted { weight: 1, axis: 0 })
         .weights()
+        .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
         .channels(labels::conv),
     OpDef::new("ConvTranspose", &[1, 11, 22], infer_transpose, transpose)
         .cost(transpose_cost)
         .quant(QuantRule::Weighted { weight: 1, axis: 1 })
         .weights()
+        .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
         .channels(labels::conv_transpose),
     OpDef::new("ConvInteger", &[10], infer_integer, integer).cost(conv_cost).weights(),
 ];

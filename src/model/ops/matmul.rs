@@ -6,7 +6,7 @@ use super::channels::AxisLabels;
 use super::elementwise::{Binary, binary};
 use super::facts::{fact, same_elements};
 use super::ints::{Ints, broadcast_dims, broadcast_offsets};
-use super::{Channels, CostInput, Exec, OpDef, QuantRule, channels, cost};
+use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
 use crate::model::graph::{Cost, Dim, Fact, Infer, broadcast};
@@ -18,11 +18,13 @@ pub const OPS: &[OpDef] = &[
         .cost(matmul_cost)
         .quant(QuantRule::Weighted { weight: 1, axis: 1 })
         .weights()
+        .params(&[(0, ParamKind::Weight), (1, ParamKind::Weight)])
         .channels(matmul_channels),
     OpDef::new("Gemm", &[7, 9, 11, 13], infer_gemm, gemm)
         .cost(gemm_cost)
         .quant(QuantRule::Weighted { weight: 1, axis: 0 })
         .weights()
+        .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
         .channels(gemm_channels),
     OpDef::new("MatMulInteger", &[10], infer_matmul_integer, matmul_integer).cost(matmul_cost).weights(),
 ];

@@ -3,7 +3,7 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{Channels, CostInput, Exec, OpDef, channels, cost, infer_same};
+use super::{Channels, CostInput, Exec, OpDef, ParamKind, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::kernels::ops;
 use crate::model::element::Element;
@@ -15,11 +15,28 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("BatchNormalization", &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
         .cost(norm_cost)
         .weights()
+        .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)])
         .channels(batch_norm_channels),
-    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm).cost(norm_cost).weights().channels(instance_norm_channels),
-    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm).cost(norm_cost).weights().channels(layer_norm_channels),
-    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm).cost(norm_cost).weights().channels(group_norm_channels),
-    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm).cost(norm_cost).weights().channels(layer_norm_channels),
+    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
+        .cost(norm_cost)
+        .weights()
+        .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
+        .channels(instance_norm_channels),
+    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm)
+        .cost(norm_cost)
+        .weights()
+        .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
+        .channels(layer_norm_channels),
+    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm)
+        .cost(norm_cost)
+        .weights()
+        .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
+        .channels(group_norm_channels),
+    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)
+        .cost(norm_cost)
+        .weights()
+        .params(&[(1, ParamKind::Scale)])
+        .channels(layer_norm_channels),
     OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost).channels(lp_norm_channels),
     OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance).cost(norm_cost).channels(mean_variance_channels),
     OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).channels(lrn_channels),
