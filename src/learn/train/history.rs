@@ -47,6 +47,20 @@ pub struct History {
 }
 
 impl History {
+    /// The run in a line: epochs, loss from first to last, scores of the weights kept.
+    pub fn summary(&self) -> String {
+        let (Some(first), Some(last)) = (self.epochs.first(), self.epochs.last()) else {
+            return "no epoch was completed".to_string();
+        };
+        let mut text = format!("{} epochs, loss {:.3} → {:.3}", self.epochs.len(), first.loss, last.loss);
+        if let Some(kept) = self.epochs.iter().find(|e| e.epoch == self.best_epoch) {
+            for (name, value) in kept.scores.iter().filter(|(n, _)| matches!(n.as_str(), "map50" | "map" | "top1")) {
+                text += &format!(", {name} {value:.4}");
+            }
+        }
+        text += if self.cancelled { ", cancelled" } else { "" };
+        text
+    }
     /// Names of the loss parts, in order.
     fn parts(&self) -> Vec<&str> {
         self.epochs.first().map_or_else(Vec::new, |e| e.parts.keys().map(String::as_str).collect())

@@ -11,6 +11,8 @@ mod params;
 mod schedule;
 mod step;
 #[cfg(test)]
+pub(crate) mod test_support;
+#[cfg(test)]
 mod tests;
 mod trainer;
 mod validate;

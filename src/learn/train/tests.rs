@@ -1,60 +1,15 @@
 //! Training against PyTorch's numbers, and what the loop promises.
 
+use super::test_support::{fixture, relative, targets, values};
 use super::*;
 use crate::context::Context;
 use crate::exec;
-use crate::learn::data::{BBox, DataOptions, Dataset, Target, dataset};
+use crate::learn::data::{DataOptions, Dataset, dataset};
 use crate::model::ops::{Mode, ParamKind};
 use crate::model::zoo::{ZooOptions, build};
 use crate::model::{Constant, Model, Patch, Value};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
-use std::io::Read;
-use std::path::PathBuf;
-
-/// The arrays of a fixture, as float32.
-pub(crate) fn fixture(name: &str) -> HashMap<String, Tensor> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/train").join(name);
-    let mut zip = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
-    let names: Vec<String> = zip.file_names().map(String::from).collect();
-    let mut read = |file: &str| {
-        let mut bytes = Vec::new();
-        zip.by_name(file).unwrap().read_to_end(&mut bytes).unwrap();
-        let npy = npyz::NpyFile::new(&bytes[..]).unwrap();
-        let shape: Vec<usize> = npy.shape().iter().map(|&d| d as usize).collect();
-        let kind = npy.dtype().descr();
-        let values: Vec<f32> = match kind.trim_matches('\'') {
-            "<f4" => npy.into_vec::<f32>().unwrap(),
-            "<f2" => npy.into_vec::<half::f16>().unwrap().into_iter().map(f32::from).collect(),
-            "<i8" => npy.into_vec::<i64>().unwrap().into_iter().map(|v| v as f32).collect(),
-            "|u1" => npy.into_vec::<u8>().unwrap().into_iter().map(f32::from).collect(),
-            other => panic!("{other}"),
-        };
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    };
-    names.iter().map(|n| (n.trim_end_matches(".npy").to_string(), read(n))).collect()
-}
-
-pub(crate) fn values(t: &Tensor) -> Vec<f32> {
-    t.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Largest difference relative to the largest expected magnitude.
-pub(crate) fn relative(got: &Tensor, expected: &Tensor) -> f32 {
-    assert_eq!(got.elem_count(), expected.elem_count());
-    let (got, expected) = (values(got), values(expected));
-    let size = expected.iter().fold(1e-12f32, |m, v| m.max(v.abs()));
-    got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / size
-}
-
-/// Targets per image from rows of image, class, x1, y1, x2, y2.
-pub(crate) fn targets(rows: &Tensor, images: usize) -> Vec<Vec<Target>> {
-    let mut targets = vec![Vec::new(); images];
-    for r in rows.to_vec2::<f32>().unwrap() {
-        targets[r[0] as usize].push(Target { class: r[1] as usize, bbox: BBox { x1: r[2], y1: r[3], x2: r[4], y2: r[5] } });
-    }
-    targets
-}
 
 fn shapes(images: usize) -> Dataset {
     let options = DataOptions { images: Some(images), ..DataOptions::default() };

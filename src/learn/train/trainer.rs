@@ -35,7 +35,9 @@ pub struct Trained {
 pub fn train(model: &Model, data: &Dataset, val: Option<&Dataset>, options: &Train, ctx: &Context) -> Result<Trained> {
     let mut objective = TaskLoss::of(model.task(), options.label_smoothing)?;
     let step = Step { operation: "train".to_string(), args: vec![data.name.clone()], options: crate::operation::changed(options) };
-    fit(model, data, val, options, &mut objective, step, ctx)
+    let trained = fit(model, data, val, options, &mut objective, step, ctx)?;
+    ctx.note(format!("train: {}", trained.history.summary()));
+    Ok(trained)
 }
 
 /// Trains `model` towards any [`Objective`]; `step` is what the model's provenance says of it.
@@ -251,7 +253,7 @@ impl Run<'_> {
             if let Some(val) = self.val.filter(|_| due) {
                 let tensors = self.tensors(stepper)?;
                 let model = Model::new(write_back(self.model.graph(), &tensors)?, self.model.task().clone());
-                let (scores, score) = super::validate::scores(&model, val, self.ctx)?;
+                let (scores, score) = super::validate::scores(&model, val, self.plan.size, self.plan.batch, self.ctx)?;
                 epoch.scores = scores;
                 if self.best.as_ref().is_none_or(|b| score >= b.score) {
                     self.best = Some(Best { epoch: number + 1, score, tensors });

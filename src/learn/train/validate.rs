@@ -1,9 +1,28 @@
 //! Scores on a validation set, and the one number that decides which weights are kept.
+
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{At, Result};
 use crate::learn::data::Dataset;
+use crate::learn::eval::{Evaluate, evaluate_with, run_images};
 use crate::model::Model;
 use indexmap::IndexMap;
-pub(super) fn scores(_model: &Model, _data: &Dataset, _ctx: &Context) -> Result<(IndexMap<String, f64>, f64)> {
-    Ok((IndexMap::new(), 0.0))
+
+/// Scores of a model by name, and its fitness: mAP50-95, or top-1.
+///
+/// # Errors
+/// As [`evaluate_with`].
+pub(super) fn scores(model: &Model, data: &Dataset, size: [usize; 2], batch: usize, ctx: &Context) -> Result<(IndexMap<String, f64>, f64)> {
+    let options = Evaluate { size: Some(serde_json::json!(size)), batch, ..Evaluate::default() };
+    let found = evaluate_with(&mut |images| run_images(model, images, ctx), model.task(), data, &options, ctx)
+        .at(|| "validation".to_string())?;
+    let named = [
+        ("map50", found.map50),
+        ("map", found.map),
+        ("precision", found.precision),
+        ("recall", found.recall),
+        ("top1", found.top1),
+        ("top5", found.top5),
+    ];
+    let scores = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))).collect();
+    Ok((scores, found.fitness()))
 }

@@ -1,6 +1,6 @@
 //! The detection loss against PyTorch's numbers.
 
-use super::super::tests::{fixture, relative, targets, values};
+use super::super::test_support::{fixture, relative, targets, values};
 use super::*;
 use candle_core::Var;
 

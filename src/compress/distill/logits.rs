@@ -1,0 +1,187 @@
+//! What a student learns from a teacher's logits.
+
+use crate::error::{Error, Result};
+use crate::learn::train::attach;
+use crate::model::DetectHead;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// A soft loss: its value per image mean, and the scalar whose gradients train the student.
+#[derive(Debug)]
+pub struct Soft {
+    pub value: f64,
+    pub total: Tensor,
+}
+
+/// Divergence of the student's class distribution from the teacher's, both softened by `temperature`, times its square
+/// (Hinton et al. 2015): `T² · KL(softmax(t / T) ‖ softmax(s / T))`, mean over the batch.
+///
+/// # Shapes
+/// Both `[batch, classes]`. No gradient flows to the teacher.
+///
+/// # Errors
+/// `Shape` when they differ.
+pub fn class_divergence(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Soft> {
+    let &[batch, classes] = student.dims() else {
+        return Err(Error::shape(format!("expected logits [batch, classes], got {:?}", student.dims())));
+    };
+    same_shape(student, teacher, "logits")?;
+    let (mut s, t) = (read(student)?, read(teacher)?);
+    let mut value = 0.0;
+    for (s, t) in s.chunks_exact_mut(classes.max(1)).zip(t.chunks_exact(classes.max(1))) {
+        value += row_divergence(s, t, temperature, 1.0 / batch as f64);
+    }
+    Ok(Soft { value, total: attach(student, value, s)? })
+}
+
+/// `weight · T² · KL(softmax(t / T) ‖ softmax(s / T))` of one row; `s` becomes its gradient.
+fn row_divergence(s: &mut [f32], t: &[f32], temperature: f64, weight: f64) -> f64 {
+    let log_sum = |v: &[f32]| {
+        let max = v.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        f64::from(max) / temperature + v.iter().map(|&x| (f64::from(x - max) / temperature).exp()).sum::<f64>().ln()
+    };
+    let (ls, lt) = (log_sum(s), log_sum(t));
+    let mut sum = 0.0;
+    for (s, &t) in s.iter_mut().zip(t) {
+        let (log_p, log_q) = (f64::from(*s) / temperature - ls, f64::from(t) / temperature - lt);
+        let q = log_q.exp();
+        // 0 · log 0 is 0.
+        if q > 0.0 {
+            sum += q * (log_q - log_p);
+        }
+        *s = (weight * temperature * (log_p.exp() - q)) as f32;
+    }
+    weight * temperature * temperature * sum
+}
+
+/// Gains of the two parts of [`head_divergence`].
+#[derive(Debug, Clone, Copy)]
+pub struct Gains {
+    pub class: f64,
+    pub boxes: f64,
+}
+
+/// One level's raw values of student and teacher.
+pub struct LevelPair<'a> {
+    /// `[batch, 4 * reg_max, height, width]`.
+    pub boxes: [&'a Tensor; 2],
+    /// `[batch, classes, height, width]`.
+    pub scores: [&'a Tensor; 2],
+}
+
+/// Divergence of a detector's raw head from its teacher's.
+///
+/// Class logits: per cell and class, between Bernoulli distributions softened by `temperature`. Boxes: between the
+/// softened distributions of each side's distance, averaged over the four sides and weighted by the teacher's confidence
+/// in the cell (localization distillation, Zheng et al. 2022). Both are multiplied by the temperature squared and divided
+/// by the sum of the teacher's confidences over the batch (at least 1). The total is the value times the images of the
+/// batch, as that of the detection loss is.
+///
+/// # Errors
+/// `Shape` when student and teacher differ.
+pub fn head_divergence(levels: &[LevelPair<'_>], head: &DetectHead, temperature: f64, gains: Gains) -> Result<Soft> {
+    let mut data = Vec::with_capacity(levels.len());
+    let mut confidence_sum = 0.0;
+    for level in levels {
+        same_shape(level.boxes[0], level.boxes[1], "box values")?;
+        same_shape(level.scores[0], level.scores[1], "class logits")?;
+        let &[batch, classes, height, width] = level.scores[0].dims() else {
+            return Err(Error::shape(format!("expected class logits [batch, classes, height, width], got {:?}", level.scores[0].dims())));
+        };
+        if level.boxes[0].dims() != [batch, 4 * head.reg_max, height, width] {
+            return Err(Error::shape(format!("box values {:?} do not fit {} bins", level.boxes[0].dims(), head.reg_max)));
+        }
+        let cells = height * width;
+        let scores = read(level.scores[1])?;
+        // Per image and cell: the teacher's probability of its likeliest class.
+        let mut confidence = vec![0f32; batch * cells];
+        for (image, out) in scores.chunks_exact((classes * cells).max(1)).zip(confidence.chunks_exact_mut(cells.max(1))) {
+            for class in image.chunks_exact(cells) {
+                out.iter_mut().zip(class).for_each(|(c, &x)| *c = c.max(1.0 / (1.0 + (-x).exp())));
+            }
+        }
+        confidence_sum += confidence.iter().map(|&c| f64::from(c)).sum::<f64>();
+        data.push((batch, cells, scores, confidence));
+    }
+    let normaliser = confidence_sum.max(1.0);
+    let batch = data.first().map_or(1, |d| d.0) as f64;
+    let mut value = 0.0;
+    let mut gradients = Vec::new();
+    for (level, (_, cells, scores, confidence)) in levels.iter().zip(&data) {
+        let mut s = read(level.scores[0])?;
+        value += bernoulli_divergence(&mut s, scores, temperature, gains.class / normaliser);
+        gradients.push((level.scores[0], s));
+        let mut b = read(level.boxes[0])?;
+        value += box_divergence(&mut b, &read(level.boxes[1])?, confidence, *cells, head.reg_max, temperature, gains.boxes / normaliser);
+        gradients.push((level.boxes[0], b));
+    }
+    let mut total: Option<Tensor> = None;
+    for (x, mut gradient) in gradients {
+        gradient.iter_mut().for_each(|g| *g *= batch as f32);
+        // The first term carries the value.
+        let term = attach(x, if total.is_none() { value * batch } else { 0.0 }, gradient)?;
+        total = Some(match total {
+            Some(t) => (t + term)?,
+            None => term,
+        });
+    }
+    let total = total.ok_or_else(|| Error::internal("a head without levels"))?;
+    Ok(Soft { value, total })
+}
+
+/// Sum of the divergences of single logits; `s` becomes its gradient.
+fn bernoulli_divergence(s: &mut [f32], t: &[f32], temperature: f64, weight: f64) -> f64 {
+    let (inv, slope) = ((1.0 / temperature) as f32, (weight * temperature) as f32);
+    let of = |x: f32| {
+        let e = (-x.abs()).exp();
+        let (p, tail) = (1.0 / (1.0 + e), e.ln_1p());
+        // Probability, and logarithms of it and its complement.
+        if x >= 0.0 { (p, -tail, -x - tail) } else { (1.0 - p, x - tail, -tail) }
+    };
+    let parts = s.par_chunks_mut(1 << 14).zip(t.par_chunks(1 << 14)).map(|(s, t)| {
+        let mut sum = 0.0;
+        for (s, &t) in s.iter_mut().zip(t) {
+            let ((p, log_p, log_np), (q, log_q, log_nq)) = (of(*s * inv), of(t * inv));
+            sum += f64::from(q * (log_q - log_p) + (1.0 - q) * (log_nq - log_np));
+            *s = slope * (p - q);
+        }
+        sum
+    });
+    // Summed in order, so that the result does not depend on threads.
+    weight * temperature * temperature * parts.collect::<Vec<f64>>().into_iter().sum::<f64>()
+}
+
+/// Sum over cells of the mean divergence of the four sides, weighted by confidence; `s` becomes its gradient.
+fn box_divergence(s: &mut [f32], t: &[f32], confidence: &[f32], cells: usize, bins: usize, temperature: f64, weight: f64) -> f64 {
+    let image = (4 * bins * cells).max(1);
+    let parts = s.par_chunks_mut(image).zip(t.par_chunks(image)).zip(confidence.par_chunks(cells.max(1))).map(|((s, t), confidence)| {
+        let (mut row, mut truth) = (vec![0f32; bins], vec![0f32; bins]);
+        let mut sum = 0.0;
+        for side in 0..4 {
+            for (cell, &c) in confidence.iter().enumerate() {
+                let at = |k: usize| (side * bins + k) * cells + cell;
+                for k in 0..bins {
+                    (row[k], truth[k]) = (s[at(k)], t[at(k)]);
+                }
+                sum += row_divergence(&mut row, &truth, temperature, weight * f64::from(c) / 4.0);
+                for k in 0..bins {
+                    s[at(k)] = row[k];
+                }
+            }
+        }
+        sum
+    });
+    parts.collect::<Vec<f64>>().into_iter().sum()
+}
+
+fn read(t: &Tensor) -> Result<Vec<f32>> {
+    Ok(t.flatten_all()?.to_vec1()?)
+}
+
+fn same_shape(student: &Tensor, teacher: &Tensor, what: &str) -> Result<()> {
+    if student.dims() == teacher.dims() {
+        return Ok(());
+    }
+    let e = Error::shape(format!("the student's {what} are {:?}, the teacher's {:?}", student.dims(), teacher.dims()));
+    Err(e.hint("logits of models with the same classes and image size can be compared; else use method \"features\""))
+}

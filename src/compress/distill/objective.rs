@@ -1,0 +1,181 @@
+//! The loss of a student beside its teacher.
+
+use super::features::{FeaturePair, pairs};
+use super::logits::{Gains, LevelPair, class_divergence, head_divergence};
+use super::{Distill, Method};
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::exec::{self, Outputs};
+use crate::learn::data::Batch;
+use crate::learn::train::{Loss, Objective, Param, TaskLoss, pick};
+use crate::model::{DetectHead, Model, Task, Value};
+use candle_core::Tensor;
+use std::collections::HashMap;
+
+/// With logits: `alpha · soft + (1 − alpha) · hard`, where hard is the task's loss from labels; the feature maps'
+/// difference, where asked for, is added.
+pub struct DistillObjective<'a> {
+    teacher: &'a Model,
+    hard: TaskLoss,
+    logits: Option<Logits>,
+    features: Vec<FeaturePair>,
+    alpha: f64,
+    temperature: f64,
+    feature_weight: f64,
+    /// The teacher's input, and its batch size where that is fixed.
+    input: (String, Option<usize>),
+    teacher_wanted: Vec<String>,
+}
+
+/// Names of the logits to compare.
+enum Logits {
+    Classes { student: String, teacher: String },
+    Heads { student: DetectHead, teacher: DetectHead, gains: Gains },
+}
+
+impl<'a> DistillObjective<'a> {
+    /// # Errors
+    /// `Unsupported` and `Argument` when the models' tasks do not fit together; as [`pairs`].
+    pub fn new(student: &Model, teacher: &'a Model, options: &Distill, ctx: &Context) -> Result<Self> {
+        let hard = TaskLoss::of(student.task(), options.label_smoothing)?;
+        let feeds: Vec<_> = teacher.graph().feeds().collect();
+        let [input] = feeds[..] else {
+            return Err(Error::unsupported(format!("a teacher needs one input, this one has {}", feeds.len())));
+        };
+        let batch = input.fact.shape.as_ref().and_then(|s| s.first()?.known());
+        let logits = if options.method == Method::Features { None } else { Some(Logits::of(student, teacher, &hard)?) };
+        let features = if options.method == Method::Logits {
+            Vec::new()
+        } else {
+            pairs(student, teacher, &options.features, &options.teacher_features, ctx.seed, &ctx.device)?
+        };
+        let mut teacher_wanted: Vec<String> = features.iter().map(|f| f.teacher.clone()).collect();
+        match &logits {
+            None => {}
+            Some(Logits::Classes { teacher, .. }) => teacher_wanted.push(teacher.clone()),
+            Some(Logits::Heads { teacher, .. }) => teacher_wanted.extend(teacher.boxes.iter().chain(&teacher.scores).cloned()),
+        }
+        Ok(Self {
+            teacher,
+            hard,
+            logits,
+            features,
+            alpha: options.alpha,
+            temperature: options.temperature,
+            feature_weight: options.feature_weight,
+            input: (input.name.clone(), batch),
+            teacher_wanted,
+        })
+    }
+
+    /// What the teacher says of a batch.
+    fn teach(&self, images: &Tensor, ctx: &Context) -> Result<Outputs> {
+        let wanted: Vec<&str> = self.teacher_wanted.iter().map(String::as_str).collect();
+        let run = |images: Tensor| -> Result<Outputs> {
+            let feeds = HashMap::from([(self.input.0.clone(), Value::plain(images)?)]);
+            let run = exec::Run { wanted: &wanted, cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..exec::Run::default() };
+            exec::run(self.teacher.graph(), &feeds, run).at(|| "teacher".to_string())
+        };
+        let n = images.dim(0)?;
+        let Some(size) = self.input.1.filter(|&size| size != n) else {
+            return run(images.clone());
+        };
+        if size == 0 || n % size != 0 {
+            return Err(Error::argument(format!("the teacher takes batches of {size} images, which do not make up {n}")));
+        }
+        let parts = (0..n / size).map(|i| run(images.narrow(0, i * size, size)?.contiguous()?)).collect::<Result<Vec<_>>>()?;
+        let join = |name: &String| -> Result<(String, Value)> {
+            let tensors: Vec<Tensor> = parts.iter().map(|p| p[name].tensor.clone()).collect();
+            Ok((name.clone(), Value::plain(Tensor::cat(&tensors, 0)?)?))
+        };
+        self.teacher_wanted.iter().map(join).collect()
+    }
+}
+
+impl Logits {
+    fn of(student: &Model, teacher: &Model, hard: &TaskLoss) -> Result<Self> {
+        let (own, other) = (student.task().classes().len(), teacher.task().classes().len());
+        let same_classes = || {
+            if own == other {
+                return Ok(());
+            }
+            let e = Error::argument(format!("the student has {own} classes, the teacher {other}"));
+            Err(e.hint("models of different classes can share features only: use method \"features\""))
+        };
+        match (student.task(), teacher.task()) {
+            (Task::Classify(s), Task::Classify(t)) => {
+                same_classes()?;
+                Ok(Self::Classes { student: s.output.clone(), teacher: t.output.clone() })
+            }
+            (Task::Detect(s), Task::Detect(t)) => {
+                same_classes()?;
+                let (Some(student), Some(teacher), TaskLoss::Detect(loss)) = (&s.head, &t.head, hard) else {
+                    let e = Error::unsupported("comparing logits needs detectors whose raw head values are known");
+                    return Err(e.hint("use method \"features\" and name the values"));
+                };
+                if student.strides != teacher.strides || student.reg_max != teacher.reg_max {
+                    return Err(Error::unsupported("the two heads differ in strides or box distributions")
+                        .hint("use method \"features\" and name the values"));
+                }
+                let gains = Gains { class: loss.class_gain, boxes: loss.dfl_gain };
+                Ok(Self::Heads { student: student.clone(), teacher: teacher.clone(), gains })
+            }
+            _ => Err(Error::argument("student and teacher are not for the same task")),
+        }
+    }
+}
+
+impl Objective for DistillObjective<'_> {
+    fn wanted(&self) -> Vec<String> {
+        let mut wanted = self.hard.wanted();
+        for f in &self.features {
+            if !wanted.contains(&f.student) {
+                wanted.push(f.student.clone());
+            }
+        }
+        wanted
+    }
+
+    fn variables(&self) -> Vec<Param> {
+        self.features.iter().filter_map(|f| f.adapter.clone()).collect()
+    }
+
+    fn loss(&mut self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Loss> {
+        let hard = self.hard.loss(outputs, batch, ctx)?;
+        let taught = self.teach(&batch.images, ctx)?;
+        let soft = match &self.logits {
+            None => None,
+            Some(Logits::Classes { student, teacher }) => {
+                let one = |outputs: &Outputs, name: &String| -> Result<Tensor> { Ok(pick(outputs, std::slice::from_ref(name))?.remove(0)) };
+                Some(class_divergence(&one(outputs, student)?, &one(&taught, teacher)?, self.temperature)?)
+            }
+            Some(Logits::Heads { student, teacher, gains }) => {
+                let (sb, ss) = (pick(outputs, &student.boxes)?, pick(outputs, &student.scores)?);
+                let (tb, ts) = (pick(&taught, &teacher.boxes)?, pick(&taught, &teacher.scores)?);
+                let level = |i: usize| LevelPair { boxes: [&sb[i], &tb[i]], scores: [&ss[i], &ts[i]] };
+                let levels: Vec<LevelPair<'_>> = (0..student.strides.len()).map(level).collect();
+                Some(head_divergence(&levels, student, self.temperature, *gains)?)
+            }
+        };
+        let (mut total, mut parts) = match soft {
+            Some(soft) => (
+                ((soft.total * self.alpha)? + (&hard.total * (1.0 - self.alpha))?)?,
+                vec![("soft", self.alpha * soft.value), ("hard", (1.0 - self.alpha) * hard.value())],
+            ),
+            None => (hard.total.clone(), vec![("hard", hard.value())]),
+        };
+        if !self.features.is_empty() {
+            let mut sum = 0.0;
+            // Detection losses are summed over the images of the batch; the features' then are too.
+            let scale = if matches!(self.hard, TaskLoss::Detect(_)) { batch.images.dim(0)? as f64 } else { 1.0 };
+            for f in &self.features {
+                let of = |outputs: &Outputs, name: &String| -> Result<Tensor> { Ok(pick(outputs, std::slice::from_ref(name))?.remove(0)) };
+                let loss = f.loss(&of(outputs, &f.student)?, &of(&taught, &f.teacher)?).at(|| format!("feature '{}'", f.student))?;
+                sum += f64::from(loss.to_scalar::<f32>()?);
+                total = (total + (loss * (self.feature_weight * scale))?)?;
+            }
+            parts.push(("feature", self.feature_weight * sum));
+        }
+        Ok(Loss { total, parts })
+    }
+}
