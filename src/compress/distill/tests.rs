@@ -4,6 +4,7 @@ use super::*;
 use crate::learn::data::{DataOptions, dataset};
 use crate::learn::train::{Param, cross_entropy};
 use crate::learn::train::test_support::{fixture, relative, values};
+use crate::model::DetectHead;
 use crate::model::ops::ParamKind;
 use crate::model::zoo::{ZooOptions, build};
 use candle_core::{DType, Device, Tensor, Var};
