@@ -122,7 +122,9 @@ impl Distill {
         in_range("alpha", self.alpha, 0.0..=1.0)?;
         in_range("feature_weight", self.feature_weight, 0.0..f64::INFINITY)?;
         if self.method == Method::Logits && !(self.features.is_empty() && self.teacher_features.is_empty()) {
-            return Err(Error::argument("option 'features' has no effect with method \"logits\"").hint("use method \"features\" or \"both\""));
+            return Err(
+                Error::argument("option 'features' has no effect with method \"logits\"").hint("use method \"features\" or \"both\"")
+            );
         }
         Ok(())
     }

@@ -2,21 +2,16 @@
 
 use super::*;
 use crate::learn::data::{DataOptions, dataset};
-use crate::learn::train::{Param, cross_entropy};
 use crate::learn::train::test_support::{fixture, relative, values};
+use crate::learn::train::{Param, cross_entropy};
 use crate::model::DetectHead;
 use crate::model::ops::ParamKind;
 use crate::model::zoo::{ZooOptions, build};
 use candle_core::{DType, Device, Tensor, Var};
 
 fn detector(data: &Dataset, width: f64, seed: u64) -> Model {
-    let options = ZooOptions {
-        classes: Some(data.classes.to_vec()),
-        image_size: Some([64, 64]),
-        width: Some(width),
-        depth: Some(0.33),
-        seed,
-    };
+    let options =
+        ZooOptions { classes: Some(data.classes.to_vec()), image_size: Some([64, 64]), width: Some(width), depth: Some(0.33), seed };
     build("yolov8n", &options).unwrap()
 }
 
@@ -70,7 +65,8 @@ fn a_head_equal_to_its_teachers_has_no_loss_and_slopes_equal_finite_differences(
     };
     let (b, s) = ([2usize, 16, 2, 3], [2usize, 3, 2, 3]);
     let (tb, ts) = (random(&b, 1), random(&s, 2));
-    let value = |sb: &Tensor, ss: &Tensor| head_divergence(&[LevelPair { boxes: [sb, &tb], scores: [ss, &ts] }], &head, 2.0, gains).unwrap();
+    let value =
+        |sb: &Tensor, ss: &Tensor| head_divergence(&[LevelPair { boxes: [sb, &tb], scores: [ss, &ts] }], &head, 2.0, gains).unwrap();
     assert!(value(&tb, &ts).value.abs() < 1e-6);
     let (sb, ss) = (Var::from_tensor(&random(&b, 3)).unwrap(), Var::from_tensor(&random(&s, 4)).unwrap());
     let grads = value(sb.as_tensor(), ss.as_tensor()).total.backward().unwrap();
@@ -123,7 +119,10 @@ fn features_are_found_at_the_inputs_of_the_head() {
 fn models_and_options_that_do_not_fit_are_named() {
     let data = shapes(4);
     let student = detector(&data, 0.0625, 1);
-    let other = build("yolov8n", &ZooOptions { classes: Some(vec!["x".into()]), image_size: Some([64, 64]), width: Some(0.0625), ..ZooOptions::default() });
+    let other = build(
+        "yolov8n",
+        &ZooOptions { classes: Some(vec!["x".into()]), image_size: Some([64, 64]), width: Some(0.0625), ..ZooOptions::default() },
+    );
     let text = |d: Distill, teacher: &Model| d.apply(&student, teacher, &data, &Context::new()).unwrap_err().to_string();
     let e = text(quick(Method::Logits), &other.unwrap());
     assert!(e.contains("the teacher 1") && e.contains("method \"features\""), "{e}");

@@ -8,6 +8,7 @@ mod objective;
 mod optimizer;
 mod options;
 mod params;
+mod prepare;
 mod schedule;
 mod step;
 #[cfg(test)]

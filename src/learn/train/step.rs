@@ -3,6 +3,7 @@
 use super::objective::{Loss, Objective};
 use super::optimizer::{Optimizer, Pace, Rule, gradient_norm};
 use super::params::{Param, ParamSet};
+use super::prepare::prepare;
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::{self, Outputs};
@@ -45,7 +46,7 @@ pub(super) struct Done {
 
 /// A model under training.
 pub(super) struct Stepper<'a> {
-    model: &'a Model,
+    graph: Graph,
     objective: &'a mut dyn Objective,
     ctx: &'a Context,
     input: String,
@@ -63,7 +64,8 @@ impl<'a> Stepper<'a> {
         let params = ParamSet::of(model.graph(), &wanted, &ctx.device)?;
         let trained: Vec<Param> = params.params.iter().cloned().chain(objective.variables()).collect();
         let optimizer = Optimizer::new(rule, &trained)?;
-        Ok(Self { model, objective, ctx, input, wanted, params, trained, optimizer })
+        let graph = prepare(model.graph(), &wanted)?;
+        Ok(Self { graph, objective, ctx, input, wanted, params, trained, optimizer })
     }
 
     /// # Errors
@@ -113,7 +115,7 @@ impl<'a> Stepper<'a> {
             observer: relay.as_mut().map(|r| r as exec::Observer<'_>),
             device: Some(self.ctx.device.clone()),
         };
-        exec::run(self.model.graph(), &feeds, run)
+        exec::run(&self.graph, &feeds, run)
     }
 
     /// Which number went wrong first: a weight, an image, or a value of the graph.
@@ -139,12 +141,12 @@ impl<'a> Stepper<'a> {
                 return Ok(Some(format!("the statistics '{name}' are not")));
             }
         }
-        let makers = self.model.graph().producers();
+        let makers = self.graph.producers();
         let mut found = None;
         let mut observe = |name: &str, value: &Value| -> Result<()> {
             if found.is_none() && value.element.is_float() && !finite(&value.tensor)? {
                 found = Some(match makers.get(name) {
-                    Some(&i) => format!("the first such value is '{name}', of {}", self.model.graph().nodes()[i].label()),
+                    Some(&i) => format!("the first such value is '{name}', of {}", self.graph.nodes()[i].label()),
                     None => format!("the input '{name}' has such values"),
                 });
             }
