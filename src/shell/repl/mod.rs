@@ -1,17 +1,113 @@
-//! The prompt.
+//! The prompt: reads inputs with editing, history and completion, runs them, shows their values.
+//!
+//! Ctrl-C while an input is typed drops it; while one runs, cancels it; see [`watch_interrupts`](super::watch_interrupts).
 
+mod complete;
+mod helper;
 pub(super) mod lexer;
+mod place;
 
 use super::Console;
-use super::script::Session;
-use crate::error::Result;
-use std::sync::Arc;
+use super::script::{Failure, Session};
+use crate::error::{Error, Result};
+use crate::report::{Ink, Style};
+use crate::shell::Output;
+use helper::ShellHelper;
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Editor};
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+const PROMPT: &str = "compresso> ";
+const KEPT_INPUTS: usize = 10_000;
 
 /// Reads inputs and shows their values until Ctrl-D or `:quit`.
 ///
 /// # Errors
 /// When the terminal cannot be read.
-pub fn run(session: Session, console: &Arc<Console>) -> Result<()> {
-    let _ = (session, console);
-    Ok(())
+pub fn run(session: Session, console: &Console) -> Result<()> {
+    let style = console.style();
+    let cancel = session.shared().context().cancel;
+    let session = Rc::new(RefCell::new(session));
+    let mut editor = editor(&session, style).map_err(terminal)?;
+    let history = history_file();
+    if let Some(path) = &history {
+        // The first session has none yet.
+        let _ = editor.load_history(path);
+    }
+    let version = concat!("compresso ", env!("CARGO_PKG_VERSION"));
+    console.print(&format!("{} {}", style.paint(Ink::Bold, version), style.paint(Ink::Dim, "help() lists the functions, Tab completes, Ctrl-D leaves")));
+    let mut number = 0;
+    loop {
+        let input = match editor.readline(PROMPT) {
+            Ok(input) => input,
+            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Eof) => return Ok(()),
+            Err(e) => return Err(terminal(e)),
+        };
+        if input.trim().is_empty() {
+            continue;
+        }
+        let _ = editor.add_history_entry(input.as_str());
+        if let Some(path) = &history {
+            // A history that cannot be written is no reason to stop.
+            let _ = editor.append_history(path);
+        }
+        match input.trim() {
+            ":quit" | ":q" | ":exit" | "exit" | "quit" => return Ok(()),
+            ":help" | ":h" | "help" | "?" => console.print(&super::script::overview(&style)),
+            command if command.starts_with(':') => {
+                let e = Error::argument(format!("there is no command '{command}'")).hint("the commands are :help and :quit");
+                console.eprint(&Failure::new(e).render(&console.error_style()));
+            }
+            _ => {
+                number += 1;
+                cancel.reset();
+                let result = evaluate(&mut session.borrow_mut(), &input, number);
+                cancel.reset();
+                if let Err(failure) = result {
+                    let text = if failure.is_cancelled() { style.paint(Ink::Yellow, "cancelled") } else { failure.render(&console.error_style()) };
+                    console.eprint(&text);
+                }
+            }
+        }
+    }
+}
+
+fn evaluate(session: &mut Session, input: &str, number: usize) -> Result<(), Failure> {
+    let value = session.run(input, &format!("input {number}"))?;
+    Ok(session.show(&value)?)
+}
+
+fn editor(session: &Rc<RefCell<Session>>, style: Style) -> rustyline::Result<Editor<ShellHelper, FileHistory>> {
+    let config = Config::builder()
+        .max_history_size(KEPT_INPUTS)?
+        .history_ignore_dups(true)?
+        .completion_type(CompletionType::List)
+        .completion_show_all_if_ambiguous(true)
+        .auto_add_history(false)
+        .bracketed_paste(true)
+        .indent_size(2)
+        .tab_stop(4)
+        .build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(ShellHelper::new(session.clone(), style)));
+    Ok(editor)
+}
+
+fn terminal(e: ReadlineError) -> Error {
+    Error::internal("the terminal cannot be read").because(e)
+}
+
+/// `COMPRESSO_HISTORY`, else `compresso/history` in the user's data folder, which is made.
+fn history_file() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("COMPRESSO_HISTORY") {
+        return (!path.is_empty()).then(|| path.into());
+    }
+    let data = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let folder = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))?.join("compresso");
+    std::fs::create_dir_all(&folder).ok()?;
+    Some(folder.join("history"))
 }

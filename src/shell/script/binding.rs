@@ -127,9 +127,14 @@ pub fn describe(value: &Dynamic) -> String {
     if text.chars().count() > 40 { with_article(kind) } else { text }
 }
 
-/// Whether a value is of a kind that a signature names. Alternatives are joined by " or "; an unknown word accepts all.
-pub fn accepts(kind: &str, value: &Dynamic) -> bool {
-    let got = kind_of(value);
+/// Whether a value is of a kind that a signature names.
+fn accepts(kind: &str, value: &Dynamic) -> bool {
+    takes(kind, kind_of(value))
+}
+
+/// Whether an argument of the signature's `kind` takes values of kind `got`. Alternatives are joined by " or "; an unknown
+/// word takes all.
+pub fn takes(kind: &str, got: &str) -> bool {
     kind.split(" or ").any(|k| {
         let k = k.trim().trim_start_matches("a ").trim_start_matches("an ");
         match k {

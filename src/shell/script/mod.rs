@@ -18,7 +18,7 @@ mod literal;
 mod properties;
 mod value;
 
-pub use binding::{Binding, bindings, find};
+pub use binding::{Binding, bindings, find, takes};
 pub use display::Shown;
 pub use error::{Failure, Spot};
 pub use functions::{check_threads, parse_device};
@@ -167,6 +167,10 @@ impl Session {
 
     /// Whether `code` needs more lines.
     pub fn completeness(&self, code: &str) -> Completeness {
+        // Rhai takes a comment that never ends.
+        if open_comment(code) {
+            return Completeness::Incomplete;
+        }
         let Err(e) = self.engine.compile_with_scope(&self.scope, code) else { return Completeness::Complete };
         let at_end = e.position() == Position::NONE || after_last_token(code, e.position());
         let open = match e.err_type() {
@@ -182,7 +186,7 @@ impl Session {
             | ParseErrorType::FnMissingBody(_) => at_end,
             _ => false,
         };
-        if open || open_comment(code) { Completeness::Incomplete } else { Completeness::Complete }
+        if open { Completeness::Incomplete } else { Completeness::Complete }
     }
 
     /// Names and kinds of the variables, in the order of their making; the newest of each name.

@@ -159,7 +159,7 @@ fn seed(c: &Call<'_>) -> Result<Dynamic> {
 
 /// `vars()` needs the scope, which functions do not see: it is a syntax of its own.
 pub(in crate::shell::script) fn register_vars(engine: &mut Engine) {
-    let registered = engine.register_custom_syntax(["vars", "(", ")"], false, |cx, _| {
+    let registered = engine.register_custom_syntax(["vars", "()"], false, |cx, _| {
         let mut all = Map::new();
         for (name, _, value) in cx.scope().iter_raw() {
             all.insert(name.into(), kind_of(&value.flatten_clone()).into());
