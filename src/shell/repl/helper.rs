@@ -162,7 +162,12 @@ pub(super) fn colored(line: &str, style: &Style, pair: Option<(usize, usize)>) -
         match ink {
             // A line break inside colours would colour the editor's own indentation.
             Some(ink) => {
-                out += &t.text.split('\n').map(|part| if part.is_empty() { String::new() } else { style.paint(ink, part) }).collect::<Vec<_>>().join("\n");
+                out += &t
+                    .text
+                    .split('\n')
+                    .map(|part| if part.is_empty() { String::new() } else { style.paint(ink, part) })
+                    .collect::<Vec<_>>()
+                    .join("\n");
             }
             None => out += t.text,
         }

@@ -38,7 +38,11 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
         let _ = editor.load_history(path);
     }
     let version = concat!("compresso ", env!("CARGO_PKG_VERSION"));
-    console.print(&format!("{} {}", style.paint(Ink::Bold, version), style.paint(Ink::Dim, "help() lists the functions, Tab completes, Ctrl-D leaves")));
+    console.print(&format!(
+        "{} {}",
+        style.paint(Ink::Bold, version),
+        style.paint(Ink::Dim, "help() lists the functions, Tab completes, Ctrl-D leaves")
+    ));
     let mut number = 0;
     loop {
         let input = match editor.readline(PROMPT) {
@@ -68,7 +72,8 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
                 let result = evaluate(&mut session.borrow_mut(), &input, number);
                 cancel.reset();
                 if let Err(failure) = result {
-                    let text = if failure.is_cancelled() { style.paint(Ink::Yellow, "cancelled") } else { failure.render(&console.error_style()) };
+                    let text =
+                        if failure.is_cancelled() { style.paint(Ink::Yellow, "cancelled") } else { failure.render(&console.error_style()) };
                     console.eprint(&text);
                 }
             }
