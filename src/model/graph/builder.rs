@@ -54,12 +54,11 @@ impl GraphBuilder {
     pub fn op(&mut self, op: &str, inputs: &[&str]) -> String {
         self.node(Node::new(op, "", inputs.iter().copied(), [""]))
     }
-    /// Adds a prepared node; empty names of the node and its outputs are filled in. Returns the first output.
+    /// Adds a prepared node; empty names of the node and its outputs are filled in, and a node name that is taken gets a
+    /// number. Returns the first output.
     pub fn node(&mut self, mut node: Node) -> String {
-        if node.name.is_empty() {
-            let path = self.path(&node.op);
-            node.name = self.unique(path);
-        }
+        let stem = if node.name.is_empty() { self.path(&node.op) } else { std::mem::take(&mut node.name) };
+        node.name = self.unique(stem);
         for i in 0..node.outputs.len() {
             if node.outputs[i].is_empty() {
                 node.outputs[i] = format!("{}_output_{i}", node.name);
