@@ -46,9 +46,9 @@ mkdir -p "$YOLO_CONFIG_DIR"
 step "format"
 cargo fmt --all --check
 step "lints"
-cargo clippy --release --all-targets -- -D warnings
+cargo clippy --release --workspace --all-targets -- -D warnings
 step "build"
-cargo build --release
+cargo build --release --workspace
 step "tests"
-cargo test --release --all-targets --no-fail-fast
-cargo test --release --doc
+cargo test --release --workspace --all-targets --no-fail-fast
+cargo test --release --workspace --doc

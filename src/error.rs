@@ -180,7 +180,7 @@ impl From<candle_core::Error> for Error {
 }
 
 /// The text under which a cancellation travels through candle.
-pub(crate) const CANCELLED: &str = "compresso: cancelled";
+pub const CANCELLED: &str = "compresso: cancelled";
 
 fn first_line(s: &str) -> String {
     s.lines().next().unwrap_or_default().to_string()
@@ -206,8 +206,8 @@ impl<T, E: Into<Error>> At<T> for std::result::Result<T, E> {
 /// The candidate nearest to `word` by edit distance, when it is near enough to be a likely typo.
 ///
 /// ```
-/// assert_eq!(compresso::error::nearest("ration", ["ratio", "scope"]), Some("ratio"));
-/// assert_eq!(compresso::error::nearest("xyz", ["ratio", "scope"]), None);
+/// assert_eq!(compresso_kernels::error::nearest("ration", ["ratio", "scope"]), Some("ratio"));
+/// assert_eq!(compresso_kernels::error::nearest("xyz", ["ratio", "scope"]), None);
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1) + usize::from(word.len() > 4);
