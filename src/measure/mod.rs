@@ -1,6 +1,7 @@
 //! How fast, how heavy: timing, memory, power, other runtimes.
 
 pub mod benchmark;
+pub mod compare;
 pub mod environment;
 pub mod memory;
 pub mod power;

@@ -144,6 +144,8 @@ pub fn takes(kind: &str, got: &str) -> bool {
             "whole number" | "count" => got == "whole number",
             "number" => matches!(got, "number" | "whole number"),
             "true" | "false" | "true/false" => got == "true or false",
+            // Named models: #{ base: a, small: b }.
+            "list of models" => matches!(got, "list" | "map"),
             _ if k.starts_with("list of") || k.ends_with("s") && !k.contains(' ') => got == "list",
             _ if k.starts_with("map of") => got == "map",
             _ => true,

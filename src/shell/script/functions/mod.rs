@@ -2,6 +2,7 @@
 
 mod compress;
 mod data;
+mod deploy;
 mod measure;
 mod models;
 mod results;
@@ -13,7 +14,7 @@ use crate::operation::{Arg, Signature};
 
 /// All functions, in the order of `help()`.
 pub(super) const TABLES: &[&[Binding]] =
-    &[models::TABLE, data::TABLE, compress::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
+    &[models::TABLE, data::TABLE, compress::TABLE, deploy::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
 
 pub(super) use session::register_vars;
 pub use session::{check_threads, parse_device};

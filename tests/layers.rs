@@ -1,0 +1,173 @@
+//! Imports run one way; see docs/architecture.md.
+
+use std::path::{Path, PathBuf};
+
+/// From the lowest to the highest; a layer imports itself and what stands left of it.
+const LAYERS: &[&[&str]] = &[
+    &["error"],
+    &["report"],
+    &["kernels"],
+    &["context", "operation"],
+    &["model"],
+    &["exec"],
+    &["learn"],
+    &["measure"],
+    &["compress"],
+    &["deploy"],
+    &["shell"],
+    &["lib", "main"],
+];
+
+struct File {
+    /// `model::ops::conv`.
+    module: String,
+    path: PathBuf,
+    /// Lines that are no comments.
+    code: Vec<String>,
+}
+
+fn files() -> Vec<File> {
+    fn walk(folder: &Path, out: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                out.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    let read = |path: PathBuf| {
+        let inner = path.strip_prefix(&root).unwrap().with_extension("");
+        let module = inner.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "::").trim_end_matches("::mod").to_string();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // `#[cfg(test)] mod tests { … }` closes a file; tests may import anything.
+        let body = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_string();
+        let code = body.lines().filter(|l| !l.trim_start().starts_with("//")).map(str::to_string).collect();
+        File { module, path, code }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn is_test(f: &File) -> bool {
+    f.module.split("::").any(|part| part == "tests" || part.ends_with("_tests") || part == "testing" || part == "test_support")
+}
+
+fn layer(module: &str) -> Option<usize> {
+    let room = module.split("::").next()?;
+    LAYERS.iter().position(|l| l.contains(&room))
+}
+
+/// The modules that a line names by `crate::…`, also in `use crate::{a, b}`.
+fn imports(code: &[String]) -> Vec<String> {
+    let text = code.join("\n");
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        // `$crate::` and `pub(in crate::…)` are no imports.
+        if text[..at].ends_with('$') || text[..at].ends_with("pub(in ") {
+            continue;
+        }
+        let rest = &text[at + "crate::".len()..];
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 1;
+            let mut word = String::new();
+            for c in list.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    c if depth == 1 && (c.is_alphanumeric() || c == '_') => word.push(c),
+                    ',' if depth == 1 => found.push(std::mem::take(&mut word)),
+                    ':' if depth == 1 && !word.is_empty() => {
+                        found.push(std::mem::take(&mut word));
+                    }
+                    _ => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+            found.push(word);
+        } else {
+            let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            found.push(path);
+        }
+    }
+    found.retain(|f| !f.is_empty());
+    found
+}
+
+#[test]
+fn every_import_points_to_the_left() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for f in files().iter().filter(|f| !is_test(f)) {
+        let Some(own) = layer(&f.module) else { panic!("{} belongs to no layer", f.path.display()) };
+        for import in imports(&f.code) {
+            // What lib.rs re-exports at the top is reached without a room.
+            let other = match import.split("::").next().unwrap() {
+                "Error" | "ErrorKind" | "Result" => 0,
+                "Context" => layer("context").unwrap(),
+                "Model" => layer("model").unwrap(),
+                room => match layer(room) {
+                    Some(l) => l,
+                    None => continue,
+                },
+            };
+            seen += 1;
+            if other > own {
+                wrong.push(format!("{} imports crate::{import}", f.module));
+            }
+        }
+    }
+    assert!(seen > 100, "the parser found only {seen} imports");
+    assert!(wrong.is_empty(), "imports against the layering:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn techniques_do_not_import_each_other() {
+    let techniques = ["prune", "quantize", "distill"];
+    for f in files().iter().filter(|f| !is_test(f)) {
+        let Some(own) = f.module.strip_prefix("compress::").and_then(|m| m.split("::").next()).filter(|t| techniques.contains(t)) else {
+            continue;
+        };
+        for import in imports(&f.code) {
+            let other = import.strip_prefix("compress::").and_then(|m| m.split("::").next());
+            assert!(other.is_none_or(|o| o == own || !techniques.contains(&o)), "{} imports crate::{import}", f.module);
+        }
+    }
+}
+
+#[test]
+fn the_script_language_stays_in_the_shell() {
+    for f in files() {
+        let uses = f.code.iter().any(|l| l.contains("rhai::") || l.contains("use rhai"));
+        assert!(!uses || f.module.starts_with("shell"), "{} uses rhai", f.module);
+    }
+}
+
+#[test]
+fn protobuf_stays_in_onnx() {
+    for f in files() {
+        let uses = f.code.iter().any(|l| l.contains("prost::") || l.contains("use prost"));
+        assert!(!uses || f.module.starts_with("model::onnx") || f.module.starts_with("deploy"), "{} uses prost", f.module);
+    }
+}
+
+#[test]
+fn only_the_shell_prints() {
+    for f in files().iter().filter(|f| !is_test(f)) {
+        let prints = f.code.iter().any(|l| ["println!", "print!", "eprint!", "eprintln!", "dbg!"].iter().any(|p| l.trim_start().starts_with(p)));
+        let may = f.module.starts_with("shell") || f.module == "main";
+        assert!(!prints || may, "{} prints", f.module);
+    }
+}
+
+#[test]
+fn the_parser_reads_all_forms_of_imports() {
+    let code = ["use crate::model::{Graph, Node};", "use crate::{Context, report::Style, shell::{Buffer, script::Session}};", "let x = crate::exec::run(g);"];
+    let found = imports(&code.map(str::to_string));
+    assert_eq!(found, ["model::", "Context", "report", "shell", "exec::run"]);
+}

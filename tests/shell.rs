@@ -1,0 +1,149 @@
+//! The command line: exit codes, output, errors.
+
+use insta::assert_snapshot;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn compresso(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_compresso")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn eval(code: &str) -> Output {
+    compresso(&["eval", code])
+}
+
+fn stdout(o: &Output) -> String {
+    String::from_utf8(o.stdout.clone()).unwrap()
+}
+
+fn stderr(o: &Output) -> String {
+    String::from_utf8(o.stderr.clone()).unwrap()
+}
+
+#[test]
+fn eval_prints_the_value_and_run_does_not() {
+    let o = eval("1 + 1");
+    assert_eq!((o.status.code(), stdout(&o).as_str(), stderr(&o).as_str()), (Some(0), "2\n", ""));
+    assert_eq!(stdout(&eval("let x = 1;")), "");
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("s.rhai");
+    std::fs::write(&script, "#!/usr/bin/env -S compresso run\nprint(args);\nargs.len()").unwrap();
+    let o = compresso(&["run", script.to_str().unwrap(), "a", "--threads"]);
+    assert_eq!((o.status.code(), stdout(&o).as_str()), (Some(0), "[\"a\", \"--threads\"]\n"));
+}
+
+#[test]
+fn a_script_can_be_piped_in() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_compresso"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"let x = 2;\nprint(x * 21);\nnope").unwrap();
+    let o = child.wait_with_output().unwrap();
+    assert_eq!((o.status.code(), stdout(&o).as_str()), (Some(1), "42\n"));
+    assert!(stderr(&o).contains("--> <stdin>:3:1"), "{}", stderr(&o));
+}
+
+#[test]
+fn options_before_and_after_the_command() {
+    assert_eq!(stdout(&compresso(&["--threads", "3", "eval", "threads()"])), "3\n");
+    assert_eq!(stdout(&compresso(&["eval", "--seed", "9", "seed()"])), "9\n");
+    for (args, text) in [(["--threads", "0", "eval", "1"], "the number of threads"), (["--device", "cuda:x", "eval", "1"], "no device 'cuda:x'")] {
+        let o = compresso(&args);
+        assert_eq!(o.status.code(), Some(1));
+        assert!(stderr(&o).contains(text), "{}", stderr(&o));
+    }
+}
+
+#[test]
+fn errors_have_place_caret_and_suggestion() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("s.rhai");
+    std::fs::write(&script, "fn shrink(m) {\n    m.prune(#{ ratoi: 0.3 })\n}\n\nlet m = model(\"classifier\", #{ classes: 2, image_size: 32 });\nshrink(m);\n").unwrap();
+    let o = compresso(&["run", script.to_str().unwrap()]);
+    assert_eq!((o.status.code(), stdout(&o).as_str()), (Some(1), ""));
+    let text = stderr(&o).replace(dir.path().to_str().unwrap(), "DIR");
+    assert_snapshot!(text, @r"
+    error: prune has no option 'ratoi'
+      --> DIR/s.rhai:2:7
+       |
+     2 |     m.prune(#{ ratoi: 0.3 })
+       |       ^^^^^
+       help: did you mean 'ratio'?
+       in shrink(), called at DIR/s.rhai:6:1
+    ");
+}
+
+#[test]
+fn missing_files_and_unknown_commands() {
+    let o = compresso(&["run", "no-such-script.rhai"]);
+    assert_eq!((o.status.code(), stderr(&o).as_str()), (Some(1), "error: file no-such-script.rhai: no such file or folder\n"));
+    let o = eval("model(\"no-such-model.onnx\")");
+    assert!(stderr(&o).starts_with("error: file no-such-model.onnx: no such file or folder\n"), "{}", stderr(&o));
+    assert_eq!(compresso(&["frobnicate"]).status.code(), Some(2));
+    assert_eq!(compresso(&["run"]).status.code(), Some(2));
+}
+
+#[test]
+fn without_a_terminal_there_are_no_escape_codes() {
+    let code = "help(\"prune\"); show(model(\"classifier\", #{ classes: 2, image_size: 32 })); plot([1, 2, 3])";
+    for o in [eval(code), eval("nope()"), compresso(&["doctor"])] {
+        assert!(!o.stdout.contains(&0x1b) && !o.stderr.contains(&0x1b));
+        assert!(!(o.stdout.is_empty() && o.stderr.is_empty()));
+    }
+    assert!(stdout(&eval(code)).contains("| MACs"));
+}
+
+#[test]
+fn doctor_lists_what_it_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("d.json");
+    let o = compresso(&["doctor", "--save", file.to_str().unwrap()]);
+    assert_eq!(o.status.code(), Some(0));
+    for part in ["CPU", "CUDA", "TensorRT", "onnxruntime", "OpenVINO", "Jupyter"] {
+        assert!(stdout(&o).contains(part), "{part}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(json["cpu"]["found"], true);
+}
+
+#[test]
+fn results_are_data_and_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path().display();
+    let code = format!(
+        "let m = model(\"classifier\", #{{ classes: 2, image_size: 32 }}); save(m, \"{d}/new/m.onnx\"); \
+         let again = model(\"{d}/new/m.onnx\"); if again.macs != m.macs {{ throw \"other\" }} \
+         let r = summary(again); save(r, \"{d}/r.html\"); plot(#{{ a: [1, 2, 3] }}, \"{d}/p.png\"); save(random([2, 3]), \"{d}/t.npy\"); \
+         print(load(\"{d}/t.npy\").shape); compare(m, again, #{{ images: 2 }}).max_abs"
+    );
+    let o = eval(&code);
+    assert_eq!(stdout(&o), "[2, 3]\n0.0\n", "{}", stderr(&o));
+    for name in ["new/m.onnx", "r.html", "p.png", "t.npy"] {
+        assert!(dir.path().join(name).is_file(), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_cancels_within_a_second() {
+    let script = "print(\"on\"); let n = 0; loop { n += 1; }";
+    let mut child = Command::new(env!("CARGO_BIN_EXE_compresso"))
+        .args(["eval", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first printed line shows that the script runs.
+    let mut first = [0u8; 3];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    let start = Instant::now();
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let o = child.wait_with_output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!((o.status.code(), stderr(&o).as_str()), (Some(130), "cancelled\n"));
+}
