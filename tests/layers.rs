@@ -159,7 +159,8 @@ fn protobuf_stays_in_onnx() {
 #[test]
 fn only_the_shell_prints() {
     for f in files().iter().filter(|f| !is_test(f)) {
-        let prints = f.code.iter().any(|l| ["println!", "print!", "eprint!", "eprintln!", "dbg!"].iter().any(|p| l.trim_start().starts_with(p)));
+        let prints =
+            f.code.iter().any(|l| ["println!", "print!", "eprint!", "eprintln!", "dbg!"].iter().any(|p| l.trim_start().starts_with(p)));
         let may = f.module.starts_with("shell") || f.module == "main";
         assert!(!prints || may, "{} prints", f.module);
     }
@@ -167,7 +168,11 @@ fn only_the_shell_prints() {
 
 #[test]
 fn the_parser_reads_all_forms_of_imports() {
-    let code = ["use crate::model::{Graph, Node};", "use crate::{Context, report::Style, shell::{Buffer, script::Session}};", "let x = crate::exec::run(g);"];
+    let code = [
+        "use crate::model::{Graph, Node};",
+        "use crate::{Context, report::Style, shell::{Buffer, script::Session}};",
+        "let x = crate::exec::run(g);",
+    ];
     let found = imports(&code.map(str::to_string));
     assert_eq!(found, ["model::", "Context", "report", "shell", "exec::run"]);
 }

@@ -35,12 +35,8 @@ fn eval_prints_the_value_and_run_does_not() {
 
 #[test]
 fn a_script_can_be_piped_in() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_compresso"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_compresso")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"let x = 2;\nprint(x * 21);\nnope").unwrap();
     let o = child.wait_with_output().unwrap();
     assert_eq!((o.status.code(), stdout(&o).as_str()), (Some(1), "42\n"));
@@ -51,7 +47,9 @@ fn a_script_can_be_piped_in() {
 fn options_before_and_after_the_command() {
     assert_eq!(stdout(&compresso(&["--threads", "3", "eval", "threads()"])), "3\n");
     assert_eq!(stdout(&compresso(&["eval", "--seed", "9", "seed()"])), "9\n");
-    for (args, text) in [(["--threads", "0", "eval", "1"], "the number of threads"), (["--device", "cuda:x", "eval", "1"], "no device 'cuda:x'")] {
+    for (args, text) in
+        [(["--threads", "0", "eval", "1"], "the number of threads"), (["--device", "cuda:x", "eval", "1"], "no device 'cuda:x'")]
+    {
         let o = compresso(&args);
         assert_eq!(o.status.code(), Some(1));
         assert!(stderr(&o).contains(text), "{}", stderr(&o));
@@ -62,7 +60,11 @@ fn options_before_and_after_the_command() {
 fn errors_have_place_caret_and_suggestion() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("s.rhai");
-    std::fs::write(&script, "fn shrink(m) {\n    m.prune(#{ ratoi: 0.3 })\n}\n\nlet m = model(\"classifier\", #{ classes: 2, image_size: 32 });\nshrink(m);\n").unwrap();
+    std::fs::write(
+        &script,
+        "fn shrink(m) {\n    m.prune(#{ ratoi: 0.3 })\n}\n\nlet m = model(\"classifier\", #{ classes: 2, image_size: 32 });\nshrink(m);\n",
+    )
+    .unwrap();
     let o = compresso(&["run", script.to_str().unwrap()]);
     assert_eq!((o.status.code(), stdout(&o).as_str()), (Some(1), ""));
     let text = stderr(&o).replace(dir.path().to_str().unwrap(), "DIR");
@@ -131,12 +133,8 @@ fn results_are_data_and_files() {
 #[test]
 fn ctrl_c_cancels_within_a_second() {
     let script = "print(\"on\"); let n = 0; loop { n += 1; }";
-    let mut child = Command::new(env!("CARGO_BIN_EXE_compresso"))
-        .args(["eval", script])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_compresso")).args(["eval", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The first printed line shows that the script runs.
     let mut first = [0u8; 3];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();

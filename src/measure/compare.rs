@@ -78,7 +78,15 @@ impl Sums {
     }
     fn distance(&self, output: &str) -> Distance {
         let norms = (self.squares.0 * self.squares.1).sqrt();
-        let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else if a > 0.0 { f64::INFINITY } else { 0.0 };
+        let ratio = |a: f64, b: f64| {
+            if b > 0.0 {
+                a / b
+            } else if a > 0.0 {
+                f64::INFINITY
+            } else {
+                0.0
+            }
+        };
         // Two zero vectors do not differ; a zero vector has no direction otherwise.
         let cosine = if norms > 0.0 { self.dot / norms } else { f64::from(u8::from(self.squares.0 == self.squares.1)) };
         Distance {
@@ -115,9 +123,8 @@ pub fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Co
     in_range("images", options.images as f64, 1.0..)?;
     in_range("batch", options.batch as f64, 1.0..=4096.0)?;
     let size = a.task().image_size().or(b.task().image_size()).or_else(|| input_size(a));
-    let size = size.ok_or_else(|| {
-        Error::argument("the models do not say their image size").hint("open them with model(path, #{ image_size: … })")
-    })?;
+    let size = size
+        .ok_or_else(|| Error::argument("the models do not say their image size").hint("open them with model(path, #{ image_size: … })"))?;
     let data = data.for_evaluation().take(options.images);
     let settings = LoaderOptions { batch: options.batch, size, ..LoaderOptions::default() };
     let loader = Loader::new(&data, settings, ctx)?;
