@@ -136,6 +136,8 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         self.area.draw(&PathElement::new(vec![from, to], color.stroke_width(self.px(width).max(1) as u32)))
     }
     fn text(&self, text: &str, at: (i32, i32), style: &TextStyle<'_>, h: HPos, v: VPos) -> Drawn<DB> {
+        // The backends centre the font's whole height; digits look centred a little lower.
+        let at = if matches!(v, VPos::Center) { (at.0, at.1 + self.px(1.6)) } else { at };
         self.area.draw(&Text::new(text.to_string(), at, style.pos(Pos::new(h, v))))
     }
 

@@ -24,6 +24,11 @@ impl Graphics {
         Self::detect(&|name| std::env::var(name).ok())
     }
 
+    /// False when `COMPRESSO_GRAPHICS=none` rules images out.
+    pub fn is_open() -> bool {
+        std::env::var("COMPRESSO_GRAPHICS").map_or(true, |v| !v.eq_ignore_ascii_case("none"))
+    }
+
     fn detect(var: &dyn Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| var(name).unwrap_or_default();
         match get("COMPRESSO_GRAPHICS").to_lowercase().as_str() {

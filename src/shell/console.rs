@@ -2,10 +2,11 @@
 
 use super::output::Output;
 use crate::context::ProgressSink;
-use crate::report::{Ink, Style, millis};
+use crate::report::{Graphics, Ink, Style, millis};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ pub struct Console {
     bars: OnceLock<MultiProgress>,
     running: Mutex<HashMap<u64, Work>>,
     terminal: bool,
+    graphics: OnceLock<Graphics>,
 }
 
 struct Work {
@@ -43,7 +45,7 @@ impl Console {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
         let notes = Style { color: terminal && !no_color && !dumb, ..Style::plain() };
-        Self { style, notes, bars: OnceLock::new(), running: Mutex::default(), terminal: terminal && !dumb }
+        Self { style, notes, bars: OnceLock::new(), running: Mutex::default(), terminal: terminal && !dumb, graphics: OnceLock::new() }
     }
     /// The style of error messages.
     pub fn error_style(&self) -> Style {
@@ -68,6 +70,11 @@ impl Console {
 impl Output for Console {
     fn style(&self) -> Style {
         self.style
+    }
+    fn graphics(&self) -> Graphics {
+        let known = self.style.graphics;
+        let askable = known == Graphics::None && self.style.unicode && self.style.width.is_some();
+        *self.graphics.get_or_init(|| if askable && Graphics::is_open() { ask_terminal() } else { known })
     }
     fn print(&self, text: &str) {
         self.apart(|| {
@@ -132,4 +139,33 @@ impl ProgressSink for Console {
     fn note(&self, line: &str) {
         self.eprint(&self.notes.paint(Ink::Dim, line));
     }
+}
+
+/// Asks the terminal for its attributes (`ESC [ c`), of which 4 is sixel graphics. A terminal that does not answer in a
+/// fifth of a second shows no images.
+fn ask_terminal() -> Graphics {
+    let answer = || -> Option<String> {
+        let tty = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+        let stty = |args: &[&str]| {
+            let input = tty.try_clone().ok()?;
+            let out = Command::new("stty").args(args).stdin(input).stderr(Stdio::null()).output().ok()?;
+            out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
+        };
+        let before = stty(&["-g"])?;
+        // Reads return what is there, or nothing after 2 tenths of a second.
+        stty(&["-icanon", "-echo", "min", "0", "time", "2"])?;
+        let mut answer = Vec::new();
+        let mut byte = [0u8; 1];
+        if (&tty).write_all(b"\x1b[c").is_ok() {
+            while answer.len() < 64 && matches!((&tty).read(&mut byte), Ok(1)) {
+                answer.push(byte[0]);
+                if byte[0] == b'c' {
+                    break;
+                }
+            }
+        }
+        stty(&[&before])?;
+        String::from_utf8(answer).ok()
+    };
+    if answer().is_some_and(|a| Graphics::answer_has_sixel(&a)) { Graphics::Sixel } else { Graphics::None }
 }

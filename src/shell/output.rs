@@ -8,6 +8,10 @@ use std::sync::{Mutex, PoisonError};
 pub trait Output: Send + Sync {
     /// What the receiver can show.
     fn style(&self) -> Style;
+    /// How images can be shown. Asked only when there is an image, so that it may take a while to find out.
+    fn graphics(&self) -> Graphics {
+        self.style().graphics
+    }
     /// Prints text and a line break.
     fn print(&self, text: &str);
 }
@@ -19,7 +23,8 @@ pub trait Output: Send + Sync {
 pub fn show(output: &dyn Output, report: &dyn Show) -> Result<()> {
     let style = output.style();
     let plots = report.plots();
-    if style.graphics == Graphics::None || plots.is_empty() {
+    let graphics = if plots.is_empty() { Graphics::None } else { output.graphics() };
+    if graphics == Graphics::None {
         output.print(&report::text(report, &style));
         return Ok(());
     }
@@ -28,7 +33,7 @@ pub fn show(output: &dyn Output, report: &dyn Show) -> Result<()> {
         output.print(&tables.join("\n\n"));
     }
     for plot in plots {
-        output.print(&style.graphics.encode(&report::plot_png(&plot, 1.0)?)?);
+        output.print(&graphics.encode(&report::plot_png(&plot, 1.0)?)?);
     }
     for note in report.notes() {
         output.print(&style.paint(report::Ink::Dim, &format!("- {note}")));

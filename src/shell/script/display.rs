@@ -27,7 +27,7 @@ pub(super) fn show_value(output: &dyn Output, value: &Dynamic) -> Result<()> {
         return show(output, &*report.show);
     }
     if let Some(plot) = value.read_lock::<Plot>()
-        && output.style().graphics != Graphics::None
+        && output.graphics() != Graphics::None
     {
         return show(output, &*plot);
     }

@@ -32,7 +32,13 @@ pub(super) fn key(name: &str) -> String {
 pub(super) fn script_of(steps: &[Step]) -> String {
     let line = |(i, step): (usize, &crate::model::Step)| {
         let mut args: Vec<String> = if i == 0 { vec![] } else { vec!["m".into()] };
-        args.extend(step.args.iter().map(|a| expression(a, i == 0)));
+        // A teacher is a model; other sources are datasets.
+        let kinds = step.args.iter().enumerate().map(|(k, a)| match (i, k, step.operation.as_str()) {
+            (0, 0, "model") => expression(a, None),
+            (_, 0, "distill") => expression(a, Some("model")),
+            _ => expression(a, Some("dataset")),
+        });
+        args.extend(kinds);
         if !step.options.is_empty() {
             args.push(map(&step.options));
         }
@@ -42,13 +48,13 @@ pub(super) fn script_of(steps: &[Step]) -> String {
 }
 
 /// An argument as a step keeps it: script text already, or the name of a source.
-fn expression(arg: &str, is_source: bool) -> String {
-    if arg.starts_with('"') || arg.ends_with(')') || arg.parse::<f64>().is_ok() {
-        arg.to_string()
-    } else if is_source {
-        format!("{arg:?}")
-    } else {
-        format!("dataset({arg:?})")
+fn expression(arg: &str, opener: Option<&str>) -> String {
+    if arg.starts_with('"') || arg.ends_with(')') {
+        return arg.to_string();
+    }
+    match opener {
+        Some(f) => format!("{f}({arg:?})"),
+        None => format!("{arg:?}"),
     }
 }
 

@@ -40,7 +40,12 @@ pub struct Shared {
     output: Arc<dyn Output>,
     /// Arguments of the script, as `args`.
     args: RwLock<Vec<String>>,
+    /// What an operation had reached when it was cancelled.
+    partial: RwLock<Option<Dynamic>>,
 }
+
+/// The variable that holds what a cancelled training had reached.
+const PARTIAL: &str = "partial";
 
 impl Shared {
     /// The context as it is now.
@@ -53,6 +58,10 @@ impl Shared {
     }
     pub fn output(&self) -> &dyn Output {
         &*self.output
+    }
+    /// Keeps what a cancelled operation had reached.
+    fn keep_partial(&self, value: Dynamic) {
+        *self.partial.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
     fn args(&self) -> Vec<String> {
         self.args.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -87,7 +96,7 @@ pub enum Completeness {
 impl Session {
     pub fn new(context: Context, output: Arc<dyn Output>) -> Self {
         let cancel = context.cancel.clone();
-        let shared = Arc::new(Shared { context: RwLock::new(context), output, args: RwLock::default() });
+        let shared = Arc::new(Shared { context: RwLock::new(context), output, args: RwLock::default(), partial: RwLock::default() });
         let mut engine = Engine::new();
         engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
         engine.set_max_operations(0).set_fail_on_invalid_map_property(true);
@@ -119,12 +128,17 @@ impl Session {
         *self.shared.args.write().unwrap_or_else(PoisonError::into_inner) = args;
     }
 
-    /// Runs `code` and returns the value of its last expression. `name` stands in error messages.
+    /// Runs `code` and returns the value of its last expression, or nothing when a semicolon ends it. `name` stands in error messages.
     ///
     /// # Errors
     /// What the script raises, with its place. Variables set before the error stay.
     pub fn run(&mut self, code: &str, name: &str) -> Result<Shown, Failure> {
         let result = self.eval(code, name);
+        let partial = self.shared.partial.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Err(_), Some(value)) = (&result, partial) {
+            self.scope.set_or_push(PARTIAL, value);
+            self.shared.context().note(format!("the model so far is in the variable '{PARTIAL}'"));
+        }
         let value = result.map_err(|e| {
             let sources = &self.function_sources;
             let explain = Explain {
@@ -136,7 +150,7 @@ impl Session {
             };
             explain.failure(&e)
         })?;
-        Ok(Shown(value))
+        Ok(Shown(if ends_with_semicolon(code) { Dynamic::UNIT } else { value }))
     }
 
     fn eval(&mut self, code: &str, name: &str) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
@@ -219,6 +233,13 @@ impl Session {
     pub fn show(&self, value: &Shown) -> crate::Result<()> {
         display::show_value(self.shared.output(), &value.0)
     }
+}
+
+/// True when the last statement is closed: its value is not asked for.
+fn ends_with_semicolon(code: &str) -> bool {
+    use super::repl::lexer::{TokenKind, tokens};
+    let solid = |t: &&super::repl::lexer::Token<'_>| !matches!(t.kind, TokenKind::Blank | TokenKind::Comment);
+    tokens(code).iter().rfind(solid).is_some_and(|t| t.text == ";")
 }
 
 /// The first line of a script may name its interpreter.

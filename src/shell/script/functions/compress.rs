@@ -1,6 +1,7 @@
 //! Pruning, quantization, distillation.
 
 use super::signature;
+use crate::compress::distill::Distill;
 use crate::compress::prune::{self, Prune, prune_report};
 use crate::compress::quantize::Quantize;
 use crate::error::Result;
@@ -26,6 +27,7 @@ pub(super) const TABLE: &[Binding] = &[
         },
     },
     Binding { signature: Quantize::SIGNATURE, call: quantize },
+    Binding { signature: Distill::SIGNATURE, call: distill },
 ];
 
 fn prune(c: &Call<'_>) -> Result<Dynamic> {
@@ -34,6 +36,13 @@ fn prune(c: &Call<'_>) -> Result<Dynamic> {
     let after = options.apply(&before.model, c.maybe_dataset(1)?.as_ref(), &c.ctx)?;
     let report = prune_report(&before.model, &after).ok().map(Report::new);
     Ok(Dynamic::from(before.derive(after, report)))
+}
+
+fn distill(c: &Call<'_>) -> Result<Dynamic> {
+    let options: Distill = c.options()?;
+    let student = c.model_value(0)?;
+    let trained = options.train(&student.model, &c.model(1)?, &c.dataset(2)?, c.maybe_dataset(3)?.as_ref(), &c.ctx)?;
+    Ok(super::models::after_training(c, &student, trained))
 }
 
 fn quantize(c: &Call<'_>) -> Result<Dynamic> {

@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 use crate::exec::{self, Run};
 use crate::learn::data::{self, Dataset, Sample};
 use crate::learn::eval::{self, Predict, Predictions};
+use crate::learn::train::{Train, Trained};
+use crate::learn;
 use crate::model::zoo::{self, ZooOptions};
 use crate::model::{DecodeAs, LoadOptions, Model, Step, Value, weights};
 use crate::operation::{Arg, Options as _, Signature, decode as decode_options};
@@ -60,6 +62,7 @@ pub(super) const TABLE: &[Binding] = &[
         ),
         call: load,
     },
+    Binding { signature: Train::SIGNATURE, call: train },
     Binding { signature: eval::PREDICT, call: predict },
     Binding {
         signature: signature(
@@ -142,6 +145,23 @@ fn load(c: &Call<'_>) -> Result<Dynamic> {
             }
         }
     }
+}
+
+fn train(c: &Call<'_>) -> Result<Dynamic> {
+    let options: Train = c.options()?;
+    let before = c.model_value(0)?;
+    let trained = learn::train::train(&before.model, &c.dataset(1)?, c.maybe_dataset(2)?.as_ref(), &options, &c.ctx)?;
+    Ok(after_training(c, &before, trained))
+}
+
+/// The trained model. When the user stopped the training, the session keeps it too, for the script ends here.
+pub(super) fn after_training(c: &Call<'_>, before: &ModelValue, trained: Trained) -> Dynamic {
+    let cancelled = trained.history.cancelled;
+    let value = Dynamic::from(before.derive(trained.model, Some(Report::new(trained.history))));
+    if cancelled {
+        c.shared.keep_partial(value.clone());
+    }
+    value
 }
 
 fn predict(c: &Call<'_>) -> Result<Dynamic> {

@@ -1,0 +1,115 @@
+//! The prompt, driven through a terminal.
+
+#![cfg(unix)]
+
+use rexpect::session::{PtySession, spawn_command};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PROMPT: &str = "compresso> ";
+
+/// A prompt in a terminal without colours, with its own history file.
+struct Repl {
+    pty: PtySession,
+    _home: tempfile::TempDir,
+}
+
+impl Repl {
+    fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+    fn start_in(home: tempfile::TempDir) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_compresso"));
+        command.env("COMPRESSO_HISTORY", home.path().join("history")).env("NO_COLOR", "1").env("TERM", "xterm").env("LANG", "C.UTF-8");
+        command.env("COMPRESSO_GRAPHICS", "none").current_dir(home.path());
+        let mut pty = spawn_command(command, Some(20_000)).unwrap();
+        pty.exp_string("help() lists the functions").unwrap();
+        pty.exp_string(PROMPT).unwrap();
+        Self { pty, _home: home }
+    }
+    /// Sends an input and waits for `wanted` in what is shown.
+    fn expect(&mut self, input: &str, wanted: &str) {
+        self.pty.send_line(input).unwrap();
+        self.pty.exp_string(wanted).unwrap_or_else(|e| panic!("{input}: {e}"));
+        self.pty.exp_string(PROMPT).unwrap();
+    }
+    fn send(&mut self, keys: &str) {
+        self.pty.send(keys).unwrap();
+        self.pty.flush().unwrap();
+    }
+}
+
+#[test]
+fn values_help_and_errors() {
+    let mut r = Repl::start();
+    r.expect("20 + 22", "42");
+    r.expect("let m = model(\"classifier\", #{ classes: 3, image_size: 32 })", "");
+    r.expect("m", "Model: classifier of 3 classes, 32 x 32");
+    r.expect("help(\"prune\")", "Share to remove");
+    r.expect("prun(m)", "did you mean 'prune'?");
+    r.expect("m.prune(#{ ratoi: 1 })", "did you mean 'ratio'?");
+    r.expect(":nope", "there is no command ':nope'");
+}
+
+#[test]
+fn an_open_bracket_goes_on_in_the_next_line() {
+    let mut r = Repl::start();
+    r.pty.send_line("let f = |x| {").unwrap();
+    r.pty.send_line("x * 2").unwrap();
+    r.expect("};", "");
+    r.expect("f.call(21)", "42");
+}
+
+#[test]
+fn tab_completes_functions_options_words_and_fields() {
+    let mut r = Repl::start();
+    r.expect("let big = model(\"classifier\", #{ classes: 3, image_size: 32 });", "");
+    r.send("quan\t");
+    r.pty.exp_string("quantize(").unwrap();
+    r.send("big, #{ per\t");
+    r.pty.exp_string("per_channel: ").unwrap();
+    r.send("true, mode: \"dyn\t");
+    r.pty.exp_string("dynamic\"").unwrap();
+    // Drops the input.
+    r.send("\x03");
+    r.pty.exp_string(PROMPT).unwrap();
+    r.send("big.opse\t");
+    r.pty.exp_string("big.opset").unwrap();
+    r.expect("", "17");
+    r.send("prune(big, #{ \t\t");
+    r.pty.exp_string("min_channels").unwrap();
+    r.send("\x03");
+    r.pty.exp_string(PROMPT).unwrap();
+}
+
+#[test]
+fn ctrl_c_cancels_what_runs_and_keeps_the_session() {
+    let mut r = Repl::start();
+    r.expect("let kept = 7;", "");
+    r.pty.send_line("print(\"running\"); loop { kept += 0; }").unwrap();
+    // Once echoed, once printed.
+    r.pty.exp_string("\nrunning").unwrap();
+    let start = Instant::now();
+    r.pty.send_control('c').unwrap();
+    r.pty.exp_string("cancelled").unwrap();
+    r.pty.exp_string(PROMPT).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    r.expect("kept", "7");
+}
+
+#[test]
+fn ctrl_d_leaves_and_history_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let mut r = Repl::start_in(home);
+    r.expect("let answer = 6 * 7;", "");
+    r.pty.send_control('d').unwrap();
+    r.pty.exp_eof().unwrap();
+    let home = r._home;
+    assert!(std::fs::read_to_string(home.path().join("history")).unwrap().contains("let answer = 6 * 7;"));
+    let mut r = Repl::start_in(home);
+    // The arrow upwards brings the last input back.
+    r.send("\x1b[A");
+    r.pty.exp_string("let answer = 6 * 7;").unwrap();
+    r.expect("", PROMPT.trim_end());
+    r.expect("answer", "42");
+}
