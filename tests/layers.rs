@@ -74,15 +74,18 @@ fn imports(code: &[String]) -> Vec<String> {
         if let Some(list) = rest.strip_prefix('{') {
             let mut depth = 1;
             let mut word = String::new();
+            // Only the first part of each entry's path counts.
+            let mut inside_path = false;
             for c in list.chars() {
                 match c {
                     '{' => depth += 1,
                     '}' => depth -= 1,
-                    c if depth == 1 && (c.is_alphanumeric() || c == '_') => word.push(c),
-                    ',' if depth == 1 => found.push(std::mem::take(&mut word)),
-                    ':' if depth == 1 && !word.is_empty() => {
+                    ',' if depth == 1 => {
+                        inside_path = false;
                         found.push(std::mem::take(&mut word));
                     }
+                    ':' => inside_path = true,
+                    c if depth == 1 && !inside_path && (c.is_alphanumeric() || c == '_') => word.push(c),
                     _ => {}
                 }
                 if depth == 0 {

@@ -66,7 +66,7 @@ impl Quantize {
         returns: "model",
         fields: <Self as Options>::FIELDS,
         examples: &[
-            r#"let m = model("yolov8n", #{ image_size: 64 }); quantize(m, dataset("shapes", #{ images: 8, image_size: 64 }), #{ images: 4 })"#,
+            r#"let m = model("yolov8n", #{ image_size: 64 }); quantize(m, dataset("shapes", #{ images: 8, size: 64 }), #{ images: 4 })"#,
             r#"quantize(model("classifier", #{ image_size: 32 }), #{ mode: "dynamic" })"#,
         ],
         keywords: &["int8", "ptq", "calibrate", "calibration", "quantise", "qdq", "static", "dynamic", "8 bit"],

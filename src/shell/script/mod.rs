@@ -244,8 +244,8 @@ fn ends_with_semicolon(code: &str) -> bool {
 
 /// The first line of a script may name its interpreter.
 fn strip_shebang(code: &str) -> std::borrow::Cow<'_, str> {
-    // A comment of the same length keeps positions right.
-    if code.starts_with("#!") { format!("//{}", &code[2..]).into() } else { code.into() }
+    // The line stays, so that positions are right.
+    if code.starts_with("#!") { format!("//{}", code.find('\n').map_or("", |end| &code[end..])).into() } else { code.into() }
 }
 
 /// True when nothing but blanks and comments follows a position.
