@@ -3,10 +3,10 @@
 use super::signature;
 use crate::error::{Error, Result};
 use crate::exec::{self, Run};
+use crate::learn;
 use crate::learn::data::{self, Dataset, Sample};
 use crate::learn::eval::{self, Predict, Predictions};
 use crate::learn::train::{Train, Trained};
-use crate::learn;
 use crate::model::zoo::{self, ZooOptions};
 use crate::model::{DecodeAs, LoadOptions, Model, Step, Value, weights};
 use crate::operation::{Arg, Options as _, Signature, decode as decode_options};
