@@ -126,3 +126,27 @@ fn splits_and_options_are_checked() {
     let e = Loader::new(&data.take(0), LoaderOptions::default(), &Context::new()).err().unwrap();
     assert!(e.to_string().contains("has no images"));
 }
+
+/// OpenCV rounds its weights to 11 bits, so a value may differ by one.
+#[test]
+fn letterbox_equals_opencv() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/letterbox");
+    let read = |name: &str| read_image(dir.join(name)).unwrap();
+    let source = read("in.png");
+    for [h, w] in [[64, 64], [32, 32], [23, 73], [96, 128], [17, 50]] {
+        let (ours, fit) = letterbox(&source, [h, w]);
+        let theirs = read(&format!("out_{h}x{w}.png"));
+        assert_eq!(ours.dimensions(), theirs.dimensions());
+        let worst = ours.iter().zip(theirs.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(worst <= 1, "{h}×{w}: differs by {worst}");
+        let b = BBox { x1: 3.0, y1: 5.0, x2: 60.0, y2: 40.0 };
+        let again = fit.inverse(fit.forward(b));
+        for (a, e) in [(again.x1, b.x1), (again.y1, b.y1), (again.x2, b.x2), (again.y2, b.y2)] {
+            assert!((a - e).abs() < 1e-4);
+        }
+    }
+    let (_, fit) = letterbox(&source, [64, 64]);
+    let whole = fit.inverse(BBox { x1: -50.0, y1: -50.0, x2: 500.0, y2: 500.0 });
+    assert_eq!(whole, BBox { x1: 0.0, y1: 0.0, x2: 73.0, y2: 46.0 }, "clipped to the image");
+    assert_eq!(letterbox(&image::RgbImage::new(1, 5000), [64, 64]).0.dimensions(), (64, 64), "a thin image keeps a pixel");
+}

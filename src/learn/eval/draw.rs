@@ -66,14 +66,16 @@ impl Brush<'_, '_> {
         (w as i32, h as i32)
     }
 
-    /// A filled rectangle, clipped to the image.
+    /// A filled rectangle, both corners included, clipped to the image.
     fn fill(&self, x1: i32, y1: i32, x2: i32, y2: i32, [r, g, b]: [u8; 3]) -> Result<()> {
         let (w, h) = self.size();
         let (x1, y1, x2, y2) = (x1.max(0), y1.max(0), x2.min(w - 1), y2.min(h - 1));
-        if x1 > x2 || y1 > y2 {
-            return Ok(());
+        for y in y1..=y2 {
+            for x in x1..=x2 {
+                self.area.draw_pixel((x, y), &RGBColor(r, g, b)).map_err(failed)?;
+            }
         }
-        self.area.draw(&Rectangle::new([(x1, y1), (x2, y2)], RGBColor(r, g, b).filled())).map_err(failed)
+        Ok(())
     }
 
     fn frame(&self, b: BBox, color: [u8; 3]) -> Result<()> {
