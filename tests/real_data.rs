@@ -69,7 +69,8 @@ fn fastestdet_sees_what_is_in_the_photographs() {
     let names = data("fastestdet/coco.names").display().to_string();
     let options = compresso::operation::decode(serde_json::json!({ "classes": names })).unwrap();
     let model = Model::load(data("fastestdet/FastestDet.onnx"), &options).unwrap();
-    let images: Vec<_> = image_files(&data("fastestdet").join("*.jpg").display().to_string()).unwrap().iter().map(|p| sample(p).unwrap()).collect();
+    let images: Vec<_> =
+        image_files(&data("fastestdet").join("*.jpg").display().to_string()).unwrap().iter().map(|p| sample(p).unwrap()).collect();
     assert_eq!(images.len(), 5);
     let found = predict(&model, &images, &Predict { confidence: 0.5, iou: 0.45, ..Predict::default() }, &Context::new()).unwrap();
     for p in &found {
