@@ -6,7 +6,8 @@ use rexpect::session::{PtySession, spawn_command};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const PROMPT: &str = "compresso> ";
+/// Bracketed paste is switched on once for each input: the prompt is ready. (The prompt itself is drawn again and again.)
+const READY: &str = "\x1b[?2004h";
 
 /// A prompt in a terminal without colours, with its own history file.
 struct Repl {
@@ -19,19 +20,20 @@ impl Repl {
         Self::start_in(tempfile::tempdir().unwrap())
     }
     fn start_in(home: tempfile::TempDir) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compresso"));
+        let mut command = Command::new("sh");
+        command.args(["-c", concat!("stty cols 120 rows 40; exec ", env!("CARGO_BIN_EXE_compresso"))]);
         command.env("COMPRESSO_HISTORY", home.path().join("history")).env("NO_COLOR", "1").env("TERM", "xterm").env("LANG", "C.UTF-8");
         command.env("COMPRESSO_GRAPHICS", "none").current_dir(home.path());
         let mut pty = spawn_command(command, Some(20_000)).unwrap();
         pty.exp_string("help() lists the functions").unwrap();
-        pty.exp_string(PROMPT).unwrap();
+        pty.exp_string(READY).unwrap();
         Self { pty, _home: home }
     }
     /// Sends an input and waits for `wanted` in what is shown.
     fn expect(&mut self, input: &str, wanted: &str) {
         self.pty.send_line(input).unwrap();
         self.pty.exp_string(wanted).unwrap_or_else(|e| panic!("{input}: {e}"));
-        self.pty.exp_string(PROMPT).unwrap();
+        self.pty.exp_string(READY).unwrap();
     }
     fn send(&mut self, keys: &str) {
         self.pty.send(keys).unwrap();
@@ -72,14 +74,14 @@ fn tab_completes_functions_options_words_and_fields() {
     r.pty.exp_string("dynamic\"").unwrap();
     // Drops the input.
     r.send("\x03");
-    r.pty.exp_string(PROMPT).unwrap();
+    r.pty.exp_string(READY).unwrap();
     r.send("big.opse\t");
     r.pty.exp_string("big.opset").unwrap();
     r.expect("", "17");
     r.send("prune(big, #{ \t\t");
     r.pty.exp_string("min_channels").unwrap();
     r.send("\x03");
-    r.pty.exp_string(PROMPT).unwrap();
+    r.pty.exp_string(READY).unwrap();
 }
 
 #[test]
@@ -92,9 +94,26 @@ fn ctrl_c_cancels_what_runs_and_keeps_the_session() {
     let start = Instant::now();
     r.pty.send_control('c').unwrap();
     r.pty.exp_string("cancelled").unwrap();
-    r.pty.exp_string(PROMPT).unwrap();
+    r.pty.exp_string(READY).unwrap();
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     r.expect("kept", "7");
+}
+
+#[test]
+fn ctrl_c_stops_a_training_and_keeps_what_it_reached() {
+    let mut r = Repl::start();
+    r.expect("let m = model(\"yolov8n\", #{ classes: 3, image_size: 32, width: 0.0625 });", "");
+    r.expect("let d = dataset(\"shapes\", #{ images: 4, size: 32 });", "");
+    r.pty.send_line("let t = train(m, d, #{ epochs: 100000, batch: 2 });").unwrap();
+    // The bar of the second epoch: the first is complete.
+    r.pty.exp_string("epoch 2/").unwrap();
+    let start = Instant::now();
+    r.pty.send_control('c').unwrap();
+    r.pty.exp_string("cancelled").unwrap();
+    r.pty.exp_string(READY).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    r.expect("partial", "Model: detector of 3 classes");
+    r.expect("t", "unknown variable 't'");
 }
 
 #[test]
@@ -110,6 +129,6 @@ fn ctrl_d_leaves_and_history_stays() {
     // The arrow upwards brings the last input back.
     r.send("\x1b[A");
     r.pty.exp_string("let answer = 6 * 7;").unwrap();
-    r.expect("", PROMPT.trim_end());
+    r.expect("", "");
     r.expect("answer", "42");
 }

@@ -35,7 +35,8 @@ impl Style {
         let mut probe = comfy_table::Table::new();
         probe.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
         Self {
-            width: Some(probe.width().map_or(80, usize::from).max(20)),
+            // Some terminals say 0 for a width that they do not know.
+            width: Some(probe.width().map(usize::from).filter(|w| *w >= 10).unwrap_or(80)),
             unicode: utf8_locale(),
             color: !dumb && !set("NO_COLOR"),
             graphics: if dumb { Graphics::None } else { Graphics::from_env() },

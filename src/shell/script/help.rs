@@ -4,7 +4,7 @@ use super::binding::{Binding, bindings, find};
 use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
-use crate::operation::{OptionKind, Signature};
+use crate::operation::{Field, OptionKind, Signature};
 use crate::report::{Ink, Style, Table, table_text};
 
 /// Headings in the order of the overview; groups that are not named here follow.
@@ -79,11 +79,7 @@ fn one_line(s: &Signature, style: &Style) -> String {
 fn describe(s: &Signature, style: &Style) -> String {
     let mut out = format!("{}\n{}", style.paint(Ink::Bold, &s.usage()), s.summary);
     if !s.fields.is_empty() {
-        let mut t = Table::new("Options", &["option", "value", "default", "meaning"]);
-        for f in s.fields {
-            t.row([f.name.to_string(), kind(f.kind), literal(&(f.default)()), one_paragraph(f.doc)]);
-        }
-        out += &format!("\n\n{}", table_text(&t, style));
+        out += &format!("\n\n{}", options(s, style));
     }
     for (name, fields) in [("model", fields(MODEL)), ("dataset", fields(DATASET)), ("tensor", fields(TENSOR))] {
         if s.name == name {
@@ -99,6 +95,25 @@ fn describe(s: &Signature, style: &Style) -> String {
         }
     }
     out
+}
+
+/// Columns that the table of options needs to be readable.
+const TABLE_WIDTH: usize = 72;
+
+/// A table where there is room, else a paragraph for each option.
+fn options(s: &Signature, style: &Style) -> String {
+    if style.width.is_some_and(|w| w < TABLE_WIDTH) {
+        let entry = |f: &Field| {
+            let head = format!("{}: {} [{}]", style.paint(Ink::Blue, f.name), kind(f.kind), literal(&(f.default)()));
+            format!("{head}\n    {}", one_paragraph(f.doc))
+        };
+        return s.fields.iter().map(entry).collect::<Vec<_>>().join("\n");
+    }
+    let mut t = Table::new("Options", &["option", "value", "default", "meaning"]);
+    for f in s.fields {
+        t.row([f.name.to_string(), kind(f.kind), literal(&(f.default)()), one_paragraph(f.doc)]);
+    }
+    table_text(&t, style)
 }
 
 fn fields<T>(properties: &[Property<T>]) -> Vec<Vec<String>> {
