@@ -6,7 +6,7 @@ use super::facts::{fact, items, size};
 use super::gather::pick;
 use super::ints::Ints;
 use super::reduce::reduced;
-use super::{Exec, OpDef, cost, infer_same};
+use super::{Channels, Exec, OpDef, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
 use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
@@ -16,10 +16,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 use std::cmp::Ordering;
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ArgMax", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, true)).cost(cost::per_input),
-    OpDef::new("ArgMin", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, false)).cost(cost::per_input),
-    OpDef::new("TopK", &[1, 10, 11, 24], infer_topk, topk).cost(cost::per_input),
-    OpDef::new("CumSum", &[11, 14], infer_same, cumsum).cost(cost::per_input),
+    OpDef::new("ArgMax", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, true)).cost(cost::per_input).channels(arg_channels),
+    OpDef::new("ArgMin", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, false)).cost(cost::per_input).channels(arg_channels),
+    OpDef::new("TopK", &[1, 10, 11, 24], infer_topk, topk).cost(cost::per_input).channels(topk_channels),
+    OpDef::new("CumSum", &[11, 14], infer_same, cumsum).cost(cost::per_input).channels(cumsum_channels),
 ];
 
 /// A tensor cut along an axis: sizes before, of and after it.
@@ -201,4 +201,31 @@ fn cumsum(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let ints = Ints::of(x)?;
     let data = op.run(&ints.data, &ints.dims, 0, i64::wrapping_add);
     Ok(vec![Ints { dims: ints.dims, data }.into_value(x.element, x.tensor.device())?])
+}
+
+/// Channels through ArgMax and ArgMin: fixed along the axis.
+fn arg_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let axis = cx.normal_axis(0, cx.node.get_int("axis", 0)?)?;
+    let mut axes = channels::through_except(cx, |a| a == axis)?;
+    if cx.node.get_int("keepdims", 1)? == 0 {
+        axes.remove(axis);
+    }
+    cx.set(0, axes);
+    Ok(())
+}
+
+/// Channels through TopK: fixed along its axis.
+fn topk_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let axis = cx.normal_axis(0, cx.node.get_int("axis", -1)?)?;
+    let axes = channels::through_except(cx, |a| a == axis)?;
+    cx.set(1, axes);
+    Ok(())
+}
+
+/// Channels through CumSum: fixed along its axis.
+fn cumsum_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let Some(&[axis]) = cx.ints(1).as_deref() else { return channels::fixed(cx) };
+    let axis = cx.normal_axis(0, axis)?;
+    channels::through_except(cx, |a| a == axis)?;
+    Ok(())
 }

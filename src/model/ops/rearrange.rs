@@ -6,7 +6,7 @@ use super::facts::{fact, size};
 use super::gather::pick;
 use super::ints::Ints;
 use super::slice::{select, unless_empty};
-use super::{Exec, OpDef, QuantRule, infer_same};
+use super::{Channels, Exec, OpDef, QuantRule, channels, infer_same};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
 use crate::model::graph::{Dim, Fact, Infer, Node, normalize_axis};
@@ -14,12 +14,16 @@ use crate::model::value::Value;
 use candle_core::Tensor;
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space).quant(QuantRule::SameScale),
-    OpDef::new("SpaceToDepth", &[1, 13, 28], infer_space_to_depth, space_to_depth).quant(QuantRule::SameScale),
+    OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space)
+        .quant(QuantRule::SameScale)
+        .channels(depth_to_space_channels),
+    OpDef::new("SpaceToDepth", &[1, 13, 28], infer_space_to_depth, space_to_depth)
+        .quant(QuantRule::SameScale)
+        .channels(space_to_depth_channels),
     OpDef::new("OneHot", &[9, 11], infer_one_hot, one_hot),
     OpDef::new("NonZero", &[9, 13], infer_non_zero, non_zero),
     OpDef::new("Compress", &[9, 11], infer_compress, compress),
-    OpDef::new("Trilu", &[14], infer_same, trilu),
+    OpDef::new("Trilu", &[14], infer_same, trilu).channels(trilu_channels),
     OpDef::new("EyeLike", &[9, 22], infer_eye_like, eye_like),
     OpDef::new("ReverseSequence", &[10], infer_same, reverse_sequence),
 ];
@@ -231,4 +235,41 @@ fn reverse_sequence(cx: &Exec<'_>) -> Result<Vec<Value>> {
         })
         .collect();
     cx.one(pick(x, &positions, dims)?)
+}
+
+/// Channels of DepthToSpace: the block positions of a channel go together.
+fn depth_to_space_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let block = usize::try_from(cx.node.get_int("blocksize", 1)?).unwrap_or(1).max(1);
+    let depth_first = cx.node.get_str("mode", "DCR")? == "DCR";
+    let axes = channels::through_except(cx, |a| a >= 2)?;
+    let out = axes[1].as_ref().map(|l| {
+        let (n, cells) = (l.len() / (block * block), block * block);
+        let at = |c: usize, cell: usize| if depth_first { l[cell * n + c] } else { l[c * cells + cell] };
+        for c in 0..n {
+            (1..cells).for_each(|cell| cx.labels.join(at(c, 0), at(c, cell)));
+        }
+        (0..n).map(|c| at(c, 0)).collect()
+    });
+    cx.set(0, vec![axes[0].clone(), out, None, None]);
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
+}
+
+/// Channels of SpaceToDepth: the labels repeat for each block position.
+fn space_to_depth_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let block = usize::try_from(cx.node.get_int("blocksize", 1)?).unwrap_or(1).max(1);
+    let axes = channels::through_except(cx, |a| a >= 2)?;
+    let out = axes[1].as_ref().map(|l| (0..block * block).flat_map(|_| l.iter().copied()).collect());
+    cx.set(0, vec![axes[0].clone(), out, None, None]);
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
+}
+
+/// Channels through Trilu, which tells the last two axes' indices apart.
+fn trilu_channels(cx: &mut Channels<'_>) -> Result<()> {
+    let rank = cx.rank(0)?;
+    channels::through_except(cx, |a| a + 2 >= rank)?;
+    Ok(())
 }
