@@ -2,7 +2,7 @@
 
 use crate::error::{At, Error, Result, nearest};
 use crate::model::ops::channels::{Atom, AxisLabels, Labels};
-use crate::model::{Constant, Facts, Graph, Node, Patch, infer};
+use crate::model::{Constant, Element, Fact, Facts, Graph, Node, Patch, Payload, infer};
 use crate::report::{Show, Table};
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -175,21 +175,34 @@ fn refuse_quantized(graph: &Graph) -> Result<()> {
     }
 }
 
-/// Float values that do not depend on the inputs become initializers, so that they can be cut like weights and keep
-/// their values when they were computed from a shape.
+/// Values that do not depend on the inputs' contents become initializers: floats, so that they can be cut like weights and
+/// keep their values when they were computed from a shape; integers, so that sizes of one value do not follow from another's.
 fn constants_first(graph: &Graph) -> Result<Graph> {
     let facts = infer(graph)?;
     let mut patch = Patch::new(graph);
     for (i, node) in graph.nodes().iter().enumerate() {
-        let known: Option<Vec<(&String, &Constant)>> =
-            node.outputs.iter().filter(|o| !o.is_empty()).map(|o| Some((o, facts.get(o)?.constant.as_ref()?))).collect();
-        let Some(known) = known else { continue };
-        if known.iter().any(|(_, c)| c.element().is_float()) && !node.outputs.iter().any(|o| graph.is_output(o)) {
+        let outputs = || node.outputs.iter().filter(|o| !o.is_empty());
+        let known: Option<Vec<(&String, Constant)>> = outputs().map(|o| Some((o, known(facts.get(o)?)?))).collect();
+        if let Some(known) = known
+            && !known.is_empty()
+            && !outputs().any(|o| graph.is_output(o))
+        {
             patch.remove(i);
-            known.into_iter().for_each(|(name, c)| patch.set_constant(name, c.clone()));
+            known.into_iter().for_each(|(name, c)| patch.set_constant(name, c));
         }
     }
     if patch.is_empty() { Ok(graph.clone()) } else { patch.apply() }
+}
+
+/// The value of which this is known, when all of it is.
+fn known(fact: &Fact) -> Option<Constant> {
+    if let Some(c) = &fact.constant {
+        return Some(c.clone());
+    }
+    let contents = fact.contents.as_ref().filter(|_| fact.element == Element::I64)?;
+    let numbers: Vec<i64> = contents.iter().map(|d| i64::try_from(d.known()?).ok()).collect::<Option<_>>()?;
+    let bytes = numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    Constant::new(Element::I64, fact.dims()?, Payload::Raw(bytes.into())).ok()
 }
 
 /// Exporters store equal vectors (zero biases) once. Each reader gets its own, since layers that share only such a vector

@@ -36,15 +36,17 @@ pub(super) fn scores(kind: Importance, found: &Analysis, groups: &[&Group], ctx:
             (Importance::BatchNorm, None) => (norms(found, layer, Importance::L2, None)?, &mut by_norm),
             _ => (norms(found, layer, kind, norm.as_ref())?, &mut sums),
         };
-        // Indices that go together count together.
-        let mut of_root: HashMap<Atom, f64> = HashMap::new();
+        let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+        // Indices that go together have the mean of their scores.
+        let mut of_root: HashMap<Atom, (f64, f64)> = HashMap::new();
         for (&a, &s) in axis.iter().zip(&scores) {
-            *of_root.entry(found.labels.root(a)).or_default() += s;
+            let entry = of_root.entry(found.labels.root(a)).or_default();
+            entry.0 += s;
+            entry.1 += 1.0;
         }
-        let mean = of_root.values().sum::<f64>() / of_root.len().max(1) as f64;
-        for (root, s) in of_root {
+        for (root, (s, n)) in of_root {
             let entry = sums.entry(root).or_default();
-            entry.0 += if mean > 0.0 { s / mean } else { 0.0 };
+            entry.0 += if mean > 0.0 { s / n / mean } else { 0.0 };
             entry.1 += 1.0;
         }
     }

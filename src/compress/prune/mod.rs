@@ -80,9 +80,10 @@ crate::options! {
         /// How channels are ranked: "l1" or "l2" norm of their weights (times the scale of a batch norm that follows),
         /// "batchnorm" for the batch norm's scale alone (layers without one by "l2"), or "random".
         pub importance: Importance = Importance::L2,
-        /// Kept channels of each group are rounded to the nearest multiple of this, for fast kernels. 1 for no rounding.
+        /// Kept channels of each layer are rounded to the nearest multiple of this where its parts allow, for fast kernels.
+        /// 1 for no rounding.
         pub align: usize = 8,
-        /// Each group keeps at least so many channels (or all, if it has fewer).
+        /// Each layer keeps at least so many channels (or all, if it has fewer).
         pub min_channels: usize = 8,
         /// Layers to leave alone: names of nodes or weights, parts of them such as "model.22", `*` for any text.
         pub exclude: Vec<String> = Vec::new(),
@@ -144,10 +145,11 @@ impl Prune {
         }
         ctx.check()?;
         let scores = importance::scores(self.importance, &found, &chosen, ctx)?;
-        let atoms = select::select(self, &chosen, &scores)?;
+        let (all, weights) = select::axes(&found, &chosen);
+        let atoms = select::select(self, &chosen, &scores, &all, &weights)?;
         if atoms.is_empty() {
             ctx.note(format!(
-                "prune: nothing removed: at ratio {} every group keeps all its channels (align: {}, min_channels: {})",
+                "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
                 self.ratio, self.align, self.min_channels
             ));
             return Ok(None);

@@ -1,66 +1,131 @@
-//! Which channels go: the least important, within what each group must keep.
+//! Which channels go: the least important, within what each axis must keep.
 
-use super::{Group, Prune, Scope};
+use super::{Analysis, Group, Prune, Scope};
 use crate::error::{Error, Result};
-use crate::model::ops::channels::Atom;
-use std::collections::HashSet;
+use crate::model::ops::channels::{Atom, AxisLabels};
+use std::collections::{HashMap, HashSet};
 
-/// The atoms to remove from `groups`, given a score per atom of each (higher stays).
+/// What an axis of a value or weight is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Axis {
+    /// Indices that stay in any case.
+    pub fixed: usize,
+    /// Group, and how many indices each of its atoms has on this axis.
+    pub parts: Vec<(usize, usize)>,
+}
+
+impl Axis {
+    fn size(&self, kept: &[usize]) -> usize {
+        self.fixed + self.parts.iter().map(|&(g, times)| times * kept[g]).sum::<usize>()
+    }
+}
+
+/// All different axes that consist of channels of `groups`, and those of them that weights of layers have, fewest groups
+/// first.
+pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>) {
+    let labels = &found.labels;
+    let group_of: HashMap<Atom, usize> =
+        groups.iter().enumerate().flat_map(|(g, group)| group.atoms.iter().map(move |&a| (a, g))).collect();
+    let axis = |l: &AxisLabels| -> Option<Axis> {
+        let labelled = l.as_deref()?;
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        let mut fixed = 0;
+        for &a in labelled {
+            match group_of.get(&labels.root(a)) {
+                Some(&g) => *counts.entry(g).or_default() += 1,
+                None => fixed += 1,
+            }
+        }
+        let mut parts: Vec<(usize, usize)> = counts.into_iter().map(|(g, n)| (g, n / groups[g].channels)).collect();
+        parts.sort_unstable();
+        (!parts.is_empty()).then_some(Axis { fixed, parts })
+    };
+    let all: HashSet<Axis> = labels.values().flat_map(|(_, axes)| axes.iter().filter_map(axis)).collect();
+    let mut seen = HashSet::new();
+    let weights = labels.layers().iter().flat_map(|l| labels.of(&l.weight)).filter_map(axis);
+    let mut weights: Vec<Axis> = weights.filter(|a| seen.insert(a.clone())).collect();
+    weights.sort_by_key(|a| a.parts.len());
+    (all.into_iter().collect(), weights)
+}
+
+/// The atoms to remove from `groups`, given a score per atom of each (higher stays). `all` are the axes that must not
+/// shrink below the minimum, `weights` those whose sizes are rounded, in order.
 ///
 /// # Errors
-/// `Argument` when a group would be left empty.
-pub(super) fn select(options: &Prune, groups: &[&Group], scores: &[Vec<f64>]) -> Result<HashSet<Atom>> {
-    let kept = match options.scope {
-        Scope::Layer => groups.iter().map(|g| g.channels - share(options.ratio, g.channels)).collect(),
-        Scope::Global => kept_globally(options, groups, scores),
-    };
-    let mut removed = HashSet::new();
-    for ((group, scores), kept) in groups.iter().zip(scores).zip(kept) {
-        let keep = rounded(kept, group.channels, options.align).max(options.min_channels.min(group.channels));
-        if keep == 0 {
-            let layer = group.layers.first().map_or("", String::as_str);
-            let e = Error::argument(format!("ratio {} would leave layer '{layer}' without channels", options.ratio));
-            return Err(e.hint("set min_channels to at least 1, or a lower ratio"));
-        }
-        let order = ascending(scores);
-        removed.extend(order[..group.channels - keep].iter().map(|&i| group.atoms[i]));
+/// `Argument` when an axis would be left empty.
+pub(super) fn select(options: &Prune, groups: &[&Group], scores: &[Vec<f64>], all: &[Axis], weights: &[Axis]) -> Result<HashSet<Atom>> {
+    let order: Vec<Vec<usize>> = scores.iter().map(|s| ascending(s)).collect();
+    let full: Vec<usize> = groups.iter().map(|g| g.channels).collect();
+    let mut of_group: Vec<Vec<&Axis>> = vec![Vec::new(); groups.len()];
+    for axis in all {
+        axis.parts.iter().for_each(|&(g, _)| of_group[g].push(axis));
     }
-    Ok(removed)
-}
-
-/// How many of `n` to remove.
-fn share(ratio: f64, n: usize) -> usize {
-    // The product is at most `n`.
-    (ratio * n as f64).round() as usize
-}
-
-/// `kept` to the nearest multiple of `align` (upwards when halfway), at most `all`.
-fn rounded(kept: usize, all: usize, align: usize) -> usize {
-    if kept == all { all } else { ((kept + align / 2) / align * align).min(all) }
+    // Every axis of the group keeps its minimum when one more atom goes.
+    let spare = |g: usize, kept: &[usize]| {
+        let fits = |axis: &&Axis| {
+            let times = axis.parts.iter().find(|p| p.0 == g).map_or(0, |p| p.1);
+            axis.size(kept) >= times + options.min_channels.min(axis.size(&full))
+        };
+        kept[g] > 0 && of_group[g].iter().all(fits)
+    };
+    let mut kept = full.clone();
+    if options.scope == Scope::Global {
+        let mut left = (options.ratio * full.iter().sum::<usize>() as f64).round() as usize;
+        let mut ranked: Vec<(f64, usize)> = scores.iter().enumerate().flat_map(|(g, s)| s.iter().map(move |&s| (s, g))).collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (_, g) in ranked {
+            if left > 0 && spare(g, &kept) {
+                kept[g] -= 1;
+                left -= 1;
+            }
+        }
+    }
+    // Axis by axis, the groups that are not settled yet bring it to its size.
+    let mut settled = vec![false; groups.len()];
+    for axis in weights {
+        let open: Vec<(usize, usize)> = axis.parts.iter().copied().filter(|&(g, _)| !settled[g]).collect();
+        let whole = axis.size(&full);
+        let wish = match options.scope {
+            Scope::Global => axis.size(&kept) as f64,
+            Scope::Layer => {
+                open.iter().for_each(|&(g, _)| kept[g] = full[g]);
+                axis.size(&kept) as f64 - options.ratio * open.iter().map(|&(g, times)| times * full[g]).sum::<usize>() as f64
+            }
+        };
+        let wish = wish.round() as usize;
+        let target = if wish >= whole { whole } else { ((wish + options.align / 2) / options.align * options.align).min(whole) };
+        let score = |g: usize, rank: usize| scores[g][order[g][rank]];
+        loop {
+            let size = axis.size(&kept);
+            let next = if size > target {
+                let can = open.iter().filter(|&&(g, times)| size - times >= target && spare(g, &kept));
+                let lowest = can.min_by(|a, b| score(a.0, full[a.0] - kept[a.0]).total_cmp(&score(b.0, full[b.0] - kept[b.0])));
+                lowest.map(|&(g, _)| (g, kept[g] - 1))
+            } else {
+                let can = open.iter().filter(|&&(g, times)| size + times <= target && kept[g] < full[g]);
+                let highest = can.max_by(|a, b| score(a.0, full[a.0] - kept[a.0] - 1).total_cmp(&score(b.0, full[b.0] - kept[b.0] - 1)));
+                highest.map(|&(g, _)| (g, kept[g] + 1))
+            };
+            match next {
+                Some((g, n)) => kept[g] = n,
+                None => break,
+            }
+        }
+        open.iter().for_each(|&(g, _)| settled[g] = true);
+    }
+    if let Some(axis) = all.iter().find(|a| a.size(&kept) == 0) {
+        let layer = axis.parts.first().and_then(|&(g, _)| groups[g].layers.first()).map_or("", String::as_str);
+        let e = Error::argument(format!("ratio {} would leave layer '{layer}' without channels", options.ratio));
+        return Err(e.hint("set min_channels to at least 1, or a lower ratio"));
+    }
+    let gone = |g: usize| order[g][..full[g] - kept[g]].iter().map(move |&i| groups[g].atoms[i]);
+    Ok((0..groups.len()).flat_map(gone).collect())
 }
 
 fn ascending(scores: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     order
-}
-
-/// How many each group keeps when the lowest scores of all go, and each group keeps its minimum.
-fn kept_globally(options: &Prune, groups: &[&Group], scores: &[Vec<f64>]) -> Vec<usize> {
-    let mut kept: Vec<usize> = groups.iter().map(|g| g.channels).collect();
-    let mut left = share(options.ratio, kept.iter().sum());
-    let mut ranked: Vec<(f64, usize)> = scores.iter().enumerate().flat_map(|(g, s)| s.iter().map(move |&s| (s, g))).collect();
-    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
-    for (_, g) in ranked {
-        if left == 0 {
-            break;
-        }
-        if kept[g] > options.min_channels.min(groups[g].channels) {
-            kept[g] -= 1;
-            left -= 1;
-        }
-    }
-    kept
 }
 
 #[cfg(test)]
@@ -71,30 +136,57 @@ mod tests {
         Group { layers: vec![format!("conv{first}")], weights: vec![], channels: n, atoms: (first..first + n as Atom).collect() }
     }
 
+    fn axis(parts: &[(usize, usize)]) -> Axis {
+        Axis { fixed: 0, parts: parts.to_vec() }
+    }
+
     #[test]
     fn global_scope_takes_the_lowest_of_all_and_leaves_each_its_minimum() {
         let (a, b) = (group(0, 4), group(10, 4));
+        let axes = [axis(&[(0, 1)]), axis(&[(1, 1)])];
         let scores = [vec![0.1, 0.2, 0.3, 0.4], vec![9.0, 0.35, 8.0, 7.0]];
         let options = Prune { ratio: 0.5, align: 1, min_channels: 1, ..Prune::default() };
-        let removed = select(&options, &[&a, &b], &scores).unwrap();
+        let removed = select(&options, &[&a, &b], &scores, &axes, &axes).unwrap();
         assert_eq!(removed, HashSet::from([0, 1, 2, 11]));
     }
 
     #[test]
     fn layer_scope_rounds_to_the_nearest_multiple() {
         let g = group(0, 20);
+        let axes = [axis(&[(0, 1)])];
         let scores = [(0..20).map(f64::from).collect::<Vec<_>>()];
         for (ratio, kept) in [(0.25, 16), (0.5, 8), (0.45, 8), (0.4, 16), (0.9, 8), (0.01, 20)] {
             let options = Prune { ratio, scope: Scope::Layer, ..Prune::default() };
-            assert_eq!(20 - select(&options, &[&g], &scores).unwrap().len(), kept, "{ratio}");
+            assert_eq!(20 - select(&options, &[&g], &scores, &axes, &axes).unwrap().len(), kept, "{ratio}");
+        }
+    }
+
+    /// Two halves of one layer and three pieces of another, none of which is a multiple of eight by itself.
+    #[test]
+    fn layers_made_of_several_groups_are_rounded_as_a_whole() {
+        let groups = [group(0, 16), group(20, 16), group(40, 3), group(50, 5), group(60, 8)];
+        let groups: Vec<&Group> = groups.iter().collect();
+        let halves = [axis(&[(1, 1)]), axis(&[(0, 1), (1, 1)])];
+        let pieces = [axis(&[(2, 2), (3, 2), (4, 1)])];
+        let weights = [halves.as_slice(), &pieces].concat();
+        let scores: Vec<Vec<f64>> = groups.iter().map(|g| (0..g.channels).map(|i| ((i * 7 + 3) % 11) as f64).collect()).collect();
+        for scope in [Scope::Global, Scope::Layer] {
+            for ratio in [0.2, 0.45, 0.6] {
+                let options = Prune { ratio, scope, min_channels: 1, ..Prune::default() };
+                let removed = select(&options, &groups, &scores, &weights, &weights).unwrap();
+                let kept: Vec<usize> = groups.iter().map(|g| g.atoms.iter().filter(|a| !removed.contains(a)).count()).collect();
+                assert!(weights.iter().all(|a| a.size(&kept) % 8 == 0), "{scope} {ratio} {kept:?}");
+                assert!(!removed.is_empty());
+            }
         }
     }
 
     #[test]
     fn an_empty_layer_is_an_error_that_names_it() {
         let g = group(0, 4);
+        let axes = [axis(&[(0, 1)])];
         let options = Prune { ratio: 0.9, scope: Scope::Layer, align: 1, min_channels: 0, ..Prune::default() };
-        let e = select(&options, &[&g], &[vec![1.0; 4]]).unwrap_err();
+        let e = select(&options, &[&g], &[vec![1.0; 4]], &axes, &axes).unwrap_err();
         assert!(e.to_string().contains("would leave layer 'conv0' without channels"), "{e}");
     }
 }

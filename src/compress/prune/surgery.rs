@@ -102,7 +102,7 @@ impl<'a> Removal<'a> {
     fn edit(&self, patch: &mut Patch<'_>, edit: &Edit) -> Result<()> {
         match edit {
             Edit::Indices { node, input, labels, indices } => {
-                if self.count(labels) == labels.len() {
+                if self.count(labels) == labels.len() && self.is_given(*node, *input) {
                     return Ok(());
                 }
                 let kept = indices.iter().filter(|&&i| self.stays(labels[i]));
@@ -111,7 +111,11 @@ impl<'a> Removal<'a> {
             }
             Edit::Sizes { node, place, sizes } => {
                 let changes = |s: &Size| matches!(s, Size::Count(l) if self.count(l) != l.len());
-                if !sizes.iter().any(changes) {
+                let given = match place {
+                    Place::Input(i) => self.is_given(*node, *i),
+                    Place::Attr(_) => true,
+                };
+                if given && !sizes.iter().any(changes) {
                     return Ok(());
                 }
                 let numbers: Option<Vec<i64>> = sizes
@@ -137,6 +141,12 @@ impl<'a> Removal<'a> {
                 }
             }
         }
+    }
+
+    /// True for an input that is left out or an initializer. A computed one may follow from other sizes that change.
+    fn is_given(&self, node: usize, i: usize) -> bool {
+        let graph = &self.found.graph;
+        graph.nodes()[node].input(i).is_none_or(|n| graph.constant(n).is_some())
     }
 
     /// Input `i` of a node becomes a constant of these integers, of the type and rank that it had.

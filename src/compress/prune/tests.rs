@@ -105,7 +105,8 @@ fn prove_with(model: &Model, options: &Prune) -> Model {
     let found = Analysis::new(model.graph(), &head_values(model.task())).unwrap();
     let chosen = found.groups.chosen(&options.include, &options.exclude).unwrap();
     let scores = importance::scores(options.importance, &found, &chosen, &Context::new()).unwrap();
-    let removal = Removal::new(&found, select::select(options, &chosen, &scores).unwrap());
+    let (all, weights) = select::axes(&found, &chosen);
+    let removal = Removal::new(&found, select::select(options, &chosen, &scores, &all, &weights).unwrap());
     let masked = removal.masked().unwrap();
     for seed in [5, 77] {
         let (before, expected, got) = (outputs(model.graph(), seed), outputs(&masked, seed), outputs(pruned.graph(), seed));
