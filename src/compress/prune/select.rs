@@ -171,7 +171,7 @@ mod tests {
         let weights = [halves.as_slice(), &pieces].concat();
         let scores: Vec<Vec<f64>> = groups.iter().map(|g| (0..g.channels).map(|i| ((i * 7 + 3) % 11) as f64).collect()).collect();
         for scope in [Scope::Global, Scope::Layer] {
-            for ratio in [0.2, 0.45, 0.6] {
+            for ratio in [0.3, 0.45, 0.6] {
                 let options = Prune { ratio, scope, min_channels: 1, ..Prune::default() };
                 let removed = select(&options, &groups, &scores, &weights, &weights).unwrap();
                 let kept: Vec<usize> = groups.iter().map(|g| g.atoms.iter().filter(|a| !removed.contains(a)).count()).collect();

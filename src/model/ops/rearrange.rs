@@ -239,11 +239,11 @@ fn reverse_sequence(cx: &Exec<'_>) -> Result<Vec<Value>> {
 
 /// Channels of DepthToSpace: the block positions of a channel go together.
 fn depth_to_space_channels(cx: &mut Channels<'_>) -> Result<()> {
-    let block = usize::try_from(cx.node.get_int("blocksize", 1)?).unwrap_or(1).max(1);
+    let cells = block(cx.node)?.pow(2);
     let depth_first = cx.node.get_str("mode", "DCR")? == "DCR";
     let axes = channels::through_except(cx, |a| a >= 2)?;
     let out = axes[1].as_ref().map(|l| {
-        let (n, cells) = (l.len() / (block * block), block * block);
+        let n = l.len() / cells;
         let at = |c: usize, cell: usize| if depth_first { l[cell * n + c] } else { l[c * cells + cell] };
         for c in 0..n {
             (1..cells).for_each(|cell| cx.labels.join(at(c, 0), at(c, cell)));
@@ -258,9 +258,10 @@ fn depth_to_space_channels(cx: &mut Channels<'_>) -> Result<()> {
 
 /// Channels of SpaceToDepth: the labels repeat for each block position.
 fn space_to_depth_channels(cx: &mut Channels<'_>) -> Result<()> {
-    let block = usize::try_from(cx.node.get_int("blocksize", 1)?).unwrap_or(1).max(1);
+    let cells = block(cx.node)?.pow(2);
+    let depth_first = cx.node.get_str("mode", "DCR")? == "DCR";
     let axes = channels::through_except(cx, |a| a >= 2)?;
-    let out = axes[1].as_ref().map(|l| (0..block * block).flat_map(|_| l.iter().copied()).collect());
+    let out = axes[1].as_ref().map(|l| (0..l.len() * cells).map(|i| l[if depth_first { i % l.len() } else { i / cells }]).collect());
     cx.set(0, vec![axes[0].clone(), out, None, None]);
     let zero = cx.zero(0);
     cx.set_zero(0, zero);
