@@ -30,7 +30,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
 use crate::model::{Model, Step, Task};
-use crate::operation::{Arg, Options, Signature, in_range};
+use crate::operation::{Arg, Options, Signature, changed, in_range};
 
 crate::choice! {
     /// What is removed.
@@ -128,7 +128,8 @@ impl Prune {
             Method::Weights => weights::prune(self, model.graph(), ctx)?,
         };
         let Some(graph) = graph else { return Ok(model.clone()) };
-        let pruned = model.derive(graph, self.step());
+        let args = data.iter().map(|d| d.name.clone()).collect();
+        let pruned = model.derive(graph, Step { operation: SIGNATURE.name.into(), args, options: changed(self) });
         if self.method == Method::Channels {
             ctx.note(prune_report(model, &pruned)?.headline());
         }
@@ -159,16 +160,6 @@ impl Prune {
         let masked = removal.masked()?;
         verify::equal(&masked, &pruned, model.task(), data, ctx)?;
         Ok(Some(pruned))
-    }
-
-    fn step(&self) -> Step {
-        let map = |o: &Self| match serde_json::to_value(o) {
-            Ok(serde_json::Value::Object(map)) => map,
-            _ => serde_json::Map::new(),
-        };
-        let defaults = map(&Self::default());
-        let options = map(self).into_iter().filter(|(k, v)| defaults.get(k) != Some(v)).collect();
-        Step { operation: "prune".into(), args: Vec::new(), options }
     }
 }
 

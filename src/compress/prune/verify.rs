@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::exec::{Run, run};
-use crate::learn::data::Dataset;
+use crate::learn::data::{Dataset, Loader, LoaderOptions};
 use crate::model::graph::specialize;
 use crate::model::{Element, Graph, Task, Value};
 use candle_core::{Device, Tensor};
@@ -17,17 +17,19 @@ const ANY_SIZE: usize = 64;
 /// How many inputs are tried.
 const ROUNDS: u64 = 2;
 
-/// Runs both graphs on the same seeded inputs.
+/// Runs both graphs on the same inputs: two images of the dataset, else seeded noise.
 ///
 /// # Errors
 /// `Check`, naming the output and the difference, when they differ or are not finite.
-pub(super) fn equal(masked: &Graph, pruned: &Graph, task: &Task, _data: Option<&Dataset>, ctx: &Context) -> Result<()> {
+pub(super) fn equal(masked: &Graph, pruned: &Graph, task: &Task, data: Option<&Dataset>, ctx: &Context) -> Result<()> {
     let mut wanted: Vec<String> = masked.outputs().iter().map(|o| o.name.clone()).collect();
     wanted.extend(super::head_values(task));
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
     let mut progress = ctx.progress("checking the pruned model", ROUNDS);
+    let mut images = images(masked, task, data, ctx)?.into_iter();
     for round in 0..ROUNDS {
-        let feeds = noise(masked, task, ctx.seed.wrapping_add(round))?;
+        let mut feeds = noise(masked, task, ctx.seed.wrapping_add(round))?;
+        feeds.extend(images.next());
         let go = |g: &Graph| run(g, &feeds, Run { wanted: &wanted, cancel: Some(&ctx.cancel), ..Run::default() });
         let (expected, got) = (go(masked)?, go(pruned)?);
         for ((name, e), (_, g)) in expected.iter().zip(&got) {
@@ -65,6 +67,22 @@ fn same(expected: &Value, got: &Value) -> Result<()> {
         return Err(differ("all values are infinite or not numbers, so equality cannot be shown".into()));
     }
     Ok(())
+}
+
+/// The first images of the dataset as values of the graph's image input; none when it has no such input.
+fn images(graph: &Graph, task: &Task, data: Option<&Dataset>, ctx: &Context) -> Result<Vec<(String, Value)>> {
+    let Some(data) = data else { return Ok(Vec::new()) };
+    let feeds: Vec<_> = graph.feeds().collect();
+    let [input] = feeds.as_slice() else { return Ok(Vec::new()) };
+    let image = task.image_size().unwrap_or([ANY_SIZE; 2]);
+    match specialize(&input.fact, 1, Some(image)).dims().as_deref() {
+        Some(&[1, 3, h, w]) if input.fact.element == Element::F32 => {
+            let options = LoaderOptions { batch: 1, size: [h, w], ..LoaderOptions::default() };
+            let batches = Loader::new(&data.take(ROUNDS as usize), options, ctx)?;
+            batches.map(|b| Ok((input.name.clone(), Value::plain(b?.images)?))).collect()
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Seeded inputs: floats uniform in [0, 1), as images are; zeros for other types.
