@@ -6,7 +6,7 @@ mod common;
 use candle_core::{Device, Tensor};
 use compresso::compress::prune::{Prune, Scope, prune_report};
 use compresso::exec::{Run, run};
-use compresso::measure::runtimes::{Runtime, onnxruntime::Session};
+use compresso::measure::runtimes::onnxruntime::Session;
 use compresso::model::graph::specialize;
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{LoadOptions, Model, Value};

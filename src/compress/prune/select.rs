@@ -45,7 +45,9 @@ pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>
     let weights = labels.layers().iter().flat_map(|l| labels.of(&l.weight)).filter_map(axis);
     let mut weights: Vec<Axis> = weights.filter(|a| seen.insert(a.clone())).collect();
     weights.sort_by_key(|a| a.parts.len());
-    (all.into_iter().collect(), weights)
+    let mut all: Vec<Axis> = all.into_iter().collect();
+    all.sort_unstable_by(|a, b| (&a.parts, a.fixed).cmp(&(&b.parts, b.fixed)));
+    (all, weights)
 }
 
 /// The atoms to remove from `groups`, given a score per atom of each (higher stays). `all` are the axes that must not
