@@ -24,16 +24,15 @@ pub fn model(graph: &Graph, places: &Places) -> Result<Vec<u8>> {
         shell.model.producer_version = Some(env!("CARGO_PKG_VERSION").into());
     }
     let encoded = graph_proto(graph, &mut shell, places, true)?;
-    let needed = ir_version(graph, &encoded);
-    let has = shell.model.ir_version;
-    if shell.fresh || (encoded.changed && has.is_some_and(|v| v < needed)) {
-        shell.model.ir_version = Some(needed);
-    }
     if import::entries(&shell.model.metadata_props) != graph.metadata {
         let entry = |(k, v): (&String, &String)| StringStringEntryProto { key: Some(k.clone()), value: Some(v.clone()) };
         shell.model.metadata_props = graph.metadata.iter().map(entry).collect();
     }
-    set_opsets(&mut shell.model, graph);
+    let changed = set_opsets(&mut shell.model, graph) || encoded.changed;
+    let needed = ir_version(graph, &encoded);
+    if shell.fresh || (changed && shell.model.ir_version.is_some_and(|v| v < needed)) {
+        shell.model.ir_version = Some(needed);
+    }
 
     // The graph goes in field 7, between the others, without being encoded twice.
     let tail = ModelProto {
@@ -105,6 +104,10 @@ fn graph_proto(graph: &Graph, shell: &mut Shell, places: &Places, main: bool) ->
     let mut p = std::mem::take(&mut shell.graph);
     let mut print = Print::default();
     set(&mut p.name, &graph.name);
+    if shell.fresh && graph.name.is_empty() {
+        // A name is required.
+        p.name = Some("main".into());
+    }
 
     // Sparse constants stay sparse while they have the values of the file.
     let mut sparse_names = Vec::new();
@@ -139,7 +142,7 @@ fn graph_proto(graph: &Graph, shell: &mut Shell, places: &Places, main: bool) ->
         p.node.push(b);
     }
     let changed = shell.fresh || print.finish() != shell.print;
-    let facts = if changed && main && !shell.fresh { inferred(graph) } else { None };
+    let facts = if changed && main { inferred(graph) } else { None };
     for info in &graph.outputs {
         let better = facts.as_ref().and_then(|f| corrected(info, f));
         p.output.push(types::export(better.as_ref().unwrap_or(info))?);
@@ -175,13 +178,14 @@ fn inferred(graph: &Graph) -> Option<Facts> {
     crate::model::infer(&g).ok()
 }
 
-/// The declaration with the inferred type, where the two contradict each other.
+/// The declaration with the inferred type, where the two contradict each other or the declaration has no shape.
 fn corrected(info: &ValueInfo, facts: &Facts) -> Option<ValueInfo> {
     let found = facts.get(&info.name)?;
     let agrees = found.element == info.fact.element
         && match (&found.shape, &info.fact.shape) {
             (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.compatible(b)),
-            _ => true,
+            (found, None) => found.is_none(),
+            (None, Some(_)) => true,
         };
     if agrees {
         return None;
@@ -190,7 +194,9 @@ fn corrected(info: &ValueInfo, facts: &Facts) -> Option<ValueInfo> {
     Some(ValueInfo { fact, ..info.clone() })
 }
 
-fn set_opsets(model: &mut ModelProto, graph: &Graph) {
+/// Sets the operator sets to the graph's; says whether any differed.
+fn set_opsets(model: &mut ModelProto, graph: &Graph) -> bool {
+    let before = model.opset_import.clone();
     for (domain, &version) in &graph.opsets {
         let same = |o: &&mut OperatorSetIdProto| o.domain.as_deref().unwrap_or("") == domain;
         match model.opset_import.iter_mut().find(same) {
@@ -200,6 +206,7 @@ fn set_opsets(model: &mut ModelProto, graph: &Graph) {
         }
     }
     model.opset_import.retain(|o| graph.opsets.contains_key(o.domain.as_deref().unwrap_or("")));
+    model.opset_import != before
 }
 
 /// The oldest IR version that allows what a graph uses (table of releases in ONNX's docs/Versioning.md).

@@ -25,11 +25,23 @@ fn a_built_graph_comes_back() {
 fn real_files_come_back_byte_for_byte() {
     // Real models are not part of the project; COMPRESSO_DATA names a folder that holds some.
     let Some(folder) = std::env::var_os("COMPRESSO_DATA") else { return };
+    let (mut same, mut refused) = (0, 0);
     for path in onnx_files(Path::new(&folder)) {
         let bytes = std::fs::read(&path).unwrap();
-        let graph = load(&path).unwrap();
-        assert!(encode(&graph).unwrap() == bytes, "{} changed", path.display());
+        match load(&path) {
+            Ok(graph) => {
+                assert!(encode(&graph).unwrap() == bytes, "{} changed", path.display());
+                same += 1;
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), crate::ErrorKind::Unsupported, "{e}");
+                eprintln!("refused: {e}");
+                refused += 1;
+            }
+        }
     }
+    eprintln!("{same} files came back byte for byte, {refused} were refused");
+    assert!(same > 0);
 }
 
 fn onnx_files(folder: &Path) -> Vec<std::path::PathBuf> {
