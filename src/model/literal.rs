@@ -159,7 +159,7 @@ impl Parser<'_> {
         Ok(value)
     }
     fn word(&mut self) -> Result<Literal> {
-        let end = self.rest().find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(self.rest().len());
+        let end = self.rest().find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest().len());
         let value = match &self.rest()[..end] {
             "None" | "null" => Literal::None,
             "True" | "true" => Literal::Bool(true),
