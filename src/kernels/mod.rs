@@ -13,6 +13,9 @@ pub mod ops;
 pub mod pool;
 pub mod reference;
 pub mod resize;
+pub mod softmax;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use conv::ConvShape;

@@ -1,9 +1,9 @@
-//! Per-channel statistics and affine maps: the parts of batch normalization.
+//! Per-channel statistics and affine maps: the parts of batch normalization, alone or followed by SiLU.
 //!
 //! # Shapes
 //! Activations are `[batch, channels, plane]`; everything per channel is `[channels]`.
 
-use super::activation::wide;
+use super::activation::{sigmoid, wide};
 use rayon::prelude::*;
 
 /// Partial sums kept apart, so that they can be added in vectors.
@@ -42,23 +42,6 @@ pub fn affine(channels: usize, plane: usize, x: &[f32], scale: &[f32], shift: &[
     });
 }
 
-/// `z = x · a[c] + y · b[c] + shift[c]`.
-pub fn affine2(channels: usize, plane: usize, x: &[f32], a: &[f32], y: &[f32], b: &[f32], shift: &[f32], z: &mut [f32]) {
-    assert!(x.len() == z.len() && y.len() == z.len() && shift.len() == channels, "lengths of a channel map");
-    if plane == 0 {
-        return;
-    }
-    z.par_chunks_mut(plane).zip(x.par_chunks(plane)).zip(y.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(
-        |(i, ((z, x), y))| {
-            let (a, b, s) = (a[i % channels], b[i % channels], shift[i % channels]);
-            wide(
-                #[inline(always)]
-                || z.iter_mut().zip(x).zip(y).for_each(|((z, x), y)| *z = x * a + y * b + s),
-            );
-        },
-    );
-}
-
 /// Sums over each channel of `g` and of `g · x`.
 pub fn channel_sums(channels: usize, plane: usize, x: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let of = |c: usize| {
@@ -73,36 +56,96 @@ pub fn channel_sums(channels: usize, plane: usize, x: &[f32], g: &[f32]) -> (Vec
     (0..channels).into_par_iter().map(of).unzip()
 }
 
-/// Gradient of batch normalization with batch statistics.
-///
-/// With `x̂ = (x - mean) · inv` and `y = x̂ · scale + bias`, overwrites `gx` and returns the gradients of scale and bias.
-pub fn batch_norm_backward(
-    channels: usize,
-    plane: usize,
-    x: &[f32],
-    mean: &[f32],
-    inv: &[f32],
-    scale: &[f32],
-    gy: &[f32],
-    gx: &mut [f32],
-) -> (Vec<f32>, Vec<f32>) {
-    let count = (x.len() / channels.max(1)) as f32;
-    let of = |c: usize| {
-        let (mut first, mut second) = (0.0f64, 0.0f64);
-        let mean = mean[c];
-        for (x, g) in planes(channels, plane, c, x).zip(planes(channels, plane, c, gy)) {
-            let (a, b) = sums(x, g, |x, g| (g, g * (x - mean)));
-            first += f64::from(a);
-            second += f64::from(b);
-        }
-        (first as f32, second as f32 * inv[c])
-    };
-    let (g_bias, g_scale): (Vec<f32>, Vec<f32>) = (0..channels).into_par_iter().map(of).unzip();
-    // gx = scale · inv · (gy - mean(gy) - x̂ · mean(gy · x̂)), as one affine map of gy and x.
-    let a: Vec<f32> = (0..channels).map(|c| scale[c] * inv[c]).collect();
-    let b: Vec<f32> = (0..channels).map(|c| -a[c] * inv[c] * g_scale[c] / count).collect();
-    let shift: Vec<f32> = (0..channels).map(|c| -a[c] * g_bias[c] / count - b[c] * mean[c]).collect();
-    affine2(channels, plane, gy, &a, x, &b, &shift, gx);
+/// `y = silu(x · scale[c] + shift[c])` with `silu(z) = z · sigmoid(z)`.
+pub fn affine_silu(channels: usize, plane: usize, x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+    assert!(x.len() == y.len() && scale.len() == channels && shift.len() == channels, "lengths of a channel map");
+    if plane == 0 {
+        return;
+    }
+    y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (y, x))| {
+        let (a, b) = (scale[i % channels], shift[i % channels]);
+        wide(
+            #[inline(always)]
+            || {
+                y.iter_mut().zip(x).for_each(|(y, x)| {
+                    let z = x * a + b;
+                    *y = z * sigmoid(z);
+                })
+            },
+        );
+    });
+}
+
+/// What batch normalization did to its input: `x̂ = (x - mean) · inv`, `z = x̂ · scale + bias`, all per channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Normalized<'a> {
+    pub mean: &'a [f32],
+    pub inv: &'a [f32],
+    pub scale: &'a [f32],
+    pub bias: &'a [f32],
+}
+
+impl Normalized<'_> {
+    /// Factor and shift per channel that make `z` of `x`.
+    pub fn map(&self) -> (Vec<f32>, Vec<f32>) {
+        let scale: Vec<f32> = self.scale.iter().zip(self.inv).map(|(s, i)| s * i).collect();
+        let shift = (0..scale.len()).map(|c| self.bias[c] - self.mean[c] * scale[c]).collect();
+        (scale, shift)
+    }
+}
+
+/// Gradient of batch normalization with batch statistics, followed by SiLU when `silu`. Overwrites `gx` and returns the
+/// gradients of scale and bias.
+pub fn batch_norm_backward(plane: usize, n: Normalized<'_>, silu: bool, x: &[f32], gy: &[f32], gx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
+    let channels = n.mean.len();
+    assert!(x.len() == gx.len() && gy.len() == gx.len(), "lengths of a normalization's gradient");
+    if plane * channels == 0 {
+        return (vec![0.0; channels], vec![0.0; channels]);
+    }
+    let count = (x.len() / channels) as f32;
+    let (factor, shift) = n.map();
+    // First the gradient of z, kept in gx, and its sums.
+    let sums: Vec<(f32, f32)> = gx
+        .par_chunks_mut(plane)
+        .zip(x.par_chunks(plane))
+        .zip(gy.par_chunks(plane))
+        .with_min_len(min_planes(plane))
+        .enumerate()
+        .map(|(i, ((gz, x), gy))| {
+            let c = i % channels;
+            let (a, b, mean) = (factor[c], shift[c], n.mean[c]);
+            if silu {
+                wide(
+                    #[inline(always)]
+                    || {
+                        gz.iter_mut().zip(x).zip(gy).for_each(|((gz, x), gy)| {
+                            let z = x * a + b;
+                            let s = sigmoid(z);
+                            *gz = gy * s * (1.0 + z * (1.0 - s));
+                        })
+                    },
+                );
+            } else {
+                gz.copy_from_slice(gy);
+            }
+            sums(x, gz, |x, g| (g, g * (x - mean)))
+        })
+        .collect();
+    let (mut g_scale, mut g_bias) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+    for (i, (first, second)) in sums.into_iter().enumerate() {
+        g_bias[i % channels] += first;
+        g_scale[i % channels] += second * n.inv[i % channels];
+    }
+    // gx = factor · (gz - mean(gz) - x̂ · mean(gz · x̂)), as one map of gz and x.
+    let b: Vec<f32> = (0..channels).map(|c| -factor[c] * n.inv[c] * g_scale[c] / count).collect();
+    let rest: Vec<f32> = (0..channels).map(|c| -factor[c] * g_bias[c] / count - b[c] * n.mean[c]).collect();
+    gx.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (g, x))| {
+        let (a, b, rest) = (factor[i % channels], b[i % channels], rest[i % channels]);
+        wide(
+            #[inline(always)]
+            || g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * a + x * b + rest),
+        );
+    });
     (g_scale, g_bias)
 }
 

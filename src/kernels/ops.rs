@@ -8,12 +8,14 @@ mod conv;
 mod norm;
 mod pool;
 mod resize;
+mod softmax;
 
 pub use activation::activate;
 pub use conv::{conv, conv_transpose};
 pub use norm::{batch_norm, channel_affine};
 pub use pool::{average_pool, max_pool, max_pool_indices};
 pub use resize::resize_axis;
+pub use softmax::{log_softmax, softmax};
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, DType, Layout, Shape, Storage, Tensor};

@@ -1,6 +1,6 @@
 use super::{Candle, floats, in_f32, output, read};
 use crate::error::Result;
-use crate::kernels::norm;
+use crate::kernels::norm::{self, Normalized};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 
 /// `y = x · scale[c] + shift[c]` for `x: [batch, channels, …]`; differentiable in all three.
@@ -14,11 +14,11 @@ pub fn channel_affine(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tens
     Ok(x.broadcast_mul(&wide(scale)?)?.broadcast_add(&wide(shift)?)?)
 }
 
-/// Batch normalization with the statistics of the batch. Also returns mean and population variance, float32 and detached.
+/// Batch normalization with the statistics of the batch, followed by SiLU when `silu`. Also returns mean and population variance, float32 and detached.
 ///
 /// # Shapes
 /// `x: [batch, channels, …]`, all else `[channels]`.
-pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor, Tensor)> {
+pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, silu: bool) -> Result<(Tensor, Tensor, Tensor)> {
     let dtype = x.dtype();
     let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
     let (x, scale, bias) = (single(x)?, single(scale)?, single(bias)?);
@@ -31,13 +31,14 @@ pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64) -> Re
         let var = (centered.sqr()?.sum_keepdim(axes.as_slice())? / count)?;
         let y = centered.broadcast_div(&(&var + epsilon)?.sqrt()?)?;
         let y = y.broadcast_mul(&scale.reshape(dims.clone())?)?.broadcast_add(&bias.reshape(dims)?)?;
+        let y = if silu { y.silu()? } else { y };
         return Ok((y.to_dtype(dtype)?, mean.flatten_all()?.detach(), var.flatten_all()?.detach()));
     }
     let (channels, plane) = sizes(x.dims());
     let (mean, var) = norm::channel_stats(channels, plane, &read(&x)?);
     let inv = var.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect();
     let stats = (Tensor::from_slice(&mean, channels, x.device())?, Tensor::from_vec(var, channels, x.device())?);
-    let y = x.apply_op3(&scale, &bias, BatchNorm { mean, inv })?;
+    let y = x.apply_op3(&scale, &bias, BatchNorm { mean, inv, silu })?;
     Ok((y.to_dtype(dtype)?, stats.0, stats.1))
 }
 
@@ -100,6 +101,7 @@ impl CustomOp3 for ChannelAffine {
 struct BatchNorm {
     mean: Vec<f32>,
     inv: Vec<f32>,
+    silu: bool,
 }
 
 impl CustomOp3 for BatchNorm {
@@ -115,27 +117,29 @@ impl CustomOp3 for BatchNorm {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
-        let (x, scale, bias) = (floats(s1, l1)?, floats(s2, l2)?, floats(s3, l3)?);
+        let x = floats(s1, l1)?;
         let (channels, plane) = sizes(l1.dims());
-        let a: Vec<f32> = scale.iter().zip(&self.inv).map(|(s, i)| s * i).collect();
-        let b: Vec<f32> = (0..channels).map(|c| bias[c] - self.mean[c] * a[c]).collect();
+        let (a, b) = Normalized { mean: &self.mean, inv: &self.inv, scale: floats(s2, l2)?, bias: floats(s3, l3)? }.map();
         let mut y = vec![0.0; x.len()];
-        norm::affine(channels, plane, x, &a, &b, &mut y);
+        (if self.silu { norm::affine_silu } else { norm::affine })(channels, plane, x, &a, &b, &mut y);
         output(y, l1.shape().clone())
     }
     fn bwd(
         &self,
         x: &Tensor,
         scale: &Tensor,
-        _: &Tensor,
+        bias: &Tensor,
         _: &Tensor,
         gy: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gy = gy.contiguous()?;
         let (channels, plane) = sizes(x.dims());
         let mut gx = vec![0.0; x.elem_count()];
-        let (g_scale, g_bias) =
-            norm::batch_norm_backward(channels, plane, &read(x)?, &self.mean, &self.inv, &read(scale)?, &read(&gy)?, &mut gx);
+        let (g_scale, g_bias) = {
+            let (scale, bias) = (read(scale)?, read(bias)?);
+            let n = Normalized { mean: &self.mean, inv: &self.inv, scale: &scale, bias: &bias };
+            norm::batch_norm_backward(plane, n, self.silu, &read(x)?, &read(&gy)?, &mut gx)
+        };
         let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
         Ok((Some(gx), Some(Tensor::from_vec(g_scale, channels, x.device())?), Some(Tensor::from_vec(g_bias, channels, x.device())?)))
     }

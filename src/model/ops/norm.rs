@@ -5,6 +5,7 @@
 
 use super::{Channels, CostInput, Exec, OpDef, ParamKind, channels, cost, infer_same};
 use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
 use crate::kernels::ops;
 use crate::model::element::Element;
 use crate::model::graph::{Cost, Dim, Fact, Infer, normalize_axis};
@@ -17,6 +18,8 @@ pub const OPS: &[OpDef] = &[
         .weights()
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)])
         .channels(batch_norm_channels),
+    // What training makes of BatchNormalization and SiLU; no file has it.
+    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish).domain("compresso").not_foldable(),
     OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
         .cost(norm_cost)
         .weights()
@@ -67,46 +70,74 @@ fn infer_batch(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(facts)
 }
 
-/// In training, and where the standard's `training_mode` says so, the statistics are those of the batch.
-fn batch_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
-    let x = cx.tensor(0)?;
-    let channels = x.dims().get(1).copied().unwrap_or(1);
+/// `running · momentum + new · (1 - momentum)`, in the type of `running`.
+fn blend(running: &Tensor, new: &Tensor, momentum: f64) -> Result<Tensor> {
+    let running = running.detach();
+    Ok(((running.to_dtype(DType::F32)? * momentum)? + (new * (1.0 - momentum))?)?.to_dtype(running.dtype())?)
+}
+
+/// The channels of input 0, with the other inputs checked against them.
+fn channels(cx: &Exec<'_>) -> Result<usize> {
+    let channels = cx.tensor(0)?.dims().get(1).copied().unwrap_or(1);
     for i in 1..5 {
         if cx.tensor(i)?.dims() != [channels] {
             return Err(Error::shape(format!("input {i} must be [{channels}], got {:?}", cx.tensor(i)?.dims())));
         }
     }
+    Ok(channels)
+}
+
+/// Normalizes with the statistics of the batch and, in training, reports the new running ones. Returns the result, mean
+/// and population variance.
+fn batch_statistics(cx: &Exec<'_>, momentum: f64, silu: bool) -> Result<(Tensor, Tensor, Tensor)> {
+    let x = cx.tensor(0)?;
     let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
+    let (y, mean, var) = ops::batch_norm(x, cx.tensor(1)?, cx.tensor(2)?, epsilon, silu)?;
+    if cx.mode.training {
+        // The standard keeps the population variance; training keeps the unbiased one, as PyTorch does.
+        let count = x.elem_count() as f64 / mean.elem_count().max(1) as f64;
+        let unbiased = (&var * (count / (count - 1.0).max(1.0)))?;
+        let new = [(3, blend(cx.tensor(3)?, &mean, momentum)?), (4, blend(cx.tensor(4)?, &unbiased, momentum)?)];
+        let mut updates = cx.mode.updates.lock().map_err(|_| Error::internal("a thread panicked while training"))?;
+        updates.extend(new.map(|(i, t)| (cx.node.inputs[i].clone(), t)));
+    }
+    Ok((y, mean, var))
+}
+
+/// In training, and where the standard's `training_mode` says so, the statistics are those of the batch.
+fn batch_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    channels(cx)?;
     let momentum = f64::from(cx.node.get_float("momentum", 0.9)?);
     let standard = cx.opset >= 14 && cx.node.get_int("training_mode", 0)? != 0;
     if cx.opset < 14 && !cx.mode.training && cx.node.outputs.iter().skip(1).any(|o| !o.is_empty()) {
         return Err(Error::unsupported("training outputs of BatchNormalization before operator set 14"));
     }
-    let (scale, bias, mean, var) = (cx.tensor(1)?, cx.tensor(2)?, cx.tensor(3)?, cx.tensor(4)?);
+    let (mean, var) = (cx.tensor(3)?, cx.tensor(4)?);
     if !standard && !cx.mode.training {
+        let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
         let single = |t: &Tensor| t.to_dtype(DType::F32);
-        let a = (single(scale)? / (single(var)? + epsilon)?.sqrt()?)?;
-        let b = (single(bias)? - (single(mean)? * &a)?)?;
-        return cx.one(ops::channel_affine(x, &a, &b)?);
+        let a = (single(cx.tensor(1)?)? / (single(var)? + epsilon)?.sqrt()?)?;
+        let b = (single(cx.tensor(2)?)? - (single(mean)? * &a)?)?;
+        return cx.one(ops::channel_affine(cx.tensor(0)?, &a, &b)?);
     }
-    let (y, batch_mean, batch_var) = ops::batch_norm(x, scale, bias, epsilon)?;
-    // The standard keeps the population variance; training keeps the unbiased one, as PyTorch does.
-    let blend = |running: &Tensor, new: &Tensor| -> Result<Tensor> {
-        let running = running.detach();
-        Ok(((running.to_dtype(DType::F32)? * momentum)? + (new * (1.0 - momentum))?)?.to_dtype(running.dtype())?)
-    };
+    let (y, batch_mean, batch_var) = batch_statistics(cx, momentum, false)?;
     let mut out = vec![cx.input(0)?.with(y)?];
-    if cx.mode.training {
-        let count = x.elem_count() as f64 / channels as f64;
-        let unbiased = (&batch_var * (count / (count - 1.0).max(1.0)))?;
-        let mut updates = cx.mode.updates.lock().map_err(|_| Error::internal("a thread panicked while training"))?;
-        for (i, new) in [(3, blend(mean, &batch_mean)?), (4, blend(var, &unbiased)?)] {
-            updates.push((cx.node.inputs[i].clone(), new));
-        }
+    if cx.node.outputs.len() > 1 {
+        out.push(cx.input(3)?.with(blend(mean, &batch_mean, momentum)?)?);
+        out.push(cx.input(4)?.with(blend(var, &batch_var, momentum)?)?);
     }
-    out.push(cx.input(3)?.with(blend(mean, &batch_mean)?)?);
-    out.push(cx.input(4)?.with(blend(var, &batch_var)?)?);
     Ok(out)
+}
+
+/// BatchNormalization, then SiLU.
+fn batch_norm_swish(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    if !cx.mode.training {
+        let y = &batch_norm(cx)?[0].tensor;
+        return cx.one(ops::activate(y, Activation::Swish { alpha: 1.0 })?);
+    }
+    channels(cx)?;
+    let momentum = f64::from(cx.node.get_float("momentum", 0.9)?);
+    cx.one(batch_statistics(cx, momentum, true)?.0)
 }
 
 /// `(x - mean) / sqrt(var + epsilon)` over the axes from `first` on, in float32; also mean and `1 / sqrt(…)`.

@@ -5,13 +5,16 @@
 
 use super::{Channels, Exec, OpDef, channels, cost, infer_same};
 use crate::error::{Error, Result};
+use crate::kernels::ops;
 use crate::model::graph::normalize_axis;
 use crate::model::value::Value;
 use candle_core::{D, DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, softmax)).cost(cost::per_output).channels(softmax_channels),
-    OpDef::new("LogSoftmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, log_softmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new("LogSoftmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::log_softmax))
+        .cost(cost::per_output)
+        .channels(softmax_channels),
     OpDef::new("Hardmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output).channels(softmax_channels),
 ];
 
@@ -30,21 +33,6 @@ fn over_axis(cx: &Exec<'_>, f: fn(&Tensor, usize) -> Result<Tensor>) -> Result<V
     let axis = normalize_axis(cx.node.get_int("axis", 1)?, x.rank())?;
     let rows: usize = x.dims()[..axis].iter().product();
     cx.one(f(&x.reshape((rows, ()))?, 1)?.reshape(x.shape())?)
-}
-
-/// `x` less its largest value along `axis`, which does not change what follows.
-fn shifted(x: &Tensor, axis: usize) -> Result<Tensor> {
-    Ok(x.broadcast_sub(&x.detach().max_keepdim(axis)?)?)
-}
-
-fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
-    let e = shifted(x, axis)?.exp()?;
-    Ok(e.broadcast_div(&e.sum_keepdim(axis)?)?)
-}
-
-fn log_softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
-    let x = shifted(x, axis)?;
-    Ok(x.broadcast_sub(&x.exp()?.sum_keepdim(axis)?.log()?)?)
 }
 
 /// 1 at the first largest element, 0 elsewhere.
