@@ -188,7 +188,7 @@ pub fn tanh(x: f32) -> f32 {
     let p = -5.704_988_7e-3 * z + 2.063_908_8e-2;
     let p = p * z - 5.373_971_6e-2;
     let p = p * z + 1.333_144_2e-1;
-    let p = p * z - 3.333_328_2e-1;
+    let p = p * z - 0.333_332_8;
     let near = p * z * x + x;
     let far = (1.0 - 2.0 / (exp(2.0 * a) + 1.0)).copysign(x);
     if a < 0.625 { near } else { far }
@@ -204,7 +204,7 @@ pub fn erf(x: f32) -> f32 {
     let p = p * z - 2.685_381_2e-2;
     let p = p * z + 1.128_358_5e-1;
     let p = p * z - 3.761_262_6e-1;
-    let near = (p * z + 1.128_379_2) * x;
+    let near = (p * z + FRAC_2_SQRT_PI) * x;
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
     let q = 1.061_405_4 * t - 1.453_152;
     let q = q * t + 1.421_413_7;
