@@ -70,13 +70,19 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     if let Some(Command::Doctor { save: path }) = &arguments.command {
         return Ok(diagnose(console, path.as_deref())?);
     }
-    watch_interrupts(context.cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+    let cancel = context.cancel.clone();
+    watch_interrupts(cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let mut session = Session::new(context, console.clone());
     match arguments.command {
-        Some(Command::Run { file, args }) => session.run_file(&file, args).map(drop),
+        Some(Command::Run { file, args }) => {
+            let _ = session.run_file(&file, args)?;
+            // The last call may have ended early and well.
+            Ok(cancel.check()?)
+        }
         Some(Command::Eval { code }) => {
             let value = session.run(&code, "<eval>")?;
-            Ok(session.show(&value)?)
+            session.show(&value)?;
+            Ok(cancel.check()?)
         }
         _ if std::io::stdin().is_terminal() => Ok(repl::run(session, console)?),
         _ => {

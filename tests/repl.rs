@@ -104,16 +104,21 @@ fn ctrl_c_stops_a_training_and_keeps_what_it_reached() {
     let mut r = Repl::start();
     r.expect("let m = model(\"yolov8n\", #{ classes: 3, image_size: 32, width: 0.0625 });", "");
     r.expect("let d = dataset(\"shapes\", #{ images: 4, size: 32 });", "");
-    r.pty.send_line("let t = train(m, d, #{ epochs: 100000, batch: 2 });").unwrap();
-    // The bar of the second epoch: the first is complete.
-    r.pty.exp_string("epoch 2/").unwrap();
-    let start = Instant::now();
-    r.pty.send_control('c').unwrap();
-    r.pty.exp_string("cancelled").unwrap();
-    r.pty.exp_string(READY).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let mut cancel = |input: &str| {
+        r.pty.send_line(input).unwrap();
+        // The bar of the second epoch: the first is complete.
+        r.pty.exp_string("epoch 2/").unwrap();
+        let start = Instant::now();
+        r.pty.send_control('c').unwrap();
+        r.pty.exp_string(READY).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    };
+    cancel("let t = train(m, d, #{ epochs: 100000, batch: 2 });");
+    // The rest of this input does not run.
+    cancel("let u = train(m, d, #{ epochs: 100000, batch: 2 }).prune(); print(\"went on\");");
+    r.expect("t", "Model: detector of 3 classes");
     r.expect("partial", "Model: detector of 3 classes");
-    r.expect("t", "unknown variable 't'");
+    r.expect("u", "unknown variable 'u'");
 }
 
 #[test]

@@ -162,7 +162,8 @@ fn frame(
 ) -> Vec<String> {
     let mut tick_rows = vec![String::new(); ROWS];
     for (p, text) in &y.ticks {
-        let row = ((1.0 - y.share(*p)) * (ROWS - 1) as f64).round() as usize;
+        // The row of the dot at this height.
+        let row = ((1.0 - y.share(*p)) * (4 * ROWS - 1) as f64).round() as usize / 4;
         if let Some(slot) = tick_rows.get_mut(row) {
             slot.clone_from(text);
         }
@@ -175,7 +176,7 @@ fn frame(
         let mut line = format!("{tick:>margin$} {}", if tick.is_empty() { '│' } else { '┤' });
         let mut run = String::new();
         let mut owner = None;
-        for (c, of) in row.iter().copied().chain([(' ', None)]) {
+        for (c, of) in row.iter().copied() {
             if of != owner {
                 line += &ink(style, owner, &run);
                 run.clear();
@@ -183,6 +184,7 @@ fn frame(
             }
             run.push(c);
         }
+        line += &ink(style, owner, &run);
         lines.push(line.trim_end().to_string());
     }
     let mut rule: Vec<char> = vec!['─'; columns];

@@ -216,10 +216,8 @@ mod tests {
                 '!' | '?'..='~' => {
                     let n = if c == '!' { number(&mut chars) as usize } else { 1 };
                     let bits = (if c == '!' { chars.next().unwrap() } else { c }) as u8 - 63;
-                    for column in x..x + n {
-                        for bit in (0..6).filter(|b| bits >> b & 1 == 1) {
-                            seen[top + bit][column] = color;
-                        }
+                    for bit in (0..6).filter(|b| bits >> b & 1 == 1) {
+                        seen[top + bit][x..x + n].fill(color);
                     }
                     x += n;
                 }

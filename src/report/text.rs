@@ -46,8 +46,8 @@ pub fn table_text(table: &Table, style: &Style) -> String {
     if table.title.is_empty() { body } else { format!("{}\n{body}", style.paint(Ink::BoldCyan, &printable(&table.title))) }
 }
 
-/// Rounded box, one rule under the header.
-const BOX: TableStyle = presets::UTF8_FULL_CONDENSED.with_rounded_corners().with_solid_inner_borders();
+/// A rounded box with one rule, under the header.
+const BOX: TableStyle = presets::UTF8_FULL_CONDENSED.with_rounded_corners();
 
 /// `text` without control characters, so that a file's names cannot drive the terminal.
 pub fn printable(text: &str) -> String {

@@ -43,8 +43,8 @@ pub const MODEL: &[Property<ModelValue>] = &[
         Ok(from_json(&serde_json::to_value(m.steps()).unwrap_or_default()))
     }),
     property("script", "the script that remakes it", |m| Ok(script_of(&m.steps()).into())),
-    property("history", "losses and scores of the training that just made it, or ()", |m| report(m)),
-    property("report", "how the operation that just made it went, or ()", |m| report(m)),
+    property("history", "losses and scores of the training that just made it, or ()", report),
+    property("report", "how the operation that just made it went, or ()", report),
 ];
 
 /// Fields of a dataset.

@@ -115,7 +115,7 @@ fn other_errors_read_well() {
         ("throw \"bad\"", "bad"),
         ("prune()", "prune needs arguments"),
         ("let x = [1, 2", "syntax error: expecting ']' to end this array literal"),
-        ("if 1 { 2 }", "expected true or false, got a whole number"),
+        ("let x = 1; if x { 2 }", "expected true or false, got a whole number"),
         ("fn f(n) { f(n + 1) } f(0)", "functions call each other too deeply"),
         ("tensor([[1, 2], [3]])", "the lists are not equally long"),
         ("zeros([2, -1])", "a shape is a list of whole numbers like [1, 3, 64, 64], got -1"),
