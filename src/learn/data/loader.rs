@@ -199,7 +199,7 @@ impl Loader {
     }
 }
 
-const PURPOSE: u64 = 0x6f72_6465_72;
+const PURPOSE: u64 = 0x006f_7264_6572;
 const VARY: u64 = 0x7661_7279;
 /// Images that are named one by one when they are left out.
 const MAX_NOTES: usize = 5;

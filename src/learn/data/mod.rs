@@ -9,6 +9,7 @@ mod files;
 mod folder;
 mod letterbox;
 mod loader;
+mod open;
 mod random;
 mod records;
 mod rng;
@@ -17,10 +18,10 @@ mod voc;
 mod yolo;
 
 pub use augment::Augment;
-pub use dataset::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
 pub use files::{MAX_PIXELS, image_files, read_image, sample};
 pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
+pub use open::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
 
 use crate::error::Result;
 use candle_core::Tensor;

@@ -15,7 +15,7 @@ pub(super) struct Noise {
 }
 
 /// Keeps this source's numbers apart from others'.
-const PURPOSE: u64 = 0x6e6f_6973_65;
+const PURPOSE: u64 = 0x006e_6f69_7365;
 
 impl Source for Noise {
     fn len(&self) -> usize {

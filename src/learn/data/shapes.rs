@@ -27,7 +27,7 @@ pub(super) struct Shapes {
     pub single: bool,
 }
 
-const PURPOSE: u64 = 0x7368_6170_65;
+const PURPOSE: u64 = 0x0073_6861_7065;
 /// Largest number of shapes in an image.
 const MOST: usize = 6;
 /// Width of a bar of a cross, thickness of a ring and inner radius of a star, relative to the radius.
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn boxes_are_tight() {
-        for kind in 0..SHAPES.len() {
+        for (kind, name) in SHAPES.iter().enumerate() {
             for angle in [0.0, 0.3, 1.1, 2.9, 5.0] {
                 let s = shape(kind, angle);
                 let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
@@ -279,7 +279,7 @@ mod tests {
                 }
                 let b = s.bbox();
                 for (a, e) in [(b.x1, low[0]), (b.y1, low[1]), (b.x2, high[0]), (b.y2, high[1])] {
-                    assert!((a - e).abs() < 0.5, "{} at {angle}: {b:?} {low:?} {high:?}", SHAPES[kind]);
+                    assert!((a - e).abs() < 0.5, "{name} at {angle}: {b:?} {low:?} {high:?}");
                 }
             }
         }

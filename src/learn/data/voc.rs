@@ -3,8 +3,8 @@
 //! Box corners are taken as they are written, in pixels. Objects marked difficult are left out, as usual in training
 //! and in VOC's own measure.
 
-use super::dataset::class_names;
 use super::files::{entries, is_image};
+use super::open::class_names;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, place};
 use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
 use crate::context::Context;

@@ -4,8 +4,8 @@
 //! A label line is `class x y width height`, centre and size as parts of the image, or `class x1 y1 x2 y2 x3 y3 …`, a
 //! polygon, of which the box is taken.
 
-use super::dataset::class_names;
 use super::files::{image_files, is_image, walk};
+use super::open::class_names;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name, place};
 use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
 use crate::context::Context;
@@ -211,7 +211,7 @@ fn parse(text: &str, path: &Path, classes: usize, objects: &mut Vec<Target>, war
         if words.is_empty() {
             continue;
         }
-        if words.len() != 5 && (words.len() < 7 || words.len() % 2 == 0) {
+        if words.len() != 5 && (words.len() < 7 || words.len().is_multiple_of(2)) {
             warnings.add("line without 5 columns (or a polygon's 7, 9, …), skipped", at);
             continue;
         }

@@ -14,7 +14,7 @@ const FONT: &str = "compresso-labels";
 /// The colour of a class: hues spread by the golden ratio, so that near numbers look different.
 pub fn class_color(class: usize) -> [u8; 3] {
     let hue = (0.02 + class as f64 * 0.618_033_988_749_895).fract();
-    let (r, g, b) = HSLColor(hue, 0.85, if class % 2 == 0 { 0.45 } else { 0.55 }).rgb();
+    let (r, g, b) = HSLColor(hue, 0.85, if class.is_multiple_of(2) { 0.45 } else { 0.55 }).rgb();
     [r, g, b]
 }
 

@@ -4,6 +4,7 @@ mod boxes;
 mod decode;
 mod draw;
 mod evaluate;
+mod evaluation;
 mod map;
 mod nms;
 mod predict;
@@ -11,7 +12,8 @@ mod run;
 
 pub use decode::decode;
 pub use draw::{class_color, draw_detections};
-pub use evaluate::{ClassResult, Evaluate, Evaluation, SIGNATURE as EVALUATE, evaluate, evaluate_with};
+pub use evaluate::{Evaluate, SIGNATURE as EVALUATE, evaluate, evaluate_with};
+pub use evaluation::{ClassResult, Evaluation};
 pub use map::{ClassPrecision, MeanPrecision, RECALLS, THRESHOLDS, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use predict::{Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, predict};

@@ -1,0 +1,179 @@
+//! `dataset`: opening and drawing datasets.
+
+use super::files::{image_files, is_image};
+use super::random::Noise;
+use super::shapes::{SHAPES, Shapes};
+use super::{DataKind, Dataset, Source, folder, voc, yolo};
+use crate::context::Context;
+use crate::error::{Error, Result, nearest};
+use crate::operation::{Arg, Options, Signature};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+
+crate::choice! {
+    /// What drawn images are for.
+    pub enum DataTask { Detect = "detect", Classify = "classify" }
+}
+
+crate::options! {
+    /// Options of `dataset`.
+    pub struct DataOptions {
+        /// Number of drawn images: "random" has 32, "shapes" 512 to train on and a quarter of that to validate.
+        pub images: Option<usize> = None,
+        /// Size of drawn images in pixels, one number or [height, width]; "shapes": 160, "random": the model's input.
+        pub size: Option<Value> = None,
+        /// Class names in order, which decide class numbers. For "shapes" also the number of different shapes, 1 to 6.
+        pub classes: Option<Value> = None,
+        /// Seed of drawn images; the session's when left out.
+        pub seed: Option<u64> = None,
+        /// What "shapes" are for: several shapes with boxes per image, or one shape to classify.
+        pub task: DataTask = DataTask::Detect,
+        /// Take this split at once.
+        pub split: Option<String> = None,
+    }
+}
+
+/// The script function `dataset`.
+pub const SIGNATURE: Signature = Signature {
+    name: "dataset",
+    summary: "Opens a dataset: data.yaml (YOLO), a Pascal VOC folder, an image folder or pattern, \"shapes\" or \"random\".",
+    group: "data",
+    args: &[Arg::new("source", "text")],
+    returns: "dataset",
+    fields: DataOptions::FIELDS,
+    examples: &[
+        "dataset(\"shapes\", #{ images: 64, size: 96 })",
+        "dataset(\"shapes\", #{ task: \"classify\", classes: [\"circle\", \"star\"] }).split(\"val\").len",
+        "dataset(\"random\", #{ images: 8 })",
+    ],
+    keywords: &["data", "images", "labels", "yolo", "voc", "coco", "imagenet", "folder", "synthetic", "noise", "calibration"],
+};
+
+/// Opens or draws a dataset. `source` is the path of a `data.yaml`, of a Pascal VOC folder, of an image folder (a
+/// subfolder per class, or plain images), a pattern such as `photos/*.jpg`, or one of the words `shapes` and `random`.
+///
+/// # Errors
+/// `Missing` for a source that does not exist, `Format` for a malformed one, `Argument` for options out of range.
+pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+    let seed = options.seed.unwrap_or(ctx.seed);
+    let size = options.size.as_ref().map(|v| size_of("size", v)).transpose()?;
+    let data = match source {
+        "shapes" => shapes(options, size.unwrap_or([160, 160]), seed)?,
+        "random" => random(options, size, seed)?,
+        path => open(path, options, ctx)?,
+    };
+    for line in data.warnings.iter() {
+        ctx.note(format!("{}: {line}", data.name));
+    }
+    match &options.split {
+        Some(name) => data.split(name),
+        None => Ok(data),
+    }
+}
+
+/// Opens files: by what is at the path.
+fn open(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+    let path = Path::new(source);
+    let is_yaml = |p: &Path| p.extension().is_some_and(|e| e == "yaml" || e == "yml");
+    if path.is_file() && is_yaml(path) {
+        return yolo::open(source, path, options, ctx);
+    }
+    if path.is_dir() {
+        if let Some(root) = voc::find(path) {
+            return voc::open(source, &root, options, ctx);
+        }
+        if let Some(yaml) = ["data.yaml", "dataset.yaml", "data.yml"].iter().map(|f| path.join(f)).find(|p| p.is_file()) {
+            return yolo::open(source, &yaml, options, ctx);
+        }
+        if path.join("images").is_dir() && path.join("labels").is_dir() {
+            return Err(Error::missing("a YOLO dataset needs a data.yaml with its class names").file(path));
+        }
+        return folder::open(source, path, options, ctx);
+    }
+    if path.is_file() || source.contains(['*', '?']) {
+        let files = image_files(source)?;
+        if files.iter().any(|f| !is_image(f)) {
+            let e = Error::argument("expected a data.yaml, a folder or images").file(path);
+            return Err(e.hint("dataset(\"folder\") takes a Pascal VOC folder, an image folder or a folder with a data.yaml"));
+        }
+        return Ok(folder::of_files(source, files));
+    }
+    let e = Error::missing(format!("there is no dataset '{source}'"));
+    Err(match nearest(source, ["shapes", "random"]) {
+        Some(near) => e.hint(format!("did you mean \"{near}\"?")),
+        None => e.hint("give the path of a data.yaml or a folder, or \"shapes\" or \"random\""),
+    })
+}
+
+/// Reads an image size option: one number, or `[height, width]`.
+///
+/// # Errors
+/// `Argument`, with the option's name.
+pub fn size_of(option: &str, value: &Value) -> Result<[usize; 2]> {
+    let side = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (8..=8192).contains(n));
+    let size = match value {
+        Value::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])).map(|(h, w)| [h, w]),
+        v => side(v).map(|s| [s, s]),
+    };
+    size.ok_or_else(|| {
+        Error::argument(format!("option '{option}' expects a number of pixels from 8 to 8192, or [height, width], got {value}"))
+    })
+}
+
+/// Class names that the options give.
+pub(super) fn class_names(options: &DataOptions) -> Result<Option<Vec<String>>> {
+    let Some(value) = &options.classes else { return Ok(None) };
+    let bad = || Error::argument(format!("option 'classes' expects a list of different names, got {value}"));
+    let names: Vec<String> =
+        value.as_array().ok_or_else(bad)?.iter().map(|v| v.as_str().map(str::to_string).ok_or_else(bad)).collect::<Result<_>>()?;
+    if names.is_empty() || names.iter().enumerate().any(|(i, n)| names[..i].contains(n)) {
+        return Err(bad());
+    }
+    Ok(Some(names))
+}
+
+fn shapes(options: &DataOptions, size: [usize; 2], seed: u64) -> Result<Dataset> {
+    let kinds: Vec<usize> = match &options.classes {
+        None => vec![0, 1, 2],
+        Some(Value::Number(n)) => {
+            let n = n.as_u64().filter(|n| (1..=SHAPES.len() as u64).contains(n));
+            let n = n.ok_or_else(|| Error::argument(format!("option 'classes' of \"shapes\" must be 1 to {}", SHAPES.len())))?;
+            (0..n as usize).collect()
+        }
+        Some(_) => {
+            let names = class_names(options)?.unwrap_or_default();
+            let kind = |n: &String| {
+                SHAPES.iter().position(|s| s == n).ok_or_else(|| {
+                    let e = Error::argument(format!("there is no shape '{n}'"));
+                    match nearest(n, SHAPES) {
+                        Some(near) => e.hint(format!("did you mean '{near}'?")),
+                        None => e.hint(format!("the shapes are {}", SHAPES.join(", "))),
+                    }
+                })
+            };
+            names.iter().map(kind).collect::<Result<_>>()?
+        }
+    };
+    let images = options.images.unwrap_or(512);
+    if images == 0 {
+        return Err(Error::argument("option 'images' must be at least 1, got 0"));
+    }
+    let single = options.task == DataTask::Classify;
+    let classes: Vec<String> = kinds.iter().map(|&k| SHAPES[k].to_string()).collect();
+    let split = |name: &str, number: u64, images: usize| {
+        let source = Shapes { images, size, kinds: kinds.clone(), seed, split: number, single };
+        (name.to_string(), Arc::new(source) as Arc<dyn Source>)
+    };
+    let splits = vec![split("train", 0, images), split("val", 1, (images / 4).max(8))];
+    let kind = if single { DataKind::Classification } else { DataKind::Detection };
+    Ok(Dataset::of_splits("shapes", kind, classes, splits, Vec::new()))
+}
+
+fn random(options: &DataOptions, size: Option<[usize; 2]>, seed: u64) -> Result<Dataset> {
+    let images = options.images.unwrap_or(32);
+    if images == 0 {
+        return Err(Error::argument("option 'images' must be at least 1, got 0"));
+    }
+    Ok(Dataset::new("random", DataKind::Unlabelled, Vec::new(), Arc::new(Noise { images, size, seed })))
+}
