@@ -159,7 +159,7 @@ fn pow(cx: &Exec<'_>) -> Result<Vec<Value>> {
         let positions = Ints { dims: exponent.dims().to_vec(), data: (0..e.len() as i64).collect() };
         zip(&a, &positions, |x, i| Ok((x as f64).powf(e[i as usize]) as i64))?
     } else {
-        zip(&a, &Ints::of(exponent)?, |x, e| int_pow(x, e))?
+        zip(&a, &Ints::of(exponent)?, int_pow)?
     };
     Ok(vec![out.into_value(base.element, base.tensor.device())?])
 }

@@ -44,9 +44,14 @@ pub fn fact(element: Element, shape: Option<Vec<Dim>>) -> Fact {
     Fact { element, shape, contents: None, constant: None }
 }
 
-/// The entries of an integer scalar or vector, where anything is known of them.
+/// True for elements whose vectors are followed.
+fn counts(e: Element) -> bool {
+    e.is_int() || e == Element::Bool
+}
+
+/// The entries of an integer or bool scalar or vector, where anything is known of them.
 pub fn items(fact: &Fact) -> Option<Vec<Item>> {
-    if let Some(c) = fact.constant.as_ref().filter(|c| c.dims().len() <= 1 && c.count() <= CONTENTS_LIMIT && c.element().is_int()) {
+    if let Some(c) = fact.constant.as_ref().filter(|c| c.dims().len() <= 1 && c.count() <= CONTENTS_LIMIT && counts(c.element())) {
         return Some(c.to_i64s().ok()?.into_iter().map(Item::Int).collect());
     }
     Some(fact.contents.as_ref()?.iter().map(Item::of_dim).collect())

@@ -125,11 +125,11 @@ pub fn tuple_positions(from: &[usize], ids: &Ints, batch: usize) -> Result<(Vec<
     }
     let steps = strides(from);
     let tuples: usize = lead.iter().product();
-    let batches: usize = from[..batch].iter().product();
+    let per_batch = (tuples / from[..batch].iter().product::<usize>().max(1)).max(1);
     let batch_step = from[batch..].iter().product::<usize>();
     let at = (0..tuples)
         .map(|t| {
-            let start = if batches == 0 { 0 } else { t / (tuples / batches).max(1) * batch_step };
+            let start = t / per_batch * batch_step;
             ids.data[t * len..(t + 1) * len]
                 .iter()
                 .enumerate()

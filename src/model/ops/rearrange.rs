@@ -35,7 +35,7 @@ fn block(node: &Node) -> Result<usize> {
         .ok_or_else(|| Error::format("attribute 'blocksize' must be positive"))
 }
 
-fn four<'a, D>(dims: &'a [D]) -> Result<&'a [D; 4]> {
+fn four<D>(dims: &[D]) -> Result<&[D; 4]> {
     dims.try_into().map_err(|_| Error::shape(format!("expected rank 4, got rank {}", dims.len())))
 }
 

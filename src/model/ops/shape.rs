@@ -107,7 +107,7 @@ impl Product {
                 None => return Dim::Unknown,
             }
         }
-        if self.known % other.known != 0 {
+        if !self.known.is_multiple_of(other.known) {
             return if self.names.len() == 1 {
                 let (name, above, below) = (&self.names[0], self.known, other.known);
                 Dim::symbol(if above == 1 { format!("({name}/{below})") } else { format!("({above}*{name}/{below})") })
@@ -185,7 +185,7 @@ fn reshape_dims(from: &[usize], target: &[i64], keep_zero: bool) -> Result<Vec<u
     let total: usize = from.iter().product();
     if let Some(open) = target.iter().position(|&t| t == -1) {
         let rest: usize = dims.iter().product();
-        if rest == 0 || total % rest != 0 || target.iter().filter(|&&t| t == -1).count() > 1 {
+        if rest == 0 || !total.is_multiple_of(rest) || target.iter().filter(|&&t| t == -1).count() > 1 {
             return Err(wrong());
         }
         dims[open] = total / rest;

@@ -168,7 +168,7 @@ fn split_sizes(node: &Node, given: Option<Option<Vec<i64>>>, d: usize) -> Result
             return Err(Error::format(format!("num_outputs is {n}, but the node has {} outputs", node.outputs.len())));
         }
         let part = d.div_ceil(n);
-        if d % n != 0 && !node.attrs.contains_key("num_outputs") {
+        if !d.is_multiple_of(n) && !node.attrs.contains_key("num_outputs") {
             return Err(Error::shape(format!("an axis of size {d} does not split into {n} equal parts")));
         }
         return Ok(Some((0..n).map(|i| part.min(d.saturating_sub(i * part))).collect()));
@@ -323,7 +323,7 @@ fn copies_in_rows(t: &Tensor, axis: usize) -> bool {
 
 /// Padding per axis as (before, after); negative numbers cut off.
 fn pad_amounts(pads: &[i64], axes: Option<Vec<i64>>, rank: usize) -> Result<Vec<(i64, i64)>> {
-    if pads.len() % 2 != 0 {
+    if !pads.len().is_multiple_of(2) {
         return Err(Error::shape(format!("expected two paddings per axis, got {}", pads.len())));
     }
     let n = pads.len() / 2;
