@@ -22,6 +22,8 @@ struct Index {
 struct Entry {
     name: String,
     dynamic: bool,
+    /// Weights and biases with batch norms folded, as PyTorch counts them.
+    parameters: u64,
 }
 
 /// The folder of the exported models, made once, and what is in it.
@@ -72,7 +74,7 @@ fn outputs_are_those_of_onnxruntime() {
 }
 
 #[test]
-fn every_shape_is_inferred() {
+fn every_shape_is_inferred_and_parameters_are_counted() {
     let (dir, models) = exported();
     let mut failures = Vec::new();
     for model in &models {
@@ -95,6 +97,9 @@ fn every_shape_is_inferred() {
             failures.push(format!("{}: {open} values have unknown sizes at batch 1", model.name));
         }
         let all = stats(&graph, &facts).unwrap();
+        if all.params != model.parameters {
+            failures.push(format!("{}: {} parameters, PyTorch counts {}", model.name, all.params, model.parameters));
+        }
         println!("{:32} {:>9} parameters {:>12} MACs", model.name, all.params, all.macs);
     }
     assert!(failures.is_empty(), "{} values\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));

@@ -70,9 +70,7 @@ fn check_gradient(case: &Case) {
     let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
     let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let grads = objective(&run(&case.node, case.opset, &arrange(case, &tracked)).unwrap()).backward().unwrap();
-    let at = |inputs: &[Tensor]| -> f64 {
-        objective(&run(&case.node, case.opset, &arrange(case, inputs)).unwrap()).to_scalar().unwrap()
-    };
+    let at = |inputs: &[Tensor]| -> f64 { objective(&run(&case.node, case.opset, &arrange(case, inputs)).unwrap()).to_scalar().unwrap() };
     for (k, x) in inputs.iter().enumerate() {
         let grad = grads.get(&vars[k]).unwrap_or_else(|| panic!("{}: input {k} has no gradient", case.node.op));
         assert_eq!(grad.dims(), x.dims(), "{}", case.node.op);
@@ -114,14 +112,22 @@ fn gradients_are_finite_differences() {
     for op in ["Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Asinh"] {
         cases.push(case(node(op, 1, 1), &[&[2, 5]], vec![]));
     }
-    for op in ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"] {
+    for op in ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"]
+    {
         for axes in [&[1][..], &[0, 2], &[-1, -2], &[0, 1, 2]] {
             cases.push(case(node(op, 2, 1), &[&[2, 3, 4]], vec![ints(axes)]));
             cases.push(case(node(op, 2, 1).int("keepdims", 0), &[&[2, 3, 4]], vec![ints(axes)]));
         }
     }
     cases.push(case(node("ReduceLogSumExp", 2, 1), &[&[2, 3, 4]], vec![ints(&[0, 2])]));
-    for (a, b) in [(&[2, 3][..], &[3, 4][..]), (&[3], &[3]), (&[2, 2, 3], &[3, 4]), (&[2, 2, 3], &[2, 3, 4]), (&[2, 1, 2, 3], &[3, 3, 2]), (&[3], &[2, 3, 2])] {
+    for (a, b) in [
+        (&[2, 3][..], &[3, 4][..]),
+        (&[3], &[3]),
+        (&[2, 2, 3], &[3, 4]),
+        (&[2, 2, 3], &[2, 3, 4]),
+        (&[2, 1, 2, 3], &[3, 3, 2]),
+        (&[3], &[2, 3, 2]),
+    ] {
         cases.push(case(node("MatMul", 2, 1), &[a, b], vec![]));
     }
     cases.push(case(node("Gemm", 3, 1).float("alpha", 0.5).float("beta", 2.0).int("transA", 1), &[&[3, 2], &[3, 4], &[4]], vec![]));
@@ -247,7 +253,8 @@ fn empty_tensors_and_scalars_run() {
     }
     let joined = run(&node("Concat", 2, 1).int("axis", 0), 13, &[empty.clone(), row.clone()]).unwrap();
     assert_eq!(joined[0].to_f32s().unwrap(), [1.0; 3]);
-    let product = run(&node("MatMul", 2, 1), 13, &[empty.clone(), value(&Tensor::ones((3, 2), DType::F32, &Device::Cpu).unwrap())]).unwrap();
+    let product =
+        run(&node("MatMul", 2, 1), 13, &[empty.clone(), value(&Tensor::ones((3, 2), DType::F32, &Device::Cpu).unwrap())]).unwrap();
     assert_eq!(product[0].dims(), [0, 2]);
     let sums = run(&node("ReduceSum", 2, 1).int("keepdims", 0), 13, &[empty.clone(), Some(ints(&[0]))]).unwrap();
     assert_eq!(sums[0].to_f32s().unwrap(), [0.0; 3]);
@@ -278,7 +285,10 @@ fn errors_say_what_was_expected() {
     assert_eq!(text(node("Add", 2, 1), &[f(&[2, 3]), f(&[2])]), "[2, 3] and [2] do not broadcast");
     assert_eq!(text(node("Add", 2, 1), &[f(&[2]), Some(ints(&[1, 2]))]), "expected operands of one type, got float64 and int64");
     assert_eq!(text(node("Reshape", 2, 1), &[f(&[2, 3]), Some(ints(&[4, -1]))]), "cannot reshape [2, 3] to [4, -1]");
-    assert_eq!(text(node("Concat", 2, 1).int("axis", 1), &[f(&[2, 3]), f(&[3, 3])]), "input 1 [3, 3] does not fit input 0 [2, 3] on axis 1");
+    assert_eq!(
+        text(node("Concat", 2, 1).int("axis", 1), &[f(&[2, 3]), f(&[3, 3])]),
+        "input 1 [3, 3] does not fit input 0 [2, 3] on axis 1"
+    );
     assert_eq!(text(node("Gather", 2, 1), &[f(&[2]), Some(ints(&[2]))]), "index 2 is out of range for an axis of size 2");
     assert_eq!(text(node("Squeeze", 2, 1), &[f(&[2, 1]), Some(ints(&[0]))]), "cannot squeeze axis 0 of [2, 1]: its size is not 1");
     let pad = node("Pad", 2, 1).attr("mode", compresso::model::Attr::text("mirror"));

@@ -3,8 +3,8 @@
     python export_models.py DIR
 
 For each model DIR holds NAME.onnx and NAME.npz with its inputs (input_0, …) and onnxruntime's outputs (output_0, …) of
-one run, and for models with a dynamic batch NAME.batch3.npz of another. DIR/models.json lists them. A model is made
-again only when this script or a package has changed.
+one run, and for models with a dynamic batch NAME.batch3.npz of another. DIR/models.json lists them, with the number of
+parameters after batch norms are folded. A model is made again only when this script or a package has changed.
 """
 
 import hashlib
@@ -26,6 +26,13 @@ def randomize(model, torch):
             torch.nn.init.uniform_(m.running_mean, -0.3, 0.3)
             torch.nn.init.uniform_(m.running_var, 0.6, 1.4)
     return model.eval()
+
+
+def folded_parameters(model, torch):
+    """Weights and biases of convolutions and linear layers, and a bias where a batch norm was folded in."""
+    nn = torch.nn
+    own = sum(p.numel() for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) for p in m.parameters())
+    return own + sum(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 
 def fastest_det(torch):
@@ -107,7 +114,7 @@ def main(out):
 
     models = []
 
-    def record(name, dynamic=False):
+    def record(name, parameters, dynamic=False):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         session = onnxruntime.InferenceSession(name + ".onnx", options, providers=["CPUExecutionProvider"])
@@ -121,7 +128,7 @@ def main(out):
             arrays = {f"input_{k}": v for k, v in enumerate(feeds.values())}
             arrays.update({f"output_{k}": v for k, v in enumerate(outputs)})
             np.savez(name + (".npz" if batch == 1 else f".batch{batch}.npz"), **arrays)
-        models.append({"name": name, "dynamic": dynamic})
+        models.append({"name": name, "dynamic": dynamic, "parameters": parameters})
 
     def export(name, model, opset, size, dynamic=False):
         model = randomize(model, torch)
@@ -130,7 +137,7 @@ def main(out):
             model, (torch.zeros(1, 3, size, size),), name + ".onnx", opset_version=opset, dynamo=False,
             input_names=["images"], output_names=["output"], dynamic_axes=axes,
         )
-        record(name, dynamic)
+        record(name, folded_parameters(model, torch), dynamic)
 
     torch.manual_seed(0)
     zoo = torchvision.models
@@ -152,6 +159,7 @@ def main(out):
     ]:
         yolo = ultralytics.YOLO(source + ".yaml", task="detect", verbose=False)
         yolo.model = randomize(yolo.model, torch)
+        parameters = folded_parameters(yolo.model, torch)
         path = yolo.export(format="onnx", imgsz=96, opset=opset, dynamic=dynamic, simplify=False, device="cpu", verbose=False)
         name = f"{source}{'_dynamic' if dynamic else ''}_op{opset}"
         os.replace(path, name + ".onnx")
@@ -163,7 +171,7 @@ def main(out):
             for axis in (2, 3):
                 model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 96
             onnx.save(model, name + ".onnx")
-        record(name, dynamic)
+        record(name, parameters, dynamic)
 
     with open("models.json", "w") as f:
         json.dump({"stamp": stamp, "models": models}, f)

@@ -6,7 +6,10 @@
 
 pub mod activation;
 pub mod arithmetic;
+pub mod cast;
 pub mod channels;
+pub mod concat;
+pub mod constant;
 pub mod control;
 pub mod conv;
 pub mod cost;
@@ -30,6 +33,7 @@ pub mod scatter;
 pub mod shape;
 pub mod slice;
 pub mod softmax;
+pub mod transpose;
 mod window;
 
 use super::graph::{Fact, Infer, Node};
@@ -148,6 +152,9 @@ impl OpDef {
 pub const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
     arithmetic::OPS,
+    cast::OPS,
+    concat::OPS,
+    constant::OPS,
     control::OPS,
     conv::OPS,
     detection::OPS,
@@ -167,6 +174,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     shape::OPS,
     slice::OPS,
     softmax::OPS,
+    transpose::OPS,
 ];
 
 /// The definition of a node's operator.

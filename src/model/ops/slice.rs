@@ -1,10 +1,10 @@
-//! Parts and joins of tensors: Slice, Split, Concat, Pad, Tile.
+//! Parts of tensors: Slice, Split.
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Slice.html> and siblings.
 
-mod labels;
+pub(super) mod labels;
 
-use super::facts::{Item, axes_of, fact, items, of_items, same_elements, size};
+use super::facts::{Item, axes_of, fact, items, of_items, size};
 use super::{Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer, Node, normalize_axis};
@@ -14,9 +14,6 @@ use candle_core::Tensor;
 pub const OPS: &[OpDef] = &[
     OpDef::new("Slice", &[1, 10, 11, 13], infer_slice, slice).quant(QuantRule::SameScale).channels(labels::slice),
     OpDef::new("Split", &[2, 11, 13, 18], infer_split, split).quant(QuantRule::SameScale).channels(labels::split),
-    OpDef::new("Concat", &[4, 11, 13], infer_concat, concat).quant(QuantRule::SameScale).channels(labels::concat),
-    OpDef::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], infer_pad, pad).quant(QuantRule::SameScale).channels(labels::pad),
-    OpDef::new("Tile", &[6, 13], infer_tile, tile).quant(QuantRule::SameScale).channels(labels::tile),
 ];
 
 /// A tensor of zeros when a result has no elements (candle's kernels need at least one), else what `f` makes.
@@ -53,7 +50,7 @@ fn slice_range(start: i64, end: i64, step: i64, d: usize) -> Result<(i64, usize)
 }
 
 /// The axes that a slice or pad lists, or all in order.
-fn listed_axes(axes: Option<Vec<i64>>, count: usize, rank: usize) -> Result<Vec<usize>> {
+pub fn listed_axes(axes: Option<Vec<i64>>, count: usize, rank: usize) -> Result<Vec<usize>> {
     match axes {
         Some(a) if a.len() == count => axes_of(&a, rank),
         Some(a) => Err(Error::shape(format!("{} axes are given for {count} entries", a.len()))),
@@ -227,244 +224,4 @@ fn split(cx: &Exec<'_>) -> Result<Vec<Value>> {
             x.with(unless_empty(&x.tensor, &dims, || Ok(x.tensor.narrow(axis, at - s, s)?))?)
         })
         .collect()
-}
-
-fn concat_axis(node: &Node, rank: usize) -> Result<usize> {
-    let axis = node.find_int("axis")?.ok_or_else(|| Error::format("attribute 'axis' is missing"))?;
-    normalize_axis(axis, rank)
-}
-
-fn infer_concat(cx: &Infer<'_>) -> Result<Vec<Fact>> {
-    same_elements(cx, 0)?;
-    let element = cx.input(0)?.element;
-    let mut shapes = Vec::new();
-    for i in 0..cx.input_count() {
-        match cx.shape(i)? {
-            Some(s) => shapes.push(s),
-            None => return Ok(vec![fact(element, None)]),
-        }
-    }
-    let rank = shapes[0].len();
-    let axis = concat_axis(cx.node, rank)?;
-    let mut out = shapes[0].to_vec();
-    for (i, s) in shapes.iter().enumerate().skip(1) {
-        let fits = s.len() == rank && (0..rank).all(|a| a == axis || s[a].compatible(&out[a]));
-        if !fits {
-            return Err(Error::shape(format!("input {i} ({}) does not fit input 0 ({}) on axis {axis}", cx.input(i)?, cx.input(0)?)));
-        }
-        for a in 0..rank {
-            if a == axis {
-                out[a] = out[a].plus(&s[a]);
-            } else if out[a].known().is_none() && (s[a].known().is_some() || out[a] == Dim::Unknown) {
-                out[a] = s[a].clone();
-            }
-        }
-    }
-    if element.is_int() && rank == 1 {
-        // An input with unknown contents but a known length still leaves the others' entries known.
-        let parts: Option<Vec<Vec<Item>>> = (0..cx.input_count())
-            .map(|i| {
-                let f = cx.get(i)?;
-                items(f).or_else(|| Some(vec![Item::unknown(); f.dim(0).filter(|&n| n <= 64)?]))
-            })
-            .collect();
-        if let Some(parts) = parts {
-            return Ok(vec![of_items(element, false, &parts.concat())]);
-        }
-    }
-    Ok(vec![fact(element, Some(out))])
-}
-
-fn concat(cx: &Exec<'_>) -> Result<Vec<Value>> {
-    let first = cx.input(0)?;
-    let axis = concat_axis(cx.node, first.dims().len())?;
-    let mut total = first.dims().to_vec();
-    let mut parts = Vec::with_capacity(cx.input_count());
-    for i in 0..cx.input_count() {
-        let v = cx.input(i)?;
-        if v.element != first.element {
-            return Err(Error::dtype(format!("expected {} as input 0 has, got {} for input {i}", first.element, v.element)));
-        }
-        let fits = v.dims().len() == total.len() && (0..total.len()).all(|a| a == axis || v.dims()[a] == total[a]);
-        if !fits {
-            return Err(Error::shape(format!("input {i} {:?} does not fit input 0 {:?} on axis {axis}", v.dims(), first.dims())));
-        }
-        if i > 0 {
-            total[axis] += v.dims()[axis];
-        }
-        if v.dims()[axis] > 0 {
-            parts.push(&v.tensor);
-        }
-    }
-    cx.one(unless_empty(&first.tensor, &total, || cat(&parts, axis))?)
-}
-
-/// Joins tensors along an axis. Parts that candle cannot copy in rows are made contiguous first, so that the result is.
-pub fn cat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
-    let parts = parts
-        .iter()
-        .map(|t| if copies_in_rows(t, axis) { Ok((*t).clone()) } else { t.contiguous() })
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&parts, axis)?)
-}
-
-/// True when the axes from `axis` on are without gaps and those before it are evenly spaced: candle's condition.
-fn copies_in_rows(t: &Tensor, axis: usize) -> bool {
-    let (dims, stride) = (t.dims(), t.stride());
-    let mut next = 1;
-    for i in (axis..dims.len()).rev() {
-        if stride[i] != next {
-            return false;
-        }
-        next *= dims[i];
-    }
-    (1..axis).all(|i| stride[i - 1] == stride[i] * dims[i])
-}
-
-/// Padding per axis as (before, after); negative numbers cut off.
-fn pad_amounts(pads: &[i64], axes: Option<Vec<i64>>, rank: usize) -> Result<Vec<(i64, i64)>> {
-    if !pads.len().is_multiple_of(2) {
-        return Err(Error::shape(format!("expected two paddings per axis, got {}", pads.len())));
-    }
-    let n = pads.len() / 2;
-    let axes = listed_axes(axes, n, rank)?;
-    if axes.len() != n {
-        return Err(Error::shape(format!("{n} paddings are given for {} axes", axes.len())));
-    }
-    let mut out = vec![(0, 0); rank];
-    for (i, a) in axes.into_iter().enumerate() {
-        out[a] = (pads[i], pads[n + i]);
-    }
-    Ok(out)
-}
-
-fn infer_pad(cx: &Infer<'_>) -> Result<Vec<Fact>> {
-    let x = cx.input(0)?;
-    let Some(shape) = &x.shape else { return Ok(vec![fact(x.element, None)]) };
-    let unknown = || Ok(vec![fact(x.element, Some(vec![Dim::Unknown; shape.len()]))]);
-    let pads = match cx.node.find_ints("pads")? {
-        Some(p) => p.to_vec(),
-        None => match cx.ints(1)? {
-            Some(p) => p,
-            None => return unknown(),
-        },
-    };
-    let axes = match cx.get(3) {
-        None => None,
-        Some(_) => match cx.ints(3)? {
-            Some(a) => Some(a),
-            None => return unknown(),
-        },
-    };
-    let amounts = pad_amounts(&pads, axes, shape.len())?;
-    let out = shape
-        .iter()
-        .zip(amounts)
-        .map(|(d, (before, after))| {
-            let total = before + after;
-            match d {
-                d if total == 0 => Ok(d.clone()),
-                Dim::Known(n) => Ok(Dim::Known(size(*n as i64 + total, "a padded size")?)),
-                d => Ok(d.map(&format!("({{}}{total:+})"), |_| None)),
-            }
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(vec![fact(x.element, Some(out))])
-}
-
-fn pad(cx: &Exec<'_>) -> Result<Vec<Value>> {
-    let x = cx.input(0)?;
-    let pads = match cx.node.find_ints("pads")? {
-        Some(p) => p.to_vec(),
-        None => cx.ints(1)?.ok_or_else(|| Error::format("the paddings are missing"))?,
-    };
-    let amounts = pad_amounts(&pads, cx.ints(3)?, x.dims().len())?;
-    let fill = match cx.get(2) {
-        Some(v) if v.tensor.elem_count() > 0 => v.tensor.flatten_all()?.narrow(0, 0, 1)?.reshape(())?,
-        _ => Tensor::new(cx.node.get_float("value", 0.0)?, x.tensor.device())?,
-    };
-    let fill = fill.to_dtype(x.tensor.dtype())?;
-    let mode = cx.node.get_str("mode", "constant")?;
-    let mut out = x.tensor.clone();
-    for (axis, (before, after)) in amounts.into_iter().enumerate() {
-        out = pad_axis(&out, axis, before, after, mode, &fill)?;
-    }
-    cx.one(out)
-}
-
-fn pad_axis(x: &Tensor, axis: usize, before: i64, after: i64, mode: &str, fill: &Tensor) -> Result<Tensor> {
-    if before == 0 && after == 0 {
-        return Ok(x.clone());
-    }
-    let d = x.dims()[axis] as i64;
-    let mut dims = x.dims().to_vec();
-    dims[axis] = size(d + before + after, "a padded size")?;
-    if mode == "constant" {
-        return unless_empty(x, &dims, || {
-            let border = |n: i64| -> Result<Option<Tensor>> {
-                let mut dims = x.dims().to_vec();
-                dims[axis] = usize::try_from(n).unwrap_or(0);
-                Ok(if n > 0 { Some(fill.broadcast_as(dims)?.contiguous()?) } else { None })
-            };
-            let (cut, end) = ((-before).clamp(0, d), (d + after.min(0)).clamp(0, d));
-            let kept = usize::try_from(end - cut).unwrap_or(0);
-            let middle = if kept == 0 { None } else { Some(x.narrow(axis, usize::try_from(cut).unwrap_or(0), kept)?) };
-            // A border beside a middle that was cut away entirely is shorter by what is missing.
-            let missing = (end - cut).min(0);
-            let (first, last) = (border(before + missing.min(0))?, border(after)?);
-            let parts: Vec<&Tensor> = [&first, &middle, &last].into_iter().flatten().collect();
-            cat(&parts, axis)
-        });
-    }
-    if d == 0 {
-        return Err(Error::shape(format!("an empty axis cannot be padded in mode '{mode}'")));
-    }
-    let source = |i: i64| -> Result<i64> {
-        Ok(match mode {
-            "edge" => i.clamp(0, d - 1),
-            "wrap" => i.rem_euclid(d),
-            "reflect" if d == 1 => 0,
-            "reflect" => {
-                let p = i.rem_euclid(2 * (d - 1));
-                p.min(2 * (d - 1) - p)
-            }
-            _ => {
-                return Err(
-                    Error::unsupported(format!("padding mode '{mode}' is not supported")).hint("constant, reflect, edge and wrap are")
-                );
-            }
-        })
-    };
-    let ids = (0..dims[axis] as i64).map(|i| source(i - before).map(|v| usize::try_from(v).unwrap_or(0))).collect::<Result<Vec<_>>>()?;
-    select(x, axis, &ids)
-}
-
-fn infer_tile(cx: &Infer<'_>) -> Result<Vec<Fact>> {
-    let x = cx.input(0)?;
-    let Some(shape) = &x.shape else { return Ok(vec![fact(x.element, None)]) };
-    let Some(repeats) = items(cx.input(1)?) else { return Ok(vec![fact(x.element, Some(vec![Dim::Unknown; shape.len()]))]) };
-    if repeats.len() != shape.len() {
-        return Err(Error::shape(format!("{} repeats are given for rank {}", repeats.len(), shape.len())));
-    }
-    let out = shape.iter().zip(&repeats).map(|(d, r)| d.times(&r.to_dim())).collect();
-    Ok(vec![fact(x.element, Some(out))])
-}
-
-fn tile(cx: &Exec<'_>) -> Result<Vec<Value>> {
-    let x = cx.tensor(0)?;
-    let repeats = cx.ints(1)?.ok_or_else(|| Error::format("the repeats are missing"))?;
-    if repeats.len() != x.rank() {
-        return Err(Error::shape(format!("{} repeats are given for rank {}", repeats.len(), x.rank())));
-    }
-    let repeats = repeats.iter().map(|&r| size(r, "a repeat")).collect::<Result<Vec<_>>>()?;
-    let dims: Vec<usize> = x.dims().iter().zip(&repeats).map(|(d, r)| d * r).collect();
-    let out = unless_empty(x, &dims, || {
-        let mut out = x.clone();
-        for (axis, &n) in repeats.iter().enumerate().filter(|(_, n)| **n > 1) {
-            let copies = vec![&out; n];
-            out = cat(&copies, axis)?;
-        }
-        Ok(out)
-    })?;
-    cx.one(out)
 }
