@@ -18,8 +18,10 @@ PACKAGES = ["torch", "torchvision", "ultralytics", "onnx", "onnxruntime"]
 
 
 def randomize(model, torch):
-    """Gives batch norms statistics and scales that a trained network could have."""
+    """Gives batch norms and biases numbers that a trained network could have, no two alike: the exporter merges equal ones."""
     for m in model.modules():
+        if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m.bias is not None:
+            torch.nn.init.uniform_(m.bias, -0.3, 0.3)
         if isinstance(m, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(m.weight, 0.6, 1.4)
             torch.nn.init.uniform_(m.bias, -0.3, 0.3)

@@ -14,9 +14,11 @@ pub mod control;
 pub mod conv;
 pub mod cost;
 pub mod detection;
+pub mod einsum;
 pub mod elementwise;
 pub mod facts;
 pub mod gather;
+pub mod grid_sample;
 pub mod ints;
 pub mod logic;
 pub mod math;
@@ -158,7 +160,9 @@ pub const FAMILIES: &[&[OpDef]] = &[
     control::OPS,
     conv::OPS,
     detection::OPS,
+    einsum::OPS,
     gather::OPS,
+    grid_sample::OPS,
     logic::OPS,
     math::OPS,
     matmul::OPS,

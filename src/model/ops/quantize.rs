@@ -39,34 +39,55 @@ fn infer_quantize(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(vec![fact(target(cx.node, cx.get(2).map(|z| z.element))?, cx.input(0)?.shape.clone())])
 }
 
-/// For each element of a tensor of shape `dims`, the position of its scale in a scale of shape `scale`.
-///
-/// # Errors
-/// `Shape` when the scale is neither one element, nor one per index of the axis, nor one per block.
-pub fn scale_positions(dims: &[usize], scale: &[usize], axis: i64, block: i64) -> Result<Vec<usize>> {
-    let count = dims.iter().product();
-    if scale.iter().product::<usize>() == 1 && scale.len() <= 1 {
-        return Ok(vec![0; count]);
-    }
-    let axis = normalize_axis(axis, dims.len())?;
-    let wrong = || Error::shape(format!("the scale {scale:?} does not fit data {dims:?} on axis {axis} with blocks of {block}"));
-    if block == 0 {
-        if scale.len() != 1 || dims.get(axis) != scale.first() {
+/// Which scale each element of a tensor has.
+#[derive(Debug)]
+enum Scales {
+    /// One for all.
+    One,
+    /// One per index of an axis: the product of the sizes behind the axis, and the axis's size.
+    Axis { inner: usize, size: usize },
+    /// By element.
+    Blocks(Vec<usize>),
+}
+
+impl Scales {
+    /// # Errors
+    /// `Shape` when the scale is neither one element, nor one per index of the axis, nor one per block.
+    fn of(node: &Node, dims: &[usize], scale: &[usize]) -> Result<Self> {
+        let (axis, block) = (node.get_int("axis", 1)?, node.get_int("block_size", 0)?);
+        if scale.iter().product::<usize>() == 1 && scale.len() <= 1 {
+            return Ok(Self::One);
+        }
+        let axis = normalize_axis(axis, dims.len())?;
+        let wrong = || Error::shape(format!("the scale {scale:?} does not fit data {dims:?} on axis {axis} with blocks of {block}"));
+        if block == 0 {
+            if scale.len() != 1 || dims.get(axis) != scale.first() {
+                return Err(wrong());
+            }
+            return Ok(Self::Axis { inner: dims[axis + 1..].iter().product(), size: dims[axis] });
+        }
+        let block = usize::try_from(block).map_err(|_| wrong())?;
+        let fits = scale.len() == dims.len()
+            && (0..dims.len()).all(|i| if i == axis { dims[i].div_ceil(block) == scale[i] } else { dims[i] == scale[i] });
+        if !fits {
             return Err(wrong());
         }
-        let steps: Vec<usize> = (0..dims.len()).map(|i| usize::from(i == axis)).collect();
-        return Ok(offsets(dims, &steps));
+        let (own, outer) = (strides(scale), strides(dims));
+        let steps: Vec<usize> = (0..dims.len()).map(|i| if i == axis { 0 } else { own[i] }).collect();
+        let base = offsets(dims, &steps).into_iter().enumerate();
+        Ok(Self::Blocks(base.map(|(p, b)| b + p / outer[axis] % dims[axis] / block * own[axis]).collect()))
     }
-    let block = usize::try_from(block).map_err(|_| wrong())?;
-    let fits = scale.len() == dims.len()
-        && (0..dims.len()).all(|i| if i == axis { dims[i].div_ceil(block) == scale[i] } else { dims[i] == scale[i] });
-    if !fits {
-        return Err(wrong());
+    /// Calls `f` on each run of elements with one scale: the scale's position, the elements, the results.
+    fn runs<A, B>(&self, x: &[A], y: &mut [B], f: impl Fn(usize, &[A], &mut [B])) {
+        match self {
+            Self::One => f(0, x, y),
+            Self::Axis { inner, size } => {
+                let run = (*inner).max(1);
+                x.chunks(run).zip(y.chunks_mut(run)).enumerate().for_each(|(i, (x, y))| f(i % size, x, y));
+            }
+            Self::Blocks(at) => x.chunks(1).zip(y.chunks_mut(1)).zip(at).for_each(|((x, y), &s)| f(s, x, y)),
+        }
     }
-    let (own, outer) = (strides(scale), strides(dims));
-    let steps: Vec<usize> = (0..dims.len()).map(|i| if i == axis { 0 } else { own[i] }).collect();
-    let base = offsets(dims, &steps);
-    Ok(base.into_iter().enumerate().map(|(p, b)| b + p / outer[axis] % dims[axis] / block * own[axis]).collect())
 }
 
 fn zero_points(zero: Option<&Value>, scales: usize) -> Result<Vec<i64>> {
@@ -83,16 +104,20 @@ fn quantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let element = target(cx.node, cx.get(2).map(|z| z.element))?;
     let (low, high) = range_of(element)?;
-    let at = scale_positions(x.dims(), scale.dims(), cx.node.get_int("axis", 1)?, cx.node.get_int("block_size", 0)?)?;
+    let which = Scales::of(cx.node, x.dims(), scale.dims())?;
     let scales = scale.to_f32s()?;
     let zeros = zero_points(cx.get(2), scales.len())?;
-    let data = x
-        .to_f32s()?
-        .into_iter()
-        .zip(at)
-        .map(|(v, s)| ((v / scales[s]).round_ties_even() as i64).saturating_add(zeros[s]).clamp(low, high))
-        .collect();
-    Ok(vec![Ints { dims: x.dims().to_vec(), data }.into_value(element, x.tensor.device())?])
+    // Numbers of at most 16 bits, exact in float32.
+    let (low, high) = (low as f32, high as f32);
+    let x_data = x.to_f32s()?;
+    let mut data = vec![0f32; x_data.len()];
+    which.runs(&x_data, &mut data, |s, x, y| {
+        let (scale, zero) = (scales[s], zeros[s] as f32);
+        y.iter_mut().zip(x).for_each(|(y, v)| *y = ((v / scale).round_ties_even() + zero).clamp(low, high));
+    });
+    let storage = element.storage().ok_or_else(|| Error::unsupported(format!("quantization to {element} is not supported")))?;
+    let t = Tensor::from_vec(data, x.dims(), &Device::Cpu)?.to_dtype(storage)?;
+    Ok(vec![Value::new(element, t.to_device(x.tensor.device())?)?])
 }
 
 fn real(node: &Node, scale: Element) -> Result<Element> {
@@ -112,10 +137,21 @@ fn infer_dequantize(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 fn dequantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let element = real(cx.node, scale.element)?;
-    let at = scale_positions(x.dims(), scale.dims(), cx.node.get_int("axis", 1)?, cx.node.get_int("block_size", 0)?)?;
+    let which = Scales::of(cx.node, x.dims(), scale.dims())?;
     let scales = scale.to_f32s()?;
     let zeros = zero_points(cx.get(2), scales.len())?;
-    let data: Vec<f32> = x.to_i64s()?.into_iter().zip(at).map(|(v, s)| (v - zeros[s]) as f32 * scales[s]).collect();
+    let mut data = vec![0f32; x.tensor.elem_count()];
+    if x.element.bits() <= 16 {
+        // Exact in float32.
+        which.runs(&x.to_f32s()?, &mut data, |s, x, y| {
+            let (scale, zero) = (scales[s], zeros[s] as f32);
+            y.iter_mut().zip(x).for_each(|(y, v)| *y = (v - zero) * scale);
+        });
+    } else {
+        which.runs(&x.to_i64s()?, &mut data, |s, x, y| {
+            y.iter_mut().zip(x).for_each(|(y, v)| *y = (v - zeros[s]) as f32 * scales[s]);
+        });
+    }
     let storage = element.storage().ok_or_else(|| Error::unsupported(format!("{element} values cannot be computed with")))?;
     Ok(vec![Value::new(element, Tensor::from_vec(data, x.dims(), x.tensor.device())?.to_dtype(storage)?)?])
 }
