@@ -129,7 +129,11 @@ impl Term {
     /// Repeated letters become one axis, the diagonal.
     fn new(x: Tensor, letters: Vec<char>) -> Result<Self> {
         let mut kept: Vec<char> = Vec::new();
-        letters.iter().for_each(|c| if !kept.contains(c) { kept.push(*c) });
+        letters.iter().for_each(|c| {
+            if !kept.contains(c) {
+                kept.push(*c)
+            }
+        });
         if kept.len() == letters.len() {
             return Ok(Self { x, letters });
         }
@@ -174,8 +178,14 @@ impl Term {
             return Err(Error::shape(format!("index '{c}' has the sizes {} and {}", a.size(c), b.size(c))));
         }
         // What only one term has and nobody needs is summed before the product.
-        let a = { let other = b.letters.clone(); a.sum(|c| keep(c) || other.contains(&c))? };
-        let b = { let other = a.letters.clone(); b.sum(|c| keep(c) || other.contains(&c))? };
+        let a = {
+            let other = b.letters.clone();
+            a.sum(|c| keep(c) || other.contains(&c))?
+        };
+        let b = {
+            let other = a.letters.clone();
+            b.sum(|c| keep(c) || other.contains(&c))?
+        };
         let both = |c: &char| a.letters.contains(c) && b.letters.contains(c);
         let of = |t: &Self, f: &dyn Fn(&char) -> bool| t.letters.iter().copied().filter(|c| f(c)).collect::<Vec<_>>();
         let batch = of(&a, &|c| both(c) && keep(*c));

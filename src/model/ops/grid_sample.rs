@@ -85,12 +85,7 @@ fn taps(grid: &Tensor, d: usize, mode: &str, align: bool) -> Result<Taps> {
         return Ok(Taps { index: vec![shifted(0), shifted(1)], weight: vec![Some(rest), Some(part)] });
     }
     let rest = part.affine(-1.0, 1.0)?;
-    let weight = [
-        cubic(&part.affine(1.0, 1.0)?, false)?,
-        cubic(&part, true)?,
-        cubic(&rest, true)?,
-        cubic(&rest.affine(1.0, 1.0)?, false)?,
-    ];
+    let weight = [cubic(&part.affine(1.0, 1.0)?, false)?, cubic(&part, true)?, cubic(&rest, true)?, cubic(&rest.affine(1.0, 1.0)?, false)?];
     Ok(Taps { index: (-1..=2).map(shifted).collect(), weight: weight.into_iter().map(Some).collect() })
 }
 
@@ -98,7 +93,11 @@ fn grid_sample(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, grid) = (cx.tensor(0)?, cx.tensor(1)?);
     let rank = x.rank().saturating_sub(2);
     if rank == 0 || grid.rank() != x.rank() || grid.dims()[0] != x.dims()[0] || grid.dims()[rank + 1] != rank {
-        return Err(Error::shape(format!("expected [n, c, spatial…] and a grid [n, spatial…, axes], got {:?} and {:?}", x.dims(), grid.dims())));
+        return Err(Error::shape(format!(
+            "expected [n, c, spatial…] and a grid [n, spatial…, axes], got {:?} and {:?}",
+            x.dims(),
+            grid.dims()
+        )));
     }
     let mode = match cx.node.get_str("mode", "linear")? {
         "linear" | "bilinear" => "linear",
@@ -130,7 +129,14 @@ fn grid_sample(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let mut total: Option<Tensor> = None;
     for choice in 0..choices {
         let mut left = choice;
-        let picked: Vec<usize> = axes.iter().map(|t| { let k = left % t.index.len(); left /= t.index.len(); k }).collect();
+        let picked: Vec<usize> = axes
+            .iter()
+            .map(|t| {
+                let k = left % t.index.len();
+                left /= t.index.len();
+                k
+            })
+            .collect();
         let mut positions = Vec::with_capacity(n * c * points);
         let mut seen = vec![1f32; n * points];
         for b in 0..n {
