@@ -102,3 +102,27 @@ fn default_int8_keeps_the_accuracy_of_a_real_detector() {
         assert!(ours.map50.unwrap() >= 0.80 && theirs.map50.unwrap() >= 0.80, "{way}");
     }
 }
+
+/// Networks exported by PyTorch and Ultralytics, with seeded random weights (tests/python/export_models.py).
+#[test]
+fn exported_networks_quantize_without_a_layer_list_and_run_in_onnxruntime() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
+    common::python(&["tests/python/export_models.py", dir.to_str().unwrap()]);
+    let index: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(dir.join("models.json")).unwrap()).unwrap();
+    let data = dataset("random", &DataOptions { images: Some(4), ..DataOptions::default() }, &Context::new()).unwrap();
+    let mut failures = Vec::new();
+    let mut seen = 0;
+    for entry in index["models"].as_array().unwrap() {
+        let name = entry["name"].as_str().unwrap();
+        let m = Model::load(dir.join(format!("{name}.onnx")), &Default::default()).unwrap();
+        let q = Quantize { images: 4, ..Quantize::default() }.apply(&m, Some(&data), &Context::new()).unwrap();
+        let (loss, apart) = distances(&m, &q, &data);
+        println!("{name:32} {loss:5.1} dB from float, onnxruntime {apart:5.1} dB from us");
+        if !(loss > 10.0 && apart > 25.0) {
+            failures.push(format!("{name}: {loss:.1}, {apart:.1}"));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 13);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
