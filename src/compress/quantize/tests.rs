@@ -14,7 +14,7 @@ fn noise(seed: u64, dims: &[usize], low: f32, high: f32) -> Vec<f32> {
 }
 
 fn weight(b: &mut GraphBuilder, name: &str, dims: &[usize]) -> String {
-    let seed = name.bytes().fold(3, |s, c| s * 31 + u64::from(c));
+    let seed = name.bytes().fold(3u64, |s, c| s.wrapping_mul(31).wrapping_add(u64::from(c)));
     let fan: usize = dims[1..].iter().product();
     let limit = 1.5 / (fan.max(1) as f32).sqrt();
     b.constant(name, Constant::floats(dims, &noise(seed, dims, -limit, limit)).unwrap())

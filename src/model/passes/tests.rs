@@ -13,7 +13,7 @@ fn noise(seed: u64, dims: &[usize], low: f32, high: f32) -> Vec<f32> {
 }
 
 fn constant(b: &mut GraphBuilder, name: &str, dims: &[usize], low: f32, high: f32) -> String {
-    let seed = name.bytes().fold(7, |s, c| s * 31 + u64::from(c));
+    let seed = name.bytes().fold(7u64, |s, c| s.wrapping_mul(31).wrapping_add(u64::from(c)));
     b.constant(name, Constant::floats(dims, &noise(seed, dims, low, high)).unwrap())
 }
 
