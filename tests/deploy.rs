@@ -18,7 +18,7 @@ fn shapes(images: usize) -> Dataset {
 }
 
 fn detector() -> Model {
-    build("yolov8n", &ZooOptions { image_size: Some([96, 96]), ..ZooOptions::default() }).unwrap()
+    common::lively(&build("yolov8n", &ZooOptions { image_size: Some([96, 96]), ..ZooOptions::default() }).unwrap())
 }
 
 fn feeds(m: &Model) -> HashMap<String, Value> {

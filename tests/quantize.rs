@@ -36,8 +36,8 @@ fn distances(float: &Model, quantized: &Model, data: &Dataset) -> (f64, f64) {
 #[test]
 fn every_way_of_quantizing_runs_in_onnxruntime_with_our_outputs() {
     let data = shapes(16);
-    let detector = build("yolov8n", &ZooOptions { image_size: Some([96, 96]), ..ZooOptions::default() }).unwrap();
-    let classifier = build("classifier", &ZooOptions { image_size: Some([64, 64]), ..ZooOptions::default() }).unwrap();
+    let zoo = |name, size| common::lively(&build(name, &ZooOptions { image_size: Some([size, size]), ..ZooOptions::default() }).unwrap());
+    let (detector, classifier) = (zoo("yolov8n", 96), zoo("classifier", 64));
     let base = || Quantize { images: 16, ..Quantize::default() };
     for (name, m) in [("yolov8n", &detector), ("classifier", &classifier)] {
         for (way, options) in [

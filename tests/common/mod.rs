@@ -30,3 +30,14 @@ pub fn assert_close(got: &Value, expected: &Value, tolerance: f64) {
     let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f64, |m, d| if d.is_nan() { f64::NAN } else { m.max(d) });
     assert!(worst <= tolerance * scale, "largest difference {worst:e} at scale {scale:e}, allowed {:e}", tolerance * scale);
 }
+
+/// The model with its weights made larger, so that values keep their size through the layers as they do in a trained one;
+/// with initial weights they fade, and outputs hardly depend on the input.
+pub fn lively(m: &compresso::Model) -> compresso::Model {
+    let mut patch = compresso::model::Patch::new(m.graph());
+    for (name, c) in m.graph().constants().iter().filter(|(n, c)| n.ends_with(".weight") && c.dims().len() == 4 && c.count() > 64) {
+        let values: Vec<f32> = c.to_f32s().unwrap().iter().map(|v| v * 2.6).collect();
+        patch.set_constant(name, compresso::model::Constant::floats(c.dims(), &values).unwrap());
+    }
+    compresso::Model::new(patch.apply().unwrap(), m.task().clone())
+}

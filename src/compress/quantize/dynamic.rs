@@ -14,7 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::model::{Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::HashMap;
 
-/// The graph with these layers computed on integers. `activations` false: only weights are stored in int8.
+/// The graph with these layers computed on integers, or only their weights stored in int8.
 pub(super) fn insert(graph: &Graph, layers: &[Layer], settings: &Settings) -> Result<Graph> {
     let mut patch = Patch::new(graph);
     let mut inputs: HashMap<&str, [String; 3]> = HashMap::new();
@@ -22,20 +22,20 @@ pub(super) fn insert(graph: &Graph, layers: &[Layer], settings: &Settings) -> Re
     for layer in layers {
         let node = &graph.nodes()[layer.node];
         let constant = graph.constant(&layer.weight).ok_or_else(|| Error::internal("a layer's weight is a constant"))?;
-        let integer = settings.activations && integer_op(node)?.is_some();
+        let integer = settings.integers && integer_op(node)?.is_some();
         if integer {
             let x = node.inputs[0].as_str();
             if !inputs.contains_key(x) {
                 inputs.insert(x, quantize_input(&mut patch, x));
             }
-            let weight = layer_weight(node, constant, layer.axis, settings.per_channel).at(|| node.label())?;
+            let weight = layer_weight(node, constant, layer.axis, settings).at(|| node.label())?;
             replace(&mut patch, layer, node, &weight, &inputs[x], graph).at(|| node.label())?;
         } else {
             let key = (layer.weight.clone(), layer.axis);
             let name = match stored.get(&key) {
                 Some(name) => name.clone(),
                 None => {
-                    let weight = Weight::quantize(constant, layer.axis, settings.per_channel, None).at(|| node.label())?;
+                    let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, None).at(|| node.label())?;
                     let name = dequantized_weight(&mut patch, &layer.weight, &weight)?;
                     stored.insert(key, name.clone());
                     name
@@ -59,14 +59,14 @@ fn integer_op(node: &Node) -> Result<Option<&'static str>> {
 }
 
 /// A weight as the integer operator reads it: Gemm's transposed to `[inputs, outputs]`.
-fn layer_weight(node: &Node, constant: &Constant, axis: usize, per_channel: bool) -> Result<Weight> {
+fn layer_weight(node: &Node, constant: &Constant, axis: usize, settings: &Settings) -> Result<Weight> {
     if node.is("Gemm") && node.get_int("transB", 0)? != 0 {
         let t = constant.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
-        return Weight::quantize(&Constant::from_tensor(&t)?, 1, per_channel, None);
+        return Weight::quantize(&Constant::from_tensor(&t)?, 1, settings.per_channel, settings.weights, None);
     }
     // A batch of matrices has no one output axis.
-    let per_channel = per_channel && (!node.is("MatMul") || constant.dims().len() == 2);
-    Weight::quantize(constant, axis, per_channel, None)
+    let per_channel = settings.per_channel && (!node.is("MatMul") || constant.dims().len() == 2);
+    Weight::quantize(constant, axis, per_channel, settings.weights, None)
 }
 
 /// Adds DynamicQuantizeLinear: names of the quantized value, its scale and its zero point.

@@ -50,8 +50,9 @@ crate::options! {
         pub symmetric: bool = false,
         /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime).
         pub elementwise: bool = false,
-        /// Use 7 of the 8 bits, for x86 processors without VNNI, on which sums of 8-bit products overflow.
-        pub reduce_range: bool = false,
+        /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
+        /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
+        pub reduce_range: bool = true,
         /// Whose rules the graph follows: "onnxruntime" or "tensorrt".
         pub target: Target = Target::Onnxruntime,
     }
@@ -92,11 +93,15 @@ impl Quantize {
             let e = Error::argument("the model is quantized already").at(node.label());
             return Err(e.hint("quantize the float model it was made from"));
         }
+        let is_static = self.mode == Mode::Static && self.activations;
         let settings = Settings {
             per_channel: self.per_channel,
-            activations: self.activations,
-            symmetric: self.symmetric || self.target == Target::Tensorrt,
-            reduce_range: self.reduce_range,
+            integers: self.activations,
+            activations: if self.symmetric || self.target == Target::Tensorrt { Grid::INT8 } else { Grid::UINT8 },
+            weights: match self.target {
+                Target::Onnxruntime if is_static && self.reduce_range => Grid::INT8.reduced(),
+                _ => Grid::INT8,
+            },
             target: self.target,
         };
         if self.mode == Mode::Dynamic && self.target == Target::Tensorrt {
@@ -105,7 +110,7 @@ impl Quantize {
         let (graph, _) = passes::simplify(model.graph())?;
         let graph = passes::raise_opset(&graph)?;
         ctx.check()?;
-        let (quantized, plan, images) = if self.mode == Mode::Static && self.activations {
+        let (quantized, plan, images) = if is_static {
             let dataset = dataset.ok_or_else(|| {
                 Error::argument("static quantization needs images to calibrate on")
                     .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
@@ -123,7 +128,7 @@ impl Quantize {
             nothing_left(&plan)?;
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, 0)
         };
-        let report = report::compare(&graph, &quantized, &plan, model.task(), dataset, images, ctx)?;
+        let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, images, ctx)?;
         let step = Step {
             operation: Self::SIGNATURE.name.into(),
             args: dataset.map(Dataset::label).into_iter().collect(),
@@ -137,19 +142,13 @@ impl Quantize {
 
 /// What the rewriting needs to know of the options.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
-    pub per_channel: bool,
-    pub activations: bool,
-    pub symmetric: bool,
-    pub reduce_range: bool,
-    pub target: Target,
-}
-
-impl Settings {
-    fn activation_grid(&self) -> Grid {
-        let grid = if self.symmetric { Grid::INT8 } else { Grid::UINT8 };
-        if self.reduce_range { grid.reduced() } else { grid }
-    }
+struct Settings {
+    per_channel: bool,
+    /// Products on integers; false: only weights are stored as such (dynamic mode).
+    integers: bool,
+    activations: Grid,
+    weights: Grid,
+    target: Target,
 }
 
 /// Operators that only a quantized graph has.

@@ -1,5 +1,6 @@
 //! What quantization did to each layer.
 
+use super::Settings;
 use super::calibrate::Images;
 use super::placement::{Plan, label};
 use super::weights::{Weight, sqnr};
@@ -40,6 +41,7 @@ pub(super) fn compare(
     float: &Graph,
     quantized: &Graph,
     plan: &Plan,
+    settings: &Settings,
     task: &Task,
     dataset: Option<&Dataset>,
     images: usize,
@@ -67,7 +69,7 @@ pub(super) fn compare(
     for layer in &plan.layers {
         let node = &float.nodes()[layer.node];
         let weight = match float.constant(&layer.weight) {
-            Some(c) => Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, true, None)?.dequantize())),
+            Some(c) => Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, settings.per_channel, settings.weights, None)?.dequantize())),
             None => None,
         };
         report.layers.push(LayerError {

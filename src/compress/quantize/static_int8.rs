@@ -29,7 +29,7 @@ pub(super) fn drop_uneven(graph: &Graph, plan: &mut Plan, ranges: &Ranges) -> Ve
 /// # Errors
 /// `Missing` for a value without an observed range; `Check` for weights that are not finite.
 pub(super) fn insert(graph: &Graph, plan: &Plan, ranges: &Ranges, settings: &Settings) -> Result<Graph> {
-    let grid = settings.activation_grid();
+    let grid = settings.activations;
     let mut groups: BTreeMap<usize, super::affine::Range> = BTreeMap::new();
     for (name, &group) in &plan.values {
         let range = groups.entry(group).or_insert(super::affine::Range::EMPTY);
@@ -88,7 +88,7 @@ fn quantize_layer(
         None => {
             let constant = graph.constant(&layer.weight).ok_or_else(|| crate::Error::internal("a layer's weight is a constant"))?;
             let limits = bias_values.as_deref().map(|b| (b, input_scale));
-            let weight = Weight::quantize(constant, layer.axis, settings.per_channel, limits)?;
+            let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, limits)?;
             let made = (dequantized_weight(patch, &layer.weight, &weight)?, weight.scales);
             weights.insert(key, made.clone());
             made

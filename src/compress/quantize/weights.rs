@@ -16,14 +16,14 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Quantizes a float32 constant.
+    /// Quantizes a float32 constant onto a grid around zero.
     ///
     /// `bias` (one value per output channel) and `input_scale` raise a channel's scale where its bias would not fit into
     /// an int32 of scale `input_scale * scale`.
     ///
     /// # Errors
     /// `Check` for weights that are infinite or not a number.
-    pub fn quantize(weight: &Constant, axis: usize, per_channel: bool, bias: Option<(&[f32], f32)>) -> Result<Self> {
+    pub fn quantize(weight: &Constant, axis: usize, per_channel: bool, grid: Grid, bias: Option<(&[f32], f32)>) -> Result<Self> {
         let values = weight.to_f32s()?;
         if values.iter().any(|v| !v.is_finite()) {
             return Err(Error::check("the weight holds values that are infinite or not a number"));
@@ -37,7 +37,7 @@ impl Weight {
             let r = &mut ranges[channel(i)];
             *r = r.join(Range { min: v, max: v });
         }
-        let mut scales: Vec<f32> = ranges.iter().map(|&r| Affine::fit(r, Grid::INT8).scale).collect();
+        let mut scales: Vec<f32> = ranges.iter().map(|&r| Affine::fit(r, grid).scale).collect();
         if let Some((bias, input_scale)) = bias {
             // Half of the int32 range is left to the sum of products.
             let limit = 2f32.powi(30);
@@ -47,7 +47,7 @@ impl Weight {
             }
         }
         let quantize = |(i, &v): (usize, &f32)| {
-            let q = Affine { scale: scales[channel(i)], zero_point: 0 }.quantize(v, Grid::INT8);
+            let q = Affine { scale: scales[channel(i)], zero_point: 0 }.quantize(v, grid);
             i8::try_from(q).unwrap_or_default()
         };
         let values = values.iter().enumerate().map(quantize).collect();
@@ -107,21 +107,29 @@ mod tests {
     #[test]
     fn each_channel_has_its_own_scale_along_either_axis() {
         let w = Constant::floats(&[2, 2], &[1.27, -0.5, 127.0, 64.0]).unwrap();
-        let rows = Weight::quantize(&w, 0, true, None).unwrap();
+        let rows = Weight::quantize(&w, 0, true, Grid::INT8, None).unwrap();
         assert_eq!(rows.values, [127, -50, 127, 64]);
         assert_eq!(rows.scales, [0.01, 1.0]);
-        let columns = Weight::quantize(&w, 1, true, None).unwrap();
+        let columns = Weight::quantize(&w, 1, true, Grid::INT8, None).unwrap();
         assert_eq!(columns.values, [1, -1, 127, 127]);
         assert_eq!(columns.scales[0], 1.0);
-        let whole = Weight::quantize(&w, 0, false, None).unwrap();
+        let whole = Weight::quantize(&w, 0, false, Grid::INT8, None).unwrap();
         // 0.5 rounds to even.
         assert_eq!((whole.values, whole.scales), (vec![1, 0, 127, 64], vec![1.0]));
     }
 
     #[test]
+    fn seven_bits_never_overflow_a_pair_of_products() {
+        let w = Constant::floats(&[1, 3], &[-2.0, 0.5, 2.0]).unwrap();
+        let q = Weight::quantize(&w, 0, true, Grid::INT8.reduced(), None).unwrap();
+        assert_eq!((q.values.as_slice(), q.scales[0]), (&[-64, 16, 64][..], 2.0 / 64.0));
+        assert!(2 * 255 * 64 <= i32::from(i16::MAX));
+    }
+
+    #[test]
     fn the_unsigned_form_is_the_signed_one_plus_128() {
         let w = Constant::floats(&[1, 3], &[-127.0, 0.0, 127.0]).unwrap();
-        let q = Weight::quantize(&w, 0, true, None).unwrap();
+        let q = Weight::quantize(&w, 0, true, Grid::INT8, None).unwrap();
         assert_eq!(q.signed().unwrap().to_i64s().unwrap(), [-127, 0, 127]);
         assert_eq!(q.unsigned().unwrap().to_i64s().unwrap(), [1, 128, 255]);
     }
@@ -130,7 +138,7 @@ mod tests {
     fn a_large_bias_of_a_tiny_channel_still_fits() {
         let w = Constant::floats(&[2, 1], &[1e-12, 1.0]).unwrap();
         let bias = [5.0, 0.1];
-        let q = Weight::quantize(&w, 0, true, Some((&bias, 0.02))).unwrap();
+        let q = Weight::quantize(&w, 0, true, Grid::INT8, Some((&bias, 0.02))).unwrap();
         let scales: Vec<f32> = q.scales.iter().map(|s| s * 0.02).collect();
         let b = int32_bias(&bias, &scales).unwrap().to_i64s().unwrap();
         assert_eq!(b[0], 1 << 30);
