@@ -35,7 +35,8 @@ pub(super) fn insert(graph: &Graph, layers: &[Layer], settings: &Settings) -> Re
             let name = match stored.get(&key) {
                 Some(name) => name.clone(),
                 None => {
-                    let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, None).at(|| node.label())?;
+                    let weight =
+                        Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, None).at(|| node.label())?;
                     let name = dequantized_weight(&mut patch, &layer.weight, &weight)?;
                     stored.insert(key, name.clone());
                     name

@@ -69,7 +69,9 @@ pub(super) fn compare(
     for layer in &plan.layers {
         let node = &float.nodes()[layer.node];
         let weight = match float.constant(&layer.weight) {
-            Some(c) => Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, settings.per_channel, settings.weights, None)?.dequantize())),
+            Some(c) => {
+                Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, settings.per_channel, settings.weights, None)?.dequantize()))
+            }
             None => None,
         };
         report.layers.push(LayerError {
