@@ -48,6 +48,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // candle's own threads spin while they wait. Beside the threads of the kernels and the loaders that costs more
+        // than it gives: a training step took twice as long.
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     let arguments = Arguments::parse();
     let console = Arc::new(Console::new());
     match run(arguments, &console) {

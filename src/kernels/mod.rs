@@ -16,6 +16,7 @@ pub mod resize;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
+pub mod update;
 mod window;
 
 pub use conv::ConvShape;

@@ -3,6 +3,7 @@
 use super::optimizer::{slice, slice_mut};
 use super::params::ParamSet;
 use crate::error::{Error, Result};
+use crate::kernels::update;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use indexmap::IndexMap;
 
@@ -52,9 +53,7 @@ impl InplaceOp2 for Mix {
         "moving average"
     }
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
-        for (a, &b) in slice_mut(s1, l1)?.iter_mut().zip(slice(s2, l2)?) {
-            *a = self.0 * *a + (1.0 - self.0) * b;
-        }
+        update::mix(slice_mut(s1, l1)?, slice(s2, l2)?, self.0);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 use super::params::Param;
 use crate::error::{Error, Result};
+use crate::kernels::update;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use std::cell::RefCell;
 
@@ -117,26 +118,23 @@ impl Update {
         let (rate, mu, decay, scale) = (self.rate as f32, self.momentum as f32, self.decay as f32, self.scale as f32);
         match self.rule {
             Rule::Sgd { nesterov } => {
-                // Without momentum the state would only copy the gradient.
                 let keep = if self.first_step { 0.0 } else { mu };
-                for ((w, &g), v) in weights.iter_mut().zip(gradient).zip(first) {
-                    let g = g * scale + decay * *w;
-                    *v = keep * *v + g;
-                    *w -= rate * if nesterov { g + mu * *v } else { *v };
-                }
+                update::sgd(weights, gradient, first, update::Sgd { rate, momentum: mu, keep, decay, scale, nesterov });
             }
             Rule::Adam { beta2, epsilon } | Rule::AdamW { beta2, epsilon } => {
                 let decoupled = matches!(self.rule, Rule::AdamW { .. });
                 let (shrink, decay) = if decoupled { (1.0 - rate * decay, 0.0) } else { (1.0, decay) };
-                let b2 = beta2 as f32;
-                let step = (self.rate / self.corrections.0) as f32;
-                let (root, epsilon) = ((1.0 / self.corrections.1.sqrt()) as f32, epsilon as f32);
-                for (((w, &g), m), v) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
-                    let g = g * scale + decay * *w;
-                    *m += (1.0 - mu) * (g - *m);
-                    *v = b2 * *v + (1.0 - b2) * g * g;
-                    *w = *w * shrink - step * *m / (v.sqrt() * root + epsilon);
-                }
+                let numbers = update::Adam {
+                    beta1: mu,
+                    beta2: beta2 as f32,
+                    step: (self.rate / self.corrections.0) as f32,
+                    root: (1.0 / self.corrections.1.sqrt()) as f32,
+                    epsilon: epsilon as f32,
+                    shrink,
+                    decay,
+                    scale,
+                };
+                update::adam(weights, gradient, first, second, numbers);
             }
         }
     }
@@ -209,7 +207,7 @@ pub fn gradient_norm(params: &[Param], gradients: &[Option<Tensor>]) -> Result<R
         let squares = if g.device().is_cpu() && g.is_contiguous() {
             let (storage, layout) = g.storage_and_layout();
             match &*storage {
-                candle_core::Storage::Cpu(s) => sum_of_squares(slice(s, layout)?),
+                candle_core::Storage::Cpu(s) => update::sum_of_squares(slice(s, layout)?),
                 _ => return Err(Error::internal("a CPU tensor outside the CPU")),
             }
         } else {
@@ -221,9 +219,4 @@ pub fn gradient_norm(params: &[Param], gradients: &[Option<Tensor>]) -> Result<R
         sum += squares;
     }
     Ok(Ok(sum.sqrt()))
-}
-
-fn sum_of_squares(values: &[f32]) -> f64 {
-    // Short float32 sums vectorise; their float64 total keeps precision.
-    values.chunks(256).map(|c| f64::from(c.iter().map(|v| v * v).sum::<f32>())).sum()
 }

@@ -1,17 +1,26 @@
 //! The graph as training runs it.
 
 use crate::error::Result;
-use crate::model::{Graph, Patch};
+use crate::model::{Graph, Node, Patch};
+use std::collections::HashMap;
 
-/// A graph with the same constants, values and gradients in which `x · sigmoid(x)`, which exporters write as two nodes, is
-/// one: half the memory traffic of an activation, forward and backward. A batch normalization before it becomes part of
-/// it. Values in `wanted` stay.
+/// A graph with the same constants, values and gradients that moves less memory, forward and backward. Values in `wanted`
+/// stay.
+///
+/// `x · sigmoid(x)`, which exporters write as two nodes, becomes one; a batch normalization before it becomes part of it. A
+/// Concat that reads all parts of a Split side by side reads what was split.
 ///
 /// # Errors
 /// As [`Patch::apply`].
 pub(super) fn prepare(graph: &Graph, wanted: &[String]) -> Result<Graph> {
-    let (consumers, producers) = (graph.consumers(), graph.producers());
     let mut patch = Patch::new(graph);
+    fuse_swish(graph, wanted, &mut patch);
+    join_splits(graph, &mut patch);
+    if patch.is_empty() { Ok(graph.clone()) } else { patch.apply() }
+}
+
+fn fuse_swish(graph: &Graph, wanted: &[String], patch: &mut Patch<'_>) {
+    let (consumers, producers) = (graph.consumers(), graph.producers());
     for (i, sigmoid) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is("Sigmoid")) {
         let (Some(x), Some(s)) = (sigmoid.input(0), sigmoid.output(0)) else { continue };
         let Some(&[reader]) = consumers.get(s).map(Vec::as_slice) else { continue };
@@ -34,5 +43,29 @@ pub(super) fn prepare(graph: &Graph, wanted: &[String]) -> Result<Graph> {
             patch.remove(norm);
         }
     }
-    if patch.is_empty() { Ok(graph.clone()) } else { patch.apply() }
+}
+
+fn join_splits(graph: &Graph, patch: &mut Patch<'_>) {
+    let axis = |n: &Node| n.get_int("axis", 0).ok();
+    // By the name of their first part.
+    let splits: HashMap<&str, &Node> = graph.nodes().iter().filter(|n| n.is("Split")).filter_map(|n| Some((n.output(0)?, n))).collect();
+    for (i, concat) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is("Concat")) {
+        let mut inputs: Vec<String> = Vec::with_capacity(concat.inputs.len());
+        let mut rest = concat.inputs.as_slice();
+        while let Some(first) = rest.first() {
+            match splits.get(first.as_str()) {
+                Some(split) if axis(split) == axis(concat) && rest.starts_with(&split.outputs) => {
+                    inputs.push(split.inputs[0].clone());
+                    rest = &rest[split.outputs.len()..];
+                }
+                _ => {
+                    inputs.push(first.clone());
+                    rest = &rest[1..];
+                }
+            }
+        }
+        if inputs.len() < concat.inputs.len() {
+            patch.edit(i).inputs = inputs;
+        }
+    }
 }

@@ -12,14 +12,18 @@ use crate::model::graph::{Cost, Dim, Fact, Infer, normalize_axis};
 use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
+/// What training changes of a batch normalization.
+const BATCH_NORM: &[(usize, ParamKind)] =
+    &[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)];
+
 pub const OPS: &[OpDef] = &[
     OpDef::new("BatchNormalization", &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
         .cost(norm_cost)
         .weights()
-        .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)])
+        .params(BATCH_NORM)
         .channels(batch_norm_channels),
     // What training makes of BatchNormalization and SiLU; no file has it.
-    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish).domain("compresso").not_foldable(),
+    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish).domain("compresso").not_foldable().params(BATCH_NORM),
     OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
         .cost(norm_cost)
         .weights()

@@ -44,11 +44,20 @@ impl Blocks {
     }
 
     /// A convolution without batch norm: `name.weight`, `name.bias` when `bias` is given.
-    pub fn conv2d(&mut self, name: &str, x: &Feature, out: usize, k: usize, s: usize, groups: usize, bias: Option<f32>) -> Result<Feature> {
+    pub fn conv2d(
+        &mut self,
+        name: &str,
+        x: &Feature,
+        out: usize,
+        k: usize,
+        s: usize,
+        groups: usize,
+        bias: Option<Vec<f32>>,
+    ) -> Result<Feature> {
         let w = self.weights(&format!("{name}.weight"), &[out, x.channels / groups, k, k])?;
         let mut inputs = vec![x.value.clone(), w];
         if let Some(b) = bias {
-            inputs.push(self.filled(&format!("{name}.bias"), out, b)?);
+            inputs.push(self.graph.constant(&format!("{name}.bias"), Constant::floats(&[out], &b)?));
         }
         let pad = k / 2;
         let node = Node::new("Conv", self.graph.path(&format!("{name}.Conv")), inputs, [""])

@@ -19,15 +19,17 @@ pub fn detect(
     let class_width = first.max(classes.min(100));
     let mut head = DetectHead { boxes: Vec::new(), scores: Vec::new(), strides: strides.to_vec(), reg_max };
     for (i, x) in levels.iter().enumerate() {
-        let branch = |b: &mut Blocks, branch: &str, width: usize, out: usize, bias: f32| -> Result<String> {
+        let branch = |b: &mut Blocks, branch: &str, width: usize, bias: Vec<f32>| -> Result<String> {
             let y = b.conv(&format!("{name}.{branch}.{i}.0"), x, width, 3, 1, 1)?;
             let y = b.conv(&format!("{name}.{branch}.{i}.1"), &y, width, 3, 1, 1)?;
-            Ok(b.conv2d(&format!("{name}.{branch}.{i}.2"), &y, out, 1, 1, 1, Some(bias))?.value)
+            Ok(b.conv2d(&format!("{name}.{branch}.{i}.2"), &y, bias.len(), 1, 1, 1, Some(bias))?.value)
         };
-        head.boxes.push(branch(b, "cv2", box_width, 4 * reg_max, 1.0)?);
+        // Near distances are likelier at first, so that initial boxes are about five cells wide, not as wide as possible.
+        let near = (0..4 * reg_max).map(|k| 1.0 - 0.3 * (k % reg_max) as f32).collect();
+        head.boxes.push(branch(b, "cv2", box_width, near)?);
         // A prior of about five objects in an image of 640 pixels.
         let cells = (640.0 / strides[i] as f32).powi(2);
-        head.scores.push(branch(b, "cv3", class_width, classes, (5.0 / classes as f32 / cells).ln())?);
+        head.scores.push(branch(b, "cv3", class_width, vec![(5.0 / classes as f32 / cells).ln(); classes])?);
     }
     let flat = |b: &mut Blocks, values: &[String], channels: usize, what: &str| -> String {
         let shape = b.graph.constant(&format!("{name}.{what}.shape"), Constant::ints(&[0, channels as i64, -1]));
