@@ -268,6 +268,13 @@ fn weights_alone_can_be_stored_in_int8() {
 }
 
 #[test]
+fn parameters_stored_as_integers_still_count() {
+    let m = detector();
+    assert_eq!(quantize(&m, &Quantize::default()).stats().unwrap().params, m.stats().unwrap().params);
+    assert_eq!(quantize(&m, &Quantize::default()).stats().unwrap().macs, m.stats().unwrap().macs);
+}
+
+#[test]
 fn weights_have_seven_bits_unless_asked_otherwise() {
     let m = classifier();
     let largest = |options: Quantize| {

@@ -47,6 +47,7 @@ pub struct Stats {
 pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
     let mut seen = std::collections::HashSet::new();
     let producers = graph.producers();
+    let readers = graph.consumers();
     let mut layers = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
         let op = ops::find(node)?;
@@ -68,7 +69,8 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
                 Some(c) => {
                     if seen.insert(name.as_str()) {
                         layer.weight_bytes += c.byte_size() as u64;
-                        if parameter_kind(graph, &producers, node, slot).is_some_and(|k| k != ParamKind::Statistic) {
+                        let trained = parameter_kind(graph, &producers, node, slot).is_some_and(|k| k != ParamKind::Statistic);
+                        if trained || is_integer_parameter(graph, &readers, node, slot) {
                             layer.params += c.count() as u64;
                         }
                     }
@@ -84,6 +86,18 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
         macs: layers.iter().map(|l| l.cost.macs).sum(),
         weight_bytes: layers.iter().map(|l| l.weight_bytes).sum(),
         layers,
+    })
+}
+
+/// True for a parameter stored as integers: what DequantizeLinear turns into a weight or bias, and integer weights.
+fn is_integer_parameter(graph: &Graph, readers: &HashMap<&str, Vec<usize>>, node: &Node, slot: usize) -> bool {
+    if node.is("ConvInteger") || node.is("MatMulInteger") {
+        return slot == 1;
+    }
+    let Some(value) = node.output(0).filter(|_| slot == 0 && node.is("DequantizeLinear")) else { return false };
+    readers.get(value).into_iter().flatten().any(|&i| {
+        let reader = &graph.nodes()[i];
+        ops::find(reader).is_ok_and(|op| op.params.iter().any(|&(s, _)| reader.input(s) == Some(value)))
     })
 }
 

@@ -129,7 +129,7 @@ impl Channels {
             "ConvTranspose" => (1, usize::try_from(layer.get_int("group", 1)?).unwrap_or(1).max(1)),
             _ => (usize::from(layer.get_int("transB", 0)? == 0), 1),
         };
-        if dims.len() <= axis || dims[axis] * groups != channels || dims[0] % groups != 0 {
+        if dims.len() <= axis || dims[axis] * groups != channels || !dims[0].is_multiple_of(groups) {
             return Ok(None);
         }
         let count: usize = dims.iter().product();
