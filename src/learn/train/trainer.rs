@@ -176,7 +176,7 @@ impl Plan {
         let (rule, momentum, rate) = match kind {
             OptimizerKind::Sgd => (Rule::Sgd { nesterov: true }, 0.937, 0.01),
             OptimizerKind::Adam => (Rule::Adam { beta2: 0.999, epsilon: 1e-8 }, 0.9, 1e-3),
-            OptimizerKind::AdamW | OptimizerKind::Auto => (Rule::AdamW { beta2: 0.999, epsilon: 1e-8 }, 0.9, 1e-3),
+            OptimizerKind::AdamW | OptimizerKind::Auto => (Rule::AdamW { beta2: 0.999, epsilon: 1e-8 }, 0.9, 2e-3),
         };
         let warmup = (options.warmup * steps_per_epoch as f64).round().min(total_steps as f64 / 5.0) as usize;
         let schedule = Schedule {
