@@ -6,6 +6,7 @@ mod common;
 use candle_core::{Device, Tensor};
 use compresso::compress::prune::{Prune, Scope, prune_report};
 use compresso::exec::{Run, run};
+use compresso::learn::train::trainable;
 use compresso::measure::runtimes::onnxruntime::Session;
 use compresso::model::graph::specialize;
 use compresso::model::zoo::{ZooOptions, build};
@@ -115,6 +116,11 @@ fn zoo_models_keep_their_heads() {
         assert!(made.values().all(|v| v.dims()[1] == channels));
     }
     assert_eq!(pruned.steps().last().unwrap().operation, "prune");
+    // What training changes is the same, by name and kind, and batch norms are still there.
+    let wanted: Vec<String> = head.boxes.iter().chain(&head.scores).cloned().collect();
+    let before = trainable(model.graph(), &wanted).unwrap();
+    assert!(before.keys().any(|k| k.ends_with("bn.weight")));
+    assert_eq!(trainable(pruned.graph(), &wanted).unwrap(), before);
 }
 
 #[test]

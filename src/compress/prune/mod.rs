@@ -24,7 +24,6 @@ mod tests;
 pub use groups::{Analysis, Group, Groups, groups};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use surgery::Removal;
-pub use weights::MASKS;
 
 use crate::context::Context;
 use crate::error::{Error, Result};

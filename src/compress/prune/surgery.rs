@@ -21,7 +21,7 @@ impl<'a> Removal<'a> {
         let gone = atoms.into_iter().map(|a| found.labels.root(a)).collect();
         Self { found, gone }
     }
-    fn stays(&self, a: Atom) -> bool {
+    pub(super) fn stays(&self, a: Atom) -> bool {
         !self.gone.contains(&self.found.labels.root(a))
     }
     /// How many indices with these labels stay.

@@ -57,7 +57,7 @@ fn same(expected: &Value, got: &Value) -> Result<()> {
     let overall = largest.iter().copied().fold(0f32, f32::max);
     for (i, (x, y)) in a.iter().zip(&b).enumerate() {
         let scale = largest[(i / inner.max(1)) % slices.max(1)];
-        let allowed = TOLERANCE * scale + 1e-6 * overall + 1e-7;
+        let allowed = TOLERANCE * scale + f32::EPSILON * overall;
         let ok = (x - y).abs() <= allowed || x == y || (x.is_nan() && y.is_nan());
         if !ok {
             return Err(differ(format!("expected {x}, got {y} at element {i} (allowed difference {allowed:.1e})")));

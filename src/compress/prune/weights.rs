@@ -4,13 +4,11 @@ use super::groups::{check_pattern, matches, name_of};
 use super::{Prune, Scope};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::learn::train::MASKS_KEY;
 use crate::model::ops::{self, QuantRule};
 use crate::model::{Constant, Graph, Patch, Payload};
 use candle_core::{Device, Tensor};
 use std::collections::HashSet;
-
-/// Metadata key under which a model names the constants whose zeros stay zero in training, as a JSON list.
-pub const MASKS: &str = "compresso.masks";
 
 /// The graph with a share `ratio` of the weights of layers set to zero: those with |w| at or below the quantile of all
 /// weights (global) or of their own tensor (layer). `None` when none is.
@@ -37,7 +35,7 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
         .map(|(w, c)| Ok((w, c, c.to_f32s()?)))
         .collect::<Result<_>>()?;
     if tensors.is_empty() {
-        return Err(Error::unsupported("the model has no weights to prune").hint("layers(m) lists its layers"));
+        return Err(Error::unsupported("the model has no weights to prune").hint("summary(m) lists its layers"));
     }
     let global = match options.scope {
         Scope::Global => Some(quantile(tensors.iter().flat_map(|(_, _, v)| v.iter().map(|w| w.abs())).collect(), options.ratio)),
@@ -53,7 +51,7 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
         count += kept.len();
         patch.set_constant(*name, like(constant, kept)?);
     }
-    patch.set_metadata(MASKS, masks(graph, tensors.iter().map(|(n, _, _)| *n))?);
+    patch.set_metadata(MASKS_KEY, masks(graph, tensors.iter().map(|(n, _, _)| *n))?);
     let percent = 100.0 * zeros as f64 / count as f64;
     ctx.note(format!("prune: {zeros} of {count} weights in {} layers are zero ({percent:.1} %); shapes and speed stay", tensors.len()));
     Ok(Some(patch.apply()?))
@@ -114,10 +112,9 @@ fn like(old: &Constant, values: Vec<f32>) -> Result<Constant> {
 
 /// The list of masked constants with those of this pruning added.
 fn masks<'a>(graph: &Graph, new: impl Iterator<Item = &'a str>) -> Result<String> {
-    let mut names: Vec<String> = match graph.metadata().get(MASKS) {
-        Some(text) => {
-            serde_json::from_str(text).map_err(|e| Error::format(format!("the metadata '{MASKS}' is not a list of names")).because(e))?
-        }
+    let mut names: Vec<String> = match graph.metadata().get(MASKS_KEY) {
+        Some(text) => serde_json::from_str(text)
+            .map_err(|e| Error::format(format!("the metadata '{MASKS_KEY}' is not a list of names")).because(e))?,
         None => Vec::new(),
     };
     for name in new {
