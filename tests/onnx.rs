@@ -218,3 +218,23 @@ fn external_data_is_written_on_request_and_read_back() {
     assert_eq!(onnx::load(&path).unwrap(), g);
     assert_eq!(onnx::load(dir.path().join("n.onnx")).unwrap(), changed);
 }
+
+#[test]
+#[ignore = "needs 7 GB of memory and 2 GB of disk"]
+fn models_above_two_gigabytes_are_saved_as_external_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.onnx");
+    let g = load("mlp");
+    let mut patch = Patch::new(&g);
+    let large = Constant::new(Element::U8, vec![2_200_000_000], compresso::model::Payload::Raw(vec![7; 2_200_000_000].into())).unwrap();
+    patch.set_constant("large", large);
+    patch.add(compresso::model::Node::new("Identity", "id", ["large"], ["z"]));
+    let mut outputs = g.outputs().to_vec();
+    outputs.push(compresso::model::ValueInfo::new("z", compresso::model::Fact::known(Element::U8, &[2_200_000_000])));
+    patch.set_outputs(outputs);
+    let g = patch.apply().unwrap();
+    assert_eq!(onnx::encode(&g).unwrap_err().kind(), ErrorKind::Unsupported);
+    onnx::save(&g, &path).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 10_000);
+    assert!(onnx::load(&path).unwrap() == g);
+}

@@ -4,18 +4,30 @@ use super::Graph;
 use crate::error::{Error, Result, nearest};
 use std::collections::HashSet;
 
+/// Values that are made already, here and in the enclosing graphs.
+struct Scope<'a> {
+    made: HashSet<&'a str>,
+    outer: Option<&'a Scope<'a>>,
+}
+
+impl Scope<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.made.contains(name) || self.outer.is_some_and(|o| o.has(name))
+    }
+}
+
 impl Graph {
     /// Checks that each value is made once and before it is read, and that outputs exist.
     ///
     /// # Errors
     /// `Check`, naming the node and the value.
     pub fn check(&self) -> Result<()> {
-        self.check_within(&HashSet::new())
+        self.check_within(&Scope { made: HashSet::new(), outer: None })
     }
 
-    /// As [`Graph::check`], for an inner graph that may read the values named in `outer`.
-    fn check_within(&self, outer: &HashSet<&str>) -> Result<()> {
-        let mut made: HashSet<&str> = outer.clone();
+    /// As [`Graph::check`], for an inner graph that may read the values of `outer`.
+    fn check_within(&self, outer: &Scope<'_>) -> Result<()> {
+        let mut scope = Scope { made: HashSet::new(), outer: Some(outer) };
         let mut own: HashSet<&str> = HashSet::new();
         for name in self.inputs.iter().map(|i| i.name.as_str()) {
             if !own.insert(name) {
@@ -23,17 +35,17 @@ impl Graph {
             }
         }
         own.extend(self.constants.keys().map(String::as_str));
-        made.extend(&own);
+        scope.made.extend(&own);
         for node in &self.nodes {
             for input in node.inputs.iter().map(String::as_str).chain(node.captured()).filter(|n| !n.is_empty()) {
-                if !made.contains(input) {
+                if !scope.has(input) {
                     let later = self.nodes.iter().any(|n| n.outputs.iter().any(|o| o == input));
                     let e = Error::check(if later {
                         format!("reads '{input}' before it is made (cycle, or nodes out of order)")
                     } else {
                         format!("reads '{input}', which nothing makes")
                     });
-                    let e = match nearest(input, made.iter().copied()) {
+                    let e = match nearest(input, scope.made.iter().copied()) {
                         Some(near) if !later => e.hint(format!("did you mean '{near}'?")),
                         _ => e,
                     };
@@ -44,7 +56,7 @@ impl Graph {
                 if !own.insert(output) {
                     return Err(Error::check(format!("makes '{output}', which exists already")).at(node.label()));
                 }
-                made.insert(output);
+                scope.made.insert(output);
             }
             for attr in node.attrs.values() {
                 let graphs: &[Self] = match attr {
@@ -53,12 +65,12 @@ impl Graph {
                     _ => continue,
                 };
                 for g in graphs {
-                    g.check_within(&made).map_err(|e| e.at(node.label()))?;
+                    g.check_within(&scope).map_err(|e| e.at(node.label()))?;
                 }
             }
         }
         for out in &self.outputs {
-            if !made.contains(out.name.as_str()) {
+            if !scope.has(&out.name) {
                 return Err(Error::check(format!("nothing makes the graph output '{}'", out.name)));
             }
         }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::{Attr, Constant, Element, Fact, Facts, Graph, Node, ValueInfo};
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Protobuf cannot hold more in one message.
 pub const MESSAGE_LIMIT: usize = i32::MAX as usize;
@@ -158,12 +158,10 @@ fn graph_proto(graph: &Graph, shell: &mut Shell, places: &Places, main: bool) ->
         p.value_info = graph.value_info.values().map(types::export).collect::<Result<_>>()?;
     }
     if changed {
-        let alive = |name: &str| {
-            graph.constants.contains_key(name)
-                || graph.inputs.iter().any(|i| i.name == name)
-                || graph.nodes.iter().any(|n| n.outputs.iter().any(|o| o == name))
-        };
-        p.quantization_annotation.retain(|a| alive(a.tensor_name.as_deref().unwrap_or("")));
+        let made = graph.nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str));
+        let alive: HashSet<&str> =
+            made.chain(graph.constants.keys().map(String::as_str)).chain(graph.inputs.iter().map(|i| i.name.as_str())).collect();
+        p.quantization_annotation.retain(|a| alive.contains(a.tensor_name.as_deref().unwrap_or("")));
     }
     Ok(Encoded { proto: p, changed })
 }
@@ -226,7 +224,8 @@ fn ir_version(graph: &Graph, encoded: &Encoded) -> i64 {
         _ => 14,
     };
     // Until version 4, every initializer was also an input.
-    let listed = graph.constants.keys().all(|name| graph.inputs.iter().any(|i| i.name == *name));
+    let inputs: HashSet<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
+    let listed = graph.constants.keys().all(|name| inputs.contains(name.as_str()));
     let by_inputs = if listed && encoded.proto.sparse_initializer.is_empty() { 3 } else { 4 };
     let by_types = graph.constants.values().map(|c| element_since(c.element())).max().unwrap_or(3);
     by_opset.max(by_inputs).max(by_types)

@@ -6,7 +6,7 @@ use crate::model::{Constant, Payload};
 use bytes::Bytes;
 use indexmap::IndexMap;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -18,8 +18,8 @@ pub struct Files {
     folder: Option<PathBuf>,
     /// Tensors that stand beside the model in the same file, by name.
     given: IndexMap<String, Constant>,
-    /// What was read: tensors may share their data.
-    read: RefCell<HashMap<(String, u64, usize), Bytes>>,
+    /// What was read, by location and offset: tensors may share their data.
+    read: RefCell<HashMap<String, BTreeMap<u64, Bytes>>>,
 }
 
 /// Begins the location of a tensor that stands beside the model in the same file; no file has such a name.
@@ -93,20 +93,23 @@ impl Files {
             Error::unsupported(format!("its data lies in another file, '{}'", place.location))
                 .hint("load the model from its file, not from bytes")
         })?;
-        let key = (place.location.clone(), place.offset, size);
-        if let Some(bytes) = self.read.borrow().get(&key) {
-            return Ok(bytes.clone());
+        let mut read = self.read.borrow_mut();
+        let read = read.entry(place.location.clone()).or_default();
+        let end = place.offset.saturating_add(size as u64);
+        // Ranges that overlap without being equal are no real model's; refusing them bounds the memory by the file's size.
+        if let Some((&at, had)) = read.range(..end.max(1)).next_back() {
+            if at == place.offset && had.len() == size {
+                return Ok(had.clone());
+            }
+            if size > 0 && at + had.len() as u64 > place.offset {
+                return Err(Error::format(format!("its external data overlaps another tensor's in '{}'", place.location)));
+            }
         }
         let path = resolve(folder, &place.location)?;
         let bytes = read_range(&path, place.offset, size).map_err(|e| e.at(format!("external data '{}'", place.location)))?;
-        let mut read = self.read.borrow_mut();
-        // Ranges that overlap without being equal are no real model's; refusing them bounds the memory by the file's size.
-        let overlaps =
-            |k: &&(String, u64, usize)| k.0 == key.0 && k.1 < key.1.saturating_add(size as u64) && key.1 < k.1.saturating_add(k.2 as u64);
-        if read.keys().any(|k| overlaps(&k)) {
-            return Err(Error::format(format!("its external data overlaps another tensor's in '{}'", place.location)));
+        if size > 0 {
+            read.insert(place.offset, bytes.clone());
         }
-        read.insert(key, bytes.clone());
         Ok(bytes)
     }
 }

@@ -96,9 +96,10 @@ fn graph(
         print.bytes(&b);
         graph.inputs.push(info);
     }
+    let mut declared = HashSet::new();
     for b in std::mem::take(&mut proto.output) {
         let (info, _) = types::import(&b)?;
-        if depth == 0 && graph.is_output(&info.name) {
+        if depth == 0 && !declared.insert(info.name.clone()) {
             return Err(Error::check(format!("the output '{}' is declared twice", info.name)));
         }
         graph.outputs.push(info);
