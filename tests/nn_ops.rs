@@ -43,7 +43,10 @@ fn outputs_and_gradients_are_those_of_pytorch() {
         let name = case["name"].as_str().unwrap();
         let inputs: Vec<Tensor> = case["inputs"].as_array().unwrap().iter().map(tensor).collect();
         let names: Vec<String> = (0..inputs.len()).map(|i| format!("in{i}")).collect();
-        let mut node = Node::new(case["op"].as_str().unwrap(), name, names, ["y"]);
+        let op = case["op"].as_str().unwrap();
+        let (domain, op) = op.split_once('.').unwrap_or(("", op));
+        let mut node = Node::new(op, name, names, ["y"]);
+        node.domain = domain.to_string();
         for (key, value) in case["attrs"].as_object().unwrap() {
             node = node.attr(key, attr(value));
         }

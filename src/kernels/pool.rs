@@ -1,5 +1,6 @@
 //! Max and average pools, forward and backward, for any window.
 
+use super::activation::wide;
 use super::reference;
 use super::window::{Window, Window2};
 use rayon::prelude::*;
@@ -7,65 +8,104 @@ use rayon::prelude::*;
 /// Index of a window that holds no input element.
 pub const NOTHING: u32 = u32::MAX;
 
-/// Largest value under the window of each plane, and its index in the input plane (the first of equals).
-pub fn max_forward(w: &Window, planes: usize, x: &[f32], y: &mut [f32], at: &mut [u32]) {
+/// Largest value under the window of each plane; a NaN is largest.
+///
+/// # Panics
+/// When the lengths do not fit the window.
+pub fn max_forward(w: &Window, planes: usize, x: &[f32], y: &mut [f32]) {
     let (ins, outs) = (w.input_len(), w.output_len());
-    assert!(x.len() == planes * ins && y.len() == planes * outs && at.len() == y.len(), "lengths of {planes} planes of {w:?}");
+    assert!(x.len() == planes * ins && y.len() == planes * outs, "lengths of {planes} planes of {w:?}");
     if outs == 0 {
         return;
     }
-    y.par_chunks_mut(outs).zip(at.par_chunks_mut(outs)).enumerate().for_each(|(p, (y, at))| {
-        let x = &x[p * ins..][..ins];
-        match w.as_2d() {
-            Some(w2) => max_plane(&w2, x, y, at),
-            None => {
-                let mut found = vec![0; outs];
-                reference::max_pool(w, 1, x, y, &mut found);
-                for (a, f) in at.iter_mut().zip(found) {
-                    *a = u32::try_from(f).unwrap_or(NOTHING);
-                }
-            }
-        }
+    let Some(w2) = w.as_2d() else { return reference::max_pool(w, planes, x, y, &mut vec![0; planes * outs]) };
+    y.par_chunks_mut(outs).zip(x.par_chunks(ins)).for_each(|(y, x)| {
+        y.fill(f32::NEG_INFINITY);
+        wide(
+            #[inline(always)]
+            || {
+                each_run(
+                    &w2,
+                    #[inline(always)]
+                    |out, from, len| match w2.stride[1] {
+                        1 => y[out..][..len].iter_mut().zip(&x[from..][..len]).for_each(|(y, &x)| larger(y, x)),
+                        step => y[out..][..len].iter_mut().zip(x[from..].iter().step_by(step)).for_each(|(y, &x)| larger(y, x)),
+                    },
+                )
+            },
+        );
     });
 }
 
-fn max_plane(w: &Window2, x: &[f32], y: &mut [f32], at: &mut [u32]) {
-    y.fill(f32::NEG_INFINITY);
-    at.fill(NOTHING);
-    for ky in 0..w.kernel[0] {
-        let (y0, y1) = w.valid(0, ky);
-        for kx in 0..w.kernel[1] {
-            let (x0, x1) = w.valid(1, kx);
-            for oy in y0..y1 {
-                let iy = oy * w.stride[0] + ky * w.dilation[0] - w.pad[0];
-                let row = oy * w.output[1];
-                for ox in x0..x1 {
-                    let i = iy * w.input[1] + ox * w.stride[1] + kx * w.dilation[1] - w.pad[1];
-                    let (v, best, a) = (x[i], &mut y[row + ox], &mut at[row + ox]);
-                    if v > *best || *a == NOTHING || (v.is_nan() && !best.is_nan()) {
-                        *best = v;
-                        *a = i as u32;
-                    }
-                }
-            }
-        }
-    }
+/// Keeps the larger of two; a NaN is largest.
+#[inline(always)]
+fn larger(best: &mut f32, v: f32) {
+    *best = if (v > *best) | v.is_nan() { v } else { *best };
 }
 
-/// Gradient of a max pool: each `gy` goes to the element that was largest. Overwrites `gx`.
-pub fn max_backward(w: &Window, planes: usize, at: &[u32], gy: &[f32], gx: &mut [f32]) {
+/// Gives the gradient that is left to the element `x` when that is the largest, `y`.
+#[inline(always)]
+fn give(left: &mut f32, gx: &mut f32, x: f32, y: f32) {
+    let hit = (x == y) | (x.is_nan() & y.is_nan());
+    *gx += if hit { *left } else { 0.0 };
+    *left = if hit { 0.0 } else { *left };
+}
+
+/// Index, in the input plane, of the element that each output of a max pool takes: the first of equals, [`NOTHING`] where
+/// the window holds none.
+pub fn max_indices(w: &Window, planes: usize, x: &[f32]) -> Vec<u32> {
+    let count = planes * w.output_len();
+    let (mut y, mut at) = (vec![0.0; count], vec![0; count]);
+    reference::max_pool(w, planes, x, &mut y, &mut at);
+    at.into_iter().map(|a| u32::try_from(a).unwrap_or(NOTHING)).collect()
+}
+
+/// Gradient of a max pool from its input and result: each `gy` goes to the element that was largest, the first of equals.
+/// Overwrites `gx`.
+///
+/// # Panics
+/// When the lengths do not fit the window.
+pub fn max_backward(w: &Window, planes: usize, x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32]) {
     let (ins, outs) = (w.input_len(), w.output_len());
-    assert!(gx.len() == planes * ins && gy.len() == planes * outs && at.len() == gy.len(), "lengths of {planes} planes of {w:?}");
-    if ins == 0 {
-        return;
+    assert!(x.len() == planes * ins && y.len() == planes * outs, "lengths of {planes} planes of {w:?}");
+    assert!(gx.len() == x.len() && gy.len() == y.len(), "lengths of {planes} planes of {w:?}");
+    if ins == 0 || outs == 0 {
+        return gx.fill(0.0);
     }
-    gx.par_chunks_mut(ins).enumerate().for_each(|(p, gx)| {
+    let Some(w2) = w.as_2d() else {
         gx.fill(0.0);
-        for (&a, &g) in at[p * outs..][..outs].iter().zip(&gy[p * outs..]) {
-            if a != NOTHING {
-                gx[a as usize] += g;
-            }
+        for (i, (a, g)) in max_indices(w, planes, x).into_iter().zip(gy).enumerate().filter(|(_, (a, _))| *a != NOTHING) {
+            gx[i / outs * ins + a as usize] += g;
         }
+        return;
+    };
+    let jobs = gx.par_chunks_mut(ins).zip(x.par_chunks(ins)).zip(y.par_chunks(outs).zip(gy.par_chunks(outs)));
+    jobs.for_each_init(Vec::new, |left, ((gx, x), (y, gy))| {
+        gx.fill(0.0);
+        // The gradient that has not found its element yet.
+        left.clear();
+        left.extend_from_slice(gy);
+        wide(
+            #[inline(always)]
+            || {
+                each_run(
+                    &w2,
+                    #[inline(always)]
+                    |out, from, len| {
+                        let step = w2.stride[1];
+                        let span = from..from + (len - 1) * step + 1;
+                        let (x, gx) = (&x[span.clone()], &mut gx[span]);
+                        let outs = left[out..][..len].iter_mut().zip(&y[out..][..len]);
+                        if step == 1 {
+                            outs.zip(x.iter().zip(gx)).for_each(|((left, &y), (&x, gx))| give(left, gx, x, y));
+                        } else {
+                            let ins = x.iter().step_by(step).zip(gx.iter_mut().step_by(step));
+                            outs.zip(ins).for_each(|((left, &y), (&x, gx))| give(left, gx, x, y));
+                        }
+                    },
+                )
+            },
+        );
     });
 }
 
@@ -109,18 +149,24 @@ fn scales(w: &Window, count_padding: bool) -> Vec<f32> {
     (0..w.output_len()).map(|o| 1.0 / reference::average_divisor(w, o, count_padding) as f32).collect()
 }
 
-/// Calls `f(output index, input index)` for each pair that a tap joins.
-fn each_read(w: &Window2, mut f: impl FnMut(usize, usize)) {
+/// Calls `f(first output index, first input index, length)` for each run of outputs of a row that a tap serves from inside
+/// the input, tap by tap; consecutive outputs read inputs `stride[1]` apart.
+#[inline(always)]
+fn each_run(w: &Window2, mut f: impl FnMut(usize, usize, usize)) {
     for ky in 0..w.kernel[0] {
         let (y0, y1) = w.valid(0, ky);
         for kx in 0..w.kernel[1] {
             let (x0, x1) = w.valid(1, kx);
-            for oy in y0..y1 {
+            for oy in (y0..y1).take_while(|_| x0 < x1) {
                 let iy = oy * w.stride[0] + ky * w.dilation[0] - w.pad[0];
-                for ox in x0..x1 {
-                    f(oy * w.output[1] + ox, iy * w.input[1] + ox * w.stride[1] + kx * w.dilation[1] - w.pad[1]);
-                }
+                let ix = x0 * w.stride[1] + kx * w.dilation[1] - w.pad[1];
+                f(oy * w.output[1] + x0, iy * w.input[1] + ix, x1 - x0);
             }
         }
     }
+}
+
+/// Calls `f(output index, input index)` for each pair that a tap joins.
+fn each_read(w: &Window2, mut f: impl FnMut(usize, usize)) {
+    each_run(w, |out, input, len| (0..len).for_each(|i| f(out + i, input + i * w.stride[1])));
 }

@@ -17,13 +17,9 @@ pub struct AxisMap {
 impl AxisMap {
     /// True when each output is the input at the same position.
     pub fn is_identity(&self) -> bool {
-        self.input == self.output
-            && (0..self.output).all(|o| {
-                (o * self.taps..(o + 1) * self.taps).all(|t| {
-                    let expected = if self.index[t] as usize == o { 1.0 } else { 0.0 };
-                    self.weight[t] == expected || (self.taps == 1 && self.weight[t] == 1.0 && expected == 1.0)
-                })
-            })
+        let own =
+            |o: usize| (o * self.taps..(o + 1) * self.taps).all(|t| self.weight[t] == if self.index[t] as usize == o { 1.0 } else { 0.0 });
+        self.input == self.output && self.taps == 1 && (0..self.output).all(own)
     }
     fn check(&self) {
         assert!(self.index.len() == self.output * self.taps && self.weight.len() == self.index.len(), "table of the axis");
@@ -36,7 +32,11 @@ pub fn forward(map: &AxisMap, inner: usize, x: &[f32], y: &mut [f32]) {
     map.check();
     let (from, to) = (map.input * inner, map.output * inner);
     assert!(from > 0 && to > 0 && x.len() / from == y.len() / to, "sizes of the axis");
-    y.par_chunks_mut(to).zip(x.par_chunks(from)).for_each(|(y, x)| {
+    y.par_chunks_mut(to).zip(x.par_chunks(from)).with_min_len((1 << 14) / to + 1).for_each(|(y, x)| {
+        if inner == 1 && map.taps == 1 {
+            y.iter_mut().zip(&map.index).zip(&map.weight).for_each(|((v, &i), w)| *v = w * x[i as usize]);
+            return;
+        }
         if inner == 1 {
             for (o, v) in y.iter_mut().enumerate() {
                 *v = (o * map.taps..(o + 1) * map.taps).map(|t| map.weight[t] * x[map.index[t] as usize]).sum();
@@ -59,8 +59,12 @@ pub fn backward(map: &AxisMap, inner: usize, gy: &[f32], gx: &mut [f32]) {
     map.check();
     let (from, to) = (map.input * inner, map.output * inner);
     assert!(from > 0 && to > 0 && gx.len() / from == gy.len() / to, "sizes of the axis");
-    gx.par_chunks_mut(from).zip(gy.par_chunks(to)).for_each(|(gx, gy)| {
+    gx.par_chunks_mut(from).zip(gy.par_chunks(to)).with_min_len((1 << 14) / to + 1).for_each(|(gx, gy)| {
         gx.fill(0.0);
+        if inner == 1 && map.taps == 1 {
+            gy.iter().zip(&map.index).zip(&map.weight).for_each(|((g, &i), w)| gx[i as usize] += w * g);
+            return;
+        }
         for (o, row) in gy.chunks_exact(inner).enumerate() {
             for t in o * map.taps..(o + 1) * map.taps {
                 let target = &mut gx[map.index[t] as usize * inner..][..inner];

@@ -3,7 +3,6 @@ use crate::error::{Error, Result};
 use crate::kernels::Window;
 use crate::kernels::{pool, reference};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
-use std::sync::OnceLock;
 
 /// Max pool of `x: [batch, channels, w.input…]`; the result is `[batch, channels, w.output…]`.
 ///
@@ -13,16 +12,14 @@ pub fn max_pool(w: &Window, x: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return max_on_device(w, x);
     }
-    in_f32(x, |x| Ok(x.contiguous()?.apply_op1(MaxPool { window: w.clone(), at: OnceLock::new() })?))
+    in_f32(x, |x| Ok(x.contiguous()?.apply_op1(MaxPool { window: w.clone() })?))
 }
 
 /// Indices, in the plane of each, of the elements that [`max_pool`] takes.
 pub fn max_pool_indices(w: &Window, x: &Tensor) -> Result<Vec<u32>> {
     let x = x.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
     let planes = x.elem_count() / w.input_len().max(1);
-    let (mut y, mut at) = (vec![0.0; planes * w.output_len()], vec![0; planes * w.output_len()]);
-    pool::max_forward(w, planes, &read(&x)?, &mut y, &mut at);
-    Ok(at)
+    Ok(pool::max_indices(w, planes, &read(&x)?))
 }
 
 /// Average pool of `x: [batch, channels, w.input…]`; with `count_padding` the padding counts as zeros.
@@ -74,8 +71,6 @@ fn average_on_device(w: &Window, x: &Tensor, count_padding: bool) -> Result<Tens
 
 struct MaxPool {
     window: Window,
-    /// Where each maximum came from, set by the forward pass.
-    at: OnceLock<Vec<u32>>,
 }
 
 impl CustomOp1 for MaxPool {
@@ -85,17 +80,14 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s, l)?;
         let (planes, dims) = pooled(&self.window, l.dims());
-        let count = planes * self.window.output_len();
-        let (mut y, mut at) = (vec![0.0; count], vec![0; count]);
-        pool::max_forward(&self.window, planes, x, &mut y, &mut at);
-        let _ = self.at.set(at);
+        let mut y = vec![0.0; planes * self.window.output_len()];
+        pool::max_forward(&self.window, planes, x, &mut y);
         output(y, dims)
     }
-    fn bwd(&self, x: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
         let gy = gy.contiguous()?;
-        let at = self.at.get().ok_or_else(|| candle_core::Error::Msg("backward before forward".into()).bt())?;
         let mut gx = vec![0.0; x.elem_count()];
-        pool::max_backward(&self.window, pooled(&self.window, x.dims()).0, at, &read(&gy)?, &mut gx);
+        pool::max_backward(&self.window, pooled(&self.window, x.dims()).0, &read(x)?, &read(y)?, &read(&gy)?, &mut gx);
         Tensor::from_vec(gx, x.shape(), x.device()).map(Some)
     }
 }
