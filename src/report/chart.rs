@@ -1,6 +1,7 @@
 //! Plots as SVG and PNG.
 
 use super::axis::Axis;
+use super::glyphs::{self, Anchor};
 use super::labels::{Rect, place_label};
 use super::{Plot, Series, SeriesKind};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
 const FAINT_INK: RGBColor = RGBColor(0x5b, 0x64, 0x72);
 const GRID: RGBColor = RGBColor(0xe6, 0xe8, 0xec);
 const FRAME: RGBColor = RGBColor(0xb5, 0xbb, 0xc4);
-/// The family that SVG viewers look up; measured here with the font registered under this name.
+/// The family that SVG viewers look up; measured here with the font that images use.
 const FAMILY: &str = "sans-serif";
 
 /// Width and height in pixels of a plot at scale 1.
@@ -37,7 +38,7 @@ pub fn plot_svg(plot: &Plot) -> Result<String> {
     let mut out = String::new();
     {
         let area = SVGBackend::with_string(&mut out, PLOT_SIZE).into_drawing_area();
-        draw(&area, plot, 1.0)?;
+        draw(&area, plot, 1.0, false)?;
     }
     Ok(out)
 }
@@ -51,7 +52,7 @@ pub fn plot_png(plot: &Plot, scale: f64) -> Result<Vec<u8>> {
     let mut pixels = vec![0u8; width as usize * height as usize * 3];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-        draw(&area, plot, scale)?;
+        draw(&area, plot, scale, true)?;
     }
     let image = image::RgbImage::from_raw(width, height, pixels).ok_or_else(|| Error::internal("the pixels do not fill the plot"))?;
     let mut png = std::io::Cursor::new(Vec::new());
@@ -72,28 +73,29 @@ fn register_font() {
 struct Layout<'a, DB: DrawingBackend> {
     area: &'a DrawingArea<DB, Shift>,
     scale: f64,
+    /// Pixels, not shapes: texts are drawn here, not by a viewer.
+    raster: bool,
     x: Axis,
     y: Axis,
     /// The data rectangle.
     inner: Rect,
 }
 
-fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64) -> Result<()> {
+fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64, raster: bool) -> Result<()> {
     register_font();
     let failed = |e: DrawingAreaErrorKind<DB::ErrorType>| Error::internal(format!("a plot cannot be drawn: {e}"));
     area.fill(&WHITE).map_err(failed)?;
     let y = Axis::y(plot, 6);
     let x = Axis::x(plot, 8);
     let (width, height) = area.dim_in_pixel();
-    let small = font(scale, 14.0, FAINT_INK);
-    let tick_width = y.ticks.iter().map(|t| text_size(area, &t.1, &small).0).max().unwrap_or(0);
+    let tick_width = y.ticks.iter().map(|t| glyphs::width(&t.1, SMALL.size * scale)).max().unwrap_or(0);
     let px = |v: f64| (v * scale).round() as i32;
     let with_legend = legend_entries(plot).next().is_some();
     let top = px(18.0) + if plot.title.is_empty() { 0 } else { px(30.0) } + if with_legend { px(28.0) } else { 0 };
     let left = px(24.0) + tick_width + if plot.y_label.is_empty() { 0 } else { px(26.0) };
     let bottom = height as i32 - px(42.0) - if plot.x_label.is_empty() { 0 } else { px(24.0) };
     let inner = Rect { left, top, right: width as i32 - px(28.0), bottom };
-    let layout = Layout { area, scale, x, y, inner };
+    let layout = Layout { area, scale, raster, x, y, inner };
     layout.axes(plot).map_err(failed)?;
     layout.legend(plot).map_err(failed)?;
     layout.data(plot).map_err(failed)?;
@@ -102,17 +104,18 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f
 
 type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-fn font(scale: f64, size: f64, color: RGBColor) -> TextStyle<'static> {
-    let mut style = TextStyle::from((FAMILY, size * scale).into_font());
-    style.color = color.to_backend_color();
-    style
+/// Size (at scale 1) and colour of a text.
+#[derive(Clone, Copy)]
+struct Pen {
+    size: f64,
+    color: RGBColor,
 }
 
-/// Width and height in pixels.
-fn text_size<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, text: &str, style: &TextStyle<'_>) -> (i32, i32) {
-    let estimate = (text.chars().count() as i32 * 8, 14);
-    area.estimate_text_size(text, style).map_or(estimate, |(w, h)| (w as i32, h as i32))
-}
+const SMALL: Pen = Pen { size: 14.0, color: FAINT_INK };
+const LABEL: Pen = Pen { size: 14.0, color: INK };
+const LEGEND: Pen = Pen { size: 15.0, color: INK };
+const AXIS: Pen = Pen { size: 16.0, color: INK };
+const TITLE: Pen = Pen { size: 21.0, color: INK };
 
 fn legend_entries(plot: &Plot) -> impl Iterator<Item = (usize, &Series)> {
     let many = plot.series.len() > 1;
@@ -135,19 +138,48 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
     fn line(&self, from: (i32, i32), to: (i32, i32), color: RGBColor, width: f64) -> Drawn<DB> {
         self.area.draw(&PathElement::new(vec![from, to], color.stroke_width(self.px(width).max(1) as u32)))
     }
-    fn text(&self, text: &str, at: (i32, i32), style: &TextStyle<'_>, h: HPos, v: VPos) -> Drawn<DB> {
-        // The backends centre the font's whole height; digits look centred a little lower.
-        let at = if matches!(v, VPos::Center) { (at.0, at.1 + self.px(1.6)) } else { at };
-        self.area.draw(&Text::new(text.to_string(), at, style.pos(Pos::new(h, v))))
+    fn width(&self, text: &str, pen: Pen) -> i32 {
+        glyphs::width(text, pen.size * self.scale)
+    }
+    fn text(&self, text: &str, at: (i32, i32), pen: Pen, anchor: (Anchor, Anchor)) -> Drawn<DB> {
+        if self.raster {
+            let pixel = |x, y, coverage| self.area.draw_pixel((at.0 + x, at.1 + y), &pen.color.mix(f64::from(coverage)));
+            return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
+        }
+        self.shape(text, at, pen, anchor, FontTransform::None)
+    }
+    /// A text that reads upwards, centred at a point.
+    fn text_upwards(&self, text: &str, at: (i32, i32), pen: Pen) -> Drawn<DB> {
+        let anchor = (Anchor::Center, Anchor::Start);
+        if self.raster {
+            let pixel = |x: i32, y: i32, coverage| self.area.draw_pixel((at.0 + y, at.1 - x), &pen.color.mix(f64::from(coverage)));
+            return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
+        }
+        self.shape(text, at, pen, anchor, FontTransform::Rotate270)
+    }
+    /// A text that a viewer draws.
+    fn shape(&self, text: &str, at: (i32, i32), pen: Pen, (across, down): (Anchor, Anchor), transform: FontTransform) -> Drawn<DB> {
+        let h = match across {
+            Anchor::Start => HPos::Left,
+            Anchor::Center => HPos::Center,
+            Anchor::End => HPos::Right,
+        };
+        let v = match down {
+            Anchor::Start => VPos::Top,
+            Anchor::Center => VPos::Center,
+            Anchor::End => VPos::Bottom,
+        };
+        let mut style = TextStyle::from((FAMILY, pen.size * self.scale).into_font().transform(transform)).pos(Pos::new(h, v));
+        style.color = pen.color.to_backend_color();
+        self.area.draw(&Text::new(text.to_string(), at, style))
     }
 
     fn axes(&self, plot: &Plot) -> Drawn<DB> {
         let r = self.inner;
-        let small = font(self.scale, 14.0, FAINT_INK);
         for (p, text) in &self.y.ticks {
             let y = self.at_y(*p);
             self.line((r.left, y), (r.right, y), GRID, 1.0)?;
-            self.text(text, (r.left - self.px(8.0), y), &small, HPos::Right, VPos::Center)?;
+            self.text(text, (r.left - self.px(8.0), y), SMALL, (Anchor::End, Anchor::Center))?;
         }
         let bars = plot.series.iter().any(|s| s.kind == SeriesKind::Bars);
         let mut free_from = i32::MIN;
@@ -156,42 +188,40 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
             if !bars {
                 self.line((x, r.top), (x, r.bottom), GRID, 1.0)?;
             }
-            let half = text_size(self.area, text, &small).0 / 2;
+            let half = self.width(text, SMALL) / 2;
             // A tick text that would touch the one before it is left out.
             if x - half < free_from {
                 continue;
             }
             free_from = x + half + self.px(8.0);
             self.line((x, r.bottom), (x, r.bottom + self.px(5.0)), FRAME, 1.0)?;
-            self.text(text, (x, r.bottom + self.px(9.0)), &small, HPos::Center, VPos::Top)?;
+            self.text(text, (x, r.bottom + self.px(11.0)), SMALL, (Anchor::Center, Anchor::Start))?;
         }
         self.line((r.left, r.bottom), (r.right, r.bottom), FRAME, 1.0)?;
         self.line((r.left, r.top), (r.left, r.bottom), FRAME, 1.0)?;
         let middle_x = (r.left + r.right) / 2;
         if !plot.x_label.is_empty() {
             let at = (middle_x, r.bottom + self.px(32.0));
-            self.text(&plot.x_label, at, &font(self.scale, 16.0, INK), HPos::Center, VPos::Top)?;
+            self.text(&plot.x_label, at, AXIS, (Anchor::Center, Anchor::Start))?;
         }
         if !plot.y_label.is_empty() {
-            let turned = TextStyle::from((FAMILY, 16.0 * self.scale).into_font().transform(FontTransform::Rotate270)).color(&INK);
-            self.text(&plot.y_label, (self.px(12.0), (r.top + r.bottom) / 2), &turned, HPos::Center, VPos::Top)?;
+            self.text_upwards(&plot.y_label, (self.px(12.0), (r.top + r.bottom) / 2), AXIS)?;
         }
         if !plot.title.is_empty() {
             let at = (self.px(24.0), self.px(14.0));
-            self.text(&plot.title, at, &font(self.scale, 21.0, INK), HPos::Left, VPos::Top)?;
+            self.text(&plot.title, at, TITLE, (Anchor::Start, Anchor::Start))?;
         }
         Ok(())
     }
 
     /// One row between the title and the data.
     fn legend(&self, plot: &Plot) -> Drawn<DB> {
-        let style = font(self.scale, 15.0, INK);
         let mut x = self.inner.left;
         let y = self.inner.top - self.px(20.0);
         for (k, s) in legend_entries(plot) {
-            let width = text_size(self.area, &s.name, &style).0;
+            let width = self.width(&s.name, LEGEND);
             if x > self.inner.left && x + width + self.px(30.0) > self.inner.right {
-                return self.text("…", (x, y), &style, HPos::Left, VPos::Center);
+                return self.text("…", (x, y), LEGEND, (Anchor::Start, Anchor::Center));
             }
             let color = PALETTE[k % PALETTE.len()];
             match s.kind {
@@ -204,7 +234,7 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
                     self.area.draw(&Rectangle::new(corners, color.filled()))?;
                 }
             }
-            self.text(&s.name, (x + self.px(27.0), y), &style, HPos::Left, VPos::Center)?;
+            self.text(&s.name, (x + self.px(27.0), y), LEGEND, (Anchor::Start, Anchor::Center))?;
             x += width + self.px(50.0);
         }
         Ok(())
@@ -224,8 +254,8 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
                 }
                 SeriesKind::Points => {
                     for at in s.points.iter().filter_map(|p| self.point(*p)) {
-                        self.area.draw(&Circle::new(at, self.px(6.0), color.filled()))?;
-                        self.area.draw(&Circle::new(at, self.px(6.0), WHITE.stroke_width(self.px(1.0).max(1) as u32)))?;
+                        self.area.draw(&Circle::new(at, self.px(7.0), WHITE.filled()))?;
+                        self.area.draw(&Circle::new(at, self.px(5.5), color.filled()))?;
                         marks.push(Rect::around(at, self.px(7.0)));
                     }
                 }
@@ -250,7 +280,6 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
 
     fn bars(&self, s: &Series, color: RGBColor, group: usize, groups: usize) -> Drawn<DB> {
         let width = 0.72 / groups.max(1) as f64;
-        let value_style = font(self.scale, 13.0, FAINT_INK);
         for p in &s.points {
             let (Some(x), Some(y)) = (self.x.position(p.0), self.y.position(p.1)) else { continue };
             let left = x - 0.36 + width * group as f64;
@@ -258,25 +287,24 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
             let (x0, x1, top) = (self.at_x(left), self.at_x(left + width) - self.px(1.0), self.at_y(y));
             self.area.draw(&Rectangle::new([(x0, top.min(base)), (x1, top.max(base))], color.filled()))?;
             let text = super::number(p.1);
-            if text_size(self.area, &text, &value_style).0 <= x1 - x0 + self.px(12.0) {
-                self.text(&text, ((x0 + x1) / 2, top.min(base) - self.px(3.0)), &value_style, HPos::Center, VPos::Bottom)?;
+            if self.width(&text, SMALL) <= x1 - x0 + self.px(12.0) {
+                self.text(&text, ((x0 + x1) / 2, top.min(base) - self.px(6.0)), SMALL, (Anchor::Center, Anchor::End))?;
             }
         }
         Ok(())
     }
 
     fn point_labels(&self, plot: &Plot, taken: &mut Vec<Rect>) -> Drawn<DB> {
-        let style = font(self.scale, 14.0, INK);
         for s in plot.series.iter().filter(|s| s.kind == SeriesKind::Points) {
             for (p, label) in s.points.iter().zip(&s.labels) {
                 let Some(at) = self.point(*p) else { continue };
-                let (width, height) = text_size(self.area, label, &style);
+                let (width, height) = (self.width(label, LABEL), self.px(LABEL.size + 2.0));
                 let spot = place_label(at, (width, height), self.px(10.0), self.inner, taken);
                 let edge = (at.0.clamp(spot.left, spot.right), at.1.clamp(spot.top, spot.bottom));
                 if (edge.0 - at.0).abs().max((edge.1 - at.1).abs()) > self.px(16.0) {
                     self.line(at, edge, FRAME, 1.0)?;
                 }
-                self.text(label, (spot.left, (spot.top + spot.bottom) / 2), &style, HPos::Left, VPos::Center)?;
+                self.text(label, (spot.left, (spot.top + spot.bottom) / 2), LABEL, (Anchor::Start, Anchor::Center))?;
                 taken.push(spot);
             }
         }

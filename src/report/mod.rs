@@ -3,6 +3,7 @@
 mod axis;
 mod chart;
 mod format;
+mod glyphs;
 mod html;
 mod labels;
 mod plot;
