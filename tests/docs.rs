@@ -1,0 +1,78 @@
+//! Every command and script in the README and the guide runs.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The fenced blocks of a Markdown text in one language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut block: Option<String> = None;
+    for line in text.lines() {
+        match &mut block {
+            None if line.trim() == format!("```{language}") => block = Some(String::new()),
+            None => {}
+            Some(_) if line.trim() == "```" => found.extend(block.take()),
+            Some(b) => {
+                b.push_str(line);
+                b.push('\n');
+            }
+        }
+    }
+    found
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn compresso(args: &[&str], folder: &Path) -> String {
+    let o = Command::new(env!("CARGO_BIN_EXE_compresso")).args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(o.status.success(), "{args:?} failed:\n{out}\n{err}");
+    out.into_owned()
+}
+
+/// The scripts in the texts, one session per document, as a reader would type them.
+#[test]
+fn scripts_in_the_docs_run() {
+    for document in ["README.md", "docs/guide.md"] {
+        let script = blocks(&read(document), "rhai").concat();
+        assert!(!script.is_empty(), "{document} shows no script");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("session.rhai"), script).unwrap();
+        compresso(&["run", "session.rhai"], dir.path());
+    }
+}
+
+/// Shell commands: those of `compresso` are run; the others are known and run elsewhere.
+#[test]
+fn commands_in_the_docs_run() {
+    let elsewhere = [
+        // tests/scripts.rs
+        "cargo run --release -- run scripts/quickstart.rhai",
+        // This very run.
+        "scripts/test.sh",
+        "cargo install --path .",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("experiment.rhai"), "print(args);").unwrap();
+    let mut seen = Vec::new();
+    for document in ["README.md", "docs/guide.md"] {
+        for line in blocks(&read(document), "sh").iter().flat_map(|b| b.lines()) {
+            let command = line.split(" #").next().unwrap_or_default().trim();
+            if let Some(rest) = command.strip_prefix("compresso ") {
+                let args: Vec<&str> = match rest.split_once(' ') {
+                    Some(("eval", code)) => vec!["eval", code.trim_matches('\'')],
+                    _ => rest.split(' ').collect(),
+                };
+                compresso(&args, dir.path());
+            } else if command != "compresso" {
+                assert!(elsewhere.contains(&command), "{document}: nothing tests '{command}'");
+            }
+            seen.push(command.to_string());
+        }
+    }
+    for command in &elsewhere[..2] {
+        assert!(seen.iter().any(|s| s == command), "the README must say '{command}'");
+    }
+}

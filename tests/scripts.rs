@@ -1,0 +1,115 @@
+//! The scripts of `scripts/`, run as users run them.
+
+use compresso::Context;
+use compresso::learn::data::{DataOptions, dataset};
+use compresso::model::zoo::{ZooOptions, build};
+use serde_json::Value as Json;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Runs a script and returns what it printed.
+fn run(script: &str, args: &[&str]) -> String {
+    let o = Command::new(env!("CARGO_BIN_EXE_compresso"))
+        .args(["run", script])
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(o.status.success(), "{script} failed:\n{out}\n{err}");
+    out.into_owned()
+}
+
+fn exists(dir: &Path, names: &[&str]) {
+    for name in names {
+        assert!(dir.join(name).exists(), "{name} is missing");
+    }
+}
+
+/// Drawn pictures as JPEG files, with their boxes.
+fn pictures(dir: &Path, count: usize) -> Vec<(String, Vec<compresso::learn::data::Target>)> {
+    let options = DataOptions { images: Some(count), ..DataOptions::default() };
+    let set = dataset("shapes", &options, &Context::new()).unwrap();
+    (0..count)
+        .map(|i| {
+            let sample = set.source.get(i).unwrap();
+            let name = format!("picture{i}.jpg");
+            sample.image.save(dir.join(&name)).unwrap();
+            (name, sample.targets)
+        })
+        .collect()
+}
+
+/// The README's first command: the figures that it promises.
+#[test]
+fn quickstart_reaches_its_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run("scripts/quickstart.rhai", &[dir.path().to_str().unwrap()]);
+    println!("{out}");
+    exists(dir.path(), &["report.html", "tradeoff.png", "base.onnx", "pruned.onnx", "int8.onnx", "student.onnx"]);
+    exists(&dir.path().join("tensorrt"), &["model_int8.onnx", "calibration.cache", "build.sh", "manifest.json"]);
+    let report: Json = serde_json::from_slice(&std::fs::read(dir.path().join("report.json")).unwrap()).unwrap();
+    let row = |name: &str, runtime: &str| -> Json {
+        let rows = report["rows"].as_array().unwrap();
+        rows.iter().find(|r| r["name"] == name && r["runtime"] == runtime).unwrap_or_else(|| panic!("no row for {name} on {runtime}")).clone()
+    };
+    let map50 = |name: &str, runtime: &str| row(name, runtime)["map50"].as_f64().unwrap();
+    let macs = |name: &str| row(name, "native")["macs"].as_f64().unwrap();
+    let base = map50("base", "native");
+    let pruned = map50("pruned", "native");
+    assert!(base >= 0.90, "base mAP50 {base}");
+    assert!(pruned >= base - 0.03, "pruned mAP50 {pruned}, base {base}");
+    assert!(macs("pruned") <= 0.65 * macs("base"), "{} of {}", macs("pruned"), macs("base"));
+    // The exported INT8 file on onnxruntime.
+    let int8 = map50("int8", "onnxruntime");
+    assert!((int8 - pruned).abs() <= 0.02, "int8 mAP50 {int8}, float {pruned}");
+    assert!(map50("student", "native") > 0.5, "the student learned too little");
+}
+
+#[test]
+fn a_foreign_detector_goes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let pictures = pictures(dir.path(), 3);
+    let options = ZooOptions { image_size: Some([96, 96]), width: Some(0.125), ..ZooOptions::default() };
+    let model = dir.path().join("detector.onnx");
+    build("yolov8n", &options).unwrap().save(&model).unwrap();
+    let out = dir.path().join("out");
+    let mut args = vec![model.display().to_string()];
+    args.extend(pictures.iter().map(|(name, _)| dir.path().join(name).display().to_string()));
+    args.extend(["--out".to_string(), out.display().to_string()]);
+    let text = run("scripts/fastestdet.rhai", &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(text.contains("model.0.conv"), "{text}");
+    exists(&out, &["pruned.onnx", "int8.onnx", "report.html", "detections/picture0.jpg", "detections-int8/picture2.jpg"]);
+}
+
+#[test]
+fn real_data_goes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("voc");
+    for folder in ["Annotations", "JPEGImages", "ImageSets/Main"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let pictures = pictures(&root.join("JPEGImages"), 6);
+    for (name, targets) in &pictures {
+        let objects: String = targets
+            .iter()
+            .map(|t| {
+                let b = t.bbox;
+                let corners = [("xmin", b.x1), ("ymin", b.y1), ("xmax", b.x2), ("ymax", b.y2)];
+                let corners: String = corners.iter().map(|(n, v)| format!("<{n}>{}</{n}>", v.round() as i64)).collect();
+                format!("<object><name>shape{}</name><bndbox>{corners}</bndbox></object>", t.class)
+            })
+            .collect();
+        let xml = format!("<annotation><filename>{name}</filename>{objects}</annotation>");
+        std::fs::write(root.join("Annotations").join(name.replace(".jpg", ".xml")), xml).unwrap();
+    }
+    for (split, names) in [("train", &pictures[..4]), ("val", &pictures[4..5]), ("test", &pictures[5..])] {
+        let list: String = names.iter().map(|(n, _)| n.replace(".jpg", "\n")).collect();
+        std::fs::write(root.join(format!("ImageSets/Main/{split}.txt")), list).unwrap();
+    }
+    let out = dir.path().join("out");
+    let text = run("scripts/bccd.rhai", &[root.to_str().unwrap(), "1", out.to_str().unwrap()]);
+    assert!(text.contains("mAP50"), "{text}");
+    exists(&out, &["base.onnx", "pruned.onnx", "int8.onnx", "training.png", "report.html", "detections"]);
+}
