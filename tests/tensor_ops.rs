@@ -157,6 +157,22 @@ fn gradients_are_finite_differences() {
     cases.push(case(node("DepthToSpace", 1, 1).int("blocksize", 2), &[&[1, 8, 1, 2]], vec![]));
     cases.push(case(node("SpaceToDepth", 1, 1).int("blocksize", 2), &[&[1, 2, 2, 4]], vec![]));
     cases.push(case(node("Trilu", 1, 1), &[&[3, 4]], vec![]));
+    for (equation, floats) in [
+        ("bij,bjk->bik", &[&[2, 2, 3][..], &[2, 3, 2]][..]),
+        ("ij,kj->i", &[&[2, 3], &[4, 3]]),
+        ("...ii->...i", &[&[2, 3, 3]]),
+        ("ab,bc,cd->da", &[&[2, 3], &[3, 2], &[2, 2]]),
+        ("i,j->ij", &[&[2], &[3]]),
+    ] {
+        let einsum = node("Einsum", floats.len(), 1).attr("equation", compresso::model::Attr::text(equation));
+        cases.push(case(einsum, floats, vec![]));
+    }
+    for mode in ["linear", "cubic"] {
+        for align in [0, 1] {
+            let sample = node("GridSample", 2, 1).attr("mode", compresso::model::Attr::text(mode)).int("align_corners", align);
+            cases.push(Case { opset: 20, ..case(sample, &[&[1, 2, 3, 4], &[1, 2, 2, 2]], vec![]) });
+        }
+    }
     assert!(cases.len() > 100);
     cases.iter().for_each(check_gradient);
 }
@@ -296,4 +312,42 @@ fn errors_say_what_was_expected() {
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     let e = run(&node("Cast", 1, 1).int("to", 17), 19, &[f(&[2])]).unwrap_err();
     assert_eq!((e.kind(), e.message()), (ErrorKind::Unsupported, "a cast to float8e4m3fn is not supported"));
+}
+
+/// What a damaged or hostile file may say is an error, not a panic and not an allocation.
+#[test]
+fn hostile_sizes_are_errors() {
+    let f = |dims: &[usize]| value(&numbers(dims, 1));
+    let big = i64::MAX;
+    let scalar = || value(&Tensor::new(1f64, &Device::Cpu).unwrap());
+    let one = |v: i64| Some(Value::plain(Tensor::new(v, &Device::Cpu).unwrap()).unwrap());
+    for (n, inputs) in [
+        (node("ConstantOfShape", 1, 1), vec![Some(ints(&[big, big]))]),
+        (node("Expand", 2, 1), vec![f(&[1]), Some(ints(&[1 << 40]))]),
+        (node("Reshape", 2, 1), vec![f(&[2]), Some(ints(&[1 << 40, 1 << 40]))]),
+        (node("Range", 3, 1), vec![one(0), one(big), one(1)]),
+        (node("Tile", 2, 1), vec![f(&[2]), Some(ints(&[big]))]),
+        (node("Pad", 2, 1), vec![f(&[2]), Some(ints(&[big, big]))]),
+        (node("Pad", 2, 1), vec![f(&[2]), Some(ints(&[-big, 0]))]),
+        (node("Concat", 2, 1).int("axis", 0), vec![scalar(), scalar()]),
+        (node("Split", 1, 2), vec![scalar()]),
+        (node("TopK", 2, 2), vec![scalar(), Some(ints(&[1]))]),
+        (node("Gather", 2, 1), vec![scalar(), Some(ints(&[0]))]),
+        (node("GatherElements", 2, 1), vec![scalar(), one(0)]),
+        (node("Compress", 2, 1).int("axis", 0), vec![scalar(), Some(bools(&[1]))]),
+        (node("CumSum", 2, 1), vec![scalar(), one(0)]),
+        (node("Slice", 5, 1), vec![f(&[3]), Some(ints(&[0])), Some(ints(&[big])), Some(ints(&[0])), Some(ints(&[0]))]),
+        (node("Transpose", 1, 1).ints("perm", &[0, 0]), vec![f(&[2, 2])]),
+        (node("GatherND", 2, 1).int("batch_dims", big), vec![f(&[2]), Some(ints(&[0]))]),
+        (node("DepthToSpace", 1, 1).int("blocksize", 1 << 40), vec![f(&[1, 4, 1, 1])]),
+    ] {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&n, 18, &inputs)));
+        assert!(matches!(&result, Ok(Err(_))), "{}: {result:?}", n.op);
+    }
+    // Extreme steps and numbers without order still give results.
+    let ends = [f(&[3]), Some(ints(&[i64::MIN])), Some(ints(&[i64::MAX])), Some(ints(&[0])), Some(ints(&[i64::MAX]))];
+    assert_eq!(run(&node("Slice", 5, 1), 13, &ends).unwrap()[0].dims(), [1]);
+    let odd = value(&Tensor::new(&[f64::NAN, 1.0, f64::NAN, 2.0, -1.0], &Device::Cpu).unwrap());
+    let top = run(&node("TopK", 2, 2), 11, &[odd, Some(ints(&[4]))]).unwrap();
+    assert_eq!(top[1].to_i64s().unwrap(), [0, 2, 3, 1]);
 }

@@ -2,11 +2,12 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Concat.html> and siblings.
 
-use super::facts::{Item, fact, items, of_items, same_elements, size};
+use super::facts::{Item, axis_of, fact, items, of_items, same_elements, size};
+use super::ints::count;
 use super::slice::{labels, listed_axes, select, unless_empty};
 use super::{Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer, Node, normalize_axis};
+use crate::model::graph::{Dim, Fact, Infer, Node};
 use crate::model::value::Value;
 use candle_core::Tensor;
 pub const OPS: &[OpDef] = &[
@@ -17,7 +18,7 @@ pub const OPS: &[OpDef] = &[
 
 fn concat_axis(node: &Node, rank: usize) -> Result<usize> {
     let axis = node.find_int("axis")?.ok_or_else(|| Error::format("attribute 'axis' is missing"))?;
-    normalize_axis(axis, rank)
+    axis_of(axis, rank)
 }
 
 fn infer_concat(cx: &Infer<'_>) -> Result<Vec<Fact>> {
@@ -124,6 +125,11 @@ fn pad_amounts(pads: &[i64], axes: Option<Vec<i64>>, rank: usize) -> Result<Vec<
     Ok(out)
 }
 
+/// A size with its padding.
+fn padded(d: usize, before: i64, after: i64) -> Result<usize> {
+    size((d as i64).saturating_add(before).saturating_add(after), "a padded size")
+}
+
 fn infer_pad(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     let Some(shape) = &x.shape else { return Ok(vec![fact(x.element, None)]) };
@@ -146,13 +152,10 @@ fn infer_pad(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let out = shape
         .iter()
         .zip(amounts)
-        .map(|(d, (before, after))| {
-            let total = before + after;
-            match d {
-                d if total == 0 => Ok(d.clone()),
-                Dim::Known(n) => Ok(Dim::Known(size(*n as i64 + total, "a padded size")?)),
-                d => Ok(d.map(&format!("({{}}{total:+})"), |_| None)),
-            }
+        .map(|(d, (before, after))| match (d, before.saturating_add(after)) {
+            (d, 0) => Ok(d.clone()),
+            (Dim::Known(n), _) => Ok(Dim::Known(padded(*n, before, after)?)),
+            (d, total) => Ok(d.map(&format!("({{}}{total:+})"), |_| None)),
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(vec![fact(x.element, Some(out))])
@@ -184,7 +187,8 @@ fn pad_axis(x: &Tensor, axis: usize, before: i64, after: i64, mode: &str, fill: 
     }
     let d = x.dims()[axis] as i64;
     let mut dims = x.dims().to_vec();
-    dims[axis] = size(d + before + after, "a padded size")?;
+    dims[axis] = padded(x.dims()[axis], before, after)?;
+    count(&dims)?;
     if mode == "constant" {
         return unless_empty(x, &dims, || {
             let border = |n: i64| -> Result<Option<Tensor>> {
@@ -243,7 +247,8 @@ fn tile(cx: &Exec<'_>) -> Result<Vec<Value>> {
         return Err(Error::shape(format!("{} repeats are given for rank {}", repeats.len(), x.rank())));
     }
     let repeats = repeats.iter().map(|&r| size(r, "a repeat")).collect::<Result<Vec<_>>>()?;
-    let dims: Vec<usize> = x.dims().iter().zip(&repeats).map(|(d, r)| d * r).collect();
+    let dims: Vec<usize> = x.dims().iter().zip(&repeats).map(|(d, r)| d.saturating_mul(*r)).collect();
+    count(&dims)?;
     let out = unless_empty(x, &dims, || {
         let mut out = x.clone();
         for (axis, &n) in repeats.iter().enumerate().filter(|(_, n)| **n > 1) {

@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__Constant.html> and siblings.
 
 use super::facts::{Item, fact, items, size};
-use super::ints::Ints;
+use super::ints::{Ints, count};
 use super::{Exec, OpDef};
 use crate::error::{Error, Result};
 use crate::model::constant::Constant;
@@ -34,6 +34,7 @@ fn infer_constant_of_shape(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 fn constant_of_shape(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let dims = cx.ints(0)?.ok_or_else(|| Error::format("the shape is missing"))?;
     let dims = dims.iter().map(|&v| size(v, "a size")).collect::<Result<Vec<_>>>()?;
+    count(&dims)?;
     let value = fill_value(cx.node)?;
     let t = value.tensor(&cx.device())?.reshape(())?;
     Ok(vec![Value::new(value.element(), t.broadcast_as(dims)?.contiguous()?)?])
@@ -71,7 +72,7 @@ fn infer_range(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     // From zero in steps of one there are as many entries as the limit says.
     let count = match (entry(0)?, entry(1)?, entry(2)?) {
         (Some(Item::Int(0)), Some(limit), Some(Item::Int(1))) => limit.to_dim(),
-        (Some(Item::Int(a)), Some(Item::Int(b)), Some(Item::Int(step))) => Dim::Known(int_range(a, b, step)?.len()),
+        (Some(Item::Int(a)), Some(Item::Int(b)), Some(Item::Int(step))) => Dim::Known(int_count(a, b, step)?),
         _ => match (0..3).map(|i| cx.get(i)?.constant.as_ref()?.to_f64s().ok()?.first().copied()).collect::<Option<Vec<f64>>>() {
             Some(v) => Dim::Known(float_count(v[0], v[1], v[2])?),
             None => Dim::Unknown,
@@ -80,23 +81,20 @@ fn infer_range(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(vec![fact(x.element, Some(vec![count]))])
 }
 
-fn int_range(start: i64, limit: i64, step: i64) -> Result<Vec<i64>> {
+fn int_count(start: i64, limit: i64, step: i64) -> Result<usize> {
     if step == 0 {
         return Err(Error::argument("the step is 0"));
     }
-    let span = i128::from(limit) - i128::from(start);
-    let step_wide = i128::from(step);
-    let count = if (span > 0) == (step > 0) { (span.abs() + step_wide.abs() - 1) / step_wide.abs() } else { 0 };
-    Ok((0..i64::try_from(count).map_err(|_| Error::shape("the range is too long"))?)
-        .map(|i| start.wrapping_add(i.wrapping_mul(step)))
-        .collect())
+    let (span, step) = (i128::from(limit) - i128::from(start), i128::from(step));
+    let n = if (span > 0) == (step > 0) { (span.abs() + step.abs() - 1) / step.abs() } else { 0 };
+    count(&[usize::try_from(n).unwrap_or(usize::MAX)])
 }
 
 fn float_count(start: f64, limit: f64, step: f64) -> Result<usize> {
     if step == 0.0 {
         return Err(Error::argument("the step is 0"));
     }
-    Ok(((limit - start) / step).ceil().max(0.0) as usize)
+    count(&[((limit - start) / step).ceil().max(0.0) as usize])
 }
 
 fn range(cx: &Exec<'_>) -> Result<Vec<Value>> {
@@ -114,6 +112,8 @@ fn range(cx: &Exec<'_>) -> Result<Vec<Value>> {
         let v = cx.ints(i)?.and_then(|v| v.first().copied());
         v.ok_or_else(|| Error::shape(format!("input {i} is empty, expected a scalar")))
     };
-    let data = int_range(one(0)?, one(1)?, one(2)?)?;
+    let (start, limit, step) = (one(0)?, one(1)?, one(2)?);
+    let n = int_count(start, limit, step)? as i64;
+    let data: Vec<i64> = (0..n).map(|i| start.wrapping_add(i.wrapping_mul(step))).collect();
     Ok(vec![Ints { dims: vec![data.len()], data }.into_value(first.element, &cx.device())?])
 }

@@ -122,6 +122,14 @@ pub fn axes_of(list: &[i64], rank: usize) -> Result<Vec<usize>> {
     Ok(out)
 }
 
+/// The axis that a number names in a tensor of `rank` dimensions; a scalar has none.
+///
+/// # Errors
+/// `Shape` when it is out of range.
+pub fn axis_of(axis: i64, rank: usize) -> Result<usize> {
+    Ok(axes_of(&[axis], rank)?[0])
+}
+
 /// A size from an integer that a model gives.
 ///
 /// # Errors

@@ -3,12 +3,12 @@
 //! <https://onnx.ai/onnx/operators/onnx__Gather.html> and siblings. Negative indices count from the end.
 
 use super::channels::{Atom, AxisLabels};
-use super::facts::{Item, fact, items, of_items};
+use super::facts::{Item, axis_of, fact, items, of_items};
 use super::ints::{Ints, strides};
 use super::slice::unless_empty;
 use super::{Channels, Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
+use crate::model::graph::{Dim, Fact, Infer};
 use crate::model::value::Value;
 use candle_core::Tensor;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn index(i: i64, d: usize) -> Result<usize> {
 fn infer_gather(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let (x, ids) = (cx.input(0)?, cx.input(1)?);
     let (Some(shape), Some(picked)) = (&x.shape, &ids.shape) else { return Ok(vec![fact(x.element, None)]) };
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, shape.len())?;
+    let axis = axis_of(cx.node.get_int("axis", 0)?, shape.len())?;
     if shape.is_empty() {
         return Err(Error::shape("cannot gather from a scalar"));
     }
@@ -59,7 +59,7 @@ fn infer_gather(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 
 fn gather(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, ids) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.rank())?;
+    let axis = axis_of(cx.node.get_int("axis", 0)?, x.rank())?;
     if x.rank() == 0 {
         return Err(Error::shape("cannot gather from a scalar"));
     }
@@ -95,7 +95,7 @@ pub fn element_positions(from: &[usize], ids: &Ints, axis: usize) -> Result<Vec<
 
 fn gather_elements(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, ids) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.rank())?;
+    let axis = axis_of(cx.node.get_int("axis", 0)?, x.rank())?;
     let at = element_positions(x.dims(), &ids, axis)?;
     cx.one(pick(x, &at, &ids.dims)?)
 }

@@ -79,7 +79,7 @@ fn taps(grid: &Tensor, d: usize, mode: &str, align: bool) -> Result<Taps> {
     }
     let low: Vec<i64> = values.iter().map(|v| v.floor() as i64).collect();
     let part = (&at - at.detach().floor()?)?;
-    let shifted = |by: i64| low.iter().map(|i| i + by).collect::<Vec<_>>();
+    let shifted = |by: i64| low.iter().map(|i| i.saturating_add(by)).collect::<Vec<_>>();
     if mode == "linear" {
         let rest = part.affine(-1.0, 1.0)?;
         return Ok(Taps { index: vec![shifted(0), shifted(1)], weight: vec![Some(rest), Some(part)] });

@@ -56,13 +56,27 @@ pub fn to_storage(tensor: &Tensor, storage: DType) -> Result<Tensor> {
 pub fn broadcast_dims(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
     let rank = a.len().max(b.len());
     let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
-    (0..rank)
+    let dims = (0..rank)
         .map(|i| match (at(a, i), at(b, i)) {
             (x, y) if x == y || y == 1 => Ok(x),
             (1, y) => Ok(y),
             _ => Err(Error::shape(format!("{a:?} and {b:?} do not broadcast"))),
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    count(&dims)?;
+    Ok(dims)
+}
+
+/// Tensors of more elements are refused: such sizes come from damaged or hostile files.
+const LARGEST: usize = 1 << 32;
+
+/// The number of elements of a shape.
+///
+/// # Errors
+/// `Unsupported` when they are too many.
+pub fn count(dims: &[usize]) -> Result<usize> {
+    let n = if dims.contains(&0) { Some(0) } else { dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) };
+    n.filter(|&n| n <= LARGEST).ok_or_else(|| Error::unsupported(format!("a tensor of shape {dims:?} is too large")))
 }
 
 /// Row-major strides of a contiguous tensor.

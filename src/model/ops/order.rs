@@ -2,7 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__TopK.html> and siblings.
 
-use super::facts::{fact, items, size};
+use super::facts::{axis_of, fact, items, size};
 use super::gather::pick;
 use super::ints::Ints;
 use super::reduce::reduced;
@@ -39,7 +39,8 @@ impl Keys {
     }
     fn compare(&self, a: usize, b: usize) -> Ordering {
         match self {
-            Self::Floats(v) => v[a].partial_cmp(&v[b]).unwrap_or(Ordering::Equal),
+            // NaN stands above all numbers, so that the order is total.
+            Self::Floats(v) => v[a].partial_cmp(&v[b]).unwrap_or_else(|| v[a].is_nan().cmp(&v[b].is_nan())),
             Self::Ints(v) => v[a].cmp(&v[b]),
         }
     }
@@ -81,7 +82,7 @@ fn arg(cx: &Exec<'_>, largest: bool) -> Result<Vec<Value>> {
 fn infer_topk(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     let Some(shape) = &x.shape else { return Ok(vec![fact(x.element, None), fact(Element::I64, None)]) };
-    let axis = normalize_axis(cx.node.get_int("axis", -1)?, shape.len())?;
+    let axis = axis_of(cx.node.get_int("axis", -1)?, shape.len())?;
     let k = match cx.node.find_int("k")? {
         Some(k) => Dim::Known(size(k, "k")?),
         None => cx.get(1).and_then(items).and_then(|v| v.first().map(super::facts::Item::to_dim)).unwrap_or(Dim::Unknown),
@@ -97,10 +98,10 @@ fn topk(cx: &Exec<'_>) -> Result<Vec<Value>> {
         Some(k) => k,
         None => cx.ints(1)?.and_then(|v| v.first().copied()).ok_or_else(|| Error::format("k is missing"))?,
     };
-    let (k, axis) = (size(k, "k")?, normalize_axis(cx.node.get_int("axis", -1)?, x.dims().len())?);
+    let (k, axis) = (size(k, "k")?, axis_of(cx.node.get_int("axis", -1)?, x.dims().len())?);
     let largest = cx.node.get_int("largest", 1)? != 0;
     let mut dims = x.dims().to_vec();
-    if dims.is_empty() || k > dims[axis] {
+    if k > dims[axis] {
         return Err(Error::shape(format!("k is {k}, but {:?} has fewer elements along axis {axis}", x.dims())));
     }
     let (outer, n, inner) = cut(&dims, axis);
@@ -186,13 +187,10 @@ fn cumsum(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let x = cx.input(0)?;
     let axis = cx.ints(1)?.and_then(|v| v.first().copied()).ok_or_else(|| Error::format("the axis is missing"))?;
     let op = CumSum {
-        axis: normalize_axis(axis, x.dims().len())?,
+        axis: axis_of(axis, x.dims().len())?,
         exclusive: cx.node.get_int("exclusive", 0)? != 0,
         reverse: cx.node.get_int("reverse", 0)? != 0,
     };
-    if x.dims().is_empty() {
-        return Err(Error::shape("a cumulative sum needs rank 1 or more"));
-    }
     if x.element.is_float() {
         let device = x.tensor.device().clone();
         let cpu = x.tensor.to_device(&candle_core::Device::Cpu)?.contiguous()?;

@@ -3,6 +3,7 @@
 //! Seeded by the run's seed, the node's `seed` attribute and its first output's name, so that a run can be repeated.
 
 use super::facts::{fact, size};
+use super::ints::count;
 use super::{Exec, OpDef};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
@@ -36,7 +37,9 @@ fn element(node: &Node, default: Element) -> Result<Element> {
 
 fn shape(node: &Node) -> Result<Vec<usize>> {
     let dims = node.find_ints("shape")?.ok_or_else(|| Error::format("attribute 'shape' is missing"))?;
-    dims.iter().map(|&d| size(d, "a size")).collect()
+    let dims = dims.iter().map(|&d| size(d, "a size")).collect::<Result<Vec<_>>>()?;
+    count(&dims)?;
+    Ok(dims)
 }
 
 fn infer_new(cx: &Infer<'_>) -> Result<Vec<Fact>> {

@@ -2,9 +2,9 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__DepthToSpace.html> and siblings.
 
-use super::facts::{fact, size};
+use super::facts::{axis_of, fact, size};
 use super::gather::pick;
-use super::ints::Ints;
+use super::ints::{Ints, count};
 use super::slice::{select, unless_empty};
 use super::{Channels, Exec, OpDef, QuantRule, channels, infer_same};
 use crate::error::{Error, Result};
@@ -31,8 +31,8 @@ pub const OPS: &[OpDef] = &[
 fn block(node: &Node) -> Result<usize> {
     usize::try_from(node.get_int("blocksize", 0)?)
         .ok()
-        .filter(|&b| b > 0)
-        .ok_or_else(|| Error::format("attribute 'blocksize' must be positive"))
+        .filter(|&b| (1..=1 << 15).contains(&b))
+        .ok_or_else(|| Error::format("attribute 'blocksize' must be positive and at most 32768"))
 }
 
 fn four<D>(dims: &[D]) -> Result<&[D; 4]> {
@@ -118,7 +118,7 @@ fn one_hot(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let mut dims = ids.dims().to_vec();
     dims.insert(axis, n);
     let inner: usize = dims[axis + 1..].iter().product();
-    let mut hot = vec![0usize; dims.iter().product()];
+    let mut hot = vec![0usize; count(&dims)?];
     for (i, &v) in ids.to_f64s()?.iter().enumerate() {
         let v = v as i64;
         let k = if v < 0 { v + depth } else { v };
@@ -151,7 +151,7 @@ fn infer_compress(cx: &Infer<'_>) -> Result<Vec<Fact>> {
         (Some(_), None) => None,
         (Some(a), Some(shape)) => {
             let mut out = shape.clone();
-            let axis = normalize_axis(a, out.len())?;
+            let axis = axis_of(a, out.len())?;
             out[axis] = Dim::Unknown;
             Some(out)
         }
@@ -162,7 +162,7 @@ fn infer_compress(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 fn compress(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, keep) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
     let (x, axis) = match cx.node.find_int("axis")? {
-        Some(a) => (x.clone(), normalize_axis(a, x.rank())?),
+        Some(a) => (x.clone(), axis_of(a, x.rank())?),
         None => (x.flatten_all()?, 0),
     };
     let kept: Vec<usize> = keep.data.iter().enumerate().filter(|(_, v)| **v != 0).map(|(i, _)| i).collect();
@@ -218,8 +218,8 @@ fn eye_like(cx: &Exec<'_>) -> Result<Vec<Value>> {
 fn reverse_sequence(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, lengths) = (cx.tensor(0)?, Ints::of(cx.input(1)?)?);
     let (time, batch) = (cx.node.get_int("time_axis", 0)?, cx.node.get_int("batch_axis", 1)?);
-    let (time, batch) = (normalize_axis(time, x.rank())?, normalize_axis(batch, x.rank())?);
-    if time == batch || x.rank() < 2 || lengths.data.len() != x.dims()[batch] {
+    let (time, batch) = (axis_of(time, x.rank())?, axis_of(batch, x.rank())?);
+    if time == batch || lengths.data.len() != x.dims()[batch] {
         return Err(Error::shape(format!(
             "lengths {:?} do not fit data {:?} with batch axis {batch} and time axis {time}",
             lengths.dims,

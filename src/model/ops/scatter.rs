@@ -3,11 +3,11 @@
 //! <https://onnx.ai/onnx/operators/onnx__ScatterElements.html>, <https://onnx.ai/onnx/operators/onnx__ScatterND.html>.
 //! Differentiable for replacing and adding; products, minima and maxima pass no gradient.
 
+use super::facts::axis_of;
 use super::gather::{element_positions, tuple_positions};
 use super::ints::Ints;
 use super::{Exec, OpDef, infer_same};
 use crate::error::{Error, Result};
-use crate::model::graph::normalize_axis;
 use crate::model::value::Value;
 use candle_core::Tensor;
 
@@ -19,7 +19,7 @@ pub const OPS: &[OpDef] = &[
 
 fn scatter_elements(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, ids, updates) = (cx.input(0)?, Ints::of(cx.input(1)?)?, cx.input(2)?);
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.dims().len())?;
+    let axis = axis_of(cx.node.get_int("axis", 0)?, x.dims().len())?;
     if updates.dims() != ids.dims {
         return Err(Error::shape(format!("indices {:?} and updates {:?} differ", ids.dims, updates.dims())));
     }

@@ -6,6 +6,7 @@
 pub(super) mod labels;
 
 use super::facts::{Item, axes_of, fact, items, of_items, size};
+use super::ints::count;
 use super::{Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
 use crate::model::element::Element;
@@ -170,13 +171,13 @@ fn reshape_dims(from: &[usize], target: &[i64], keep_zero: bool) -> Result<Vec<u
     }
     let total: usize = from.iter().product();
     if let Some(open) = target.iter().position(|&t| t == -1) {
-        let rest: usize = dims.iter().product();
+        let rest = count(&dims)?;
         if rest == 0 || !total.is_multiple_of(rest) || target.iter().filter(|&&t| t == -1).count() > 1 {
             return Err(wrong());
         }
         dims[open] = total / rest;
     }
-    if dims.iter().product::<usize>() == total { Ok(dims) } else { Err(wrong()) }
+    if count(&dims)? == total { Ok(dims) } else { Err(wrong()) }
 }
 
 fn flatten_axis(cx: &Node, rank: usize) -> Result<usize> {

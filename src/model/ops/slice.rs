@@ -4,10 +4,10 @@
 
 pub(super) mod labels;
 
-use super::facts::{Item, axes_of, fact, items, of_items, size};
+use super::facts::{Item, axes_of, axis_of, fact, items, of_items, size};
 use super::{Exec, OpDef, QuantRule};
 use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer, Node, normalize_axis};
+use crate::model::graph::{Dim, Fact, Infer, Node};
 use crate::model::value::Value;
 use candle_core::Tensor;
 
@@ -181,7 +181,7 @@ fn infer_split(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     let n = cx.node.outputs.len();
     let Some(shape) = &x.shape else { return Ok(vec![fact(x.element, None); n]) };
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, shape.len())?;
+    let axis = axis_of(cx.node.get_int("axis", 0)?, shape.len())?;
     let given = if cx.get(1).is_some() { Some(cx.ints(1)?) } else { None };
     let sizes: Vec<Dim> = match &shape[axis] {
         Dim::Known(d) => match split_sizes(cx.node, given, *d)? {
@@ -211,7 +211,7 @@ fn infer_split(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 
 fn split(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let x = cx.input(0)?;
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.dims().len())?;
+    let axis = axis_of(cx.node.get_int("axis", 0)?, x.dims().len())?;
     let given = cx.ints(1)?.map(Some);
     let sizes = split_sizes(cx.node, given, x.dims()[axis])?.ok_or_else(|| Error::format("the sizes are missing"))?;
     let mut at = 0;
