@@ -238,3 +238,38 @@ fn models_above_two_gigabytes_are_saved_as_external_data() {
     assert!(std::fs::metadata(&path).unwrap().len() < 10_000);
     assert!(onnx::load(&path).unwrap() == g);
 }
+
+#[test]
+fn a_trainable_detector_survives_both_formats() {
+    use compresso::model::zoo::{ZooOptions, build};
+    let dir = tempfile::tempdir().unwrap();
+    let options = ZooOptions { image_size: Some([64, 64]), width: Some(0.0625), seed: 3, ..ZooOptions::default() };
+    let model = build("yolov8n", &options).unwrap();
+    let mut files = Vec::new();
+    for name in ["m.onnx", "m.safetensors"] {
+        let path = dir.path().join(name);
+        model.save(&path).unwrap();
+        let again = Model::load(&path, &LoadOptions::default()).unwrap();
+        assert_eq!(again.graph().dump(None), model.graph().dump(None), "{name}");
+        assert!(again.graph().constants() == model.graph().constants(), "{name}: the constants changed");
+        assert_eq!((again.task(), again.steps()), (model.task(), model.steps()), "{name}");
+        assert!(again.task().detect().unwrap().head.is_some());
+        assert!(again.graph().nodes().iter().any(|n| n.is("BatchNormalization")), "{name}");
+        let copy = dir.path().join(format!("copy.{name}"));
+        again.save(&copy).unwrap();
+        assert!(std::fs::read(&path).unwrap() == std::fs::read(&copy).unwrap(), "{name} changed");
+        files.push(path);
+    }
+    check(&files[..1]);
+    // Other tools see the weights by name.
+    let tensors = compresso::model::weights::load_tensors(&files[1]).unwrap();
+    assert!(tensors.contains_key("model.0.conv.weight") && tensors.contains_key("model.0.bn.running_var"));
+    // And they can be put into another model of the same architecture.
+    let other = build("yolov8n", &ZooOptions { seed: 4, ..options }).unwrap();
+    let (graph, report) = compresso::model::weights::apply_weights(other.graph(), &tensors).unwrap();
+    assert_eq!((report.unexpected.len(), report.mismatched.len(), report.missing.len()), (0, 0, 0));
+    assert_eq!(graph.constant("model.0.conv.weight"), model.graph().constant("model.0.conv.weight"));
+    let few = tensors.into_iter().filter(|(n, _)| n.contains("conv")).map(|(n, v)| (format!("x.{n}"), v)).collect();
+    let e = compresso::model::weights::apply_weights(other.graph(), &few).unwrap_err();
+    assert!(e.to_string().contains("belongs to the model"), "{e}");
+}

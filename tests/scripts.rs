@@ -52,7 +52,10 @@ fn quickstart_reaches_its_figures() {
     let report: Json = serde_json::from_slice(&std::fs::read(dir.path().join("report.json")).unwrap()).unwrap();
     let row = |name: &str, runtime: &str| -> Json {
         let rows = report["rows"].as_array().unwrap();
-        rows.iter().find(|r| r["name"] == name && r["runtime"] == runtime).unwrap_or_else(|| panic!("no row for {name} on {runtime}")).clone()
+        rows.iter()
+            .find(|r| r["name"] == name && r["runtime"] == runtime)
+            .unwrap_or_else(|| panic!("no row for {name} on {runtime}"))
+            .clone()
     };
     let map50 = |name: &str, runtime: &str| row(name, runtime)["map50"].as_f64().unwrap();
     let macs = |name: &str| row(name, "native")["macs"].as_f64().unwrap();

@@ -58,7 +58,7 @@ impl Analysis {
         let facts = infer(&graph)?;
         let mut labels = Labels::of_graph(&graph, &facts)?;
         for value in keep {
-            if graph.consumers().get(value.as_str()).is_none() && !graph.is_output(value) {
+            if !graph.consumers().contains_key(value.as_str()) && !graph.is_output(value) {
                 return Err(Error::missing(format!("the model has no value '{value}', which its task names")));
             }
             labels.freeze_value(value);

@@ -7,11 +7,12 @@
 use crate::context::Cancel;
 use crate::error::{At, CANCELLED, Error, Result};
 use crate::exec;
+use crate::model::graph::parameter_kind;
 use crate::model::ops::{self, ParamKind};
-use crate::model::{Constant, Element, Graph, Node, Patch};
+use crate::model::{Constant, Element, Graph, Patch};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
 use indexmap::IndexMap;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Metadata key under which a sparse model lists the constants whose zeros are frozen, as a JSON list of names.
 pub const MASKS_KEY: &str = "compresso.masks";
@@ -137,30 +138,16 @@ pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, Pa
     for i in ancestors(graph, wanted) {
         let node = &graph.nodes()[i];
         let op = ops::find(node)?;
-        let has_weight = op.params.iter().any(|(_, kind)| *kind == ParamKind::Weight);
-        for &(slot, kind) in op.params {
-            let Some(constant) = node.input(slot).and_then(|n| graph.constant(n)) else { continue };
-            let stray_bias = kind == ParamKind::Bias && !has_weight && !op.params.iter().any(|(_, k)| *k == ParamKind::Scale);
-            if !constant.element().is_float() || (stray_bias && (constant.count() < 2 || !follows_weight(graph, &makers, node))) {
+        for &(slot, _) in op.params {
+            if !node.input(slot).and_then(|n| graph.constant(n)).is_some_and(|c| c.element().is_float()) {
                 continue;
             }
-            found.entry(node.inputs[slot].clone()).or_insert(kind);
+            if let Some(kind) = parameter_kind(graph, &makers, node, slot) {
+                found.entry(node.inputs[slot].clone()).or_insert(kind);
+            }
         }
     }
     Ok(found)
-}
-
-/// True when an input of the node is the result of an operator with a constant weight.
-fn follows_weight(graph: &Graph, makers: &HashMap<&str, usize>, node: &Node) -> bool {
-    node.inputs.iter().filter_map(|n| makers.get(n.as_str())).any(|&i| {
-        let maker = &graph.nodes()[i];
-        ops::find(maker).is_ok_and(|op| {
-            let weight = |&(slot, kind): &(usize, ParamKind)| {
-                kind == ParamKind::Weight && maker.input(slot).is_some_and(|n| graph.constant(n).is_some())
-            };
-            op.params.iter().any(weight)
-        })
-    })
 }
 
 /// Indices of the nodes on which the values depend, in graph order.
