@@ -71,7 +71,6 @@ fn python_environments() -> Vec<PathBuf> {
     if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
         roots.push(home.join(".local"));
         roots.push(home.join(".cache/compresso/target/venv"));
-        roots.push(home.join(".cache/compresso-venv"));
     }
     roots
 }
