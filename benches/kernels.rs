@@ -1,7 +1,7 @@
 //! Convolution passes on layers of YOLOv8 at 160 px (batch 16) and 640 px (batch 1). Throughput is in floating-point
 //! operations: "Gelem/s" reads as GFLOP/s.
 
-use compresso::kernels::{ConvShape, Window, conv};
+use compresso_kernels::kernels::{ConvShape, Window, conv};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 

@@ -7,7 +7,7 @@
 
 mod gather;
 mod single;
-mod tile;
+pub(super) mod tile;
 
 #[cfg(test)]
 mod tests;

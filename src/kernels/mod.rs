@@ -8,6 +8,7 @@
 
 pub mod activation;
 pub mod conv;
+pub mod last;
 pub mod norm;
 pub mod ops;
 pub mod pool;
