@@ -7,7 +7,7 @@
 
 mod gather;
 mod single;
-pub(super) mod tile;
+pub mod tile;
 
 #[cfg(test)]
 mod tests;

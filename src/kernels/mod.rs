@@ -18,7 +18,7 @@ pub mod softmax;
 #[cfg(test)]
 mod tests;
 pub mod update;
-mod window;
+pub mod window;
 
 pub use conv::ConvShape;
 pub use window::Window;

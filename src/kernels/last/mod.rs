@@ -4,7 +4,15 @@
 //! are wide. A slice or concatenation of channels is then a view of the same buffer. A [`Job`] is one operation, made once
 //! for fixed sizes and weights (which it packs), run often.
 
+pub mod conv;
+pub mod map;
+pub mod pool;
+pub mod resize;
+#[cfg(test)]
+mod tests;
+
 use super::activation::Activation;
+use std::ops::Range;
 
 /// Where an image lies: element (y, x, c) is `y * row + x * pixel + c * channel` elements after the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +75,14 @@ pub trait Job: Send + Sync {
     /// type that the maker documents, and no other part or thread writes what this one reads. `scratch` has
     /// [`Job::scratch`] bytes that no one else uses.
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8);
+}
+
+/// Elements of output that are worth a part of their own in operations that are bound by memory.
+pub(crate) const PART: usize = 1 << 15;
+
+/// The `part`-th of `parts` ranges of nearly equal length that make up `0..n`.
+pub(crate) fn share(n: usize, part: usize, parts: usize) -> Range<usize> {
+    n * part / parts..n * (part + 1) / parts
 }
 
 /// Runs all parts of a job on slices, checked: the safe way to run one job.

@@ -1,0 +1,123 @@
+//! Elementwise functions from view to view.
+
+use super::{Args, Job, PART, View, share};
+use crate::kernels::activation::Activation;
+
+/// `y = act(x)`; float32. The output may be the input itself. Views of any layout.
+///
+/// # Panics
+/// When the views differ in size.
+pub fn map(act: Activation, input: View, output: View) -> Box<dyn Job> {
+    Box::new(Map::new(vec![input], output, Some(act)))
+}
+
+/// `y = x`, from one layout to another; float32.
+///
+/// # Panics
+/// When the views differ in size.
+pub fn copy(input: View, output: View) -> Box<dyn Job> {
+    Box::new(Map::new(vec![input], output, None))
+}
+
+/// `y = then(a + b)`; float32. The output may be one of the inputs. Views of any layout.
+///
+/// # Panics
+/// When the views differ in size.
+pub fn add(a: View, b: View, output: View, then: Option<Activation>) -> Box<dyn Job> {
+    Box::new(Map::new(vec![a, b], output, then))
+}
+
+/// Elements that are worked on at once.
+const CHUNK: usize = 256;
+
+/// The sum of the inputs, then a function.
+struct Map {
+    inputs: Vec<View>,
+    output: View,
+    act: Option<Activation>,
+}
+
+impl Map {
+    fn new(mut inputs: Vec<View>, mut output: View, act: Option<Activation>) -> Self {
+        let size = |v: &View| (v.height, v.width, v.channels);
+        assert!(inputs.iter().all(|i| size(i) == size(&output)), "views of an elementwise function: {inputs:?} {output:?}");
+        // A row of pixels without gaps is one long pixel.
+        if inputs.iter().chain([&output]).all(|v| v.channel == 1 && v.pixel == v.channels) {
+            for v in inputs.iter_mut().chain([&mut output]) {
+                *v = View { width: 1, channels: v.width * v.channels, ..*v };
+            }
+        }
+        Self { inputs, output, act }
+    }
+}
+
+impl Job for Map {
+    fn name(&self) -> String {
+        let what = if self.inputs.len() == 2 { "add" } else { "map" };
+        self.act.map_or_else(|| what.into(), |a| format!("{what} {a:?}"))
+    }
+    fn parts(&self) -> usize {
+        let o = &self.output;
+        (o.height * o.width * o.channels).div_ceil(PART).clamp(1, o.height.max(1))
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, _: *mut u8) {
+        let o = &self.output;
+        let to = args.outputs[0].cast::<f32>();
+        let (mut sum, mut result) = ([0.0; CHUNK], [0.0; CHUNK]);
+        for y in share(o.height, part, self.parts()) {
+            for x in 0..o.width {
+                for first in (0..o.channels).step_by(CHUNK) {
+                    let n = CHUNK.min(o.channels - first);
+                    let at = |v: &View| y * v.row + x * v.pixel + first * v.channel;
+                    for (i, view) in self.inputs.iter().enumerate() {
+                        // SAFETY: `n` channels from `first` on are inside the view, whose memory the caller vouches for.
+                        unsafe {
+                            let from = args.inputs[i].cast::<f32>().add(at(view));
+                            if i == 0 {
+                                load(from, view.channel, &mut sum[..n]);
+                            } else {
+                                load(from, view.channel, &mut result[..n]);
+                                sum[..n].iter_mut().zip(&result[..n]).for_each(|(s, v)| *s += v);
+                            }
+                        }
+                    }
+                    let made = match self.act {
+                        Some(act) => {
+                            act.forward(&sum[..n], &mut result[..n]);
+                            &result[..n]
+                        }
+                        None => &sum[..n],
+                    };
+                    // SAFETY: as above.
+                    unsafe { store(made, to.add(at(o)), o.channel) };
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `to.len()` elements, `step` apart, can be read.
+unsafe fn load(from: *const f32, step: usize, to: &mut [f32]) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if step == 1 {
+            to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
+        } else {
+            to.iter_mut().enumerate().for_each(|(i, v)| *v = *from.add(i * step));
+        }
+    }
+}
+
+/// # Safety
+/// `from.len()` elements, `step` apart, can be written.
+unsafe fn store(from: &[f32], to: *mut f32, step: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if step == 1 {
+            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+        } else {
+            from.iter().enumerate().for_each(|(i, &v)| *to.add(i * step) = v);
+        }
+    }
+}
