@@ -7,12 +7,17 @@
 pub mod conv;
 pub mod map;
 pub mod pool;
+pub mod program;
 pub mod resize;
+pub mod strided;
+mod team;
 #[cfg(test)]
 mod tests;
 
 use super::activation::Activation;
 use std::ops::Range;
+
+pub use team::Team;
 
 /// Where an image lies: element (y, x, c) is `y * row + x * pixel + c * channel` elements after the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
