@@ -21,4 +21,4 @@ pub mod update;
 pub mod window;
 
 pub use conv::ConvShape;
-pub use window::Window;
+pub use window::{Window, Window2};

@@ -5,6 +5,7 @@
 //! for fixed sizes and weights (which it packs), run often.
 
 pub mod conv;
+pub mod int8;
 pub mod map;
 pub mod pool;
 pub mod program;

@@ -1,0 +1,35 @@
+//! Kernels on 8-bit activations: unsigned bytes, channels last, with `real = (q − zero) · scale`.
+//!
+//! Sums of products are exact integers and what follows them is done operation by operation, never fused, so that every
+//! instruction set and the plain definitions in [`reference`] give the same bits.
+
+mod add;
+mod conv;
+mod copy;
+mod pool;
+mod quantize;
+pub mod reference;
+mod resize;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use add::{binary, binary_float};
+pub use conv::{Int8Conv, MAX_DEPTH, conv, conv_with};
+pub use copy::copy;
+pub use pool::{AveragePool, average_pool, max_pool};
+pub use quantize::{dequantize, quantize, table};
+pub use resize::resize_nearest;
+pub use store::{Bytes, Store};
+
+use std::ops::Range;
+
+/// Parts that `rows` of a job are cut into: a few per thread, unless there is too little to do.
+fn cut(rows: usize, bytes: usize, threads: usize) -> usize {
+    if threads <= 1 { 1 } else { (threads * 4).min(bytes / 4096 + 1).min(rows).max(1) }
+}
+
+/// The rows of part `part` of `parts`.
+fn slice(rows: usize, parts: usize, part: usize) -> Range<usize> {
+    rows * part / parts..rows * (part + 1) / parts
+}

@@ -1,0 +1,43 @@
+//! Enlarging by whole factors.
+
+use super::super::{Args, Job, View};
+use super::{cut, slice};
+
+/// A job from one input of bytes to one output of bytes: each pixel becomes a rectangle of `factors` (height, width) pixels.
+///
+/// # Panics
+/// When sizes do not agree or a view is not channels last.
+pub fn resize_nearest(factors: [usize; 2], input: View, output: View, threads: usize) -> Box<dyn Job> {
+    let size = [input.height * factors[0], input.width * factors[1], input.channels];
+    assert_eq!([output.height, output.width, output.channels], size, "output of a resize");
+    assert!(input.channel == 1 && output.channel == 1, "bytes are channels last");
+    Box::new(Nearest { factors, input, output, threads })
+}
+
+struct Nearest {
+    factors: [usize; 2],
+    input: View,
+    output: View,
+    threads: usize,
+}
+
+impl Job for Nearest {
+    fn name(&self) -> String {
+        format!("int8 nearest {}x{}", self.factors[0], self.factors[1])
+    }
+    fn parts(&self) -> usize {
+        cut(self.output.height, self.output.height * self.output.width * self.output.channels, self.threads)
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
+        for y in slice(self.output.height, self.parts(), part) {
+            for x in 0..self.output.width {
+                let at = y / self.factors[0] * self.input.row + x / self.factors[1] * self.input.pixel;
+                // SAFETY: one pixel of each view, which the caller promises.
+                unsafe {
+                    let from = args.inputs[0].add(at);
+                    from.copy_to_nonoverlapping(args.outputs[0].add(y * self.output.row + x * self.output.pixel), self.input.channels);
+                }
+            }
+        }
+    }
+}
