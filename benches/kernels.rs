@@ -1,9 +1,14 @@
-//! Convolution passes on layers of YOLOv8 at 160 px (batch 16) and 640 px (batch 1). Throughput is in floating-point
-//! operations: "Gelem/s" reads as GFLOP/s.
+//! Convolution passes on layers of YOLOv8 at 160 px (batch 16) and 640 px (batch 1), and the channels-last layers of
+//! inference at 640 px on one thread. Throughput is in floating-point operations: "Gelem/s" reads as GFLOP/s.
 
+use compresso_kernels::kernels::activation::Activation;
+use compresso_kernels::kernels::conv::tile::Level;
+use compresso_kernels::kernels::last::conv::{Algorithm, ConvSpec, conv_with};
+use compresso_kernels::kernels::last::{Epilogue, View, run_alone};
 use compresso_kernels::kernels::{ConvShape, Window, conv};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::time::Duration;
 
 /// Batch, input channels, output channels, input size, kernel, stride, groups.
 const LAYERS: &[(&str, [usize; 7])] = &[
@@ -35,5 +40,59 @@ fn convolutions(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, convolutions);
+/// Input channels, output channels, input size, kernel, stride, groups.
+const INFERENCE: &[[usize; 6]] = &[
+    [3, 16, 640, 3, 2, 1],
+    [3, 32, 640, 6, 2, 1],
+    [16, 32, 320, 3, 2, 1],
+    [32, 64, 160, 3, 2, 1],
+    [64, 128, 80, 3, 2, 1],
+    [128, 256, 40, 3, 2, 1],
+    [16, 16, 160, 3, 1, 1],
+    [32, 32, 80, 3, 1, 1],
+    [64, 64, 80, 3, 1, 1],
+    [80, 80, 80, 3, 1, 1],
+    [64, 64, 40, 3, 1, 1],
+    [128, 64, 40, 3, 1, 1],
+    [128, 128, 20, 3, 1, 1],
+    [256, 64, 20, 3, 1, 1],
+    [48, 32, 160, 1, 1, 1],
+    [128, 64, 80, 1, 1, 1],
+    [192, 128, 40, 1, 1, 1],
+    [384, 256, 20, 1, 1, 1],
+    [64, 64, 80, 3, 1, 64],
+];
+
+fn inference(c: &mut Criterion) {
+    let mut group = c.benchmark_group("inference");
+    for &[ins, outs, size, kernel, stride, groups] in INFERENCE {
+        let window = Window::square([size; 2], kernel, stride, (kernel - 1) / 2, 1).as_2d().expect("two axes");
+        let [height, width] = window.output;
+        let input = if ins == 3 { View::planes(size, size, ins) } else { View::dense(size, size, ins) };
+        let epilogue = Epilogue { act: Some(Activation::Swish { alpha: 1.0 }), residual: false, then: None };
+        let spec = ConvSpec { window, groups, input, output: View::dense(height, width, outs), residual: None, epilogue };
+        let fill = |n: usize| (0..n).map(|i| (i * 37 % 101) as f32 / 500.0 - 0.1).collect::<Vec<f32>>();
+        let (x, w, bias) = (fill(input.reach()), fill(outs * ins / groups * kernel * kernel), fill(outs));
+        let mut y = vec![0.0f32; spec.output.reach()];
+        let work = 2 * height * width * w.len();
+        group.throughput(Throughput::Elements(work as u64)).sample_size(20).measurement_time(Duration::from_millis(500));
+        group.warm_up_time(Duration::from_millis(100));
+        let mut algorithms = vec![("direct", Algorithm::Direct)];
+        if kernel == 3 && stride == 1 && groups == 1 {
+            algorithms.push(("winograd", Algorithm::Winograd));
+        }
+        if groups > 1 {
+            algorithms = vec![("depthwise", Algorithm::Depthwise)];
+        }
+        for (name, algorithm) in algorithms {
+            let job = conv_with(Level::best(), algorithm, &spec, &w, Some(&bias), 1);
+            group.bench_function(format!("{kernel}x{kernel}s{stride} {ins}-{outs} {height} {name}"), |b| {
+                b.iter(|| run_alone(&*job, &[(black_box(&x[..]), input.reach())], &mut [(&mut y[..], spec.output.reach())]));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, inference);
 criterion_main!(benches);

@@ -5,8 +5,11 @@
 //! for fixed sizes and weights (which it packs), run often.
 
 pub mod conv;
+mod direct;
+mod finish;
 pub mod int8;
 pub mod map;
+mod patches;
 pub mod pool;
 pub mod program;
 pub mod resize;
@@ -14,6 +17,7 @@ pub mod strided;
 mod team;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use super::activation::Activation;
 use std::ops::Range;
