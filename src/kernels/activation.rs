@@ -249,7 +249,7 @@ fn grad(x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32], f: impl Fn(f32, f32) -
 
 /// Runs `f` compiled for the widest vectors that this machine has. `f` must be inlined to profit.
 #[inline(always)]
-pub(super) fn wide<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]

@@ -1,7 +1,7 @@
 //! Operations on two byte images.
 
-use super::super::{Args, Job, View};
-use super::{cut, slice};
+use super::super::{Args, Job, View, share};
+use super::cut;
 
 /// A job from inputs a and b of bytes to one output of bytes: `y = table[a · 256 + b]`.
 ///
@@ -45,7 +45,7 @@ impl Job for Binary {
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
         let (from_a, from_b, to) = (args.inputs[0], args.inputs[1], args.outputs[0]);
-        for y in slice(self.a.height, self.parts(), part) {
+        for y in share(self.a.height, part, self.parts()) {
             for x in 0..self.a.width {
                 for c in 0..self.a.channels {
                     // SAFETY: elements of the views, which the caller promises.
@@ -78,7 +78,7 @@ impl Job for BinaryFloat {
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
         let (from_a, from_b, to) = (args.inputs[0], args.inputs[1], args.outputs[0].cast::<f32>());
-        for y in slice(self.a.height, self.parts(), part) {
+        for y in share(self.a.height, part, self.parts()) {
             for x in 0..self.a.width {
                 for c in 0..self.a.channels {
                     // SAFETY: elements of the views, which the caller promises.

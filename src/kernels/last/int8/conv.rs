@@ -1,8 +1,10 @@
 //! Convolution of bytes with 8-bit weights.
 
-use super::super::{Args, Job, View};
-use super::reference;
-use super::store::Store;
+use super::super::{Args, Job, View, share};
+use super::pack::{self, LANES, Panel};
+use super::source::{Band, Strides, unpadded};
+use super::store::{SLACK, Sink, Store};
+use super::tile::Tile;
 use crate::kernels::Window2;
 use crate::kernels::activation::Activation;
 use crate::kernels::conv::tile::Level;
@@ -40,66 +42,175 @@ pub fn conv(spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> {
 ///
 /// # Panics
 /// As [`conv`].
-pub fn conv_with(_level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> {
-    let (w, outs) = (&spec.window, spec.scales.len());
-    assert_eq!([spec.input.height, spec.input.width], w.input, "input of a convolution");
+pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> {
+    let (w, outs, input) = (&spec.window, spec.scales.len(), &spec.input);
+    assert_eq!([input.height, input.width], w.input, "input of a convolution");
     assert_eq!(spec.bias.len(), outs, "bias of a convolution");
-    assert!(spec.input.channels.is_multiple_of(spec.groups) && outs.is_multiple_of(spec.groups), "groups of a convolution");
-    let depth = spec.input.channels / spec.groups * w.kernel[0] * w.kernel[1];
-    assert!(depth <= MAX_DEPTH && weights.len() == outs * depth, "weights of a convolution");
-    assert_eq!(spec.input.channel, 1, "bytes are channels last");
+    assert!(input.channels.is_multiple_of(spec.groups) && outs.is_multiple_of(spec.groups), "groups of a convolution");
+    let per_in = input.channels / spec.groups;
+    let depth = per_in * w.kernel[0] * w.kernel[1];
+    assert!((1..=MAX_DEPTH).contains(&depth) && weights.len() == outs * depth, "weights of a convolution");
+    assert!(w.output[0] * w.output[1] > 0, "output of a convolution");
+    assert_eq!(input.channel, 1, "bytes are channels last");
     spec.store.check(w.output[0], w.output[1], outs);
-    Box::new(Plain { spec: spec.clone(), weights: weights.to_vec() })
+
+    let depthwise = per_in == 1 && outs == spec.groups && outs > 1;
+    let tile = if depthwise { Tile::depthwise(level) } else { Tile::dense(level) };
+    // A depthwise tile reads a byte of each of its channels, other tiles four bytes of each group.
+    let (groups, span) = if depthwise { (1, outs.next_multiple_of(LANES)) } else { (spec.groups, per_in.next_multiple_of(4)) };
+    let direct = unpadded(w) && groups * span == input.channels;
+    let band = (!direct).then_some(Band { window: *w, input: *input, groups, span, zero: spec.input_zero });
+    let taps = band.map_or([w.dilation[0] * input.row, w.dilation[1] * input.pixel], |b| b.taps());
+    let panels = match depthwise {
+        true => pack::depthwise(spec, weights, taps),
+        false => pack::dense(spec, weights, [taps[0], taps[1], span], tile.grouped),
+    };
+    let rows = if spec.threads > 1 { w.output[0].min(4 * spec.threads) } else { 1 };
+    let columns = if spec.threads > 1 { (4 * spec.threads).div_ceil(rows).min(panels.len()) } else { 1 };
+    let large = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4 > LARGE_WEIGHTS;
+    Box::new(Conv {
+        name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
+        chunk: if large { MAX_CHUNK } else { MAX_CHUNK / 2 },
+        pitch: panels.last().map_or(0, |p| p.first + LANES),
+        window: *w,
+        strides: band.map_or(Strides { row: w.stride[0] * input.row, pixel: w.stride[1] * input.pixel }, |b| b.strides()),
+        act: spec.act,
+        tile,
+        band,
+        panels,
+        sink: Sink::new(level, &spec.store),
+        rows,
+        columns,
+    })
 }
 
-struct Plain {
-    spec: Int8Conv,
-    weights: Vec<i8>,
+/// Weights of more bytes are read less often, for more pixels at a time.
+const LARGE_WEIGHTS: usize = 1 << 17;
+
+/// Most pixels that the panels take turns on. A multiple of what any tile takes.
+const MAX_CHUNK: usize = 96;
+
+struct Conv {
+    name: String,
+    window: Window2,
+    tile: Tile,
+    /// `None`: windows read the input itself.
+    band: Option<Band>,
+    strides: Strides,
+    panels: Vec<Panel>,
+    act: Option<Activation>,
+    sink: Sink,
+    /// Pixels that the panels take turns on.
+    chunk: usize,
+    /// Staged results of a pixel: all output channels, and what tiles write beyond.
+    pitch: usize,
+    /// Parts along output rows and along panels.
+    rows: usize,
+    columns: usize,
 }
 
-impl Job for Plain {
-    fn name(&self) -> String {
-        format!("int8 conv {}x{}", self.spec.window.kernel[0], self.spec.window.kernel[1])
-    }
-    fn parts(&self) -> usize {
-        1
-    }
-    unsafe fn run(&self, _part: usize, args: Args<'_>, _scratch: *mut u8) {
-        // SAFETY: the caller's promise about the input.
-        let x = unsafe { std::slice::from_raw_parts(args.inputs[0], self.spec.input.reach()) };
-        let reals = reference::conv(&self.spec, &self.weights, &reference::gather(&self.spec.input, x));
-        // SAFETY: the caller's promise about the outputs.
-        unsafe { write_all(&self.spec.store, self.spec.scales.len(), &reals, args) };
-    }
+/// Offsets in the scratch memory.
+struct Scratch {
+    /// float32 results before and after the activation.
+    reals: usize,
+    after: usize,
+    bytes: usize,
+    end: usize,
 }
 
-/// # Safety
-/// The outputs of `args` are writable over the views of `store`.
-pub(super) unsafe fn write_all(store: &Store, channels: usize, reals: &[f32], args: Args<'_>) {
-    let (floats, bytes) = reference::store(store, channels, reals);
-    // SAFETY: the caller's promise.
-    unsafe {
-        match store {
-            Store::Floats { output } => write(output, &floats, args.outputs[0].cast()),
-            Store::Bytes { outputs, .. } => {
-                for ((o, values), to) in outputs.iter().zip(&bytes).zip(args.outputs) {
-                    write(&o.view, values, *to);
-                }
+impl Conv {
+    fn staged_floats(&self) -> bool {
+        self.act.is_some() || self.sink.quant.is_none()
+    }
+    fn band_rows(&self) -> usize {
+        let most = self.window.output[0].div_ceil(self.rows);
+        self.band.map_or(most, |b| b.outputs().min(most))
+    }
+    fn scratch_parts(&self) -> Scratch {
+        let results = self.chunk * self.pitch;
+        let reals = self.band.map_or(0, |b| b.len(self.band_rows())).next_multiple_of(64);
+        let after = reals + if self.staged_floats() { (results * 4).next_multiple_of(64) } else { 0 };
+        let bytes = after + if self.act.is_some() { (results * 4).next_multiple_of(64) } else { 0 };
+        let end = bytes + if self.sink.quant.is_some() { results + SLACK } else { 0 };
+        Scratch { reals, after, bytes, end }
+    }
+
+    /// Finishes `count` staged pixels, the first being pixel `first` of the output.
+    ///
+    /// # Safety
+    /// As [`Job::run`]; the panels `panels` have written results of `count` pixels.
+    unsafe fn finish(&self, panels: &[Panel], first: usize, count: usize, args: Args<'_>, scratch: *mut u8) {
+        let at = self.scratch_parts();
+        let (Some(from), Some(to)) = (panels.first(), panels.last()) else { return };
+        let channels = from.first..to.end;
+        // SAFETY: parts of the scratch memory, all of whose bytes were initialized by this part.
+        unsafe {
+            let mut reals = scratch.add(at.reals).cast::<f32>();
+            if let Some(act) = self.act {
+                let n = count * self.pitch;
+                let after = scratch.add(at.after).cast::<f32>();
+                act.forward(std::slice::from_raw_parts(reals, n), std::slice::from_raw_parts_mut(after, n));
+                reals = after;
+            }
+            let bytes = scratch.add(at.bytes);
+            if self.staged_floats() {
+                self.sink.write_reals(reals, self.pitch, channels, first, count, bytes, args);
+            } else {
+                self.sink.write_bytes(bytes, self.pitch, channels, first, count, args);
             }
         }
     }
 }
 
-/// # Safety
-/// `to` is writable over the view.
-unsafe fn write<T: Copy>(view: &View, values: &[T], to: *mut T) {
-    let mut values = values.iter();
-    for y in 0..view.height {
-        for x in 0..view.width {
-            for c in 0..view.channels {
-                let value = *values.next().expect("as many values as the view has");
-                // SAFETY: an element of the view.
-                unsafe { *to.add(y * view.row + x * view.pixel + c * view.channel) = value };
+impl Job for Conv {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn parts(&self) -> usize {
+        self.rows * self.columns
+    }
+    fn scratch(&self) -> usize {
+        self.scratch_parts().end
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
+        let at = self.scratch_parts();
+        let panels = &self.panels[share(self.panels.len(), part % self.columns, self.columns)];
+        let rows = share(self.window.output[0], part / self.columns, self.rows);
+        let width = self.window.output[1];
+        let (stage, wide, quant) = if self.staged_floats() { (at.reals, 4, None) } else { (at.bytes, 1, self.sink.quant) };
+        // SAFETY: this part's scratch memory. Tiles write the stages but for gaps.
+        unsafe { scratch.add(at.reals).write_bytes(0, at.end - at.reals) };
+        let mut bases = [std::ptr::null::<u8>(); MAX_CHUNK];
+        for y in rows.clone().step_by(self.band_rows().max(1)) {
+            let height = self.band_rows().min(rows.end - y);
+            // SAFETY: the caller's promise about the input; the scratch memory begins with the band.
+            let base = unsafe {
+                match &self.band {
+                    Some(band) => {
+                        band.fill(y, height, args.inputs[0], scratch);
+                        scratch.cast_const()
+                    }
+                    None => args.inputs[0].add(y * self.strides.row),
+                }
+            };
+            for first in (0..height * width).step_by(self.chunk) {
+                let count = self.chunk.min(height * width - first);
+                let padded = count.next_multiple_of(self.tile.pixels);
+                for (i, to) in bases[..padded].iter_mut().enumerate() {
+                    let p = first + i.min(count - 1);
+                    // SAFETY: the window of an output pixel begins here.
+                    *to = unsafe { base.add(p / width * self.strides.row + p % width * self.strides.pixel) };
+                }
+                for panel in panels {
+                    // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of
+                    // a chunk, which tiles divide.
+                    unsafe {
+                        let to = scratch.add(stage + panel.first * wide);
+                        (self.tile.run)(panel, &bases[..padded], to, self.pitch * wide, quant);
+                    }
+                }
+                // SAFETY: as above.
+                unsafe { self.finish(panels, y * width + first, count, args, scratch) };
             }
         }
     }

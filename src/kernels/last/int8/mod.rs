@@ -4,32 +4,29 @@
 //! instruction set and the plain definitions in [`reference`] give the same bits.
 
 mod add;
+mod bytes;
 mod conv;
 mod copy;
+mod pack;
 mod pool;
 mod quantize;
 pub mod reference;
 mod resize;
+mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use add::{binary, binary_float};
 pub use conv::{Int8Conv, MAX_DEPTH, conv, conv_with};
 pub use copy::copy;
-pub use pool::{AveragePool, average_pool, max_pool};
+pub use pool::{AveragePool, average_pool, average_pool_with, max_pool};
 pub use quantize::{dequantize, quantize, table};
 pub use resize::resize_nearest;
 pub use store::{Bytes, Store};
 
-use std::ops::Range;
-
 /// Parts that `rows` of a job are cut into: a few per thread, unless there is too little to do.
 fn cut(rows: usize, bytes: usize, threads: usize) -> usize {
     if threads <= 1 { 1 } else { (threads * 4).min(bytes / 4096 + 1).min(rows).max(1) }
-}
-
-/// The rows of part `part` of `parts`.
-fn slice(rows: usize, parts: usize, part: usize) -> Range<usize> {
-    rows * part / parts..rows * (part + 1) / parts
 }

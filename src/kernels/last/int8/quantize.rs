@@ -1,8 +1,8 @@
 //! Between real numbers and bytes, and from bytes to bytes through a table.
 
-use super::super::{Args, Job, View};
+use super::super::{Args, Job, View, share};
+use super::cut;
 use super::store::{Bytes, check, to_byte};
-use super::{cut, slice};
 
 /// A job from one input of float32, of any strides, to one output of bytes per view.
 ///
@@ -31,7 +31,7 @@ impl Job for Quantize {
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
         let from = args.inputs[0].cast::<f32>();
         for (o, to) in self.outputs.iter().zip(args.outputs) {
-            for y in slice(self.input.height, self.parts(), part) {
+            for y in share(self.input.height, part, self.parts()) {
                 for x in 0..self.input.width {
                     for c in 0..o.view.channels {
                         let at = y * self.input.row + x * self.input.pixel + (o.first + c) * self.input.channel;
@@ -74,7 +74,7 @@ impl Job for Dequantize {
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
         let (from, to) = (args.inputs[0], args.outputs[0].cast::<f32>());
-        for y in slice(self.input.height, self.parts(), part) {
+        for y in share(self.input.height, part, self.parts()) {
             for x in 0..self.input.width {
                 for c in 0..self.input.channels {
                     // SAFETY: elements of the two views, which the caller promises.
@@ -114,7 +114,7 @@ impl Job for Table {
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
         let from = args.inputs[0];
         for (o, to) in self.outputs.iter().zip(args.outputs) {
-            for y in slice(self.input.height, self.parts(), part) {
+            for y in share(self.input.height, part, self.parts()) {
                 for x in 0..self.input.width {
                     for c in 0..o.view.channels {
                         // SAFETY: elements of the two views, which the caller promises.

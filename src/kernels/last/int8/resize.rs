@@ -1,7 +1,7 @@
 //! Enlarging by whole factors.
 
-use super::super::{Args, Job, View};
-use super::{cut, slice};
+use super::super::{Args, Job, View, share};
+use super::cut;
 
 /// A job from one input of bytes to one output of bytes: each pixel becomes a rectangle of `factors` (height, width) pixels.
 ///
@@ -29,7 +29,7 @@ impl Job for Nearest {
         cut(self.output.height, self.output.height * self.output.width * self.output.channels, self.threads)
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
-        for y in slice(self.output.height, self.parts(), part) {
+        for y in share(self.output.height, part, self.parts()) {
             for x in 0..self.output.width {
                 let at = y / self.factors[0] * self.input.row + x / self.factors[1] * self.input.pixel;
                 // SAFETY: one pixel of each view, which the caller promises.

@@ -1,6 +1,9 @@
 //! Where results go: real numbers as they are, or as bytes of one or several views.
 
-use super::super::View;
+use super::super::{Args, View};
+use super::bytes::{Lookup, copy_bytes, round_row};
+use crate::kernels::conv::tile::Level;
+use std::ops::Range;
 
 /// What becomes of the real results of a kernel.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +25,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// All channels, as they are.
+    /// All channels of a view, as they are.
     pub fn whole(view: View) -> Self {
         Self { view, first: 0, table: None }
     }
@@ -48,6 +51,157 @@ pub(super) fn check(outputs: &[Bytes], height: usize, width: usize, channels: us
     for Bytes { view, first, .. } in outputs {
         assert_eq!([view.height, view.width], [height, width], "size of a byte output");
         assert!(first + view.channels <= channels && view.channel == 1, "channels of a byte output");
+    }
+}
+
+/// How reals become bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Quant {
+    pub inverse_scale: f32,
+    pub zero: u8,
+}
+
+/// Writes staged bytes to outputs.
+pub(super) struct Writer {
+    outputs: Vec<(View, usize, Option<Lookup>)>,
+}
+
+impl Writer {
+    pub fn new(level: Level, outputs: &[Bytes]) -> Self {
+        let ready = |o: &Bytes| (o.view, o.first, o.table.as_ref().map(|t| Lookup::new(level, t)));
+        Self { outputs: outputs.iter().map(ready).collect() }
+    }
+
+    /// Writes the channels `channels` of `count` pixels, of which the first is pixel `first` of the image. At `from` is
+    /// channel 0 of the first; the others follow `pitch` bytes apart.
+    ///
+    /// # Safety
+    /// The staged bytes are readable up to [`SLACK`] bytes after the last, the outputs of `args` are writable over their
+    /// views.
+    pub unsafe fn write(&self, from: *const u8, pitch: usize, channels: Range<usize>, first: usize, count: usize, args: Args<'_>) {
+        for ((view, at, lookup), to) in self.outputs.iter().zip(args.outputs) {
+            let (start, end) = ((*at).max(channels.start), (at + view.channels).min(channels.end));
+            if start >= end {
+                continue;
+            }
+            for (p, x, y, run) in runs(view, first, count) {
+                // SAFETY: pixels of the stage and of the view.
+                unsafe {
+                    let from = from.add(p * pitch + start);
+                    let to = to.add(y * view.row + x * view.pixel + start - at);
+                    let n = end - start;
+                    // Pixels without gaps are one long pixel.
+                    let (n, run) = if n == pitch && n == view.pixel { (n * run, 1) } else { (n, run) };
+                    for i in 0..run {
+                        let (from, to) = (from.add(i * pitch), to.add(i * view.pixel));
+                        match lookup {
+                            Some(lookup) => lookup.apply(from, n, to),
+                            None => copy_bytes(from, n, to),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A [`Store`] made ready: writes staged results to the outputs.
+pub(super) struct Sink {
+    level: Level,
+    pub quant: Option<Quant>,
+    writer: Writer,
+    floats: Option<View>,
+}
+
+impl Sink {
+    pub fn new(level: Level, store: &Store) -> Self {
+        match store {
+            Store::Floats { output } => Self { level, quant: None, writer: Writer::new(level, &[]), floats: Some(*output) },
+            Store::Bytes { inverse_scale, zero, outputs } => {
+                let quant = Quant { inverse_scale: *inverse_scale, zero: *zero };
+                Self { level, quant: Some(quant), writer: Writer::new(level, outputs), floats: None }
+            }
+        }
+    }
+
+    /// Writes bytes; arguments as for [`Writer::write`].
+    ///
+    /// # Safety
+    /// As [`Writer::write`]; the store has bytes.
+    pub unsafe fn write_bytes(&self, from: *const u8, pitch: usize, channels: Range<usize>, first: usize, count: usize, args: Args<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.writer.write(from, pitch, channels, first, count, args) };
+    }
+
+    /// Writes reals; arguments as for [`Writer::write`], `pitch` in floats. `stage` holds their bytes meanwhile.
+    ///
+    /// # Safety
+    /// The reals are initialized. `stage` is writable for `count · pitch + SLACK` bytes, of which the last [`SLACK`] are
+    /// initialized, if the store has bytes. The outputs of `args` are writable over their views.
+    pub unsafe fn write_reals(
+        &self,
+        from: *const f32,
+        pitch: usize,
+        channels: Range<usize>,
+        first: usize,
+        count: usize,
+        stage: *mut u8,
+        args: Args<'_>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Some(view) = &self.floats {
+                write_floats(view, from, pitch, channels, first, count, args.outputs[0].cast());
+            } else if let Some(quant) = self.quant {
+                round_row(self.level, quant, from, count * pitch, stage);
+                self.writer.write(stage, pitch, channels, first, count, args);
+            }
+        }
+    }
+}
+
+/// Bytes after staged ones that are read and ignored.
+pub(super) const SLACK: usize = 64;
+
+/// The pixels `first..first + count` of an image, in runs of one row of a view, or in one run if its rows have no gaps
+/// between them: the index in the range, x, y and the length of each run.
+fn runs(view: &View, first: usize, count: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    let (width, gapless) = (view.width, view.row == view.width * view.pixel);
+    let mut p = 0;
+    std::iter::from_fn(move || {
+        if p == count {
+            return None;
+        }
+        let (y, x) = ((first + p) / width, (first + p) % width);
+        let run = if gapless { count } else { (count - p).min(width - x) };
+        p += run;
+        Some((p - run, x, y, run))
+    })
+}
+
+/// Writes staged floats to an output of any strides; arguments as for [`Writer::write`], `pitch` in floats.
+///
+/// # Safety
+/// The staged floats are readable and `to` is writable over the view.
+unsafe fn write_floats(view: &View, from: *const f32, pitch: usize, channels: Range<usize>, first: usize, count: usize, to: *mut f32) {
+    let n = channels.len();
+    for (p, x, y, run) in runs(view, first, count) {
+        // SAFETY: pixels of the stage and of the view.
+        unsafe {
+            let from = from.add(p * pitch + channels.start);
+            let to = to.add(y * view.row + x * view.pixel + channels.start * view.channel);
+            if view.channel == 1 {
+                for i in 0..run {
+                    from.add(i * pitch).copy_to_nonoverlapping(to.add(i * view.pixel), n);
+                }
+            } else {
+                for c in 0..n {
+                    for i in 0..run {
+                        *to.add(i * view.pixel + c * view.channel) = *from.add(i * pitch + c);
+                    }
+                }
+            }
+        }
     }
 }
 

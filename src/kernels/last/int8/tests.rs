@@ -1,10 +1,11 @@
 //! Every kernel against its plain definition: bit for bit.
 
-use super::super::{View, run_alone};
+use super::super::{Args, Job, View};
 use super::*;
 use crate::kernels::Window2;
 use crate::kernels::activation::Activation;
 use crate::kernels::conv::tile::Level;
+use proptest::prelude::*;
 
 /// Bytes from a fixed sequence.
 fn bytes(n: usize, seed: u32) -> Vec<u8> {
@@ -17,25 +18,171 @@ fn bytes(n: usize, seed: u32) -> Vec<u8> {
         .collect()
 }
 
-#[test]
-fn a_convolution_equals_its_definition() {
-    let window = Window2 { input: [5, 6], kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1], output: [5, 6] };
-    let output = View::dense(5, 6, 5);
-    let outputs = vec![Bytes::whole(output)];
-    let spec = Int8Conv {
-        window,
-        groups: 1,
-        input: View::dense(5, 6, 3),
-        input_zero: 7,
-        scales: vec![0.01; 5],
-        bias: vec![0.5; 5],
-        act: Some(Activation::Relu),
-        store: Store::Bytes { inverse_scale: 2.0, zero: 3, outputs },
-        threads: 1,
-    };
-    let (x, weights): (_, Vec<i8>) = (bytes(90, 1), bytes(135, 2).into_iter().map(|b| b as i8).collect());
-    let mut y = vec![0u8; 150];
-    run_alone(&*conv_with(Level::Portable, &spec, &weights), &[(&x, 90)], &mut [(&mut y, 150)]);
-    let (_, expected) = reference::store(&spec.store, 5, &reference::conv(&spec, &weights, &x));
-    assert_eq!(y, expected[0]);
+fn floats(n: usize, seed: u32, scale: f32) -> Vec<f32> {
+    bytes(n, seed).into_iter().map(|b| (f32::from(b) - 127.3) / 128.0 * scale).collect()
+}
+
+fn levels() -> impl Iterator<Item = Level> {
+    [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.available())
+}
+
+/// Runs the parts of a job in a shuffled order; the scratch memory starts as noise.
+fn run(job: &dyn Job, inputs: &[*const u8], outputs: &[*mut u8]) {
+    let mut scratch: Vec<[u64; 8]> = vec![[0xa5c3_7e81_55aa_9d3b; 8]; job.scratch().div_ceil(64) + 2];
+    let room = scratch.len() * 64;
+    let start = scratch.as_mut_ptr().cast::<u8>();
+    // SAFETY: inside the allocation, which is longer than asked for.
+    let at = unsafe { start.add(start.align_offset(64)) };
+    let parts = job.parts();
+    let stride = (1..parts.max(2)).rev().find(|s| gcd(*s, parts) == 1).unwrap_or(1);
+    for i in 0..parts {
+        // SAFETY: the tests hand over views that their buffers cover.
+        unsafe { job.run((i * stride + 1) % parts, Args { inputs, outputs }, at) };
+    }
+    let used = start.align_offset(64) + job.scratch();
+    // SAFETY: the rest of the allocation.
+    let rest = unsafe { std::slice::from_raw_parts(start.add(used), room - used) };
+    let noise = 0xa5c3_7e81_55aa_9d3b_u64.to_ne_bytes();
+    assert!(rest.iter().enumerate().all(|(i, &b)| b == noise[(used + i) % 8]), "{} leaves its scratch memory", job.name());
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// A view inside a larger buffer: gaps after pixels and rows.
+fn view(height: usize, width: usize, channels: usize, gap: usize) -> View {
+    let pixel = channels + gap;
+    View { height, width, channels, row: width * pixel + gap, pixel, channel: 1 }
+}
+
+const GUARD: u8 = 0xa7;
+
+/// A buffer that ends where the view does, filled with a guard value, and its values where `scatter` puts them.
+fn expected<T: Copy>(view: &View, values: &[T], guard: T) -> Vec<T> {
+    let mut buffer = vec![guard; view.reach()];
+    reference::scatter(view, values, &mut buffer);
+    buffer
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    spec: Int8Conv,
+    weights: Vec<i8>,
+    x: Vec<u8>,
+}
+
+/// Several outputs of bytes: all channels, and a range of them through a table.
+fn two_outputs(height: usize, width: usize, channels: usize, gap: usize) -> Vec<Bytes> {
+    let (first, taken) = (channels / 3, channels.div_ceil(2));
+    let table: Box<[u8; 256]> = Box::new(std::array::from_fn(|q| (q * 91 + 17) as u8));
+    vec![Bytes::whole(view(height, width, channels, gap)), Bytes { view: view(height, width, taken, 2 * gap), first, table: Some(table) }]
+}
+
+fn axis() -> impl Strategy<Value = [usize; 6]> {
+    // Input, kernel, stride, dilation, padding before and after.
+    (1usize..14, 1usize..5, 1usize..4, 1usize..3, 0usize..4, 0usize..3)
+        .prop_filter_map("the window does not fit", |(i, k, s, d, a, b)| ((k - 1) * d < i + a + b).then_some([i, k, s, d, a, b]))
+}
+
+fn window(y: [usize; 6], x: [usize; 6]) -> Window2 {
+    let pick = |i: usize| [y[i], x[i]];
+    let out = |v: [usize; 6]| (v[0] + v[4] + v[5] - (v[1] - 1) * v[3] - 1) / v[2] + 1;
+    Window2 { input: pick(0), kernel: pick(1), stride: pick(2), dilation: pick(3), pad: pick(4), output: [out(y), out(x)] }
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let channels = prop_oneof![
+        // Groups, input channels and output channels of each.
+        (Just(1usize), prop_oneof![Just(1usize), Just(3), Just(5), Just(8), Just(16), Just(37)], 1usize..40),
+        (2usize..4, 1usize..9, 1usize..20),
+        (prop_oneof![Just(3usize), Just(16), Just(17), Just(37)], Just(1usize), Just(1usize)),
+    ];
+    let style = (0usize..3, 0usize..5, 0usize..3, 1usize..4, any::<bool>(), any::<u8>(), any::<u32>());
+    (axis(), axis(), channels, style).prop_map(|(y, x, (groups, cg, mg), (gap, act, kind, threads, to_floats, zero, seed))| {
+        let window = window(y, x);
+        let (channels, outs, depth) = (groups * cg, groups * mg, cg * y[1] * x[1]);
+        let input = view(window.input[0], window.input[1], channels, if channels == 3 { 1 } else { gap });
+        let weights: Vec<i8> = bytes(outs * depth, seed).into_iter().map(|b| b as i8).collect();
+        let weights = match kind {
+            0 => weights,
+            1 => weights.into_iter().map(|w| w / 2).collect(),
+            // Where saturation would show.
+            _ => weights.into_iter().map(|w| if w % 8 == 0 { w } else { w.signum() * 127 }).collect(),
+        };
+        let mut pixels = bytes(window.input[0] * window.input[1] * channels, seed ^ 1);
+        if kind == 2 {
+            pixels.iter_mut().for_each(|q| *q = if *q < 32 { *q } else { 255 });
+        }
+        let mut buffer = vec![GUARD; input.reach()];
+        reference::scatter(&input, &pixels, &mut buffer);
+        let [height, width] = window.output;
+        let store = match (to_floats, gap) {
+            (true, 0) => Store::Floats { output: View::planes(height, width, outs) },
+            (true, gap) => Store::Floats { output: view(height, width, outs, gap - 1) },
+            (false, gap) => Store::Bytes { inverse_scale: 11.3, zero, outputs: two_outputs(height, width, outs, gap) },
+        };
+        let act = [None, None, Some(Activation::Relu), Some(Activation::Swish { alpha: 1.0 }), Some(Activation::HardSwish)][act];
+        let scale = 8.0 / (depth as f32 * 3000.0);
+        let scales = floats(outs, seed ^ 2, scale);
+        let spec =
+            Int8Conv { window, groups, input, input_zero: zero ^ 0x5a, scales, bias: floats(outs, seed ^ 3, 9.0), act, store, threads };
+        Case { spec, weights, x: buffer }
+    })
+}
+
+/// Runs a job of one input and compares all its outputs, gaps included.
+fn compare(job: &dyn Job, x: &[u8], store: &Store, channels: usize, reals: &[f32]) {
+    let (all, each) = reference::store(store, channels, reals);
+    match store {
+        Store::Floats { output } => {
+            let mut y = vec![-77.0f32; output.reach()];
+            run(job, &[x.as_ptr()], &[y.as_mut_ptr().cast()]);
+            let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&y), bits(&expected(output, &all, -77.0)), "{}", job.name());
+        }
+        Store::Bytes { outputs, .. } => {
+            let mut ys: Vec<Vec<u8>> = outputs.iter().map(|o| vec![GUARD; o.view.reach()]).collect();
+            let to: Vec<*mut u8> = ys.iter_mut().map(|y| y.as_mut_ptr()).collect();
+            run(job, &[x.as_ptr()], &to);
+            for ((o, y), values) in outputs.iter().zip(&ys).zip(&each) {
+                assert_eq!(y, &expected(&o.view, values, GUARD), "{} output {:?}", job.name(), o.view);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn convolutions_equal_their_definition(case in cases()) {
+        let Case { spec, weights, x } = &case;
+        let reals = reference::conv(spec, weights, &reference::gather(&spec.input, x));
+        for level in levels() {
+            compare(&*conv_with(level, spec, weights), x, &spec.store, spec.scales.len(), &reals);
+        }
+    }
+
+    #[test]
+    fn pools_equal_their_definition(y in axis(), x in axis(), channels in 1usize..40, gap in 0usize..3, threads in 1usize..4, counted: bool, seed: u32) {
+        let window = window(y, x);
+        let input = view(y[0], x[0], channels, gap);
+        let values = bytes(input.reach(), seed);
+        let dense = reference::gather(&input, &values);
+        let output = view(window.output[0], window.output[1], channels, gap);
+        let mut largest = vec![GUARD; output.reach()];
+        run(&*max_pool(window, input, output, threads), &[values.as_ptr()], &[largest.as_mut_ptr()]);
+        prop_assert_eq!(&largest, &expected(&output, &reference::max_pool(&window, channels, &dense), GUARD));
+
+        let outputs = two_outputs(output.height, output.width, channels, gap);
+        for store in [Store::Floats { output }, Store::Bytes { inverse_scale: 1.7, zero: 9, outputs }] {
+            let padded = counted.then_some([y[5], x[5]]);
+            let spec = AveragePool { window, input, input_zero: seed as u8, scale: 0.37, padded, store, threads };
+            let reals = reference::average_pool(&spec, &dense);
+            for level in levels() {
+                compare(&*average_pool_with(level, &spec), &values, &spec.store, channels, &reals);
+            }
+        }
+    }
 }

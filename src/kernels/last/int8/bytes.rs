@@ -1,0 +1,172 @@
+//! Rows of bytes: copies, tables and rounding.
+
+use super::store::{Quant, to_byte};
+use crate::kernels::conv::tile::Level;
+
+/// Copies `n` bytes; inline, for the short rows of pixels.
+///
+/// # Safety
+/// As for [`std::ptr::copy_nonoverlapping`].
+#[inline(always)]
+pub unsafe fn copy_bytes(from: *const u8, n: usize, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if n > 256 {
+            return from.copy_to_nonoverlapping(to, n);
+        }
+        let mut i = 0;
+        while i + 16 <= n {
+            to.add(i).cast::<[u8; 16]>().write(from.add(i).cast::<[u8; 16]>().read());
+            i += 16;
+        }
+        if n % 16 >= 8 {
+            to.add(i).cast::<[u8; 8]>().write(from.add(i).cast::<[u8; 8]>().read());
+            i += 8;
+        }
+        if n % 8 >= 4 {
+            to.add(i).cast::<[u8; 4]>().write(from.add(i).cast::<[u8; 4]>().read());
+            i += 4;
+        }
+        while i < n {
+            *to.add(i) = *from.add(i);
+            i += 1;
+        }
+    }
+}
+
+/// A table of bytes to look rows up in.
+pub struct Lookup {
+    vectors: bool,
+    table: Box<[u8; 256]>,
+    /// Each 16 entries twice, for the halves of a vector.
+    #[cfg(target_arch = "x86_64")]
+    doubled: Box<[x86::Doubled; 16]>,
+}
+
+impl Lookup {
+    pub fn new(level: Level, table: &[u8; 256]) -> Self {
+        Self {
+            vectors: level != Level::Portable,
+            table: Box::new(*table),
+            #[cfg(target_arch = "x86_64")]
+            doubled: Box::new(std::array::from_fn(|i| x86::Doubled(std::array::from_fn(|j| table[i * 16 + j % 16])))),
+        }
+    }
+
+    /// `to[i] = table[from[i]]` for `i < n`.
+    ///
+    /// # Safety
+    /// Both are valid, `from` up to [`super::store::SLACK`] bytes after the last.
+    pub unsafe fn apply(&self, from: *const u8, n: usize, to: *mut u8) {
+        // SAFETY: the caller's promise; the level was detected.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if self.vectors {
+                return x86::look_up(&self.doubled, from, n, to);
+            }
+            let _ = self.vectors;
+            for i in 0..n {
+                *to.add(i) = self.table[usize::from(*from.add(i))];
+            }
+        }
+    }
+}
+
+/// `to[i]` is the byte of `from[i]`, for `i < n`.
+///
+/// # Safety
+/// Both are valid, and the machine has the level.
+pub unsafe fn round_row(level: Level, q: Quant, from: *const f32, n: usize, to: *mut u8) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if level != Level::Portable {
+        done = n / 16 * 16;
+        // SAFETY: the caller's promise.
+        unsafe { x86::round_row(q, from, done, to) };
+    }
+    let _ = level;
+    for i in done..n {
+        // SAFETY: the caller's promise.
+        unsafe { *to.add(i) = to_byte(*from.add(i), q.inverse_scale, q.zero) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::super::tile::bytes_of_reals;
+    use super::{Quant, copy_bytes};
+    use std::arch::x86_64::*;
+
+    #[repr(C, align(32))]
+    pub struct Doubled(pub [u8; 32]);
+
+    /// # Safety
+    /// As [`super::Lookup::apply`].
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn look_up(table: &[Doubled; 16], from: *const u8, n: usize, to: *mut u8) {
+        // SAFETY: whole vectors inside both rows, then one that is read beyond the row's end and written to a buffer.
+        unsafe {
+            let mut i = 0;
+            while i + 64 <= n {
+                let x = [_mm256_loadu_si256(from.add(i).cast()), _mm256_loadu_si256(from.add(i + 32).cast())];
+                let y = look_up_vectors(table, x);
+                _mm256_storeu_si256(to.add(i).cast(), y[0]);
+                _mm256_storeu_si256(to.add(i + 32).cast(), y[1]);
+                i += 64;
+            }
+            while i < n {
+                let [y] = look_up_vectors(table, [_mm256_loadu_si256(from.add(i).cast())]);
+                if i + 32 <= n {
+                    _mm256_storeu_si256(to.add(i).cast(), y);
+                } else {
+                    let mut rest = [0u8; 32];
+                    _mm256_storeu_si256(rest.as_mut_ptr().cast(), y);
+                    copy_bytes(rest.as_ptr(), n - i, to.add(i));
+                }
+                i += 32;
+            }
+        }
+    }
+
+    /// The low four bits select in each 16 entries, the high four among the 16 results, a bit at a time.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn look_up_vectors<const N: usize>(table: &[Doubled; 16], x: [__m256i; N]) -> [__m256i; N] {
+        let low = x.map(|x| _mm256_and_si256(x, _mm256_set1_epi8(15)));
+        let bits = [x.map(|x| _mm256_slli_epi16::<3>(x)), x.map(|x| _mm256_slli_epi16::<2>(x)), x.map(|x| _mm256_slli_epi16::<1>(x)), x];
+        let mut eighths = [[_mm256_setzero_si256(); N]; 2];
+        let mut quarters = [[_mm256_setzero_si256(); N]; 2];
+        let mut halves = [[_mm256_setzero_si256(); N]; 2];
+        for i in 0..8 {
+            for n in 0..N {
+                let entry = |j: usize| {
+                    // SAFETY: a table's part has the size of a vector.
+                    let part = unsafe { _mm256_load_si256(table[j].0.as_ptr().cast()) };
+                    _mm256_shuffle_epi8(part, low[n])
+                };
+                eighths[i % 2][n] = _mm256_blendv_epi8(entry(2 * i), entry(2 * i + 1), bits[0][n]);
+                if i % 2 == 1 {
+                    quarters[i / 2 % 2][n] = _mm256_blendv_epi8(eighths[0][n], eighths[1][n], bits[1][n]);
+                }
+                if i % 4 == 3 {
+                    halves[i / 4][n] = _mm256_blendv_epi8(quarters[0][n], quarters[1][n], bits[2][n]);
+                }
+            }
+        }
+        std::array::from_fn(|n| _mm256_blendv_epi8(halves[0][n], halves[1][n], bits[3][n]))
+    }
+
+    /// # Safety
+    /// As [`super::round_row`], with a multiple of 16.
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn round_row(q: Quant, from: *const f32, n: usize, to: *mut u8) {
+        let inverse = _mm256_set1_ps(q.inverse_scale);
+        for i in (0..n).step_by(16) {
+            // SAFETY: inside both rows.
+            unsafe {
+                let reals = bytes_of_reals(_mm256_loadu_ps(from.add(i)), _mm256_loadu_ps(from.add(i + 8)), inverse, q.zero);
+                _mm_storeu_si128(to.add(i).cast(), reals);
+            }
+        }
+    }
+}
