@@ -2,7 +2,7 @@
 //! are read where they lie.
 
 use super::conv::ConvSpec;
-use super::finish::{Sums, finish};
+use super::finish::{self, Channels, Finish, Sums};
 use super::patches::{Corner, Patches};
 use super::tile::{self, COLUMNS, Kernels, ROWS};
 use super::{Args, Job, share};
@@ -27,6 +27,7 @@ pub struct Direct {
     reading: Reading,
     /// For panels of 8 and of 16 columns.
     kernels: [Kernels; 2],
+    finish: Finish,
     /// Pixels of a full tile.
     rows: usize,
     /// Parts by pixels and by panels.
@@ -39,10 +40,8 @@ pub struct Direct {
 struct Panel {
     index: usize,
     group: usize,
-    /// First output channel.
-    first: usize,
-    /// Output channels, at most the columns.
-    channels: usize,
+    /// Its output channels, at most the columns.
+    place: Channels,
     columns: usize,
     /// Where its weights start.
     at: usize,
@@ -67,7 +66,7 @@ impl Direct {
             while done < outs {
                 let columns = tile::columns(level, outs - done);
                 let (first, channels) = (group * outs + done, columns.min(outs - done));
-                panels.push(Panel { index: panels.len(), group, first, channels, columns, at: packed.len() });
+                panels.push(Panel { index: panels.len(), group, place: Channels { first, count: channels }, columns, at: packed.len() });
                 for k in 0..taps * ins {
                     let weight = |m: usize| weights[((first + m) * ins + k % ins) * taps + k / ins];
                     packed.extend((0..columns).map(|m| if m < channels { weight(m) } else { 0.0 }));
@@ -76,11 +75,11 @@ impl Direct {
                 done += channels;
             }
         }
-        let reach = patches.offset(taps - 1) + x.channels * x.channel;
+        let reach = patches.offsets()[taps - 1] + x.channels * x.channel;
         let reading = if x.channel == 1 && (ins >= LONG_TAP || u32::try_from(reach).is_err()) {
             Reading::Taps { joined: x.pixel == ins && w.dilation[1] == 1 }
         } else {
-            let offset = |k: usize| patches.offset(k / ins) + k % ins * x.channel;
+            let offset = |k: usize| patches.offsets()[k / ins] + k % ins * x.channel;
             let short = |v: usize| u32::try_from(v).expect("planes of one window lie within 2^32 elements");
             let offsets = (0..taps * ins).map(|k| short(offset(k))).collect();
             Reading::Offsets { offsets, gathered: (0..taps * ins).map(short).collect() }
@@ -101,7 +100,20 @@ impl Direct {
         };
         let block = (CACHED_WEIGHTS * panels.len() / bytes.max(1)).clamp(1, panels.len().max(1));
         let kernels = [8, COLUMNS].map(|columns| tile::kernels(level, columns));
-        Self { spec: *spec, patches, panels, packed, bias: biases, zeros: vec![0.0; ins], reading, kernels, rows, parts, block }
+        Self {
+            spec: *spec,
+            patches,
+            panels,
+            packed,
+            bias: biases,
+            zeros: vec![0.0; ins],
+            reading,
+            kernels,
+            finish: finish::kernel(level),
+            rows,
+            parts,
+            block,
+        }
     }
 
     /// Addresses that a tile needs.
@@ -128,61 +140,101 @@ pub(super) fn parts_for(work: usize, threads: usize) -> usize {
     if most <= threads { most.max(1) } else { threads * (most / threads / 4).clamp(1, 4) }
 }
 
-/// Where a tile of pixels goes, and memory for it.
+/// A tile of pixels, and memory for it.
 struct Tile<'a> {
     /// Addresses of taps.
     table: &'a mut [*const f32],
     sums: Sums,
+    corners: [Corner; ROWS],
+    /// Addresses of the first taps; outside the image for some when not all are inside.
+    first: [*const f32; ROWS],
     to: [*mut f32; ROWS],
     residual: [*const f32; ROWS],
     /// Copied patches.
     patches: *mut f32,
 }
 
-impl Direct {
-    /// Computes some panels of the tile of pixels from `first` on.
-    ///
-    /// # Safety
-    /// As [`Job::run`].
-    unsafe fn tile(&self, first: usize, panels: Range<usize>, args: Args<'_>, tile: &mut Tile<'_>) {
-        let s = &self.spec;
-        let (taps, ins) = (self.patches.taps(), s.input.channels / s.groups);
-        let n = self.rows.min(s.output.height * s.output.width - first);
-        let mut corners = [[0; 2]; ROWS];
-        let corners = &mut corners[..n];
-        self.patches.corners(first, corners);
-        let (mut y, mut x) = (first / s.output.width, first % s.output.width);
-        for r in 0..n {
-            tile.to[r] = args.outputs[0].cast::<f32>().wrapping_add(y * s.output.row + x * s.output.pixel);
+impl Tile<'_> {
+    /// Moves to pixels `pixels` of the output; true when all their taps are inside the image.
+    #[inline(always)]
+    fn place(&mut self, s: &ConvSpec, patches: &Patches, pixels: Range<usize>, args: Args<'_>) -> bool {
+        let n = pixels.len();
+        let (mut y, mut x) = (pixels.start / s.output.width, pixels.start % s.output.width);
+        let (from, to) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
+        if x + n <= s.output.width {
+            let corner = patches.corner(y, x);
+            let first = patches.first(from, corner);
+            let (across, to) = (s.window.stride[1], to.wrapping_add(y * s.output.row + x * s.output.pixel));
+            for r in 0..n {
+                self.corners[r] = [corner[0], corner[1] + (r * across) as isize];
+                self.first[r] = first.wrapping_add(r * across * s.input.pixel);
+                self.to[r] = to.wrapping_add(r * s.output.pixel);
+            }
             if let Some(v) = &s.residual {
-                tile.residual[r] = args.inputs[1].cast::<f32>().wrapping_add(y * v.row + x * v.pixel);
+                let residual = args.inputs[1].cast::<f32>().wrapping_add(y * v.row + x * v.pixel);
+                self.residual.iter_mut().take(n).enumerate().for_each(|(r, p)| *p = residual.wrapping_add(r * v.pixel));
+            }
+            return patches.inside(corner) && patches.inside(self.corners[n - 1]);
+        }
+        let mut inside = true;
+        for r in 0..n {
+            self.corners[r] = patches.corner(y, x);
+            inside &= patches.inside(self.corners[r]);
+            self.first[r] = patches.first(from, self.corners[r]);
+            self.to[r] = to.wrapping_add(y * s.output.row + x * s.output.pixel);
+            if let Some(v) = &s.residual {
+                self.residual[r] = args.inputs[1].cast::<f32>().wrapping_add(y * v.row + x * v.pixel);
             }
             x += 1;
             if x == s.output.width {
                 (y, x) = (y + 1, 0);
             }
         }
-        let inside = self.patches.inside(corners);
+        inside
+    }
+}
+
+impl Direct {
+    /// Computes some panels of the tile of pixels from `start` on.
+    ///
+    /// # Safety
+    /// As [`Job::run`].
+    unsafe fn tile(&self, start: usize, panels: Range<usize>, args: Args<'_>, tile: &mut Tile<'_>) {
+        let s = &self.spec;
+        let (taps, ins) = (self.patches.taps(), s.input.channels / s.groups);
+        let n = self.rows.min(s.output.height * s.output.width - start);
+        let inside = tile.place(s, &self.patches, start..start + n, args);
         let (mut group, mut rows, mut depth) = (usize::MAX, taps, ins);
         for panel in &self.panels[panels] {
             if panel.group != group {
                 group = panel.group;
-                let base = args.inputs[0].cast::<f32>().wrapping_add(group * ins * s.input.channel);
+                let shift = group * ins * s.input.channel;
+                let base = args.inputs[0].cast::<f32>().wrapping_add(shift);
+                // Tables that hold an address of each pixel for each of some offsets.
+                let shifted = |table: &mut [*const f32], offset: usize| {
+                    table.iter_mut().zip(&tile.first[..n]).for_each(|(t, &f)| *t = f.wrapping_add(shift + offset));
+                };
                 match &self.reading {
                     Reading::Taps { joined: true } if inside => {
                         let kw = s.window.kernel[1];
                         (rows, depth) = (taps / kw, ins * kw);
-                        for (ky, row) in tile.table[..rows * n].chunks_exact_mut(n).enumerate() {
-                            let offset = self.patches.offset(ky * kw);
-                            row.iter_mut().zip(&*corners).for_each(|(t, &c)| *t = self.patches.first(base, c).wrapping_add(offset));
+                        let rows = tile.table[..rows * n].chunks_exact_mut(n);
+                        rows.zip(self.patches.offsets().iter().step_by(kw)).for_each(|(row, &offset)| shifted(row, offset));
+                    }
+                    Reading::Taps { .. } if inside => {
+                        let rows = tile.table[..taps * n].chunks_exact_mut(n);
+                        rows.zip(self.patches.offsets()).for_each(|(row, &offset)| shifted(row, offset));
+                    }
+                    Reading::Taps { .. } => {
+                        for (k, row) in tile.table[..taps * n].chunks_exact_mut(n).enumerate() {
+                            for (t, &corner) in row.iter_mut().zip(&tile.corners) {
+                                *t = self.patches.tap(base, corner, k).unwrap_or(self.zeros.as_ptr());
+                            }
                         }
                     }
-                    Reading::Taps { .. } => self.patches.table(base, corners, self.zeros.as_ptr(), &mut tile.table[..taps * n]),
-                    Reading::Offsets { .. } if inside => {
-                        tile.table.iter_mut().zip(&*corners).for_each(|(t, &c)| *t = self.patches.first(base, c));
-                    }
+                    Reading::Offsets { .. } if inside => shifted(&mut tile.table[..n], 0),
                     Reading::Offsets { offsets, .. } => {
-                        for (r, &corner) in corners.iter().enumerate() {
+                        for (r, &corner) in tile.corners.iter().enumerate().take(n) {
                             let patch = tile.patches.wrapping_add(r * offsets.len());
                             // SAFETY: the scratch holds a patch for each pixel.
                             unsafe { self.gather(base, corner, patch) };
@@ -195,7 +247,7 @@ impl Direct {
             let (weights, bias) = (self.packed[panel.at..].as_ptr(), self.bias[panel.index * COLUMNS..].as_ptr());
             let out = tile.sums.0.as_mut_ptr().cast::<f32>();
             // SAFETY: the table points at taps inside the image, at the zeros or at patches; panel and bias are as deep and wide
-            // as the kernel reads; and the tile's channels are inside output and residual.
+            // as the kernel reads; and the panel's channels are inside output and residual.
             unsafe {
                 match &self.reading {
                     Reading::Taps { .. } => kernels.taps[n - 1](&tile.table[..rows * n], depth, weights, bias, out, COLUMNS),
@@ -204,9 +256,7 @@ impl Direct {
                         kernels.offsets[n - 1](&tile.table[..n], offsets, weights, bias, out, COLUMNS);
                     }
                 }
-                let to = tile.to.map(|p| p.wrapping_add(panel.first));
-                let residual = tile.residual.map(|p| p.wrapping_add(panel.first));
-                finish(&s.epilogue, &mut tile.sums, &to[..n], &residual[..n], panel.channels);
+                (self.finish)(&s.epilogue, &mut tile.sums, &tile.to[..n], &tile.residual[..n], panel.place);
             }
         }
     }
@@ -251,6 +301,8 @@ impl Job for Direct {
             patches: scratch.wrapping_add(size_of_val(table)).cast(),
             table,
             sums: Sums([[0.0; COLUMNS]; 16]),
+            corners: [[0; 2]; ROWS],
+            first: [std::ptr::null(); ROWS],
             to: [std::ptr::null_mut(); ROWS],
             residual: [std::ptr::null(); ROWS],
         };

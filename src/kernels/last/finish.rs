@@ -2,61 +2,104 @@
 
 use super::Epilogue;
 use super::tile::COLUMNS;
-use crate::kernels::activation::{Activation, sigmoid, wide};
+use crate::kernels::activation::Activation;
+use crate::kernels::conv::tile::Level;
 
 /// Sums of up to 16 pixels and 16 channels.
 #[repr(align(64))]
 pub struct Sums(pub [[f32; COLUMNS]; 16]);
 
-/// Applies an epilogue to the first `to.len()` rows and stores `n` channels of each.
+/// Applies an epilogue to the first `to.len()` rows and stores channels of each.
 ///
 /// # Safety
-/// Each pointer of `to` has `n <= 16` writable values and, with a residual, each of `residual` (as many) `n` readable ones.
-#[inline]
-pub unsafe fn finish(epilogue: &Epilogue, sums: &mut Sums, to: &[*mut f32], residual: &[*const f32], n: usize) {
-    wide(
-        #[inline(always)]
-        || {
-            let rows = &mut sums.0[..to.len()];
-            activate(epilogue.act, rows);
-            if epilogue.residual {
-                for (row, &from) in rows.iter_mut().zip(residual) {
-                    // SAFETY: as the caller vouches.
-                    unsafe {
-                        if n == COLUMNS {
-                            let values = from.cast::<[f32; COLUMNS]>().read_unaligned();
-                            row.iter_mut().zip(values).for_each(|(r, v)| *r += v);
-                        } else {
-                            row[..n].iter_mut().enumerate().for_each(|(c, r)| *r += *from.add(c));
-                        }
-                    }
+/// The level is there. The channels are at most 16, from the address of each pixel in `to` on they are writable, and with
+/// a residual those of each pixel in `residual` (as many) are readable.
+pub type Finish = unsafe fn(epilogue: &Epilogue, sums: &mut Sums, to: &[*mut f32], residual: &[*const f32], channels: Channels);
+
+/// Some channels of a pixel.
+#[derive(Debug, Clone, Copy)]
+pub struct Channels {
+    pub first: usize,
+    pub count: usize,
+}
+
+/// The kernel of a level.
+pub fn kernel(level: Level) -> Finish {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::finish512,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::finish256,
+        _ => finish::<false>,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Channels, Epilogue, Sums, finish};
+
+    /// # Safety
+    /// See [`super::Finish`].
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn finish256(epilogue: &Epilogue, sums: &mut Sums, to: &[*mut f32], residual: &[*const f32], channels: Channels) {
+        // SAFETY: as the caller vouches.
+        unsafe { finish::<true>(epilogue, sums, to, residual, channels) };
+    }
+
+    /// # Safety
+    /// See [`super::Finish`].
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn finish512(epilogue: &Epilogue, sums: &mut Sums, to: &[*mut f32], residual: &[*const f32], channels: Channels) {
+        // SAFETY: as the caller vouches.
+        unsafe { finish::<true>(epilogue, sums, to, residual, channels) };
+    }
+}
+
+/// `FUSED`: multiplication and addition are one instruction.
+///
+/// # Safety
+/// See [`Finish`].
+#[inline(always)]
+unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[*mut f32], residual: &[*const f32], channels: Channels) {
+    let rows = &mut sums.0[..to.len()];
+    let Channels { first, count } = channels;
+    activate::<FUSED>(epilogue.act, rows);
+    if epilogue.residual {
+        for (row, &from) in rows.iter_mut().zip(residual) {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let from = from.add(first);
+                if count == COLUMNS {
+                    let values = from.cast::<[f32; COLUMNS]>().read_unaligned();
+                    row.iter_mut().zip(values).for_each(|(r, v)| *r += v);
+                } else {
+                    row.iter_mut().enumerate().take(count).for_each(|(c, r)| *r += *from.add(c));
                 }
-                activate(epilogue.then, rows);
-            } else if epilogue.then.is_some() {
-                activate(epilogue.then, rows);
             }
-            for (row, &to) in rows.iter().zip(to) {
-                // SAFETY: as the caller vouches.
-                unsafe {
-                    if n == COLUMNS {
-                        to.cast::<[f32; COLUMNS]>().write_unaligned(*row);
-                    } else {
-                        row[..n].iter().enumerate().for_each(|(c, &v)| *to.add(c) = v);
-                    }
-                }
+        }
+    }
+    activate::<FUSED>(epilogue.then, rows);
+    for (row, &to) in rows.iter().zip(to) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let to = to.add(first);
+            if count == COLUMNS {
+                to.cast::<[f32; COLUMNS]>().write_unaligned(*row);
+            } else {
+                row.iter().enumerate().take(count).for_each(|(c, &v)| *to.add(c) = v);
             }
-        },
-    );
+        }
+    }
 }
 
 #[inline(always)]
-fn activate(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
+fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
     match act {
         None => {}
         Some(Activation::Relu) => rows.iter_mut().flatten().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
         Some(Activation::Swish { alpha: 1.0 }) => {
             for row in rows {
-                row.iter_mut().for_each(|v| *v *= sigmoid(*v));
+                row.iter_mut().for_each(|v| *v = silu::<FUSED>(*v));
             }
         }
         Some(act) => {
@@ -65,5 +108,43 @@ fn activate(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
                 act.forward(&x, row);
             }
         }
+    }
+}
+
+/// `v / (1 + e^-v)`, within 3e-7 of the larger of 1 and |v|.
+#[inline(always)]
+fn silu<const FUSED: bool>(v: f32) -> f32 {
+    let madd = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };
+    // Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let z = v * -std::f32::consts::LOG2_E;
+    let z = if z > 126.0 { 126.0 } else { z };
+    let z = if z < -126.0 { -126.0 } else { z };
+    let t = z + ROUND;
+    let f = z - (t - ROUND);
+    // 2^f for |f| <= 1/2: interpolated at Chebyshev nodes.
+    let p = madd(1.338_130_3e-3, f, 9.666_368_5e-3);
+    let p = madd(p, f, 5.550_381e-2);
+    let p = madd(p, f, 2.402_234_9e-1);
+    let p = madd(p, f, std::f32::consts::LN_2);
+    let p = madd(p, f, 1.0);
+    let e = f32::from_bits(p.to_bits().wrapping_add(t.to_bits() << 23));
+    v / (1.0 + e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::silu;
+
+    #[test]
+    fn silu_is_near_its_definition() {
+        for i in -200_000..200_000 {
+            let v = i as f32 * 1e-3;
+            let want = f64::from(v) / (1.0 + (-f64::from(v)).exp());
+            for got in [silu::<false>(v), silu::<true>(v)] {
+                assert!((f64::from(got) - want).abs() <= 3e-7 * f64::from(v).abs().max(1.0), "silu({v}): {got}, not {want}");
+            }
+        }
+        assert!(silu::<true>(f32::NAN).is_nan() && silu::<true>(f32::INFINITY) == f32::INFINITY);
     }
 }
