@@ -1,6 +1,7 @@
 //! Convolutions of float32 images, channels last.
 
 use super::direct::Direct;
+use super::winograd::Winograd;
 use super::{Epilogue, Job, View};
 use crate::kernels::conv::tile::Level;
 use crate::kernels::window::Window2;
@@ -55,12 +56,22 @@ pub fn conv_with(
     threads: usize,
 ) -> Box<dyn Job> {
     spec.check(weights, bias);
+    let few = spec.input.channels.min(spec.output.channels) < WINOGRAD_CHANNELS;
+    let algorithm = match algorithm {
+        Algorithm::Auto if Winograd::fits(spec) && !few => Algorithm::Winograd,
+        other => other,
+    };
     match algorithm {
-        Algorithm::Auto | Algorithm::Direct | Algorithm::Winograd | Algorithm::Depthwise => {
-            Box::new(Direct::new(level, spec, weights, bias, threads))
+        Algorithm::Winograd => {
+            assert!(Winograd::fits(spec), "minimal filtering of {spec:?}");
+            Box::new(Winograd::new(level, spec, weights, bias, threads))
         }
+        Algorithm::Auto | Algorithm::Direct | Algorithm::Depthwise => Box::new(Direct::new(level, spec, weights, bias, threads)),
     }
 }
+
+/// Input and output channels from which on fewer multiplications are worth the transforms.
+const WINOGRAD_CHANNELS: usize = 12;
 
 impl ConvSpec {
     /// The name of a job.

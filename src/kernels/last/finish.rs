@@ -123,9 +123,9 @@ fn silu<const FUSED: bool>(v: f32) -> f32 {
     let t = z + ROUND;
     let f = z - (t - ROUND);
     // 2^f for |f| <= 1/2: interpolated at Chebyshev nodes.
-    let p = madd(1.338_130_3e-3, f, 9.666_368_5e-3);
+    let p = madd(1.338_130_3e-3, f, 9.666_368e-3);
     let p = madd(p, f, 5.550_381e-2);
-    let p = madd(p, f, 2.402_234_9e-1);
+    let p = madd(p, f, 2.402_235e-1);
     let p = madd(p, f, std::f32::consts::LN_2);
     let p = madd(p, f, 1.0);
     let e = f32::from_bits(p.to_bits().wrapping_add(t.to_bits() << 23));

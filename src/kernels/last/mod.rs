@@ -8,6 +8,7 @@ pub mod conv;
 mod direct;
 mod finish;
 pub mod int8;
+mod lanes;
 pub mod map;
 mod patches;
 pub mod pool;
@@ -18,6 +19,7 @@ mod team;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod winograd;
 
 use super::activation::Activation;
 use std::ops::Range;

@@ -243,6 +243,16 @@ proptest! {
     }
 
     #[test]
+    fn minimal_filtering_agrees_with_plain_sums(
+        case in cases(windows(1, 1, 1).boxed(), Just(1).boxed(), false),
+        pad in [0usize..3, 0usize..3], pad_end in [0usize..3, 0usize..3], input in [3usize..20, 3usize..40],
+    ) {
+        let output = [0, 1].map(|d| input[d] + pad[d] + pad_end[d] - 2);
+        let window = Window2 { input, kernel: [3, 3], pad, output, ..case.window };
+        compare(&Case { window, ..case }, &[Algorithm::Winograd]);
+    }
+
+    #[test]
     fn convolutions_of_planes_agree_with_plain_sums(case in cases(windows(6, 2, 2).boxed(), Just(1).boxed(), true)) {
         compare(&case, &[Algorithm::Auto]);
     }

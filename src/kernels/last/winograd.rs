@@ -1,0 +1,242 @@
+//! Minimal filtering: 4×4 outputs of a 3×3 kernel by 36 multiplications per channel pair instead of 144.
+//!
+//! Tiles of 6×6 input pixels are transformed to 36 values ("points") per channel; each point of all tiles is a matrix
+//! that is multiplied with the transformed weights of that point; the inverse transform gives tiles of 4×4 pixels.
+
+mod transform;
+
+use super::conv::ConvSpec;
+use super::direct::parts_for;
+use super::finish::{self, Channels, Finish, Sums};
+use super::tile::{self, COLUMNS, Kernels, ROWS};
+use super::{Args, Job, share};
+use crate::kernels::conv::tile::Level;
+use std::ops::Range;
+use transform::{Input, Output};
+
+/// Values of a transformed tile.
+const POINTS: usize = 36;
+/// Bytes of transformed values of tiles that are worked on together.
+const CACHED: usize = 320 << 10;
+/// Panels of output channels that are worked on together.
+const BLOCK: usize = 4;
+
+pub struct Winograd {
+    spec: ConvSpec,
+    /// Tiles down and across.
+    tiles: [usize; 2],
+    panels: Vec<Panel>,
+    /// `[points, panels, in, columns]`
+    packed: Vec<f32>,
+    /// `[panels, 16]`
+    bias: Vec<f32>,
+    zeros: Vec<f32>,
+    /// For panels of 8 and of 16 columns.
+    kernels: [Kernels; 2],
+    input: Input,
+    output: Output,
+    finish: Finish,
+    /// Rows of a tile of the products.
+    rows: usize,
+    /// Most image tiles that are worked on together.
+    batch: usize,
+    /// Parts by tiles and by panels.
+    parts: [usize; 2],
+}
+
+struct Panel {
+    place: Channels,
+    columns: usize,
+    /// Where its weights start among those of a point.
+    at: usize,
+}
+
+impl Winograd {
+    /// True for convolutions that this algorithm computes.
+    pub fn fits(spec: &ConvSpec) -> bool {
+        let w = &spec.window;
+        w.kernel == [3, 3] && w.stride == [1, 1] && w.dilation == [1, 1] && spec.groups == 1 && spec.input.channel == 1
+    }
+
+    pub fn new(level: Level, spec: &ConvSpec, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
+        let (ins, outs) = (spec.input.channels, spec.output.channels);
+        let mut panels = Vec::new();
+        let (mut first, mut at) = (0, 0);
+        while first < outs {
+            let columns = tile::columns(level, outs - first);
+            panels.push(Panel { place: Channels { first, count: columns.min(outs - first) }, columns, at });
+            first += columns;
+            at += columns * ins;
+        }
+        let mut packed = vec![0.0; POINTS * at];
+        let mut biases = vec![0.0; panels.len() * COLUMNS];
+        for (i, panel) in panels.iter().enumerate() {
+            for m in 0..panel.place.count {
+                let out = panel.place.first + m;
+                biases[i * COLUMNS + m] = bias.map_or(0.0, |b| b[out]);
+                for c in 0..ins {
+                    let kernel = std::array::from_fn(|k| f64::from(weights[(out * ins + c) * 9 + k]));
+                    for (point, v) in transform::weights(&kernel).into_iter().enumerate() {
+                        packed[point * at + panel.at + c * panel.columns + m] = v as f32;
+                    }
+                }
+            }
+        }
+        let tiles = [spec.output.height.div_ceil(4), spec.output.width.div_ceil(4)];
+        let count = tiles[0] * tiles[1];
+        let rows = tile::rows(level);
+        let padded = ins.next_multiple_of(COLUMNS);
+        let each = POINTS * size_of::<f32>() * (padded + COLUMNS * BLOCK.min(panels.len()));
+        let batch = (CACHED / each / rows).max(2) * rows;
+        let wanted = parts_for(count * POINTS * ins * outs * 2, threads);
+        // Cut by tiles when each part gets enough of them, by channels otherwise.
+        let by_tiles = wanted.min(count / batch).max(1);
+        let parts = [by_tiles, wanted.div_ceil(by_tiles).min(panels.len()).max(1)];
+        let (input, output) = transform::transforms(level);
+        Self {
+            spec: *spec,
+            tiles,
+            panels,
+            packed,
+            bias: biases,
+            zeros: vec![0.0; padded],
+            kernels: [8, COLUMNS].map(|columns| tile::kernels(level, columns)),
+            input,
+            output,
+            finish: finish::kernel(level),
+            rows,
+            batch,
+            parts,
+        }
+    }
+
+    /// Tiles that are worked on together when there are `n`: about the batch, all about the same.
+    fn batches(&self, n: usize) -> usize {
+        ((n + self.batch / 2) / self.batch).max(1)
+    }
+    /// Most tiles of a batch.
+    fn most(&self) -> usize {
+        let n = (self.tiles[0] * self.tiles[1]).div_ceil(self.parts[0]);
+        (0..2).map(|less| (n - less.min(n)).div_ceil(self.batches(n - less.min(n)))).max().unwrap_or(0)
+    }
+    /// Floats from point to point of transformed inputs and of products; never a power of two, which would crowd few
+    /// cache lines.
+    fn planes(&self) -> [usize; 2] {
+        [self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len())].map(|width| self.most() * width + COLUMNS)
+    }
+
+    /// Transforms the 6×6 pixels of a tile.
+    ///
+    /// # Safety
+    /// As [`Job::run`]; `to` can be written.
+    unsafe fn transform(&self, tile: usize, from: *const f32, to: *mut f32, plane: usize) {
+        let (w, view) = (&self.spec.window, &self.spec.input);
+        let (ty, tx) = (tile / self.tiles[1], tile % self.tiles[1]);
+        let corner = [(ty * 4) as isize - w.pad[0] as isize, (tx * 4) as isize - w.pad[1] as isize];
+        let pixels: [*const f32; POINTS] = std::array::from_fn(|i| {
+            let (y, x) = (corner[0] + (i / 6) as isize, corner[1] + (i % 6) as isize);
+            let inside = y >= 0 && x >= 0 && y < view.height as isize && x < view.width as isize;
+            if inside { from.wrapping_offset(y * view.row as isize + x * view.pixel as isize) } else { self.zeros.as_ptr() }
+        });
+        // SAFETY: each pixel is inside the image, or the zeros.
+        unsafe { (self.input)(&pixels, view.channels, to, plane) };
+    }
+
+    /// Makes the pixels of a tile from the products of a panel.
+    ///
+    /// # Safety
+    /// As [`Job::run`]; `from` can be read.
+    unsafe fn finish(&self, tile: usize, panel: usize, from: *const f32, plane: usize, sums: &mut Sums, args: Args<'_>) {
+        let s = &self.spec;
+        let (y, x) = (tile / self.tiles[1] * 4, tile % self.tiles[1] * 4);
+        let [height, width] = [(s.output.height - y).min(4), (s.output.width - x).min(4)];
+        let bias = self.bias[panel * COLUMNS..].as_ptr();
+        // SAFETY: the products of all columns of the panel are there.
+        unsafe { (self.output)(from, plane, self.panels[panel].columns, bias, sums) };
+        let (mut to, mut residual) = ([std::ptr::null_mut(); 16], [std::ptr::null(); 16]);
+        for i in 0..height * width {
+            let (dy, dx) = (i / width, i % width);
+            if width < 4 {
+                sums.0[i] = sums.0[dy * 4 + dx];
+            }
+            to[i] = args.outputs[0].cast::<f32>().wrapping_add((y + dy) * s.output.row + (x + dx) * s.output.pixel);
+            if let Some(v) = &s.residual {
+                residual[i] = args.inputs[1].cast::<f32>().wrapping_add((y + dy) * v.row + (x + dx) * v.pixel);
+            }
+        }
+        // SAFETY: the pixels and channels are inside output and residual.
+        unsafe { (self.finish)(&s.epilogue, sums, &to[..height * width], &residual[..height * width], self.panels[panel].place) };
+    }
+
+    /// Multiplies the values of `n` tiles with the weights of some panels.
+    ///
+    /// # Safety
+    /// The scratch areas hold so many tiles.
+    unsafe fn multiply(&self, n: usize, panels: Range<usize>, values: *const f32, products: *mut f32) {
+        let (ins, [plane_in, plane_out]) = (self.spec.input.channels, self.planes());
+        let (width_in, width_out) = (self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len()));
+        let per_point = self.packed.len() / POINTS;
+        let groups = n.div_ceil(self.rows);
+        for point in 0..POINTS {
+            for (i, panel) in self.panels[panels.clone()].iter().enumerate() {
+                let kernels = &self.kernels[usize::from(panel.columns == COLUMNS)];
+                let weights = self.packed[point * per_point + panel.at..].as_ptr();
+                for group in 0..groups {
+                    let rows = share(n, group, groups);
+                    let mut table = [std::ptr::null(); ROWS];
+                    let from = values.wrapping_add(point * plane_in + rows.start * width_in);
+                    table.iter_mut().take(rows.len()).enumerate().for_each(|(r, t)| *t = from.wrapping_add(r * width_in));
+                    let to = products.wrapping_add(point * plane_out + rows.start * width_out + i * COLUMNS);
+                    let kernel = kernels.taps[rows.len() - 1];
+                    // SAFETY: the table points at transformed tiles, which have all input channels; the zeros are as wide as
+                    // a panel; and the products have room.
+                    unsafe { kernel(&table[..rows.len()], ins, weights, self.zeros.as_ptr(), to, width_out) };
+                }
+            }
+        }
+    }
+}
+
+impl Job for Winograd {
+    fn name(&self) -> String {
+        self.spec.name("winograd")
+    }
+    fn parts(&self) -> usize {
+        self.parts[0] * self.parts[1]
+    }
+    fn scratch(&self) -> usize {
+        self.planes().iter().sum::<usize>() * POINTS * size_of::<f32>()
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
+        let tiles = share(self.tiles[0] * self.tiles[1], part % self.parts[0], self.parts[0]);
+        let panels = share(self.panels.len(), part / self.parts[0], self.parts[1]);
+        let [plane_in, plane_out] = self.planes();
+        let values = scratch.cast::<f32>();
+        let products = values.wrapping_add(plane_in * POINTS);
+        let (width_in, width_out) = (self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len()));
+        let mut sums = Sums([[0.0; COLUMNS]; 16]);
+        let batches = self.batches(tiles.len());
+        for batch in 0..batches {
+            let batch = share(tiles.len(), batch, batches);
+            let batch = tiles.start + batch.start..tiles.start + batch.end;
+            for (i, tile) in batch.clone().enumerate() {
+                // SAFETY: as the caller vouches; the scratch has room for all tiles of a batch.
+                unsafe { self.transform(tile, args.inputs[0].cast(), values.wrapping_add(i * width_in), plane_in) };
+            }
+            for first in panels.clone().step_by(BLOCK) {
+                let block = first..panels.end.min(first + BLOCK);
+                // SAFETY: as above.
+                unsafe { self.multiply(batch.len(), block.clone(), values, products) };
+                for (i, tile) in batch.clone().enumerate() {
+                    for (p, panel) in block.clone().enumerate() {
+                        // SAFETY: as above.
+                        unsafe {
+                            let from = products.wrapping_add(i * width_out + p * COLUMNS);
+                            self.finish(tile, panel, from, plane_out, &mut sums, args);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
