@@ -1,5 +1,6 @@
 //! Convolutions of float32 images, channels last.
 
+use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::winograd::Winograd;
 use super::{Epilogue, Job, View};
@@ -56,9 +57,9 @@ pub fn conv_with(
     threads: usize,
 ) -> Box<dyn Job> {
     spec.check(weights, bias);
-    let few = spec.input.channels.min(spec.output.channels) < WINOGRAD_CHANNELS;
     let algorithm = match algorithm {
-        Algorithm::Auto if Winograd::fits(spec) && !few => Algorithm::Winograd,
+        Algorithm::Auto if Winograd::pays(spec) => Algorithm::Winograd,
+        Algorithm::Auto if Depthwise::fits(spec) => Algorithm::Depthwise,
         other => other,
     };
     match algorithm {
@@ -66,12 +67,13 @@ pub fn conv_with(
             assert!(Winograd::fits(spec), "minimal filtering of {spec:?}");
             Box::new(Winograd::new(level, spec, weights, bias, threads))
         }
-        Algorithm::Auto | Algorithm::Direct | Algorithm::Depthwise => Box::new(Direct::new(level, spec, weights, bias, threads)),
+        Algorithm::Depthwise => {
+            assert!(Depthwise::fits(spec), "one group per channel of {spec:?}");
+            Box::new(Depthwise::new(level, spec, weights, bias, threads))
+        }
+        Algorithm::Auto | Algorithm::Direct => Box::new(Direct::new(level, spec, weights, bias, threads)),
     }
 }
-
-/// Input and output channels from which on fewer multiplications are worth the transforms.
-const WINOGRAD_CHANNELS: usize = 12;
 
 impl ConvSpec {
     /// The name of a job.

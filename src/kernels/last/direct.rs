@@ -3,8 +3,8 @@
 
 use super::conv::ConvSpec;
 use super::finish::{self, Channels, Finish, Sums};
-use super::patches::{Corner, Patches};
-use super::tile::{self, COLUMNS, Kernels, ROWS};
+use super::patches::{Corner, Patches, Pixels};
+use super::tile::{self, COLUMNS, Kernels};
 use super::{Args, Job, share};
 use crate::kernels::conv::tile::Level;
 use std::ops::Range;
@@ -58,7 +58,7 @@ enum Reading {
 impl Direct {
     pub fn new(level: Level, spec: &ConvSpec, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
         let (w, x, y) = (&spec.window, &spec.input, &spec.output);
-        let patches = Patches::new(w, *x);
+        let patches = Patches::new(spec);
         let (taps, ins, outs) = (patches.taps(), x.channels / spec.groups, y.channels / spec.groups);
         let (mut panels, mut packed, mut biases) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..spec.groups {
@@ -140,58 +140,14 @@ pub(super) fn parts_for(work: usize, threads: usize) -> usize {
     if most <= threads { most.max(1) } else { threads * (most / threads / 4).clamp(1, 4) }
 }
 
-/// A tile of pixels, and memory for it.
+/// Memory for a tile.
 struct Tile<'a> {
+    pixels: Pixels,
     /// Addresses of taps.
     table: &'a mut [*const f32],
     sums: Sums,
-    corners: [Corner; ROWS],
-    /// Addresses of the first taps; outside the image for some when not all are inside.
-    first: [*const f32; ROWS],
-    to: [*mut f32; ROWS],
-    residual: [*const f32; ROWS],
     /// Copied patches.
     patches: *mut f32,
-}
-
-impl Tile<'_> {
-    /// Moves to pixels `pixels` of the output; true when all their taps are inside the image.
-    #[inline(always)]
-    fn place(&mut self, s: &ConvSpec, patches: &Patches, pixels: Range<usize>, args: Args<'_>) -> bool {
-        let n = pixels.len();
-        let (mut y, mut x) = (pixels.start / s.output.width, pixels.start % s.output.width);
-        let (from, to) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
-        if x + n <= s.output.width {
-            let corner = patches.corner(y, x);
-            let first = patches.first(from, corner);
-            let (across, to) = (s.window.stride[1], to.wrapping_add(y * s.output.row + x * s.output.pixel));
-            for r in 0..n {
-                self.corners[r] = [corner[0], corner[1] + (r * across) as isize];
-                self.first[r] = first.wrapping_add(r * across * s.input.pixel);
-                self.to[r] = to.wrapping_add(r * s.output.pixel);
-            }
-            if let Some(v) = &s.residual {
-                let residual = args.inputs[1].cast::<f32>().wrapping_add(y * v.row + x * v.pixel);
-                self.residual.iter_mut().take(n).enumerate().for_each(|(r, p)| *p = residual.wrapping_add(r * v.pixel));
-            }
-            return patches.inside(corner) && patches.inside(self.corners[n - 1]);
-        }
-        let mut inside = true;
-        for r in 0..n {
-            self.corners[r] = patches.corner(y, x);
-            inside &= patches.inside(self.corners[r]);
-            self.first[r] = patches.first(from, self.corners[r]);
-            self.to[r] = to.wrapping_add(y * s.output.row + x * s.output.pixel);
-            if let Some(v) = &s.residual {
-                self.residual[r] = args.inputs[1].cast::<f32>().wrapping_add(y * v.row + x * v.pixel);
-            }
-            x += 1;
-            if x == s.output.width {
-                (y, x) = (y + 1, 0);
-            }
-        }
-        inside
-    }
 }
 
 impl Direct {
@@ -203,7 +159,8 @@ impl Direct {
         let s = &self.spec;
         let (taps, ins) = (self.patches.taps(), s.input.channels / s.groups);
         let n = self.rows.min(s.output.height * s.output.width - start);
-        let inside = tile.place(s, &self.patches, start..start + n, args);
+        let inside = tile.pixels.place(&self.patches, start..start + n, args);
+        let pixels = &tile.pixels;
         let (mut group, mut rows, mut depth) = (usize::MAX, taps, ins);
         for panel in &self.panels[panels] {
             if panel.group != group {
@@ -212,7 +169,7 @@ impl Direct {
                 let base = args.inputs[0].cast::<f32>().wrapping_add(shift);
                 // Tables that hold an address of each pixel for each of some offsets.
                 let shifted = |table: &mut [*const f32], offset: usize| {
-                    table.iter_mut().zip(&tile.first[..n]).for_each(|(t, &f)| *t = f.wrapping_add(shift + offset));
+                    table.iter_mut().zip(&pixels.first[..n]).for_each(|(t, &f)| *t = f.wrapping_add(shift + offset));
                 };
                 match &self.reading {
                     Reading::Taps { joined: true } if inside => {
@@ -227,14 +184,14 @@ impl Direct {
                     }
                     Reading::Taps { .. } => {
                         for (k, row) in tile.table[..taps * n].chunks_exact_mut(n).enumerate() {
-                            for (t, &corner) in row.iter_mut().zip(&tile.corners) {
+                            for (t, &corner) in row.iter_mut().zip(&pixels.corners) {
                                 *t = self.patches.tap(base, corner, k).unwrap_or(self.zeros.as_ptr());
                             }
                         }
                     }
                     Reading::Offsets { .. } if inside => shifted(&mut tile.table[..n], 0),
                     Reading::Offsets { offsets, .. } => {
-                        for (r, &corner) in tile.corners.iter().enumerate().take(n) {
+                        for (r, &corner) in pixels.corners.iter().enumerate().take(n) {
                             let patch = tile.patches.wrapping_add(r * offsets.len());
                             // SAFETY: the scratch holds a patch for each pixel.
                             unsafe { self.gather(base, corner, patch) };
@@ -256,7 +213,7 @@ impl Direct {
                         kernels.offsets[n - 1](&tile.table[..n], offsets, weights, bias, out, COLUMNS);
                     }
                 }
-                (self.finish)(&s.epilogue, &mut tile.sums, &tile.to[..n], &tile.residual[..n], panel.place);
+                (self.finish)(&s.epilogue, &mut tile.sums, &pixels.to[..n], &pixels.residual[..n], panel.place);
             }
         }
     }
@@ -297,15 +254,8 @@ impl Job for Direct {
             table.write_bytes(0, self.table());
             std::slice::from_raw_parts_mut(table, self.table())
         };
-        let mut tile = Tile {
-            patches: scratch.wrapping_add(size_of_val(table)).cast(),
-            table,
-            sums: Sums([[0.0; COLUMNS]; 16]),
-            corners: [[0; 2]; ROWS],
-            first: [std::ptr::null(); ROWS],
-            to: [std::ptr::null_mut(); ROWS],
-            residual: [std::ptr::null(); ROWS],
-        };
+        let patches = scratch.wrapping_add(size_of_val(table)).cast();
+        let mut tile = Tile { pixels: Pixels::new(), table, sums: Sums([[0.0; COLUMNS]; 16]), patches };
         for first in panels.clone().step_by(self.block) {
             for t in tiles.clone() {
                 // SAFETY: as the caller vouches.

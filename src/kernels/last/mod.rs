@@ -5,6 +5,7 @@
 //! for fixed sizes and weights (which it packs), run often.
 
 pub mod conv;
+mod depthwise;
 mod direct;
 mod finish;
 pub mod int8;

@@ -58,6 +58,17 @@ impl Winograd {
         w.kernel == [3, 3] && w.stride == [1, 1] && w.dilation == [1, 1] && spec.groups == 1 && spec.input.channel == 1
     }
 
+    /// True when it is faster than the sum over all taps.
+    pub fn pays(spec: &ConvSpec) -> bool {
+        /// Channels from which on fewer multiplications are worth the transforms.
+        const CHANNELS: usize = 8;
+        /// Weights, four times as many as given, that are read for few tiles.
+        const WEIGHTS: usize = 2 << 20;
+        let (ins, outs) = (spec.input.channels, spec.output.channels);
+        let tiles = spec.output.height.div_ceil(4) * spec.output.width.div_ceil(4);
+        Self::fits(spec) && ins.min(outs) >= CHANNELS && (tiles >= 8 || POINTS * ins * outs <= WEIGHTS)
+    }
+
     pub fn new(level: Level, spec: &ConvSpec, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
         let (ins, outs) = (spec.input.channels, spec.output.channels);
         let mut panels = Vec::new();
