@@ -1,0 +1,239 @@
+//! Values that are functions of stored bytes: what quantized graphs compute between QuantizeLinear and the next.
+//!
+//! A function of one byte is a table of 256 entries, so whatever happens to a dequantized value before it is quantized
+//! again, is exact in one look-up per element. Moves of data commute with it.
+
+use super::{Affine, Lower, Op, Val};
+use crate::error::Result;
+use crate::exec::compiled::tensor::{Home, How, Id, Kind, Source, Tensor};
+use crate::kernels::activation::Activation;
+use crate::model::graph::Node;
+use crate::model::{Constant, Element};
+use std::sync::Arc;
+
+/// `table[q]` for the bytes `q` of a tensor.
+#[derive(Debug, Clone)]
+pub struct Coded {
+    pub id: Id,
+    pub table: Arc<[f32; 256]>,
+    /// Set where the table is `(q − zero) · scale`.
+    pub affine: Option<Affine>,
+}
+
+impl Affine {
+    fn table(self) -> [f32; 256] {
+        std::array::from_fn(|q| (q as f32 - f32::from(self.zero)) * self.scale)
+    }
+    /// The byte of a real value: rounded to nearest, ties to even, as QuantizeLinear.
+    pub fn encode(self, real: f32) -> u8 {
+        let q = (real / self.scale).round_ties_even() + f32::from(self.zero);
+        // `as` saturates, and makes 0 of NaN.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is meant")]
+        let byte = q as u8;
+        byte
+    }
+}
+
+impl Coded {
+    /// The same function of another tensor.
+    pub fn at(&self, id: Id) -> Self {
+        Self { id, ..self.clone() }
+    }
+    fn with(&self, table: [f32; 256]) -> Self {
+        Self { id: self.id, table: Arc::new(table), affine: None }
+    }
+    pub fn map(&self, act: Activation) -> Self {
+        let mut table = [0.0; 256];
+        act.forward(&self.table[..], &mut table);
+        self.with(table)
+    }
+    /// A function of this and of another of the same tensor.
+    pub fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        self.with(std::array::from_fn(|q| f(self.table[q], other.table[q])))
+    }
+    pub fn each(&self, f: impl Fn(f32) -> f32) -> Self {
+        self.with(std::array::from_fn(|q| f(self.table[q])))
+    }
+}
+
+impl Lower<'_> {
+    pub(super) fn coded(&self, name: &str) -> Option<Coded> {
+        match self.values.get(name) {
+            Some(Val::Coded(c)) => Some(c.clone()),
+            _ => None,
+        }
+    }
+
+    /// Scale and zero point of a QuantizeLinear or DequantizeLinear, when there is one of each, and the type is int8 or
+    /// uint8; true for int8.
+    pub(super) fn scale_of(&self, node: &Node) -> Result<Option<(Affine, bool)>> {
+        let quantized = if node.is("QuantizeLinear") { &node.outputs[0] } else { &node.inputs[0] };
+        let signed = match self.element(quantized) {
+            Some(Element::I8) => true,
+            Some(Element::U8) => false,
+            _ => return Ok(None),
+        };
+        let (Some(scale), zero) = (self.constant(&node.inputs[1]), node.input(2).map(|n| self.constant(n))) else { return Ok(None) };
+        let zero = match zero {
+            None => 0,
+            Some(Some(z)) if z.count() == 1 => z.to_i64s()?[0],
+            Some(_) => return Ok(None),
+        };
+        if scale.count() != 1 || scale.element() != Element::F32 {
+            return Ok(None);
+        }
+        let scale = Constant::to_f32s(scale)?[0];
+        let zero = u8::try_from(if signed { zero + 128 } else { zero });
+        Ok(match zero {
+            Ok(zero) if scale > 0.0 && scale.is_finite() => Some((Affine { scale, zero }, signed)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn quantize(&mut self, node: &Node) -> Result<bool> {
+        let Some((affine, signed)) = self.scale_of(node)? else { return Ok(false) };
+        if self.element(&node.inputs[0]) != Some(Element::F32) {
+            return Ok(false);
+        }
+        let val = match self.values.get(&node.inputs[0]) {
+            Some(v) => v.clone(),
+            None => Val::Float(self.float(&node.inputs[0])?),
+        };
+        let id = self.encode(&val, affine)?;
+        self.set(&node.outputs[0], Val::Quantized { id, affine, signed })?;
+        Ok(true)
+    }
+
+    pub(super) fn dequantize(&mut self, node: &Node) -> Result<bool> {
+        let Some((affine, _)) = self.scale_of(node)? else { return Ok(false) };
+        let Some(Val::Quantized { id, .. }) = self.values.get(&node.inputs[0]) else { return Ok(false) };
+        let val = Val::Coded(Coded { id: *id, table: Arc::new(affine.table()), affine: Some(affine) });
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    /// The bytes of a value.
+    fn encode(&mut self, val: &Val, affine: Affine) -> Result<Id> {
+        match val {
+            Val::Coded(c) => {
+                let table: [u8; 256] = std::array::from_fn(|q| affine.encode(c.table[q]));
+                self.look_up(c.id, table)
+            }
+            Val::Sum(a, b) => {
+                let mut table = vec![0u8; 1 << 16];
+                for (row, x) in table.chunks_exact_mut(256).zip(a.table.iter()) {
+                    row.iter_mut().zip(b.table.iter()).for_each(|(t, y)| *t = affine.encode(x + y));
+                }
+                let table: Arc<[u8; 65536]> = table.try_into().map(Arc::new).unwrap_or_else(|_| Arc::new([0; 65536]));
+                let (dims, order) = self.like(a.id)?;
+                let to = self.tensors.root(Kind::U8, &dims, &order);
+                self.step(Op::SumTable(table), &[a.id, b.id], &[to]);
+                Ok(to)
+            }
+            Val::Parts(axis, parts) => {
+                let ids = parts.iter().map(|p| self.encode(p, affine)).collect::<Result<Vec<_>>>()?;
+                self.concat(*axis, &ids)
+            }
+            val => {
+                let id = self.floats_of(val)?;
+                let dims = self.tensors[id].dims.clone();
+                // Images get their channels last, of a few channels each in a word of four bytes.
+                let (order, pitch) = match dims.len() {
+                    4 => (vec![0, 2, 3, 1], if dims[1] <= 4 { 4 } else { 1 }),
+                    _ => (self.like(id)?.1, 1),
+                };
+                let source = Source::Root { order, pitch, home: Home::Arena };
+                let to = self.tensors.add(Tensor { kind: Kind::U8, dims, source, fixed: pitch > 1 });
+                self.step(Op::Quantize(affine), &[id], &[to]);
+                Ok(to)
+            }
+        }
+    }
+
+    /// The bytes `table[q]`; the tensor itself when that changes nothing.
+    fn look_up(&mut self, id: Id, table: [u8; 256]) -> Result<Id> {
+        if (0..=255u8).zip(table).all(|(q, t)| q == t) {
+            return Ok(id);
+        }
+        let same = |op: &Op| matches!(op, Op::Table(t) if **t == table);
+        if let Some(step) = self.steps.iter().find(|s| s.reads == [id] && same(&s.op)) {
+            return Ok(step.writes[0]);
+        }
+        let (dims, order) = self.like(id)?;
+        let to = self.tensors.root(Kind::U8, &dims, &order);
+        self.step(Op::Table(Arc::new(table)), &[id], &[to]);
+        Ok(to)
+    }
+
+    /// The same values by bytes that are ordered as they are, so that the largest byte stands for the largest value.
+    pub(super) fn ranked(&mut self, c: &Coded) -> Coded {
+        if c.table.is_sorted() {
+            return c.clone();
+        }
+        let mut values = *c.table;
+        values.sort_by(f32::total_cmp);
+        let table: [u8; 256] = std::array::from_fn(|q| values.iter().position(|v| v.total_cmp(&c.table[q]).is_eq()).unwrap_or(0) as u8);
+        // A layout exists: the tensor was made by a step.
+        let id = self.look_up(c.id, table).unwrap_or(c.id);
+        Coded { id, table: Arc::new(values), affine: None }
+    }
+
+    /// Lets the convolution that makes the bytes which a table step reads do the look-up too.
+    pub(super) fn join_tables(&mut self) {
+        let mut at = 0;
+        while at < self.steps.len() {
+            let Step { found, first, table } = match self.joinable(at) {
+                Some(step) => step,
+                None => {
+                    at += 1;
+                    continue;
+                }
+            };
+            let id = self.steps.remove(at).writes[0];
+            self.observed.iter_mut().filter(|o| o.2 > at).for_each(|o| o.2 -= 1);
+            let step = &mut self.steps[found];
+            step.writes.push(id);
+            if let Op::Conv(conv) = &mut step.op {
+                conv.outs.push(super::Out { id, first, table: Some(table) });
+            }
+        }
+        // Bytes that nothing reads as they are, are not stored.
+        for i in 0..self.steps.len() {
+            let Op::Conv(conv) = &self.steps[i].op else { continue };
+            if conv.outs.len() < 2 || conv.outs[0].table.is_some() {
+                continue;
+            }
+            let raw = conv.outs[0].id;
+            let wanted = self.values.values().any(|v| matches!(v, Val::Quantized { id, .. } if self.tensors.own_root(*id) == raw && self.tensors[*id].fixed));
+            if !wanted && !self.steps.iter().any(|s| s.reads.iter().any(|&r| self.tensors.own_root(r) == raw)) {
+                let step = &mut self.steps[i];
+                step.writes.retain(|&w| w != raw);
+                if let Op::Conv(conv) = &mut step.op {
+                    conv.outs.remove(0);
+                }
+            }
+        }
+    }
+
+    /// Where a table step can be joined to: it reads channels of a convolution's bytes.
+    fn joinable(&self, at: usize) -> Option<Step> {
+        let step = &self.steps[at];
+        let Op::Table(table) = &step.op else { return None };
+        let (mut id, mut first) = (step.reads[0], 0);
+        while let Source::View { of, how } = &self.tensors[id].source {
+            let How::Slice { axis: 1, start, step: 1 } = how else { return None };
+            first += start;
+            id = *of;
+        }
+        let makes = |s: &super::Step| matches!(&s.op, Op::Conv(c) if c.outs.first().is_some_and(|o| o.id == id && o.table.is_none()));
+        let found = self.steps[..at].iter().position(makes)?;
+        // A conv has room for some outputs.
+        (self.steps[found].writes.len() < 6).then(|| Step { found, first, table: table.clone() })
+    }
+}
+
+struct Step {
+    found: usize,
+    first: usize,
+    table: Arc<[u8; 256]>,
+}

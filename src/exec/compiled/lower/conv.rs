@@ -1,0 +1,201 @@
+//! Layers: convolutions, and matrix products with constant weights, which are convolutions of one tap.
+
+use super::{Affine, Conv, Lower, Op, Out, Val, Weights};
+use crate::error::{Error, Result};
+use crate::exec::compiled::tensor::{How, Id, Kind};
+use crate::kernels::Window;
+use crate::kernels::last::Epilogue;
+use crate::model::Element;
+use crate::model::graph::Node;
+use crate::model::ops::window::WindowAttrs;
+
+impl Lower<'_> {
+    pub(super) fn conv(&mut self, node: &Node) -> Result<bool> {
+        let (x, w) = (self.dims(&node.inputs[0])?, self.dims(&node.inputs[1])?);
+        if !(3..=4).contains(&x.len()) || x.len() != w.len() {
+            return Ok(false);
+        }
+        let groups = usize::try_from(node.get_int("group", 1)?).unwrap_or(1).max(1);
+        let window = WindowAttrs::of(node, Some(&w[2..]), x.len() - 2)?.resolve(&x[2..])?;
+        if x[1] != w[1] * groups || w[0] % groups != 0 {
+            return Err(Error::shape(format!("weight {w:?} with {groups} groups does not fit {} channels", x[1])));
+        }
+        let Some(bias) = self.bias(node, 2, w[0])? else { return Ok(false) };
+        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?)));
+        if let (Some((id, affine)), Some(weights)) = (coded, self.int8_weights(&node.inputs[1], 0)?) {
+            let id = self.as_4d(id)?;
+            let id = self.image(id, false)?;
+            self.layer(node, id, Weights::Int8(weights.0, weights.1), affine, (window, groups, bias), false)?;
+            return Ok(true);
+        }
+        let Some((_, floats)) = self.constant_floats(&node.inputs[1])? else { return Ok(false) };
+        let id = self.float(&node.inputs[0])?;
+        let id = self.as_4d(id)?;
+        let id = self.image(id, groups == 1)?;
+        self.layer(node, id, Weights::Float(floats), Affine { scale: 1.0, zero: 0 }, (window, groups, bias), false)?;
+        Ok(true)
+    }
+
+    /// Gemm and MatMul with a constant right side `[in, out]` (or transposed).
+    pub(super) fn product(&mut self, node: &Node) -> Result<bool> {
+        let gemm = node.is("Gemm");
+        let (x, w) = (self.dims(&node.inputs[0])?, self.dims(&node.inputs[1])?);
+        let transposed = gemm && node.get_int("transB", 0)? != 0;
+        let plain = !gemm || node.get_int("transA", 0)? == 0 && node.get_float("alpha", 1.0)? == 1.0 && node.get_float("beta", 1.0)? == 1.0;
+        let constant = self.constant_floats(&node.inputs[1])?;
+        let (Some((_, floats)), true, true, true) = (constant, plain, w.len() == 2, x.len() >= 2 && !x.contains(&0)) else {
+            return if gemm { Ok(false) } else { self.inner_product(node, &x, &w) };
+        };
+        let (ins, outs) = if transposed { (w[1], w[0]) } else { (w[0], w[1]) };
+        if x[x.len() - 1] != ins {
+            return Err(Error::shape(format!("{x:?} and {w:?} do not multiply")));
+        }
+        let Some(bias) = self.bias(node, 2, outs)? else { return Ok(false) };
+        let rows: usize = x[..x.len() - 1].iter().product();
+        let window = Window::square([1, rows], 1, 1, 0, 1);
+        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?)));
+        let int8 = self.int8_weights(&node.inputs[1], usize::from(!transposed))?;
+        let flip = |v: &[f32]| -> Vec<f32> {
+            if transposed { v.to_vec() } else { (0..ins * outs).map(|i| v[i % ins * outs + i / ins]).collect() }
+        };
+        let (id, weights, affine) = match (coded, int8) {
+            (Some((id, affine)), Some((bytes, scales))) => {
+                let bytes = if transposed { bytes } else { (0..ins * outs).map(|i| bytes[i % ins * outs + i / ins]).collect() };
+                (id, Weights::Int8(bytes, scales), affine)
+            }
+            _ => (self.float(&node.inputs[0])?, Weights::Float(flip(&floats)), Affine { scale: 1.0, zero: 0 }),
+        };
+        let id = self.shaped(id, &[1, 1, rows, ins])?;
+        let id = self.tensors.view(id, How::Permute(vec![0, 3, 1, 2]), &[1, ins, 1, rows]);
+        let id = self.image(id, false)?;
+        self.layer(node, id, weights, affine, (window, 1, bias), true)?;
+        Ok(true)
+    }
+
+    /// A product of two activations over equal leading axes, as in attention.
+    fn inner_product(&mut self, node: &Node, x: &[usize], w: &[usize]) -> Result<bool> {
+        let n = x.len();
+        if n < 2 || n != w.len() || x[..n - 2] != w[..n - 2] || x.contains(&0) || w.contains(&0) || x[n - 1] != w[n - 2] {
+            return Ok(false);
+        }
+        let (a, b) = (self.float(&node.inputs[0])?, self.float(&node.inputs[1])?);
+        let out = self.out_dims(node)?;
+        let order: Vec<usize> = (0..n).collect();
+        let y = self.tensors.root(Kind::F32, &out, &order);
+        self.step(Op::MatMul, &[a, b], &[y]);
+        self.set(&node.outputs[0], Val::Float(y))?;
+        Ok(true)
+    }
+
+    /// The bias of a layer (`Some(None)`: it has none); `None` when it is not a constant of one value per channel.
+    fn bias(&self, node: &Node, input: usize, channels: usize) -> Result<Option<Option<Vec<f32>>>> {
+        let Some(name) = node.input(input) else { return Ok(Some(None)) };
+        Ok(match self.constant_floats(name)? {
+            Some((_, v)) if v.len() == channels => Some(Some(v)),
+            Some((_, v)) if v.len() == 1 => Some(Some(vec![v[0]; channels])),
+            _ => None,
+        })
+    }
+
+    /// Int8 weights and their scales per output channel, of a DequantizeLinear of constants with zero points of 0.
+    fn int8_weights(&self, name: &str, axis: usize) -> Result<Option<(Vec<i8>, Vec<f32>)>> {
+        let Some(&i) = self.makers.get(name) else { return Ok(None) };
+        let node = &self.graph.nodes()[i];
+        let (Some(q), Some(s)) = (node.input(0).and_then(|n| self.constant(n)), node.input(1).and_then(|n| self.constant(n))) else {
+            return Ok(None);
+        };
+        let zeros = match node.input(2) {
+            None => true,
+            Some(z) => self.constant(z).map(crate::model::Constant::to_i64s).transpose()?.is_some_and(|z| z.iter().all(|&v| v == 0)),
+        };
+        if !node.is("DequantizeLinear") || q.element() != Element::I8 || !zeros || node.get_int("block_size", 0)? != 0 {
+            return Ok(None);
+        }
+        let (outs, scales) = (q.dims().get(axis).copied().unwrap_or(0), s.to_f32s()?);
+        let given = crate::model::graph::normalize_axis(node.get_int("axis", 1)?, q.dims().len())?;
+        let scales = match scales.len() {
+            1 => vec![scales[0]; outs],
+            n if n == outs && given == axis => scales,
+            _ => return Ok(None),
+        };
+        let bytes = q.to_i64s()?.into_iter().map(|v| i8::try_from(v).unwrap_or(0)).collect();
+        Ok(Some((bytes, scales)))
+    }
+
+    /// Adds a layer and what can be done with it. `flat`: the result is `[rows, out]`, not an image.
+    fn layer(
+        &mut self,
+        node: &Node,
+        x: Id,
+        weights: Weights,
+        affine: Affine,
+        (window, groups, bias): (Window, usize, Option<Vec<f32>>),
+        flat: bool,
+    ) -> Result<()> {
+        let mut makes = node.outputs[0].clone();
+        let mut epilogue = Epilogue::default();
+        let mut reads = vec![x];
+        let int8 = matches!(weights, Weights::Int8(..));
+        let mut quantized = None;
+        if int8 {
+            quantized = self.quantized_next(&makes)?;
+        }
+        if quantized.is_none() {
+            if let Some(f) = self.activation_of(&makes)? {
+                epilogue.act = Some(f.act);
+                self.take(&f.nodes);
+                makes = f.makes;
+            }
+            if int8 {
+                quantized = self.quantized_next(&makes)?;
+            } else if !flat && let Some((add, other)) = self.residual_of(&makes) {
+                epilogue.residual = true;
+                reads.push(other);
+                self.take(&[add]);
+                makes = self.graph.nodes()[add].outputs[0].clone();
+                if let Some(f) = self.activation_of(&makes)? {
+                    epilogue.then = Some(f.act);
+                    self.take(&f.nodes);
+                    makes = f.makes;
+                }
+            }
+        }
+        let out = self.out_dims(node)?;
+        let channels = if flat { out[out.len() - 1] } else { out[1] };
+        let wide = match (flat, out.as_slice()) {
+            (true, _) => vec![1, channels, 1, window.output_len()],
+            (false, &[n, c, w]) => vec![n, c, 1, w],
+            _ => out.clone(),
+        };
+        let kind = if quantized.is_some() { Kind::U8 } else { Kind::F32 };
+        let y = self.tensors.root(kind, &wide, &[0, 2, 3, 1]);
+        let outs = if quantized.is_some() { vec![Out { id: y, first: 0, table: None }] } else { Vec::new() };
+        let conv = Conv { window, groups, weights, bias, epilogue, affine, quantized: quantized.as_ref().map(|q| q.1), outs };
+        self.step(Op::Conv(Box::new(conv)), &reads, &[y]);
+        let y = if flat {
+            let rows = wide[3];
+            let view = self.tensors.view(y, How::Permute(vec![0, 2, 3, 1]), &[1, 1, rows, channels]);
+            self.shaped(view, &out)?
+        } else {
+            self.shaped(y, &out)?
+        };
+        match quantized {
+            Some((i, affine, signed)) => {
+                self.take(&[i]);
+                let name = self.graph.nodes()[i].outputs[0].clone();
+                self.set(&name, Val::Quantized { id: y, affine, signed })
+            }
+            None => self.set(&makes, Val::Float(y)),
+        }
+    }
+
+    /// The QuantizeLinear that is all that happens to a value.
+    fn quantized_next(&self, name: &str) -> Result<Option<(usize, Affine, bool)>> {
+        let Some(i) = self.sole_reader(name) else { return Ok(None) };
+        let node = &self.graph.nodes()[i];
+        if self.done[i] || !node.is("QuantizeLinear") || node.inputs[0] != name {
+            return Ok(None);
+        }
+        Ok(self.scale_of(node)?.map(|(affine, signed)| (i, affine, signed)))
+    }
+}

@@ -1,0 +1,432 @@
+//! From a graph with known shapes to steps on tensors.
+//!
+//! Nodes are lowered in order. Each value of the graph becomes a [`Val`]: a tensor of floats, bytes that stand for floats,
+//! or something that is not worked out until it is known how it is used. A node that follows another and can be done in
+//! the same step (an activation after a convolution) is taken up when that one is lowered.
+
+mod codes;
+mod conv;
+mod fuse;
+mod moves;
+mod nodes;
+
+use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
+use crate::error::{At, Error, Result};
+use crate::kernels::Window;
+use crate::kernels::activation::Activation;
+use crate::kernels::last::Epilogue;
+use crate::kernels::last::strided::Binary;
+use crate::model::graph::{Facts, Graph, Node};
+use crate::model::{Constant, Element, ops};
+use codes::Coded;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What a value of the graph is in the plan.
+#[derive(Debug, Clone)]
+pub enum Val {
+    Float(Id),
+    /// A function of stored bytes.
+    Coded(Coded),
+    /// The sum of two functions of stored bytes.
+    Sum(Coded, Coded),
+    /// A concatenation along an axis that has not been carried out.
+    Parts(usize, Vec<Val>),
+    /// Quantized numbers as the graph has them: stored bytes, +128 when signed.
+    Quantized { id: Id, affine: Affine, signed: bool },
+    /// The n-th value that is kept as a tensor of candle (integers, booleans, float16).
+    Held(usize),
+}
+
+/// real = (q − zero) · scale, for stored bytes q.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    pub scale: f32,
+    pub zero: u8,
+}
+
+/// Where an input of a node that runs by candle comes from.
+#[derive(Debug, Clone)]
+pub enum From {
+    Tensor(Id),
+    Bytes { id: Id, signed: bool },
+    Constant(Constant),
+    Held(usize),
+    None,
+}
+
+/// Where a result goes.
+#[derive(Debug, Clone, Copy)]
+pub enum To {
+    Tensor(Id),
+    Held(usize),
+    None,
+}
+
+/// One bytes output of a step: `table` of channels `first..` of the quantized result.
+#[derive(Debug, Clone)]
+pub struct Out {
+    pub id: Id,
+    pub first: usize,
+    pub table: Option<Arc<[u8; 256]>>,
+}
+
+/// Weights of a convolution, `[out, in / groups, kernel…]`.
+#[derive(Debug, Clone)]
+pub enum Weights {
+    Float(Vec<f32>),
+    /// With the scale of each output channel.
+    Int8(Vec<i8>, Vec<f32>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Conv {
+    pub window: Window,
+    pub groups: usize,
+    pub weights: Weights,
+    pub bias: Option<Vec<f32>>,
+    pub epilogue: Epilogue,
+    /// Of the input's bytes, for int8.
+    pub affine: Affine,
+    /// The result is quantized.
+    pub quantized: Option<Affine>,
+    pub outs: Vec<Out>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Reads the image and the residual; writes one float image or `outs`.
+    Conv(Box<Conv>),
+    MaxPool(Window),
+    AveragePool(Window, bool),
+    Nearest([usize; 2]),
+    Unary(Activation),
+    Binary(Binary),
+    Softmax(usize),
+    MatMul,
+    /// Reads the parts; where they could not be put into the result they are copied.
+    Concat(usize),
+    Copy,
+    /// Floats to bytes.
+    Quantize(Affine),
+    /// Bytes to floats.
+    Dequantize(Arc<[f32; 256]>),
+    /// Bytes to bytes.
+    Table(Arc<[u8; 256]>),
+    /// The sum of two functions of bytes, as bytes or as floats.
+    SumTable(Arc<[u8; 65536]>),
+    SumFloats(Arc<[f32; 256]>, Arc<[f32; 256]>),
+    /// The node, by candle.
+    Candle { node: usize, from: Vec<From>, to: Vec<To> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub op: Op,
+    pub reads: Vec<Id>,
+    pub writes: Vec<Id>,
+    /// The node that it began with.
+    pub node: usize,
+}
+
+/// The result of lowering.
+#[derive(Debug)]
+pub struct Lowered {
+    pub tensors: Tensors,
+    pub steps: Vec<Step>,
+    /// The graph's outputs: name, element, where.
+    pub outputs: Vec<(String, Output)>,
+    /// Values to look at while running: name, tensor, number of steps after which it is complete.
+    pub observed: Vec<(String, Id, usize)>,
+    pub constants: Vec<u8>,
+    pub held: usize,
+}
+
+#[derive(Debug, Clone)]
+pub enum Output {
+    Tensor(Id),
+    Bytes { id: Id, signed: bool },
+    Held(usize),
+    Constant(Constant),
+}
+
+pub struct Lower<'g> {
+    graph: &'g Graph,
+    facts: &'g Facts,
+    consumers: HashMap<&'g str, Vec<usize>>,
+    makers: HashMap<&'g str, usize>,
+    keep: &'g HashSet<String>,
+    pub tensors: Tensors,
+    steps: Vec<Step>,
+    values: HashMap<String, Val>,
+    done: Vec<bool>,
+    constants: Vec<u8>,
+    held: usize,
+    observed: Vec<(String, Id, usize)>,
+    node: usize,
+}
+
+/// Lowers a graph whose shapes `facts` knows. Values named in `keep` stay apart and can be observed.
+///
+/// # Errors
+/// `Unsupported` where a shape depends on values; whatever a node's attributes get wrong.
+pub fn lower(graph: &Graph, facts: &Facts, keep: &HashSet<String>) -> Result<Lowered> {
+    let mut l = Lower {
+        graph,
+        facts,
+        consumers: graph.consumers(),
+        makers: graph.producers(),
+        keep,
+        tensors: Tensors::default(),
+        steps: Vec::new(),
+        values: HashMap::new(),
+        done: vec![false; graph.nodes().len()],
+        constants: Vec::new(),
+        held: 0,
+        observed: Vec::new(),
+        node: 0,
+    };
+    for (i, input) in graph.feeds().enumerate() {
+        let fact = facts.get(&input.name).ok_or_else(|| Error::internal("an input without a fact"))?;
+        let dims = fact.dims().ok_or_else(|| unknown_shape(&input.name))?;
+        let val = if fact.element == Element::F32 {
+            let source = Source::Root { order: (0..dims.len()).collect(), pitch: 1, home: Home::Input(i) };
+            Val::Float(l.tensors.add(Tensor { kind: Kind::F32, dims, source, fixed: true }))
+        } else {
+            // Held values begin with the inputs that are not floats, in order.
+            l.held += 1;
+            Val::Held(l.held - 1)
+        };
+        l.set(&input.name, val)?;
+    }
+    let (graph_, needed) = (l.graph, l.needed());
+    for i in 0..graph_.nodes().len() {
+        if !l.done[i] && needed[i] {
+            l.node = i;
+            let node = &graph_.nodes()[i];
+            l.lower_node(node).at(|| node.label())?;
+        }
+    }
+    l.finish()
+}
+
+fn unknown_shape(name: &str) -> Error {
+    Error::unsupported(format!("the shape of '{name}' depends on values that are known only when the model runs"))
+}
+
+impl<'g> Lower<'g> {
+    /// Nodes that an output or an observed value needs.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.graph.nodes().len()];
+        let mut stack: Vec<&str> = self.graph.outputs().iter().map(|o| o.name.as_str()).chain(self.keep.iter().map(String::as_str)).collect();
+        while let Some(name) = stack.pop() {
+            if let Some(&i) = self.makers.get(name)
+                && !needed[i]
+            {
+                needed[i] = true;
+                let node = &self.graph.nodes()[i];
+                stack.extend(node.inputs.iter().map(String::as_str).chain(node.captured()));
+            }
+        }
+        needed
+    }
+
+    fn finish(mut self) -> Result<Lowered> {
+        let mut outputs = Vec::new();
+        for output in self.graph.outputs() {
+            let name = &output.name;
+            let found = match self.values.get(name).cloned() {
+                None => Output::Constant(self.constant(name).ok_or_else(|| Error::missing(format!("the graph has no value '{name}'")))?.clone()),
+                Some(Val::Held(n)) => Output::Held(n),
+                Some(Val::Quantized { id, signed, .. }) => Output::Bytes { id: self.plain(id)?, signed },
+                Some(_) => {
+                    let id = self.float(name)?;
+                    Output::Tensor(self.plain(id)?)
+                }
+            };
+            outputs.push((name.clone(), found));
+        }
+        self.join_tables();
+        let Self { tensors, steps, observed, constants, held, .. } = self;
+        Ok(Lowered { tensors, steps, outputs, observed, constants, held })
+    }
+
+    /// The tensor or a copy of it, in row-major order and with memory that does not move.
+    fn plain(&mut self, id: Id) -> Result<Id> {
+        let root = self.tensors.own_root(id);
+        if root == id && self.tensors.is_plain(id) && matches!(self.tensors[id].source, Source::Root { home: Home::Arena, .. }) {
+            self.tensors.0[id].fixed = true;
+            return Ok(id);
+        }
+        let (kind, dims) = (self.tensors[id].kind, self.tensors[id].dims.clone());
+        let order: Vec<usize> = (0..dims.len()).collect();
+        let to = self.tensors.root(kind, &dims, &order);
+        self.tensors.0[to].fixed = true;
+        self.step(Op::Copy, &[id], &[to]);
+        Ok(to)
+    }
+
+    fn step(&mut self, op: Op, reads: &[Id], writes: &[Id]) {
+        self.steps.push(Step { op, reads: reads.to_vec(), writes: writes.to_vec(), node: self.node });
+    }
+
+    /// Records a value; one that is to be observed becomes a tensor of floats.
+    fn set(&mut self, name: &str, val: Val) -> Result<()> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        let is_float = !matches!(val, Val::Held(_) | Val::Quantized { .. });
+        self.values.insert(name.to_string(), val);
+        if is_float && self.keep.contains(name) {
+            let id = self.float(name)?;
+            self.observed.push((name.to_string(), id, self.steps.len()));
+        }
+        Ok(())
+    }
+
+    fn dims(&self, name: &str) -> Result<Vec<usize>> {
+        self.facts.get(name).and_then(crate::model::graph::Fact::dims).ok_or_else(|| unknown_shape(name))
+    }
+    fn out_dims(&self, node: &Node) -> Result<Vec<usize>> {
+        self.dims(&node.outputs[0])
+    }
+    fn element(&self, name: &str) -> Option<Element> {
+        self.facts.get(name).map(|f| f.element)
+    }
+    fn constant(&self, name: &str) -> Option<&'g Constant> {
+        self.graph.constant(name).or_else(|| self.facts.get(name)?.constant.as_ref())
+    }
+    /// The only node that reads a value that nothing else needs.
+    fn sole_reader(&self, name: &str) -> Option<usize> {
+        match self.consumers.get(name).map(Vec::as_slice) {
+            Some(&[i]) if !self.is_wanted(name) => Some(i),
+            _ => None,
+        }
+    }
+    /// True for values that must exist by themselves.
+    fn is_wanted(&self, name: &str) -> bool {
+        self.graph.is_output(name) || self.keep.contains(name)
+    }
+
+    /// Floats of a constant, or of a DequantizeLinear of constants.
+    fn constant_floats(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+        if let Some(c) = self.constant(name) {
+            return Ok(if c.element() == Element::F32 { Some((c.dims().to_vec(), c.to_f32s()?)) } else { None });
+        }
+        let Some(&i) = self.makers.get(name) else { return Ok(None) };
+        let node = &self.graph.nodes()[i];
+        if !node.is("DequantizeLinear") {
+            return Ok(None);
+        }
+        let inputs: Option<Vec<&Constant>> = node.inputs.iter().filter(|n| !n.is_empty()).map(|n| self.constant(n)).collect();
+        let Some(inputs) = inputs else { return Ok(None) };
+        let values = inputs.into_iter().map(|c| crate::model::Value::of_constant(c, &candle_core::Device::Cpu).map(Some));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let mode = ops::Mode::default();
+        let made = (ops::find(node)?.forward)(&ops::Exec::new(node, self.graph.opset_of(node), &values, &mode))?;
+        let Some(v) = made.into_iter().next().filter(|v| v.element == Element::F32) else { return Ok(None) };
+        Ok(Some((v.dims().to_vec(), v.to_f32s()?)))
+    }
+
+    /// A constant's floats as a tensor.
+    fn constant_tensor(&mut self, dims: &[usize], floats: &[f32]) -> Id {
+        self.constants.resize(self.constants.len().next_multiple_of(64), 0);
+        let at = self.constants.len();
+        self.constants.extend(floats.iter().flat_map(|v| v.to_le_bytes()));
+        let source = Source::Root { order: (0..dims.len()).collect(), pitch: 1, home: Home::Constants(at) };
+        self.tensors.add(Tensor { kind: Kind::F32, dims: dims.to_vec(), source, fixed: true })
+    }
+
+    /// A value as floats, worked out if it is not yet.
+    fn float(&mut self, name: &str) -> Result<Id> {
+        let Some(val) = self.values.get(name).cloned() else {
+            let Some((dims, floats)) = self.constant_floats(name)? else {
+                return Err(Error::internal(format!("'{name}' is not a value of floats")));
+            };
+            let id = self.constant_tensor(&dims, &floats);
+            self.values.insert(name.to_string(), Val::Float(id));
+            return Ok(id);
+        };
+        let id = self.floats_of(&val)?;
+        self.values.insert(name.to_string(), Val::Float(id));
+        Ok(id)
+    }
+
+    fn floats_of(&mut self, val: &Val) -> Result<Id> {
+        match val {
+            Val::Float(id) => Ok(*id),
+            Val::Coded(c) => {
+                let (dims, order) = self.like(c.id)?;
+                let to = self.tensors.root(Kind::F32, &dims, &order);
+                self.step(Op::Dequantize(c.table.clone()), &[c.id], &[to]);
+                Ok(to)
+            }
+            Val::Sum(a, b) => {
+                let (dims, order) = self.like(a.id)?;
+                let to = self.tensors.root(Kind::F32, &dims, &order);
+                self.step(Op::SumFloats(a.table.clone(), b.table.clone()), &[a.id, b.id], &[to]);
+                Ok(to)
+            }
+            Val::Parts(axis, parts) => {
+                let ids = parts.iter().map(|p| self.floats_of(p)).collect::<Result<Vec<_>>>()?;
+                self.concat(*axis, &ids)
+            }
+            Val::Quantized { .. } | Val::Held(_) => Err(Error::internal("quantized or held values are not floats")),
+        }
+    }
+
+    fn like(&self, id: Id) -> Result<(Vec<usize>, Vec<usize>)> {
+        let order = self.tensors.order(id).ok_or_else(|| Error::internal("a tensor without a layout"))?;
+        Ok((self.tensors[id].dims.clone(), order))
+    }
+
+    /// Joins tensors of one kind along an axis.
+    fn concat(&mut self, axis: usize, ids: &[Id]) -> Result<Id> {
+        let mut dims = self.tensors[ids[0]].dims.clone();
+        dims[axis] = ids.iter().map(|&i| self.tensors[i].dims[axis]).sum();
+        let leader = ids.iter().copied().max_by_key(|&i| self.tensors[i].dims.iter().product::<usize>()).unwrap_or(ids[0]);
+        let order = self.like(leader)?.1;
+        let to = self.tensors.root(self.tensors[ids[0]].kind, &dims, &order);
+        self.step(Op::Concat(axis), ids, &[to]);
+        Ok(to)
+    }
+
+    /// An image `[n, c, h, w]` with its channels last (or planes, where they are allowed and few).
+    fn image(&mut self, id: Id, planes: bool) -> Result<Id> {
+        let layout = self.tensors.layout(id).ok_or_else(|| Error::internal("a tensor without a layout"))?;
+        let dims = self.tensors[id].dims.clone();
+        if dims[1] == 1 || layout.strides[1] == 1 || planes && dims[1] <= 4 && layout.strides[3] == 1 {
+            return Ok(id);
+        }
+        let to = self.tensors.root(self.tensors[id].kind, &dims, &[0, 2, 3, 1]);
+        self.step(Op::Copy, &[id], &[to]);
+        Ok(to)
+    }
+
+    /// A view with one spatial axis made two.
+    fn as_4d(&mut self, id: Id) -> Result<Id> {
+        match *self.tensors[id].dims.clone() {
+            [_, _, _, _] => Ok(id),
+            [n, c, w] => self.shaped(id, &[n, c, 1, w]),
+            _ => Err(Error::unsupported("only one or two spatial axes are planned")),
+        }
+    }
+
+    /// A reshaped view, of a row-major copy where the layout allows none.
+    fn shaped(&mut self, id: Id, dims: &[usize]) -> Result<Id> {
+        if let Some(view) = self.tensors.reshaped(id, dims) {
+            return Ok(view);
+        }
+        let (kind, from) = (self.tensors[id].kind, self.tensors[id].dims.clone());
+        let order: Vec<usize> = (0..from.len()).collect();
+        let copy = self.tensors.root(kind, &from, &order);
+        self.step(Op::Copy, &[id], &[copy]);
+        self.tensors.reshaped(copy, dims).ok_or_else(|| Error::shape(format!("{from:?} does not reshape to {dims:?}")))
+    }
+
+    fn slice(&mut self, id: Id, axis: usize, start: usize, step: usize, len: usize) -> Id {
+        let mut dims = self.tensors[id].dims.clone();
+        dims[axis] = len;
+        self.tensors.view(id, How::Slice { axis, start, step }, &dims)
+    }
+}

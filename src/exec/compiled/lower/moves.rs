@@ -1,0 +1,192 @@
+//! Arithmetic of two tensors, functions of one, and moves of data.
+
+use super::{Lower, Op, Val};
+use crate::error::{Error, Result};
+use crate::exec::compiled::tensor::{How, Id, Kind};
+use crate::kernels::activation::Activation;
+use crate::kernels::last::strided::Binary;
+use crate::model::graph::{Node, normalize_axis};
+
+impl Lower<'_> {
+    pub(super) fn unary(&mut self, node: &Node, act: Activation) -> Result<bool> {
+        let (mut act, mut makes) = (act, node.outputs[0].clone());
+        if let Some(f) = self.gated(&node.inputs[0])?.filter(|f| f.nodes[0] == self.node) {
+            act = f.act;
+            self.take(&f.nodes);
+            makes = f.makes;
+        }
+        if let Some(c) = self.coded(&node.inputs[0]) {
+            self.set(&makes, Val::Coded(c.map(act)))?;
+            return Ok(true);
+        }
+        let x = self.float(&node.inputs[0])?;
+        let (dims, order) = self.like(x)?;
+        let y = self.tensors.root(Kind::F32, &dims, &order);
+        self.step(Op::Unary(act), &[x], &[y]);
+        self.set(&makes, Val::Float(y))?;
+        Ok(true)
+    }
+
+    pub(super) fn add(&mut self, node: &Node) -> Result<bool> {
+        if let (Some(a), Some(b)) = (self.coded(&node.inputs[0]), self.coded(&node.inputs[1]))
+            && a.id != b.id
+            && self.tensors[a.id].dims == self.tensors[b.id].dims
+        {
+            self.set(&node.outputs[0], Val::Sum(a, b))?;
+            return Ok(true);
+        }
+        self.binary(node, Binary::Add)
+    }
+
+    pub(super) fn binary(&mut self, node: &Node, op: Binary) -> Result<bool> {
+        let (x, y) = (&node.inputs[0], &node.inputs[1]);
+        let scalar = |name: &String| -> Result<Option<f32>> { Ok(self.constant_floats(name)?.filter(|c| c.1.len() == 1).map(|c| c.1[0])) };
+        let out = self.out_dims(node)?;
+        let same = |id: Id| self.tensors[id].dims == out;
+        let coded = match (self.coded(x), self.coded(y)) {
+            (Some(a), Some(b)) if a.id == b.id && same(a.id) => Some(a.zip(&b, |a, b| op.apply(a, b))),
+            (Some(a), None) if same(a.id) => scalar(y)?.map(|v| a.each(|a| op.apply(a, v))),
+            (None, Some(b)) if same(b.id) => scalar(x)?.map(|v| b.each(|b| op.apply(v, b))),
+            _ => None,
+        };
+        if let Some(c) = coded {
+            self.set(&node.outputs[0], Val::Coded(c))?;
+            return Ok(true);
+        }
+        if out.contains(&0) {
+            return Ok(false);
+        }
+        let (a, b) = (self.float(x)?, self.float(y)?);
+        let order = match [a, b].into_iter().find(|&i| self.tensors[i].dims == out) {
+            Some(leader) => self.like(leader)?.1,
+            None => (0..out.len()).collect(),
+        };
+        let to = self.tensors.root(Kind::F32, &out, &order);
+        self.step(Op::Binary(op), &[a, b], &[to]);
+        self.set(&node.outputs[0], Val::Float(to))?;
+        Ok(true)
+    }
+
+    pub(super) fn concat_node(&mut self, node: &Node) -> Result<bool> {
+        let out = self.out_dims(node)?;
+        let axis = normalize_axis(node.get_int("axis", 1)?, out.len())?;
+        let mut vals = Vec::new();
+        for name in &node.inputs {
+            if self.dims(name)?.contains(&0) {
+                continue;
+            }
+            vals.push(match self.values.get(name) {
+                Some(v) => v.clone(),
+                None => Val::Float(self.float(name)?),
+            });
+        }
+        let val = match vals.len() {
+            0 => return Ok(false),
+            1 => vals.swap_remove(0),
+            _ if vals.iter().any(|v| matches!(v, Val::Coded(_) | Val::Sum(..) | Val::Parts(..))) => Val::Parts(axis, vals),
+            _ => {
+                let ids = vals.iter().map(|v| self.floats_of(v)).collect::<Result<Vec<_>>>()?;
+                Val::Float(self.concat(axis, &ids)?)
+            }
+        };
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    /// `f` of the tensors that a value is made of.
+    fn moved(&mut self, name: &str, mut f: impl FnMut(&mut Self, Id) -> Result<Id>) -> Result<Val> {
+        Ok(match self.values.get(name).cloned() {
+            Some(Val::Coded(c)) => Val::Coded(c.at(f(self, c.id)?)),
+            Some(Val::Sum(a, b)) => Val::Sum(a.at(f(self, a.id)?), b.at(f(self, b.id)?)),
+            _ => {
+                let id = self.float(name)?;
+                Val::Float(f(self, id)?)
+            }
+        })
+    }
+
+    pub(super) fn split(&mut self, node: &Node) -> Result<bool> {
+        let dims = self.dims(&node.inputs[0])?;
+        let axis = normalize_axis(node.get_int("axis", 0)?, dims.len())?;
+        let mut start = 0;
+        for name in &node.outputs {
+            if name.is_empty() {
+                return Ok(false);
+            }
+            let len = self.dims(name)?[axis];
+            if start + len > dims[axis] {
+                return Err(Error::shape(format!("parts of {} do not fit {dims:?}", start + len)));
+            }
+            let val = self.moved(&node.inputs[0], |l, id| Ok(l.slice(id, axis, start, 1, len)))?;
+            self.set(name, val)?;
+            start += len;
+        }
+        Ok(true)
+    }
+
+    pub(super) fn slice_node(&mut self, node: &Node) -> Result<bool> {
+        let (dims, out) = (self.dims(&node.inputs[0])?, self.out_dims(node)?);
+        let ints = |name: &str, input: usize| -> Result<Option<Vec<i64>>> {
+            match (node.find_ints(name)?, node.input(input)) {
+                (Some(v), _) => Ok(Some(v.to_vec())),
+                (None, Some(n)) => self.constant(n).map(crate::model::Constant::to_i64s).transpose(),
+                (None, None) => Ok(None),
+            }
+        };
+        let Some(starts) = ints("starts", 1)? else { return Ok(false) };
+        let axes = match (node.find_ints("axes")?.is_some() || node.input(3).is_some(), ints("axes", 3)?) {
+            (true, None) => return Ok(false),
+            (_, Some(a)) => a,
+            (false, None) => (0..starts.len()).filter_map(|a| i64::try_from(a).ok()).collect(),
+        };
+        let steps = match (node.input(4).is_some(), ints("steps", 4)?) {
+            (true, None) => return Ok(false),
+            (_, Some(s)) => s,
+            (false, None) => vec![1; starts.len()],
+        };
+        if axes.len() != starts.len() || steps.len() != starts.len() || steps.iter().any(|&s| s < 1) || out.contains(&0) {
+            return Ok(false);
+        }
+        let mut cuts = Vec::new();
+        for ((&axis, &start), &step) in axes.iter().zip(&starts).zip(&steps) {
+            let axis = normalize_axis(axis, dims.len())?;
+            let n = i64::try_from(dims[axis]).unwrap_or(i64::MAX);
+            let start = if start < 0 { (start + n).max(0) } else { start.min(n) };
+            let (start, step) = (usize::try_from(start).unwrap_or(0), usize::try_from(step).unwrap_or(1));
+            if start + (out[axis] - 1) * step >= dims[axis] {
+                return Ok(false);
+            }
+            cuts.push((axis, start, step));
+        }
+        let val = self.moved(&node.inputs[0], |l, mut id| {
+            for &(axis, start, step) in &cuts {
+                id = l.slice(id, axis, start, step, out[axis]);
+            }
+            Ok(id)
+        })?;
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    pub(super) fn reshape(&mut self, node: &Node) -> Result<bool> {
+        let out = self.out_dims(node)?;
+        if out.contains(&0) {
+            return Ok(false);
+        }
+        let val = self.moved(&node.inputs[0], |l, id| l.shaped(id, &out))?;
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    pub(super) fn transpose(&mut self, node: &Node) -> Result<bool> {
+        let out = self.out_dims(node)?;
+        let n = out.len();
+        let axes = match node.find_ints("perm")? {
+            Some(p) => p.iter().map(|&a| normalize_axis(a, n)).collect::<Result<Vec<_>>>()?,
+            None => (0..n).rev().collect(),
+        };
+        let val = self.moved(&node.inputs[0], |l, id| Ok(l.tensors.view(id, How::Permute(axes.clone()), &out)))?;
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,284 @@
+//! One node.
+
+use super::{From, Lower, Op, To, Val};
+use crate::error::Result;
+use crate::exec::compiled::tensor::Kind;
+use crate::kernels::Window;
+use crate::kernels::last::strided::Binary;
+use crate::model::Element;
+use crate::model::graph::{Node, normalize_axis};
+use crate::model::ops::activation;
+use crate::model::ops::window::WindowAttrs;
+
+impl Lower<'_> {
+    pub(super) fn lower_node(&mut self, node: &Node) -> Result<()> {
+        // Constants of any size that inference has worked out need no step.
+        if node.outputs.iter().all(|o| o.is_empty() || self.constant(o).is_some()) {
+            return Ok(());
+        }
+        if self.weight_only(node) || self.planned(node)? {
+            return Ok(());
+        }
+        self.candle(node)
+    }
+
+    /// A DequantizeLinear of constants: read by the layers through [`Lower::constant_floats`].
+    fn weight_only(&self, node: &Node) -> bool {
+        node.is("DequantizeLinear") && self.constant(&node.inputs[0]).is_some() && !self.is_wanted(&node.outputs[0])
+    }
+
+    /// Lowers the operators that have kernels. False: not one of them, or not with these inputs.
+    fn planned(&mut self, node: &Node) -> Result<bool> {
+        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            return Ok(false);
+        }
+        match node.op.as_str() {
+            "QuantizeLinear" => return self.quantize(node),
+            "DequantizeLinear" => return self.dequantize(node),
+            _ => {}
+        }
+        // The rest are operators on floats.
+        let float = |name: &String| self.element(name) == Some(Element::F32);
+        if !node.inputs.first().is_some_and(float) || !node.outputs.first().is_some_and(float) {
+            return Ok(false);
+        }
+        match node.op.as_str() {
+            "Conv" => self.conv(node),
+            "Gemm" | "MatMul" => self.product(node),
+            "MaxPool" if node.output(1).is_none() => self.max_pool(node),
+            "AveragePool" => {
+                let x = self.dims(&node.inputs[0])?;
+                let w = WindowAttrs::of(node, None, x.len().saturating_sub(2))?.resolve(&x[2..])?;
+                self.average(node, w, node.get_int("count_include_pad", 0)? != 0)
+            }
+            "GlobalAveragePool" => {
+                let x = self.dims(&node.inputs[0])?;
+                self.average(node, whole(&x[2..]), false)
+            }
+            "ReduceMean" => self.reduce_mean(node),
+            "Resize" | "Upsample" => self.nearest(node),
+            "Add" => self.add(node),
+            "Sub" => self.binary(node, Binary::Sub),
+            "Mul" => self.binary(node, Binary::Mul),
+            "Div" => self.binary(node, Binary::Div),
+            "Softmax" => self.softmax(node),
+            "Concat" => self.concat_node(node),
+            "Split" => self.split(node),
+            "Slice" => self.slice_node(node),
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => self.reshape(node),
+            "Transpose" => self.transpose(node),
+            "Identity" | "Dropout" | "Cast" => self.same(node),
+            _ => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
+                Some(act) => self.unary(node, act),
+                None => Ok(false),
+            },
+        }
+    }
+
+    fn same(&mut self, node: &Node) -> Result<bool> {
+        let val = match self.values.get(&node.inputs[0]) {
+            Some(v) => v.clone(),
+            None => Val::Float(self.float(&node.inputs[0])?),
+        };
+        if node.output(1).is_some() {
+            return Ok(false);
+        }
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    fn max_pool(&mut self, node: &Node) -> Result<bool> {
+        let dims = self.dims(&node.inputs[0])?;
+        if !(3..=4).contains(&dims.len()) {
+            return Ok(false);
+        }
+        let window = WindowAttrs::of(node, None, dims.len() - 2)?.resolve(&dims[2..])?;
+        let out = self.out_dims(node)?;
+        let coded = self.coded(&node.inputs[0]).map(|c| self.ranked(&c));
+        let x = match &coded {
+            Some(c) => c.id,
+            None => self.float(&node.inputs[0])?,
+        };
+        let (x, wide) = (self.as_4d(x)?, four(&out));
+        let x = self.image(x, false)?;
+        let kind = self.tensors[x].kind;
+        let y = self.tensors.root(kind, &wide, &[0, 2, 3, 1]);
+        self.step(Op::MaxPool(window), &[x], &[y]);
+        let y = self.shaped(y, &out)?;
+        let val = match coded {
+            Some(c) => Val::Coded(c.at(y)),
+            None => Val::Float(y),
+        };
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    fn average(&mut self, node: &Node, window: Window, count_padding: bool) -> Result<bool> {
+        let out = self.out_dims(node)?;
+        if !(3..=4).contains(&out.len()) {
+            return Ok(false);
+        }
+        let x = self.float(&node.inputs[0])?;
+        let x = self.as_4d(x)?;
+        let x = self.image(x, false)?;
+        let y = self.tensors.root(Kind::F32, &four(&out), &[0, 2, 3, 1]);
+        self.step(Op::AveragePool(window, count_padding), &[x], &[y]);
+        let y = self.shaped(y, &out)?;
+        self.set(&node.outputs[0], Val::Float(y))?;
+        Ok(true)
+    }
+
+    /// The mean over both spatial axes of an image, as classifiers end.
+    fn reduce_mean(&mut self, node: &Node) -> Result<bool> {
+        let dims = self.dims(&node.inputs[0])?;
+        let axes = match (node.find_ints("axes")?, node.input(1).map(|n| self.constant(n))) {
+            (Some(a), _) => a.to_vec(),
+            (None, Some(Some(c))) => c.to_i64s()?,
+            _ => return Ok(false),
+        };
+        let axes = axes.iter().map(|&a| normalize_axis(a, dims.len())).collect::<Result<Vec<_>>>()?;
+        if dims.len() != 4 || axes.len() != 2 || !axes.contains(&2) || !axes.contains(&3) {
+            return Ok(false);
+        }
+        let x = self.float(&node.inputs[0])?;
+        let x = self.image(x, false)?;
+        let y = self.tensors.root(Kind::F32, &[dims[0], dims[1], 1, 1], &[0, 2, 3, 1]);
+        self.step(Op::AveragePool(whole(&dims[2..]), false), &[x], &[y]);
+        let out = self.out_dims(node)?;
+        let y = self.shaped(y, &out)?;
+        self.set(&node.outputs[0], Val::Float(y))?;
+        Ok(true)
+    }
+
+    /// Whole-number enlargement by repeating pixels.
+    fn nearest(&mut self, node: &Node) -> Result<bool> {
+        let (from, to) = (self.dims(&node.inputs[0])?, self.out_dims(node)?);
+        if from.len() != 4 || from[..2] != to[..2] || node.get_str("mode", "nearest")? != "nearest" {
+            return Ok(false);
+        }
+        let whole = (2..4).all(|d| from[d] > 0 && to[d] % from[d] == 0);
+        // Half-pixel centres round to the pixel itself for whole factors; so does the floor of an asymmetric scale.
+        let modern = node.is("Resize") && self.graph.opset() >= 11;
+        let repeats = match (modern, node.get_str("coordinate_transformation_mode", "half_pixel")?) {
+            (false, _) => true,
+            (true, "half_pixel" | "pytorch_half_pixel") => {
+                matches!(node.get_str("nearest_mode", "round_prefer_floor")?, "round_prefer_floor" | "round_prefer_ceil")
+            }
+            (true, "asymmetric") => node.get_str("nearest_mode", "round_prefer_floor")? == "floor",
+            _ => false,
+        };
+        if !whole || !repeats || node.find_ints("axes")?.is_some() {
+            return Ok(false);
+        }
+        let coded = self.coded(&node.inputs[0]);
+        let x = match &coded {
+            Some(c) => c.id,
+            None => self.float(&node.inputs[0])?,
+        };
+        let x = self.image(x, false)?;
+        let y = self.tensors.root(self.tensors[x].kind, &to, &[0, 2, 3, 1]);
+        self.step(Op::Nearest([to[2] / from[2], to[3] / from[3]]), &[x], &[y]);
+        let val = match coded {
+            Some(c) => Val::Coded(c.at(y)),
+            None => Val::Float(y),
+        };
+        self.set(&node.outputs[0], val)?;
+        Ok(true)
+    }
+
+    fn softmax(&mut self, node: &Node) -> Result<bool> {
+        let dims = self.out_dims(node)?;
+        let modern = self.graph.opset() >= 13;
+        let axis = normalize_axis(node.get_int("axis", if modern { -1 } else { 1 })?, dims.len())?;
+        if !modern && axis + 1 != dims.len() || dims.contains(&0) {
+            return Ok(false);
+        }
+        let x = self.float(&node.inputs[0])?;
+        let order = self.like(x)?.1;
+        let y = self.tensors.root(Kind::F32, &dims, &order);
+        self.step(Op::Softmax(axis), &[x], &[y]);
+        self.set(&node.outputs[0], Val::Float(y))?;
+        Ok(true)
+    }
+
+    /// Runs a node by candle, on row-major copies.
+    fn candle(&mut self, node: &Node) -> Result<()> {
+        let mut from = Vec::new();
+        let mut reads = Vec::new();
+        let captured: Vec<String> = node.captured().iter().map(ToString::to_string).collect();
+        if !captured.is_empty() {
+            return Err(crate::error::Error::unsupported("control flow is not planned"));
+        }
+        for name in &node.inputs {
+            let source = if name.is_empty() {
+                From::None
+            } else if let Some(val) = self.values.get(name).cloned() {
+                match val {
+                    Val::Held(n) => From::Held(n),
+                    Val::Quantized { id, signed, .. } => From::Bytes { id: self.plain(id)?, signed },
+                    _ => {
+                        let id = self.float(name)?;
+                        From::Tensor(if self.tensors.is_plain(id) { id } else { self.plain(id)? })
+                    }
+                }
+            } else if let Some(c) = self.constant(name) {
+                From::Constant(c.clone())
+            } else {
+                From::Tensor(self.float(name)?)
+            };
+            if let From::Tensor(id) | From::Bytes { id, .. } = source {
+                reads.push(id);
+            }
+            from.push(source);
+        }
+        let (mut to, mut writes) = (Vec::new(), Vec::new());
+        for name in &node.outputs {
+            to.push(match self.element(name) {
+                _ if name.is_empty() => To::None,
+                Some(Element::F32) => {
+                    let dims = self.dims(name)?;
+                    let order: Vec<usize> = (0..dims.len()).collect();
+                    let id = self.tensors.root(Kind::F32, &dims, &order);
+                    self.tensors.0[id].fixed = true;
+                    writes.push(id);
+                    To::Tensor(id)
+                }
+                _ => {
+                    self.held += 1;
+                    To::Held(self.held - 1)
+                }
+            });
+        }
+        self.step(Op::Candle { node: self.node, from, to: to.clone() }, &reads, &writes);
+        for (name, to) in node.outputs.iter().zip(to) {
+            match to {
+                To::Tensor(id) => self.set(name, Val::Float(id))?,
+                To::Held(n) => self.set(name, Val::Held(n))?,
+                To::None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `[n, c, w]` with a height of 1.
+fn four(dims: &[usize]) -> Vec<usize> {
+    match *dims {
+        [n, c, w] => vec![n, c, 1, w],
+        _ => dims.to_vec(),
+    }
+}
+
+/// A window over all of an image.
+fn whole(size: &[usize]) -> Window {
+    let n = size.len();
+    Window {
+        input: size.to_vec(),
+        kernel: size.to_vec(),
+        stride: vec![1; n],
+        dilation: vec![1; n],
+        pad_begin: vec![0; n],
+        pad_end: vec![0; n],
+        output: vec![1; n],
+    }
+}
