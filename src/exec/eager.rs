@@ -165,7 +165,7 @@ fn place(node: &Node, values: &HashMap<String, Value>) -> String {
     format!("{} on ({})", node.label(), shapes.join(", "))
 }
 
-fn missing(graph: &Graph, name: &str) -> Error {
+pub(super) fn missing(graph: &Graph, name: &str) -> Error {
     let e = Error::missing(format!("the graph has no value '{name}'"));
     let names = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str));
     match nearest(name, names) {
@@ -174,7 +174,7 @@ fn missing(graph: &Graph, name: &str) -> Error {
     }
 }
 
-fn check_feeds(graph: &Graph, feeds: &HashMap<String, Value>) -> Result<()> {
+pub(super) fn check_feeds(graph: &Graph, feeds: &HashMap<String, Value>) -> Result<()> {
     let names = || graph.feeds().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ");
     for name in feeds.keys() {
         if !graph.inputs().iter().any(|f| f.name == *name) {

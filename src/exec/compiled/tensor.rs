@@ -35,7 +35,11 @@ pub enum Home {
 /// How a view looks at a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
-    Slice { axis: usize, start: usize, step: usize },
+    Slice {
+        axis: usize,
+        start: usize,
+        step: usize,
+    },
     /// The same elements in row-major order with other sizes.
     Shape,
     Permute(Vec<usize>),
@@ -44,8 +48,15 @@ pub enum How {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// `order` lists the axes from the slowest to the fastest; the fastest is padded to a multiple of `pitch`.
-    Root { order: Vec<usize>, pitch: usize, home: Home },
-    View { of: Id, how: How },
+    Root {
+        order: Vec<usize>,
+        pitch: usize,
+        home: Home,
+    },
+    View {
+        of: Id,
+        how: How,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -139,6 +139,10 @@ impl Program {
     pub fn threads(&self) -> usize {
         self.team.threads()
     }
+    /// Inputs that a run takes.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
 
     /// Runs one step.
     ///
@@ -189,6 +193,23 @@ impl Program {
     pub fn write(&mut self, slot: &Slot, images: usize) -> &mut [u8] {
         &mut self.arena.bytes_mut()[slot.offset..][..slot.image * images.saturating_sub(1) + slot.reach]
     }
+}
+
+/// Floats as they lie in memory.
+pub fn as_bytes(floats: &[f32]) -> &[u8] {
+    // SAFETY: any byte of a float is a byte, and the length is that of the slice.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), std::mem::size_of_val(floats)) }
+}
+
+/// Bytes of the arena as the floats that a step has written.
+///
+/// # Panics
+/// When they do not begin and end with a float.
+pub fn as_floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: any four bytes are a float.
+    let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
+    assert!(before.is_empty() && after.is_empty(), "floats that begin or end inside of one");
+    floats
 }
 
 /// Most inputs and outputs of a job together.

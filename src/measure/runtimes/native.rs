@@ -2,15 +2,16 @@
 
 use super::Runtime;
 use crate::error::{Error, Result};
-use crate::exec::{self, Outputs, Run};
+use crate::exec::{Engine, Outputs};
 use crate::model::{Graph, Value};
 use std::collections::HashMap;
 
-/// A graph run by [`exec::run`].
+/// A graph run by [`Engine`].
 #[derive(Debug)]
 pub struct Native {
-    graph: Graph,
+    engine: Engine,
     fed: HashMap<String, Value>,
+    /// For operators that candle runs.
     pool: rayon::ThreadPool,
 }
 
@@ -22,7 +23,7 @@ impl Native {
             .num_threads(threads.max(1))
             .build()
             .map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
-        Ok(Self { graph: graph.clone(), fed: HashMap::new(), pool })
+        Ok(Self { engine: Engine::new(graph, &[], threads.max(1))?, fed: HashMap::new(), pool })
     }
 }
 
@@ -34,13 +35,13 @@ impl Runtime for Native {
         env!("CARGO_PKG_VERSION").into()
     }
     fn run(&mut self, feeds: &HashMap<String, Value>) -> Result<Outputs> {
-        self.pool.install(|| exec::run(&self.graph, feeds, Run::default()))
+        self.pool.install(|| self.engine.run(feeds, None))
     }
     fn feed(&mut self, feeds: &HashMap<String, Value>) -> Result<()> {
         self.fed.clone_from(feeds);
         Ok(())
     }
     fn step(&mut self) -> Result<()> {
-        self.pool.install(|| exec::run(&self.graph, &self.fed, Run::default())).map(drop)
+        self.pool.install(|| self.engine.run(&self.fed, None)).map(drop)
     }
 }

@@ -6,6 +6,7 @@ use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, co
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::ops;
+use crate::model::constant::Constant;
 use crate::model::element::Element;
 use crate::model::graph::{Cost, Fact, Infer, Node, broadcast};
 use crate::model::value::Value;
@@ -70,6 +71,31 @@ fn activation(node: &Node) -> Result<Activation> {
         "Mish" => Activation::Mish,
         other => return Err(Error::internal(format!("{other} is not an activation"))),
     })
+}
+
+/// The function of one value that a node computes, when it is one. `constant` finds the constants that bounds may be.
+///
+/// # Errors
+/// `Format` for wrong attributes.
+pub fn of_node<'c>(node: &Node, opset: i64, constant: &dyn Fn(&str) -> Option<&'c Constant>) -> Result<Option<Activation>> {
+    if !matches!(node.domain.as_str(), "" | "ai.onnx") || !OPS.iter().any(|op| op.name == node.op) {
+        return Ok(None);
+    }
+    match node.op.as_str() {
+        "PRelu" | "Dropout" => Ok(None),
+        "Clip" if opset < 11 => Ok(Some(Activation::Clip { min: node.get_float("min", f32::MIN)?, max: node.get_float("max", f32::MAX)? })),
+        "Clip" => {
+            let bound = |i: usize, open: f32| -> Result<Option<f32>> {
+                match node.input(i) {
+                    None => Ok(Some(open)),
+                    Some(name) => constant(name).filter(|c| c.count() == 1).map(|c| Ok(c.to_f32s()?[0])).transpose(),
+                }
+            };
+            let (min, max) = (bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?);
+            Ok(min.zip(max).map(|(min, max)| Activation::Clip { min, max }))
+        }
+        _ => activation(node).map(Some),
+    }
 }
 
 fn run_unary(cx: &Exec<'_>) -> Result<Vec<Value>> {

@@ -36,7 +36,7 @@ pub mod shape;
 pub mod slice;
 pub mod softmax;
 pub mod transpose;
-mod window;
+pub(crate) mod window;
 
 use super::graph::{Fact, Infer, Node};
 use super::value::Value;

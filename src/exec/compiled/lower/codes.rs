@@ -100,7 +100,7 @@ impl Lower<'_> {
             None => Val::Float(self.float(&node.inputs[0])?),
         };
         let id = self.encode(&val, affine)?;
-        self.set(&node.outputs[0], Val::Quantized { id, affine, signed })?;
+        self.set(&node.outputs[0], Val::Quantized { id, signed })?;
         Ok(true)
     }
 
@@ -204,7 +204,10 @@ impl Lower<'_> {
                 continue;
             }
             let raw = conv.outs[0].id;
-            let wanted = self.values.values().any(|v| matches!(v, Val::Quantized { id, .. } if self.tensors.own_root(*id) == raw && self.tensors[*id].fixed));
+            let wanted = self
+                .values
+                .values()
+                .any(|v| matches!(v, Val::Quantized { id, .. } if self.tensors.own_root(*id) == raw && self.tensors[*id].fixed));
             if !wanted && !self.steps.iter().any(|s| s.reads.iter().any(|&r| self.tensors.own_root(r) == raw)) {
                 let step = &mut self.steps[i];
                 step.writes.retain(|&w| w != raw);

@@ -180,10 +180,10 @@ impl Lower<'_> {
             self.shaped(y, &out)?
         };
         match quantized {
-            Some((i, affine, signed)) => {
+            Some((i, _, signed)) => {
                 self.take(&[i]);
                 let name = self.graph.nodes()[i].outputs[0].clone();
-                self.set(&name, Val::Quantized { id: y, affine, signed })
+                self.set(&name, Val::Quantized { id: y, signed })
             }
             None => self.set(&makes, Val::Float(y)),
         }

@@ -33,7 +33,10 @@ pub enum Val {
     /// A concatenation along an axis that has not been carried out.
     Parts(usize, Vec<Val>),
     /// Quantized numbers as the graph has them: stored bytes, +128 when signed.
-    Quantized { id: Id, affine: Affine, signed: bool },
+    Quantized {
+        id: Id,
+        signed: bool,
+    },
     /// The n-th value that is kept as a tensor of candle (integers, booleans, float16).
     Held(usize),
 }
@@ -117,7 +120,11 @@ pub enum Op {
     SumTable(Arc<[u8; 65536]>),
     SumFloats(Arc<[f32; 256]>, Arc<[f32; 256]>),
     /// The node, by candle.
-    Candle { node: usize, from: Vec<From>, to: Vec<To> },
+    Candle {
+        node: usize,
+        from: Vec<From>,
+        to: Vec<To>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -218,7 +225,8 @@ impl<'g> Lower<'g> {
     /// Nodes that an output or an observed value needs.
     fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.graph.nodes().len()];
-        let mut stack: Vec<&str> = self.graph.outputs().iter().map(|o| o.name.as_str()).chain(self.keep.iter().map(String::as_str)).collect();
+        let mut stack: Vec<&str> =
+            self.graph.outputs().iter().map(|o| o.name.as_str()).chain(self.keep.iter().map(String::as_str)).collect();
         while let Some(name) = stack.pop() {
             if let Some(&i) = self.makers.get(name)
                 && !needed[i]
@@ -236,7 +244,9 @@ impl<'g> Lower<'g> {
         for output in self.graph.outputs() {
             let name = &output.name;
             let found = match self.values.get(name).cloned() {
-                None => Output::Constant(self.constant(name).ok_or_else(|| Error::missing(format!("the graph has no value '{name}'")))?.clone()),
+                None => {
+                    Output::Constant(self.constant(name).ok_or_else(|| Error::missing(format!("the graph has no value '{name}'")))?.clone())
+                }
                 Some(Val::Held(n)) => Output::Held(n),
                 Some(Val::Quantized { id, signed, .. }) => Output::Bytes { id: self.plain(id)?, signed },
                 Some(_) => {

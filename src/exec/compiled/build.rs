@@ -1,0 +1,315 @@
+//! From steps on tensors to jobs on memory.
+
+use super::lower::{Conv, Lowered, Op, Step, Weights};
+use super::place::Arena;
+use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
+use crate::error::{Error, Result};
+use crate::kernels::last::conv::{ConvSpec, conv};
+use crate::kernels::last::int8::{self, Bytes, Int8Conv, Store};
+use crate::kernels::last::program::{Buffer, Program, Slot, Step as Run};
+use crate::kernels::last::{Job, View, pool, resize, strided};
+use crate::kernels::{Window, Window2};
+
+/// Makes the jobs of steps and adds them to a program.
+pub struct Build<'a> {
+    pub tensors: &'a Tensors,
+    pub arena: &'a Arena,
+    pub program: &'a mut Program,
+}
+
+/// A tensor as images: the view of one and the elements from one to the next.
+#[derive(Clone, Copy)]
+struct Images {
+    count: usize,
+    view: View,
+    apart: usize,
+}
+
+impl Build<'_> {
+    fn layout(&self, id: Id) -> Result<Layout> {
+        self.tensors.layout(id).ok_or_else(|| Error::internal("a tensor without a layout"))
+    }
+
+    /// The slot of a tensor, `apart` elements from one image to the next, `reach` elements long.
+    fn slot(&self, id: Id, apart: usize, reach: usize) -> Result<Slot> {
+        let (layout, bytes) = (self.layout(id)?, self.tensors[id].kind.bytes());
+        let Source::Root { home, .. } = &self.tensors[layout.root].source else { return Err(Error::internal("a root that is a view")) };
+        let (buffer, base) = match home {
+            Home::Arena => {
+                (Buffer::Arena, self.arena.offsets.get(&layout.root).copied().ok_or_else(|| Error::internal("a root without memory"))?)
+            }
+            Home::Input(i) => (Buffer::Input(*i), 0),
+            Home::Constants(at) => (Buffer::Constants, *at),
+            Home::Within { .. } => return Err(Error::internal("an outermost root within another")),
+        };
+        Ok(Slot { buffer, offset: base + layout.offset * bytes, image: apart * bytes, reach: reach * bytes })
+    }
+    /// The slot of a whole tensor.
+    pub fn whole(&self, id: Id) -> Result<Slot> {
+        let reach = self.layout(id)?.reach(&self.tensors[id].dims);
+        self.slot(id, 0, reach)
+    }
+
+    fn image(&self, id: Id) -> Result<Images> {
+        let (layout, dims) = (self.layout(id)?, &self.tensors[id].dims);
+        let (&[count, channels, height, width], &[apart, channel, row, pixel]) = (dims.as_slice(), layout.strides.as_slice()) else {
+            return Err(Error::internal("an image without four axes"));
+        };
+        let channel = if channels == 1 { 1 } else { channel };
+        Ok(Images { count, view: View { height, width, channels, row, pixel, channel }, apart })
+    }
+    fn image_slot(&self, id: Id, i: &Images) -> Result<Slot> {
+        self.slot(id, i.apart, i.view.reach())
+    }
+
+    fn push_images(&mut self, job: Box<dyn Job>, reads: &[(Id, Images)], writes: &[(Id, Images)]) -> Result<usize> {
+        let inputs = reads.iter().map(|(id, i)| self.image_slot(*id, i)).collect::<Result<Vec<_>>>()?;
+        let outputs = writes.iter().map(|(id, i)| self.image_slot(*id, i)).collect::<Result<Vec<_>>>()?;
+        let images = writes.first().map_or(1, |(_, i)| i.count);
+        Ok(self.program.push(Run { job, images, inputs, outputs }))
+    }
+    fn push_whole(&mut self, job: Box<dyn Job>, reads: &[Id], writes: &[Id]) -> Result<usize> {
+        let inputs = reads.iter().map(|&id| self.whole(id)).collect::<Result<Vec<_>>>()?;
+        let outputs = writes.iter().map(|&id| self.whole(id)).collect::<Result<Vec<_>>>()?;
+        Ok(self.program.push(Run { job, images: 1, inputs, outputs }))
+    }
+
+    /// Tensors of equal sizes as images that are worked on element by element.
+    fn elements(&self, ids: &[Id]) -> Result<Vec<(Id, Images)>> {
+        let dims = &self.tensors[ids[0]].dims;
+        let layouts = ids.iter().map(|&id| self.layout(id)).collect::<Result<Vec<_>>>()?;
+        let mut axes: Vec<(usize, Vec<usize>)> =
+            (0..dims.len()).filter(|&d| dims[d] != 1).map(|d| (dims[d], layouts.iter().map(|l| l.strides[d]).collect())).collect();
+        axes.sort_by(|a, b| b.1.cmp(&a.1));
+        // The fastest axis stays by itself, so that there are rows to share among threads.
+        let channel = axes.pop().unwrap_or_else(|| (1, vec![1; ids.len()]));
+        let mut merged: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (n, s) in axes {
+            match merged.last_mut() {
+                Some((outer, t)) if merged_from(t, &s, n) => (*outer, *t) = (*outer * n, s),
+                _ => merged.push((n, s)),
+            }
+        }
+        if merged.len() > 3 {
+            return Err(Error::unsupported(format!("an elementwise operation on bytes with {} axes that lie apart", merged.len() + 1)));
+        }
+        let nothing = (1, vec![0; ids.len()]);
+        let axis = |from_end: usize| merged.len().checked_sub(from_end).map_or(&nothing, |i| &merged[i]);
+        let (pixel, row, image) = (axis(1), axis(2), axis(3));
+        Ok(ids
+            .iter()
+            .enumerate()
+            .map(|(i, &id)| {
+                // Rows of one pixel, where there is but one axis, are shared like rows.
+                let (height, width) = if row.0 == 1 { (pixel.0, 1) } else { (row.0, pixel.0) };
+                let view = View {
+                    height,
+                    width,
+                    channels: channel.0,
+                    row: if row.0 == 1 { pixel.1[i] } else { row.1[i] },
+                    pixel: pixel.1[i].max(1),
+                    channel: channel.1[i],
+                };
+                (id, Images { count: image.0, view, apart: image.1[i] })
+            })
+            .collect())
+    }
+
+    /// Adds the jobs of a step; their numbers. Candle's steps have none.
+    ///
+    /// # Errors
+    /// `Unsupported` for layouts that no kernel takes.
+    pub fn step(&mut self, step: &Step, threads: usize) -> Result<Vec<usize>> {
+        let (reads, writes) = (&step.reads, &step.writes);
+        Ok(match &step.op {
+            Op::Conv(c) => vec![self.conv(c, reads, writes, threads)?],
+            Op::MaxPool(w) => {
+                let (x, y, w) = (self.image(reads[0])?, self.image(writes[0])?, plane(w)?);
+                let job = match self.tensors[reads[0]].kind {
+                    Kind::F32 => pool::max_pool(&w, x.view, y.view),
+                    Kind::U8 => int8::max_pool(w, x.view, y.view, threads),
+                };
+                vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
+            }
+            Op::AveragePool(w, count_padding) => {
+                let (x, y) = (self.image(reads[0])?, self.image(writes[0])?);
+                let end = pair(&w.pad_end, 0)?;
+                let job = pool::average_pool(&plane(w)?, x.view, y.view, *count_padding, end);
+                vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
+            }
+            Op::Nearest(scale) => {
+                let (x, y) = (self.image(reads[0])?, self.image(writes[0])?);
+                let job = match self.tensors[reads[0]].kind {
+                    Kind::F32 => resize::nearest(*scale, x.view, y.view),
+                    Kind::U8 => int8::resize_nearest(*scale, x.view, y.view, threads),
+                };
+                vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
+            }
+            Op::Unary(act) => {
+                let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
+                let job = strided::unary(*act, &self.tensors[reads[0]].dims, &x.strides, &y.strides);
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Binary(op) => {
+                let dims = &self.tensors[writes[0]].dims;
+                let (a, b) = (self.broadcast(reads[0], dims)?, self.broadcast(reads[1], dims)?);
+                let job = strided::binary(*op, dims, &a, &b, &self.layout(writes[0])?.strides);
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Softmax(axis) => {
+                let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
+                let job = strided::softmax(&self.tensors[reads[0]].dims, *axis, &x.strides, &y.strides);
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::MatMul => {
+                let (a, b) = (&self.tensors[reads[0]].dims, &self.tensors[reads[1]].dims);
+                let n = a.len() - 2;
+                let strides = [reads[0], reads[1], writes[0]].map(|id| self.layout(id).map(|l| l.strides));
+                let [x, w, y] = strides;
+                let job = strided::matmul(&a[..n], [a[n], a[n + 1], b[n + 1]], &x?, &w?, &y?);
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Concat(axis) => self.concat(*axis, reads, writes[0])?,
+            Op::Copy => vec![self.copy(reads[0], writes[0], 0, 0)?],
+            Op::Quantize(affine) => {
+                let pair = self.elements(&[reads[0], writes[0]])?;
+                let pair = if self.tensors[reads[0]].dims.len() == 4 {
+                    vec![(reads[0], self.image(reads[0])?), (writes[0], self.image(writes[0])?)]
+                } else {
+                    pair
+                };
+                let job = int8::quantize(1.0 / affine.scale, affine.zero, pair[0].1.view, vec![Bytes::whole(pair[1].1.view)], threads);
+                vec![self.push_images(job, &pair[..1], &pair[1..])?]
+            }
+            Op::Dequantize(table) => {
+                let pair = self.elements(&[reads[0], writes[0]])?;
+                let job = int8::dequantize(Box::new(**table), pair[0].1.view, pair[1].1.view, threads);
+                vec![self.push_images(job, &pair[..1], &pair[1..])?]
+            }
+            Op::Table(table) => {
+                let pair = self.elements(&[reads[0], writes[0]])?;
+                let out = Bytes { view: pair[1].1.view, first: 0, table: Some(Box::new(**table)) };
+                vec![self.push_images(int8::table(pair[0].1.view, vec![out], threads), &pair[..1], &pair[1..])?]
+            }
+            Op::SumTable(table) => {
+                let all = self.elements(&[reads[0], reads[1], writes[0]])?;
+                let boxed: Box<[u8; 65536]> = table.to_vec().try_into().map_err(|_| Error::internal("a table of another size"))?;
+                let job = int8::binary(boxed, all[0].1.view, all[1].1.view, all[2].1.view, threads);
+                vec![self.push_images(job, &all[..2], &all[2..])?]
+            }
+            Op::SumFloats(a, b) => {
+                let all = self.elements(&[reads[0], reads[1], writes[0]])?;
+                let job = int8::binary_float(Box::new(**a), Box::new(**b), all[0].1.view, all[1].1.view, all[2].1.view, threads);
+                vec![self.push_images(job, &all[..2], &all[2..])?]
+            }
+            Op::Candle { .. } => Vec::new(),
+        })
+    }
+
+    fn conv(&mut self, c: &Conv, reads: &[Id], writes: &[Id], threads: usize) -> Result<usize> {
+        let x = self.image(reads[0])?;
+        let ys = writes.iter().map(|&id| Ok((id, self.image(id)?))).collect::<Result<Vec<_>>>()?;
+        let window = plane(&c.window)?;
+        let mut inputs = vec![(reads[0], x)];
+        let job = match &c.weights {
+            Weights::Float(w) => {
+                let residual = reads.get(1).map(|&id| Ok::<_, Error>((id, self.image(id)?))).transpose()?;
+                inputs.extend(residual);
+                let residual = residual.map(|r| r.1.view);
+                let spec = ConvSpec { window, groups: c.groups, input: x.view, output: ys[0].1.view, residual, epilogue: c.epilogue };
+                conv(&spec, w, c.bias.as_deref(), threads)
+            }
+            Weights::Int8(w, scales) => {
+                let store = match c.quantized {
+                    None => Store::Floats { output: ys[0].1.view },
+                    Some(to) => Store::Bytes {
+                        inverse_scale: 1.0 / to.scale,
+                        zero: to.zero,
+                        outputs: c
+                            .outs
+                            .iter()
+                            .zip(&ys)
+                            .map(|(o, y)| Bytes { view: y.1.view, first: o.first, table: o.table.as_ref().map(|t| Box::new(**t)) })
+                            .collect(),
+                    },
+                };
+                let spec = Int8Conv {
+                    window,
+                    groups: c.groups,
+                    input: x.view,
+                    input_zero: c.affine.zero,
+                    scales: scales.iter().map(|s| s * c.affine.scale).collect(),
+                    bias: c.bias.clone().unwrap_or_else(|| vec![0.0; scales.len()]),
+                    act: c.epilogue.act,
+                    store,
+                    threads,
+                };
+                int8::conv(&spec, w)
+            }
+        };
+        self.push_images(job, &inputs, &ys)
+    }
+
+    /// Strides of an operand over the axes of the result; 0 along axes that it repeats on.
+    fn broadcast(&self, id: Id, out: &[usize]) -> Result<Vec<usize>> {
+        let (layout, dims) = (self.layout(id)?, &self.tensors[id].dims);
+        let lead = out.len().checked_sub(dims.len()).ok_or_else(|| Error::internal("an operand of more axes than the result"))?;
+        Ok((0..out.len()).map(|d| if d < lead || dims[d - lead] == 1 { 0 } else { layout.strides[d - lead] }).collect())
+    }
+
+    fn concat(&mut self, axis: usize, reads: &[Id], to: Id) -> Result<Vec<usize>> {
+        let mut jobs = Vec::new();
+        let mut start = 0;
+        let outer = self.layout(to)?;
+        for &id in reads {
+            let (layout, dims) = (self.layout(id)?, self.tensors[id].dims.clone());
+            let same = dims.iter().zip(layout.strides.iter().zip(&outer.strides)).all(|(&n, (a, b))| n == 1 || a == b);
+            if layout.root != outer.root || layout.offset != outer.offset + start * outer.strides[axis] || !same {
+                jobs.push(self.copy(id, to, axis, start)?);
+            }
+            start += dims[axis];
+        }
+        Ok(jobs)
+    }
+
+    /// Copies a tensor to positions `start..` of `axis` of another.
+    fn copy(&mut self, from: Id, to: Id, axis: usize, start: usize) -> Result<usize> {
+        let (x, y, dims) = (self.layout(from)?, self.layout(to)?, &self.tensors[from].dims);
+        let bytes = self.tensors[from].kind.bytes();
+        let job = strided::copy(bytes, dims, &x.strides, &y.strides);
+        let mut output = self.whole(to)?;
+        output.offset += start * y.strides.get(axis).copied().unwrap_or(0) * bytes;
+        output.reach = y.reach(dims) * bytes;
+        let inputs = vec![self.whole(from)?];
+        Ok(self.program.push(Run { job, images: 1, inputs, outputs: vec![output] }))
+    }
+}
+
+/// True when an axis with strides `outer` goes on where one of `n` positions with strides `inner` ends.
+fn merged_from(outer: &[usize], inner: &[usize], n: usize) -> bool {
+    outer.iter().zip(inner).all(|(&o, &i)| o == i * n)
+}
+
+fn plane(w: &Window) -> Result<Window2> {
+    w.as_2d().ok_or_else(|| Error::unsupported("only one or two spatial axes are planned"))
+}
+
+fn pair(v: &[usize], fill: usize) -> Result<[usize; 2]> {
+    match *v {
+        [w] => Ok([fill, w]),
+        [h, w] => Ok([h, w]),
+        _ => Err(Error::unsupported("only one or two spatial axes are planned")),
+    }
+}
+
+/// Bytes that a run reads of each input of float32.
+pub fn input_bytes(plan: &Lowered) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    for t in &plan.tensors.0 {
+        if let Source::Root { home: Home::Input(i), .. } = t.source {
+            sizes.resize(sizes.len().max(i + 1), 0);
+            sizes[i] = t.dims.iter().product::<usize>() * t.kind.bytes();
+        }
+    }
+    sizes
+}

@@ -1,0 +1,262 @@
+//! Runs a graph for inference on the CPU, planned once for fixed shapes.
+//!
+//! A [`Compiled`] is made in four steps: the graph is simplified (constants computed, batch norms folded) and [`lower`]ed to
+//! steps on tensors, with activations, residual additions and quantization taken into the layers before them; parts of
+//! concatenations are [`place`]d into their results, and tensors into an arena that is reused as values die; [`build`]
+//! makes a job of each step, which packs its weights. Running then allocates nothing but the outputs.
+//!
+//! Images lie channels last. Graphs with QuantizeLinear and DequantizeLinear run on bytes: see [`lower::Val`]. Operators
+//! without a kernel run by candle, one by one, as [`super::eager`] does.
+
+mod build;
+mod engine;
+mod lower;
+mod place;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+pub use engine::Engine;
+
+use super::eager::{self, Outputs};
+use crate::context::Cancel;
+use crate::error::{At, Error, Result};
+use crate::kernels::last::program::{Program, Slot};
+use crate::model::graph::{Facts, Graph, infer_with};
+use crate::model::{Element, Fact, Value, ops};
+use build::Build;
+use candle_core::{DType, Device, Tensor};
+use lower::{From, Lowered, Op, Output, To};
+use std::collections::{HashMap, HashSet};
+
+/// Values of one tensor while a plan runs: `values[offset(index)]` with the strides of its axes.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    pub name: &'a str,
+    pub dims: &'a [usize],
+    pub strides: &'a [usize],
+    pub values: &'a [f32],
+}
+
+/// Sees values as they are made.
+pub type Watch<'a> = &'a mut dyn FnMut(&Seen<'_>) -> Result<()>;
+
+/// What happens in one step of a run.
+#[derive(Debug)]
+enum Action {
+    Job(usize),
+    Candle { node: usize, from: Vec<From>, to: Vec<To> },
+    Watch(usize),
+}
+
+/// A graph planned for the shapes of its inputs.
+#[derive(Debug)]
+pub struct Compiled {
+    graph: Graph,
+    plan: Lowered,
+    program: Program,
+    actions: Vec<Action>,
+    slots: HashMap<usize, Slot>,
+    /// Bytes of activations without reuse.
+    unshared: usize,
+}
+
+impl Compiled {
+    /// Plans `graph`, which must be as [`crate::model::passes::simplify`] leaves it, for inputs of the given shapes.
+    /// Values named in `keep` are worked out as floats of their own, so that [`Compiled::run_watched`] can show them.
+    ///
+    /// # Errors
+    /// `Unsupported` for graphs whose shapes depend on values, with control flow, or more than two spatial axes.
+    pub fn new(graph: &Graph, shapes: &HashMap<String, Vec<usize>>, keep: &HashSet<String>, threads: usize) -> Result<Self> {
+        let mut given = Facts::new();
+        for input in graph.feeds() {
+            if let Some(dims) = shapes.get(&input.name) {
+                given.insert(input.name.clone(), Fact::known(input.fact.element, dims));
+            }
+        }
+        let facts = infer_with(graph, &given)?;
+        let mut plan = lower::lower(graph, &facts, keep)?;
+        place::place_parts(&mut plan.tensors, &plan.steps);
+        let arena = place::lay_out(&plan);
+        let inputs = build::input_bytes(&plan);
+        let mut program = Program::new(arena.bytes, &plan.constants, inputs, threads)
+            .map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
+        let mut build = Build { tensors: &plan.tensors, arena: &arena, program: &mut program };
+        let (mut actions, mut slots) = (Vec::new(), HashMap::new());
+        for (i, step) in plan.steps.iter().enumerate() {
+            let jobs = build.step(step, threads).at(|| graph.nodes()[step.node].label())?;
+            actions.extend(jobs.into_iter().map(Action::Job));
+            if let Op::Candle { node, from, to } = &step.op {
+                for &id in step.reads.iter().chain(&step.writes) {
+                    slots.insert(id, build.whole(id)?);
+                }
+                actions.push(Action::Candle { node: *node, from: from.clone(), to: to.clone() });
+            }
+            actions.extend(plan.observed.iter().enumerate().filter(|(_, o)| o.2 == i + 1).map(|(n, _)| Action::Watch(n)));
+        }
+        for (_, id, _) in &plan.observed {
+            slots.insert(*id, build.whole(*id)?);
+        }
+        for (_, output) in &plan.outputs {
+            if let Output::Tensor(id) | Output::Bytes { id, .. } = output {
+                slots.insert(*id, build.whole(*id)?);
+            }
+        }
+        plan.constants = Vec::new();
+        Ok(Self { graph: graph.clone(), plan, program, actions, slots, unshared: arena.total })
+    }
+
+    /// Runs on `feeds` (tensors by input name) of the planned shapes.
+    ///
+    /// # Errors
+    /// `Argument` for inputs that are missing or of other shapes; `Cancelled`; whatever candle reports.
+    pub fn run(&mut self, feeds: &HashMap<String, Value>, cancel: Option<&Cancel>) -> Result<Outputs> {
+        self.run_watched(feeds, cancel, &mut |_| Ok(()))
+    }
+
+    /// As [`Compiled::run`]; `watch` sees the values that are kept, each as soon as it is complete.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`], and whatever `watch` reports.
+    pub fn run_watched(&mut self, feeds: &HashMap<String, Value>, cancel: Option<&Cancel>, watch: Watch<'_>) -> Result<Outputs> {
+        let mut fed = Vec::new();
+        let mut held: Vec<Option<Value>> = vec![None; self.plan.held];
+        let mut next = 0;
+        for input in self.graph.feeds() {
+            let value = feeds.get(&input.name).ok_or_else(|| Error::argument(format!("no value given for input '{}'", input.name)))?;
+            if input.fact.element == Element::F32 {
+                fed.push(value.tensor.to_device(&Device::Cpu)?.contiguous()?);
+            } else {
+                held[next] = Some(value.clone());
+                next += 1;
+                fed.push(Tensor::zeros(0, DType::F32, &Device::Cpu)?);
+            }
+        }
+        let stores: Vec<_> = fed.iter().map(|t| t.storage_and_layout()).collect();
+        let inputs = stores
+            .iter()
+            .map(|(storage, layout)| match &**storage {
+                candle_core::Storage::Cpu(s) => Ok(bytes_of(&s.as_slice::<f32>()?[layout.start_offset()..])),
+                _ => Err(Error::internal("a tensor on the CPU is elsewhere")),
+            })
+            .collect::<Result<Vec<&[u8]>>>()?;
+        for action in &self.actions {
+            if let Some(c) = cancel {
+                c.check()?;
+            }
+            match action {
+                Action::Job(step) => self.program.run(*step, &inputs[..self.program.input_count()]),
+                Action::Candle { node, from, to } => {
+                    let made = candle(&self.graph, *node, from, &self.plan, &self.program, &self.slots, &held)
+                        .at(|| self.graph.nodes()[*node].label())?;
+                    for (to, value) in to.iter().zip(made) {
+                        match to {
+                            To::Tensor(id) => {
+                                let floats = value.to_f32s()?;
+                                let target = self.program.write(&self.slots[id], 1);
+                                let bytes = bytes_of(&floats);
+                                if bytes.len() != target.len() {
+                                    return Err(Error::internal(format!("{} made {:?}", self.graph.nodes()[*node].label(), value.dims())));
+                                }
+                                target.copy_from_slice(bytes);
+                            }
+                            To::Held(n) => held[*n] = Some(value),
+                            To::None => {}
+                        }
+                    }
+                }
+                Action::Watch(n) => {
+                    let (name, id, _) = &self.plan.observed[*n];
+                    let layout = self.plan.tensors.layout(*id).ok_or_else(|| Error::internal("a tensor without a layout"))?;
+                    let values = floats_of(self.program.read(&self.slots[id], 1));
+                    watch(&Seen { name, dims: &self.plan.tensors[*id].dims, strides: &layout.strides, values })?;
+                }
+            }
+        }
+        self.outputs(held)
+    }
+
+    fn outputs(&self, mut held: Vec<Option<Value>>) -> Result<Outputs> {
+        let mut outputs = Outputs::new();
+        for (name, output) in &self.plan.outputs {
+            let value = match output {
+                Output::Tensor(id) => {
+                    let floats = floats_of(self.program.read(&self.slots[id], 1)).to_vec();
+                    Value::plain(Tensor::from_vec(floats, self.plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?
+                }
+                Output::Bytes { id, signed } => stored(self.program.read(&self.slots[id], 1), &self.plan.tensors[*id].dims, *signed)?,
+                Output::Held(n) => held[*n].take().ok_or_else(|| Error::internal(format!("'{name}' was not made")))?,
+                Output::Constant(c) => Value::of_constant(c, &Device::Cpu)?,
+            };
+            outputs.insert(name.clone(), value);
+        }
+        Ok(outputs)
+    }
+
+    /// Bytes of memory for activations, and what they would take without reuse.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.program.arena_bytes(), self.unshared)
+    }
+    /// What runs, in order.
+    pub fn steps(&self) -> Vec<String> {
+        self.actions
+            .iter()
+            .map(|a| match a {
+                Action::Job(i) => self.program.steps()[*i].job.name(),
+                Action::Candle { node, .. } => format!("candle {}", self.graph.nodes()[*node].op),
+                Action::Watch(n) => format!("watch {}", self.plan.observed[*n].0),
+            })
+            .collect()
+    }
+}
+
+/// Runs a node as the eager executor does.
+fn candle(
+    graph: &Graph,
+    node: usize,
+    from: &[From],
+    plan: &Lowered,
+    program: &Program,
+    slots: &HashMap<usize, Slot>,
+    held: &[Option<Value>],
+) -> Result<Vec<Value>> {
+    let inputs = from
+        .iter()
+        .map(|f| {
+            Ok(match f {
+                From::None => None,
+                From::Constant(c) => Some(Value::of_constant(c, &Device::Cpu)?),
+                From::Held(n) => held[*n].clone(),
+                From::Tensor(id) => {
+                    let floats = floats_of(program.read(&slots[id], 1)).to_vec();
+                    Some(Value::plain(Tensor::from_vec(floats, plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?)
+                }
+                From::Bytes { id, signed } => Some(stored(program.read(&slots[id], 1), &plan.tensors[*id].dims, *signed)?),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let node = &graph.nodes()[node];
+    let mode = ops::Mode::default();
+    (ops::find(node)?.forward)(&ops::Exec::new(node, graph.opset_of(node), &inputs, &mode))
+}
+
+/// Quantized numbers as the graph has them.
+fn stored(bytes: &[u8], dims: &[usize], signed: bool) -> Result<Value> {
+    let (element, shift) = if signed { (Element::I8, 128) } else { (Element::U8, 0) };
+    let storage = element.storage().ok_or_else(|| Error::internal("8-bit integers have a storage type"))?;
+    let numbers: Vec<i64> = bytes.iter().map(|&b| i64::from(b) - shift).collect();
+    Value::new(element, Tensor::from_vec(numbers, dims, &Device::Cpu)?.to_dtype(storage)?)
+}
+
+fn bytes_of(floats: &[f32]) -> &[u8] {
+    crate::kernels::last::program::as_bytes(floats)
+}
+
+fn floats_of(bytes: &[u8]) -> &[f32] {
+    crate::kernels::last::program::as_floats(bytes)
+}
+
+/// Runs by the eager executor, for what cannot be planned.
+fn eagerly(graph: &Graph, feeds: &HashMap<String, Value>, wanted: &[&str], cancel: Option<&Cancel>) -> Result<Outputs> {
+    eager::run(graph, feeds, eager::Run { wanted, cancel, ..eager::Run::default() })
+}
