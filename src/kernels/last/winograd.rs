@@ -144,11 +144,20 @@ impl Winograd {
         let (w, view) = (&self.spec.window, &self.spec.input);
         let (ty, tx) = (tile / self.tiles[1], tile % self.tiles[1]);
         let corner = [(ty * 4) as isize - w.pad[0] as isize, (tx * 4) as isize - w.pad[1] as isize];
-        let pixels: [*const f32; POINTS] = std::array::from_fn(|i| {
-            let (y, x) = (corner[0] + (i / 6) as isize, corner[1] + (i % 6) as isize);
-            let inside = y >= 0 && x >= 0 && y < view.height as isize && x < view.width as isize;
-            if inside { from.wrapping_offset(y * view.row as isize + x * view.pixel as isize) } else { self.zeros.as_ptr() }
-        });
+        let inside = |d: usize, at: isize| at >= 0 && at < w.input[d] as isize;
+        let first = from.wrapping_offset(corner[0] * view.row as isize + corner[1] * view.pixel as isize);
+        let all = [0, 1].iter().all(|&d| inside(d, corner[d]) && inside(d, corner[d] + 5));
+        let mut pixels = [self.zeros.as_ptr(); POINTS];
+        for (y, row) in pixels.as_chunks_mut::<6>().0.iter_mut().enumerate() {
+            if all || inside(0, corner[0] + y as isize) {
+                let first = first.wrapping_add(y * view.row);
+                for (x, pixel) in row.iter_mut().enumerate() {
+                    if all || inside(1, corner[1] + x as isize) {
+                        *pixel = first.wrapping_add(x * view.pixel);
+                    }
+                }
+            }
+        }
         // SAFETY: each pixel is inside the image, or the zeros.
         unsafe { (self.input)(&pixels, view.channels, to, plane) };
     }
@@ -165,14 +174,16 @@ impl Winograd {
         // SAFETY: the products of all columns of the panel are there.
         unsafe { (self.output)(from, plane, self.panels[panel].columns, bias, sums) };
         let (mut to, mut residual) = ([std::ptr::null_mut(); 16], [std::ptr::null(); 16]);
-        for i in 0..height * width {
-            let (dy, dx) = (i / width, i % width);
-            if width < 4 {
-                sums.0[i] = sums.0[dy * 4 + dx];
-            }
-            to[i] = args.outputs[0].cast::<f32>().wrapping_add((y + dy) * s.output.row + (x + dx) * s.output.pixel);
+        for dy in 0..height {
+            let row = dy * width;
+            let first = args.outputs[0].cast::<f32>().wrapping_add((y + dy) * s.output.row + x * s.output.pixel);
+            to[row..][..width].iter_mut().enumerate().for_each(|(i, to)| *to = first.wrapping_add(i * s.output.pixel));
             if let Some(v) = &s.residual {
-                residual[i] = args.inputs[1].cast::<f32>().wrapping_add((y + dy) * v.row + (x + dx) * v.pixel);
+                let first = args.inputs[1].cast::<f32>().wrapping_add((y + dy) * v.row + x * v.pixel);
+                residual[row..][..width].iter_mut().enumerate().for_each(|(i, from)| *from = first.wrapping_add(i * v.pixel));
+            }
+            if width < 4 {
+                (0..width).for_each(|i| sums.0[row + i] = sums.0[dy * 4 + i]);
             }
         }
         // SAFETY: the pixels and channels are inside output and residual.
@@ -192,16 +203,20 @@ impl Winograd {
             for (i, panel) in self.panels[panels.clone()].iter().enumerate() {
                 let kernels = &self.kernels[usize::from(panel.columns == COLUMNS)];
                 let weights = self.packed[point * per_point + panel.at..].as_ptr();
+                let mut from = values.wrapping_add(point * plane_in);
+                let mut to = products.wrapping_add(point * plane_out + i * COLUMNS);
                 for group in 0..groups {
-                    let rows = share(n, group, groups);
+                    // All groups have about as many rows.
+                    let rows = n / groups + usize::from(group < n % groups);
                     let mut table = [std::ptr::null(); ROWS];
-                    let from = values.wrapping_add(point * plane_in + rows.start * width_in);
-                    table.iter_mut().take(rows.len()).enumerate().for_each(|(r, t)| *t = from.wrapping_add(r * width_in));
-                    let to = products.wrapping_add(point * plane_out + rows.start * width_out + i * COLUMNS);
-                    let kernel = kernels.taps[rows.len() - 1];
+                    for t in &mut table[..rows] {
+                        *t = from;
+                        from = from.wrapping_add(width_in);
+                    }
                     // SAFETY: the table points at transformed tiles, which have all input channels; the zeros are as wide as
                     // a panel; and the products have room.
-                    unsafe { kernel(&table[..rows.len()], ins, weights, self.zeros.as_ptr(), to, width_out) };
+                    unsafe { kernels.taps[rows - 1](&table[..rows], ins, weights, self.zeros.as_ptr(), to, width_out) };
+                    to = to.wrapping_add(rows * width_out);
                 }
             }
         }
