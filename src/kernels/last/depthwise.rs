@@ -132,11 +132,7 @@ unsafe fn sum<L: Lanes>(table: &[[*const f32; PIXELS]], channels: Channels, weig
             vectors::<L, 1>(table, first, weights, bias, sums, c);
         }
         for c in full..count {
-            for r in 0..PIXELS {
-                let taps = table.iter().enumerate();
-                let sum: f32 = taps.map(|(k, pixels)| *pixels[r].add(first + c) * *weights.add(k * COLUMNS + c)).sum();
-                sums.0[r][c] = *bias.add(c) + sum;
-            }
+            vectors::<f32, 1>(table, first, weights, bias, sums, c);
         }
     }
 }

@@ -94,19 +94,25 @@ unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[
 
 #[inline(always)]
 fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
+    #[inline(always)]
+    fn each(rows: &mut [[f32; COLUMNS]], f: impl Fn(f32) -> f32) {
+        rows.iter_mut().for_each(|row| row.iter_mut().for_each(|v| *v = f(*v)));
+    }
     match act {
         None => {}
-        Some(Activation::Relu) => rows.iter_mut().flatten().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
-        Some(Activation::Swish { alpha: 1.0 }) => {
-            for row in rows {
-                row.iter_mut().for_each(|v| *v = silu::<FUSED>(*v));
-            }
-        }
+        Some(Activation::Swish { alpha: 1.0 }) => each(rows, silu::<FUSED>),
+        Some(Activation::Relu) => each(rows, |v| if v < 0.0 { 0.0 } else { v }),
+        Some(Activation::LeakyRelu { alpha }) => each(rows, |v| if v < 0.0 { alpha * v } else { v }),
+        Some(Activation::Clip { min, max }) => each(rows, |v| {
+            let v = if v < min { min } else { v };
+            if v > max { max } else { v }
+        }),
+        Some(Activation::HardSwish) => each(rows, |v| v * (v * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
         Some(act) => {
-            for row in rows {
-                let x = *row;
-                act.forward(&x, row);
-            }
+            let mut x = [[0.0; COLUMNS]; 16];
+            let x = &mut x[..rows.len()];
+            x.copy_from_slice(rows);
+            act.forward(x.as_flattened(), rows.as_flattened_mut());
         }
     }
 }

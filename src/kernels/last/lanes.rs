@@ -23,6 +23,45 @@ pub trait Lanes: Copy {
     /// # Safety
     /// See [`Lanes::splat`].
     unsafe fn fma(self, by: Self, plus: Self) -> Self;
+    /// The larger of each two; a NaN is largest.
+    ///
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn max(self, other: Self) -> Self;
+}
+
+impl Lanes for f32 {
+    const N: usize = 1;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the caller vouches.
+        unsafe { *from }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the caller vouches.
+        unsafe { *to = self };
+    }
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        v
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self + other
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self - other
+    }
+    #[inline(always)]
+    unsafe fn fma(self, by: Self, plus: Self) -> Self {
+        self * by + plus
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        if (other > self) | other.is_nan() { other } else { self }
+    }
 }
 
 impl Lanes for [f32; 8] {
@@ -56,6 +95,11 @@ impl Lanes for [f32; 8] {
         self.iter_mut().zip(by).zip(plus).for_each(|((a, b), c)| *a = *a * b + c);
         self
     }
+    #[inline(always)]
+    unsafe fn max(mut self, other: Self) -> Self {
+        self.iter_mut().zip(other).for_each(|(a, b)| *a = if (b > *a) | b.is_nan() { b } else { *a });
+        self
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -64,7 +108,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! lanes {
-        ($type:ident, $n:literal, $load:ident, $store:ident, $all:ident, $add:ident, $sub:ident, $fma:ident) => {
+        ($type:ident, $n:literal, $load:ident, $store:ident, $all:ident, $add:ident, $sub:ident, $fma:ident, $v:ident, $max:expr) => {
             impl Lanes for $type {
                 const N: usize = $n;
                 #[inline(always)]
@@ -97,10 +141,24 @@ mod x86 {
                     // SAFETY: as the caller vouches.
                     unsafe { $fma(self, by, plus) }
                 }
+                #[inline(always)]
+                unsafe fn max(self, other: Self) -> Self {
+                    // SAFETY: as the caller vouches. The instruction gives its second operand when one is a NaN.
+                    unsafe {
+                        let $v = (self, other);
+                        $max
+                    }
+                }
             }
         };
     }
 
-    lanes!(__m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps);
-    lanes!(__m512, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_fmadd_ps);
+    lanes!(__m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps, v, {
+        let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(v.0, v.0);
+        _mm256_blendv_ps(_mm256_max_ps(v.0, v.1), v.0, nan)
+    });
+    lanes!(__m512, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_fmadd_ps, v, {
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v.0, v.0);
+        _mm512_mask_mov_ps(_mm512_max_ps(v.0, v.1), nan, v.0)
+    });
 }

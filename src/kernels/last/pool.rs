@@ -1,7 +1,8 @@
 //! Max and average pools of float32 images, channels last.
 
+use super::lanes::Lanes;
 use super::{Args, Job, PART, View, share};
-use crate::kernels::activation::wide;
+use crate::kernels::conv::tile::Level;
 use crate::kernels::window::Window2;
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use std::ops::Range;
 /// # Panics
 /// When window and views do not fit together, or a view is not channels last.
 pub fn max_pool(window: &Window2, input: View, output: View) -> Box<dyn Job> {
-    Box::new(Pool::new(window, input, output, None))
+    Box::new(Pool::max(Level::best(), window, input, output))
 }
 
 /// Mean under the window: over what lies inside the image or, with `count_padding`, inside the image and its padding,
@@ -19,35 +20,49 @@ pub fn max_pool(window: &Window2, input: View, output: View) -> Box<dyn Job> {
 /// # Panics
 /// When window and views do not fit together, or a view is not channels last.
 pub fn average_pool(window: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Box<dyn Job> {
-    let counts = [0, 1].map(|d| {
-        let limit = if count_padding { window.pad[d] + window.input[d] + pad_end[d] } else { window.pad[d] + window.input[d] };
-        let first = if count_padding { 0 } else { window.pad[d] };
-        let inside = |o: usize, k: usize| (first..limit).contains(&(o * window.stride[d] + k * window.dilation[d]));
-        (0..window.output[d]).map(|o| (0..window.kernel[d]).filter(|&k| inside(o, k)).count()).collect()
-    });
-    Box::new(Pool::new(window, input, output, Some(counts)))
+    Box::new(Pool::average(Level::best(), window, input, output, count_padding, pad_end))
 }
 
-/// Channels that are worked on at once.
+/// Channels that are worked on together.
 const CHUNK: usize = 64;
 
-struct Pool {
+/// A pool, first down, then across.
+pub(super) struct Pool {
     window: Window2,
     input: View,
     output: View,
     /// Of a mean: positions that count, by output row and column.
     counts: Option<[Vec<usize>; 2]>,
+    line: Line,
 }
 
+/// Merges `taps` pixels, `step` apart, of which `n` channels count, and scales the result.
+///
+/// # Safety
+/// The level is there; pixels can be read and the result written.
+type Line = unsafe fn(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32);
+
 impl Pool {
-    fn new(window: &Window2, input: View, output: View, counts: Option<[Vec<usize>; 2]>) -> Self {
-        let (w, i, o) = (window, &input, &output);
+    pub fn max(level: Level, window: &Window2, input: View, output: View) -> Self {
+        Self::new(window, input, output, None, line_of::<Max>(level))
+    }
+    pub fn average(level: Level, w: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Self {
+        let counts = [0, 1].map(|d| {
+            let inside = w.pad[d]..w.pad[d] + w.input[d];
+            let counted = if count_padding { 0..inside.end + pad_end[d] } else { inside };
+            let at = |o: usize, k: usize| o * w.stride[d] + k * w.dilation[d];
+            (0..w.output[d]).map(|o| (0..w.kernel[d]).filter(|&k| counted.contains(&at(o, k))).count()).collect()
+        });
+        Self::new(w, input, output, Some(counts), line_of::<Sum>(level))
+    }
+    fn new(w: &Window2, input: View, output: View, counts: Option<[Vec<usize>; 2]>, line: Line) -> Self {
+        let (i, o) = (&input, &output);
         assert!(w.input == [i.height, i.width] && w.output == [o.height, o.width], "views of a pool over {w:?}: {i:?} {o:?}");
         assert!([w.kernel, w.stride, w.dilation].iter().flatten().all(|&n| n > 0), "a window of nothing: {w:?}");
         assert!(i.channels == o.channels && i.channel == 1 && o.channel == 1, "views of a pool: {i:?} {o:?}");
-        Self { window: *window, input, output, counts }
+        Self { window: *w, input, output, counts, line }
     }
-    /// Channels by which the image is cut.
+    /// Chunks of channels by which the image is cut.
     fn chunks(&self) -> usize {
         self.output.channels.div_ceil(CHUNK)
     }
@@ -59,33 +74,10 @@ impl Pool {
         let end = (w.pad[d] + w.input[d]).saturating_sub(start).div_ceil(w.dilation[d]).min(w.kernel[d]);
         first.min(end)..end
     }
-    /// One row of output, `N` or fewer channels of it.
-    ///
-    /// # Safety
-    /// As [`Job::run`]; `n <= CHUNK` channels are there.
-    #[inline(always)]
-    unsafe fn row(&self, y: usize, from: *const f32, to: *mut f32, n: usize, merge: impl Fn(&mut f32, f32)) {
-        let (w, i, o) = (&self.window, &self.input, &self.output);
-        let down = self.taps(0, y);
-        for x in 0..o.width {
-            let across = self.taps(1, x);
-            let mut acc = [if self.counts.is_none() { f32::NEG_INFINITY } else { 0.0 }; CHUNK];
-            for ky in down.clone() {
-                let row = (y * w.stride[0] + ky * w.dilation[0] - w.pad[0]) * i.row;
-                for kx in across.clone() {
-                    let at = row + (x * w.stride[1] + kx * w.dilation[1] - w.pad[1]) * i.pixel;
-                    // SAFETY: the tap is inside the image.
-                    let v = unsafe { std::slice::from_raw_parts(from.add(at), n) };
-                    acc[..n].iter_mut().zip(v).for_each(|(a, &v)| merge(a, v));
-                }
-            }
-            if let Some([rows, columns]) = &self.counts {
-                let scale = 1.0 / (rows[y] * columns[x]).max(1) as f32;
-                acc[..n].iter_mut().for_each(|a| *a *= scale);
-            }
-            // SAFETY: the pixel is inside the output.
-            unsafe { to.add(y * o.row + x * o.pixel).copy_from_nonoverlapping(acc.as_ptr(), n) };
-        }
+    /// Input position of a tap inside the image; 0 when there is none.
+    fn at(&self, d: usize, o: usize, taps: &Range<usize>) -> usize {
+        let w = &self.window;
+        if taps.is_empty() { 0 } else { o * w.stride[d] + taps.start * w.dilation[d] - w.pad[d] }
     }
 }
 
@@ -95,36 +87,144 @@ impl Job for Pool {
         format!("{} pool {h}x{w}", if self.counts.is_some() { "average" } else { "max" })
     }
     fn parts(&self) -> usize {
-        let o = &self.output;
-        let work = o.height * o.width * o.channels * self.window.kernel[0] * self.window.kernel[1];
+        let (i, o, [h, w]) = (&self.input, &self.output, self.window.kernel);
+        let work = o.height * o.channels * (i.width * h + o.width * w);
         (work / 4).div_ceil(PART).clamp(1, (o.height * self.chunks()).max(1))
     }
-    unsafe fn run(&self, part: usize, args: Args<'_>, _: *mut u8) {
-        let chunks = self.chunks();
-        for unit in share(self.output.height * chunks, part, self.parts()) {
+    fn scratch(&self) -> usize {
+        self.input.width * CHUNK * size_of::<f32>()
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
+        let (w, i, o, chunks) = (&self.window, &self.input, &self.output, self.chunks());
+        let (from, to, columns) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>(), scratch.cast::<f32>());
+        for unit in share(o.height * chunks, part, self.parts()) {
             let (y, first) = (unit / chunks, unit % chunks * CHUNK);
-            let n = CHUNK.min(self.output.channels - first);
-            wide(
-                #[inline(always)]
-                || {
-                    // SAFETY: the caller vouches for the views; `n` channels from `first` on are inside them.
-                    unsafe {
-                        let (from, to) = (args.inputs[0].cast::<f32>().add(first), args.outputs[0].cast::<f32>().add(first));
-                        match (self.counts.is_some(), n) {
-                            (false, CHUNK) => self.row(y, from, to, CHUNK, larger),
-                            (false, _) => self.row(y, from, to, n, larger),
-                            (true, CHUNK) => self.row(y, from, to, CHUNK, |a, v| *a += v),
-                            (true, _) => self.row(y, from, to, n, |a, v| *a += v),
-                        }
-                    }
-                },
-            );
+            let n = CHUNK.min(o.channels - first);
+            let down = self.taps(0, y);
+            let row = from.wrapping_add(self.at(0, y, &down) * i.row + first);
+            for x in 0..i.width {
+                let (from, to) = (row.wrapping_add(x * i.pixel), columns.wrapping_add(x * CHUNK));
+                // SAFETY: the taps are inside the image, and the scratch has a pixel for each of its columns.
+                unsafe { (self.line)(from, down.len(), w.dilation[0] * i.row, n, 1.0, to) };
+            }
+            for x in 0..o.width {
+                let across = self.taps(1, x);
+                let count = self.counts.as_ref().map_or(1, |[rows, columns]| rows[y] * columns[x]);
+                let from = columns.wrapping_add(self.at(1, x, &across) * CHUNK);
+                let to = to.wrapping_add(y * o.row + x * o.pixel + first);
+                // SAFETY: the taps are columns of the scratch, and the pixel is inside the output.
+                unsafe { (self.line)(from, across.len(), w.dilation[1] * CHUNK, n, 1.0 / count.max(1) as f32, to) };
+            }
         }
     }
 }
 
-/// Keeps the larger of two; a NaN is largest.
+/// How values are merged.
+trait Merge {
+    /// The result of nothing.
+    const START: f32;
+    const SCALED: bool;
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn merge<L: Lanes>(a: L, b: L) -> L;
+}
+
+struct Max;
+
+impl Merge for Max {
+    const START: f32 = f32::NEG_INFINITY;
+    const SCALED: bool = false;
+    #[inline(always)]
+    unsafe fn merge<L: Lanes>(a: L, b: L) -> L {
+        // SAFETY: as the caller vouches.
+        unsafe { a.max(b) }
+    }
+}
+
+struct Sum;
+
+impl Merge for Sum {
+    const START: f32 = 0.0;
+    const SCALED: bool = true;
+    #[inline(always)]
+    unsafe fn merge<L: Lanes>(a: L, b: L) -> L {
+        // SAFETY: as the caller vouches.
+        unsafe { a.add(b) }
+    }
+}
+
+fn line_of<M: Merge>(level: Level) -> Line {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::line512::<M>,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::line256::<M>,
+        _ => line::<[f32; 8], M>,
+    }
+}
+
+/// # Safety
+/// See [`Line`].
 #[inline(always)]
-fn larger(best: &mut f32, v: f32) {
-    *best = if (v > *best) | v.is_nan() { v } else { *best };
+unsafe fn line<L: Lanes, M: Merge>(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32) {
+    // SAFETY: as the caller vouches; no more than `n` channels are used.
+    unsafe {
+        let mut c = 0;
+        while c + 4 * L::N <= n {
+            vectors::<L, M, 4>(from.add(c), taps, step, scale, to.add(c));
+            c += 4 * L::N;
+        }
+        while c + L::N <= n {
+            vectors::<L, M, 1>(from.add(c), taps, step, scale, to.add(c));
+            c += L::N;
+        }
+        while c < n {
+            vectors::<f32, M, 1>(from.add(c), taps, step, scale, to.add(c));
+            c += 1;
+        }
+    }
+}
+
+/// `V` vectors of [`line`].
+///
+/// # Safety
+/// See [`Line`].
+#[inline(always)]
+unsafe fn vectors<L: Lanes, M: Merge, const V: usize>(from: *const f32, taps: usize, step: usize, scale: f32, to: *mut f32) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut acc = [L::splat(M::START); V];
+        for t in 0..taps {
+            let from = from.add(t * step);
+            for (v, acc) in acc.iter_mut().enumerate() {
+                *acc = M::merge(*acc, L::load(from.add(v * L::N)));
+            }
+        }
+        for (v, acc) in acc.into_iter().enumerate() {
+            let acc = if M::SCALED { acc.fma(L::splat(scale), L::splat(0.0)) } else { acc };
+            acc.store(to.add(v * L::N));
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Merge, line};
+    use std::arch::x86_64::{__m256, __m512};
+
+    /// # Safety
+    /// See [`super::Line`].
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn line256<M: Merge>(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32) {
+        // SAFETY: as the caller vouches.
+        unsafe { line::<__m256, M>(from, taps, step, n, scale, to) }
+    }
+
+    /// # Safety
+    /// See [`super::Line`].
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn line512<M: Merge>(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32) {
+        // SAFETY: as the caller vouches.
+        unsafe { line::<__m512, M>(from, taps, step, n, scale, to) }
+    }
 }

@@ -73,9 +73,13 @@ impl Image {
     }
     /// Compares with `expected`, and what is around the image with what was there.
     fn check(&self, what: &str, tolerance: f64, expected: impl Fn(usize, usize, usize) -> f64) {
+        self.check_of(what, tolerance, 1e-3, expected);
+    }
+    /// [`Image::check`] where `largest` went into the results.
+    fn check_of(&self, what: &str, tolerance: f64, largest: f64, expected: impl Fn(usize, usize, usize) -> f64) {
         let mut rest = self.data.clone();
         let wanted: Vec<f64> = self.positions().map(|(y, x, c)| expected(y, x, c)).collect();
-        let largest = wanted.iter().fold(1e-3f64, |m, v| if v.is_finite() { m.max(v.abs()) } else { m });
+        let largest = wanted.iter().fold(largest, |m, v| if v.is_finite() { m.max(v.abs()) } else { m });
         for ((y, x, c), want) in self.positions().zip(wanted) {
             let got = self.get(y, x, c);
             let near = got == want || (got - want).abs() <= tolerance * largest || (got.is_nan() && want.is_nan());
@@ -156,6 +160,7 @@ fn compare(case: &Case, algorithms: &[Algorithm]) {
         }
         sums
     };
+    let largest = sums.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     for level in LEVELS.into_iter().filter(|l| l.available()) {
         for &algorithm in algorithms {
             let mut y = Image::new([w.output[0], w.output[1], outs], case.places[1], None);
@@ -171,7 +176,7 @@ fn compare(case: &Case, algorithms: &[Algorithm]) {
             let inputs = [&x, &residual];
             run(&*job, &inputs[..1 + usize::from(case.epilogue.residual)], &mut y);
             let what = format!("{level:?} {algorithm:?} {} {case:?}", job.name());
-            y.check(&what, 2e-5, |py, px, m| {
+            y.check_of(&what, 2e-5, largest, |py, px, m| {
                 let v = apply(case.epilogue.act, sums[(py * w.output[1] + px) * outs + m]);
                 apply(case.epilogue.then, if case.epilogue.residual { v + residual.get(py, px, m) } else { v })
             });
@@ -186,6 +191,8 @@ fn acts() -> impl Strategy<Value = Option<Activation>> {
         Just(Some(Activation::Swish { alpha: 1.0 })),
         Just(Some(Activation::LeakyRelu { alpha: 0.1 })),
         Just(Some(Activation::HardSwish)),
+        Just(Some(Activation::Clip { min: -0.5, max: 0.5 })),
+        Just(Some(Activation::Tanh)),
     ]
 }
 
@@ -297,27 +304,31 @@ proptest! {
             let at = x.at(w.input[0] / 2, w.input[1] / 2, channels / 2);
             x.data[at] = f32::NAN;
         }
-        let mut y = Image::new([w.output[0], w.output[1], channels], places[1], None);
-        run(&*pool::max_pool(&w, x.view, y.view), &[&x], &mut y);
-        y.check("max pool", 0.0, |py, px, c| {
-            let larger = |a: f64, b: f64| if a.is_nan() || a > b { a } else { b };
-            under(&w, &x, py, px, c).into_iter().fold(f64::NEG_INFINITY, larger)
-        });
+        for level in LEVELS.into_iter().filter(|l| l.available()) {
+            let mut y = Image::new([w.output[0], w.output[1], channels], places[1], None);
+            run(&pool::Pool::max(level, &w, x.view, y.view), &[&x], &mut y);
+            y.check("max pool", 0.0, |py, px, c| {
+                let larger = |a: f64, b: f64| if a.is_nan() || a > b { a } else { b };
+                under(&w, &x, py, px, c).into_iter().fold(f64::NEG_INFINITY, larger)
+            });
+        }
     }
 
     #[test]
     fn average_pools_agree_with_plain_ones((w, channels, places) in pooled(), count in any::<bool>(), end in [0usize..4, 0usize..4]) {
         let x = Image::new([w.input[0], w.input[1], channels], places[0], Some(1));
-        let mut y = Image::new([w.output[0], w.output[1], channels], places[1], None);
-        run(&*pool::average_pool(&w, x.view, y.view, count, end), &[&x], &mut y);
-        y.check("average pool", 1e-6, |py, px, c| {
-            let found = under(&w, &x, py, px, c);
-            let padded = |d: usize, o: usize| {
-                (0..w.kernel[d]).filter(|k| o * w.stride[d] + k * w.dilation[d] < w.pad[d] + w.input[d] + end[d]).count()
-            };
-            let n = if count { padded(0, py) * padded(1, px) } else { found.len() };
-            found.iter().sum::<f64>() / n.max(1) as f64
-        });
+        for level in LEVELS.into_iter().filter(|l| l.available()) {
+            let mut y = Image::new([w.output[0], w.output[1], channels], places[1], None);
+            run(&pool::Pool::average(level, &w, x.view, y.view, count, end), &[&x], &mut y);
+            y.check("average pool", 1e-6, |py, px, c| {
+                let found = under(&w, &x, py, px, c);
+                let padded = |d: usize, o: usize| {
+                    (0..w.kernel[d]).filter(|k| o * w.stride[d] + k * w.dilation[d] < w.pad[d] + w.input[d] + end[d]).count()
+                };
+                let n = if count { padded(0, py) * padded(1, px) } else { found.len() };
+                found.iter().sum::<f64>() / n.max(1) as f64
+            });
+        }
     }
 
     #[test]
