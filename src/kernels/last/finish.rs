@@ -34,9 +34,36 @@ pub fn kernel(level: Level) -> Finish {
     }
 }
 
+/// Applies an activation to rows of values.
+///
+/// # Safety
+/// The level is there.
+pub type Activate = unsafe fn(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]);
+
+/// The elementwise kernel of a level.
+pub fn activation(level: Level) -> Activate {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::activate512,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::activate256,
+        _ => activate::<false>,
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Channels, Epilogue, Sums, finish};
+    use super::{Activation, COLUMNS, Channels, Epilogue, Sums, activate, finish};
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn activate256(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
+        activate::<true>(act, rows);
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub fn activate512(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
+        activate::<true>(act, rows);
+    }
 
     /// # Safety
     /// See [`super::Finish`].

@@ -1,7 +1,10 @@
 //! Elementwise functions from view to view.
 
+use super::finish::{self, Activate};
+use super::tile::COLUMNS;
 use super::{Args, Job, PART, View, share};
 use crate::kernels::activation::Activation;
+use crate::kernels::conv::tile::Level;
 
 /// `y = act(x)`; float32. The output may be the input itself. Views of any layout.
 ///
@@ -28,13 +31,15 @@ pub fn add(a: View, b: View, output: View, then: Option<Activation>) -> Box<dyn 
 }
 
 /// Elements that are worked on at once.
-const CHUNK: usize = 256;
+const CHUNK: usize = COLUMNS * ROWS;
+const ROWS: usize = 16;
 
 /// The sum of the inputs, then a function.
 struct Map {
     inputs: Vec<View>,
     output: View,
     act: Option<Activation>,
+    activate: Activate,
 }
 
 impl Map {
@@ -47,7 +52,7 @@ impl Map {
                 *v = View { width: 1, channels: v.width * v.channels, ..*v };
             }
         }
-        Self { inputs, output, act }
+        Self { inputs, output, act, activate: finish::activation(Level::best()) }
     }
 }
 
@@ -63,7 +68,7 @@ impl Job for Map {
     unsafe fn run(&self, part: usize, args: Args<'_>, _: *mut u8) {
         let o = &self.output;
         let to = args.outputs[0].cast::<f32>();
-        let (mut sum, mut result) = ([0.0; CHUNK], [0.0; CHUNK]);
+        let (mut sum, mut more) = ([[0.0; COLUMNS]; ROWS], [0.0; CHUNK]);
         for y in share(o.height, part, self.parts()) {
             for x in 0..o.width {
                 for first in (0..o.channels).step_by(CHUNK) {
@@ -74,22 +79,18 @@ impl Job for Map {
                         unsafe {
                             let from = args.inputs[i].cast::<f32>().add(at(view));
                             if i == 0 {
-                                load(from, view.channel, &mut sum[..n]);
+                                load(from, view.channel, &mut sum.as_flattened_mut()[..n]);
                             } else {
-                                load(from, view.channel, &mut result[..n]);
-                                sum[..n].iter_mut().zip(&result[..n]).for_each(|(s, v)| *s += v);
+                                load(from, view.channel, &mut more[..n]);
+                                sum.as_flattened_mut().iter_mut().zip(&more[..n]).for_each(|(s, v)| *s += v);
                             }
                         }
                     }
-                    let made = match self.act {
-                        Some(act) => {
-                            act.forward(&sum[..n], &mut result[..n]);
-                            &result[..n]
-                        }
-                        None => &sum[..n],
-                    };
-                    // SAFETY: as above.
-                    unsafe { store(made, to.add(at(o)), o.channel) };
+                    // SAFETY: the level was detected; the output is as the inputs.
+                    unsafe {
+                        (self.activate)(self.act, &mut sum[..n.div_ceil(COLUMNS)]);
+                        store(&sum.as_flattened()[..n], to.add(at(o)), o.channel);
+                    }
                 }
             }
         }
