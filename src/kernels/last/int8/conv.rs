@@ -196,11 +196,17 @@ impl Job for Conv {
             for first in (0..height * width).step_by(self.chunk) {
                 let count = self.chunk.min(height * width - first);
                 let padded = count.next_multiple_of(self.tile.pixels);
-                for (i, to) in bases[..padded].iter_mut().enumerate() {
-                    let p = first + i.min(count - 1);
+                let (mut row, mut x) = (first / width, first % width);
+                for to in &mut bases[..count] {
                     // SAFETY: the window of an output pixel begins here.
-                    *to = unsafe { base.add(p / width * self.strides.row + p % width * self.strides.pixel) };
+                    *to = unsafe { base.add(row * self.strides.row + x * self.strides.pixel) };
+                    x += 1;
+                    if x == width {
+                        (row, x) = (row + 1, 0);
+                    }
                 }
+                let last = bases[count - 1];
+                bases[count..padded].fill(last);
                 for panel in panels {
                     // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of
                     // a chunk, which tiles divide.
