@@ -1,7 +1,117 @@
-//! Operations on two byte images.
+//! Operations on two byte images: sums, and anything else by a table of all pairs.
 
 use super::super::{Args, Job, View, share};
 use super::cut;
+use super::store::{Sink, Store};
+use crate::kernels::activation::{Activation, wide};
+use crate::kernels::conv::tile::Level;
+
+/// `real = act((a − zeros[0]) · scales[0] + (b − zeros[1]) · scales[1])`, then stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Int8Add {
+    /// Channels last, of one size.
+    pub inputs: [View; 2],
+    pub scales: [f32; 2],
+    pub zeros: [u8; 2],
+    pub act: Option<Activation>,
+    pub store: Store,
+    pub threads: usize,
+}
+
+/// A job with two inputs of bytes and the outputs of its store.
+///
+/// # Panics
+/// When sizes differ or an input is not channels last.
+pub fn add(spec: &Int8Add) -> Box<dyn Job> {
+    add_with(Level::best(), spec)
+}
+
+/// [`add`] with given instructions, which the machine must have.
+///
+/// # Panics
+/// As [`add`].
+pub fn add_with(level: Level, spec: &Int8Add) -> Box<dyn Job> {
+    let [a, b] = &spec.inputs;
+    check(a, b, a);
+    spec.store.check(a.height, a.width, a.channels);
+    let chunk = (STAGE / a.channels.max(1)).clamp(1, a.width.max(1));
+    Box::new(Add { sink: Sink::new(level, &spec.store), spec: spec.clone(), chunk })
+}
+
+/// Values that are staged at a time, unless a pixel has more.
+const STAGE: usize = 2048;
+
+struct Add {
+    spec: Int8Add,
+    sink: Sink,
+    /// Pixels of a row that are staged at a time.
+    chunk: usize,
+}
+
+impl Add {
+    fn staged(&self) -> usize {
+        (self.chunk * self.spec.inputs[0].channels).next_multiple_of(64)
+    }
+    /// # Safety
+    /// `n` bytes are readable at each of `from`, and as many floats writable at `to`.
+    #[inline(always)]
+    unsafe fn sum(&self, from: [*const u8; 2], n: usize, to: *mut f32) {
+        let ([sa, sb], [za, zb]) = (self.spec.scales, self.spec.zeros.map(i32::from));
+        for i in 0..n {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (a, b) = (i32::from(*from[0].add(i)) - za, i32::from(*from[1].add(i)) - zb);
+                *to.add(i) = a as f32 * sa + b as f32 * sb;
+            }
+        }
+    }
+}
+
+impl Job for Add {
+    fn name(&self) -> String {
+        format!("int8 add {}", self.spec.inputs[0].channels)
+    }
+    fn parts(&self) -> usize {
+        let a = &self.spec.inputs[0];
+        cut(a.height, a.height * a.width * a.channels, self.spec.threads)
+    }
+    fn scratch(&self) -> usize {
+        // Reals before and after the activation, and bytes.
+        self.staged() * 9
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
+        let ([a, b], staged) = (&self.spec.inputs, self.staged());
+        let channels = a.channels;
+        // SAFETY: parts of the scratch memory; rows of the inputs; a chunk of pixels of the outputs.
+        unsafe {
+            let (reals, after, bytes) = (scratch.cast::<f32>(), scratch.add(4 * staged).cast::<f32>(), scratch.add(8 * staged));
+            for y in share(a.height, part, self.parts()) {
+                for x in (0..a.width).step_by(self.chunk) {
+                    let n = self.chunk.min(a.width - x);
+                    let from = [args.inputs[0].add(y * a.row + x * a.pixel), args.inputs[1].add(y * b.row + x * b.pixel)];
+                    wide(
+                        #[inline(always)]
+                        || {
+                            if a.pixel == channels && b.pixel == channels {
+                                return self.sum(from, n * channels, reals);
+                            }
+                            for i in 0..n {
+                                self.sum([from[0].add(i * a.pixel), from[1].add(i * b.pixel)], channels, reals.add(i * channels));
+                            }
+                        },
+                    );
+                    let mut results = reals.cast_const();
+                    if let Some(act) = self.spec.act {
+                        let results_of = std::slice::from_raw_parts_mut(after, n * channels);
+                        act.forward(std::slice::from_raw_parts(reals, n * channels), results_of);
+                        results = after;
+                    }
+                    self.sink.write_reals(results, channels, 0..channels, y * a.width + x, n, bytes, args);
+                }
+            }
+        }
+    }
+}
 
 /// A job from inputs a and b of bytes to one output of bytes: `y = table[a · 256 + b]`.
 ///

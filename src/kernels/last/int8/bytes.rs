@@ -1,7 +1,9 @@
 //! Rows of bytes: copies, tables and rounding.
 
 use super::store::{Quant, to_byte};
+use crate::kernels::activation::wide;
 use crate::kernels::conv::tile::Level;
+use std::mem::MaybeUninit;
 
 /// Copies `n` bytes; inline, for the short rows of pixels.
 ///
@@ -9,27 +11,61 @@ use crate::kernels::conv::tile::Level;
 /// As for [`std::ptr::copy_nonoverlapping`].
 #[inline(always)]
 pub unsafe fn copy_bytes(from: *const u8, n: usize, to: *mut u8) {
+    // SAFETY: the caller's promise; for 4 bytes or more, the last vector may overlap the one before.
+    unsafe {
+        let vector = |i: usize| to.add(i).cast::<[u8; 16]>().write(from.add(i).cast::<[u8; 16]>().read());
+        match n {
+            257.. => from.copy_to_nonoverlapping(to, n),
+            16.. => {
+                for i in (0..n - 16).step_by(16) {
+                    vector(i);
+                }
+                vector(n - 16);
+            }
+            8.. => {
+                for i in [0, n - 8] {
+                    to.add(i).cast::<[u8; 8]>().write(from.add(i).cast::<[u8; 8]>().read());
+                }
+            }
+            4.. => {
+                for i in [0, n - 4] {
+                    to.add(i).cast::<[u8; 4]>().write(from.add(i).cast::<[u8; 4]>().read());
+                }
+            }
+            _ => {
+                for i in 0..n {
+                    *to.add(i) = *from.add(i);
+                }
+            }
+        }
+    }
+}
+
+/// Copies `count` pixels of `n` bytes; strides in bytes.
+///
+/// # Safety
+/// As for [`std::ptr::copy_nonoverlapping`], of each pixel.
+pub unsafe fn copy_pixels(count: usize, n: usize, from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize) {
+    #[inline(always)]
+    unsafe fn fixed<const N: usize>(count: usize, from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize) {
+        for i in 0..count {
+            // SAFETY: a pixel, as the caller promises.
+            unsafe { to.add(i * to_stride).cast::<[u8; N]>().write(from.add(i * from_stride).cast::<[u8; N]>().read()) };
+        }
+    }
     // SAFETY: the caller's promise.
     unsafe {
-        if n > 256 {
-            return from.copy_to_nonoverlapping(to, n);
-        }
-        let mut i = 0;
-        while i + 16 <= n {
-            to.add(i).cast::<[u8; 16]>().write(from.add(i).cast::<[u8; 16]>().read());
-            i += 16;
-        }
-        if n % 16 >= 8 {
-            to.add(i).cast::<[u8; 8]>().write(from.add(i).cast::<[u8; 8]>().read());
-            i += 8;
-        }
-        if n % 8 >= 4 {
-            to.add(i).cast::<[u8; 4]>().write(from.add(i).cast::<[u8; 4]>().read());
-            i += 4;
-        }
-        while i < n {
-            *to.add(i) = *from.add(i);
-            i += 1;
+        match n {
+            _ if n == from_stride && n == to_stride => from.copy_to_nonoverlapping(to, n * count),
+            3 => fixed::<3>(count, from, from_stride, to, to_stride),
+            16 => fixed::<16>(count, from, from_stride, to, to_stride),
+            32 => fixed::<32>(count, from, from_stride, to, to_stride),
+            64 => fixed::<64>(count, from, from_stride, to, to_stride),
+            _ => {
+                for i in 0..count {
+                    copy_bytes(from.add(i * from_stride), n, to.add(i * to_stride));
+                }
+            }
         }
     }
 }
@@ -56,7 +92,7 @@ impl Lookup {
     /// `to[i] = table[from[i]]` for `i < n`.
     ///
     /// # Safety
-    /// Both are valid, `from` up to [`super::store::SLACK`] bytes after the last.
+    /// Both are valid and do not overlap.
     pub unsafe fn apply(&self, from: *const u8, n: usize, to: *mut u8) {
         // SAFETY: the caller's promise; the level was detected.
         unsafe {
@@ -91,6 +127,34 @@ pub unsafe fn round_row(level: Level, q: Quant, from: *const f32, n: usize, to: 
     }
 }
 
+/// Planes of `n` bytes each as `n` pixels of `channels`, `pitch` bytes apart. A pitch of 4 for 3 channels is fast.
+///
+/// # Safety
+/// The planes are readable and the pixels writable, whole pitches in the case of 3 channels.
+pub unsafe fn transpose_pixels(planes: *const u8, channels: usize, n: usize, to: *mut u8, pitch: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if channels == 3 && pitch == 4 {
+            let plane = |c: usize| std::slice::from_raw_parts(planes.add(c * n), n);
+            let pixels = std::slice::from_raw_parts_mut(to.cast::<MaybeUninit<[u8; 4]>>(), n);
+            wide(
+                #[inline(always)]
+                || {
+                    for (((pixel, &a), &b), &c) in pixels.iter_mut().zip(plane(0)).zip(plane(1)).zip(plane(2)) {
+                        pixel.write((u32::from(a) | u32::from(b) << 8 | u32::from(c) << 16).to_le_bytes());
+                    }
+                },
+            );
+            return;
+        }
+        for i in 0..n {
+            for c in 0..channels {
+                *to.add(i * pitch + c) = *planes.add(c * n + i);
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::tile::bytes_of_reals;
@@ -104,8 +168,15 @@ mod x86 {
     /// As [`super::Lookup::apply`].
     #[target_feature(enable = "avx2")]
     pub unsafe fn look_up(table: &[Doubled; 16], from: *const u8, n: usize, to: *mut u8) {
-        // SAFETY: whole vectors inside both rows, then one that is read beyond the row's end and written to a buffer.
+        // SAFETY: whole vectors inside both rows, the last of which may overlap the one before; shorter rows in a buffer.
         unsafe {
+            if n < 32 {
+                let mut row = [0u8; 32];
+                copy_bytes(from, n, row.as_mut_ptr());
+                let [y] = look_up_vectors(table, [_mm256_loadu_si256(row.as_ptr().cast())]);
+                _mm256_storeu_si256(row.as_mut_ptr().cast(), y);
+                return copy_bytes(row.as_ptr(), n, to);
+            }
             let mut i = 0;
             while i + 64 <= n {
                 let x = [_mm256_loadu_si256(from.add(i).cast()), _mm256_loadu_si256(from.add(i + 32).cast())];
@@ -115,14 +186,9 @@ mod x86 {
                 i += 64;
             }
             while i < n {
-                let [y] = look_up_vectors(table, [_mm256_loadu_si256(from.add(i).cast())]);
-                if i + 32 <= n {
-                    _mm256_storeu_si256(to.add(i).cast(), y);
-                } else {
-                    let mut rest = [0u8; 32];
-                    _mm256_storeu_si256(rest.as_mut_ptr().cast(), y);
-                    copy_bytes(rest.as_ptr(), n - i, to.add(i));
-                }
+                let at = i.min(n - 32);
+                let [y] = look_up_vectors(table, [_mm256_loadu_si256(from.add(at).cast())]);
+                _mm256_storeu_si256(to.add(at).cast(), y);
                 i += 32;
             }
         }

@@ -3,7 +3,7 @@
 use super::super::{Args, Job, View, share};
 use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
-use super::store::{SLACK, Sink, Store};
+use super::store::{Sink, Store};
 use super::tile::Tile;
 use crate::kernels::Window2;
 use crate::kernels::activation::Activation;
@@ -70,7 +70,7 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> 
     let large = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4 > LARGE_WEIGHTS;
     Box::new(Conv {
         name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
-        chunk: if large { MAX_CHUNK } else { MAX_CHUNK / 2 },
+        chunk: if large && spec.act.is_none() { MAX_CHUNK } else { MAX_CHUNK / 2 },
         pitch: panels.last().map_or(0, |p| p.first + LANES),
         window: *w,
         strides: band.map_or(Strides { row: w.stride[0] * input.row, pixel: w.stride[1] * input.pixel }, |b| b.strides()),
@@ -131,7 +131,7 @@ impl Conv {
         let reals = self.band.map_or(0, |b| b.len(self.band_rows())).next_multiple_of(64);
         let after = reals + if self.staged_floats() { (results * 4).next_multiple_of(64) } else { 0 };
         let bytes = after + if self.act.is_some() { (results * 4).next_multiple_of(64) } else { 0 };
-        let end = bytes + if self.sink.quant.is_some() { results + SLACK } else { 0 };
+        let end = bytes + if self.sink.quant.is_some() { results } else { 0 };
         Scratch { reals, after, bytes, end }
     }
 
@@ -143,7 +143,7 @@ impl Conv {
         let at = self.scratch_parts();
         let (Some(from), Some(to)) = (panels.first(), panels.last()) else { return };
         let channels = from.first..to.end;
-        // SAFETY: parts of the scratch memory, all of whose bytes were initialized by this part.
+        // SAFETY: parts of the scratch memory, initialized by the panels or before them.
         unsafe {
             let mut reals = scratch.add(at.reals).cast::<f32>();
             if let Some(act) = self.act {
@@ -178,8 +178,10 @@ impl Job for Conv {
         let rows = share(self.window.output[0], part / self.columns, self.rows);
         let width = self.window.output[1];
         let (stage, wide, quant) = if self.staged_floats() { (at.reals, 4, None) } else { (at.bytes, 1, self.sink.quant) };
-        // SAFETY: this part's scratch memory. Tiles write the stages but for gaps.
-        unsafe { scratch.add(at.reals).write_bytes(0, at.end - at.reals) };
+        if self.columns > 1 {
+            // SAFETY: this part's scratch memory. Its panels leave gaps in the stages.
+            unsafe { scratch.add(at.reals).write_bytes(0, at.end - at.reals) };
+        }
         let mut bases = [std::ptr::null::<u8>(); MAX_CHUNK];
         for y in rows.clone().step_by(self.band_rows().max(1)) {
             let height = self.band_rows().min(rows.end - y);

@@ -18,11 +18,11 @@ mod store;
 mod tests;
 mod tile;
 
-pub use add::{binary, binary_float};
+pub use add::{Int8Add, add, add_with, binary, binary_float};
 pub use conv::{Int8Conv, MAX_DEPTH, conv, conv_with};
 pub use copy::copy;
 pub use pool::{AveragePool, average_pool, average_pool_with, max_pool};
-pub use quantize::{dequantize, quantize, table};
+pub use quantize::{dequantize, quantize, quantize_with, table, table_with};
 pub use resize::resize_nearest;
 pub use store::{Bytes, Store};
 

@@ -2,7 +2,7 @@
 
 use super::super::{Args, Job, View, share};
 use super::cut;
-use super::store::{SLACK, Sink, Store};
+use super::store::{Sink, Store};
 use crate::kernels::Window2;
 use crate::kernels::activation::wide;
 use crate::kernels::conv::tile::Level;
@@ -156,7 +156,7 @@ impl Average {
         let (w, channels) = (&self.spec.window, self.spec.input.channels);
         let (sums, results) = ((w.input[1] * channels * 4).next_multiple_of(64), w.output[1] * channels);
         let reals = sums + (results * 4).next_multiple_of(64);
-        [0..sums, sums..reals, reals..reals + results + SLACK]
+        [0..sums, sums..reals, reals..reals + results]
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::super::View;
 use super::store::{Bytes, Store};
-use super::{AveragePool, Int8Conv};
+use super::{AveragePool, Int8Add, Int8Conv};
 use crate::kernels::Window2;
+use crate::kernels::activation::Activation;
 
 /// The values of a view, dense.
 pub fn gather<T: Copy>(view: &View, from: &[T]) -> Vec<T> {
@@ -56,14 +57,7 @@ pub fn conv(spec: &Int8Conv, weights: &[i8], x: &[u8]) -> Vec<f32> {
             reals.extend(sums.iter().enumerate().map(|(o, &sum)| sum as i32 as f32 * spec.scales[o] + spec.bias[o]));
         }
     }
-    match spec.act {
-        Some(act) => {
-            let mut out = vec![0.0; reals.len()];
-            act.forward(&reals, &mut out);
-            out
-        }
-        None => reals,
-    }
+    activate(spec.act, reals)
 }
 
 /// The input position under a tap, if it is not in the padding.
@@ -125,6 +119,20 @@ pub fn resize_nearest<T: Copy>(factors: [usize; 2], [height, width, channels]: [
         }
     }
     values
+}
+
+/// The real results of an addition of the dense bytes `a` and `b`.
+pub fn add(spec: &Int8Add, a: &[u8], b: &[u8]) -> Vec<f32> {
+    let real = |q: u8, i: usize| (i32::from(q) - i32::from(spec.zeros[i])) as f32 * spec.scales[i];
+    let sums: Vec<f32> = a.iter().zip(b).map(|(&a, &b)| real(a, 0) + real(b, 1)).collect();
+    activate(spec.act, sums)
+}
+
+fn activate(act: Option<Activation>, reals: Vec<f32>) -> Vec<f32> {
+    let Some(act) = act else { return reals };
+    let mut out = vec![0.0; reals.len()];
+    act.forward(&reals, &mut out);
+    out
 }
 
 /// What a store makes of dense reals: the floats, or the bytes of each output.

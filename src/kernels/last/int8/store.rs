@@ -1,7 +1,7 @@
 //! Where results go: real numbers as they are, or as bytes of one or several views.
 
 use super::super::{Args, View};
-use super::bytes::{Lookup, copy_bytes, round_row};
+use super::bytes::{Lookup, copy_pixels, round_row};
 use crate::kernels::conv::tile::Level;
 use std::ops::Range;
 
@@ -76,8 +76,7 @@ impl Writer {
     /// channel 0 of the first; the others follow `pitch` bytes apart.
     ///
     /// # Safety
-    /// The staged bytes are readable up to [`SLACK`] bytes after the last, the outputs of `args` are writable over their
-    /// views.
+    /// The staged bytes are readable, the outputs of `args` are writable over their views.
     pub unsafe fn write(&self, from: *const u8, pitch: usize, channels: Range<usize>, first: usize, count: usize, args: Args<'_>) {
         for ((view, at, lookup), to) in self.outputs.iter().zip(args.outputs) {
             let (start, end) = ((*at).max(channels.start), (at + view.channels).min(channels.end));
@@ -90,14 +89,11 @@ impl Writer {
                     let from = from.add(p * pitch + start);
                     let to = to.add(y * view.row + x * view.pixel + start - at);
                     let n = end - start;
-                    // Pixels without gaps are one long pixel.
-                    let (n, run) = if n == pitch && n == view.pixel { (n * run, 1) } else { (n, run) };
-                    for i in 0..run {
-                        let (from, to) = (from.add(i * pitch), to.add(i * view.pixel));
-                        match lookup {
-                            Some(lookup) => lookup.apply(from, n, to),
-                            None => copy_bytes(from, n, to),
-                        }
+                    match lookup {
+                        None => copy_pixels(run, n, from, pitch, to, view.pixel),
+                        // Pixels without gaps are one long pixel.
+                        Some(lookup) if n == pitch && n == view.pixel => lookup.apply(from, n * run, to),
+                        Some(lookup) => (0..run).for_each(|i| lookup.apply(from.add(i * pitch), n, to.add(i * view.pixel))),
                     }
                 }
             }
@@ -136,8 +132,8 @@ impl Sink {
     /// Writes reals; arguments as for [`Writer::write`], `pitch` in floats. `stage` holds their bytes meanwhile.
     ///
     /// # Safety
-    /// The reals are initialized. `stage` is writable for `count · pitch + SLACK` bytes, of which the last [`SLACK`] are
-    /// initialized, if the store has bytes. The outputs of `args` are writable over their views.
+    /// The reals are initialized. `stage` is writable for `count · pitch` bytes if the store has bytes. The outputs of `args`
+    /// are writable over their views.
     pub unsafe fn write_reals(
         &self,
         from: *const f32,
@@ -159,9 +155,6 @@ impl Sink {
         }
     }
 }
-
-/// Bytes after staged ones that are read and ignored.
-pub(super) const SLACK: usize = 64;
 
 /// The pixels `first..first + count` of an image, in runs of one row of a view, or in one run if its rows have no gaps
 /// between them: the index in the range, x, y and the length of each run.

@@ -133,18 +133,26 @@ fn cases() -> impl Strategy<Value = Case> {
 
 /// Runs a job of one input and compares all its outputs, gaps included.
 fn compare(job: &dyn Job, x: &[u8], store: &Store, channels: usize, reals: &[f32]) {
+    compare_inputs(job, &[x.as_ptr()], store, channels, reals);
+}
+
+fn compare_floats(job: &dyn Job, x: &[f32], store: &Store, channels: usize, reals: &[f32]) {
+    compare_inputs(job, &[x.as_ptr().cast()], store, channels, reals);
+}
+
+fn compare_inputs(job: &dyn Job, inputs: &[*const u8], store: &Store, channels: usize, reals: &[f32]) {
     let (all, each) = reference::store(store, channels, reals);
     match store {
         Store::Floats { output } => {
             let mut y = vec![-77.0f32; output.reach()];
-            run(job, &[x.as_ptr()], &[y.as_mut_ptr().cast()]);
+            run(job, inputs, &[y.as_mut_ptr().cast()]);
             let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&y), bits(&expected(output, &all, -77.0)), "{}", job.name());
         }
         Store::Bytes { outputs, .. } => {
             let mut ys: Vec<Vec<u8>> = outputs.iter().map(|o| vec![GUARD; o.view.reach()]).collect();
             let to: Vec<*mut u8> = ys.iter_mut().map(|y| y.as_mut_ptr()).collect();
-            run(job, &[x.as_ptr()], &to);
+            run(job, inputs, &to);
             for ((o, y), values) in outputs.iter().zip(&ys).zip(&each) {
                 assert_eq!(y, &expected(&o.view, values, GUARD), "{} output {:?}", job.name(), o.view);
             }
@@ -184,5 +192,105 @@ proptest! {
                 compare(&*average_pool_with(level, &spec), &values, &spec.store, channels, &reals);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn bytes_move_as_defined(
+        size in [1usize..6, 1usize..40], channels in prop_oneof![Just(1usize), Just(3), Just(4), Just(5), Just(16), Just(17), Just(37), Just(64), Just(300)],
+        gap in 0usize..3, threads in 1usize..4, planes: bool, zero: u8, seed: u32,
+    ) {
+        let [height, width] = size;
+        let input = view(height, width, channels, gap);
+        let reals_view = if planes { View::planes(height, width, channels) } else { input };
+        let outputs = two_outputs(height, width, channels, gap);
+        let store = Store::Bytes { inverse_scale: 60.0, zero, outputs: outputs.clone() };
+        let reals = floats(reals_view.reach(), seed, 3.0);
+        let values = bytes(input.reach(), seed);
+        let dense = reference::gather(&input, &values);
+        let numbers: Vec<f32> = reference::gather(&reals_view, &reals);
+        for level in levels() {
+            let job = quantize_with(level, 60.0, zero, reals_view, &outputs, threads);
+            compare_floats(&*job, &reals, &store, channels, &numbers);
+            let mut ys: Vec<Vec<u8>> = outputs.iter().map(|o| vec![GUARD; o.view.reach()]).collect();
+            let to: Vec<*mut u8> = ys.iter_mut().map(|y| y.as_mut_ptr()).collect();
+            run(&*table_with(level, input, &outputs, threads), &[values.as_ptr()], &to);
+            for (o, y) in outputs.iter().zip(&ys) {
+                prop_assert_eq!(y, &expected(&o.view, &reference::through(&dense, channels, o), GUARD));
+            }
+        }
+
+        let real: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| q as f32 * 0.3 - 9.0));
+        let mut y = vec![-77.0f32; reals_view.reach()];
+        run(&*dequantize(real.clone(), input, reals_view, threads), &[values.as_ptr()], &[y.as_mut_ptr().cast()]);
+        let numbers: Vec<f32> = dense.iter().map(|&q| real[usize::from(q)]).collect();
+        prop_assert_eq!(&y, &expected(&reals_view, &numbers, -77.0));
+
+        let to = view(height, width, channels, 2 - gap);
+        let mut y = vec![GUARD; to.reach()];
+        run(&*copy(input, to, threads), &[values.as_ptr()], &[y.as_mut_ptr()]);
+        prop_assert_eq!(&y, &expected(&to, &dense, GUARD));
+
+        for factors in [[1, 2], [2, 2], [3, 1]] {
+            let to = view(height * factors[0], width * factors[1], channels, gap);
+            let mut y = vec![GUARD; to.reach()];
+            run(&*resize_nearest(factors, input, to, threads), &[values.as_ptr()], &[y.as_mut_ptr()]);
+            prop_assert_eq!(&y, &expected(&to, &reference::resize_nearest(factors, [height, width, channels], &dense), GUARD));
+        }
+    }
+
+    #[test]
+    fn sums_equal_their_definition(
+        size in [1usize..6, 1usize..40], channels in prop_oneof![Just(1usize), Just(3), Just(5), Just(16), Just(37), Just(2100)],
+        gap in 0usize..3, act in 0usize..3, threads in 1usize..4, seed: u32,
+    ) {
+        let [height, width] = size;
+        let views = [view(height, width, channels, gap), view(height, width, channels, 2 - gap)];
+        let inputs: Vec<Vec<u8>> = views.iter().zip(1..).map(|(v, i)| bytes(v.reach(), seed ^ i)).collect();
+        let from = [inputs[0].as_ptr(), inputs[1].as_ptr()];
+        let (a, b) = (reference::gather(&views[0], &inputs[0]), reference::gather(&views[1], &inputs[1]));
+        let outputs = two_outputs(height, width, channels, gap);
+        let act = [None, Some(Activation::Relu), Some(Activation::Swish { alpha: 1.0 })][act];
+        for store in [Store::Floats { output: views[1] }, Store::Bytes { inverse_scale: 31.0, zero: 100, outputs }] {
+            let spec = Int8Add { inputs: views, scales: [0.013, 0.031], zeros: [128, seed as u8], act, store, threads };
+            let reals = reference::add(&spec, &a, &b);
+            for level in levels() {
+                compare_inputs(&*add_with(level, &spec), &from, &spec.store, channels, &reals);
+            }
+        }
+
+        let pairs: Box<[u8; 65536]> = (0..65536).map(|i| (i / 256 * 3 + i * 7) as u8).collect::<Vec<u8>>().try_into().expect("all pairs");
+        let mut y = vec![GUARD; views[0].reach()];
+        run(&*binary(pairs.clone(), views[0], views[1], views[0], threads), &from, &[y.as_mut_ptr()]);
+        let values: Vec<u8> = a.iter().zip(&b).map(|(&a, &b)| pairs[usize::from(a) * 256 + usize::from(b)]).collect();
+        prop_assert_eq!(&y, &expected(&views[0], &values, GUARD));
+
+        let tables: [Box<[f32; 256]>; 2] = [0.3, 0.7].map(|scale| Box::new(std::array::from_fn(|q| q as f32 * scale - 9.0)));
+        let output = View::planes(height, width, channels);
+        let mut y = vec![-77.0f32; output.reach()];
+        let job = binary_float(tables[0].clone(), tables[1].clone(), views[0], views[1], output, threads);
+        run(&*job, &from, &[y.as_mut_ptr().cast()]);
+        let values: Vec<f32> = a.iter().zip(&b).map(|(&a, &b)| tables[0][usize::from(a)] + tables[1][usize::from(b)]).collect();
+        prop_assert_eq!(&y, &expected(&output, &values, -77.0));
+    }
+}
+
+#[test]
+fn rounding_is_to_even_and_saturates() {
+    let reals =
+        [0.5, 1.5, 2.5, -0.5, -1.5, 0.499_999_97, 126.5, 127.5, 1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0, 3e9, -3e9];
+    let bytes = [100, 102, 102, 100, 98, 100, 226, 228, 255, 0, 255, 0, 0, 100, 255, 0];
+    for (&real, byte) in reals.iter().zip(bytes) {
+        assert_eq!(reference::to_byte(real, 1.0, 100), byte, "{real}");
+    }
+    let view = View::dense(1, 1, 16);
+    for level in levels() {
+        let mut y = [GUARD; 16];
+        let job = quantize_with(level, 1.0, 100, view, &[Bytes::whole(view)], 1);
+        run(&*job, &[reals.as_ptr().cast()], &[y.as_mut_ptr()]);
+        assert_eq!(y, bytes, "{level:?}");
     }
 }
