@@ -197,10 +197,17 @@ impl Build<'_> {
                 let job = int8::binary(boxed, all[0].1.view, all[1].1.view, all[2].1.view, threads);
                 vec![self.push_images(job, &all[..2], &all[2..])?]
             }
-            Op::SumFloats(a, b) => {
-                let all = self.elements(&[reads[0], reads[1], writes[0]])?;
-                let job = int8::binary_float(Box::new(**a), Box::new(**b), all[0].1.view, all[1].1.view, all[2].1.view, threads);
-                vec![self.push_images(job, &all[..2], &all[2..])?]
+            Op::Sum(tables, to) => {
+                let ids: Vec<Id> = reads.iter().chain(writes).copied().collect();
+                let all = self.elements(&ids)?;
+                let (terms, out) = all.split_at(reads.len());
+                let store = match to {
+                    None => Store::Floats { output: out[0].1.view },
+                    Some(to) => Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(out[0].1.view)] },
+                };
+                let tables = tables.iter().map(|t| Box::new(**t)).collect();
+                let job = int8::sum(tables, terms.iter().map(|t| t.1.view).collect(), &store, threads);
+                vec![self.push_images(job, terms, out)?]
             }
             Op::Candle { .. } => Vec::new(),
         })

@@ -1,6 +1,6 @@
 //! A graph ready to run on inputs of any shape.
 
-use super::{Compiled, Watch, eagerly};
+use super::{Compiled, StepTime, Watch, eagerly};
 use crate::context::Cancel;
 use crate::error::{ErrorKind, Result};
 use crate::exec::Outputs;
@@ -66,6 +66,14 @@ impl Engine {
             Some(plan) => plan.run_watched(feeds, cancel, watch).map(|_| true),
             None => Ok(false),
         }
+    }
+
+    /// The time of each step on `feeds`; `None` when the graph cannot be planned.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn profile(&mut self, feeds: &HashMap<String, Value>, runs: usize, cancel: Option<&Cancel>) -> Result<Option<Vec<StepTime>>> {
+        self.plan(feeds)?.map(|plan| plan.profile(feeds, runs, cancel)).transpose()
     }
 
     /// The plan for inputs of these shapes; `None` when there cannot be one.

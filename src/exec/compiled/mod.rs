@@ -41,6 +41,18 @@ pub struct Seen<'a> {
 /// Sees values as they are made.
 pub type Watch<'a> = &'a mut dyn FnMut(&Seen<'_>) -> Result<()>;
 
+/// What one step took.
+#[derive(Debug, Clone)]
+pub struct StepTime {
+    /// The node that it began with.
+    pub node: String,
+    pub kernel: String,
+    pub seconds: f64,
+    pub macs: usize,
+    /// Of the values and weights that it reads and writes, each once.
+    pub bytes: usize,
+}
+
 /// What happens in one step of a run.
 #[derive(Debug)]
 enum Action {
@@ -56,6 +68,8 @@ pub struct Compiled {
     plan: Lowered,
     program: Program,
     actions: Vec<Action>,
+    /// The step of the plan that each action belongs to.
+    origin: Vec<usize>,
     slots: HashMap<usize, Slot>,
     /// Bytes of activations without reuse.
     unshared: usize,
@@ -82,7 +96,7 @@ impl Compiled {
         let mut program = Program::new(arena.bytes, &plan.constants, inputs, threads)
             .map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
         let mut build = Build { tensors: &plan.tensors, arena: &arena, program: &mut program };
-        let (mut actions, mut slots) = (Vec::new(), HashMap::new());
+        let (mut actions, mut origin, mut slots) = (Vec::new(), Vec::new(), HashMap::new());
         for (i, step) in plan.steps.iter().enumerate() {
             let jobs = build.step(step, threads).at(|| graph.nodes()[step.node].label())?;
             actions.extend(jobs.into_iter().map(Action::Job));
@@ -93,6 +107,7 @@ impl Compiled {
                 actions.push(Action::Candle { node: *node, from: from.clone(), to: to.clone() });
             }
             actions.extend(plan.observed.iter().enumerate().filter(|(_, o)| o.2 == i + 1).map(|(n, _)| Action::Watch(n)));
+            origin.resize(actions.len(), i);
         }
         for (_, id, _) in &plan.observed {
             slots.insert(*id, build.whole(*id)?);
@@ -103,7 +118,7 @@ impl Compiled {
             }
         }
         plan.constants = Vec::new();
-        Ok(Self { graph: graph.clone(), plan, program, actions, slots, unshared: arena.total })
+        Ok(Self { graph: graph.clone(), plan, program, actions, origin, slots, unshared: arena.total })
     }
 
     /// Runs on `feeds` (tensors by input name) of the planned shapes.
@@ -119,6 +134,16 @@ impl Compiled {
     /// # Errors
     /// As [`Compiled::run`], and whatever `watch` reports.
     pub fn run_watched(&mut self, feeds: &HashMap<String, Value>, cancel: Option<&Cancel>, watch: Watch<'_>) -> Result<Outputs> {
+        self.run_timed(feeds, cancel, watch, &mut |_| ())
+    }
+
+    fn run_timed(
+        &mut self,
+        feeds: &HashMap<String, Value>,
+        cancel: Option<&Cancel>,
+        watch: Watch<'_>,
+        timed: &mut dyn FnMut(f64),
+    ) -> Result<Outputs> {
         let mut fed = Vec::new();
         let mut held: Vec<Option<Value>> = vec![None; self.plan.held];
         let mut next = 0;
@@ -140,6 +165,7 @@ impl Compiled {
                 _ => Err(Error::internal("a tensor on the CPU is elsewhere")),
             })
             .collect::<Result<Vec<&[u8]>>>()?;
+        let mut start = std::time::Instant::now();
         for action in &self.actions {
             if let Some(c) = cancel {
                 c.check()?;
@@ -172,6 +198,9 @@ impl Compiled {
                     watch(&Seen { name, dims: &self.plan.tensors[*id].dims, strides: &layout.strides, values })?;
                 }
             }
+            let now = std::time::Instant::now();
+            timed((now - start).as_secs_f64());
+            start = now;
         }
         self.outputs(held)
     }
@@ -191,6 +220,38 @@ impl Compiled {
             outputs.insert(name.clone(), value);
         }
         Ok(outputs)
+    }
+
+    /// Times each step: the least of `runs` runs.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`].
+    pub fn profile(&mut self, feeds: &HashMap<String, Value>, runs: usize, cancel: Option<&Cancel>) -> Result<Vec<StepTime>> {
+        let mut least = vec![f64::INFINITY; self.actions.len()];
+        for _ in 0..runs.max(1) {
+            let mut times = Vec::with_capacity(least.len());
+            self.run_timed(feeds, cancel, &mut |_| Ok(()), &mut |seconds| times.push(seconds))?;
+            least.iter_mut().zip(times).for_each(|(l, t)| *l = l.min(t));
+        }
+        let names = self.steps();
+        Ok(self
+            .origin
+            .iter()
+            .zip(names)
+            .zip(least)
+            .map(|((&step, kernel), seconds)| {
+                let s = &self.plan.steps[step];
+                let bytes = s.reads.iter().chain(&s.writes).map(|&id| {
+                    let t = &self.plan.tensors[id];
+                    t.dims.iter().product::<usize>() * t.kind.bytes()
+                });
+                let (macs, weights) = match &s.op {
+                    Op::Conv(c) => c.work(&self.plan.tensors[s.reads[0]].dims, &self.plan.tensors[s.writes[0]].dims),
+                    _ => (0, 0),
+                };
+                StepTime { node: self.graph.nodes()[s.node].label(), kernel, seconds, macs, bytes: bytes.sum::<usize>() + weights }
+            })
+            .collect())
     }
 
     /// Bytes of memory for activations, and what they would take without reuse.

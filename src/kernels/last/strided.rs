@@ -290,6 +290,14 @@ impl Job for Unary {
             let [i, j] = self.outer.offsets(row);
             for at in (0..n).step_by(CHUNK) {
                 let len = CHUNK.min(n - at);
+                if read == 1 && write == 1 {
+                    // SAFETY: as below; the two views are different tensors.
+                    unsafe {
+                        let x = std::slice::from_raw_parts(x.add(i + at), len);
+                        self.act.forward(x, std::slice::from_raw_parts_mut(y.add(j + at), len));
+                    }
+                    continue;
+                }
                 // SAFETY: the offsets are those of elements of the views; this part alone writes its elements, and a slice
                 // of them exists only while no other is made.
                 unsafe {
@@ -330,31 +338,57 @@ impl Job for Softmax {
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
         let (x, y) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
         let (n, [read, write]) = self.along;
-        for row in self.cut.range(part) {
-            let [i, j] = self.outer.offsets(row);
-            // SAFETY: the offsets are those of elements of the views, and the scratch memory has a row of floats.
-            unsafe {
-                let (x, y) = (x.add(i), y.add(j));
-                let line = scratch.cast::<f32>();
-                (0..n).for_each(|k| line.add(k).write(*x.add(k * read)));
-                let line = std::slice::from_raw_parts_mut(line, n);
-                normalize(line);
-                (0..n).for_each(|k| *y.add(k * write) = line[k]);
-            }
-        }
+        let range = self.cut.range(part);
+        wide(
+            #[inline(always)]
+            || {
+                for row in range {
+                    let [i, j] = self.outer.offsets(row);
+                    // SAFETY: the offsets are those of elements of the views, and the scratch memory has a row of floats.
+                    unsafe {
+                        let (x, y) = (x.add(i), y.add(j));
+                        let line = if write == 1 { y } else { scratch.cast::<f32>() };
+                        if read == 1 {
+                            std::ptr::copy_nonoverlapping(x, line, n);
+                        } else {
+                            (0..n).for_each(|k| line.add(k).write(*x.add(k * read)));
+                        }
+                        let line = std::slice::from_raw_parts_mut(line, n);
+                        normalize(line);
+                        if write != 1 {
+                            (0..n).for_each(|k| *y.add(k * write) = line[k]);
+                        }
+                    }
+                }
+            },
+        );
     }
 }
 
+/// Softmax of a line in place, in lanes.
+#[inline(always)]
 fn normalize(line: &mut [f32]) {
-    wide(
-        #[inline(always)]
-        || {
-            let most = line.iter().copied().fold(f32::NEG_INFINITY, |m, v| if v > m || v.is_nan() { v } else { m });
-            line.iter_mut().for_each(|v| *v = exp(*v - most));
-            let scale = 1.0 / line.iter().sum::<f32>();
-            line.iter_mut().for_each(|v| *v *= scale);
-        },
-    );
+    let (mut most, mut sums) = ([f32::NEG_INFINITY; 8], [0.0f32; 8]);
+    let chunks = line.chunks_exact(8);
+    let rest = chunks.remainder();
+    for lanes in chunks {
+        most.iter_mut().zip(lanes).for_each(|(m, &v)| *m = if *m > v { *m } else { v });
+    }
+    let most = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, |m, v| if m > v { m } else { v });
+    let mut chunks = line.chunks_exact_mut(8);
+    for lanes in &mut chunks {
+        for (v, sum) in lanes.iter_mut().zip(&mut sums) {
+            *v = exp(*v - most);
+            *sum += *v;
+        }
+    }
+    let mut sum: f32 = sums.iter().sum();
+    for v in chunks.into_remainder() {
+        *v = exp(*v - most);
+        sum += *v;
+    }
+    let scale = 1.0 / sum;
+    line.iter_mut().for_each(|v| *v *= scale);
 }
 
 /// `y[…, i, j] = Σ_k a[…, i, k] · b[…, k, j]`, float32, over any leading axes: one product per part.

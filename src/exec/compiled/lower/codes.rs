@@ -119,7 +119,15 @@ impl Lower<'_> {
                 let table: [u8; 256] = std::array::from_fn(|q| affine.encode(c.table[q]));
                 self.look_up(c.id, table)
             }
-            Val::Sum(a, b) => {
+            Val::Sum(terms) if terms.len() > 2 => {
+                let (dims, order) = self.like(terms[0].id)?;
+                let to = self.tensors.root(Kind::U8, &dims, &order);
+                let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
+                self.step(Op::Sum(tables, Some(affine)), &ids, &[to]);
+                Ok(to)
+            }
+            Val::Sum(terms) => {
+                let [a, b] = terms.as_slice() else { return Err(crate::Error::internal("a sum of one")) };
                 let mut table = vec![0u8; 1 << 16];
                 for (row, x) in table.chunks_exact_mut(256).zip(a.table.iter()) {
                     row.iter_mut().zip(b.table.iter()).for_each(|(t, y)| *t = affine.encode(x + y));
@@ -160,6 +168,17 @@ impl Lower<'_> {
             return Ok(step.writes[0]);
         }
         let (dims, order) = self.like(id)?;
+        // Repeating pixels commutes with a table, which has less to do before it.
+        let enlarged = self.steps.iter().find_map(|s| match s.op {
+            Op::Nearest(scale) if s.writes == [id] => Some((s.reads[0], scale)),
+            _ => None,
+        });
+        if let Some((small, scale)) = enlarged {
+            let small = self.look_up(small, table)?;
+            let to = self.tensors.root(Kind::U8, &dims, &order);
+            self.step(Op::Nearest(scale), &[small], &[to]);
+            return Ok(to);
+        }
         let to = self.tensors.root(Kind::U8, &dims, &order);
         self.step(Op::Table(Arc::new(table)), &[id], &[to]);
         Ok(to)

@@ -28,8 +28,8 @@ pub enum Val {
     Float(Id),
     /// A function of stored bytes.
     Coded(Coded),
-    /// The sum of two functions of stored bytes.
-    Sum(Coded, Coded),
+    /// The sum of functions of stored bytes, added from the left.
+    Sum(Vec<Coded>),
     /// A concatenation along an axis that has not been carried out.
     Parts(usize, Vec<Val>),
     /// Quantized numbers as the graph has them: stored bytes, +128 when signed.
@@ -96,6 +96,18 @@ pub struct Conv {
     pub outs: Vec<Out>,
 }
 
+impl Conv {
+    /// Multiply-accumulates and bytes of weights, from the sizes of input and output.
+    pub fn work(&self, x: &[usize], y: &[usize]) -> (usize, usize) {
+        let per_output = x[1] / self.groups * self.window.kernel_len();
+        let (channels, bytes) = match &self.weights {
+            Weights::Float(w) => (w.len() / per_output.max(1), 4 * w.len()),
+            Weights::Int8(w, _) => (w.len() / per_output.max(1), w.len()),
+        };
+        (y[0] * channels * self.window.output_len() * per_output, bytes)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Op {
     /// Reads the image and the residual; writes one float image or `outs`.
@@ -116,9 +128,10 @@ pub enum Op {
     Dequantize(Arc<[f32; 256]>),
     /// Bytes to bytes.
     Table(Arc<[u8; 256]>),
-    /// The sum of two functions of bytes, as bytes or as floats.
+    /// The sum of two functions of bytes, as bytes.
     SumTable(Arc<[u8; 65536]>),
-    SumFloats(Arc<[f32; 256]>, Arc<[f32; 256]>),
+    /// The sum of functions of bytes, added from the left, as bytes or as floats.
+    Sum(Vec<Arc<[f32; 256]>>, Option<Affine>),
     /// The node, by candle.
     Candle {
         node: usize,
@@ -257,8 +270,28 @@ impl<'g> Lower<'g> {
             outputs.push((name.clone(), found));
         }
         self.join_tables();
+        self.drop_unread(&outputs);
         let Self { tensors, steps, observed, constants, held, .. } = self;
         Ok(Lowered { tensors, steps, outputs, observed, constants, held })
+    }
+
+    /// Removes steps that nothing needs.
+    fn drop_unread(&mut self, outputs: &[(String, Output)]) {
+        let mut needed: HashSet<Id> = self.observed.iter().map(|o| self.tensors.own_root(o.1)).collect();
+        needed.extend(outputs.iter().filter_map(|(_, o)| match o {
+            Output::Tensor(id) | Output::Bytes { id, .. } => Some(self.tensors.own_root(*id)),
+            Output::Held(_) | Output::Constant(_) => None,
+        }));
+        for at in (0..self.steps.len()).rev() {
+            let step = &self.steps[at];
+            let wanted = step.writes.iter().any(|&w| needed.contains(&self.tensors.own_root(w))) || matches!(step.op, Op::Candle { .. });
+            if wanted {
+                needed.extend(step.reads.iter().map(|&r| self.tensors.own_root(r)));
+            } else {
+                self.steps.remove(at);
+                self.observed.iter_mut().filter(|o| o.2 > at).for_each(|o| o.2 -= 1);
+            }
+        }
     }
 
     /// The tensor or a copy of it, in row-major order and with memory that does not move.
@@ -371,10 +404,11 @@ impl<'g> Lower<'g> {
                 self.step(Op::Dequantize(c.table.clone()), &[c.id], &[to]);
                 Ok(to)
             }
-            Val::Sum(a, b) => {
-                let (dims, order) = self.like(a.id)?;
+            Val::Sum(terms) => {
+                let (dims, order) = self.like(terms[0].id)?;
                 let to = self.tensors.root(Kind::F32, &dims, &order);
-                self.step(Op::SumFloats(a.table.clone(), b.table.clone()), &[a.id, b.id], &[to]);
+                let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
+                self.step(Op::Sum(tables, None), &ids, &[to]);
                 Ok(to)
             }
             Val::Parts(axis, parts) => {

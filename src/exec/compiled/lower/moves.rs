@@ -7,6 +7,9 @@ use crate::kernels::activation::Activation;
 use crate::kernels::last::strided::Binary;
 use crate::model::graph::{Node, normalize_axis};
 
+/// Most terms of a sum that is worked out in one step.
+const MOST_TERMS: usize = 6;
+
 impl Lower<'_> {
     pub(super) fn unary(&mut self, node: &Node, act: Activation) -> Result<bool> {
         let (mut act, mut makes) = (act, node.outputs[0].clone());
@@ -28,12 +31,24 @@ impl Lower<'_> {
     }
 
     pub(super) fn add(&mut self, node: &Node) -> Result<bool> {
-        if let (Some(a), Some(b)) = (self.coded(&node.inputs[0]), self.coded(&node.inputs[1]))
-            && a.id != b.id
-            && self.tensors[a.id].dims == self.tensors[b.id].dims
-        {
-            self.set(&node.outputs[0], Val::Sum(a, b))?;
-            return Ok(true);
+        let terms = |name: &String| match self.values.get(name) {
+            Some(Val::Coded(c)) => Some(vec![c.clone()]),
+            Some(Val::Sum(terms)) => Some(terms.clone()),
+            _ => None,
+        };
+        let terms = match (terms(&node.inputs[0]), terms(&node.inputs[1])) {
+            // Addition commutes; the sum of the left terms stays the first.
+            (Some(a), Some(b)) if b.len() == 1 => Some([a, b].concat()),
+            (Some(a), Some(b)) if a.len() == 1 => Some([b, a].concat()),
+            _ => None,
+        };
+        if let Some(terms) = terms.filter(|t| t.len() <= MOST_TERMS) {
+            let same = |c: &super::Coded| self.tensors[c.id].dims == self.tensors[terms[0].id].dims;
+            let one = terms.len() == 2 && terms[0].id == terms[1].id;
+            if !one && terms.iter().all(same) {
+                self.set(&node.outputs[0], Val::Sum(terms))?;
+                return Ok(true);
+            }
         }
         self.binary(node, Binary::Add)
     }
@@ -83,7 +98,7 @@ impl Lower<'_> {
         let val = match vals.len() {
             0 => return Ok(false),
             1 => vals.swap_remove(0),
-            _ if vals.iter().any(|v| matches!(v, Val::Coded(_) | Val::Sum(..) | Val::Parts(..))) => Val::Parts(axis, vals),
+            _ if vals.iter().any(|v| matches!(v, Val::Coded(_) | Val::Sum(_) | Val::Parts(..))) => Val::Parts(axis, vals),
             _ => {
                 let ids = vals.iter().map(|v| self.floats_of(v)).collect::<Result<Vec<_>>>()?;
                 Val::Float(self.concat(axis, &ids)?)
@@ -97,7 +112,7 @@ impl Lower<'_> {
     fn moved(&mut self, name: &str, mut f: impl FnMut(&mut Self, Id) -> Result<Id>) -> Result<Val> {
         Ok(match self.values.get(name).cloned() {
             Some(Val::Coded(c)) => Val::Coded(c.at(f(self, c.id)?)),
-            Some(Val::Sum(a, b)) => Val::Sum(a.at(f(self, a.id)?), b.at(f(self, b.id)?)),
+            Some(Val::Sum(terms)) => Val::Sum(terms.iter().map(|c| Ok(c.at(f(self, c.id)?))).collect::<Result<_>>()?),
             _ => {
                 let id = self.float(name)?;
                 Val::Float(f(self, id)?)

@@ -14,6 +14,7 @@ pub mod reference;
 mod resize;
 mod source;
 mod store;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -25,6 +26,7 @@ pub use pool::{AveragePool, average_pool, average_pool_with, max_pool};
 pub use quantize::{dequantize, quantize, quantize_with, table, table_with};
 pub use resize::resize_nearest;
 pub use store::{Bytes, Store};
+pub use sum::sum;
 
 /// Parts that `rows` of a job are cut into: a few per thread, unless there is too little to do.
 fn cut(rows: usize, bytes: usize, threads: usize) -> usize {

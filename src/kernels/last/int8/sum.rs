@@ -1,0 +1,115 @@
+//! Sums of functions of bytes.
+
+use super::super::{Args, Job, View, share};
+use super::cut;
+use super::store::{Sink, Store};
+use crate::kernels::conv::tile::Level;
+
+/// A job with an input of bytes for each table and the outputs of its store: `real = tables[0][q0] + tables[1][q1] + …`,
+/// added from the left.
+///
+/// # Panics
+/// When there is no table or as many inputs, sizes differ, or an input is not channels last.
+pub fn sum(tables: Vec<Box<[f32; 256]>>, inputs: Vec<View>, store: &Store, threads: usize) -> Box<dyn Job> {
+    assert!(!tables.is_empty() && tables.len() == inputs.len(), "tables of a sum");
+    let size = |v: &View| [v.height, v.width, v.channels];
+    assert!(inputs.iter().all(|v| size(v) == size(&inputs[0]) && v.channel == 1), "inputs of a sum");
+    store.check(inputs[0].height, inputs[0].width, inputs[0].channels);
+    let chunk = (STAGE / inputs[0].channels.max(1)).clamp(1, inputs[0].width.max(1));
+    Box::new(Sum { tables, inputs, sink: Sink::new(Level::best(), store), chunk, threads })
+}
+
+/// Values that are staged at a time, unless a pixel has more.
+const STAGE: usize = 1024;
+/// Bytes after the staged ones that the store may read.
+const SLACK: usize = 64;
+
+struct Sum {
+    tables: Vec<Box<[f32; 256]>>,
+    inputs: Vec<View>,
+    sink: Sink,
+    /// Pixels of a row that are staged at a time.
+    chunk: usize,
+    threads: usize,
+}
+
+impl Sum {
+    fn staged(&self) -> usize {
+        (self.chunk * self.inputs[0].channels).next_multiple_of(64) + SLACK
+    }
+}
+
+impl Job for Sum {
+    fn name(&self) -> String {
+        format!("int8 sum of {}", self.tables.len())
+    }
+    fn parts(&self) -> usize {
+        let v = &self.inputs[0];
+        cut(v.height, v.height * v.width * v.channels, self.threads)
+    }
+    fn scratch(&self) -> usize {
+        self.staged() * 5
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
+        let (size, staged) = (&self.inputs[0], self.staged());
+        let channels = size.channels;
+        // SAFETY: parts of the scratch memory, of which the bytes are set here once; rows of the inputs; a chunk of pixels
+        // of the outputs.
+        unsafe {
+            let (reals, bytes) = (scratch.cast::<f32>(), scratch.add(4 * staged));
+            bytes.write_bytes(0, staged);
+            for y in share(size.height, part, self.parts()) {
+                for x in (0..size.width).step_by(self.chunk) {
+                    let n = self.chunk.min(size.width - x);
+                    for (i, (table, view)) in self.tables.iter().zip(&self.inputs).enumerate() {
+                        let from = args.inputs[i].add(y * view.row + x * view.pixel);
+                        for p in 0..n {
+                            let (from, to) = (from.add(p * view.pixel), reals.add(p * channels));
+                            if i == 0 {
+                                (0..channels).for_each(|c| to.add(c).write(table[usize::from(*from.add(c))]));
+                            } else {
+                                (0..channels).for_each(|c| *to.add(c) += table[usize::from(*from.add(c))]);
+                            }
+                        }
+                    }
+                    self.sink.write_reals(reals, channels, 0..channels, y * size.width + x, n, bytes, args);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::*;
+    use crate::kernels::last::run_alone;
+
+    #[test]
+    fn sums_of_tables_as_floats_and_as_bytes() {
+        for (count, channels, pitch) in [(1, 3, 5), (2, 17, 17), (3, 40, 64), (5, 1, 1)] {
+            let view = View { height: 5, width: 7, channels, row: 7 * pitch, pixel: pitch, channel: 1 };
+            let tables: Vec<Box<[f32; 256]>> =
+                (0..count).map(|t| Box::new(std::array::from_fn(|q| ((q * (t + 3)) % 97) as f32 * 0.1 - 4.0))).collect();
+            let images: Vec<Vec<u8>> = (0..count).map(|t| (0..view.reach()).map(|i| (i * 31 + t * 77) as u8).collect()).collect();
+            let inputs: Vec<(&[u8], usize)> = images.iter().map(|i| (i.as_slice(), view.reach())).collect();
+            let gathered: Vec<Vec<u8>> = images.iter().map(|i| reference::gather(&view, i)).collect();
+            let expected: Vec<f32> = (0..35 * channels)
+                .map(|i| (1..count).fold(tables[0][usize::from(gathered[0][i])], |s, t| s + tables[t][usize::from(gathered[t][i])]))
+                .collect();
+            let dense = View::dense(5, 7, channels);
+            let mut floats = vec![f32::NAN; 35 * channels];
+            let job = sum(tables.clone(), vec![view; count], &Store::Floats { output: dense }, 2);
+            run_alone(&*job, &inputs, &mut [(&mut floats, dense.reach())]);
+            assert_eq!(floats, expected);
+            let bytes = super::super::Bytes::whole(view);
+            let store = Store::Bytes { inverse_scale: 8.0, zero: 100, outputs: vec![bytes] };
+            let mut out = vec![7u8; view.reach()];
+            run_alone(&*sum(tables, vec![view; count], &store, 2), &inputs, &mut [(&mut out, view.reach())]);
+            let exact: Vec<u8> = expected.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
+            assert_eq!(reference::gather(&view, &out), exact);
+            let gaps = (0..view.reach()).filter(|i| i % pitch >= channels);
+            assert!(gaps.map(|i| out[i]).all(|b| b == 7), "bytes between pixels stay");
+        }
+    }
+}
