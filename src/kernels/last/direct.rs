@@ -3,6 +3,7 @@
 
 use super::conv::ConvSpec;
 use super::finish::{self, Channels, Finish, Sums};
+use super::lanes::prefetch;
 use super::patches::{Corner, Patches, Pixels};
 use super::tile::{self, COLUMNS, Kernels};
 use super::{Args, Job, share};
@@ -137,7 +138,13 @@ pub(super) fn parts_for(work: usize, threads: usize) -> usize {
     const SMALLEST: usize = 1 << 20;
     let threads = threads.max(1);
     let most = work / SMALLEST;
-    if most <= threads { most.max(1) } else { threads * (most / threads / 4).clamp(1, 4) }
+    if threads == 1 {
+        1
+    } else if most <= threads {
+        most.max(1)
+    } else {
+        threads * (most / threads / 4).clamp(1, 4)
+    }
 }
 
 /// Memory for a tile.
@@ -161,6 +168,13 @@ impl Direct {
         let n = self.rows.min(s.output.height * s.output.width - start);
         let inside = tile.pixels.place(&self.patches, start..start + n, args);
         let pixels = &tile.pixels;
+        if let (Reading::Taps { .. }, true) = (&self.reading, inside) {
+            // What the next tile reads first, a run in each row of the image.
+            let across = n * s.window.stride[1] * s.input.pixel;
+            for &offset in self.patches.offsets().iter().step_by(s.window.kernel[1]) {
+                prefetch(pixels.first[0].wrapping_add(across + offset), across);
+            }
+        }
         let (mut group, mut rows, mut depth) = (usize::MAX, taps, ins);
         for panel in &self.panels[panels] {
             if panel.group != group {
@@ -199,6 +213,9 @@ impl Direct {
                         }
                     }
                 }
+            }
+            for &to in &pixels.to[..n] {
+                prefetch(to.wrapping_add(n * s.output.pixel + panel.place.first), 1);
             }
             let kernels = &self.kernels[usize::from(panel.columns == COLUMNS)];
             let (weights, bias) = (self.packed[panel.at..].as_ptr(), self.bias[panel.index * COLUMNS..].as_ptr());

@@ -8,6 +8,7 @@ mod transform;
 use super::conv::ConvSpec;
 use super::direct::parts_for;
 use super::finish::{self, Channels, Finish, Sums};
+use super::lanes::prefetch;
 use super::tile::{self, COLUMNS, Kernels, ROWS};
 use super::{Args, Job, share};
 use crate::kernels::conv::tile::Level;
@@ -102,7 +103,7 @@ impl Winograd {
         let wanted = parts_for(count * POINTS * ins * outs * 2, threads);
         // Cut by tiles when each part gets enough of them, by channels otherwise.
         let by_tiles = wanted.min(count / batch).max(1);
-        let parts = [by_tiles, wanted.div_ceil(by_tiles).min(panels.len()).max(1)];
+        let parts = [by_tiles, threads.min(wanted).div_ceil(by_tiles).min(panels.len()).max(1)];
         let (input, output) = transform::transforms(level);
         Self {
             spec: *spec,
@@ -151,6 +152,8 @@ impl Winograd {
         for (y, row) in pixels.as_chunks_mut::<6>().0.iter_mut().enumerate() {
             if all || inside(0, corner[0] + y as isize) {
                 let first = first.wrapping_add(y * view.row);
+                // The columns that the next tile adds.
+                prefetch(first.wrapping_add(6 * view.pixel), 4 * view.pixel);
                 for (x, pixel) in row.iter_mut().enumerate() {
                     if all || inside(1, corner[1] + x as isize) {
                         *pixel = first.wrapping_add(x * view.pixel);
