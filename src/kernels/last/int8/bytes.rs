@@ -157,7 +157,7 @@ pub unsafe fn transpose_pixels(planes: *const u8, channels: usize, n: usize, to:
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::tile::bytes_of_reals;
+    use super::super::tile::Rounding;
     use super::{Quant, copy_bytes};
     use std::arch::x86_64::*;
 
@@ -226,12 +226,14 @@ mod x86 {
     /// As [`super::round_row`], with a multiple of 16.
     #[target_feature(enable = "avx2")]
     pub unsafe fn round_row(q: Quant, from: *const f32, n: usize, to: *mut u8) {
-        let inverse = _mm256_set1_ps(q.inverse_scale);
+        let rounding = Rounding::new(q);
         for i in (0..n).step_by(16) {
             // SAFETY: inside both rows.
             unsafe {
-                let reals = bytes_of_reals(_mm256_loadu_ps(from.add(i)), _mm256_loadu_ps(from.add(i + 8)), inverse, q.zero);
-                _mm_storeu_si128(to.add(i).cast(), reals);
+                let (a, b) = (_mm256_loadu_ps(from.add(i)), _mm256_loadu_ps(from.add(i + 8)));
+                let shorts = _mm256_permute4x64_epi64::<0xd8>(rounding.shorts(a, b));
+                let bytes = _mm_packus_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256::<1>(shorts));
+                _mm_storeu_si128(to.add(i).cast(), bytes);
             }
         }
     }

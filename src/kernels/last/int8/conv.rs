@@ -4,7 +4,7 @@ use super::super::{Args, Job, View, share};
 use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
 use super::store::{Sink, Store};
-use super::tile::Tile;
+use super::tile::{MAX_PIXELS, Tile};
 use crate::kernels::Window2;
 use crate::kernels::activation::Activation;
 use crate::kernels::conv::tile::Level;
@@ -70,7 +70,7 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> 
     let large = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4 > LARGE_WEIGHTS;
     Box::new(Conv {
         name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
-        chunk: if large && spec.act.is_none() { MAX_CHUNK } else { MAX_CHUNK / 2 },
+        chunk: if large && spec.act.is_none() { MAX_PIXELS } else { MAX_PIXELS / 2 },
         pitch: panels.last().map_or(0, |p| p.first + LANES),
         window: *w,
         strides: band.map_or(Strides { row: w.stride[0] * input.row, pixel: w.stride[1] * input.pixel }, |b| b.strides()),
@@ -86,9 +86,6 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> 
 
 /// Weights of more bytes are read less often, for more pixels at a time.
 const LARGE_WEIGHTS: usize = 1 << 17;
-
-/// Most pixels that the panels take turns on. A multiple of what any tile takes.
-const MAX_CHUNK: usize = 96;
 
 struct Conv {
     name: String,
@@ -182,7 +179,7 @@ impl Job for Conv {
             // SAFETY: this part's scratch memory. Its panels leave gaps in the stages.
             unsafe { scratch.add(at.reals).write_bytes(0, at.end - at.reals) };
         }
-        let mut bases = [std::ptr::null::<u8>(); MAX_CHUNK];
+        let mut bases = [std::ptr::null::<u8>(); MAX_PIXELS];
         for y in rows.clone().step_by(self.band_rows().max(1)) {
             let height = self.band_rows().min(rows.end - y);
             // SAFETY: the caller's promise about the input; the scratch memory begins with the band.

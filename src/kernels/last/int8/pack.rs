@@ -5,9 +5,12 @@ use super::Int8Conv;
 /// Output channels of a panel.
 pub const LANES: usize = 16;
 
+/// The channel of each lane. What packing two vectors of 8 sums to 16 and 8 bits does to their halves puts channels in order.
+pub const ORDER: [usize; LANES] = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15];
+
 /// Weights of [`LANES`] output channels for what a step reads of a pixel: the 4 consecutive bytes that a dense tile reads,
-/// as `i8 [LANES, 4]`; or for a depthwise tile, which reads a byte of each channel at two taps, `i16 [2, LANES, 2]` in the
-/// order of channels 0–3, 8–11, 4–7, 12–15.
+/// as `i8 [LANES, 4]`; or for a depthwise tile, which reads a byte of each channel at two taps, `i16 [LANES, 2]`. Lanes are in
+/// the [`ORDER`].
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
 pub struct Step(pub [i8; 4 * LANES]);
@@ -26,7 +29,8 @@ const RANGE: u16 = 257;
 /// Groups that a step may still join. More find slightly better groups and cost time at packing.
 const OPEN: usize = 48;
 
-/// Up to [`LANES`] output channels and all that they need; the lanes of missing ones have zero weights.
+/// Up to [`LANES`] output channels and all that they need, in lanes of the [`ORDER`]; those of missing channels have zero
+/// weights.
 #[derive(Debug, Clone)]
 pub struct Panel {
     /// The first output channel, and the one after the last.
@@ -49,7 +53,8 @@ impl Panel {
     fn new(spec: &Int8Conv, weights: &[i8], first: usize, end: usize) -> Self {
         let depth = weights.len() / spec.scales.len();
         let (mut start, mut scales, mut bias) = ([0; LANES], [0.0; LANES], [0.0; LANES]);
-        for (lane, o) in (first..end).enumerate() {
+        for (lane, channel) in ORDER.into_iter().enumerate().filter(|(_, channel)| first + channel < end) {
+            let o = first + channel;
             let sum: i32 = weights[o * depth..][..depth].iter().map(|&w| i32::from(w)).sum();
             start[lane] = -sum * i32::from(spec.input_zero);
             (scales[lane], bias[lane]) = (spec.scales[o], spec.bias[o]);
@@ -109,9 +114,9 @@ pub fn dense(spec: &Int8Conv, weights: &[i8], [row, column, span]: [usize; 3], g
             let (first, end) = (panel.first, panel.end);
             let steps = places.map(|(ky, kx, c)| {
                 let mut step = Step([0; 4 * LANES]);
-                for o in first..end {
+                for (lane, o) in ORDER.map(|channel| first + channel).into_iter().enumerate().filter(|(_, o)| *o < end) {
                     for i in c..per_in.min(c + 4) {
-                        step.0[(o - first) * 4 + i - c] = weights[((o * per_in + i) * kh + ky) * kw + kx];
+                        step.0[lane * 4 + i - c] = weights[((o * per_in + i) * kh + ky) * kw + kx];
                     }
                 }
                 (u32::try_from(ky * row + kx * column + g * span + c).expect("a window within 4 GiB"), step)
@@ -139,10 +144,8 @@ pub fn depthwise(spec: &Int8Conv, weights: &[i8], [row, column]: [usize; 2]) -> 
                 // A missing second tap reads the first again, with zero weights.
                 let at = (tap + k).min(taps - 1);
                 panel.offsets.push(u32::try_from(at / kw * row + at % kw * column + first).expect("a window within 4 GiB"));
-                for o in (panel.first..panel.end).filter(|_| tap + k < taps) {
-                    let lane = o - first;
-                    let place = lane % 4 + [0, 8, 4, 12][lane / 4];
-                    values[place * 2 + k] = i16::from(weights[o * taps + at]);
+                for (lane, o) in ORDER.map(|channel| first + channel).into_iter().enumerate().filter(|(_, o)| *o < panel.end) {
+                    values[lane * 2 + k] = if tap + k < taps { i16::from(weights[o * taps + at]) } else { 0 };
                 }
             }
             panel.steps.push(shorts(&values));

@@ -1,16 +1,19 @@
 //! Register tiles of convolution: sums of products of a few pixels for the [`LANES`] output channels of a [`Panel`], and
 //! what makes reals or bytes of them.
 
-use super::pack::{LANES, Panel};
+use super::pack::{LANES, ORDER, Panel};
 use super::store::{Quant, to_byte};
 use crate::kernels::conv::tile::Level;
 #[cfg(target_arch = "x86_64")]
-pub use x86::bytes_of_reals;
+pub use x86::Rounding;
+
+/// Most pixels that a tile is run for at once: a multiple of what any computes together.
+pub const MAX_PIXELS: usize = 96;
 
 /// One way to compute tiles.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile {
-    /// Pixels that are computed at once; `run` takes a multiple of it.
+    /// Pixels that are computed at once; `run` takes a multiple of it, up to [`MAX_PIXELS`].
     pub pixels: usize,
     /// Sums are made in 16 bits: panels need groups.
     pub grouped: bool,
@@ -68,9 +71,9 @@ unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, 
                 // SAFETY: a step of the panel reads here.
                 let x = unsafe { at.add(offset as usize).cast::<[u8; LANES]>().read() };
                 for (lane, sum) in sums.iter_mut().enumerate() {
-                    let place = (lane % 4 + [0, 8, 4, 12][lane / 4]) * 2 + k;
-                    let w = i16::from_ne_bytes([step.0[place * 2] as u8, step.0[place * 2 + 1] as u8]);
-                    *sum += i32::from(x[lane]) * i32::from(w);
+                    let at = (lane * 2 + k) * 2;
+                    let w = i16::from_ne_bytes([step.0[at] as u8, step.0[at + 1] as u8]);
+                    *sum += i32::from(x[ORDER[lane]]) * i32::from(w);
                 }
             }
         }
@@ -82,7 +85,10 @@ unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, 
 /// # Safety
 /// The [`LANES`] results at `to` are writable.
 unsafe fn finish(panel: &Panel, sums: &[i32; LANES], to: *mut u8, quant: Option<Quant>) {
-    let reals: [f32; LANES] = std::array::from_fn(|lane| sums[lane] as f32 * panel.scales[lane] + panel.bias[lane]);
+    let mut reals = [0.0; LANES];
+    for (lane, channel) in ORDER.into_iter().enumerate() {
+        reals[channel] = sums[lane] as f32 * panel.scales[lane] + panel.bias[lane];
+    }
     // SAFETY: the caller's promise.
     unsafe {
         match quant {
@@ -94,8 +100,9 @@ unsafe fn finish(panel: &Panel, sums: &[i32; LANES], to: *mut u8, quant: Option<
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Panel, Quant};
+    use super::{LANES, MAX_PIXELS, Panel, Quant};
     use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
 
     pub fn has_vnni() -> bool {
         std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vnni")
@@ -103,17 +110,21 @@ mod x86 {
 
     /// Pixels of a dense tile: for each, two vectors of 32-bit and two of 16-bit sums stay in registers.
     const R: usize = 3;
-    type Sums<const R: usize> = [[__m256i; 2]; R];
+    /// The sums of a pixel.
+    type Sums = [__m256i; 2];
+    /// Sums of all pixels of a run. What follows is done for all of them together: so tiles need not wait for it.
+    type Stage = [MaybeUninit<Sums>; MAX_PIXELS];
 
     /// # Safety
     /// As [`super::Tile::run`], with as many pixels as a multiple of [`R`].
     #[target_feature(enable = "avx2")]
     pub unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-        for (p, at) in at.chunks_exact(R).enumerate() {
+        let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+        for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
             let at: &[*const u8; R] = at.try_into().expect("a chunk");
+            let mut sums = [start(panel); R];
             // SAFETY: the caller's promise; the groups that `counts` tells of are in `steps` and `offsets`.
             unsafe {
-                let mut sums = [start(panel); R];
                 let (mut step, mut offset) = (panel.steps.as_ptr().cast::<__m256i>(), panel.offsets.as_ptr());
                 let [fours, threes, twos, ones] = panel.counts;
                 if fours > 0 {
@@ -128,9 +139,13 @@ mod x86 {
                 if ones > 0 {
                     singles(ones, &mut step, &mut offset, at, &mut sums);
                 }
-                finish(panel, &sums, to.add(p * R * pitch), pitch, quant);
+            }
+            for (stage, sums) in stage.iter_mut().zip(sums) {
+                stage.write(sums);
             }
         }
+        // SAFETY: as many sums as pixels were written.
+        unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
     }
 
     /// Products of a group's first step for a pixel, in the registers of its two 16-bit sums.
@@ -215,7 +230,7 @@ mod x86 {
             /// There are `count` groups, at least one, at `step` and `offset`, and pixels are readable where they say.
             #[target_feature(enable = "avx2")]
             #[inline]
-            unsafe fn $name(count: usize, step: &mut *const __m256i, offset: &mut *const u32, at: &[*const u8; R], sums: &mut Sums<R>) {
+            unsafe fn $name(count: usize, step: &mut *const __m256i, offset: &mut *const u32, at: &[*const u8; R], sums: &mut [Sums; R]) {
                 let [[s0, s1], [s2, s3], [s4, s5]] = sums;
                 // SAFETY: reads what the caller promises, and writes registers only.
                 unsafe {
@@ -284,11 +299,9 @@ mod x86 {
     /// As [`super::Tile::run`], with an even number of pixels.
     #[target_feature(enable = "avx2")]
     pub unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-        for (p, at) in at.chunks_exact(2).enumerate() {
-            let [s0, s1] = start(panel);
-            // In the order of the steps: channels 0–3, 8–11 and 4–7, 12–15.
-            let first = [_mm256_permute2x128_si256::<0x20>(s0, s1), _mm256_permute2x128_si256::<0x31>(s0, s1)];
-            let mut sums = [first; 2];
+        let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+        for (at, stage) in at.chunks_exact(2).zip(stage.chunks_exact_mut(2)) {
+            let mut sums = [start(panel); 2];
             for (offsets, step) in panel.offsets.chunks_exact(2).zip(&panel.steps) {
                 for r in 0..2 {
                     // SAFETY: a step of the panel reads here.
@@ -302,65 +315,22 @@ mod x86 {
                     }
                 }
             }
-            let sums = sums.map(|[a, b]| [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)]);
-            // SAFETY: the results of two pixels.
-            unsafe { finish(panel, &sums, to.add(p * 2 * pitch), pitch, quant) };
-        }
-    }
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn start(panel: &Panel) -> [__m256i; 2] {
-        let from = panel.start.as_ptr().cast::<__m256i>();
-        // SAFETY: the start has two vectors.
-        unsafe { [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))] }
-    }
-
-    /// # Safety
-    /// The [`LANES`] results of each pixel are writable.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn finish<const R: usize>(panel: &Panel, sums: &Sums<R>, to: *mut u8, pitch: usize, quant: Option<Quant>) {
-        // SAFETY: scales and biases have two vectors; results as the caller promises.
-        unsafe {
-            let both = |from: &[f32; LANES]| [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))];
-            let (scales, bias) = (both(&panel.scales), both(&panel.bias));
-            let real = |r: usize, v: usize| _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sums[r][v]), scales[v]), bias[v]);
-            if let Some(q) = quant {
-                let inverse = _mm256_set1_ps(q.inverse_scale);
-                for r in 0..R {
-                    _mm_storeu_si128(to.add(r * pitch).cast(), bytes_of_reals(real(r, 0), real(r, 1), inverse, q.zero));
-                }
-            } else {
-                for r in 0..R {
-                    let to = to.add(r * pitch).cast::<f32>();
-                    _mm256_storeu_ps(to, real(r, 0));
-                    _mm256_storeu_ps(to.add(8), real(r, 1));
-                }
+            for (stage, sums) in stage.iter_mut().zip(sums) {
+                stage.write(sums);
             }
         }
-    }
-
-    /// [`super::to_byte`] of 16 reals.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    pub fn bytes_of_reals(a: __m256, b: __m256, inverse_scale: __m256, zero: u8) -> __m128i {
-        let high = _mm256_set1_ps(f32::from(255 - zero));
-        // The second operand, where the first is larger or one is NaN. What is below the range of 32 bits and NaN become the
-        // least of 32 bits, hence 0.
-        let round = |v: __m256| _mm256_cvtps_epi32(_mm256_min_ps(high, _mm256_mul_ps(v, inverse_scale)));
-        let both = _mm256_permute4x64_epi64::<0xd8>(_mm256_packs_epi32(round(a), round(b)));
-        let both = _mm256_adds_epi16(both, _mm256_set1_epi16(i16::from(zero)));
-        _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both))
+        // SAFETY: as many sums as pixels were written.
+        unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
     }
 
     /// # Safety
     /// As [`super::Tile::run`], with as many pixels as a multiple of 8.
     #[target_feature(enable = "avx2,avx512f,avx512vnni")]
     pub unsafe fn vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-        for (p, at) in at.chunks_exact(8).enumerate() {
-            // SAFETY: the start has one such vector; pixels and results as the caller promises.
-            unsafe {
+        let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+        for (at, stage) in at.chunks_exact(8).zip(stage.chunks_exact_mut(8)) {
+            // SAFETY: the start has one such vector; pixels as the caller promises.
+            let sums = unsafe {
                 let mut sums = [_mm512_loadu_si512(panel.start.as_ptr().cast()); 8];
                 for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
                     let w = _mm512_load_si512(step.0.as_ptr().cast());
@@ -369,9 +339,89 @@ mod x86 {
                         *sum = _mm512_dpbusd_epi32(*sum, x, w);
                     }
                 }
-                let halves = sums.map(|s| [_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64::<1>(s)]);
-                finish(panel, &halves, to.add(p * 8 * pitch), pitch, quant);
+                sums
+            };
+            for (stage, sum) in stage.iter_mut().zip(sums) {
+                stage.write([_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)]);
             }
+        }
+        // SAFETY: as many sums as pixels were written.
+        unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn start(panel: &Panel) -> Sums {
+        let from = panel.start.as_ptr().cast::<__m256i>();
+        // SAFETY: the start has two vectors.
+        unsafe { [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))] }
+    }
+
+    /// # Safety
+    /// The first `count` sums are initialized, and the [`LANES`] results of as many pixels are writable.
+    #[target_feature(enable = "avx2")]
+    unsafe fn finish(panel: &Panel, stage: &Stage, count: usize, to: *mut u8, pitch: usize, quant: Option<Quant>) {
+        // SAFETY: scales and biases have two vectors; sums and results as the caller promises.
+        unsafe {
+            let both = |from: &[f32; LANES]| [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))];
+            let (scales, bias) = (both(&panel.scales), both(&panel.bias));
+            let real = |sum: __m256i, v: usize| _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), scales[v]), bias[v]);
+            let reals = |p: usize| {
+                let [a, b] = stage[p].assume_init();
+                [real(a, 0), real(b, 1)]
+            };
+            let Some(quant) = quant else {
+                for p in 0..count {
+                    let ([a, b], to) = (reals(p), to.add(p * pitch).cast::<f32>());
+                    _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(a, b));
+                    _mm256_storeu_ps(to.add(8), _mm256_permute2f128_ps::<0x31>(a, b));
+                }
+                return;
+            };
+            let rounding = Rounding::new(quant);
+            for p in (0..count / 2 * 2).step_by(2) {
+                let ([a, b], [c, d]) = (reals(p), reals(p + 1));
+                // Halves of both pixels take turns.
+                let bytes = _mm256_permute4x64_epi64::<0xd8>(_mm256_packus_epi16(rounding.shorts(a, b), rounding.shorts(c, d)));
+                _mm_storeu_si128(to.add(p * pitch).cast(), _mm256_castsi256_si128(bytes));
+                _mm_storeu_si128(to.add((p + 1) * pitch).cast(), _mm256_extracti128_si256::<1>(bytes));
+            }
+            if count % 2 == 1 {
+                let [a, b] = reals(count - 1);
+                let shorts = rounding.shorts(a, b);
+                let bytes = _mm_packus_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256::<1>(shorts));
+                _mm_storeu_si128(to.add((count - 1) * pitch).cast(), bytes);
+            }
+        }
+    }
+
+    /// Makes bytes of reals as [`super::to_byte`] does.
+    #[derive(Clone, Copy)]
+    pub struct Rounding {
+        inverse_scale: __m256,
+        high: __m256,
+        zero: __m256i,
+    }
+
+    impl Rounding {
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        pub fn new(quant: Quant) -> Self {
+            Self {
+                inverse_scale: _mm256_set1_ps(quant.inverse_scale),
+                high: _mm256_set1_ps(f32::from(255 - quant.zero)),
+                zero: _mm256_set1_epi16(i16::from(quant.zero)),
+            }
+        }
+
+        /// The rounded reals plus the zero point, as 16 bits that saturate to bytes; the halves of `a` and `b` take turns.
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        pub fn shorts(self, a: __m256, b: __m256) -> __m256i {
+            // A minimum is its second operand where one is NaN. What is below the range of 32 bits and NaN become the least of
+            // 32 bits, hence 0.
+            let round = |v: __m256| _mm256_cvtps_epi32(_mm256_min_ps(self.high, _mm256_mul_ps(v, self.inverse_scale)));
+            _mm256_adds_epi16(_mm256_packs_epi32(round(a), round(b)), self.zero)
         }
     }
 }
