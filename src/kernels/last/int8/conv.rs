@@ -3,7 +3,7 @@
 use super::super::{Args, Job, View, share};
 use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
-use super::store::{Sink, Store};
+use super::store::{Sink, Store, runs};
 use super::tile::{MAX_PIXELS, Tile};
 use crate::kernels::Window2;
 use crate::kernels::activation::Activation;
@@ -195,14 +195,11 @@ impl Job for Conv {
             for first in (0..height * width).step_by(self.chunk) {
                 let count = self.chunk.min(height * width - first);
                 let padded = count.next_multiple_of(self.tile.pixels);
-                let (mut row, mut x) = (first / width, first % width);
-                for to in &mut bases[..count] {
-                    // SAFETY: the window of an output pixel begins here.
-                    *to = unsafe { base.add(row * self.strides.row + x * self.strides.pixel) };
-                    x += 1;
-                    if x == width {
-                        (row, x) = (row + 1, 0);
-                    }
+                for i in runs(width, first, count) {
+                    let row =
+                        base.wrapping_add((first + i.start) / width * self.strides.row + (first + i.start) % width * self.strides.pixel);
+                    let at = bases[i].iter_mut().enumerate();
+                    at.for_each(|(x, to)| *to = row.wrapping_add(x * self.strides.pixel));
                 }
                 let last = bases[count - 1];
                 bases[count..padded].fill(last);

@@ -83,12 +83,12 @@ impl Writer {
             if start >= end {
                 continue;
             }
-            for (p, x, y, run) in runs(view, first, count) {
+            for (run, place) in runs_of(view, first, count) {
                 // SAFETY: pixels of the stage and of the view.
                 unsafe {
-                    let from = from.add(p * pitch + start);
-                    let to = to.add(y * view.row + x * view.pixel + start - at);
-                    let n = end - start;
+                    let from = from.add(run.start * pitch + start);
+                    let to = to.add(place + start - at);
+                    let (n, run) = (end - start, run.len());
                     match lookup {
                         None => copy_pixels(run, n, from, pitch, to, view.pixel),
                         // Pixels without gaps are one long pixel.
@@ -156,20 +156,22 @@ impl Sink {
     }
 }
 
-/// The pixels `first..first + count` of an image, in runs of one row of a view, or in one run if its rows have no gaps
-/// between them: the index in the range, x, y and the length of each run.
-fn runs(view: &View, first: usize, count: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-    let (width, gapless) = (view.width, view.row == view.width * view.pixel);
-    let mut p = 0;
+/// The pixels `first..first + count` of an image of so many columns, as ranges of `0..count` that lie in one row.
+pub(super) fn runs(width: usize, first: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
     std::iter::from_fn(move || {
-        if p == count {
-            return None;
-        }
-        let (y, x) = ((first + p) / width, (first + p) % width);
-        let run = if gapless { count } else { (count - p).min(width - x) };
-        p += run;
-        Some((p - run, x, y, run))
+        let start = at;
+        at += (count - at).min(width - (first + at) % width);
+        (start < count).then_some(start..at)
     })
+}
+
+/// As [`runs`], or one run if the view has no gaps between rows; with the elements from its first to that of each run.
+fn runs_of(view: &View, first: usize, count: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let gapless = view.row == view.width * view.pixel;
+    let (width, row, pixel) = (if gapless { usize::MAX } else { view.width }, view.row, view.pixel);
+    let at = move |p: usize| if gapless { p * pixel } else { p / width * row + p % width * pixel };
+    runs(width, first, count).map(move |run| (run.clone(), at(first + run.start)))
 }
 
 /// Writes staged floats to an output of any strides; arguments as for [`Writer::write`], `pitch` in floats.
@@ -178,11 +180,12 @@ fn runs(view: &View, first: usize, count: usize) -> impl Iterator<Item = (usize,
 /// The staged floats are readable and `to` is writable over the view.
 unsafe fn write_floats(view: &View, from: *const f32, pitch: usize, channels: Range<usize>, first: usize, count: usize, to: *mut f32) {
     let n = channels.len();
-    for (p, x, y, run) in runs(view, first, count) {
+    for (run, place) in runs_of(view, first, count) {
         // SAFETY: pixels of the stage and of the view.
         unsafe {
-            let from = from.add(p * pitch + channels.start);
-            let to = to.add(y * view.row + x * view.pixel + channels.start * view.channel);
+            let from = from.add(run.start * pitch + channels.start);
+            let to = to.add(place + channels.start * view.channel);
+            let run = run.len();
             if view.channel == 1 {
                 for i in 0..run {
                     from.add(i * pitch).copy_to_nonoverlapping(to.add(i * view.pixel), n);

@@ -1,0 +1,208 @@
+//! Tiles in vectors of 32 and 64 bytes.
+
+use super::groups::{R, pairs, quads, singles, triples};
+use super::{LANES, MAX_PIXELS, Panel, Quant};
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+pub fn has_vnni() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vnni")
+}
+
+pub fn has_avx_vnni() -> bool {
+    std::arch::is_x86_feature_detected!("avxvnni")
+}
+
+/// The sums of a pixel.
+pub type Sums = [__m256i; 2];
+/// Sums of all pixels of a run. What follows is done for all of them together: so tiles need not wait for it.
+type Stage = [MaybeUninit<Sums>; MAX_PIXELS];
+
+/// # Safety
+/// As [`super::Tile::run`], with as many pixels as a multiple of [`R`].
+#[target_feature(enable = "avx2")]
+pub unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
+        let at: &[*const u8; R] = at.try_into().expect("a chunk");
+        let mut sums = [start(panel); R];
+        // SAFETY: the caller's promise; the groups that `counts` tells of are in `steps` and `offsets`.
+        unsafe {
+            let (mut step, mut offset) = (panel.steps.as_ptr().cast::<__m256i>(), panel.offsets.as_ptr());
+            let [fours, threes, twos, ones] = panel.counts;
+            if fours > 0 {
+                quads(fours, &mut step, &mut offset, at, &mut sums);
+            }
+            if threes > 0 {
+                triples(threes, &mut step, &mut offset, at, &mut sums);
+            }
+            if twos > 0 {
+                pairs(twos, &mut step, &mut offset, at, &mut sums);
+            }
+            if ones > 0 {
+                singles(ones, &mut step, &mut offset, at, &mut sums);
+            }
+        }
+        for (stage, sums) in stage.iter_mut().zip(sums) {
+            stage.write(sums);
+        }
+    }
+    // SAFETY: as many sums as pixels were written.
+    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+}
+
+/// # Safety
+/// As [`super::Tile::run`], with an even number of pixels.
+#[target_feature(enable = "avx2")]
+pub unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    for (at, stage) in at.chunks_exact(2).zip(stage.chunks_exact_mut(2)) {
+        let mut sums = [start(panel); 2];
+        for (offsets, step) in panel.offsets.chunks_exact(2).zip(&panel.steps) {
+            for r in 0..2 {
+                // SAFETY: a step of the panel reads here.
+                unsafe {
+                    let x0 = _mm256_cvtepu8_epi16(_mm_loadu_si128(at[r].add(offsets[0] as usize).cast()));
+                    let x1 = _mm256_cvtepu8_epi16(_mm_loadu_si128(at[r].add(offsets[1] as usize).cast()));
+                    let w = std::ptr::from_ref(step).cast::<__m256i>();
+                    let low = _mm256_madd_epi16(_mm256_unpacklo_epi16(x0, x1), _mm256_load_si256(w));
+                    let high = _mm256_madd_epi16(_mm256_unpackhi_epi16(x0, x1), _mm256_load_si256(w.add(1)));
+                    sums[r] = [_mm256_add_epi32(sums[r][0], low), _mm256_add_epi32(sums[r][1], high)];
+                }
+            }
+        }
+        for (stage, sums) in stage.iter_mut().zip(sums) {
+            stage.write(sums);
+        }
+    }
+    // SAFETY: as many sums as pixels were written.
+    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+}
+
+/// # Safety
+/// As [`super::Tile::run`], with as many pixels as a multiple of 6.
+#[target_feature(enable = "avx2,avxvnni")]
+pub unsafe fn avx_vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    for (at, stage) in at.chunks_exact(6).zip(stage.chunks_exact_mut(6)) {
+        let mut sums = [start(panel); 6];
+        for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
+            let w = std::ptr::from_ref(step).cast::<__m256i>();
+            for (sum, at) in sums.iter_mut().zip(at) {
+                // SAFETY: a step of the panel reads here, and has two vectors.
+                unsafe {
+                    let x = _mm256_set1_epi32(at.add(offset as usize).cast::<i32>().read_unaligned());
+                    sum[0] = _mm256_dpbusd_avx_epi32(sum[0], x, _mm256_load_si256(w));
+                    sum[1] = _mm256_dpbusd_avx_epi32(sum[1], x, _mm256_load_si256(w.add(1)));
+                }
+            }
+        }
+        for (stage, sums) in stage.iter_mut().zip(sums) {
+            stage.write(sums);
+        }
+    }
+    // SAFETY: as many sums as pixels were written.
+    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+}
+
+/// # Safety
+/// As [`super::Tile::run`], with as many pixels as a multiple of 8.
+#[target_feature(enable = "avx2,avx512f,avx512vnni")]
+pub unsafe fn vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    for (at, stage) in at.chunks_exact(8).zip(stage.chunks_exact_mut(8)) {
+        // SAFETY: the start has one such vector; pixels as the caller promises.
+        let sums = unsafe {
+            let mut sums = [_mm512_loadu_si512(panel.start.as_ptr().cast()); 8];
+            for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
+                let w = _mm512_load_si512(step.0.as_ptr().cast());
+                for (sum, at) in sums.iter_mut().zip(at) {
+                    let x = _mm512_set1_epi32(at.add(offset as usize).cast::<i32>().read_unaligned());
+                    *sum = _mm512_dpbusd_epi32(*sum, x, w);
+                }
+            }
+            sums
+        };
+        for (stage, sum) in stage.iter_mut().zip(sums) {
+            stage.write([_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)]);
+        }
+    }
+    // SAFETY: as many sums as pixels were written.
+    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn start(panel: &Panel) -> Sums {
+    let from = panel.start.as_ptr().cast::<__m256i>();
+    // SAFETY: the start has two vectors.
+    unsafe { [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))] }
+}
+
+/// # Safety
+/// The first `count` sums are initialized, and the [`LANES`] results of as many pixels are writable.
+#[target_feature(enable = "avx2")]
+unsafe fn finish(panel: &Panel, stage: &Stage, count: usize, to: *mut u8, pitch: usize, quant: Option<Quant>) {
+    // SAFETY: scales and biases have two vectors; sums and results as the caller promises.
+    unsafe {
+        let both = |from: &[f32; LANES]| [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))];
+        let (scales, bias) = (both(&panel.scales), both(&panel.bias));
+        let real = |sum: __m256i, v: usize| _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), scales[v]), bias[v]);
+        let reals = |p: usize| {
+            let [a, b] = stage[p].assume_init();
+            [real(a, 0), real(b, 1)]
+        };
+        let Some(quant) = quant else {
+            for p in 0..count {
+                let ([a, b], to) = (reals(p), to.add(p * pitch).cast::<f32>());
+                _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(a, b));
+                _mm256_storeu_ps(to.add(8), _mm256_permute2f128_ps::<0x31>(a, b));
+            }
+            return;
+        };
+        let rounding = Rounding::new(quant);
+        for p in (0..count / 2 * 2).step_by(2) {
+            let ([a, b], [c, d]) = (reals(p), reals(p + 1));
+            // Halves of both pixels take turns.
+            let bytes = _mm256_permute4x64_epi64::<0xd8>(_mm256_packus_epi16(rounding.shorts(a, b), rounding.shorts(c, d)));
+            _mm_storeu_si128(to.add(p * pitch).cast(), _mm256_castsi256_si128(bytes));
+            _mm_storeu_si128(to.add((p + 1) * pitch).cast(), _mm256_extracti128_si256::<1>(bytes));
+        }
+        if count % 2 == 1 {
+            let [a, b] = reals(count - 1);
+            let shorts = rounding.shorts(a, b);
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256::<1>(shorts));
+            _mm_storeu_si128(to.add((count - 1) * pitch).cast(), bytes);
+        }
+    }
+}
+
+/// Makes bytes of reals as [`super::to_byte`] does.
+#[derive(Clone, Copy)]
+pub struct Rounding {
+    inverse_scale: __m256,
+    high: __m256,
+    zero: __m256i,
+}
+
+impl Rounding {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn new(quant: Quant) -> Self {
+        Self {
+            inverse_scale: _mm256_set1_ps(quant.inverse_scale),
+            high: _mm256_set1_ps(f32::from(255 - quant.zero)),
+            zero: _mm256_set1_epi16(i16::from(quant.zero)),
+        }
+    }
+
+    /// The rounded reals plus the zero point, as 16 bits that saturate to bytes; the halves of `a` and `b` take turns.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn shorts(self, a: __m256, b: __m256) -> __m256i {
+        // A minimum is its second operand where one is NaN. What is below the range of 32 bits and NaN become the least of
+        // 32 bits, hence 0.
+        let round = |v: __m256| _mm256_cvtps_epi32(_mm256_min_ps(self.high, _mm256_mul_ps(v, self.inverse_scale)));
+        _mm256_adds_epi16(_mm256_packs_epi32(round(a), round(b)), self.zero)
+    }
+}
