@@ -278,6 +278,32 @@ proptest! {
     }
 }
 
+/// Images of several bands, and weights that are read for more pixels at a time.
+#[test]
+fn large_convolutions_equal_their_definition() {
+    for [size, channels, outs] in [[70, 48, 9], [11, 64, 240]] {
+        let window = window([size, 3, 1, 1, 1, 1], [size - 1, 3, 1, 1, 1, 1]);
+        let input = View::dense(size, size - 1, channels);
+        let spec = Int8Conv {
+            window,
+            groups: 1,
+            input,
+            input_zero: 77,
+            scales: floats(outs, 1, 1e-4),
+            bias: floats(outs, 2, 1.0),
+            act: None,
+            store: Store::Bytes { inverse_scale: 30.0, zero: 99, outputs: two_outputs(size, size - 1, outs, 0) },
+            threads: 2,
+        };
+        let weights: Vec<i8> = bytes(outs * channels * 9, 3).into_iter().map(|b| b as i8 / 2).collect();
+        let x = bytes(input.reach(), 4);
+        let reals = reference::conv(&spec, &weights, &x);
+        for level in levels() {
+            compare(&*conv_with(level, &spec, &weights), &x, &spec.store, outs, &reals);
+        }
+    }
+}
+
 #[test]
 fn rounding_is_to_even_and_saturates() {
     let reals =
