@@ -56,6 +56,7 @@ pub fn conv_with(
     bias: Option<&[f32]>,
     threads: usize,
 ) -> Box<dyn Job> {
+    assert!(level as u8 <= Level::best() as u8, "{level:?} on this machine");
     spec.check(weights, bias);
     let algorithm = match algorithm {
         Algorithm::Auto if Winograd::pays(spec) => Algorithm::Winograd,

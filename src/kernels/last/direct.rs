@@ -169,10 +169,12 @@ impl Direct {
         let inside = tile.pixels.place(&self.patches, start..start + n, args);
         let pixels = &tile.pixels;
         if let (Reading::Taps { .. }, true) = (&self.reading, inside) {
-            // What the next tile reads first, a run in each row of the image.
-            let across = n * s.window.stride[1] * s.input.pixel;
+            // What the next tile reads: pixels side by side in each row under the window.
+            let across = n * s.window.stride[1];
             for &offset in self.patches.offsets().iter().step_by(s.window.kernel[1]) {
-                prefetch(pixels.first[0].wrapping_add(across + offset), across);
+                for i in across..2 * across {
+                    prefetch(pixels.first[0].wrapping_add(offset + i * s.input.pixel), s.input.channels);
+                }
             }
         }
         let (mut group, mut rows, mut depth) = (usize::MAX, taps, ins);

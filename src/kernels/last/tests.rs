@@ -132,8 +132,9 @@ struct Case {
 
 const LEVELS: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
 
-/// Compares a convolution at all levels with plain sums.
-fn compare(case: &Case, algorithms: &[Algorithm]) {
+/// Compares a convolution at all levels with plain sums; the fewest parts that a job had.
+fn compare(case: &Case, algorithms: &[Algorithm]) -> usize {
+    let mut parts = usize::MAX;
     let (w, [per_in, per_out]) = (&case.window, case.channels);
     let [ins, outs] = case.channels.map(|c| c * case.groups);
     let x = Image::new([w.input[0], w.input[1], ins], case.places[0], Some(1));
@@ -173,6 +174,7 @@ fn compare(case: &Case, algorithms: &[Algorithm]) {
                 epilogue: case.epilogue,
             };
             let job = conv_with(level, algorithm, &spec, &weights, bias, case.threads);
+            parts = parts.min(job.parts());
             let inputs = [&x, &residual];
             run(&*job, &inputs[..1 + usize::from(case.epilogue.residual)], &mut y);
             let what = format!("{level:?} {algorithm:?} {} {case:?}", job.name());
@@ -182,6 +184,7 @@ fn compare(case: &Case, algorithms: &[Algorithm]) {
             });
         }
     }
+    parts
 }
 
 fn acts() -> impl Strategy<Value = Option<Activation>> {
@@ -280,6 +283,33 @@ proptest! {
     fn pointwise_convolutions_agree_with_plain_sums(case in cases(windows(1, 1, 1).boxed(), Just(1).boxed(), false)) {
         compare(&case, &[Algorithm::Auto, Algorithm::Direct]);
     }
+}
+
+#[test]
+fn large_convolutions_are_cut_into_parts_that_agree() {
+    use Algorithm::{Depthwise, Direct, Winograd};
+    let place = Place { before: 3, after: 1, row_end: 2, planes: false };
+    let epilogue = Epilogue { act: Some(Activation::Swish { alpha: 1.0 }), residual: true, then: None };
+    for (algorithm, groups, channels, size, kernel, stride) in [
+        (Direct, 1, [37, 41], [30, 33], 3, 2),
+        (Direct, 1, [300, 290], [5, 6], 1, 1),
+        (Direct, 1, [80, 150], [9, 9], 3, 1),
+        (Direct, 2, [40, 40], [20, 20], 3, 1),
+        (Winograd, 1, [24, 20], [50, 50], 3, 1),
+        (Winograd, 1, [40, 100], [9, 13], 3, 1),
+        (Depthwise, 200, [1, 1], [30, 30], 3, 1),
+        (Depthwise, 700, [1, 1], [4, 4], 5, 1),
+    ] {
+        let pad = kernel / 2;
+        let output = size.map(|n: usize| (n + 2 * pad - kernel) / stride + 1);
+        let window = Window2 { input: size, kernel: [kernel; 2], stride: [stride; 2], dilation: [1, 1], pad: [pad; 2], output };
+        let case = Case { window, groups, channels, places: [place; 3], bias: true, epilogue, threads: 3 };
+        assert!(compare(&case, &[algorithm]) > 1, "{case:?} is one part");
+    }
+    let window = Window2 { input: [90, 91], kernel: [3, 3], stride: [2, 2], dilation: [1, 1], pad: [1, 1], output: [45, 46] };
+    let places = [Place { planes: true, ..place }, place, place];
+    let case = Case { window, groups: 1, channels: [3, 40], places, bias: true, epilogue, threads: 3 };
+    assert!(compare(&case, &[Direct]) > 1, "{case:?} is one part");
 }
 
 prop_compose! {

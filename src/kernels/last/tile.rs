@@ -70,11 +70,7 @@ macro_rules! by_rows {
 }
 
 /// The kernels for panels of `columns` columns.
-///
-/// # Panics
-/// When the machine lacks the instructions.
 pub fn kernels(level: Level, columns: usize) -> Kernels {
-    assert!(level as u8 <= Level::best() as u8, "{level:?} on this machine");
     match (level, columns) {
         #[cfg(target_arch = "x86_64")]
         (Level::Avx512, _) => Kernels { taps: by_rows!(tall x86::taps512, 1), offsets: by_rows!(tall x86::offsets512, 1) },
