@@ -123,6 +123,7 @@ impl Conv {
         let most = self.window.output[0].div_ceil(self.rows);
         self.band.map_or(most, |b| b.outputs().min(most))
     }
+    #[inline]
     fn scratch_parts(&self) -> Scratch {
         let results = self.chunk * self.pitch;
         let reals = self.band.map_or(0, |b| b.len(self.band_rows())).next_multiple_of(64);

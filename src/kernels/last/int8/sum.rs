@@ -3,6 +3,7 @@
 use super::super::{Args, Job, View, share};
 use super::cut;
 use super::store::{Sink, Store};
+use crate::kernels::activation::wide;
 use crate::kernels::conv::tile::Level;
 
 /// A job with an input of bytes for each table and the outputs of its store: `real = tables[0][q0] + tables[1][q1] + …`,
@@ -16,16 +17,53 @@ pub fn sum(tables: Vec<Box<[f32; 256]>>, inputs: Vec<View>, store: &Store, threa
     assert!(inputs.iter().all(|v| size(v) == size(&inputs[0]) && v.channel == 1), "inputs of a sum");
     store.check(inputs[0].height, inputs[0].width, inputs[0].channels);
     let chunk = (STAGE / inputs[0].channels.max(1)).clamp(1, inputs[0].width.max(1));
-    Box::new(Sum { tables, inputs, sink: Sink::new(Level::best(), store), chunk, threads })
+    Box::new(Sum { terms: tables.into_iter().map(Term::new).collect(), inputs, sink: Sink::new(Level::best(), store), chunk, threads })
 }
 
 /// Values that are staged at a time, unless a pixel has more.
 const STAGE: usize = 1024;
-/// Bytes after the staged ones that the store may read.
-const SLACK: usize = 64;
+/// A function of a byte.
+enum Term {
+    Table(Box<[f32; 256]>),
+    /// `(q − zero) · scale`, to the bit.
+    Affine {
+        zero: i32,
+        scale: f32,
+    },
+}
+
+impl Term {
+    fn new(table: Box<[f32; 256]>) -> Self {
+        let zero = table.iter().position(|&v| v == 0.0).unwrap_or(0);
+        let scale = if zero < 255 { table[zero + 1] } else { -table[254] };
+        let affine = |q: usize| (q as i32 - zero as i32) as f32 * scale;
+        match table.iter().enumerate().all(|(q, v)| v.to_bits() == affine(q).to_bits()) {
+            true => Self::Affine { zero: zero as i32, scale },
+            false => Self::Table(table),
+        }
+    }
+
+    /// `to[i] = f(from[i])`, added to what is there unless it is the `first` term.
+    ///
+    /// # Safety
+    /// `n` bytes are readable and as many floats writable, and initialized if they are added to.
+    #[inline(always)]
+    unsafe fn add(&self, first: bool, from: *const u8, n: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        let place = |i: usize, v: f32| unsafe { to.add(i).write(if first { v } else { *to.add(i) + v }) };
+        for i in 0..n {
+            // SAFETY: the caller's promise.
+            let q = unsafe { *from.add(i) };
+            match self {
+                Self::Table(table) => place(i, table[usize::from(q)]),
+                Self::Affine { zero, scale } => place(i, (i32::from(q) - zero) as f32 * scale),
+            }
+        }
+    }
+}
 
 struct Sum {
-    tables: Vec<Box<[f32; 256]>>,
+    terms: Vec<Term>,
     inputs: Vec<View>,
     sink: Sink,
     /// Pixels of a row that are staged at a time.
@@ -35,13 +73,13 @@ struct Sum {
 
 impl Sum {
     fn staged(&self) -> usize {
-        (self.chunk * self.inputs[0].channels).next_multiple_of(64) + SLACK
+        (self.chunk * self.inputs[0].channels).next_multiple_of(64)
     }
 }
 
 impl Job for Sum {
     fn name(&self) -> String {
-        format!("int8 sum of {}", self.tables.len())
+        format!("int8 sum of {}", self.terms.len())
     }
     fn parts(&self) -> usize {
         let v = &self.inputs[0];
@@ -53,24 +91,23 @@ impl Job for Sum {
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
         let (size, staged) = (&self.inputs[0], self.staged());
         let channels = size.channels;
-        // SAFETY: parts of the scratch memory, of which the bytes are set here once; rows of the inputs; a chunk of pixels
-        // of the outputs.
+        // SAFETY: parts of the scratch memory; rows of the inputs; a chunk of pixels of the outputs.
         unsafe {
             let (reals, bytes) = (scratch.cast::<f32>(), scratch.add(4 * staged));
-            bytes.write_bytes(0, staged);
             for y in share(size.height, part, self.parts()) {
                 for x in (0..size.width).step_by(self.chunk) {
                     let n = self.chunk.min(size.width - x);
-                    for (i, (table, view)) in self.tables.iter().zip(&self.inputs).enumerate() {
+                    for (i, (term, view)) in self.terms.iter().zip(&self.inputs).enumerate() {
                         let from = args.inputs[i].add(y * view.row + x * view.pixel);
-                        for p in 0..n {
-                            let (from, to) = (from.add(p * view.pixel), reals.add(p * channels));
-                            if i == 0 {
-                                (0..channels).for_each(|c| to.add(c).write(table[usize::from(*from.add(c))]));
-                            } else {
-                                (0..channels).for_each(|c| *to.add(c) += table[usize::from(*from.add(c))]);
-                            }
-                        }
+                        wide(
+                            #[inline(always)]
+                            || {
+                                if view.pixel == channels {
+                                    return term.add(i == 0, from, n * channels, reals);
+                                }
+                                (0..n).for_each(|p| term.add(i == 0, from.add(p * view.pixel), channels, reals.add(p * channels)));
+                            },
+                        );
                     }
                     self.sink.write_reals(reals, channels, 0..channels, y * size.width + x, n, bytes, args);
                 }
@@ -89,8 +126,11 @@ mod tests {
     fn sums_of_tables_as_floats_and_as_bytes() {
         for (count, channels, pitch) in [(1, 3, 5), (2, 17, 17), (3, 40, 64), (5, 1, 1)] {
             let view = View { height: 5, width: 7, channels, row: 7 * pitch, pixel: pitch, channel: 1 };
-            let tables: Vec<Box<[f32; 256]>> =
-                (0..count).map(|t| Box::new(std::array::from_fn(|q| ((q * (t + 3)) % 97) as f32 * 0.1 - 4.0))).collect();
+            // Curves and lines, the first a curve for an even count.
+            let curve = |t: usize, q: usize| ((q * (t + 3)) % 97) as f32 * 0.1 - 4.0;
+            let line = |t: usize, q: usize| (q as i32 - t as i32 * 100) as f32 * 0.07;
+            let value = |t: usize, q: usize| if (t + count) % 2 == 0 { curve(t, q) } else { line(t, q) };
+            let tables: Vec<Box<[f32; 256]>> = (0..count).map(|t| Box::new(std::array::from_fn(|q| value(t, q)))).collect();
             let images: Vec<Vec<u8>> = (0..count).map(|t| (0..view.reach()).map(|i| (i * 31 + t * 77) as u8).collect()).collect();
             let inputs: Vec<(&[u8], usize)> = images.iter().map(|i| (i.as_slice(), view.reach())).collect();
             let gathered: Vec<Vec<u8>> = images.iter().map(|i| reference::gather(&view, i)).collect();
