@@ -129,7 +129,7 @@ mod tests {
             // Curves and lines, the first a curve for an even count.
             let curve = |t: usize, q: usize| ((q * (t + 3)) % 97) as f32 * 0.1 - 4.0;
             let line = |t: usize, q: usize| (q as i32 - t as i32 * 100) as f32 * 0.07;
-            let value = |t: usize, q: usize| if (t + count) % 2 == 0 { curve(t, q) } else { line(t, q) };
+            let value = |t: usize, q: usize| if (t + count).is_multiple_of(2) { curve(t, q) } else { line(t, q) };
             let tables: Vec<Box<[f32; 256]>> = (0..count).map(|t| Box::new(std::array::from_fn(|q| value(t, q)))).collect();
             let images: Vec<Vec<u8>> = (0..count).map(|t| (0..view.reach()).map(|i| (i * 31 + t * 77) as u8).collect()).collect();
             let inputs: Vec<(&[u8], usize)> = images.iter().map(|i| (i.as_slice(), view.reach())).collect();
