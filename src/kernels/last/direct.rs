@@ -3,7 +3,6 @@
 
 use super::conv::ConvSpec;
 use super::finish::{self, Channels, Finish, Sums};
-use super::lanes::prefetch;
 use super::patches::{Corner, Patches, Pixels};
 use super::tile::{self, COLUMNS, Kernels};
 use super::{Args, Job, share};
@@ -168,15 +167,6 @@ impl Direct {
         let n = self.rows.min(s.output.height * s.output.width - start);
         let inside = tile.pixels.place(&self.patches, start..start + n, args);
         let pixels = &tile.pixels;
-        if let (Reading::Taps { .. }, true) = (&self.reading, inside) {
-            // What the next tile reads: pixels side by side in each row under the window.
-            let across = n * s.window.stride[1];
-            for &offset in self.patches.offsets().iter().step_by(s.window.kernel[1]) {
-                for i in across..2 * across {
-                    prefetch(pixels.first[0].wrapping_add(offset + i * s.input.pixel), s.input.channels);
-                }
-            }
-        }
         let (mut group, mut rows, mut depth) = (usize::MAX, taps, ins);
         for panel in &self.panels[panels] {
             if panel.group != group {
@@ -215,9 +205,6 @@ impl Direct {
                         }
                     }
                 }
-            }
-            for &to in &pixels.to[..n] {
-                prefetch(to.wrapping_add(n * s.output.pixel + panel.place.first), 1);
             }
             let kernels = &self.kernels[usize::from(panel.columns == COLUMNS)];
             let (weights, bias) = (self.packed[panel.at..].as_ptr(), self.bias[panel.index * COLUMNS..].as_ptr());

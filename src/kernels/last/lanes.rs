@@ -162,15 +162,3 @@ mod x86 {
         _mm512_mask_mov_ps(_mm512_max_ps(v.0, v.1), nan, v.0)
     });
 }
-
-/// Asks for `n` values from `from` on to be brought near; the address may be any.
-#[inline(always)]
-pub fn prefetch(from: *const f32, n: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..n).step_by(16) {
-        // SAFETY: a hint that reads nothing.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.wrapping_add(at).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, n);
-}

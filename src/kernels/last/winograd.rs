@@ -8,7 +8,6 @@ mod transform;
 use super::conv::ConvSpec;
 use super::direct::parts_for;
 use super::finish::{self, Channels, Finish, Sums};
-use super::lanes::prefetch;
 use super::tile::{self, COLUMNS, Kernels, ROWS};
 use super::{Args, Job, share};
 use crate::kernels::conv::tile::Level;
@@ -152,8 +151,6 @@ impl Winograd {
         for (y, row) in pixels.as_chunks_mut::<6>().0.iter_mut().enumerate() {
             if all || inside(0, corner[0] + y as isize) {
                 let first = first.wrapping_add(y * view.row);
-                // The columns that the next tile adds.
-                prefetch(first.wrapping_add(6 * view.pixel), 4 * view.pixel);
                 for (x, pixel) in row.iter_mut().enumerate() {
                     if all || inside(1, corner[1] + x as isize) {
                         *pixel = first.wrapping_add(x * view.pixel);
