@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::learn::data::{Dataset, Loader, LoaderOptions};
-use crate::learn::eval::run_images;
+use crate::learn::eval::ImageRunner;
 use crate::model::{Model, Value};
 use crate::operation::in_range;
 use crate::report::{Show, Table, number};
@@ -131,10 +131,11 @@ pub fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Co
     let mut progress = ctx.progress("compare", loader.batches() as u64);
     let mut all: Vec<(String, Sums)> = Vec::new();
     let mut images = 0;
+    let (mut runner_a, mut runner_b) = (ImageRunner::new(a, ctx), ImageRunner::new(b, ctx));
     for batch in loader {
         let batch = batch?;
         images += batch.indices.len();
-        let (of_a, of_b) = (run_images(a, &batch.images, ctx)?, run_images(b, &batch.images, ctx)?);
+        let (of_a, of_b) = (runner_a.run(&batch.images)?, runner_b.run(&batch.images)?);
         if of_a.len() != of_b.len() {
             return Err(Error::shape(format!("the models have {} and {} outputs", of_a.len(), of_b.len())));
         }

@@ -5,7 +5,7 @@ use super::logits::{Gains, LevelPair, class_divergence, head_divergence};
 use super::{Distill, Method};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
-use crate::exec::{self, Outputs};
+use crate::exec::{self, Engine, Outputs};
 use crate::learn::data::Batch;
 use crate::learn::train::{Loss, Objective, Param, TaskLoss, pick};
 use crate::model::{DetectHead, Model, Task, Value};
@@ -25,6 +25,8 @@ pub struct DistillObjective<'a> {
     /// The teacher's input, and its batch size where that is fixed.
     input: (String, Option<usize>),
     teacher_wanted: Vec<String>,
+    /// The teacher planned, on the CPU.
+    engine: Option<Engine>,
 }
 
 /// Names of the logits to compare.
@@ -55,6 +57,8 @@ impl<'a> DistillObjective<'a> {
             Some(Logits::Classes { teacher, .. }) => teacher_wanted.push(teacher.clone()),
             Some(Logits::Heads { teacher, .. }) => teacher_wanted.extend(teacher.boxes.iter().chain(&teacher.scores).cloned()),
         }
+        let wanted: Vec<&str> = teacher_wanted.iter().map(String::as_str).collect();
+        let engine = if ctx.device.is_cpu() { Some(Engine::new(teacher.graph(), &wanted, ctx.threads)?) } else { None };
         Ok(Self {
             teacher,
             hard,
@@ -65,19 +69,24 @@ impl<'a> DistillObjective<'a> {
             feature_weight: options.feature_weight,
             input: (input.name.clone(), batch),
             teacher_wanted,
+            engine,
         })
     }
 
     /// What the teacher says of a batch.
-    fn teach(&self, images: &Tensor, ctx: &Context) -> Result<Outputs> {
-        let wanted: Vec<&str> = self.teacher_wanted.iter().map(String::as_str).collect();
-        let run = |images: Tensor| -> Result<Outputs> {
-            let feeds = HashMap::from([(self.input.0.clone(), Value::plain(images)?)]);
+    fn teach(&mut self, images: &Tensor, ctx: &Context) -> Result<Outputs> {
+        let Self { teacher, input, teacher_wanted, engine, .. } = self;
+        let wanted: Vec<&str> = teacher_wanted.iter().map(String::as_str).collect();
+        let mut run = |images: Tensor| -> Result<Outputs> {
+            let feeds = HashMap::from([(input.0.clone(), Value::plain(images)?)]);
+            if let Some(engine) = engine {
+                return engine.run(&feeds, Some(&ctx.cancel)).at(|| "teacher".to_string());
+            }
             let run = exec::Run { wanted: &wanted, cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..exec::Run::default() };
-            exec::run(self.teacher.graph(), &feeds, run).at(|| "teacher".to_string())
+            exec::run(teacher.graph(), &feeds, run).at(|| "teacher".to_string())
         };
         let n = images.dim(0)?;
-        let Some(size) = self.input.1.filter(|&size| size != n) else {
+        let Some(size) = input.1.filter(|&size| size != n) else {
             return run(images.clone());
         };
         if size == 0 || n % size != 0 {
@@ -88,7 +97,7 @@ impl<'a> DistillObjective<'a> {
             let tensors: Vec<Tensor> = parts.iter().map(|p| p[name].tensor.clone()).collect();
             Ok((name.clone(), Value::plain(Tensor::cat(&tensors, 0)?)?))
         };
-        self.teacher_wanted.iter().map(join).collect()
+        teacher_wanted.iter().map(join).collect()
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::affine::Range;
 use super::observer::MinMax;
+use super::probe::Probe;
 use crate::context::Context;
 use crate::error::{At, Error, Result};
-use crate::exec::{self, Run};
+use crate::exec::compiled::Seen;
 use crate::learn::data::{Dataset, Loader, LoaderOptions};
 use crate::learn::eval::channel_order;
 use crate::model::{Element, Graph, Task, Value};
 use indexmap::IndexMap;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// What was seen of each value, by name.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +58,8 @@ impl Images {
         let input = image_input(graph)?;
         let size = image_size(graph, task)?;
         let fixed = input.fact.dim(0);
-        let batch = fixed.unwrap_or(8).min(images.max(fixed.unwrap_or(1)));
+        // One image at a time stays in the caches.
+        let batch = fixed.unwrap_or(1);
         let dataset = dataset.for_training();
         if dataset.len() < fixed.unwrap_or(1) {
             let e = Error::argument(format!("'{}' has {} images, a batch of the model needs {batch}", dataset.label(), dataset.len()));
@@ -120,7 +122,8 @@ pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
     }
 }
 
-/// Runs images through the graph and keeps the range of each value that `wanted` accepts.
+/// Runs images through the graph, which must be as [`simplify`](crate::model::passes::simplify) leaves it, and keeps the
+/// range of each float32 value that `wanted` accepts.
 ///
 /// # Errors
 /// As [`Images::new`]; `Check` when a value is NaN or infinite; `Cancelled`.
@@ -132,30 +135,42 @@ pub fn calibrate(
     images: usize,
     ctx: &Context,
 ) -> Result<Ranges> {
+    let made = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str));
+    let names = graph.feeds().map(|i| i.name.as_str()).chain(made).filter(|n| !n.is_empty() && wanted(n)).map(String::from);
+    observe(&mut Probe::new(graph, names.collect(), ctx)?, graph, task, dataset, wanted, images, ctx)
+}
+
+/// As [`calibrate`], with a probe that shows more values too, perhaps.
+pub(super) fn observe(
+    probe: &mut Probe<'_>,
+    graph: &Graph,
+    task: &Task,
+    dataset: &Dataset,
+    wanted: impl Fn(&str) -> bool,
+    images: usize,
+    ctx: &Context,
+) -> Result<Ranges> {
     let mut ranges = Ranges::default();
     let total = images.min(dataset.for_training().len());
     let mut progress = ctx.progress("calibrate", total as u64);
-    // What the wanted values do not need is not computed.
-    let made: HashSet<&str> = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
-    let targets: Vec<&str> =
-        graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str)).filter(|n| made.contains(n) && wanted(n)).collect();
     for feeds in Images::new(graph, task, dataset, images, ctx)? {
         let (count, feeds) = feeds?;
         let seen = &mut ranges.seen;
-        let mut observe = |name: &str, value: &Value| -> Result<()> {
-            if wanted(name) && value.element == Element::F32 {
-                let values = value.tensor.flatten_all()?.to_vec1::<f32>()?;
-                let m = seen.entry(name.to_string()).or_default();
-                m.see(&values, value.dims());
+        let mut see = |value: &Seen<'_>| -> Result<()> {
+            if wanted(value.name) {
+                let m = match seen.get_mut(value.name) {
+                    Some(m) => m,
+                    None => seen.entry(value.name.to_string()).or_default(),
+                };
+                m.see_strided(value.values, value.dims, value.strides);
                 if m.is_broken() {
-                    return Err(Error::check(format!("'{name}' is infinite or not a number on a calibration image"))
+                    return Err(Error::check(format!("'{}' is infinite or not a number on a calibration image", value.name))
                         .hint("the float model itself is broken: evaluate it first"));
                 }
             }
             Ok(())
         };
-        let run = Run { wanted: &targets, cancel: Some(&ctx.cancel), observer: Some(&mut observe), ..Run::default() };
-        exec::run(graph, &feeds, run).at(|| "calibration".into())?;
+        probe.run(&feeds, &mut see).at(|| "calibration".into())?;
         ranges.images += count;
         for _ in 0..count {
             progress.step("")?;

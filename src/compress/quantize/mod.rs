@@ -9,6 +9,7 @@ pub mod calibrate;
 mod dynamic;
 pub mod observer;
 pub mod placement;
+mod probe;
 mod report;
 mod static_int8;
 #[cfg(test)]

@@ -10,26 +10,53 @@ pub struct MinMax {
     broken: bool,
 }
 
+/// Channels whose extremes are held in registers together.
+const BLOCK: usize = 16;
+/// Values of a group of positions, which stay in the first cache while their blocks of channels are gone through.
+const GROUP: usize = 4096;
+
 impl MinMax {
     /// Looks at a tensor in row-major order. Tensors of rank 0 and 1 count as one channel.
     pub fn see(&mut self, values: &[f32], dims: &[usize]) {
-        let channels = if dims.len() >= 2 { dims[1] } else { 1 };
+        self.see_strided(values, dims, &row_major(dims));
+    }
+
+    /// Looks at a tensor whose element `index` is `values[Σ index[i] · strides[i]]`. Tensors of rank 0 and 1 count as one
+    /// channel.
+    pub fn see_strided(&mut self, values: &[f32], dims: &[usize], strides: &[usize]) {
+        let (channels, stride) = if dims.len() >= 2 { (dims[1], strides[1]) } else { (1, 0) };
         if self.channels.len() != channels {
             // Another channel count on a later image: keep one range for all.
             let all = self.range();
             self.channels = vec![Range::EMPTY; if self.channels.is_empty() { channels } else { 1 }];
-            self.channels[0] = self.channels[0].join(all);
+            if let Some(first) = self.channels.first_mut() {
+                *first = first.join(all);
+            }
         }
-        let inner: usize = if dims.len() >= 2 { dims[2..].iter().product() } else { values.len() };
-        if inner == 0 || values.is_empty() {
+        if dims.contains(&0) {
             return;
         }
-        let count = self.channels.len();
-        for (i, chunk) in values.chunks_exact(inner).enumerate() {
-            let found = min_max(chunk);
-            self.broken |= !found.min.is_finite() || !found.max.is_finite();
-            let c = i % count;
-            self.channels[c] = self.channels[c].join(found);
+        let mut found = vec![Range::EMPTY; channels];
+        let axes = joined(dims, strides);
+        let (&(count, step), outer) = axes.split_last().unwrap_or((&(1, 0), &[]));
+        for start in offsets(outer) {
+            if stride == 1 && channels > 1 {
+                let group = (GROUP / channels).max(1);
+                for at in (0..count).step_by(group) {
+                    positions(&values[start + at * step..], group.min(count - at), step, &mut found);
+                }
+            } else {
+                for (c, range) in found.iter_mut().enumerate() {
+                    let from = &values[start + c * stride..];
+                    let seen = if step == 1 { min_max(&from[..count]) } else { min_max_of(from.iter().step_by(step.max(1)).take(count)) };
+                    *range = range.join(seen);
+                }
+            }
+        }
+        self.broken |= found.iter().any(|r| !r.min.is_finite() || !r.max.is_finite());
+        let own = self.channels.len();
+        for (c, range) in found.into_iter().enumerate() {
+            self.channels[c % own] = self.channels[c % own].join(range);
         }
     }
     /// The range over all channels; empty before anything was seen.
@@ -54,28 +81,96 @@ impl MinMax {
     }
 }
 
-/// Eight running extremes side by side, which compilers turn into vector instructions. NaN shows as a NaN sum.
+/// Strides of a tensor in row-major order.
+pub(super) fn row_major(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for i in (1..dims.len()).rev() {
+        strides[i - 1] = strides[i] * dims[i];
+    }
+    strides
+}
+
+/// Sizes and strides of all axes but the channels', those that follow each other in memory joined into one.
+pub(super) fn joined(dims: &[usize], strides: &[usize]) -> Vec<(usize, usize)> {
+    let mut axes: Vec<(usize, usize)> = Vec::new();
+    for (i, (&n, &stride)) in dims.iter().zip(strides).enumerate() {
+        if n == 1 || i == 1 {
+            continue;
+        }
+        match axes.last_mut() {
+            Some(last) if last.1 == n * stride => *last = (last.0 * n, stride),
+            _ => axes.push((n, stride)),
+        }
+    }
+    axes
+}
+
+/// Offsets of all positions along some axes, the last axis running fastest.
+pub(super) fn offsets(axes: &[(usize, usize)]) -> impl Iterator<Item = usize> {
+    let total: usize = axes.iter().map(|a| a.0).product();
+    (0..total).map(move |mut i| {
+        axes.iter().rev().fold(0, |at, &(n, stride)| {
+            let here = i % n;
+            i /= n;
+            at + here * stride
+        })
+    })
+}
+
+/// Widens the ranges of channels that lie side by side, over `count` positions that lie `step` apart. NaN shows as an
+/// infinite range.
+fn positions(values: &[f32], count: usize, step: usize, ranges: &mut [Range]) {
+    for (b, block) in ranges.chunks_mut(BLOCK).enumerate() {
+        let values = &values[b * BLOCK..];
+        if block.len() < BLOCK {
+            for (c, range) in block.iter_mut().enumerate() {
+                *range = range.join(min_max_of(values[c..].iter().step_by(step.max(1)).take(count)));
+            }
+            continue;
+        }
+        let mut low = [f32::INFINITY; BLOCK];
+        let mut high = [f32::NEG_INFINITY; BLOCK];
+        let mut sum = [0f32; BLOCK];
+        for i in 0..count {
+            let Some(here) = values[i * step..].first_chunk::<BLOCK>() else { break };
+            widen(&mut low, &mut high, &mut sum, here);
+        }
+        for (c, range) in block.iter_mut().enumerate() {
+            *range = range.join(if sum[c].is_nan() { BROKEN } else { Range { min: low[c], max: high[c] } });
+        }
+    }
+}
+
+const BROKEN: Range = Range { min: f32::NEG_INFINITY, max: f32::INFINITY };
+
+/// Running extremes side by side, which compilers turn into vector instructions. NaN and infinity show as a NaN sum.
+fn widen<const N: usize>(low: &mut [f32; N], high: &mut [f32; N], sum: &mut [f32; N], values: &[f32; N]) {
+    for i in 0..N {
+        low[i] = if values[i] < low[i] { values[i] } else { low[i] };
+        high[i] = if values[i] > high[i] { values[i] } else { high[i] };
+        sum[i] += values[i] * 0.0;
+    }
+}
+
+/// The range of values that lie together. NaN shows as an infinite range.
 fn min_max(values: &[f32]) -> Range {
     let mut low = [f32::INFINITY; 8];
     let mut high = [f32::NEG_INFINITY; 8];
     let mut sum = [0f32; 8];
     let (chunks, rest) = values.as_chunks::<8>();
     for chunk in chunks {
-        for i in 0..8 {
-            low[i] = low[i].min(chunk[i]);
-            high[i] = high[i].max(chunk[i]);
-            sum[i] += chunk[i] * 0.0;
-        }
+        widen(&mut low, &mut high, &mut sum, chunk);
     }
-    for &v in rest {
-        low[0] = low[0].min(v);
-        high[0] = high[0].max(v);
-        sum[0] += v * 0.0;
-    }
-    if sum.iter().any(|s| s.is_nan()) {
-        return Range { min: f32::NEG_INFINITY, max: f32::INFINITY };
-    }
-    Range { min: low.into_iter().fold(f32::INFINITY, f32::min), max: high.into_iter().fold(f32::NEG_INFINITY, f32::max) }
+    let found =
+        Range { min: low.into_iter().fold(f32::INFINITY, f32::min), max: high.into_iter().fold(f32::NEG_INFINITY, f32::max) };
+    if sum.iter().any(|s| s.is_nan()) { BROKEN } else { found.join(min_max_of(rest.iter())) }
+}
+
+/// The range of some values. NaN shows as an infinite range.
+fn min_max_of<'a>(values: impl Iterator<Item = &'a f32>) -> Range {
+    let (mut low, mut high, mut sum) = ([f32::INFINITY], [f32::NEG_INFINITY], [0f32]);
+    values.for_each(|&v| widen(&mut low, &mut high, &mut sum, &[v]));
+    if sum[0].is_nan() { BROKEN } else { Range { min: low[0], max: high[0] } }
 }
 
 #[cfg(test)]
@@ -96,11 +191,15 @@ mod tests {
     #[test]
     fn nan_is_noticed_wherever_it_stands() {
         for at in [0, 7, 8, 16] {
-            let mut values = vec![1.0; 17];
-            values[at] = f32::NAN;
-            let mut m = MinMax::default();
-            m.see(&values, &[17]);
-            assert!(m.is_broken(), "position {at}");
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = vec![1.0; 17];
+                values[at] = bad;
+                for dims in [&[17][..], &[1, 17], &[17, 1], &[1, 1, 17]] {
+                    let mut m = MinMax::default();
+                    m.see(&values, dims);
+                    assert!(m.is_broken(), "{bad} at position {at} of {dims:?}");
+                }
+            }
         }
     }
 
@@ -109,5 +208,42 @@ mod tests {
         let mut m = MinMax::default();
         m.see(&[640.0, 1.0, 0.5, 1.0, 0.0], &[1, 5, 1]);
         assert_eq!(m.spread(), 640.0);
+    }
+
+    proptest::proptest! {
+        /// Any order of axes, any padding between the positions, any number of channels.
+        #[test]
+        fn the_layout_does_not_matter(
+            dims in proptest::collection::vec(1usize..40, 2..5),
+            turn in 0usize..24,
+            padding in 0usize..3,
+            seed in 0u64..1000,
+        ) {
+            proptest::prop_assume!(dims.iter().product::<usize>() < 40_000);
+            // The axes from the slowest to the fastest; the fastest is followed by padding.
+            let mut order: Vec<usize> = (0..dims.len()).collect();
+            order.rotate_left(turn % dims.len());
+            if turn >= 12 {
+                order.swap(0, dims.len() - 1);
+            }
+            let mut strides = vec![0; dims.len()];
+            let mut size = 1;
+            for (i, &axis) in order.iter().rev().enumerate() {
+                strides[axis] = size;
+                size *= dims[axis];
+                size += if i == 0 { padding } else { 0 };
+            }
+            let values: Vec<f32> = (0..size as u64).map(|i| ((i * 2_654_435_761 + seed) % 1009) as f32 - 500.0).collect();
+            let mut m = MinMax::default();
+            m.see_strided(&values, &dims, &strides);
+            let mut expected = vec![Range::EMPTY; dims[1]];
+            let all: Vec<(usize, usize)> = dims.iter().copied().zip(row_major(&dims)).collect();
+            for i in offsets(&all) {
+                let index: Vec<usize> = all.iter().map(|&(n, stride)| i / stride % n).collect();
+                let v = values[index.iter().zip(&strides).map(|(i, s)| i * s).sum::<usize>()];
+                expected[index[1]] = expected[index[1]].join(Range { min: v, max: v });
+            }
+            proptest::prop_assert_eq!(m.channels(), &expected[..]);
+        }
     }
 }

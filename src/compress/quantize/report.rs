@@ -2,15 +2,18 @@
 
 use super::Settings;
 use super::calibrate::Images;
+use super::observer::{joined, offsets};
 use super::placement::{Plan, label};
+use super::probe::Probe;
 use super::weights::{Weight, sqnr};
 use crate::context::Context;
 use crate::error::Result;
-use crate::exec::{self, Run};
+use crate::exec::compiled::Seen;
 use crate::learn::data::Dataset;
-use crate::model::{Element, Graph, Model, Task};
+use crate::model::{Graph, Model, Task};
 use crate::report::{Plot, Series, SeriesKind, Show, Table};
 use serde::Serialize;
+use std::collections::{HashMap, HashSet};
 
 /// The error that quantization brought into one layer.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +39,7 @@ pub struct QuantizeReport {
     pub images: usize,
 }
 
-/// Runs both graphs on one batch of calibration images and compares layer by layer.
+/// Runs both graphs on one calibration image and compares layer by layer.
 pub(super) fn compare(
     float: &Graph,
     quantized: &Graph,
@@ -49,22 +52,25 @@ pub(super) fn compare(
 ) -> Result<QuantizeReport> {
     let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
-    let wanted: Vec<&str> = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str()).chain(outputs.iter().copied()).collect();
+    let layers = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str());
+    let names: HashSet<String> = layers.chain(outputs.iter().copied()).map(str::to_string).collect();
     let found = match dataset {
         Some(d) => Images::new(float, task, d, 1, ctx)?.next().transpose()?,
         None => None,
     };
-    let mut errors: std::collections::HashMap<&str, f64> = std::collections::HashMap::new();
+    let mut errors: HashMap<String, f64> = HashMap::new();
     if let Some((_, feeds)) = found {
-        let run = |g: &Graph| exec::run(g, &feeds, Run { wanted: &wanted, cancel: Some(&ctx.cancel), ..Run::default() });
-        let (exact, rounded) = (run(float)?, run(quantized)?);
-        for &name in &wanted {
-            if let (Some(a), Some(b)) = (exact.get(name), rounded.get(name))
-                && a.element == Element::F32
-            {
-                errors.insert(name, sqnr(&a.to_f32s()?, &b.to_f32s()?));
+        let mut exact: HashMap<String, (Vec<usize>, Vec<f32>)> = HashMap::new();
+        Probe::new(float, names.clone(), ctx)?.run(&feeds, &mut |seen| {
+            exact.insert(seen.name.to_string(), (seen.dims.to_vec(), gather(seen)));
+            Ok(())
+        })?;
+        Probe::new(quantized, names, ctx)?.run(&feeds, &mut |seen| {
+            if let Some((_, values)) = exact.remove(seen.name).filter(|e| e.0 == seen.dims) {
+                errors.insert(seen.name.to_string(), sqnr(&values, &gather(seen)));
             }
-        }
+            Ok(())
+        })?;
     }
     for layer in &plan.layers {
         let node = &float.nodes()[layer.node];
@@ -83,6 +89,23 @@ pub(super) fn compare(
     }
     report.outputs = outputs.iter().filter_map(|&o| Some((o.to_string(), *errors.get(o)?))).filter(|(_, v)| v.is_finite()).collect();
     Ok(report)
+}
+
+/// The values, channel by channel of each position in turn, whatever their layout.
+fn gather(seen: &Seen<'_>) -> Vec<f32> {
+    let (channels, stride) = if seen.dims.len() >= 2 { (seen.dims[1], seen.strides[1]) } else { (1, 1) };
+    let mut values = Vec::with_capacity(seen.dims.iter().product());
+    if seen.dims.contains(&0) {
+        return values;
+    }
+    for at in offsets(&joined(seen.dims, seen.strides)) {
+        if stride == 1 {
+            values.extend_from_slice(&seen.values[at..at + channels]);
+        } else {
+            values.extend(seen.values[at..].iter().step_by(stride).take(channels));
+        }
+    }
+    values
 }
 
 impl QuantizeReport {

@@ -334,3 +334,54 @@ fn a_broken_model_is_not_calibrated() {
     let e = Quantize::default().apply(&m, Some(&images(2)), &Context::new()).unwrap_err();
     assert!(e.kind() == crate::ErrorKind::Check && e.to_string().contains("infinite or not a number"), "{e}");
 }
+
+/// What the eager executor sees of every float32 value.
+fn eager_ranges(g: &Graph, data: &Dataset, images: usize, ctx: &Context) -> HashMap<String, observer::MinMax> {
+    let mut seen: HashMap<String, observer::MinMax> = HashMap::new();
+    for feeds in calibrate::Images::new(g, &Task::Unknown, data, images, ctx).unwrap() {
+        let mut observe = |name: &str, value: &Value| {
+            if value.element == Element::F32 {
+                seen.entry(name.to_string()).or_default().see(&value.to_f32s()?, value.dims());
+            }
+            Ok(())
+        };
+        exec::run(g, &feeds.unwrap().1, Run { observer: Some(&mut observe), ..Run::default() }).unwrap();
+    }
+    seen
+}
+
+#[test]
+fn calibration_sees_what_the_eager_executor_sees() {
+    let ctx = Context::new();
+    let zoo = crate::model::zoo::ZooOptions { image_size: Some([64, 64]), width: Some(0.125), ..Default::default() };
+    for m in [detector(), classifier(), crate::model::zoo::build("yolov8n", &zoo).unwrap()] {
+        let (g, _) = passes::simplify(m.graph()).unwrap();
+        let expected = eager_ranges(&g, &images(6), 6, &ctx);
+        let found = calibrate::calibrate(&g, m.task(), &images(6), |_| true, 6, &ctx).unwrap();
+        assert_eq!((found.images, found.iter().count()), (6, expected.len()));
+        for (name, e) in &expected {
+            let f = found.get(name).unwrap();
+            let within = 1e-4 * e.range().magnitude();
+            assert_eq!(e.channels().len(), f.channels().len(), "{name}");
+            for (e, f) in e.channels().iter().zip(f.channels()) {
+                assert!((e.min - f.min).abs() <= within && (e.max - f.max).abs() <= within, "{name}: {e:?} became {f:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn quantizing_stops_when_cancelled() {
+    let ctx = Context::new();
+    let model = crate::model::zoo::build("yolov8n", &Default::default()).unwrap();
+    let data = dataset("random", &DataOptions { images: Some(500), ..DataOptions::default() }, &ctx).unwrap();
+    let cancel = ctx.cancel.clone();
+    let waiter = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        cancel.cancel();
+        std::time::Instant::now()
+    });
+    let e = Quantize { images: 500, ..Quantize::default() }.apply(&model, Some(&data), &ctx).unwrap_err();
+    assert!(e.is_cancelled(), "{e}");
+    assert!(waiter.join().unwrap().elapsed().as_secs_f64() < 1.0);
+}

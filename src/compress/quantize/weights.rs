@@ -30,12 +30,12 @@ impl Weight {
         }
         let dims = weight.dims().to_vec();
         let channels = if per_channel { dims[axis] } else { 1 };
-        let inner: usize = dims[axis + 1..].iter().product();
-        let channel = |i: usize| if per_channel { (i / inner.max(1)) % channels } else { 0 };
+        // Runs of values of one channel, the channels in turn.
+        let run = if per_channel { dims[axis + 1..].iter().product() } else { values.len() }.max(1);
         let mut ranges = vec![Range::EMPTY; channels];
-        for (i, &v) in values.iter().enumerate() {
-            let r = &mut ranges[channel(i)];
-            *r = r.join(Range { min: v, max: v });
+        for (i, run) in values.chunks(run).enumerate() {
+            let r = &mut ranges[i % channels];
+            *r = r.join(Range::of(run));
         }
         let mut scales: Vec<f32> = ranges.iter().map(|&r| Affine::fit(r, grid).scale).collect();
         if let Some((bias, input_scale)) = bias {
@@ -46,18 +46,19 @@ impl Weight {
                 scales[c] = scales[c].max(b.abs() / (limit * input_scale));
             }
         }
-        let quantize = |(i, &v): (usize, &f32)| {
-            let q = Affine { scale: scales[channel(i)], zero_point: 0 }.quantize(v, grid);
-            i8::try_from(q).unwrap_or_default()
-        };
-        let values = values.iter().enumerate().map(quantize).collect();
-        Ok(Self { values, dims, axis, scales })
+        let (low, high) = (f32::from(i8::try_from(grid.low).unwrap_or(i8::MIN)), f32::from(i8::try_from(grid.high).unwrap_or(i8::MAX)));
+        let mut integers = Vec::with_capacity(values.len());
+        for (i, run) in values.chunks(run).enumerate() {
+            let scale = scales[i % channels];
+            integers.extend(run.iter().map(|&v| nearest((v / scale).clamp(low, high))));
+        }
+        Ok(Self { values: integers, dims, axis, scales })
     }
     /// The weight that the integers stand for.
     pub fn dequantize(&self) -> Vec<f32> {
-        let inner: usize = self.dims[self.axis + 1..].iter().product::<usize>().max(1);
-        let channel = |i: usize| if self.scales.len() == 1 { 0 } else { (i / inner) % self.scales.len() };
-        self.values.iter().enumerate().map(|(i, &q)| f32::from(q) * self.scales[channel(i)]).collect()
+        let run = if self.scales.len() == 1 { self.values.len() } else { self.dims[self.axis + 1..].iter().product() };
+        let runs = self.values.chunks(run.max(1)).enumerate();
+        runs.flat_map(|(i, run)| run.iter().map(move |&q| f32::from(q) * self.scales[i % self.scales.len()])).collect()
     }
     /// The int8 constant.
     pub fn signed(&self) -> Result<Constant> {
@@ -76,6 +77,14 @@ impl Weight {
         let dims = if self.scales.len() == 1 { vec![] } else { vec![self.scales.len()] };
         Constant::new(Element::I8, dims, Payload::Raw(vec![0; self.scales.len()].into()))
     }
+}
+
+/// The integer nearest to a number of at most 8 bits, halves to even: float32 has no room for fractions beside 3 · 2²².
+fn nearest(v: f32) -> i8 {
+    const ROUND: f32 = 12_582_912.0;
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 8 bits")]
+    let q = ((v + ROUND) - ROUND) as i8;
+    q
 }
 
 /// A bias in int32, whose scale per channel is the product of the input's and the weight's.

@@ -148,8 +148,13 @@ pub fn letterbox(image: &RgbImage, size: [usize; 2]) -> (RgbImage, Letterbox) {
 
 /// Appends an image to `out` as `[3, height, width]`, RGB, 0 to 1.
 pub fn to_chw(image: &RgbImage, out: &mut Vec<f32>) {
-    let pixels = image.as_raw();
-    for c in 0..3 {
-        out.extend(pixels.iter().skip(c).step_by(3).map(|&v| f32::from(v) / 255.0));
+    let shades: [f32; 256] = std::array::from_fn(|v| v as f32 / 255.0);
+    let (pixels, _) = image.as_raw().as_chunks::<3>();
+    let start = out.len();
+    out.resize(start + 3 * pixels.len(), 0.0);
+    let (red, rest) = out[start..].split_at_mut(pixels.len());
+    let (green, blue) = rest.split_at_mut(pixels.len());
+    for (((p, r), g), b) in pixels.iter().zip(red).zip(green).zip(blue) {
+        [*r, *g, *b] = p.map(|v| shades[usize::from(v)]);
     }
 }

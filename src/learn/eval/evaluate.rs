@@ -2,7 +2,7 @@
 
 use super::evaluation::{ClassResult, Evaluation};
 use super::map::{MeanPrecision, mean_average_precision};
-use super::{Detection, decode, nms, run_images};
+use super::{Detection, ImageRunner, decode, nms};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::Outputs;
@@ -49,12 +49,13 @@ pub const SIGNATURE: Signature = Signature {
     keywords: &["accuracy", "mAP", "average precision", "validate", "validation", "test", "top-1", "recall", "score"],
 };
 
-/// Evaluates a model with the eager executor. A dataset of several splits is judged by its `val` split, else `test`.
+/// Evaluates a model. A dataset of several splits is judged by its `val` split, else `test`.
 ///
 /// # Errors
 /// `Unsupported` for a model whose task is not known; `Argument` when the dataset's labels do not fit the task.
 pub fn evaluate(model: &Model, data: &Dataset, options: &Evaluate, ctx: &Context) -> Result<Evaluation> {
-    let result = evaluate_with(&mut |images| run_images(model, images, ctx), model.task(), data, options, ctx)?;
+    let mut runner = ImageRunner::new(model, ctx);
+    let result = evaluate_with(&mut |images| runner.run(images), model.task(), data, options, ctx)?;
     ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
     Ok(result)
 }

@@ -1,7 +1,7 @@
 //! `predict`: what a model sees in images.
 
 use super::draw::draw_detections;
-use super::{decode, nms, run_images};
+use super::{ImageRunner, decode, nms};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::learn::data::{BBox, Sample, letterbox, size_of, to_chw};
@@ -87,7 +87,7 @@ pub struct Prediction {
 #[serde(transparent)]
 pub struct Predictions(pub Vec<Prediction>);
 
-/// Runs a model on images, one at a time, with the eager executor.
+/// Runs a model on images, one at a time.
 ///
 /// # Errors
 /// `Unsupported` for a model whose task is not known; `Argument` for options out of range.
@@ -102,15 +102,23 @@ pub fn predict(model: &Model, images: &[Sample], options: &Predict, ctx: &Contex
     };
     let mut progress = ctx.progress("predict", images.len() as u64);
     let mut all = Vec::with_capacity(images.len());
+    let mut runner = ImageRunner::new(model, ctx);
     for sample in images {
-        let prediction = one(model, sample, size, options, ctx).at(|| format!("image {}", sample.name))?;
+        let prediction = one(model, &mut runner, sample, size, options, ctx).at(|| format!("image {}", sample.name))?;
         all.push(prediction);
         progress.step(&sample.name)?;
     }
     Ok(all)
 }
 
-fn one(model: &Model, sample: &Sample, size: [usize; 2], options: &Predict, ctx: &Context) -> Result<Prediction> {
+fn one(
+    model: &Model,
+    runner: &mut ImageRunner<'_>,
+    sample: &Sample,
+    size: [usize; 2],
+    options: &Predict,
+    ctx: &Context,
+) -> Result<Prediction> {
     let (fitted, fit) = letterbox(&sample.image, size);
     let mut pixels = Vec::with_capacity(3 * size[0] * size[1]);
     to_chw(&fitted, &mut pixels);
@@ -126,7 +134,7 @@ fn one(model: &Model, sample: &Sample, size: [usize; 2], options: &Predict, ctx:
         Task::Detect(task) => {
             // With the size that the boxes are relative to.
             let task = Detect { image_size: size, ..task.clone() };
-            let outputs = run_images(model, &images, ctx)?;
+            let outputs = runner.run(&images)?;
             let found = decode(&task, &outputs, options.confidence as f32, false)?.into_iter().next().unwrap_or_default();
             for d in nms(found, options.iou as f32, options.agnostic, options.max_detections) {
                 let bbox = fit.inverse(d.bbox);
@@ -134,7 +142,7 @@ fn one(model: &Model, sample: &Sample, size: [usize; 2], options: &Predict, ctx:
             }
         }
         Task::Classify(task) => {
-            let outputs = run_images(model, &images, ctx)?;
+            let outputs = runner.run(&images)?;
             let value = outputs.get(&task.output).ok_or_else(|| Error::missing(format!("the model gave no output '{}'", task.output)))?;
             let logits = value.to_f32s()?;
             if logits.iter().any(|v| v.is_nan()) {

@@ -2,29 +2,52 @@
 
 use crate::context::Context;
 use crate::error::{At, Error, Result};
-use crate::exec::{Outputs, Run, run};
+use crate::exec::{Engine, Outputs, Run, run};
 use crate::model::{Decode, Model, Task, Value};
 use candle_core::Tensor;
 use std::collections::HashMap;
 
-/// Runs a model with one image input on `[n, 3, height, width]` RGB images, 0 to 1, and gives the output that its task
-/// reads (all of them when the task is not known). A graph of fixed batch size is run as often as needed, filled up
-/// with zeros.
-///
-/// # Errors
-/// `Argument` for a model that has other inputs; whatever running reports.
-pub fn run_images(model: &Model, images: &Tensor, ctx: &Context) -> Result<Outputs> {
-    let wanted = output_name(model.task());
-    run_images_with(model, images, &mut |feeds| {
-        let options = Run { wanted: wanted.as_slice(), cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..Run::default() };
-        run(model.graph(), feeds, options)
-    })
+/// Runs one model on batches of images: planned on the CPU, else by the eager executor.
+#[derive(Debug)]
+pub struct ImageRunner<'a> {
+    model: &'a Model,
+    engine: Option<Engine>,
+    ctx: &'a Context,
 }
 
-/// As [`run_images`], with the graph run by `run`, such as another runtime.
+impl<'a> ImageRunner<'a> {
+    pub fn new(model: &'a Model, ctx: &'a Context) -> Self {
+        Self { model, engine: None, ctx }
+    }
+
+    /// Runs a model with one image input on `[n, 3, height, width]` RGB images, 0 to 1, and gives the output that its task
+    /// reads (all of them when the task is not known). A graph of fixed batch size is run as often as needed, filled up
+    /// with zeros.
+    ///
+    /// # Errors
+    /// `Argument` for a model that has other inputs; whatever running reports.
+    pub fn run(&mut self, images: &Tensor) -> Result<Outputs> {
+        let Self { model, engine, ctx } = self;
+        let wanted = output_name(model.task());
+        run_images_with(model, images, &mut |feeds| {
+            if !ctx.device.is_cpu() {
+                let options =
+                    Run { wanted: wanted.as_slice(), cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..Run::default() };
+                return run(model.graph(), feeds, options);
+            }
+            let engine = match engine {
+                Some(engine) => engine,
+                None => engine.insert(Engine::new(model.graph(), &wanted, ctx.threads)?),
+            };
+            engine.run(feeds, Some(&ctx.cancel))
+        })
+    }
+}
+
+/// As [`ImageRunner::run`], with the graph run by `run`, such as another runtime.
 ///
 /// # Errors
-/// As [`run_images`].
+/// As [`ImageRunner::run`].
 pub fn run_images_with(model: &Model, images: &Tensor, run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs>) -> Result<Outputs> {
     let graph = model.graph();
     let mut feeds = graph.feeds();

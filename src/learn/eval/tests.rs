@@ -297,3 +297,44 @@ fn unknown_models_are_not_predicted_with() {
     let e = predict(&model, &[sample], &Predict::default(), &Context::new()).unwrap_err();
     assert!(e.to_string().starts_with("image x.png: the model's task is not known"), "{e}");
 }
+
+/// A small detector and its quantization, as both executors run them.
+#[test]
+fn planned_and_eager_runs_are_judged_alike() {
+    let ctx = Context::new();
+    let zoo = crate::model::zoo::ZooOptions {
+        classes: Some(["circle", "square", "triangle"].map(String::from).to_vec()),
+        image_size: Some([64, 64]),
+        width: Some(0.125),
+        ..Default::default()
+    };
+    let float = crate::model::zoo::build("yolov8n", &zoo).unwrap();
+    let data = shapes(DataOptions::default());
+    let quantize = crate::compress::quantize::Quantize { images: 4, ..Default::default() };
+    let quantized = quantize.apply(&float, Some(&data), &ctx).unwrap();
+    // Two batches of 3 images and one of fewer.
+    let options = Evaluate { batch: 3, ..Evaluate::default() };
+    for (model, tolerance) in [(&float, 1e-4), (&quantized, 2e-2)] {
+        let mut runner = ImageRunner::new(model, &ctx);
+        let mut runs = 0;
+        let mut both = |images: &Tensor| {
+            let eager = run_images_with(model, images, &mut |feeds| crate::exec::run(model.graph(), feeds, Default::default()))?;
+            let planned = runner.run(images)?;
+            for (name, e) in &eager {
+                let (e, p) = (e.to_f32s()?, planned[name].to_f32s()?);
+                let most = e.iter().fold(0f32, |m, v| m.max(v.abs()));
+                assert_eq!(e.len(), p.len());
+                for (a, b) in e.iter().zip(&p) {
+                    assert!((a - b).abs() <= tolerance * most, "{name}: {a} became {b}");
+                }
+            }
+            runs += 1;
+            Ok(eager)
+        };
+        let by_eager = evaluate_with(&mut both, model.task(), &data, &options, &ctx).unwrap();
+        assert_eq!(runs, 3);
+        let by_plan = evaluate(model, &data, &options, &ctx).unwrap();
+        near(by_eager.map50.unwrap(), by_plan.map50.unwrap(), 0.02, "mAP50");
+        near(by_eager.recall.unwrap(), by_plan.recall.unwrap(), 0.02, "recall");
+    }
+}

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::{At, Result};
 use crate::learn::data::Dataset;
-use crate::learn::eval::{Evaluate, evaluate_with, run_images};
+use crate::learn::eval::{Evaluate, ImageRunner, evaluate_with};
 use crate::model::Model;
 use indexmap::IndexMap;
 
@@ -13,8 +13,8 @@ use indexmap::IndexMap;
 /// As [`evaluate_with`].
 pub(super) fn scores(model: &Model, data: &Dataset, size: [usize; 2], batch: usize, ctx: &Context) -> Result<(IndexMap<String, f64>, f64)> {
     let options = Evaluate { size: Some(serde_json::json!(size)), batch, ..Evaluate::default() };
-    let found =
-        evaluate_with(&mut |images| run_images(model, images, ctx), model.task(), data, &options, ctx).at(|| "validation".to_string())?;
+    let mut runner = ImageRunner::new(model, ctx);
+    let found = evaluate_with(&mut |images| runner.run(images), model.task(), data, &options, ctx).at(|| "validation".to_string())?;
     let named = [
         ("map50", found.map50),
         ("map", found.map),

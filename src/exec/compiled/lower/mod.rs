@@ -321,7 +321,10 @@ impl<'g> Lower<'g> {
         let is_float = !matches!(val, Val::Held(_) | Val::Quantized { .. });
         self.values.insert(name.to_string(), val);
         if is_float && self.keep.contains(name) {
-            let id = self.float(name)?;
+            let mut id = self.float(name)?;
+            if !matches!(self.tensors[self.tensors.outermost(id)].source, Source::Root { home: Home::Arena, .. }) {
+                id = self.plain(id)?;
+            }
             self.observed.push((name.to_string(), id, self.steps.len()));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::signature;
 use crate::error::{Error, Result};
-use crate::exec::{self, Run};
+use crate::exec::{self, Engine, Run};
 use crate::learn;
 use crate::learn::data::{self, Dataset, Sample};
 use crate::learn::eval::{self, Predict, Predictions};
@@ -209,8 +209,12 @@ fn forward(c: &Call<'_>) -> Result<Dynamic> {
     let feeds = feeds(c, &model)?;
     let wanted = if c.has(2) { c.texts(2)? } else { Vec::new() };
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    let run = Run { wanted: &wanted, cancel: Some(&c.ctx.cancel), device: Some(c.ctx.device.clone()), ..Run::default() };
-    let outputs = exec::run(model.graph(), &feeds, run)?;
+    let outputs = if c.ctx.device.is_cpu() {
+        Engine::new(model.graph(), &wanted, c.ctx.threads)?.run(&feeds, Some(&c.ctx.cancel))?
+    } else {
+        let run = Run { wanted: &wanted, cancel: Some(&c.ctx.cancel), device: Some(c.ctx.device.clone()), ..Run::default() };
+        exec::run(model.graph(), &feeds, run)?
+    };
     Ok(outputs.into_iter().map(|(name, v)| (name.into(), Dynamic::from(v))).collect::<Map>().into())
 }
 

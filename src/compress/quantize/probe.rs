@@ -1,0 +1,58 @@
+//! Looking at inner values of a graph while it runs.
+
+use super::observer::row_major;
+use crate::context::Context;
+use crate::error::Result;
+use crate::exec::compiled::{Seen, Watch};
+use crate::exec::{self, Engine, Run};
+use crate::model::{Element, Graph, Value};
+use std::collections::{HashMap, HashSet};
+
+/// Runs a graph and shows chosen float32 values, each as it is made: planned on the CPU, else by the eager executor.
+pub(super) struct Probe<'a> {
+    graph: &'a Graph,
+    names: HashSet<String>,
+    engine: Option<Engine>,
+    ctx: &'a Context,
+}
+
+impl<'a> Probe<'a> {
+    /// For a graph as [`simplify`](crate::model::passes::simplify) leaves it.
+    ///
+    /// # Errors
+    /// As [`Engine::watching`].
+    pub fn new(graph: &'a Graph, names: HashSet<String>, ctx: &'a Context) -> Result<Self> {
+        let engine = if ctx.device.is_cpu() { Some(engine(graph, &names, ctx)?) } else { None };
+        Ok(Self { graph, names, engine, ctx })
+    }
+
+    /// Runs on `feeds`; `see` is shown the chosen values, those among the inputs too.
+    ///
+    /// # Errors
+    /// Whatever running and `see` report; `Cancelled`.
+    pub fn run(&mut self, feeds: &HashMap<String, Value>, see: Watch<'_>) -> Result<()> {
+        if let Some(engine) = &mut self.engine {
+            if engine.run_watched(feeds, Some(&self.ctx.cancel), see)? {
+                return Ok(());
+            }
+            self.engine = None;
+        }
+        let wanted: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let mut observe = |name: &str, value: &Value| -> Result<()> {
+            if !self.names.contains(name) || value.element != Element::F32 {
+                return Ok(());
+            }
+            let values = value.tensor.flatten_all()?.to_vec1::<f32>()?;
+            see(&Seen { name, dims: value.dims(), strides: &row_major(value.dims()), values: &values })
+        };
+        let run = Run { wanted: &wanted, cancel: Some(&self.ctx.cancel), observer: Some(&mut observe), ..Run::default() };
+        exec::run(self.graph, feeds, run).map(drop)
+    }
+}
+
+/// An engine that runs no more than the values need: its only output is the last of them.
+fn engine(graph: &Graph, names: &HashSet<String>, ctx: &Context) -> Result<Engine> {
+    let made = graph.nodes().iter().flat_map(|n| &n.outputs).rev();
+    let last: Vec<&str> = made.filter(|n| names.contains(*n)).take(1).map(String::as_str).collect();
+    Engine::watching(graph, &last, names.clone(), ctx.threads)
+}
