@@ -1,4 +1,4 @@
-//! Every command and script in the README and the guide runs.
+//! Every command and script in the README, the guide and the page on performance runs.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -53,11 +53,15 @@ fn commands_in_the_docs_run() {
         // This very run.
         "scripts/test.sh",
         "cargo install --path .",
+        // tests/scripts.rs
+        "python3 scripts/compare.py infer yolov8n.onnx --threads 2",
+        "python3 scripts/compare.py int8 yolov8n.onnx --threads 2",
+        "python3 scripts/compare.py ptq yolov8n.onnx --threads 2",
     ];
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("experiment.rhai"), "print(args);").unwrap();
     let mut seen = Vec::new();
-    for document in ["README.md", "docs/guide.md"] {
+    for document in ["README.md", "docs/guide.md", "docs/performance.md"] {
         for line in blocks(&read(document), "sh").iter().flat_map(|b| b.lines()) {
             let command = line.split(" #").next().unwrap_or_default().trim();
             if let Some(rest) = command.strip_prefix("compresso ") {

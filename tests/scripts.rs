@@ -1,5 +1,7 @@
 //! The scripts of `scripts/`, run as users run them.
 
+mod common;
+
 use compresso::Context;
 use compresso::learn::data::{DataOptions, dataset};
 use compresso::model::zoo::{ZooOptions, build};
@@ -115,4 +117,21 @@ fn real_data_goes_through() {
     let text = run("scripts/bccd.rhai", &[root.to_str().unwrap(), "1", out.to_str().unwrap()]);
     assert!(text.contains("mAP50"), "{text}");
     exists(&out, &["base.onnx", "pruned.onnx", "int8.onnx", "training.png", "report.html", "detections"]);
+}
+
+/// One round of each comparison on a small model.
+#[test]
+fn other_tools_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("small.onnx");
+    build("classifier", &ZooOptions { image_size: Some([32, 32]), ..ZooOptions::default() }).unwrap().save(&file).unwrap();
+    let file = file.to_str().unwrap();
+    for mode in ["infer", "int8", "ptq"] {
+        let few = ["--rounds", "1", "--runs", "2", "--images", "2", "--threads", "2", "--compresso", env!("CARGO_BIN_EXE_compresso")];
+        let args: Vec<&str> = ["scripts/compare.py", mode, file].into_iter().chain(few).collect();
+        let out = common::python(&args);
+        let times: Vec<f64> = out.lines().filter_map(|l| l.split_whitespace().nth(1)?.parse().ok()).collect();
+        assert!(times.len() >= 2 && times.iter().all(|&t| t > 0.0), "{out}");
+        assert!(out.lines().last().unwrap().starts_with("compresso takes "), "{out}");
+    }
 }

@@ -47,7 +47,7 @@ impl Benchmark {
         name: "benchmark",
         summary: "Times models side by side: latency percentiles, throughput, memory, size, power, and accuracy on a dataset",
         group: "measure",
-        args: &[Arg::new("models", "model or list of models"), Arg::optional("d", "dataset")],
+        args: &[Arg::new("models", "model or .onnx file, or a list of them"), Arg::optional("d", "dataset")],
         returns: "report",
         fields: <Self as Options>::FIELDS,
         examples: &[

@@ -161,8 +161,7 @@ fn min_max(values: &[f32]) -> Range {
     for chunk in chunks {
         widen(&mut low, &mut high, &mut sum, chunk);
     }
-    let found =
-        Range { min: low.into_iter().fold(f32::INFINITY, f32::min), max: high.into_iter().fold(f32::NEG_INFINITY, f32::max) };
+    let found = Range { min: low.into_iter().fold(f32::INFINITY, f32::min), max: high.into_iter().fold(f32::NEG_INFINITY, f32::max) };
     if sum.iter().any(|s| s.is_nan()) { BROKEN } else { found.join(min_max_of(rest.iter())) }
 }
 

@@ -50,9 +50,16 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// An engine that runs no more than the values need: its only output is the last of them.
+/// An engine that runs no more than the values need: its outputs are those that no other of them needs.
 fn engine(graph: &Graph, names: &HashSet<String>, ctx: &Context) -> Result<Engine> {
-    let made = graph.nodes().iter().flat_map(|n| &n.outputs).rev();
-    let last: Vec<&str> = made.filter(|n| names.contains(*n)).take(1).map(String::as_str).collect();
+    let mut read: HashSet<&str> = HashSet::new();
+    let mut last: Vec<&str> = Vec::new();
+    for node in graph.nodes().iter().rev() {
+        let made = || node.outputs.iter().map(String::as_str);
+        last.extend(made().filter(|n| names.contains(*n) && !read.contains(n)));
+        if made().any(|n| names.contains(n) || read.contains(n)) {
+            read.extend(node.inputs.iter().map(String::as_str).chain(node.captured()));
+        }
+    }
     Engine::watching(graph, &last, names.clone(), ctx.threads)
 }

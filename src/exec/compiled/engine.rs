@@ -150,7 +150,12 @@ mod tests {
     use zoo::ZooOptions;
 
     fn net() -> Graph {
-        let options = ZooOptions { classes: Some(vec!["a".into(), "b".into()]), image_size: Some([64, 64]), width: Some(0.125), ..ZooOptions::default() };
+        let options = ZooOptions {
+            classes: Some(vec!["a".into(), "b".into()]),
+            image_size: Some([64, 64]),
+            width: Some(0.125),
+            ..ZooOptions::default()
+        };
         zoo::build("yolov8n", &options).unwrap().graph().clone()
     }
 
@@ -215,7 +220,17 @@ mod tests {
                 let most = e.iter().fold(0f32, |m, v| m.max(v.abs()));
                 for (i, v) in e.iter().enumerate() {
                     let mut left = i;
-                    let at: usize = seen.dims.iter().zip(seen.strides).rev().map(|(&d, &s)| { let k = left % d; left /= d; k * s }).sum();
+                    let at: usize = seen
+                        .dims
+                        .iter()
+                        .zip(seen.strides)
+                        .rev()
+                        .map(|(&d, &s)| {
+                            let k = left % d;
+                            left /= d;
+                            k * s
+                        })
+                        .sum();
                     assert!((v - seen.values[at]).abs() <= 1e-4 * most, "{} at {i}: {v} became {}", seen.name, seen.values[at]);
                 }
                 assert!(shown.insert(seen.name.to_string()), "{} is shown twice", seen.name);

@@ -6,10 +6,11 @@ use super::{Shared, functions};
 use crate::context::Context;
 use crate::error::{Error, Result, nearest};
 use crate::learn::data::Dataset;
-use crate::model::{Model, Value};
+use crate::model::{LoadOptions, Model, Value};
 use crate::operation::{Options, Signature, decode};
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
 use std::any::TypeId;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A script function.
@@ -236,26 +237,36 @@ impl Call<'_> {
             Some(map) => map.iter().map(|(k, v)| Ok((k.to_string(), to_json(v)?))).collect(),
         }
     }
-    /// Models with their names: one model, a list of models (or of `[name, model]`), or a map from names to models.
-    pub fn named_models(&self, i: usize) -> Result<Vec<(String, ModelValue)>> {
+    /// Models with their names: one model, a list of models (or of `[name, model]`), or a map from names to models. Files
+    /// may stand for models.
+    pub fn named_models(&self, i: usize) -> Result<Vec<(String, Model)>> {
         let value = &self.args[i];
         let wrong = || self.wrong(i).hint("give a model, a list [a, b] or a map #{ base: a, small: b }");
-        if let Some(m) = value.read_lock::<ModelValue>() {
-            return Ok(vec![("model".into(), m.clone())]);
+        let single = |v: &Dynamic, name: String| -> Result<Option<(String, Model)>> {
+            if let Some(m) = v.read_lock::<ModelValue>() {
+                return Ok(Some((name, m.model.clone())));
+            }
+            let Ok(path) = v.as_immutable_string_ref() else { return Ok(None) };
+            let stem = Path::new(path.as_str()).file_stem().map(|s| s.to_string_lossy().into_owned());
+            Ok(Some((stem.unwrap_or(name), Model::load(path.as_str(), &LoadOptions::default())?)))
+        };
+        if let Some(only) = single(value, "model".into())? {
+            return Ok(vec![only]);
         }
         if let Ok(map) = value.as_map_ref() {
-            return map.iter().map(|(k, v)| Ok((k.to_string(), v.clone().try_cast::<ModelValue>().ok_or_else(wrong)?))).collect();
+            let named = |(k, v): (_, &Dynamic)| Ok((ToString::to_string(&k), single(v, String::new())?.ok_or_else(wrong)?.1));
+            return map.iter().map(named).collect();
         }
         let list = value.as_array_ref().map_err(|_| wrong())?;
         let mut models = Vec::with_capacity(list.len());
         for (n, item) in list.iter().enumerate() {
-            if let Some(m) = item.read_lock::<ModelValue>() {
-                models.push((format!("model {}", n + 1), m.clone()));
+            if let Some(found) = single(item, format!("model {}", n + 1))? {
+                models.push(found);
                 continue;
             }
             let pair = item.clone().into_array().ok().filter(|p| p.len() == 2).ok_or_else(wrong)?;
             let name = pair[0].clone().into_string().map_err(|_| wrong())?;
-            models.push((name, pair[1].clone().try_cast::<ModelValue>().ok_or_else(wrong)?));
+            models.push((name, single(&pair[1], String::new())?.ok_or_else(wrong)?.1));
         }
         Ok(models)
     }

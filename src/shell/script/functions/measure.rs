@@ -5,7 +5,7 @@ use crate::learn::data::{DataOptions, dataset};
 use crate::learn::eval::{self, Evaluate};
 use crate::measure::compare::{Compare, compare, compare_tensors};
 use crate::measure::{Benchmark, benchmark};
-use crate::model::{Model, Value};
+use crate::model::Value;
 use crate::operation::{Arg, Options as _, Signature};
 use crate::shell::script::binding::{Binding, Call};
 use crate::shell::script::value::Report;
@@ -39,8 +39,7 @@ fn evaluate(c: &Call<'_>) -> Result<Dynamic> {
 
 fn run_benchmark(c: &Call<'_>) -> Result<Dynamic> {
     let options: Benchmark = c.options()?;
-    let models: Vec<(String, Model)> = c.named_models(0)?.into_iter().map(|(name, m)| (name, m.model)).collect();
-    Ok(Dynamic::from(Report::new(benchmark(&models, c.maybe_dataset(1)?.as_ref(), &options, &c.ctx)?)))
+    Ok(Dynamic::from(Report::new(benchmark(&c.named_models(0)?, c.maybe_dataset(1)?.as_ref(), &options, &c.ctx)?)))
 }
 
 fn compare_values(c: &Call<'_>) -> Result<Dynamic> {

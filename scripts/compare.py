@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Compares this program with other tools on one ONNX file: all take turns, round by round, on the same threads.
+
+  compare.py infer MODEL.onnx    milliseconds of one float32 inference
+  compare.py int8  MODEL.onnx    milliseconds of one inference after each tool's own static INT8 quantization
+  compare.py ptq   MODEL.onnx    seconds of that quantization, reading and writing the files included
+
+The others are onnxruntime and, where they can be imported, OpenVINO and its quantizer NNCF. Needs the packages onnx,
+onnxruntime and sympy. The model takes one image tensor; sizes that it leaves open become 1. Prints a line per tool and the ratio.
+"""
+import argparse, importlib.util, logging, os, statistics, subprocess, sys, tempfile, time
+
+p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+p.add_argument("mode", choices=["infer", "int8", "ptq"])
+p.add_argument("model")
+p.add_argument("--compresso", default="compresso", help="this program")
+p.add_argument("--threads", type=int, default=os.cpu_count())
+p.add_argument("--rounds", type=int, default=3, help="turns of each tool; the median counts")
+p.add_argument("--runs", type=int, default=30, help="measured inferences in a turn; their median counts")
+p.add_argument("--images", type=int, default=32, help="calibration images, uniform noise")
+a = p.parse_args()
+os.environ["OMP_NUM_THREADS"] = str(a.threads)
+import numpy as np, onnx, onnxruntime as ort
+from onnxruntime import quantization as ort_quantization
+
+logging.disable(logging.WARNING)
+with_openvino = all(importlib.util.find_spec(m) for m in (["openvino"] if a.mode == "infer" else ["openvino", "nncf"]))
+folder = tempfile.TemporaryDirectory()
+image = onnx.load(a.model, load_external_data=False).graph.input[0]
+shape = [d.dim_value or 1 for d in image.type.tensor_type.shape.dim]
+random = np.random.RandomState(0)
+noise = lambda: random.rand(*shape).astype(np.float32)
+path = lambda name: os.path.join(folder.name, name)
+
+
+def ours(code):
+    command = [a.compresso, "--threads", str(a.threads), "eval", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{command} failed:\n{done.stderr}")
+    return done.stdout.split()[-1:]
+
+
+def quantize_ours(out):
+    size = f"[{shape[2]}, {shape[3]}]"
+    ours(f'save(quantize(model("{a.model}"), dataset("random", #{{ images: {a.images}, size: {size} }}), #{{ images: {a.images} }}), "{out}")')
+
+
+class Noise(ort_quantization.CalibrationDataReader):
+    def __init__(self):
+        self.left = a.images
+
+    def get_next(self):
+        self.left -= 1
+        return {image.name: noise()} if self.left >= 0 else None
+
+
+def quantize_onnxruntime(out):
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(a.model, path("prepared.onnx"))
+    ort_quantization.quantize_static(path("prepared.onnx"), out, Noise(), per_channel=True)
+
+
+def quantize_openvino(out):
+    import nncf, openvino
+
+    data = nncf.Dataset([noise() for _ in range(a.images)], lambda x: {image.name: x})
+    openvino.save_model(nncf.quantize(openvino.Core().read_model(a.model), data, subset_size=a.images), out)
+
+
+def timed(f):
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+def turn(f):
+    f()
+    return lambda: 1e3 * statistics.median(timed(f) for _ in range(a.runs))
+
+
+def run_ours(file):
+    options = f'#{{ runtimes: ["native"], runs: {a.runs}, accuracy: false, power: false }}'
+    return lambda: float(ours(f'benchmark("{file}", {options}).p50_ms')[0])
+
+
+def run_onnxruntime(file):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = a.threads
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    x = noise()
+    return turn(lambda: session.run(None, {image.name: x}))
+
+
+def run_openvino(file):
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": a.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
+    x = noise()
+    return turn(lambda: request.infer({0: x}))
+
+
+tools = {"compresso": (quantize_ours, run_ours, "ours.onnx"), "onnxruntime": (quantize_onnxruntime, run_onnxruntime, "ort.onnx")}
+if with_openvino:
+    tools["openvino"] = (quantize_openvino, run_openvino, "openvino.xml")
+turns = {}
+for name, (quantize, run, file) in tools.items():
+    out = path(file)
+    if a.mode == "ptq":
+        turns[name] = lambda quantize=quantize, out=out: timed(lambda: quantize(out))
+    elif a.mode == "int8":
+        quantize(out)
+        turns[name] = run(out)
+    else:
+        turns[name] = run(a.model)
+taken = {name: [] for name in turns}
+for _ in range(a.rounds):
+    for name, f in turns.items():
+        taken[name].append(f())
+middle = {name: statistics.median(t) for name, t in taken.items()}
+for name, value in middle.items():
+    print(f"{name:12} {value:10.3f} {'s' if a.mode == 'ptq' else 'ms'}")
+best = min((n for n in middle if n != "compresso"), key=middle.get)
+print(f"compresso takes {middle['compresso'] / middle[best]:.3f} of the time of {best}")
