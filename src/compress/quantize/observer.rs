@@ -1,6 +1,7 @@
 //! What calibration keeps of the values it sees.
 
 use super::affine::Range;
+use rayon::prelude::*;
 
 /// Smallest and largest value of one tensor, over all images, per channel (axis 1).
 #[derive(Debug, Clone, Default)]
@@ -14,6 +15,8 @@ pub struct MinMax {
 const BLOCK: usize = 16;
 /// Values of a group of positions, which stay in the first cache while their blocks of channels are gone through.
 const GROUP: usize = 4096;
+/// Values that one thread looks at.
+const SPAN: usize = 1 << 16;
 
 impl MinMax {
     /// Looks at a tensor in row-major order. Tensors of rank 0 and 1 count as one channel.
@@ -36,10 +39,12 @@ impl MinMax {
         if dims.contains(&0) {
             return;
         }
-        let mut found = vec![Range::EMPTY; channels];
         let axes = joined(dims, strides);
         let (&(count, step), outer) = axes.split_last().unwrap_or((&(1, 0), &[]));
-        for start in offsets(outer) {
+        let span = (SPAN / channels).max(1);
+        let spans: Vec<(usize, usize)> =
+            offsets(outer).flat_map(|start| (0..count).step_by(span).map(move |at| (start + at * step, span.min(count - at)))).collect();
+        let look = |mut found: Vec<Range>, &(start, count): &(usize, usize)| {
             if stride == 1 && channels > 1 {
                 let group = (GROUP / channels).max(1);
                 for at in (0..count).step_by(group) {
@@ -52,7 +57,15 @@ impl MinMax {
                     *range = range.join(seen);
                 }
             }
-        }
+            found
+        };
+        let none = || vec![Range::EMPTY; channels];
+        let found = if values.len() < 2 * SPAN {
+            spans.iter().fold(none(), look)
+        } else {
+            let join = |a: Vec<Range>, b: Vec<Range>| a.iter().zip(b).map(|(a, b)| a.join(b)).collect();
+            spans.par_iter().fold(none, look).reduce(none, join)
+        };
         self.broken |= found.iter().any(|r| !r.min.is_finite() || !r.max.is_finite());
         let own = self.channels.len();
         for (c, range) in found.into_iter().enumerate() {
@@ -207,6 +220,24 @@ mod tests {
         let mut m = MinMax::default();
         m.see(&[640.0, 1.0, 0.5, 1.0, 0.0], &[1, 5, 1]);
         assert_eq!(m.spread(), 640.0);
+    }
+
+    #[test]
+    fn large_tensors_are_shared_out_without_a_gap() {
+        let (channels, side) = (24, 100);
+        let mut values = vec![0.5f32; channels * side * side];
+        let (dims, last) = ([1, channels, side, side], [0, 1, side * channels, channels]);
+        for at in [0, 1, SPAN - 1, SPAN, 2 * SPAN + 7, values.len() - 1] {
+            values[at] = -(at as f32) - 1.0;
+            let mut planes = MinMax::default();
+            planes.see(&values, &dims);
+            assert_eq!(planes.channels()[at / (side * side)].min, values[at]);
+            let mut pixels = MinMax::default();
+            pixels.see_strided(&values, &dims, &last);
+            assert_eq!(pixels.channels()[at % channels].min, values[at]);
+            assert_eq!(pixels.range(), planes.range());
+            values[at] = 0.5;
+        }
     }
 
     proptest::proptest! {
