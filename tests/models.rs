@@ -2,9 +2,10 @@
 
 mod common;
 
-use compresso::exec::{self, Run};
+use compresso::Error;
+use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::model::graph::{infer, infer_at, stats};
-use compresso::model::{Dim, Graph, onnx, weights};
+use compresso::model::{Dim, Graph, Value, onnx, weights};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -35,11 +36,11 @@ fn exported() -> (PathBuf, Vec<Entry>) {
     (dir, index.models)
 }
 
-/// Runs a graph on the stored inputs; gives the largest relative difference, or what went wrong.
-fn difference(graph: &Graph, data: &Path) -> Result<f64, String> {
+/// The largest relative difference to the stored outputs when `run` is given the stored inputs, or what went wrong.
+fn difference(graph: &Graph, data: &Path, run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs, Error>) -> Result<f64, String> {
     let stored = weights::load_tensors(data).map_err(|e| e.to_string())?;
     let feeds: HashMap<_, _> = graph.feeds().enumerate().map(|(i, f)| (f.name.clone(), stored[&format!("input_{i}")].clone())).collect();
-    let outputs = exec::run(graph, &feeds, Run::default()).map_err(|e| e.to_string())?;
+    let outputs = run(&feeds).map_err(|e| e.to_string())?;
     let mut largest = 0f64;
     for (i, (name, got)) in outputs.iter().enumerate() {
         let expected = &stored[&format!("output_{i}")];
@@ -61,13 +62,20 @@ fn outputs_are_those_of_onnxruntime() {
     for model in &models {
         let graph = onnx::load(dir.join(format!("{}.onnx", model.name))).unwrap();
         let runs: &[&str] = if model.dynamic { &["npz", "batch3.npz"] } else { &["npz"] };
+        // One engine for all: each shape has a plan of its own.
+        let mut engine = Engine::new(&graph, &[], 2).unwrap();
         for run in runs {
-            let result = difference(&graph, &dir.join(format!("{}.{run}", model.name)));
-            println!("{:32} {run:10} {}", model.name, result.as_ref().map_or_else(Clone::clone, |d| format!("{d:.1e}")));
-            if !result.as_ref().is_ok_and(|d| *d <= TOLERANCE) {
-                failures.push(format!("{} ({run}): {result:?}", model.name));
+            let data = dir.join(format!("{}.{run}", model.name));
+            let eager = difference(&graph, &data, &mut |feeds| exec::run(&graph, feeds, Run::default()));
+            let planned = difference(&graph, &data, &mut |feeds| engine.run(feeds, None));
+            for (how, result) in [("eager", eager), ("planned", planned)] {
+                println!("{:32} {run:10} {how:8} {}", model.name, result.as_ref().map_or_else(Clone::clone, |d| format!("{d:.1e}")));
+                if !result.as_ref().is_ok_and(|d| *d <= TOLERANCE) {
+                    failures.push(format!("{} ({run}, {how}): {result:?}", model.name));
+                }
             }
         }
+        assert_eq!(engine.refused(), None, "{}", model.name);
     }
     assert!(models.len() >= 13);
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -7,7 +7,7 @@
 mod common;
 
 use compresso::error::ErrorKind;
-use compresso::exec::{self, Run};
+use compresso::exec::{self, Engine, Run};
 use compresso::model::{Attr, Constant, Element, Graph, Value, infer, onnx, ops};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -134,25 +134,27 @@ fn check(case: &Case, dir: &Path, graph: &Graph) -> Result<(), Failure> {
                 feeds.insert(input.name.clone(), value(c)?);
             }
         }
-        let outputs = exec::run(graph, &feeds, Run::default())?;
-        for (j, (name, got)) in outputs.iter().enumerate() {
-            let Some(expected) = data.constant(&format!("output_{j}")) else { continue };
-            let expected = value(expected)?;
-            let fail = |what: String| Failure::Wrong(format!("output {j}: {what}"));
-            if got.element != expected.element || got.dims() != expected.dims() {
-                let (a, b) = (format!("{}{:?}", expected.element, expected.dims()), format!("{}{:?}", got.element, got.dims()));
-                return Err(fail(format!("expected {a}, got {b}")));
-            }
-            let fact = &facts[name];
-            let fits = fact.element == got.element
-                && fact.shape.as_ref().is_none_or(|s| {
-                    s.len() == got.dims().len() && s.iter().zip(got.dims()).all(|(d, &n)| d.known().is_none_or(|k| k == n))
-                });
-            if !fits {
-                return Err(fail(format!("inferred {fact}, got {}{:?}", got.element, got.dims())));
-            }
-            if !random(case, graph) {
-                compare(got, &expected, case, graph.nodes().len()).map_err(fail)?;
+        for planned in [false, true] {
+            let outputs = if planned { Engine::new(graph, &[], 2)?.run(&feeds, None)? } else { exec::run(graph, &feeds, Run::default())? };
+            for (j, (name, got)) in outputs.iter().enumerate() {
+                let Some(expected) = data.constant(&format!("output_{j}")) else { continue };
+                let expected = value(expected)?;
+                let fail = |what: String| Failure::Wrong(format!("output {j}{}: {what}", if planned { " (planned)" } else { "" }));
+                if got.element != expected.element || got.dims() != expected.dims() {
+                    let (a, b) = (format!("{}{:?}", expected.element, expected.dims()), format!("{}{:?}", got.element, got.dims()));
+                    return Err(fail(format!("expected {a}, got {b}")));
+                }
+                let fact = &facts[name];
+                let fits = fact.element == got.element
+                    && fact.shape.as_ref().is_none_or(|s| {
+                        s.len() == got.dims().len() && s.iter().zip(got.dims()).all(|(d, &n)| d.known().is_none_or(|k| k == n))
+                    });
+                if !fits {
+                    return Err(fail(format!("inferred {fact}, got {}{:?}", got.element, got.dims())));
+                }
+                if !random(case, graph) {
+                    compare(got, &expected, case, graph.nodes().len()).map_err(fail)?;
+                }
             }
         }
     }

@@ -84,7 +84,9 @@ impl Engine {
     /// The plan for inputs of these shapes; `None` when there cannot be one.
     fn plan(&mut self, feeds: &HashMap<String, Value>) -> Result<Option<&mut Compiled>> {
         crate::exec::eager::check_feeds(&self.graph, feeds)?;
-        if self.refused.is_some() || feeds.values().any(|v| !v.tensor.device().is_cpu()) {
+        // A value given in place of a constant changes what the plan has worked out.
+        let replaced = feeds.keys().any(|n| self.graph.constant(n).is_some());
+        if self.refused.is_some() || replaced || feeds.values().any(|v| !v.tensor.device().is_cpu()) {
             return Ok(None);
         }
         let fits = |shapes: &HashMap<String, Vec<usize>>| feeds.iter().all(|(n, v)| shapes.get(n).is_some_and(|s| s == v.dims()));

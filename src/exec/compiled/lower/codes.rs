@@ -24,9 +24,9 @@ impl Affine {
     fn table(self) -> [f32; 256] {
         std::array::from_fn(|q| (q as f32 - f32::from(self.zero)) * self.scale)
     }
-    /// The byte of a real value: rounded to nearest, ties to even, as QuantizeLinear.
+    /// The byte of a real value, as QuantizeLinear, with a multiplication by `1 / scale` as in the kernels.
     pub fn encode(self, real: f32) -> u8 {
-        let q = (real / self.scale).round_ties_even() + f32::from(self.zero);
+        let q = (real * (1.0 / self.scale)).round_ties_even() + f32::from(self.zero);
         // `as` saturates, and makes 0 of NaN.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is meant")]
         let byte = q as u8;
