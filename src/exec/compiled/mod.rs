@@ -173,7 +173,7 @@ impl Compiled {
             match action {
                 Action::Job(step) => self.program.run(*step, &inputs[..self.program.input_count()]),
                 Action::Candle { node, from, to } => {
-                    let made = candle(&self.graph, *node, from, &self.plan, &self.program, &self.slots, &held)
+                    let made = candle(&self.graph, *node, from, &self.plan, &|id| self.program.read(&self.slots[&id], 1, &inputs), &held)
                         .at(|| self.graph.nodes()[*node].label())?;
                     for (to, value) in to.iter().zip(made) {
                         match to {
@@ -194,7 +194,7 @@ impl Compiled {
                 Action::Watch(n) => {
                     let (name, id, _) = &self.plan.observed[*n];
                     let layout = self.plan.tensors.layout(*id).ok_or_else(|| Error::internal("a tensor without a layout"))?;
-                    let values = floats_of(self.program.read(&self.slots[id], 1));
+                    let values = floats_of(self.program.read(&self.slots[id], 1, &inputs));
                     watch(&Seen { name, dims: &self.plan.tensors[*id].dims, strides: &layout.strides, values })?;
                 }
             }
@@ -210,10 +210,10 @@ impl Compiled {
         for (name, output) in &self.plan.outputs {
             let value = match output {
                 Output::Tensor(id) => {
-                    let floats = floats_of(self.program.read(&self.slots[id], 1)).to_vec();
+                    let floats = floats_of(self.program.read(&self.slots[id], 1, &[])).to_vec();
                     Value::plain(Tensor::from_vec(floats, self.plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?
                 }
-                Output::Bytes { id, signed } => stored(self.program.read(&self.slots[id], 1), &self.plan.tensors[*id].dims, *signed)?,
+                Output::Bytes { id, signed } => stored(self.program.read(&self.slots[id], 1, &[]), &self.plan.tensors[*id].dims, *signed)?,
                 Output::Held(n) => held[*n].take().ok_or_else(|| Error::internal(format!("'{name}' was not made")))?,
                 Output::Constant(c) => Value::of_constant(c, &Device::Cpu)?,
             };
@@ -272,13 +272,12 @@ impl Compiled {
 }
 
 /// Runs a node as the eager executor does.
-fn candle(
+fn candle<'a>(
     graph: &Graph,
     node: usize,
     from: &[From],
     plan: &Lowered,
-    program: &Program,
-    slots: &HashMap<usize, Slot>,
+    read: &dyn Fn(usize) -> &'a [u8],
     held: &[Option<Value>],
 ) -> Result<Vec<Value>> {
     let inputs = from
@@ -289,10 +288,10 @@ fn candle(
                 From::Constant(c) => Some(Value::of_constant(c, &Device::Cpu)?),
                 From::Held(n) => held[*n].clone(),
                 From::Tensor(id) => {
-                    let floats = floats_of(program.read(&slots[id], 1)).to_vec();
+                    let floats = floats_of(read(*id)).to_vec();
                     Some(Value::plain(Tensor::from_vec(floats, plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?)
                 }
-                From::Bytes { id, signed } => Some(stored(program.read(&slots[id], 1), &plan.tensors[*id].dims, *signed)?),
+                From::Bytes { id, signed } => Some(stored(read(*id), &plan.tensors[*id].dims, *signed)?),
             })
         })
         .collect::<Result<Vec<_>>>()?;

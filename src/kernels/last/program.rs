@@ -184,12 +184,16 @@ impl Program {
         });
     }
 
-    /// The bytes of a slot that lies in the arena or the constants, of `images` images.
-    pub fn read(&self, slot: &Slot, images: usize) -> &[u8] {
-        let memory = if slot.buffer == Buffer::Constants { &self.constants } else { &self.arena };
-        &memory.bytes()[slot.offset..][..slot.image * images.saturating_sub(1) + slot.reach]
+    /// The bytes of a slot, of `images` images.
+    pub fn read<'a>(&'a self, slot: &Slot, images: usize, inputs: &[&'a [u8]]) -> &'a [u8] {
+        let bytes = match slot.buffer {
+            Buffer::Arena => self.arena.bytes(),
+            Buffer::Constants => self.constants.bytes(),
+            Buffer::Input(i) => inputs[i],
+        };
+        &bytes[slot.offset..][..slot.image * images.saturating_sub(1) + slot.reach]
     }
-    /// As [`Program::read`], for writing.
+    /// The bytes of a slot of the arena, for writing.
     pub fn write(&mut self, slot: &Slot, images: usize) -> &mut [u8] {
         &mut self.arena.bytes_mut()[slot.offset..][..slot.image * images.saturating_sub(1) + slot.reach]
     }

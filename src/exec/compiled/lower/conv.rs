@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::exec::compiled::tensor::{How, Id, Kind};
 use crate::kernels::Window;
 use crate::kernels::last::Epilogue;
+use crate::kernels::last::int8::MAX_DEPTH;
 use crate::model::Element;
 use crate::model::graph::Node;
 use crate::model::ops::window::WindowAttrs;
@@ -21,7 +22,8 @@ impl Lower<'_> {
             return Err(Error::shape(format!("weight {w:?} with {groups} groups does not fit {} channels", x[1])));
         }
         let Some(bias) = self.bias(node, 2, w[0])? else { return Ok(false) };
-        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?)));
+        let coded =
+            self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?))).filter(|_| w[1..].iter().product::<usize>() <= MAX_DEPTH);
         if let (Some((id, affine)), Some(weights)) = (coded, self.int8_weights(&node.inputs[1], 0)?) {
             let id = self.as_4d(id)?;
             let id = self.image(id, false)?;
@@ -53,7 +55,7 @@ impl Lower<'_> {
         let Some(bias) = self.bias(node, 2, outs)? else { return Ok(false) };
         let rows: usize = x[..x.len() - 1].iter().product();
         let window = Window::square([1, rows], 1, 1, 0, 1);
-        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?)));
+        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?))).filter(|_| ins <= MAX_DEPTH);
         let int8 = self.int8_weights(&node.inputs[1], usize::from(!transposed))?;
         let flip = |v: &[f32]| -> Vec<f32> {
             if transposed { v.to_vec() } else { (0..ins * outs).map(|i| v[i % ins * outs + i / ins]).collect() }
