@@ -1,14 +1,14 @@
 //! One node.
 
 use super::{From, Lower, Op, To, Val};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::compiled::tensor::Kind;
 use crate::kernels::Window;
 use crate::kernels::last::strided::Binary;
-use crate::model::Element;
 use crate::model::graph::{Node, normalize_axis};
 use crate::model::ops::activation;
 use crate::model::ops::window::WindowAttrs;
+use crate::model::{Attr, Element};
 
 impl Lower<'_> {
     pub(super) fn lower_node(&mut self, node: &Node) -> Result<()> {
@@ -205,9 +205,8 @@ impl Lower<'_> {
     fn candle(&mut self, node: &Node) -> Result<()> {
         let mut from = Vec::new();
         let mut reads = Vec::new();
-        let captured: Vec<String> = node.captured().iter().map(ToString::to_string).collect();
-        if !captured.is_empty() {
-            return Err(crate::error::Error::unsupported("control flow is not planned"));
+        if node.attrs.values().any(|a| matches!(a, Attr::Graph(_) | Attr::Graphs(_))) {
+            return Err(Error::unsupported("control flow is not planned"));
         }
         for name in &node.inputs {
             let source = if name.is_empty() {
