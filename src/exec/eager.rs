@@ -1,10 +1,11 @@
 //! Runs a graph node by node on candle, on any device, with gradients.
 
+use super::tape::Tape;
 use crate::context::Cancel;
 use crate::error::{At, Error, Result, nearest};
 use crate::model::ops::{self, Exec, Mode};
 use crate::model::{Graph, Node, Value};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
 
@@ -32,15 +33,42 @@ pub struct Run<'a> {
 /// # Errors
 /// `Argument` for missing, unknown or ill-shaped inputs; `Missing` for wanted values that do not exist; whatever an
 /// operator reports, with its node; `Cancelled`.
-pub fn run(graph: &Graph, feeds: &HashMap<String, Value>, mut options: Run<'_>) -> Result<Outputs> {
+pub fn run(graph: &Graph, feeds: &HashMap<String, Value>, options: Run<'_>) -> Result<Outputs> {
+    let params = options.params;
+    start(graph, feeds, options, params, &mut None)
+}
+
+/// As [`run`], and remembers what gradients with respect to the variables among the parameters need. Outputs that depend on
+/// these are variables of their own: candle's backward pass stops there, and [`Tape::backward`] goes on.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_tape<'g>(graph: &'g Graph, feeds: &HashMap<String, Value>, options: Run<'_>) -> Result<(Outputs, Tape<'g>)> {
+    let none = Params::new();
+    let params = options.params.unwrap_or(&none);
+    let plain: Params = params.iter().map(|(n, t)| (n.clone(), t.detach())).collect();
+    let mut tape = Some(Tape::new(params));
+    let mut outputs = start(graph, feeds, options, Some(&plain), &mut tape)?;
+    let mut tape = tape.unwrap_or_default();
+    tape.finish(&mut outputs)?;
+    Ok((outputs, tape))
+}
+
+fn start<'g>(
+    graph: &'g Graph,
+    feeds: &HashMap<String, Value>,
+    mut options: Run<'_>,
+    params: Option<&Params>,
+    tape: &mut Option<Tape<'g>>,
+) -> Result<Outputs> {
     check_feeds(graph, feeds)?;
     let default_mode = Mode::default();
     let mode = options.mode.unwrap_or(&default_mode);
     let device = options.device.clone().or_else(|| feeds.values().next().map(|v| v.tensor.device().clone())).unwrap_or(Device::Cpu);
     let wanted: Vec<&str> =
         if options.wanted.is_empty() { graph.outputs().iter().map(|o| o.name.as_str()).collect() } else { options.wanted.to_vec() };
-    let scope = Scope { params: options.params, cancel: options.cancel, mode, device: &device };
-    run_in(graph, feeds.clone(), &wanted, &scope, &mut options.observer)
+    let scope = Scope { params, cancel: options.cancel, mode, device: &device };
+    run_in(graph, feeds.clone(), &wanted, &scope, &mut options.observer, tape)
 }
 
 /// What all nodes of a run share.
@@ -51,12 +79,13 @@ struct Scope<'a> {
     device: &'a Device,
 }
 
-fn run_in(
-    graph: &Graph,
+fn run_in<'g>(
+    graph: &'g Graph,
     mut values: HashMap<String, Value>,
     wanted: &[&str],
     scope: &Scope<'_>,
     observer: &mut Option<Observer<'_>>,
+    tape: &mut Option<Tape<'g>>,
 ) -> Result<Outputs> {
     let needed = needed_nodes(graph, wanted);
     // How many needed nodes still read each value; a value is dropped at zero.
@@ -94,8 +123,9 @@ fn run_in(
         if let Some(c) = scope.cancel {
             c.check()?;
         }
-        let run_node = |values: &HashMap<String, Value>| -> Result<Vec<Value>> {
-            let inputs = node.inputs.iter().map(|n| lookup(values, n)).collect::<Result<Vec<_>>>()?;
+        let op = ops::find(node)?;
+        let inputs_of = |values: &HashMap<String, Value>| node.inputs.iter().map(|n| lookup(values, n)).collect::<Result<Vec<_>>>();
+        let run_node = |values: &HashMap<String, Value>, inputs: &[Option<Value>]| -> Result<Vec<Value>> {
             let subgraph = |g: &Graph, feeds: Vec<(String, Value)>| -> Result<Vec<Value>> {
                 let mut inner: HashMap<String, Value> = values.clone();
                 for name in node.captured() {
@@ -105,14 +135,38 @@ fn run_in(
                 }
                 inner.extend(feeds);
                 let wanted: Vec<&str> = g.outputs().iter().map(|o| o.name.as_str()).collect();
-                let outputs = run_in(g, inner, &wanted, scope, &mut None)?;
+                let outputs = run_in(g, inner, &wanted, scope, &mut None, &mut None)?;
                 Ok(outputs.into_values().collect())
             };
-            let mut cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
+            let mut cx = Exec::new(node, graph.opset_of(node), inputs, scope.mode);
             cx.subgraph = Some(&subgraph);
-            (ops::find(node)?.forward)(&cx)
+            (op.forward)(&cx)
         };
-        let made = run_node(&values).at(|| place(node, &values))?;
+        let run_on_tape = |values: &HashMap<String, Value>, tape: &mut Option<Tape<'g>>| -> Result<Vec<Value>> {
+            let inputs = inputs_of(values)?;
+            let reads = || node.inputs.iter().map(String::as_str).chain(node.captured());
+            let Some(tape) = tape.as_mut().filter(|t| reads().any(|n| t.is_live(n))) else { return run_node(values, &inputs) };
+            let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
+            let ruled = |v: &Value| !v.tensor.dtype().is_float() || v.tensor.dtype() == DType::F32 && v.tensor.device().is_cpu();
+            if let Some(rule) = cx.inputs().all(ruled).then(|| (op.backward)(&cx)).flatten() {
+                let made = run_node(values, &inputs)?;
+                tape.by_rule(&cx, node, rule, &inputs, &made);
+                return Ok(made);
+            }
+            // Variables stand in for what candle is to differentiate by.
+            let mut values = values.clone();
+            let mut variables: Vec<(String, Tensor)> = Vec::new();
+            for name in reads().filter(|n| tape.is_live(n)) {
+                if let Some(v) = lookup(&values, name)?.filter(|v| !v.tensor.is_variable()) {
+                    let variable = Var::from_tensor(&v.tensor)?.into_inner();
+                    variables.push((name.to_string(), variable.clone()));
+                    values.insert(name.to_string(), Value { element: v.element, tensor: variable });
+                }
+            }
+            let made = run_node(&values, &inputs_of(&values)?)?;
+            Ok(tape.by_candle(node, graph.opset_of(node), variables, made))
+        };
+        let made = run_on_tape(&values, tape).at(|| place(node, &values))?;
         for (name, value) in node.outputs.iter().zip(made) {
             if name.is_empty() {
                 continue;

@@ -2,6 +2,8 @@
 
 pub mod compiled;
 pub mod eager;
+pub mod tape;
 
 pub use compiled::Engine;
-pub use eager::{Observer, Outputs, Params, Run, run};
+pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};
+pub use tape::Tape;

@@ -4,6 +4,7 @@
 //! and gradients flow through; on other devices candle's own operations do it, and what they cannot do is `Unsupported`.
 
 mod activation;
+mod add;
 mod conv;
 mod norm;
 mod pool;
@@ -11,10 +12,11 @@ mod resize;
 mod softmax;
 
 pub use activation::activate;
-pub use conv::{conv, conv_transpose};
-pub use norm::{batch_norm, channel_affine};
-pub use pool::{average_pool, max_pool, max_pool_indices};
-pub use resize::resize_axis;
+pub use add::add_assign;
+pub use conv::{conv, conv_backward, conv_transpose};
+pub use norm::{batch_norm, batch_norm_backward, channel_affine};
+pub use pool::{average_pool, max_pool, max_pool_backward, max_pool_indices};
+pub use resize::{resize_axis, resize_axis_backward};
 pub use softmax::{log_softmax, softmax};
 
 use crate::error::{Error, Result};

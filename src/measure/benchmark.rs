@@ -3,6 +3,7 @@
 use super::environment::Environment;
 use super::memory;
 use super::power::Meter;
+use super::runtimes::training::Training;
 use super::runtimes::{self, Runtime};
 use super::timing::{Latency, Subject, interleaved};
 use crate::context::Context;
@@ -33,6 +34,8 @@ crate::options! {
         pub threads: Option<usize> = None,
         /// Runtimes: "native", "onnxruntime"; all that are found when left out.
         pub runtimes: Option<Vec<String>> = None,
+        /// Time steps of training (forward, backward, update) instead of inference.
+        pub training: bool = false,
         /// Measure accuracy too, when a dataset is given.
         pub accuracy: bool = true,
         /// Only the first images of the dataset count for accuracy.
@@ -52,9 +55,10 @@ impl Benchmark {
         fields: <Self as Options>::FIELDS,
         examples: &[
             r#"benchmark(model("classifier", #{ image_size: 32 }), #{ runs: 3, warmup: 1 }).p50_ms"#,
+            r#"benchmark(model("classifier", #{ image_size: 32 }), #{ training: true, batch: 4, runs: 3, warmup: 1 }).throughput"#,
             r#"let a = model("classifier", #{ image_size: 32 }); let b = model("classifier", #{ image_size: 32, width: 0.5 }); benchmark([a, b], #{ runs: 3, runtimes: ["native"] })"#,
         ],
-        keywords: &["latency", "speed", "time", "throughput", "fps", "memory", "power", "compare", "p95", "p99"],
+        keywords: &["training", "latency", "speed", "time", "throughput", "fps", "memory", "power", "compare", "p95", "p99"],
     };
 }
 
@@ -100,7 +104,7 @@ pub struct BenchmarkReport {
 struct Loaded<'a> {
     name: &'a str,
     model: &'a Model,
-    runtime: Box<dyn Runtime>,
+    runtime: Box<dyn Runtime + 'a>,
     batch: usize,
     peak: Option<u64>,
 }
@@ -123,11 +127,19 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     }
     let names: Vec<String> = match &options.runtimes {
         Some(names) if names.is_empty() => return Err(Error::argument("option 'runtimes' is empty")),
+        Some(names) if options.training && names.iter().any(|n| n != "native") => {
+            return Err(Error::argument("option 'training' times the runtime \"native\" only"));
+        }
         Some(names) => names.clone(),
+        None if options.training => vec!["native".to_string()],
         None => runtimes::found().into_iter().map(str::to_string).collect(),
     };
     let mut warnings = Vec::new();
+    if options.training && data.is_some() {
+        warnings.push("the dataset is not used: training steps are timed on noise".into());
+    }
     if options.runtimes.is_none()
+        && !options.training
         && let Err(e) = runtimes::onnxruntime::find()
     {
         warnings.push(format!("onnxruntime is left out: {}", e.message()));
@@ -150,7 +162,7 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
             Ok(meter) => measure_power(l, meter, ctx)?,
             Err(reason) => Err(reason.clone()),
         };
-        let accuracy = match data.filter(|_| options.accuracy) {
+        let accuracy = match data.filter(|_| options.accuracy && !options.training) {
             Some(data) => judge(l, data, options, &mut warnings, ctx)?,
             None => None,
         };
@@ -174,7 +186,7 @@ fn load<'a>(
     threads: usize,
     options: &Benchmark,
     warnings: &mut Vec<String>,
-    ctx: &Context,
+    ctx: &'a Context,
 ) -> Result<Vec<Loaded<'a>>> {
     let mut loaded = Vec::new();
     let mut refused = None;
@@ -186,8 +198,11 @@ fn load<'a>(
         }
         for runtime in names {
             ctx.check()?;
-            let (opened, peak) = memory::peak(|| -> Result<Box<dyn Runtime>> {
-                let mut r = runtimes::open(runtime, model.graph(), threads)?;
+            let (opened, peak) = memory::peak(|| -> Result<Box<dyn Runtime + 'a>> {
+                let mut r: Box<dyn Runtime + 'a> = match options.training {
+                    true => Box::new(Training::new(model, threads, ctx)?),
+                    false => runtimes::open(runtime, model.graph(), threads)?,
+                };
                 r.feed(&feeds)?;
                 r.step()?;
                 Ok(r)

@@ -15,6 +15,30 @@ pub fn conv(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Res
     run(s, x, w, bias, false)
 }
 
+/// Gradients of [`conv`] with respect to `x`, `w` and the bias, those that `needs` asks for, from that of its result. All
+/// tensors are float32 on the CPU.
+pub fn conv_backward(s: &ConvShape, x: &Tensor, w: &Tensor, gy: &Tensor, needs: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+    let gy = gy.contiguous()?;
+    let gy_values = read(&gy)?;
+    let mut gradients = [None, None, None];
+    if needs[0] {
+        let mut gx = vec![0.0; x.elem_count()];
+        conv::backward_data(s, &read(&w.contiguous()?)?, &gy_values, &mut gx);
+        gradients[0] = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
+    }
+    if needs[1] {
+        let mut gw = vec![0.0; w.elem_count()];
+        conv::backward_weight(s, &read(&x.contiguous()?)?, &gy_values, &mut gw);
+        gradients[1] = Some(Tensor::from_vec(gw, w.shape(), w.device())?);
+    }
+    if needs[2] {
+        let mut gb = vec![0.0; s.out_channels];
+        conv::sum_planes(s.out_channels, s.window.output_len(), &gy_values, &mut gb);
+        gradients[2] = Some(Tensor::from_vec(gb, s.out_channels, w.device())?);
+    }
+    Ok(gradients)
+}
+
 /// Transposed convolution: the gradient of the convolution `s` with respect to its data, as a forward operation.
 ///
 /// # Shapes

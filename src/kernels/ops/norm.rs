@@ -36,10 +36,32 @@ pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, silu:
     }
     let (channels, plane) = sizes(x.dims());
     let (mean, var) = norm::channel_stats(channels, plane, &read(&x)?);
-    let inv = var.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect();
+    let inv = inverse(&var, epsilon);
     let stats = (Tensor::from_slice(&mean, channels, x.device())?, Tensor::from_vec(var, channels, x.device())?);
     let y = x.apply_op3(&scale, &bias, BatchNorm { mean, inv, silu })?;
     Ok((y.to_dtype(dtype)?, stats.0, stats.1))
+}
+
+/// Gradients of [`batch_norm`] with respect to `x`, scale and bias, from that of its result and the statistics that it
+/// returned. All tensors are float32 on the CPU.
+pub fn batch_norm_backward(
+    x: &Tensor,
+    scale: &Tensor,
+    bias: &Tensor,
+    (mean, var): (&Tensor, &Tensor),
+    epsilon: f64,
+    silu: bool,
+    gy: &Tensor,
+) -> Result<[Tensor; 3]> {
+    let (x, gy) = (x.contiguous()?, gy.contiguous()?);
+    let (mean, var) = (read(mean)?.to_vec(), read(var)?.to_vec());
+    let op = BatchNorm { inv: inverse(&var, epsilon), mean, silu };
+    Ok(op.backward(&x, &scale.contiguous()?, &bias.contiguous()?, &gy)?)
+}
+
+/// `1 / sqrt(var + epsilon)`
+fn inverse(var: &[f32], epsilon: f64) -> Vec<f32> {
+    var.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect()
 }
 
 /// Channels and elements per plane of `[batch, channels, …]`.
@@ -104,6 +126,20 @@ struct BatchNorm {
     silu: bool,
 }
 
+impl BatchNorm {
+    fn backward(&self, x: &Tensor, scale: &Tensor, bias: &Tensor, gy: &Tensor) -> Candle<[Tensor; 3]> {
+        let (channels, plane) = sizes(x.dims());
+        let mut gx = vec![0.0; x.elem_count()];
+        let (g_scale, g_bias) = {
+            let (scale, bias) = (read(scale)?, read(bias)?);
+            let n = Normalized { mean: &self.mean, inv: &self.inv, scale: &scale, bias: &bias };
+            norm::batch_norm_backward(plane, n, self.silu, &read(x)?, &read(gy)?, &mut gx)
+        };
+        let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
+        Ok([gx, Tensor::from_vec(g_scale, channels, x.device())?, Tensor::from_vec(g_bias, channels, x.device())?])
+    }
+}
+
 impl CustomOp3 for BatchNorm {
     fn name(&self) -> &'static str {
         "batch-norm"
@@ -132,15 +168,7 @@ impl CustomOp3 for BatchNorm {
         _: &Tensor,
         gy: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gy = gy.contiguous()?;
-        let (channels, plane) = sizes(x.dims());
-        let mut gx = vec![0.0; x.elem_count()];
-        let (g_scale, g_bias) = {
-            let (scale, bias) = (read(scale)?, read(bias)?);
-            let n = Normalized { mean: &self.mean, inv: &self.inv, scale: &scale, bias: &bias };
-            norm::batch_norm_backward(plane, n, self.silu, &read(x)?, &read(&gy)?, &mut gx)
-        };
-        let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
-        Ok((Some(gx), Some(Tensor::from_vec(g_scale, channels, x.device())?), Some(Tensor::from_vec(g_bias, channels, x.device())?)))
+        let [gx, g_scale, g_bias] = self.backward(x, scale, bias, &gy.contiguous()?)?;
+        Ok((Some(gx), Some(g_scale), Some(g_bias)))
     }
 }

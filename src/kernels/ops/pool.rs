@@ -15,6 +15,12 @@ pub fn max_pool(w: &Window, x: &Tensor) -> Result<Tensor> {
     in_f32(x, |x| Ok(x.contiguous()?.apply_op1(MaxPool { window: w.clone() })?))
 }
 
+/// Gradient of [`max_pool`] from its input, its result and the gradient of that. All tensors are float32 on the CPU.
+pub fn max_pool_backward(w: &Window, x: &Tensor, y: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    let op = MaxPool { window: w.clone() };
+    op.bwd(&x.contiguous()?, y, gy)?.ok_or_else(|| Error::internal("a pool without a gradient"))
+}
+
 /// Indices, in the plane of each, of the elements that [`max_pool`] takes.
 pub fn max_pool_indices(w: &Window, x: &Tensor) -> Result<Vec<u32>> {
     let x = x.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;

@@ -14,6 +14,12 @@ pub fn resize_axis(map: &AxisMap, x: &Tensor, axis: usize) -> Result<Tensor> {
     in_f32(x, |x| Ok(x.contiguous()?.apply_op1(ResizeAxis { map: map.clone(), axis })?))
 }
 
+/// Gradient of [`resize_axis`]; float32 on the CPU.
+pub fn resize_axis_backward(map: &AxisMap, gy: &Tensor, axis: usize) -> Result<Tensor> {
+    let op = ResizeAxis { map: map.clone(), axis };
+    Ok(op.backward(gy)?)
+}
+
 /// On other devices: one gather per table column, weighted.
 fn weighted_sum(map: &AxisMap, x: &Tensor, axis: usize) -> Result<Tensor> {
     let mut shape = vec![1; x.rank()];
@@ -43,6 +49,20 @@ struct ResizeAxis {
     axis: usize,
 }
 
+impl ResizeAxis {
+    fn backward(&self, gy: &Tensor) -> Candle<Tensor> {
+        let gy = gy.contiguous()?;
+        let mut dims = gy.dims().to_vec();
+        dims[self.axis] = self.map.input;
+        let inner = dims[self.axis + 1..].iter().product();
+        let mut gx = vec![0.0; dims.iter().product()];
+        if !gx.is_empty() && gy.elem_count() > 0 {
+            resize::backward(&self.map, inner, &read(&gy)?, &mut gx);
+        }
+        Tensor::from_vec(gx, dims, gy.device())
+    }
+}
+
 impl CustomOp1 for ResizeAxis {
     fn name(&self) -> &'static str {
         "resize"
@@ -58,13 +78,7 @@ impl CustomOp1 for ResizeAxis {
         }
         output(y, dims)
     }
-    fn bwd(&self, x: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
-        let gy = gy.contiguous()?;
-        let inner = x.dims()[self.axis + 1..].iter().product();
-        let mut gx = vec![0.0; x.elem_count()];
-        if !gx.is_empty() && gy.elem_count() > 0 {
-            resize::backward(&self.map, inner, &read(&gy)?, &mut gx);
-        }
-        Tensor::from_vec(gx, x.shape(), x.device()).map(Some)
+    fn bwd(&self, _: &Tensor, _: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
+        self.backward(gy).map(Some)
     }
 }

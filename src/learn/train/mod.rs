@@ -9,6 +9,7 @@ mod optimizer;
 mod options;
 mod params;
 mod prepare;
+mod rehearsal;
 mod schedule;
 mod step;
 #[cfg(test)]
@@ -26,5 +27,6 @@ pub use objective::{Loss, Objective, TaskLoss, attach, pick};
 pub use optimizer::{Optimizer, Pace, Rule, gradient_norm};
 pub use options::{OptimizerKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
+pub use rehearsal::Rehearsal;
 pub use schedule::Schedule;
 pub use trainer::{Trained, fit, train};

@@ -27,7 +27,7 @@ impl Loss {
 }
 
 /// What training minimises: it names the values of the model that it reads, and turns them into a loss.
-pub trait Objective {
+pub trait Objective: Send {
     /// Names of the values that [`Objective::loss`] reads.
     fn wanted(&self) -> Vec<String>;
     /// Tensors beyond the model's own that are trained with it, such as adapters.
@@ -39,6 +39,18 @@ pub trait Objective {
     /// # Errors
     /// Whatever makes the loss impossible to compute; `Cancelled`.
     fn loss(&mut self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Loss>;
+}
+
+impl<T: Objective + ?Sized> Objective for &mut T {
+    fn wanted(&self) -> Vec<String> {
+        (**self).wanted()
+    }
+    fn variables(&self) -> Vec<Param> {
+        (**self).variables()
+    }
+    fn loss(&mut self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Loss> {
+        (**self).loss(outputs, batch, ctx)
+    }
 }
 
 /// The loss of a task, from labels.

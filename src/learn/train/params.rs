@@ -4,13 +4,12 @@
 //! [`OpDef::params`](crate::model::ops::OpDef)) *and* influence the values that the loss reads. So what serves only the
 //! decoding of boxes (anchors, strides, the fixed kernel of distribution focal boxes) is never trained.
 
-use crate::context::Cancel;
-use crate::error::{At, CANCELLED, Error, Result};
+use crate::error::{At, Error, Result};
 use crate::exec;
 use crate::model::graph::parameter_kind;
 use crate::model::ops::{self, ParamKind};
 use crate::model::{Constant, Element, Graph, Patch};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use indexmap::IndexMap;
 use std::collections::HashSet;
 
@@ -82,17 +81,10 @@ impl ParamSet {
         self.params.iter().map(|p| p.var.elem_count()).sum()
     }
 
-    /// The tensors with which the graph runs under training. Between layers of the backward pass, `cancel` is checked.
-    pub fn bind(&self, cancel: &Cancel) -> Result<exec::Params> {
-        let mut bound: exec::Params = self.statistics.clone();
-        for p in &self.params {
-            let tensor = p.var.as_tensor();
-            // Biases and norms stand beside a weight that is already guarded.
-            let guards = p.kind == ParamKind::Weight && tensor.device().is_cpu();
-            let guarded = if guards { tensor.apply_op1(Guard(cancel.clone()))? } else { tensor.clone() };
-            bound.insert(p.name.clone(), guarded);
-        }
-        Ok(bound)
+    /// The tensors with which the graph runs under training.
+    pub fn bind(&self) -> exec::Params {
+        let params = self.params.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone()));
+        self.statistics.iter().map(|(n, t)| (n.clone(), t.clone())).chain(params).collect()
     }
 
     /// Takes the running statistics that a training run left.
@@ -175,25 +167,5 @@ fn masked_names(graph: &Graph) -> Result<HashSet<String>> {
             .map(HashSet::from_iter)
             .map_err(|e| Error::format("expected a list of constant names").because(e))
             .at(|| format!("metadata '{MASKS_KEY}'")),
-    }
-}
-
-/// Copies its argument; its backward pass, which runs between those of two layers, fails once the user has cancelled.
-struct Guard(Cancel);
-
-impl CustomOp1 for Guard {
-    fn name(&self) -> &'static str {
-        "guard"
-    }
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let data = storage.as_slice::<f32>()?;
-        let (start, end) = layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op: "guard" })?;
-        Ok((CpuStorage::F32(data[start..end].to_vec()), layout.shape().clone()))
-    }
-    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if self.0.is_cancelled() {
-            return Err(candle_core::Error::Wrapped(Box::new(CANCELLED)));
-        }
-        Ok(Some(grad.clone()))
     }
 }

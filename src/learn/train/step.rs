@@ -6,7 +6,7 @@ use super::params::{Param, ParamSet};
 use super::prepare::prepare;
 use crate::context::Context;
 use crate::error::{At, Error, Result};
-use crate::exec::{self, Outputs};
+use crate::exec::{self, Outputs, Tape};
 use crate::learn::data::Batch;
 use crate::model::ops::Mode;
 use crate::model::{Graph, Model, Value, ValueInfo};
@@ -44,65 +44,17 @@ pub(super) struct Done {
     pub gradient_norm: f64,
 }
 
-/// A model under training.
-pub(super) struct Stepper<'a> {
+/// The forward pass.
+struct Pass<'a> {
     graph: Graph,
-    objective: &'a mut dyn Objective,
-    ctx: &'a Context,
     input: String,
     wanted: Vec<String>,
-    pub params: ParamSet,
-    /// The model's parameters, then the objective's.
-    trained: Vec<Param>,
-    optimizer: Optimizer,
+    ctx: &'a Context,
 }
 
-impl<'a> Stepper<'a> {
-    pub fn new(model: &'a Model, objective: &'a mut dyn Objective, rule: Rule, ctx: &'a Context) -> Result<Self> {
-        let input = image_input(model.graph())?.name.clone();
-        let wanted = objective.wanted();
-        let params = ParamSet::of(model.graph(), &wanted, &ctx.device)?;
-        let trained: Vec<Param> = params.params.iter().cloned().chain(objective.variables()).collect();
-        let optimizer = Optimizer::new(rule, &trained)?;
-        let graph = prepare(model.graph(), &wanted)?;
-        Ok(Self { graph, objective, ctx, input, wanted, params, trained, optimizer })
-    }
-
-    /// # Errors
-    /// `Check`, naming the first value or gradient that is not finite; whatever graph and objective report.
-    pub fn step(&mut self, batch: &Batch, pacing: &Pacing) -> Result<Done> {
-        let mode = Mode { training: true, seed: self.ctx.seed.wrapping_add(pacing.step as u64), ..Mode::default() };
-        let outputs = self.forward(batch, &mode, None)?;
-        let loss = self.objective.loss(&outputs, batch, self.ctx)?;
-        drop(outputs);
-        let value = loss.total.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        if !value.is_finite() || !loss.value().is_finite() {
-            return Err(self.culprit(batch, pacing, &loss));
-        }
-        let mut store = loss.total.backward()?;
-        let gradient = |p: &Param| -> Result<Option<Tensor>> {
-            Ok(match (store.remove(p.var.as_tensor()), &p.mask) {
-                (Some(g), Some(mask)) => Some((g * mask)?),
-                (g, _) => g,
-            })
-        };
-        let gradients = self.trained.iter().map(gradient).collect::<Result<Vec<_>>>()?;
-        drop(store);
-        let norm = gradient_norm(&self.trained, &gradients)?.map_err(|name| {
-            let e = Error::check(format!("the gradient of '{name}' is not finite, at a loss of {value:.4}"));
-            e.hint("a lower learning_rate or clip may help")
-        })?;
-        let gradient_scale = if pacing.clip > 0.0 { (pacing.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let pace =
-            Pace { learning_rate: pacing.learning_rate, momentum: pacing.momentum, weight_decay: pacing.weight_decay, gradient_scale };
-        self.optimizer.step(&self.trained, &gradients, &pace)?;
-        let updates = mode.updates.into_inner().map_err(|_| Error::internal("a thread panicked while training"))?;
-        self.params.update_statistics(updates)?;
-        Ok(Done { parts: loss.parts, gradient_norm: norm })
-    }
-
-    fn forward(&self, batch: &Batch, mode: &Mode, observer: Option<exec::Observer<'_>>) -> Result<Outputs> {
-        let bound = self.params.bind(&self.ctx.cancel)?;
+impl Pass<'_> {
+    fn forward(&self, params: &ParamSet, batch: &Batch, mode: &Mode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
+        let bound = params.bind();
         let feeds = HashMap::from([(self.input.clone(), Value::plain(batch.images.clone())?)]);
         let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
         // A closure of this function's own shortens the observer's lifetime to that of the run.
@@ -115,7 +67,69 @@ impl<'a> Stepper<'a> {
             observer: relay.as_mut().map(|r| r as exec::Observer<'_>),
             device: Some(self.ctx.device.clone()),
         };
-        exec::run(&self.graph, &feeds, run)
+        exec::run_with_tape(&self.graph, &feeds, run)
+    }
+}
+
+/// A model under training.
+pub(super) struct Stepper<'a> {
+    pass: Pass<'a>,
+    objective: Box<dyn Objective + 'a>,
+    ctx: &'a Context,
+    pub params: ParamSet,
+    /// The model's parameters, then the objective's.
+    trained: Vec<Param>,
+    optimizer: Optimizer,
+}
+
+impl<'a> Stepper<'a> {
+    pub fn new(model: &Model, objective: Box<dyn Objective + 'a>, rule: Rule, ctx: &'a Context) -> Result<Self> {
+        let input = image_input(model.graph())?.name.clone();
+        let wanted = objective.wanted();
+        let params = ParamSet::of(model.graph(), &wanted, &ctx.device)?;
+        let trained: Vec<Param> = params.params.iter().cloned().chain(objective.variables()).collect();
+        let optimizer = Optimizer::new(rule, &trained)?;
+        let graph = prepare(model.graph(), &wanted)?;
+        Ok(Self { pass: Pass { graph, input, wanted, ctx }, objective, ctx, params, trained, optimizer })
+    }
+
+    /// # Errors
+    /// `Check`, naming the first value or gradient that is not finite; whatever graph and objective report.
+    pub fn step(&mut self, batch: &Batch, pacing: &Pacing) -> Result<Done> {
+        let mode = Mode { training: true, seed: self.ctx.seed.wrapping_add(pacing.step as u64), ..Mode::default() };
+        let (outputs, tape) = self.pass.forward(&self.params, batch, &mode, None)?;
+        let loss = self.objective.loss(&outputs, batch, self.ctx)?;
+        drop(outputs);
+        let value = loss.total.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        if !value.is_finite() || !loss.value().is_finite() {
+            return Err(self.culprit(batch, pacing, &loss));
+        }
+        let mut store = loss.total.backward()?;
+        let mut found = tape.backward(&mut store, Some(&self.ctx.cancel))?;
+        let gradient = |p: &Param| -> Result<Option<Tensor>> {
+            // The loss may read a parameter beside the graph.
+            let sum = match (store.remove(p.var.as_tensor()), found.remove(&p.name)) {
+                (Some(a), Some(b)) => Some((a + b)?),
+                (a, b) => a.or(b),
+            };
+            Ok(match (sum, &p.mask) {
+                (Some(g), Some(mask)) => Some((g * mask)?),
+                (g, _) => g,
+            })
+        };
+        let gradients = self.trained.iter().map(gradient).collect::<Result<Vec<_>>>()?;
+        drop((store, found));
+        let norm = gradient_norm(&self.trained, &gradients)?.map_err(|name| {
+            let e = Error::check(format!("the gradient of '{name}' is not finite, at a loss of {value:.4}"));
+            e.hint("a lower learning_rate or clip may help")
+        })?;
+        let gradient_scale = if pacing.clip > 0.0 { (pacing.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let pace =
+            Pace { learning_rate: pacing.learning_rate, momentum: pacing.momentum, weight_decay: pacing.weight_decay, gradient_scale };
+        self.optimizer.step(&self.trained, &gradients, &pace)?;
+        let updates = mode.updates.into_inner().map_err(|_| Error::internal("a thread panicked while training"))?;
+        self.params.update_statistics(updates)?;
+        Ok(Done { parts: loss.parts, gradient_norm: norm })
     }
 
     /// Which number went wrong first: a weight, an image, or a value of the graph.
@@ -141,19 +155,19 @@ impl<'a> Stepper<'a> {
                 return Ok(Some(format!("the statistics '{name}' are not")));
             }
         }
-        let makers = self.graph.producers();
+        let makers = self.pass.graph.producers();
         let mut found = None;
         let mut observe = |name: &str, value: &Value| -> Result<()> {
             if found.is_none() && value.element.is_float() && !finite(&value.tensor)? {
                 found = Some(match makers.get(name) {
-                    Some(&i) => format!("the first such value is '{name}', of {}", self.graph.nodes()[i].label()),
+                    Some(&i) => format!("the first such value is '{name}', of {}", self.pass.graph.nodes()[i].label()),
                     None => format!("the input '{name}' has such values"),
                 });
             }
             Ok(())
         };
         let mode = Mode { training: true, seed: self.ctx.seed.wrapping_add(pacing.step as u64), ..Mode::default() };
-        self.forward(batch, &mode, Some(&mut observe)).at(|| "looking for the value that is not finite".to_string())?;
+        self.pass.forward(&self.params, batch, &mode, Some(&mut observe)).at(|| "looking for the value that is not finite".to_string())?;
         Ok(found)
     }
 }

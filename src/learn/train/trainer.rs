@@ -65,7 +65,7 @@ pub fn fit(
         check_data(model, val).at(|| "validation data".to_string())?;
     }
     let plan = Plan::new(model, data, options, ctx)?;
-    let mut stepper = Stepper::new(model, objective, plan.rule, ctx)?;
+    let mut stepper = Stepper::new(model, Box::new(objective), plan.rule, ctx)?;
     let mut run = Run {
         model,
         data,

@@ -4,6 +4,7 @@ mod convert;
 mod locate;
 pub mod native;
 pub mod onnxruntime;
+pub mod training;
 
 use crate::error::{Error, Result, nearest};
 use crate::exec::Outputs;

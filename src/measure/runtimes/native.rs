@@ -15,15 +15,17 @@ pub struct Native {
     pool: rayon::ThreadPool,
 }
 
+/// Threads of a runtime's own.
+pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+    built.map_err(|e| Error::unavailable("threads cannot be started").because(e))
+}
+
 impl Native {
     /// # Errors
     /// `Unavailable` when the threads cannot be started.
     pub fn new(graph: &Graph, threads: usize) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .build()
-            .map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
-        Ok(Self { engine: Engine::new(graph, &[], threads.max(1))?, fed: HashMap::new(), pool })
+        Ok(Self { engine: Engine::new(graph, &[], threads.max(1))?, fed: HashMap::new(), pool: pool(threads)? })
     }
 }
 

@@ -6,7 +6,7 @@
 use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
-use super::{Channels, Exec, OpDef, ParamKind, QuantRule, channels, cost};
+use super::{Channels, Exec, Flow, OpDef, ParamKind, QuantRule, Rule, channels, cost};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer};
 use crate::model::value::Value;
@@ -19,6 +19,7 @@ pub const OPS: &[OpDef] = &[
         .quant(QuantRule::Elementwise)
         .weights()
         .params(&[(0, ParamKind::Bias), (1, ParamKind::Bias)])
+        .backward(add_backward)
         .channels(channels::sum),
     OpDef::new("Sub", &[7, 13, 14], infer, |cx| forward(cx, Binary::Sub)).cost(cost::per_output).channels(channels::sum),
     OpDef::new("Mul", &[7, 13, 14], infer, |cx| forward(cx, Binary::Mul))
@@ -132,6 +133,13 @@ fn forward(cx: &Exec<'_>, kind: Binary) -> Result<Vec<Value>> {
         out = apply(kind, &out, cx.input(i)?)?;
     }
     Ok(vec![out])
+}
+
+/// Terms of equal shapes all receive the gradient of the sum.
+fn add_backward(cx: &Exec<'_>) -> Option<Rule> {
+    let first = cx.get(0)?;
+    let equal = first.element.is_float() && cx.inputs().all(|v| v.dims() == first.dims());
+    equal.then_some(|back| (0..back.cx.input_count()).map(|i| Ok((i, Flow::Shared(back.gradient()?.clone())))).collect())
 }
 
 fn mean(cx: &Exec<'_>) -> Result<Vec<Value>> {

@@ -5,13 +5,16 @@
 use super::facts::{Item, axis_of, fact, items, of_items, same_elements, size};
 use super::ints::count;
 use super::slice::{labels, listed_axes, select, unless_empty};
-use super::{Exec, OpDef, QuantRule};
+use super::{Back, Exec, Flow, OpDef, QuantRule};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer, Node};
 use crate::model::value::Value;
 use candle_core::Tensor;
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Concat", &[4, 11, 13], infer_concat, concat).quant(QuantRule::SameScale).channels(labels::concat),
+    OpDef::new("Concat", &[4, 11, 13], infer_concat, concat)
+        .quant(QuantRule::SameScale)
+        .backward(|_| Some(concat_backward))
+        .channels(labels::concat),
     OpDef::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], infer_pad, pad).quant(QuantRule::SameScale).channels(labels::pad),
     OpDef::new("Tile", &[6, 13], infer_tile, tile).quant(QuantRule::SameScale).channels(labels::tile),
 ];
@@ -84,6 +87,18 @@ fn concat(cx: &Exec<'_>) -> Result<Vec<Value>> {
         }
     }
     cx.one(unless_empty(&first.tensor, &total, || cat(&parts, axis))?)
+}
+
+fn concat_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let gy = back.gradient()?;
+    let axis = concat_axis(back.cx.node, gy.rank())?;
+    let mut start = 0;
+    let part = |i: usize| {
+        let len = back.cx.tensor(i)?.dims()[axis];
+        start += len;
+        Ok((i, Flow::Shared(gy.narrow(axis, start - len, len)?)))
+    };
+    (0..back.cx.input_count()).map(part).collect()
 }
 
 /// Joins tensors along an axis. Parts that candle cannot copy in rows are made contiguous first, so that the result is.

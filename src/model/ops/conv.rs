@@ -7,7 +7,7 @@
 mod labels;
 
 use super::window::{AutoPad, WindowAttrs};
-use super::{CostInput, Exec, OpDef, ParamKind, QuantRule, cost};
+use super::{Back, CostInput, Exec, Flow, OpDef, ParamKind, QuantRule, cost};
 use crate::error::{Error, Result};
 use crate::kernels::{ConvShape, Window, ops};
 use crate::model::element::Element;
@@ -21,6 +21,7 @@ pub const OPS: &[OpDef] = &[
         .quant(QuantRule::Weighted { weight: 1, axis: 0 })
         .weights()
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
+        .backward(|_| Some(conv_backward))
         .channels(labels::conv),
     OpDef::new("ConvTranspose", &[1, 11, 22], infer_transpose, transpose)
         .cost(transpose_cost)
@@ -198,6 +199,14 @@ fn conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
     let shape = shape_of(cx.node, x, w)?;
     cx.one(ops::conv(&shape, x, w, bias(cx, shape.out_channels)?)?)
+}
+
+fn conv_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let (x, w) = (back.cx.tensor(0)?, back.cx.tensor(1)?);
+    let shape = shape_of(back.cx.node, x, w)?;
+    let needs = [0, 1, 2].map(|i| back.needs.get(i).is_some_and(|&n| n));
+    let gradients = ops::conv_backward(&shape, x, w, back.gradient()?, needs)?;
+    Ok(gradients.into_iter().enumerate().filter_map(|(i, g)| Some((i, Flow::Own(g?)))).collect())
 }
 
 fn transpose(cx: &Exec<'_>) -> Result<Vec<Value>> {

@@ -96,6 +96,45 @@ pub struct OpDef {
     /// False for operators whose result is not a function of their inputs (random numbers), or that need the enclosing
     /// graph (control flow).
     pub foldable: bool,
+    /// The rule by which gradients flow back through a node in training, where there is one for these inputs. All inputs
+    /// that are floating point are float32 on the CPU. Without a rule, candle differentiates [`OpDef::forward`].
+    pub backward: fn(&Exec<'_>) -> Option<Rule>,
+}
+
+/// How gradients flow back through a node: what each input receives, by its index, any number of times.
+pub type Rule = fn(&Back<'_>) -> Result<Vec<(usize, Flow)>>;
+
+/// What a [`Rule`] sees.
+pub struct Back<'a> {
+    /// The node with its inputs, as the forward computation saw them.
+    pub cx: &'a Exec<'a>,
+    /// What the forward computation returned; it may have returned more than the node has outputs.
+    pub made: &'a [Value],
+    /// Gradients of the node's outputs.
+    pub gradients: Vec<Option<Tensor>>,
+    /// Whether the gradient of each input is asked for; others are dropped.
+    pub needs: &'a [bool],
+}
+
+impl Back<'_> {
+    /// The gradient of the first output.
+    ///
+    /// # Errors
+    /// `Internal` when there is none.
+    pub fn gradient(&self) -> Result<&Tensor> {
+        self.gradients.first().and_then(Option::as_ref).ok_or_else(|| Error::internal("a gradient of the first output is missing"))
+    }
+}
+
+/// A gradient that an input receives.
+#[derive(Debug, Clone)]
+pub enum Flow {
+    /// A contiguous tensor that nothing else holds: it may be changed.
+    Own(Tensor),
+    /// A tensor, or a view of one, that others may hold.
+    Shared(Tensor),
+    /// The gradient of some indices of an axis, from `start` on; the others receive zeros.
+    Part { axis: usize, start: usize, gradient: Tensor },
 }
 
 impl OpDef {
@@ -118,6 +157,7 @@ impl OpDef {
             weights: false,
             params: &[],
             foldable: true,
+            backward: |_| None,
         }
     }
     pub const fn cost(mut self, cost: fn(&CostInput<'_>) -> super::graph::Cost) -> Self {
@@ -138,6 +178,10 @@ impl OpDef {
     }
     pub const fn params(mut self, params: &'static [(usize, ParamKind)]) -> Self {
         self.params = params;
+        self
+    }
+    pub const fn backward(mut self, rule: fn(&Exec<'_>) -> Option<Rule>) -> Self {
+        self.backward = rule;
         self
     }
     pub const fn not_foldable(mut self) -> Self {

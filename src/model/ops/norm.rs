@@ -3,7 +3,7 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{Channels, CostInput, Exec, OpDef, ParamKind, channels, cost, infer_same};
+use super::{Back, Channels, CostInput, Exec, Flow, OpDef, ParamKind, Rule, channels, cost, infer_same};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::ops;
@@ -21,9 +21,10 @@ pub const OPS: &[OpDef] = &[
         .cost(norm_cost)
         .weights()
         .params(BATCH_NORM)
+        .backward(batch_norm_rule)
         .channels(batch_norm_channels),
     // What training makes of BatchNormalization and SiLU; no file has it.
-    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish).domain("compresso").not_foldable().params(BATCH_NORM),
+    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish).domain("compresso").not_foldable().params(BATCH_NORM).backward(batch_norm_rule),
     OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
         .cost(norm_cost)
         .weights()
@@ -125,12 +126,26 @@ fn batch_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
         return cx.one(ops::channel_affine(cx.tensor(0)?, &a, &b)?);
     }
     let (y, batch_mean, batch_var) = batch_statistics(cx, momentum, false)?;
-    let mut out = vec![cx.input(0)?.with(y)?];
-    if cx.node.outputs.len() > 1 {
-        out.push(cx.input(3)?.with(blend(mean, &batch_mean, momentum)?)?);
-        out.push(cx.input(4)?.with(blend(var, &batch_var, momentum)?)?);
-    }
-    Ok(out)
+    let running = [cx.input(3)?.with(blend(mean, &batch_mean, momentum)?)?, cx.input(4)?.with(blend(var, &batch_var, momentum)?)?];
+    let [mean, var] = running;
+    // The last two are for the backward rule.
+    Ok(vec![cx.input(0)?.with(y)?, mean, var, Value::plain(batch_mean)?, Value::plain(batch_var)?])
+}
+
+/// The rule for batch statistics.
+fn batch_norm_rule(cx: &Exec<'_>) -> Option<Rule> {
+    cx.mode.training.then_some(batch_norm_backward)
+}
+
+fn batch_norm_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let (cx, [.., mean, var]) = (back.cx, back.made) else {
+        return Err(Error::internal("a batch normalization without statistics"));
+    };
+    let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
+    let silu = cx.node.op == "BatchNormSwish";
+    let statistics = (&mean.tensor, &var.tensor);
+    let gradients = ops::batch_norm_backward(cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?, statistics, epsilon, silu, back.gradient()?)?;
+    Ok(gradients.into_iter().enumerate().map(|(i, g)| (i, Flow::Own(g))).collect())
 }
 
 /// BatchNormalization, then SiLU.
@@ -141,7 +156,8 @@ fn batch_norm_swish(cx: &Exec<'_>) -> Result<Vec<Value>> {
     }
     channels(cx)?;
     let momentum = f64::from(cx.node.get_float("momentum", 0.9)?);
-    cx.one(batch_statistics(cx, momentum, true)?.0)
+    let (y, mean, var) = batch_statistics(cx, momentum, true)?;
+    Ok(vec![cx.input(0)?.with(y)?, Value::plain(mean)?, Value::plain(var)?])
 }
 
 /// `(x - mean) / sqrt(var + epsilon)` over the axes from `first` on, in float32; also mean and `1 / sqrt(…)`.

@@ -4,7 +4,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__AveragePool.html>
 
 use super::window::WindowAttrs;
-use super::{Channels, CostInput, Exec, OpDef, QuantRule, channels, cost};
+use super::{Back, Channels, CostInput, Exec, Flow, OpDef, QuantRule, channels, cost};
 use crate::error::{Error, Result};
 use crate::kernels::{Window, ops};
 use crate::model::element::Element;
@@ -16,6 +16,7 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("MaxPool", &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
         .cost(pool_cost)
         .quant(QuantRule::SameScale)
+        .backward(|_| Some(max_pool_backward))
         .channels(pool_channels),
     OpDef::new("AveragePool", &[1, 7, 10, 11, 19, 22], infer_pool, average_pool)
         .cost(pool_cost)
@@ -77,6 +78,12 @@ fn max_pool(cx: &Exec<'_>) -> Result<Vec<Value>> {
         out.push(max_indices(cx.node, &w, &x)?);
     }
     Ok(out)
+}
+
+fn max_pool_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let x = back.cx.tensor(0)?;
+    let gx = ops::max_pool_backward(&window(back.cx.node, x)?, x, &back.made[0].tensor, back.gradient()?)?;
+    Ok(vec![(0, Flow::Own(gx))])
 }
 
 /// Output `Indices`: flat indices in the whole input; with `storage_order` 1 each plane counts column by column.

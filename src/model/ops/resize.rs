@@ -4,7 +4,7 @@
 
 mod labels;
 
-use super::{CostInput, Exec, OpDef, QuantRule, cost};
+use super::{Back, CostInput, Exec, Flow, OpDef, QuantRule, Rule, cost};
 use crate::error::{Error, Result};
 use crate::kernels::ops;
 use crate::kernels::resize::AxisMap;
@@ -13,7 +13,11 @@ use crate::model::value::Value;
 use candle_core::{DType, Tensor};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Resize", &[10, 11, 13, 18, 19], infer, forward).cost(resize_cost).quant(QuantRule::SameScale).channels(labels::resize),
+    OpDef::new("Resize", &[10, 11, 13, 18, 19], infer, forward)
+        .cost(resize_cost)
+        .quant(QuantRule::SameScale)
+        .backward(resize_rule)
+        .channels(labels::resize),
     OpDef::new("Upsample", &[1, 7, 9, 10], infer, forward).cost(resize_cost).quant(QuantRule::SameScale).channels(labels::resize),
 ];
 
@@ -234,10 +238,10 @@ fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(vec![Fact::new(x.element, out)])
 }
 
-fn forward(cx: &Exec<'_>) -> Result<Vec<Value>> {
-    let value = cx.input(0)?;
-    let dims = value.dims().to_vec();
-    let s = Settings::of(cx.node, cx.opset)?;
+/// Sizes of the result, and the table of each axis that changes, in the order in which they are resized; none when the input
+/// or the result is empty.
+fn plan(cx: &Exec<'_>, s: &Settings) -> Result<(Vec<usize>, Vec<(usize, Table)>)> {
+    let dims = cx.input(0)?.dims().to_vec();
     let axes = s.axes(dims.len())?;
     let scales = match scales_input(cx.node, cx.opset) {
         None => cx.node.find_floats("scales")?.map(<[f32]>::to_vec),
@@ -245,18 +249,47 @@ fn forward(cx: &Exec<'_>) -> Result<Vec<Value>> {
     };
     let scales = scales.filter(|v| !v.is_empty());
     let sizes = if cx.opset >= 11 { cx.ints(3)?.filter(|v| !v.is_empty()) } else { None };
-    let targets = targets(&s, &axes, &dims, scales.as_deref(), sizes.as_deref())?;
-    let roi = regions(cx, &s, &axes, dims.len())?;
+    let targets = targets(s, &axes, &dims, scales.as_deref(), sizes.as_deref())?;
+    let roi = regions(cx, s, &axes, dims.len())?;
+    let sizes: Vec<usize> = targets.iter().map(|t| t.size).collect();
+    if sizes.contains(&0) || dims.contains(&0) {
+        return Ok((sizes, Vec::new()));
+    }
+    let table = |&axis: &usize| (axis, Axis { input: dims[axis], target: targets[axis], roi: roi[axis] }.table(s));
+    Ok((sizes, axes.iter().map(table).collect()))
+}
+
+/// Gradients of floating-point inputs flow back axis by axis.
+fn resize_rule(cx: &Exec<'_>) -> Option<Rule> {
+    let s = Settings::of(cx.node, cx.opset).ok()?;
+    let (sizes, tables) = plan(cx, &s).ok()?;
+    let inside = tables.iter().all(|(_, t)| !t.outside.contains(&true)) && !cx.get(0)?.dims().contains(&0);
+    (cx.get(0)?.element.is_float() && inside && !sizes.contains(&0)).then_some(resize_backward)
+}
+
+fn resize_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let s = Settings::of(back.cx.node, back.cx.opset)?;
+    let mut gradient = back.gradient()?.clone();
+    let mut own = false;
+    for (axis, table) in plan(back.cx, &s)?.1.iter().rev().filter(|(_, t)| !t.map.is_identity()) {
+        gradient = ops::resize_axis_backward(&table.map, &gradient, *axis)?;
+        own = true;
+    }
+    Ok(vec![(0, if own { Flow::Own(gradient) } else { Flow::Shared(gradient) })])
+}
+
+fn forward(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let value = cx.input(0)?;
+    let s = Settings::of(cx.node, cx.opset)?;
+    let (sizes, tables) = plan(cx, &s)?;
     let storage = value.tensor.dtype();
     // Integers of up to 24 bits are exact in float32.
     let mut y = if storage.is_float() { value.tensor.clone() } else { value.tensor.to_dtype(DType::F32)? };
-    if targets.iter().any(|t| t.size == 0) || dims.contains(&0) {
-        let shape: Vec<usize> = targets.iter().map(|t| t.size).collect();
-        return Ok(vec![value.with(Tensor::zeros(shape, storage, y.device())?)?]);
+    if sizes.contains(&0) || value.dims().contains(&0) {
+        return Ok(vec![value.with(Tensor::zeros(sizes, storage, y.device())?)?]);
     }
     let mut outside: Vec<(usize, Vec<bool>)> = Vec::new();
-    for &axis in &axes {
-        let table = Axis { input: dims[axis], target: targets[axis], roi: roi[axis] }.table(&s);
+    for (axis, table) in tables {
         y = ops::resize_axis(&table.map, &y, axis)?;
         if table.outside.contains(&true) {
             outside.push((axis, table.outside));

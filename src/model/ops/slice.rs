@@ -5,7 +5,7 @@
 pub(super) mod labels;
 
 use super::facts::{Item, axes_of, axis_of, fact, items, of_items, size};
-use super::{Exec, OpDef, QuantRule};
+use super::{Back, Exec, Flow, OpDef, QuantRule};
 use crate::error::{Error, Result};
 use crate::model::graph::{Dim, Fact, Infer, Node};
 use crate::model::value::Value;
@@ -13,7 +13,10 @@ use candle_core::Tensor;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("Slice", &[1, 10, 11, 13], infer_slice, slice).quant(QuantRule::SameScale).channels(labels::slice),
-    OpDef::new("Split", &[2, 11, 13, 18], infer_split, split).quant(QuantRule::SameScale).channels(labels::split),
+    OpDef::new("Split", &[2, 11, 13, 18], infer_split, split)
+        .quant(QuantRule::SameScale)
+        .backward(|_| Some(split_backward))
+        .channels(labels::split),
 ];
 
 /// A tensor of zeros when a result has no elements (candle's kernels need at least one), else what `f` makes.
@@ -207,6 +210,17 @@ fn infer_split(cx: &Infer<'_>) -> Result<Vec<Fact>> {
             fact(x.element, Some(shape))
         })
         .collect())
+}
+
+fn split_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let axis = axis_of(back.cx.node.get_int("axis", 0)?, back.cx.tensor(0)?.rank())?;
+    let mut flows = Vec::new();
+    let mut start = 0;
+    for (part, gradient) in back.made.iter().zip(&back.gradients) {
+        flows.extend(gradient.clone().map(|gradient| (0, Flow::Part { axis, start, gradient })));
+        start += part.dims()[axis];
+    }
+    Ok(flows)
 }
 
 fn split(cx: &Exec<'_>) -> Result<Vec<Value>> {

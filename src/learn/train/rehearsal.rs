@@ -1,0 +1,74 @@
+//! Training steps without labels, for timing.
+
+use super::objective::{Loss, Objective, TaskLoss, attach, pick};
+use super::optimizer::Rule;
+use super::step::{Pacing, Stepper};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::exec::Outputs;
+use crate::learn::data::Batch;
+use crate::model::{Model, Task};
+use candle_core::{DType, Tensor};
+
+/// A model that takes training steps on the same images: forward, backward, and an update by stochastic gradient descent.
+/// The loss is the sum of the mean squares of the values that the model's own loss would read.
+pub struct Rehearsal<'a> {
+    stepper: Stepper<'a>,
+    batch: Batch,
+    steps: usize,
+}
+
+impl<'a> Rehearsal<'a> {
+    /// `images` is `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// `Unsupported` for models that cannot be trained.
+    pub fn new(model: &Model, images: Tensor, ctx: &'a Context) -> Result<Self> {
+        let wanted = match model.task() {
+            Task::Unknown => model.graph().outputs().iter().map(|o| o.name.clone()).collect(),
+            task => TaskLoss::of(task, 0.0)?.wanted(),
+        };
+        let stepper = Stepper::new(model, Box::new(MeanSquares(wanted)), Rule::Sgd { nesterov: true }, ctx)?;
+        let batch = Batch { images, targets: Vec::new(), labels: Vec::new(), indices: Vec::new(), letterboxes: Vec::new() };
+        Ok(Self { stepper, batch, steps: 0 })
+    }
+    /// One step; returns the loss before it.
+    ///
+    /// # Errors
+    /// `Check` when numbers are not finite; whatever the graph reports; `Cancelled`.
+    pub fn step(&mut self) -> Result<f64> {
+        let pacing = Pacing { step: self.steps, learning_rate: 1e-4, momentum: 0.9, weight_decay: 5e-4, clip: 10.0 };
+        self.steps += 1;
+        Ok(self.stepper.step(&self.batch, &pacing)?.parts.iter().map(|(_, v)| v).sum())
+    }
+}
+
+/// Sum of the mean squares of these values.
+struct MeanSquares(Vec<String>);
+
+impl Objective for MeanSquares {
+    fn wanted(&self) -> Vec<String> {
+        self.0.clone()
+    }
+    fn loss(&mut self, outputs: &Outputs, _: &Batch, _: &Context) -> Result<Loss> {
+        let mut total: Option<Tensor> = None;
+        let mut sum = 0.0;
+        for x in pick(outputs, &self.0)? {
+            if !x.dtype().is_float() {
+                return Err(Error::unsupported(format!("a loss of values of type {:?}", x.dtype())));
+            }
+            let mut values: Vec<f32> = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let scale = 1.0 / values.len().max(1) as f64;
+            let mean = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() * scale;
+            values.iter_mut().for_each(|v| *v *= (2.0 * scale) as f32);
+            let part = attach(&x, mean, values)?;
+            sum += mean;
+            total = Some(match total {
+                Some(t) => (t + part)?,
+                None => part,
+            });
+        }
+        let total = total.ok_or_else(|| Error::unsupported("a model without outputs cannot be trained"))?;
+        Ok(Loss { total, parts: vec![("mean squares", sum)] })
+    }
+}
