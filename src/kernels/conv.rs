@@ -8,6 +8,7 @@
 mod gather;
 mod single;
 pub mod tile;
+mod winograd;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,9 @@ pub fn forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mu
         y.fill(0.0);
         return reference::conv(s, x, w, bias, y);
     };
+    if winograd::suits(s, &win) {
+        return winograd::Pass::forward(Level::best(), s, &win, w).run(x, bias, y);
+    }
     let (cg, mg) = s.per_group();
     let phases = [0, 1].map(|d| win.stride[d].min((win.kernel[d] - 1) * win.dilation[d] + 1));
     let stage = Stage {
@@ -88,6 +92,9 @@ pub fn backward_data(s: &ConvShape, w: &[f32], gy: &[f32], gx: &mut [f32]) {
         gx.fill(0.0);
         return reference::conv_backward_data(s, w, gy, gx);
     };
+    if winograd::suits(s, &win) {
+        return winograd::Pass::backward(Level::best(), s, &win, w).run(gy, None, gx);
+    }
     let (cg, mg) = s.per_group();
     let taps = s.window.kernel_len();
     // Input position i + pad = step · t + phase receives from outputs t - q through the taps at step · q + phase.
