@@ -17,6 +17,7 @@ use super::reference;
 use super::window::{Window, Window2};
 use gather::{Gather, SLACK};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use tile::{Level, Pixels};
 
 /// Sizes of a convolution: `x: [batch, in_channels, input…]`, `w: [out_channels, in_channels / groups, kernel…]`,
@@ -151,6 +152,9 @@ pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     if s.batch * cg * mg * win.output[0] * win.output[1] == 0 {
         return;
     }
+    if winograd::suits(s, &win) {
+        return winograd::backward_weight(Level::best(), s, &win, x, gy, gw);
+    }
     if cg * taps <= 64 && mg < 4 {
         return single::backward_weight(s, &win, x, gy, gw);
     }
@@ -168,14 +172,15 @@ pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     let bands = win.output[0].div_ceil(rows);
     let (ins, outs) = (s.window.input_len(), s.window.output_len());
     let depth = (cg * taps).next_multiple_of(level.taps());
+    // With one tap the image itself is what a copy would be.
+    let plain = taps == 1 && win.stride == [1, 1] && win.pad == [0, 0] && win.input == win.output;
     // Jobs of one group are shared out to threads with sums of their own.
     for g in 0..s.groups {
         let jobs = s.batch * bands;
         let shares = threads.min(jobs);
         let mut sums: Vec<Vec<f32>> = (0..shares).map(|_| vec![0.0; depth * blocks * wide]).collect();
         sums.par_iter_mut().enumerate().for_each(|(share, sum)| {
-            let (mut image, mut turned) = (Vec::new(), Vec::new());
-            for job in jobs * share / shares..jobs * (share + 1) / shares {
+            let mut run = |(image, turned): &mut (Vec<f32>, Vec<f32>), job: usize| {
                 let (n, first) = (job / bands, job % bands * rows);
                 let count = rows.min(win.output[0] - first);
                 let gather = Gather {
@@ -186,20 +191,31 @@ pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
                     rows: count + halo,
                     pitch,
                 };
-                gather.copy(cg, &x[(n * s.in_channels + g * cg) * ins..][..cg * ins], &mut image);
+                let image: &[f32] = if plain {
+                    &x[(n * s.in_channels + g * cg) * ins + first * win.input[1]..(n * s.in_channels + (g + 1) * cg) * ins]
+                } else {
+                    gather.copy(cg, &x[(n * s.in_channels + g * cg) * ins..][..cg * ins], image);
+                    image
+                };
+                let channel = if plain { ins } else { gather.channel() };
                 let mut offsets: Vec<u32> = (0..cg)
                     .flat_map(|c| all.iter().map(move |&t| (c, t)))
-                    .map(|(c, t)| (c * gather.channel() + gather.offset(t)) as u32)
+                    .map(|(c, t)| (c * channel + gather.offset(t)) as u32)
                     .collect();
                 offsets.resize(depth, 0);
                 let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
-                let pixels = Pixels { rows: count, width: win.output[1], pitch };
-                turn(gy, mg, outs, first * win.output[1], count * win.output[1], wide, &mut turned);
+                let pixels = if plain {
+                    Pixels { rows: 1, width: count * win.output[1], pitch }
+                } else {
+                    Pixels { rows: count, width: win.output[1], pitch }
+                };
+                turn(level, gy, mg, outs, first * win.output[1], count * win.output[1], wide, turned);
                 for b in 0..blocks {
                     let gy = &turned[b * wide * count * win.output[1]..];
-                    tile::accumulate(level, vectors, &offsets, &image, pixels, gy, &mut sum[b * wide..], blocks * wide);
+                    tile::accumulate(level, vectors, &offsets, image, pixels, gy, &mut sum[b * wide..], blocks * wide);
                 }
-            }
+            };
+            (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|buffers| run(buffers, job)));
         });
         let gw = &mut gw[g * mg * cg * taps..][..mg * cg * taps];
         for (m, row) in gw.chunks_exact_mut(cg * taps).enumerate() {
@@ -212,7 +228,7 @@ pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
 
 /// Writes pixels `first..first + count` of `gy: [channels, plane]` as `[channels / wide, count, wide]`, with zeros for the
 /// channels that are missing.
-fn turn(gy: &[f32], channels: usize, plane: usize, first: usize, count: usize, wide: usize, to: &mut Vec<f32>) {
+fn turn(level: Level, gy: &[f32], channels: usize, plane: usize, first: usize, count: usize, wide: usize, to: &mut Vec<f32>) {
     let len = channels.div_ceil(wide) * wide * count;
     to.clear();
     to.resize(len, 0.0);
@@ -223,7 +239,11 @@ fn turn(gy: &[f32], channels: usize, plane: usize, first: usize, count: usize, w
             let some = 8.min(here - m);
             let row = |i: usize| &gy[(block * wide + m + i.min(some - 1)) * plane + first..][..count];
             let rows: [&[f32]; 8] = std::array::from_fn(row);
-            for (p, to) in to.chunks_exact_mut(wide).enumerate() {
+            let done = if some == 8 { count / 8 * 8 } else { 0 };
+            if done > 0 {
+                winograd::tiles::turn(level, &gy[(block * wide + m) * plane + first..], done, plane, &mut to[m..], wide);
+            }
+            for (p, to) in to.chunks_exact_mut(wide).enumerate().skip(done) {
                 for (i, v) in to[m..][..some].iter_mut().enumerate() {
                     *v = rows[i][p];
                 }
@@ -295,6 +315,11 @@ struct Place {
     step: [usize; 2],
 }
 
+thread_local! {
+    /// Buffers of a thread: fresh ones would cost a page fault for each page.
+    static BUFFERS: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
+}
+
 /// One pass of shifted multiplications over a batch.
 struct Stage {
     batch: usize,
@@ -320,6 +345,11 @@ struct Shared(*mut f32, usize);
 unsafe impl Sync for Shared {}
 
 impl Stage {
+    /// True when each result is made of the elements at its own position.
+    fn is_plain(&self) -> bool {
+        let whole = self.size == self.output && self.size == self.place.size && self.shifts == [[0, 0]];
+        whole && self.origin == [0, 0] && self.step == [1, 1] && self.place.step == [1, 1]
+    }
     fn run(&self, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
         let [out_rows, out_columns] = self.output;
         if self.batch * self.channels * out_rows * out_columns == 0 {
@@ -343,11 +373,35 @@ impl Stage {
                 }
             });
         }
+        let (area, place) = (self.size[0] * self.size[1], self.place.size[0] * self.place.size[1]);
+        assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
+        let busy = self.batch * self.groups >= rayon::current_num_threads();
+        if busy && self.is_plain() && made == self.channels && !alone && area.is_multiple_of(level.lanes()) {
+            // Results can be made where they go. Pieces of what is read are copied all the same: planes of most sizes would
+            // share few sets of the cache.
+            let most = (SCRATCH / depth.max(1)).next_multiple_of(64).min(area);
+            let images = y.par_chunks_mut(made * area).zip(x.par_chunks(depth * area));
+            return images.enumerate().for_each(|(ng, (y, x))| {
+                let g = ng % self.groups;
+                let packed = &packed[g * made * depth..][..made * depth];
+                let mut run = |(image, _): &mut (Vec<f32>, Vec<f32>), first: usize| {
+                    let len = most.min(area - first);
+                    let gather =
+                        Gather { size: [1, area], step: [1, 1], origin: [0, first as isize], phases: [1, 1], rows: 1, pitch: len };
+                    gather.copy(depth, x, image);
+                    let offsets: Vec<u32> = (0..depth).map(|c| (c * gather.channel()) as u32).collect();
+                    tile::multiply(level, &heights, &offsets, packed, image, len, &mut y[first..], area);
+                };
+                (0..area).step_by(most).for_each(|first| BUFFERS.with_borrow_mut(|buffers| run(buffers, first)));
+                if let Some(bias) = bias {
+                    let planes = y.chunks_exact_mut(area).zip(&bias[g * made..]);
+                    planes.for_each(|(y, b)| y.iter_mut().for_each(|v| *v += b));
+                }
+            });
+        }
         let per_row = (self.depth_channels * self.phases[0] * self.phases[1] * pitch).max(made * pitch);
         let rows = band_rows(out_rows, halo, per_row, self.batch * self.groups, rayon::current_num_threads());
         let bands = out_rows.div_ceil(rows);
-        let (area, place) = (self.size[0] * self.size[1], self.place.size[0] * self.place.size[1]);
-        assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
         let shared = Shared(y.as_mut_ptr(), y.len());
         let shared = &shared;
         let job = |scratch: &mut (Vec<f32>, Vec<f32>), job: usize| {
@@ -404,6 +458,9 @@ impl Stage {
         let jobs = self.batch * self.groups * bands;
         // Many tiny jobs (depthwise convolutions) are handed out several at a time.
         let work = depth * self.channels * rows * out_columns;
-        (0..jobs).into_par_iter().with_min_len((1 << 16) / work.max(1) + 1).for_each_init(Default::default, job);
+        (0..jobs)
+            .into_par_iter()
+            .with_min_len((1 << 16) / work.max(1) + 1)
+            .for_each(|i| BUFFERS.with_borrow_mut(|scratch| job(scratch, i)));
     }
 }

@@ -5,7 +5,7 @@
 //! products of a point are a matrix product, made by the register tiles of [`super::tile`] with tiles as columns.
 
 mod lanes;
-mod tiles;
+pub(super) mod tiles;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +14,7 @@ use super::tile::{self, Level};
 use super::{ConvShape, Shared};
 use crate::kernels::window::Window2;
 use rayon::prelude::*;
+use std::cell::RefCell;
 use tiles::POINTS;
 
 /// True for convolutions that this way suits.
@@ -104,16 +105,51 @@ fn grown(v: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut v[..len]
 }
 
-/// Copies row `y` of a plane, shifted by `origin` columns, with zeros around it.
-fn pad_row(plane: &[f32], [height, width]: [usize; 2], y: isize, origin: isize, line: &mut [f32]) {
-    let row = usize::try_from(y).ok().filter(|&y| y < height);
-    let Some(y) = row else { return line.fill(0.0) };
-    let before = (-origin).max(0) as usize;
-    let skip = origin.max(0) as usize;
-    let len = width.saturating_sub(skip).min(line.len() - before);
-    line[..before].fill(0.0);
-    line[before..before + len].copy_from_slice(&plane[y * width + skip..][..len]);
-    line[before + len..].fill(0.0);
+thread_local! {
+    static BUFFERS: RefCell<Scratch> = RefCell::default();
+}
+
+/// Cuts rows of planes into tiles.
+struct Cutter {
+    level: Level,
+    /// Height and width of a plane.
+    size: [usize; 2],
+    /// Column of the first element of the first tile.
+    origin: isize,
+    columns: usize,
+    /// Floats from one element of tiles to the next.
+    apart: usize,
+    /// Elements (0 to 5) and tiles that lie outside the plane.
+    outside: Vec<(usize, usize)>,
+}
+
+impl Cutter {
+    fn new(level: Level, size: [usize; 2], origin: isize, columns: usize, apart: usize) -> Self {
+        let inside = |j: usize, t: usize| (0..size[1] as isize).contains(&((4 * t + j) as isize + origin));
+        let outside = (0..6).flat_map(|j| (0..columns).map(move |t| (j, t))).filter(|&(j, t)| !inside(j, t)).collect();
+        Self { level, size, origin, columns, apart, outside }
+    }
+    /// Element `j` of tile `t` goes to `to[j * apart + t]`: row `y` of plane `plane` of `x`, and zeros outside.
+    fn cut(&self, x: &[f32], plane: usize, y: isize, line: &mut Vec<f32>, to: &mut [f32]) {
+        let [height, width] = self.size;
+        let Some(y) = usize::try_from(y).ok().filter(|&y| y < height) else {
+            return (0..6).for_each(|j| to[j * self.apart..][..self.columns].fill(0.0));
+        };
+        let reach = 4 * self.columns.next_multiple_of(8) + 4;
+        let start = ((plane * height + y) * width) as isize + self.origin;
+        let from = match usize::try_from(start).ok().and_then(|s| x.get(s..s + reach)) {
+            Some(from) => from,
+            None => {
+                let line = grown(line, reach);
+                for (i, v) in line.iter_mut().enumerate() {
+                    *v = usize::try_from(start + i as isize).ok().and_then(|i| x.get(i)).copied().unwrap_or(0.0);
+                }
+                line
+            }
+        };
+        tiles::split(self.level, from, self.columns, self.apart, to);
+        self.outside.iter().for_each(|&(j, t)| to[j * self.apart + t] = 0.0);
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -160,7 +196,7 @@ impl<'a> Pass<'a> {
         assert_eq!(y.len(), self.batch * channels * place, "length of a convolution's result");
         let shared = Shared(y.as_mut_ptr(), y.len());
         let shared = &shared;
-        (0..grid.jobs()).into_par_iter().for_each_init(Scratch::default, |scratch, job| {
+        let run = |scratch: &mut Scratch, job: usize| {
             self.points(&grid, job, x, scratch);
             let tiles = grid.rows_of(job).count() * grid.columns;
             let points = &scratch.points[..POINTS * depth * pitch];
@@ -191,7 +227,8 @@ impl<'a> Pass<'a> {
                     }
                 }
             }
-        });
+        };
+        (0..grid.jobs()).into_par_iter().for_each(|job| BUFFERS.with_borrow_mut(|scratch| run(scratch, job)));
     }
 
     /// Points of all filters: for each block of made channels, `[POINTS, depth, height]`.
@@ -230,18 +267,16 @@ impl<'a> Pass<'a> {
     /// Points of the tiles of a job: `scratch.points` becomes `[POINTS, depth, pitch]`.
     fn points(&self, grid: &Grid, job: usize, x: &[f32], scratch: &mut Scratch) {
         let pitch = grid.pitch();
-        let area = self.size[0] * self.size[1];
-        let line = grown(&mut scratch.line, 4 * grid.columns.next_multiple_of(8) + 4);
         let apart = pitch + SLACK;
         let raw = grown(&mut scratch.raw, POINTS * apart);
         let points = grown(&mut scratch.points, POINTS * self.depth * pitch);
         let tiles = grid.rows_of(job).count() * grid.columns;
+        let cutter = Cutter::new(self.level, self.size, self.origin[1], grid.columns, apart);
         for c in 0..self.depth {
             for (r, (n, ty)) in grid.rows_of(job).enumerate() {
-                let plane = &x[(n * self.depth + c) * area..][..area];
                 for i in 0..6 {
-                    pad_row(plane, self.size, (4 * ty + i) as isize + self.origin[0], self.origin[1], line);
-                    tiles::split(self.level, line, grid.columns, apart, &mut raw[6 * i * apart + r * grid.columns..]);
+                    let y = (4 * ty + i) as isize + self.origin[0];
+                    cutter.cut(x, n * self.depth + c, y, &mut scratch.line, &mut raw[6 * i * apart + r * grid.columns..]);
                 }
             }
             tiles::signals(self.level, raw, tiles, apart, &mut points[c * pitch..], self.depth * pitch);
@@ -263,22 +298,20 @@ pub fn backward_weight(level: Level, s: &ConvShape, win: &Window2, x: &[f32], gy
     let mut offsets: Vec<u32> = (0..depth).map(|c| (c * pitch) as u32).collect();
     offsets.resize(taps, 0);
     let pass = Pass::forward(level, s, win, &[]);
-    let area = win.output[0] * win.output[1];
     let jobs = grid.jobs();
     let shares = rayon::current_num_threads().min(jobs);
     // Sums per thread: [POINTS, taps, made].
     let mut sums: Vec<Vec<f32>> = (0..shares).map(|_| vec![0.0; POINTS * taps * made]).collect();
     sums.par_iter_mut().enumerate().for_each(|(share, sum)| {
-        let mut scratch = Scratch::default();
-        for job in jobs * share / shares..jobs * (share + 1) / shares {
-            pass.points(&grid, job, x, &mut scratch);
+        let mut run = |scratch: &mut Scratch, job: usize| {
+            pass.points(&grid, job, x, scratch);
             let tiles = grid.rows_of(job).count() * grid.columns;
-            let Scratch { line, raw, points, products, rows } = &mut scratch;
+            let Scratch { line, raw, points, products, rows } = scratch;
             let points = &points[..POINTS * depth * pitch];
             // The gradient's points, with channels side by side: [POINTS, blocks, tiles, wide].
             let turned = grown(products, POINTS * made * pitch);
-            let line = grown(line, 4 * grid.columns.next_multiple_of(8) + 4);
             let apart = pitch + SLACK;
+            let cutter = Cutter::new(level, win.output, 0, grid.columns, apart);
             let raw = grown(raw, POINTS * apart);
             let eight = grown(rows, POINTS * 8 * pitch);
             for first in (0..made).step_by(8) {
@@ -289,10 +322,9 @@ pub fn backward_weight(level: Level, s: &ConvShape, win: &Window2, x: &[f32], gy
                         continue;
                     }
                     for (r, (n, ty)) in grid.rows_of(job).enumerate() {
-                        let plane = &gy[(n * channels + m) * area..][..area];
                         for i in 0..4 {
-                            pad_row(plane, win.output, (4 * ty + i) as isize, 0, line);
-                            tiles::split(level, line, grid.columns, apart, &mut raw[4 * i * apart + r * grid.columns..]);
+                            let to = &mut raw[4 * i * apart + r * grid.columns..];
+                            cutter.cut(gy, n * channels + m, (4 * ty + i) as isize, line, to);
                         }
                     }
                     tiles::blocks(level, raw, tiles, apart, points, 8 * pitch);
@@ -311,7 +343,8 @@ pub fn backward_weight(level: Level, s: &ConvShape, win: &Window2, x: &[f32], gy
                     tile::accumulate(level, vectors, &offsets, &points[p * depth * pitch..], pixels, gy, sum, made);
                 }
             }
-        }
+        };
+        (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|scratch| run(scratch, job)));
     });
     let (first, rest) = sums.split_at_mut(1);
     let sum = &mut first[0];
@@ -319,12 +352,13 @@ pub fn backward_weight(level: Level, s: &ConvShape, win: &Window2, x: &[f32], gy
         sum.par_chunks_mut(1 << 14).zip(other.par_chunks(1 << 14)).for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, b)| *a += b));
     }
     let sum = &*sum;
-    gw.par_chunks_mut(9 * depth).with_min_len(8).enumerate().for_each(|(m, gw)| {
+    gw.par_chunks_mut(8 * 9 * depth).enumerate().for_each(|(block, gw)| {
         let mut results = [0.0; 72];
-        let from = m / 8 * 8;
-        for (c, gw) in gw.chunks_exact_mut(9).enumerate() {
-            tiles::gradients(level, &sum[c * made + from..], taps * made, &mut results);
-            gw.iter_mut().enumerate().for_each(|(k, v)| *v = results[8 * k + m - from]);
+        for c in 0..depth {
+            tiles::gradients(level, &sum[c * made + 8 * block..], taps * made, &mut results);
+            for (m, gw) in gw.chunks_exact_mut(9 * depth).enumerate() {
+                gw[9 * c..][..9].iter_mut().enumerate().for_each(|(k, v)| *v = results[8 * k + m]);
+            }
         }
     });
 }
