@@ -33,7 +33,11 @@ struct Record<'g> {
 }
 
 enum How {
-    Rule { rule: Rule, inputs: Vec<Option<Value>>, needs: Vec<bool> },
+    Rule {
+        rule: Rule,
+        inputs: Vec<Option<Value>>,
+        needs: Vec<bool>,
+    },
     /// Variables that stood in for the values of these names.
     Candle(Vec<(String, Tensor)>),
 }

@@ -198,10 +198,8 @@ pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
                     image
                 };
                 let channel = if plain { ins } else { gather.channel() };
-                let mut offsets: Vec<u32> = (0..cg)
-                    .flat_map(|c| all.iter().map(move |&t| (c, t)))
-                    .map(|(c, t)| (c * channel + gather.offset(t)) as u32)
-                    .collect();
+                let mut offsets: Vec<u32> =
+                    (0..cg).flat_map(|c| all.iter().map(move |&t| (c, t))).map(|(c, t)| (c * channel + gather.offset(t)) as u32).collect();
                 offsets.resize(depth, 0);
                 let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
                 let pixels = if plain {
@@ -376,7 +374,7 @@ impl Stage {
         let (area, place) = (self.size[0] * self.size[1], self.place.size[0] * self.place.size[1]);
         assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
         let busy = self.batch * self.groups >= rayon::current_num_threads();
-        if busy && self.is_plain() && made == self.channels && !alone && area.is_multiple_of(level.lanes()) {
+        if busy && depth > 0 && self.is_plain() && made == self.channels && !alone && area.is_multiple_of(level.lanes()) {
             // Results can be made where they go. Pieces of what is read are copied all the same: planes of most sizes would
             // share few sets of the cache.
             let most = (SCRATCH / depth.max(1)).next_multiple_of(64).min(area);
@@ -386,8 +384,7 @@ impl Stage {
                 let packed = &packed[g * made * depth..][..made * depth];
                 let mut run = |(image, _): &mut (Vec<f32>, Vec<f32>), first: usize| {
                     let len = most.min(area - first);
-                    let gather =
-                        Gather { size: [1, area], step: [1, 1], origin: [0, first as isize], phases: [1, 1], rows: 1, pitch: len };
+                    let gather = Gather { size: [1, area], step: [1, 1], origin: [0, first as isize], phases: [1, 1], rows: 1, pitch: len };
                     gather.copy(depth, x, image);
                     let offsets: Vec<u32> = (0..depth).map(|c| (c * gather.channel()) as u32).collect();
                     tile::multiply(level, &heights, &offsets, packed, image, len, &mut y[first..], area);

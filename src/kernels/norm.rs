@@ -9,22 +9,62 @@ use rayon::prelude::*;
 /// Partial sums kept apart, so that they can be added in vectors.
 const LANES: usize = 16;
 
-/// Mean and population variance of each channel.
-pub fn channel_stats(channels: usize, plane: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// Mean and population variance of the planes of a channel.
+fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]> + Clone, count: f64) -> (f32, f32) {
+    let total: f64 = planes.clone().map(|p| f64::from(sum(p, |v| v))).sum();
+    let mean = (total / count) as f32;
+    // Deviations from the rounded mean, corrected for the rounding.
+    let (mut squares, mut rest) = (0.0f64, 0.0f64);
+    for p in planes {
+        let (s, r) = sums(p, p, |v, _| ((v - mean) * (v - mean), v - mean));
+        squares += f64::from(s);
+        rest += f64::from(r);
+    }
+    (mean, ((squares - rest * rest / count) / count).max(0.0) as f32)
+}
+
+/// Batch normalization with the statistics of the batch, followed by SiLU (`z · sigmoid(z)`) when `silu`. Overwrites `y` and
+/// returns mean and population variance of each channel.
+///
+/// Work is shared out by channel: a channel is still in the cache when its statistics are known.
+pub fn batch_norm(
+    plane: usize,
+    (scale, bias): (&[f32], &[f32]),
+    epsilon: f64,
+    silu: bool,
+    x: &[f32],
+    y: &mut [f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let channels = scale.len();
+    assert!(x.len() == y.len() && bias.len() == channels, "lengths of a normalization");
     let count = (x.len() / channels.max(1)) as f64;
-    let stats = |c: usize| {
-        let total: f64 = planes(channels, plane, c, x).map(|p| f64::from(sum(p, |v| v))).sum();
-        let mean = (total / count) as f32;
-        // Deviations from the rounded mean, corrected for the rounding.
-        let (mut squares, mut rest) = (0.0f64, 0.0f64);
-        for p in planes(channels, plane, c, x) {
-            let (s, r) = sums(p, p, |v, _| ((v - mean) * (v - mean), v - mean));
-            squares += f64::from(s);
-            rest += f64::from(r);
+    let run = |(c, outputs): (usize, Vec<&mut [f32]>)| {
+        let (mean, var) = statistics(planes(channels, plane, c, x), count);
+        let a = scale[c] * inverse(var, epsilon);
+        let b = bias[c] - mean * a;
+        for (y, x) in outputs.into_iter().zip(planes(channels, plane, c, x)) {
+            wide(
+                #[inline(always)]
+                || {
+                    if silu {
+                        y.iter_mut().zip(x).for_each(|(y, x)| {
+                            let z = x * a + b;
+                            *y = z * sigmoid(z);
+                        });
+                    } else {
+                        y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b);
+                    }
+                },
+            );
         }
-        (mean, ((squares - rest * rest / count) / count).max(0.0) as f32)
+        (mean, var)
     };
-    (0..channels).into_par_iter().map(stats).unzip()
+    by_channel(channels, plane, y).into_par_iter().enumerate().map(run).unzip()
+}
+
+/// `1 / sqrt(var + epsilon)`
+pub fn inverse(var: f32, epsilon: f64) -> f32 {
+    (1.0 / (f64::from(var) + epsilon).sqrt()) as f32
 }
 
 /// `y = x · scale[c] + shift[c]`.
@@ -56,26 +96,6 @@ pub fn channel_sums(channels: usize, plane: usize, x: &[f32], g: &[f32]) -> (Vec
     (0..channels).into_par_iter().map(of).unzip()
 }
 
-/// `y = silu(x · scale[c] + shift[c])` with `silu(z) = z · sigmoid(z)`.
-pub fn affine_silu(channels: usize, plane: usize, x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
-    assert!(x.len() == y.len() && scale.len() == channels && shift.len() == channels, "lengths of a channel map");
-    if plane == 0 {
-        return;
-    }
-    y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (y, x))| {
-        let (a, b) = (scale[i % channels], shift[i % channels]);
-        wide(
-            #[inline(always)]
-            || {
-                y.iter_mut().zip(x).for_each(|(y, x)| {
-                    let z = x * a + b;
-                    *y = z * sigmoid(z);
-                })
-            },
-        );
-    });
-}
-
 /// What batch normalization did to its input: `x̂ = (x - mean) · inv`, `z = x̂ · scale + bias`, all per channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Normalized<'a> {
@@ -85,41 +105,24 @@ pub struct Normalized<'a> {
     pub bias: &'a [f32],
 }
 
-impl Normalized<'_> {
-    /// Factor and shift per channel that make `z` of `x`.
-    pub fn map(&self) -> (Vec<f32>, Vec<f32>) {
-        let scale: Vec<f32> = self.scale.iter().zip(self.inv).map(|(s, i)| s * i).collect();
-        let shift = (0..scale.len()).map(|c| self.bias[c] - self.mean[c] * scale[c]).collect();
-        (scale, shift)
-    }
-}
-
-/// Gradient of batch normalization with batch statistics, followed by SiLU when `silu`. Overwrites `gx` and returns the
-/// gradients of scale and bias.
+/// Gradient of [`batch_norm`]. Overwrites `gx` and returns the gradients of scale and bias.
 pub fn batch_norm_backward(plane: usize, n: Normalized<'_>, silu: bool, x: &[f32], gy: &[f32], gx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
     let channels = n.mean.len();
     assert!(x.len() == gx.len() && gy.len() == gx.len(), "lengths of a normalization's gradient");
-    if plane * channels == 0 {
-        return (vec![0.0; channels], vec![0.0; channels]);
-    }
-    let count = (x.len() / channels) as f32;
-    let (factor, shift) = n.map();
-    // First the gradient of z, kept in gx, and its sums.
-    let sums: Vec<(f32, f32)> = gx
-        .par_chunks_mut(plane)
-        .zip(x.par_chunks(plane))
-        .zip(gy.par_chunks(plane))
-        .with_min_len(min_planes(plane))
-        .enumerate()
-        .map(|(i, ((gz, x), gy))| {
-            let c = i % channels;
-            let (a, b, mean) = (factor[c], shift[c], n.mean[c]);
+    let count = (x.len() / channels.max(1)) as f32;
+    let run = |(c, mut outputs): (usize, Vec<&mut [f32]>)| {
+        let (mean, factor) = (n.mean[c], n.scale[c] * n.inv[c]);
+        let shift = n.bias[c] - mean * factor;
+        let inputs = planes(channels, plane, c, x).zip(planes(channels, plane, c, gy));
+        let (mut g_scale, mut g_bias) = (0.0f32, 0.0f32);
+        // First the gradient of z, kept in gx, and its sums.
+        for (gz, (x, gy)) in outputs.iter_mut().zip(inputs) {
             if silu {
                 wide(
                     #[inline(always)]
                     || {
                         gz.iter_mut().zip(x).zip(gy).for_each(|((gz, x), gy)| {
-                            let z = x * a + b;
+                            let z = x * factor + shift;
                             let s = sigmoid(z);
                             *gz = gy * s * (1.0 + z * (1.0 - s));
                         })
@@ -128,29 +131,35 @@ pub fn batch_norm_backward(plane: usize, n: Normalized<'_>, silu: bool, x: &[f32
             } else {
                 gz.copy_from_slice(gy);
             }
-            sums(x, gz, |x, g| (g, g * (x - mean)))
-        })
-        .collect();
-    let (mut g_scale, mut g_bias) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-    for (i, (first, second)) in sums.into_iter().enumerate() {
-        g_bias[i % channels] += first;
-        g_scale[i % channels] += second * n.inv[i % channels];
+            let (first, second) = sums(x, gz, |x, g| (g, g * (x - mean)));
+            g_bias += first;
+            g_scale += second * n.inv[c];
+        }
+        // gx = factor · (gz - mean(gz) - x̂ · mean(gz · x̂)), as one map of gz and x.
+        let b = -factor * n.inv[c] * g_scale / count;
+        let rest = -factor * g_bias / count - b * mean;
+        for (g, x) in outputs.into_iter().zip(planes(channels, plane, c, x)) {
+            wide(
+                #[inline(always)]
+                || g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * factor + x * b + rest),
+            );
+        }
+        (g_scale, g_bias)
+    };
+    by_channel(channels, plane, gx).into_par_iter().enumerate().map(run).unzip()
+}
+
+/// The planes of each channel, one per image.
+fn by_channel(channels: usize, plane: usize, v: &mut [f32]) -> Vec<Vec<&mut [f32]>> {
+    let mut all: Vec<Vec<&mut [f32]>> = (0..channels).map(|_| Vec::new()).collect();
+    for (i, p) in v.chunks_exact_mut(plane.max(1)).enumerate() {
+        all[i % channels].push(p);
     }
-    // gx = factor · (gz - mean(gz) - x̂ · mean(gz · x̂)), as one map of gz and x.
-    let b: Vec<f32> = (0..channels).map(|c| -factor[c] * n.inv[c] * g_scale[c] / count).collect();
-    let rest: Vec<f32> = (0..channels).map(|c| -factor[c] * g_bias[c] / count - b[c] * n.mean[c]).collect();
-    gx.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (g, x))| {
-        let (a, b, rest) = (factor[i % channels], b[i % channels], rest[i % channels]);
-        wide(
-            #[inline(always)]
-            || g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * a + x * b + rest),
-        );
-    });
-    (g_scale, g_bias)
+    all
 }
 
 /// The planes of channel `c`, one per image.
-fn planes(channels: usize, plane: usize, c: usize, x: &[f32]) -> impl Iterator<Item = &[f32]> {
+fn planes(channels: usize, plane: usize, c: usize, x: &[f32]) -> impl Iterator<Item = &[f32]> + Clone {
     x.chunks_exact((channels * plane).max(1)).map(move |image| &image[c * plane..][..plane])
 }
 

@@ -72,6 +72,20 @@ fn read(t: &Tensor) -> Candle<Floats<impl Deref<Target = Storage> + '_>> {
     Ok(Floats { guard, start, end })
 }
 
+/// Memory for a result of which the caller writes every element: zeros first would cost another pass over it.
+#[expect(clippy::uninit_vec, reason = "the kernels write every element; tests hold them to it with results that start as NaN")]
+fn unset(len: usize) -> Vec<f32> {
+    if cfg!(debug_assertions) {
+        return vec![f32::NAN; len];
+    }
+    let mut values = Vec::with_capacity(len);
+    // SAFETY: the capacity is there, and any bits are a float. No element is read before a kernel has written it.
+    unsafe {
+        values.set_len(len);
+    }
+    values
+}
+
 fn output(values: Vec<f32>, shape: impl Into<Shape>) -> Candle<(CpuStorage, Shape)> {
     Ok((CpuStorage::F32(values), shape.into()))
 }

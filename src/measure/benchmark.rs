@@ -95,6 +95,8 @@ pub struct BenchmarkReport {
     pub rows: Vec<Row>,
     pub environment: Environment,
     pub threads: usize,
+    /// The runs were steps of training.
+    pub training: bool,
     pub dataset: Option<String>,
     /// What was left out or set otherwise, and why.
     pub warnings: Vec<String>,
@@ -175,7 +177,14 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
             versions.push(version);
         }
     }
-    let report = BenchmarkReport { rows, environment: Environment::now(versions), threads, dataset: data.map(Dataset::label), warnings };
+    let report = BenchmarkReport {
+        rows,
+        environment: Environment::now(versions),
+        threads,
+        training: options.training,
+        dataset: data.filter(|_| !options.training).map(Dataset::label),
+        warnings,
+    };
     ctx.note(report.line());
     Ok(report)
 }
@@ -420,8 +429,11 @@ impl Show for BenchmarkReport {
         let mut notes = self.environment.lines();
         if let Some(r) = self.rows.first() {
             notes.push(format!(
-                "{} threads, batch {}, {} runs each, models taking turns; memory is what loading and running added to the process",
-                self.threads, r.batch, r.latency.runs
+                "{} threads, batch {}, {} {} each, models taking turns; memory is what loading and running added to the process",
+                self.threads,
+                r.batch,
+                r.latency.runs,
+                if self.training { "training steps (forward, backward, update)" } else { "runs" }
             ));
             notes.extend(r.power_reason.as_ref().map(|reason| format!("no power: {reason}")));
         }
@@ -472,6 +484,19 @@ mod tests {
         assert!(data["power_w"].is_number() != data["power_reason"].is_string());
         assert_eq!(report.tables()[0].rows.len(), 2);
         assert_eq!(report.plots()[0].series[0].labels, ["small", "large"]);
+    }
+
+    #[test]
+    fn training_steps_are_timed_on_the_model_alone() {
+        let models = [("net".to_string(), model(4))];
+        let options = Benchmark { training: true, runs: 3, warmup: 1, power: false, threads: Some(1), ..Benchmark::default() };
+        let report = benchmark(&models, None, &options, &Context::new()).unwrap();
+        let row = &report.rows[0];
+        assert_eq!((report.rows.len(), row.runtime.as_str(), row.latency.runs), (1, "native", 3));
+        assert!((row.throughput - 1e3 / row.latency.mean_ms).abs() < 1e-6 * row.throughput);
+        assert!(report.notes().iter().any(|n| n.contains("training steps")), "{:?}", report.notes());
+        let e = benchmark(&models, None, &Benchmark { runtimes: Some(vec!["onnxruntime".into()]), ..options }, &Context::new());
+        assert!(e.unwrap_err().to_string().contains("option 'training'"));
     }
 
     #[test]

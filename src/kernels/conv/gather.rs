@@ -1,5 +1,7 @@
 //! Copies of parts of images, padded and split by stride, in which every tap of a window is a plain offset.
 
+use crate::kernels::activation::wide;
+
 /// Which part of an image is copied, and how it is laid out.
 ///
 /// Element `(channel, phase_y, phase_x, t, u)` of the copy is the input at row `t · step[0] + phase_y + origin[0]` and
@@ -78,9 +80,21 @@ impl Gather {
             right.fill(0.0);
             match step {
                 1 => middle.copy_from_slice(&source[..middle.len()]),
-                2 => middle.iter_mut().zip(source.chunks(2)).for_each(|(m, s)| *m = s[0]),
+                2 => halve(source, middle),
                 _ => middle.iter_mut().zip(source.iter().step_by(step)).for_each(|(m, s)| *m = *s),
             }
         }
     }
+}
+
+/// Every second element, from the first on.
+fn halve(from: &[f32], to: &mut [f32]) {
+    let (pairs, _) = from.as_chunks::<2>();
+    let (most, rest) = to.split_at_mut(to.len().min(pairs.len()));
+    wide(
+        #[inline(always)]
+        || most.iter_mut().zip(pairs).for_each(|(m, p)| *m = p[0]),
+    );
+    // The last has no neighbour.
+    rest.iter_mut().zip(&from[2 * most.len()..]).for_each(|(m, v)| *m = *v);
 }

@@ -1,4 +1,4 @@
-use super::{Candle, floats, in_f32, output, read};
+use super::{Candle, floats, in_f32, output, read, unset};
 use crate::error::Result;
 use crate::kernels::activation::Activation;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
@@ -22,13 +22,13 @@ impl CustomOp1 for Elementwise {
     }
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s, l)?;
-        let mut y = vec![0.0; x.len()];
+        let mut y = unset(x.len());
         self.0.forward(x, &mut y);
         output(y, l.shape().clone())
     }
     fn bwd(&self, x: &Tensor, y: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
         let gy = gy.contiguous()?;
-        let mut gx = vec![0.0; x.elem_count()];
+        let mut gx = unset(x.elem_count());
         self.0.backward(&read(x)?, &read(y)?, &read(&gy)?, &mut gx);
         Tensor::from_vec(gx, x.shape(), x.device()).map(Some)
     }

@@ -1,4 +1,4 @@
-use super::{Candle, floats, output, read};
+use super::{Candle, floats, output, read, unset};
 use crate::error::{Error, Result};
 use crate::kernels::conv::{self, ConvShape};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
@@ -22,12 +22,12 @@ pub fn conv_backward(s: &ConvShape, x: &Tensor, w: &Tensor, gy: &Tensor, needs: 
     let gy_values = read(&gy)?;
     let mut gradients = [None, None, None];
     if needs[0] {
-        let mut gx = vec![0.0; x.elem_count()];
+        let mut gx = unset(x.elem_count());
         conv::backward_data(s, &read(&w.contiguous()?)?, &gy_values, &mut gx);
         gradients[0] = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
     }
     if needs[1] {
-        let mut gw = vec![0.0; w.elem_count()];
+        let mut gw = unset(w.elem_count());
         conv::backward_weight(s, &read(&x.contiguous()?)?, &gy_values, &mut gw);
         gradients[1] = Some(Tensor::from_vec(gw, w.shape(), w.device())?);
     }
@@ -77,7 +77,7 @@ impl Convolution {
         let spatial = if self.transposed { &s.window.input } else { &s.window.output };
         let channels = if self.transposed { s.in_channels } else { s.out_channels };
         let dims: Vec<usize> = [s.batch, channels].into_iter().chain(spatial.iter().copied()).collect();
-        let mut y = vec![0.0; dims.iter().product()];
+        let mut y = unset(dims.iter().product());
         if self.transposed {
             conv::backward_data(s, w, x, &mut y);
             if let Some(bias) = bias {
@@ -98,7 +98,7 @@ impl Convolution {
         let gy = read(gy)?;
         let mut grad_x = None;
         if x.track_op() {
-            let mut gx = vec![0.0; x.elem_count()];
+            let mut gx = unset(x.elem_count());
             if self.transposed {
                 conv::forward(s, &gy, &read(w)?, None, &mut gx);
             } else {
@@ -108,7 +108,7 @@ impl Convolution {
         }
         let mut grad_w = None;
         if w.track_op() {
-            let mut gw = vec![0.0; w.elem_count()];
+            let mut gw = unset(w.elem_count());
             if self.transposed {
                 conv::backward_weight(s, &gy, &read(x)?, &mut gw);
             } else {

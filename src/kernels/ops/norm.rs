@@ -1,7 +1,8 @@
-use super::{Candle, floats, in_f32, output, read};
-use crate::error::Result;
+use super::{Candle, floats, in_f32, output, read, unset};
+use crate::error::{Error, Result};
 use crate::kernels::norm::{self, Normalized};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use std::sync::{Arc, OnceLock};
 
 /// `y = x · scale[c] + shift[c]` for `x: [batch, channels, …]`; differentiable in all three.
 pub fn channel_affine(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
@@ -34,12 +35,12 @@ pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, silu:
         let y = if silu { y.silu()? } else { y };
         return Ok((y.to_dtype(dtype)?, mean.flatten_all()?.detach(), var.flatten_all()?.detach()));
     }
-    let (channels, plane) = sizes(x.dims());
-    let (mean, var) = norm::channel_stats(channels, plane, &read(&x)?);
-    let inv = inverse(&var, epsilon);
-    let stats = (Tensor::from_slice(&mean, channels, x.device())?, Tensor::from_vec(var, channels, x.device())?);
-    let y = x.apply_op3(&scale, &bias, BatchNorm { mean, inv, silu })?;
-    Ok((y.to_dtype(dtype)?, stats.0, stats.1))
+    let channels = scale.elem_count();
+    let statistics = Arc::new(OnceLock::new());
+    let y = x.apply_op3(&scale, &bias, BatchNorm { statistics: statistics.clone(), epsilon, silu })?;
+    let (mean, var) = statistics.get().ok_or_else(|| Error::internal("a batch normalization without statistics"))?;
+    let stats = |v: &[f32]| Tensor::from_slice(v, channels, x.device());
+    Ok((y.to_dtype(dtype)?, stats(mean)?, stats(var)?))
 }
 
 /// Gradients of [`batch_norm`] with respect to `x`, scale and bias, from that of its result and the statistics that it
@@ -55,13 +56,8 @@ pub fn batch_norm_backward(
 ) -> Result<[Tensor; 3]> {
     let (x, gy) = (x.contiguous()?, gy.contiguous()?);
     let (mean, var) = (read(mean)?.to_vec(), read(var)?.to_vec());
-    let op = BatchNorm { inv: inverse(&var, epsilon), mean, silu };
+    let op = BatchNorm { statistics: Arc::new(OnceLock::from((mean, var))), epsilon, silu };
     Ok(op.backward(&x, &scale.contiguous()?, &bias.contiguous()?, &gy)?)
-}
-
-/// `1 / sqrt(var + epsilon)`
-fn inverse(var: &[f32], epsilon: f64) -> Vec<f32> {
-    var.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect()
 }
 
 /// Channels and elements per plane of `[batch, channels, …]`.
@@ -91,7 +87,7 @@ impl CustomOp3 for ChannelAffine {
     ) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s1, l1)?;
         let (channels, plane) = sizes(l1.dims());
-        let mut y = vec![0.0; x.len()];
+        let mut y = unset(x.len());
         norm::affine(channels, plane, x, floats(s2, l2)?, floats(s3, l3)?, &mut y);
         output(y, l1.shape().clone())
     }
@@ -107,7 +103,7 @@ impl CustomOp3 for ChannelAffine {
         let (channels, plane) = sizes(x.dims());
         let mut grads = (None, None, None);
         if x.track_op() {
-            let mut gx = vec![0.0; x.elem_count()];
+            let mut gx = unset(x.elem_count());
             norm::affine(channels, plane, &read(&gy)?, &read(scale)?, &vec![0.0; channels], &mut gx);
             grads.0 = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
         }
@@ -121,18 +117,23 @@ impl CustomOp3 for ChannelAffine {
 }
 
 struct BatchNorm {
-    mean: Vec<f32>,
-    inv: Vec<f32>,
+    /// Mean and variance of the batch, once they are known.
+    statistics: Arc<OnceLock<(Vec<f32>, Vec<f32>)>>,
+    epsilon: f64,
     silu: bool,
 }
 
 impl BatchNorm {
     fn backward(&self, x: &Tensor, scale: &Tensor, bias: &Tensor, gy: &Tensor) -> Candle<[Tensor; 3]> {
         let (channels, plane) = sizes(x.dims());
-        let mut gx = vec![0.0; x.elem_count()];
+        let mut gx = unset(x.elem_count());
+        let Some((mean, var)) = self.statistics.get() else {
+            return Err(candle_core::Error::Msg("a gradient before the result".into()).bt());
+        };
+        let inv: Vec<f32> = var.iter().map(|&v| norm::inverse(v, self.epsilon)).collect();
         let (g_scale, g_bias) = {
             let (scale, bias) = (read(scale)?, read(bias)?);
-            let n = Normalized { mean: &self.mean, inv: &self.inv, scale: &scale, bias: &bias };
+            let n = Normalized { mean, inv: &inv, scale: &scale, bias: &bias };
             norm::batch_norm_backward(plane, n, self.silu, &read(x)?, &read(gy)?, &mut gx)
         };
         let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
@@ -154,10 +155,12 @@ impl CustomOp3 for BatchNorm {
         l3: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s1, l1)?;
-        let (channels, plane) = sizes(l1.dims());
-        let (a, b) = Normalized { mean: &self.mean, inv: &self.inv, scale: floats(s2, l2)?, bias: floats(s3, l3)? }.map();
-        let mut y = vec![0.0; x.len()];
-        (if self.silu { norm::affine_silu } else { norm::affine })(channels, plane, x, &a, &b, &mut y);
+        let (_, plane) = sizes(l1.dims());
+        let mut y = unset(x.len());
+        let found = norm::batch_norm(plane, (floats(s2, l2)?, floats(s3, l3)?), self.epsilon, self.silu, x, &mut y);
+        if self.statistics.set(found).is_err() {
+            return Err(candle_core::Error::Msg("a batch normalization runs once".into()).bt());
+        }
         output(y, l1.shape().clone())
     }
     fn bwd(

@@ -164,7 +164,8 @@ fn gradients_equal(f: &HashMap<String, Tensor>, graph: &crate::model::Graph, obj
     let ctx = Context::new();
     let bound = params.bind();
     let run = exec::Run { wanted: &names, params: Some(&bound), mode: Some(&mode), ..exec::Run::default() };
-    let (outputs, tape) = exec::run_with_tape(graph, &HashMap::from([("images".to_string(), Value::plain(images.clone()).unwrap())]), run).unwrap();
+    let (outputs, tape) =
+        exec::run_with_tape(graph, &HashMap::from([("images".to_string(), Value::plain(images.clone()).unwrap())]), run).unwrap();
     let batch = crate::learn::data::Batch {
         images,
         targets: targets(&f["targets"], 3),

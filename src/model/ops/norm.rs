@@ -24,7 +24,11 @@ pub const OPS: &[OpDef] = &[
         .backward(batch_norm_rule)
         .channels(batch_norm_channels),
     // What training makes of BatchNormalization and SiLU; no file has it.
-    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish).domain("compresso").not_foldable().params(BATCH_NORM).backward(batch_norm_rule),
+    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish)
+        .domain("compresso")
+        .not_foldable()
+        .params(BATCH_NORM)
+        .backward(batch_norm_rule),
     OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
         .cost(norm_cost)
         .weights()

@@ -1,5 +1,7 @@
 //! Eight floats at a time, in AVX2 registers or in portable arrays, and the one-dimensional transforms on them.
 
+#![expect(clippy::needless_range_loop, reason = "register tiles are read across their rows")]
+
 /// Eight floats.
 pub trait Lanes: Copy {
     /// # Safety
@@ -213,14 +215,7 @@ pub unsafe fn filter3<V: Lanes>(g: [V; 3]) -> [V; 6] {
         let (quarter, sixth, part, two, four) = (V::splat(0.25), V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0), V::splat(2.0), V::splat(4.0));
         let (even, odd) = (g[0].add(g[2]), g[1]);
         let (even2, odd2) = (g[2].fma(four, g[0]), g[1].mul(two));
-        [
-            g[0].mul(quarter),
-            even.add(odd).mul(sixth),
-            even.sub(odd).mul(sixth),
-            even2.add(odd2).mul(part),
-            even2.sub(odd2).mul(part),
-            g[2],
-        ]
+        [g[0].mul(quarter), even.add(odd).mul(sixth), even.sub(odd).mul(sixth), even2.add(odd2).mul(part), even2.sub(odd2).mul(part), g[2]]
     }
 }
 
@@ -235,14 +230,7 @@ pub unsafe fn filter4<V: Lanes>(g: [V; 4]) -> [V; 6] {
         let (quarter, sixth, part, two, four) = (V::splat(0.25), V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0), V::splat(2.0), V::splat(4.0));
         let (even, odd) = (g[0].add(g[2]), g[1].add(g[3]));
         let (even2, odd2) = (g[2].fma(four, g[0]), g[3].fma(four, g[1]).mul(two));
-        [
-            g[0].mul(quarter),
-            even.add(odd).mul(sixth),
-            even.sub(odd).mul(sixth),
-            even2.add(odd2).mul(part),
-            even2.sub(odd2).mul(part),
-            g[3],
-        ]
+        [g[0].mul(quarter), even.add(odd).mul(sixth), even.sub(odd).mul(sixth), even2.add(odd2).mul(part), even2.sub(odd2).mul(part), g[3]]
     }
 }
 

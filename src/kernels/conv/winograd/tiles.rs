@@ -1,5 +1,7 @@
 //! Two-dimensional transforms of many tiles, eight at a time.
 
+#![expect(clippy::needless_range_loop, reason = "register tiles are read across their rows")]
+
 use super::super::tile::Level;
 use super::lanes::{Lanes, filter3, filter4, results3, results4, signal};
 
