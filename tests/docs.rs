@@ -63,7 +63,7 @@ fn commands_in_the_docs_run() {
     let mut seen = Vec::new();
     for document in ["README.md", "docs/guide.md", "docs/performance.md"] {
         for line in blocks(&read(document), "sh").iter().flat_map(|b| b.lines()) {
-            let command = line.split(" #").next().unwrap_or_default().trim();
+            let command = line.split("  #").next().unwrap_or_default().trim();
             if let Some(rest) = command.strip_prefix("compresso ") {
                 let args: Vec<&str> = match rest.split_once(' ') {
                     Some(("eval", code)) => vec!["eval", code.trim_matches('\'')],

@@ -29,7 +29,10 @@ impl<'a> ImageRunner<'a> {
     pub fn run(&mut self, images: &Tensor) -> Result<Outputs> {
         let Self { model, engine, ctx } = self;
         let wanted = output_name(model.task());
-        run_images_with(model, images, &mut |feeds| {
+        // On the CPU, as many images at a time as stay in its caches. Outputs that nothing is known of stay whole.
+        let pixels: usize = images.dims().iter().skip(2).product();
+        let most = if ctx.device.is_cpu() && !wanted.is_empty() { (CACHED_PIXELS / pixels.max(1)).max(1) } else { usize::MAX };
+        run_parts(model, images, most, &mut |feeds| {
             if !ctx.device.is_cpu() {
                 let options =
                     Run { wanted: wanted.as_slice(), cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..Run::default() };
@@ -49,6 +52,16 @@ impl<'a> ImageRunner<'a> {
 /// # Errors
 /// As [`ImageRunner::run`].
 pub fn run_images_with(model: &Model, images: &Tensor, run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs>) -> Result<Outputs> {
+    run_parts(model, images, usize::MAX, run)
+}
+
+/// As [`run_images_with`], of a graph of any batch size at most `most` images at a time.
+fn run_parts(
+    model: &Model,
+    images: &Tensor,
+    most: usize,
+    run: &mut dyn FnMut(&HashMap<String, Value>) -> Result<Outputs>,
+) -> Result<Outputs> {
     let graph = model.graph();
     let mut feeds = graph.feeds();
     let (Some(input), None) = (feeds.next(), feeds.next()) else {
@@ -57,22 +70,23 @@ pub fn run_images_with(model: &Model, images: &Tensor, run: &mut dyn FnMut(&Hash
     let wanted = output_name(model.task());
     let n = images.dim(0)?;
     let fixed = input.fact.shape.as_ref().and_then(|s| s.first()).and_then(|d| d.known()).filter(|&d| d > 0);
-    let step = fixed.unwrap_or(n).max(1);
+    let step = fixed.unwrap_or(n.min(most)).max(1);
     let storage = input.fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", input.fact.element)))?;
     let images = channel_order(model.task(), images)?.to_dtype(storage)?;
     let mut parts: Vec<Outputs> = Vec::new();
     for at in (0..n).step_by(step) {
         let count = step.min(n - at);
         let mut part = images.narrow(0, at, count)?;
-        if count < step {
-            part = part.pad_with_zeros(0, 0, step - count)?;
+        let missing = if fixed.is_some() { step - count } else { 0 };
+        if missing > 0 {
+            part = part.pad_with_zeros(0, 0, missing)?;
         }
         let feed = HashMap::from([(input.name.clone(), Value::new(input.fact.element, part)?)]);
         let mut outputs = run(&feed)?;
         if !wanted.is_empty() {
             outputs.retain(|name, _| wanted.contains(&name.as_str()));
         }
-        if count < step {
+        if missing > 0 {
             for (name, v) in &mut outputs {
                 *v = v.with(v.tensor.narrow(0, 0, count)?).at(|| format!("output '{name}'"))?;
             }
@@ -95,6 +109,9 @@ pub fn run_images_with(model: &Model, images: &Tensor, run: &mut dyn FnMut(&Hash
         })
         .collect()
 }
+
+/// Pixels of a batch whose values the caches hold: an image of 640 × 640.
+const CACHED_PIXELS: usize = 640 * 640;
 
 /// Name of the output that the task reads, in a list; empty for all.
 fn output_name(task: &Task) -> Vec<&str> {
