@@ -231,7 +231,7 @@ mod tests {
     fn reshaping_follows_the_elements() {
         // [1, 64, 8, 4] channels last.
         let (dims, strides) = ([1, 64, 8, 4], [2048, 1, 256, 64]);
-        assert_eq!(reshape(&dims, &strides, &[1, 64, 32]), Some(vec![2048, 1, 64]));
+        assert_eq!(reshape(&dims, &strides, &[1, 64, 32]).map(|s| s[1..].to_vec()), Some(vec![1, 64]));
         assert_eq!(reshape(&dims, &strides, &[1, 4, 16, 32]).map(|s| s[1..].to_vec()), Some(vec![16, 1, 64]));
         assert_eq!(reshape(&dims, &strides, &[1, 2048]), None);
         // A slice of channels keeps its gaps.
