@@ -219,11 +219,10 @@ pub fn lower(graph: &Graph, facts: &Facts, keep: &HashSet<String>) -> Result<Low
         };
         l.set(&input.name, val)?;
     }
-    let (graph_, needed) = (l.graph, l.needed());
-    for i in 0..graph_.nodes().len() {
+    let needed = l.needed();
+    for (i, node) in graph.nodes().iter().enumerate() {
         if !l.done[i] && needed[i] {
             l.node = i;
-            let node = &graph_.nodes()[i];
             l.lower_node(node).at(|| node.label())?;
         }
     }
