@@ -4,8 +4,8 @@
 use compresso_kernels::kernels::Window2;
 use compresso_kernels::kernels::activation::Activation;
 use compresso_kernels::kernels::last::int8::{
-    AveragePool, Bytes, Int8Add, Int8Conv, Store, add, average_pool, binary, binary_float, conv, copy, dequantize, max_pool, quantize,
-    resize_nearest, sum as int8_sum, table,
+    AveragePool, Bytes, Int8Add, Int8Conv, Store, add, average_pool, binary, conv, copy, dequantize, max_pool, quantize, resize_nearest,
+    sum as int8_sum, table,
 };
 use compresso_kernels::kernels::last::{Job, View, run_alone};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
@@ -145,10 +145,9 @@ fn others(c: &mut Criterion) {
     measure::<u8, u8>(&mut group, "add", &*add(&sum), &[&x, &x], n);
     let curve: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| (q * q) as f32));
     let store = Store::Bytes { inverse_scale: 20.0, zero: 7, outputs: vec![Bytes::whole(view)] };
-    let job = int8_sum(vec![curve, real.clone()], vec![view; 2], &store, 1);
+    let job = int8_sum(vec![curve, real], vec![view; 2], &store, 1);
     measure::<u8, u8>(&mut group, "sum of a table and a line", &*job, &[&x, &x], n);
     measure::<u8, u8>(&mut group, "add by table", &*binary(sums, view, view, view, 1), &[&x, &x], n);
-    measure::<u8, f32>(&mut group, "add to float by tables", &*binary_float(real.clone(), real, view, view, view, 1), &[&x, &x], n);
     measure::<u8, u8>(&mut group, "nearest 2x", &*resize_nearest([2, 2], view, View::dense(80, 80, 128), 1), &[&x], 4 * n);
     let pool = Window2 { input: [40; 2], kernel: [5; 2], stride: [1; 2], dilation: [1; 2], pad: [2; 2], output: [40; 2] };
     measure::<u8, u8>(&mut group, "max pool 5x5", &*max_pool(pool, view, view, 1), &[&x], n);

@@ -5,9 +5,9 @@ use super::place::Arena;
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use crate::error::{Error, Result};
 use crate::kernels::last::conv::{ConvSpec, conv};
-use crate::kernels::last::int8::{self, Bytes, Int8Conv, Store};
+use crate::kernels::last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
 use crate::kernels::last::program::{Buffer, Program, Slot, Step as Run};
-use crate::kernels::last::{Job, View, pool, resize, strided};
+use crate::kernels::last::{Job, View, map, pool, resize, strided};
 use crate::kernels::{Window, Window2};
 
 /// Makes the jobs of steps and adds them to a program.
@@ -146,9 +146,19 @@ impl Build<'_> {
                 vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
             }
             Op::Unary(act) => {
-                let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
-                let job = strided::unary(*act, &self.tensors[reads[0]].dims, &x.strides, &y.strides);
-                vec![self.push_whole(job, reads, writes)?]
+                let ids = [reads[0], writes[0]];
+                match self.elements(&ids) {
+                    Ok(pair) => {
+                        let job = map::map(*act, pair[0].1.view, pair[1].1.view);
+                        vec![self.push_images(job, &pair[..1], &pair[1..])?]
+                    }
+                    // More axes that lie apart than an image has.
+                    Err(_) => {
+                        let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
+                        let job = strided::unary(*act, &self.tensors[reads[0]].dims, &x.strides, &y.strides);
+                        vec![self.push_whole(job, reads, writes)?]
+                    }
+                }
             }
             Op::Binary(op) => {
                 let dims = &self.tensors[writes[0]].dims;
@@ -196,6 +206,13 @@ impl Build<'_> {
                 let boxed: Box<[u8; 65536]> = table.to_vec().try_into().map_err(|_| Error::internal("a table of another size"))?;
                 let job = int8::binary(boxed, all[0].1.view, all[1].1.view, all[2].1.view, threads);
                 vec![self.push_images(job, &all[..2], &all[2..])?]
+            }
+            Op::Add(from, to) => {
+                let all = self.elements(&[reads[0], reads[1], writes[0]])?;
+                let store = Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(all[2].1.view)] };
+                let inputs = [all[0].1.view, all[1].1.view];
+                let spec = Int8Add { inputs, scales: from.map(|a| a.scale), zeros: from.map(|a| a.zero), act: None, store, threads };
+                vec![self.push_images(int8::add(&spec), &all[..2], &all[2..])?]
             }
             Op::Sum(tables, to) => {
                 let ids: Vec<Id> = reads.iter().chain(writes).copied().collect();

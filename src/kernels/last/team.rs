@@ -100,8 +100,11 @@ impl Team {
             shared.wake.notify_all();
         }
         shared.take_parts(work, 0);
+        let mut looks = 0;
         while shared.busy.load(Acquire) > 0 {
-            std::hint::spin_loop();
+            looks += 1;
+            // A worker that the system has put aside needs the core more.
+            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         *shared.work.lock().unwrap_or_else(|e| e.into_inner()) = None;
         assert!(shared.broken.swap(0, Relaxed) == 0, "a part of a job panicked");

@@ -128,6 +128,8 @@ pub enum Op {
     Dequantize(Arc<[f32; 256]>),
     /// Bytes to bytes.
     Table(Arc<[u8; 256]>),
+    /// The sum of two dequantized images, quantized.
+    Add([Affine; 2], Affine),
     /// The sum of two functions of bytes, as bytes.
     SumTable(Arc<[u8; 65536]>),
     /// The sum of functions of bytes, added from the left, as bytes or as floats.

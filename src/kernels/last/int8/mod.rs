@@ -19,7 +19,7 @@ mod sum;
 mod tests;
 mod tile;
 
-pub use add::{Int8Add, add, add_with, binary, binary_float};
+pub use add::{Int8Add, add, add_with, binary};
 pub use conv::{Int8Conv, MAX_DEPTH, conv, conv_with};
 pub use copy::copy;
 pub use pool::{AveragePool, average_pool, average_pool_with, max_pool};

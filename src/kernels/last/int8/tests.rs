@@ -267,14 +267,6 @@ proptest! {
         run(&*binary(pairs.clone(), views[0], views[1], views[0], threads), &from, &[y.as_mut_ptr()]);
         let values: Vec<u8> = a.iter().zip(&b).map(|(&a, &b)| pairs[usize::from(a) * 256 + usize::from(b)]).collect();
         prop_assert_eq!(&y, &expected(&views[0], &values, GUARD));
-
-        let tables: [Box<[f32; 256]>; 2] = [0.3, 0.7].map(|scale| Box::new(std::array::from_fn(|q| q as f32 * scale - 9.0)));
-        let output = View::planes(height, width, channels);
-        let mut y = vec![-77.0f32; output.reach()];
-        let job = binary_float(tables[0].clone(), tables[1].clone(), views[0], views[1], output, threads);
-        run(&*job, &from, &[y.as_mut_ptr().cast()]);
-        let values: Vec<f32> = a.iter().zip(&b).map(|(&a, &b)| tables[0][usize::from(a)] + tables[1][usize::from(b)]).collect();
-        prop_assert_eq!(&y, &expected(&output, &values, -77.0));
     }
 }
 
