@@ -4,6 +4,6 @@ pub mod compiled;
 pub mod eager;
 pub mod tape;
 
-pub use compiled::Engine;
+pub use compiled::{Engine, StepTime};
 pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};
 pub use tape::Tape;

@@ -6,6 +6,7 @@
 mod activation;
 mod add;
 mod conv;
+mod join;
 mod norm;
 mod pool;
 mod resize;
@@ -14,6 +15,7 @@ mod softmax;
 pub use activation::activate;
 pub use add::add_assign;
 pub use conv::{conv, conv_backward, conv_transpose};
+pub use join::join;
 pub use norm::{batch_norm, batch_norm_backward, channel_affine};
 pub use pool::{average_pool, max_pool, max_pool_backward, max_pool_indices};
 pub use resize::{resize_axis, resize_axis_backward};

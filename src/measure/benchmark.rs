@@ -8,6 +8,7 @@ use super::runtimes::{self, Runtime};
 use super::timing::{Latency, Subject, interleaved};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exec::{Engine, StepTime};
 use crate::learn::data::{Dataset, size_of};
 use crate::learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
 use crate::model::{Fact, Graph, Model, Value, graph::specialize, onnx};
@@ -42,6 +43,8 @@ crate::options! {
         pub images: Option<usize> = None,
         /// Measure power, where a sensor reports it.
         pub power: bool = true,
+        /// Time each step of this library's own planned executor too.
+        pub layers: bool = false,
     }
 }
 
@@ -56,6 +59,7 @@ impl Benchmark {
         examples: &[
             r#"benchmark(model("classifier", #{ image_size: 32 }), #{ runs: 3, warmup: 1 }).p50_ms"#,
             r#"benchmark(model("classifier", #{ image_size: 32 }), #{ training: true, batch: 4, runs: 3, warmup: 1 }).throughput"#,
+            r#"benchmark(model("classifier", #{ image_size: 32 }), #{ runs: 3, runtimes: ["native"], layers: true })"#,
             r#"let a = model("classifier", #{ image_size: 32 }); let b = model("classifier", #{ image_size: 32, width: 0.5 }); benchmark([a, b], #{ runs: 3, runtimes: ["native"] })"#,
         ],
         keywords: &["training", "latency", "speed", "time", "throughput", "fps", "memory", "power", "compare", "p95", "p99"],
@@ -98,8 +102,17 @@ pub struct BenchmarkReport {
     /// The runs were steps of training.
     pub training: bool,
     pub dataset: Option<String>,
+    /// The least time of each step of each model, where asked for.
+    pub layers: Vec<Layers>,
     /// What was left out or set otherwise, and why.
     pub warnings: Vec<String>,
+}
+
+/// The steps of one model.
+#[derive(Debug, Clone, Serialize)]
+pub struct Layers {
+    pub name: String,
+    pub steps: Vec<StepTime>,
 }
 
 /// A loaded model, ready to run.
@@ -177,8 +190,10 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
             versions.push(version);
         }
     }
+    let layers = if options.layers { layers(models, threads, options, &mut warnings, ctx)? } else { Vec::new() };
     let report = BenchmarkReport {
         rows,
+        layers,
         environment: Environment::now(versions),
         threads,
         training: options.training,
@@ -187,6 +202,25 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     };
     ctx.note(report.line());
     Ok(report)
+}
+
+/// Times the steps of each model's plan.
+fn layers(
+    models: &[(String, Model)],
+    threads: usize,
+    options: &Benchmark,
+    warnings: &mut Vec<String>,
+    ctx: &Context,
+) -> Result<Vec<Layers>> {
+    let mut all = Vec::new();
+    for (name, model) in models {
+        let mut engine = Engine::new(model.graph(), &[], threads)?;
+        match engine.profile(&feeds(model, options, ctx.seed)?, options.runs, Some(&ctx.cancel))? {
+            Some(steps) => all.push(Layers { name: name.clone(), steps }),
+            None => warnings.push(format!("no steps of '{name}': {}", engine.refused().unwrap_or("it cannot be planned"))),
+        }
+    }
+    Ok(all)
 }
 
 fn load<'a>(
@@ -386,7 +420,21 @@ impl Show for BenchmarkReport {
             }
             table.row(cells);
         }
-        vec![table]
+        let mut tables = vec![table];
+        for l in &self.layers {
+            let title = format!("Steps of {}", l.name);
+            let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
+            let total: f64 = l.steps.iter().map(|s| s.seconds).sum();
+            for s in &l.steps {
+                let speed = if s.macs == 0 { "–".into() } else { number(2e-9 * s.macs as f64 / s.seconds) };
+                let share = format!("{:.1} %", 100.0 * s.seconds / total);
+                let macs = if s.macs == 0 { "–".into() } else { count(s.macs as u64) };
+                let time = format!("{:.3}", 1e3 * s.seconds);
+                table.row(vec![s.node.clone(), s.kernel.clone(), time, share, macs, speed, bytes(s.bytes as u64)]);
+            }
+            tables.push(table);
+        }
+        tables
     }
 
     fn plots(&self) -> Vec<Plot> {
@@ -484,6 +532,16 @@ mod tests {
         assert!(data["power_w"].is_number() != data["power_reason"].is_string());
         assert_eq!(report.tables()[0].rows.len(), 2);
         assert_eq!(report.plots()[0].series[0].labels, ["small", "large"]);
+    }
+
+    #[test]
+    fn steps_of_the_plan_are_timed() {
+        let options = Benchmark { layers: true, runs: 3, power: false, runtimes: Some(vec!["native".into()]), ..Benchmark::default() };
+        let report = benchmark(&[("net".into(), model(4))], None, &options, &Context::new()).unwrap();
+        let steps = &report.layers[0].steps;
+        assert!(steps[0].kernel.starts_with("conv 1x1 3→4") && steps[0].macs == 4 * 3 * 64 && steps[0].seconds > 0.0, "{steps:?}");
+        assert_eq!(steps[0].bytes, 4 * (3 * 64 + 4 * 64 + 12));
+        assert!(report.tables()[1].title.contains("Steps of net"));
     }
 
     #[test]

@@ -16,15 +16,15 @@ pub fn add_assign(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// Evenly spaced rows of elements without gaps.
 #[derive(Debug, Clone, Copy)]
-struct Rows {
-    start: usize,
-    count: usize,
-    stride: usize,
-    len: usize,
+pub(super) struct Rows {
+    pub start: usize,
+    pub count: usize,
+    pub stride: usize,
+    pub len: usize,
 }
 
 /// A layout as rows, when it is contiguous but for one axis that is part of a longer one.
-fn rows(l: &Layout) -> Option<Rows> {
+pub(super) fn rows(l: &Layout) -> Option<Rows> {
     let (dims, stride) = (l.dims(), l.stride());
     let mut len = 1;
     let mut axis = dims.len();

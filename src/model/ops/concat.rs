@@ -7,6 +7,7 @@ use super::ints::count;
 use super::slice::{labels, listed_axes, select, unless_empty};
 use super::{Back, Exec, Flow, OpDef, QuantRule};
 use crate::error::{Error, Result};
+use crate::kernels::ops::join;
 use crate::model::graph::{Dim, Fact, Infer, Node};
 use crate::model::value::Value;
 use candle_core::Tensor;
@@ -107,7 +108,7 @@ pub fn cat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
         .iter()
         .map(|t| if copies_in_rows(t, axis) { Ok((*t).clone()) } else { t.contiguous() })
         .collect::<candle_core::Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&parts, axis)?)
+    join(&parts.iter().collect::<Vec<_>>(), axis)
 }
 
 /// True when the axes from `axis` on are without gaps and those before it are evenly spaced: candle's condition.

@@ -214,6 +214,11 @@ fn infer_split(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 
 fn split_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
     let axis = axis_of(back.cx.node.get_int("axis", 0)?, back.cx.tensor(0)?.rank())?;
+    // All parts together are the whole gradient.
+    let parts: Vec<&Tensor> = back.gradients.iter().flatten().collect();
+    if parts.len() == back.made.len() {
+        return Ok(vec![(0, Flow::Own(super::concat::cat(&parts, axis)?))]);
+    }
     let mut flows = Vec::new();
     let mut start = 0;
     for (part, gradient) in back.made.iter().zip(&back.gradients) {
