@@ -92,6 +92,8 @@ impl Session {
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_intra_threads(threads.max(1))?
                 .with_inter_threads(1)?
+                // Its threads would go on looking for work after a run, on cores that others are measured on.
+                .with_config_entry("session.force_spinning_stop", "1")?
                 .commit_from_memory(bytes)
         };
         let session = build().map_err(|e| {
