@@ -7,7 +7,8 @@ use super::softmax::{self, Kind};
 use super::{Window, pool, reference};
 use proptest::prelude::*;
 
-fn values(n: usize, seed: u32) -> Vec<f32> {
+/// Values from a fixed sequence, of both signs.
+pub(super) fn values(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(777);
     let next = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

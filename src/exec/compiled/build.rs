@@ -182,11 +182,10 @@ impl Build<'_> {
             Op::Concat(axis) => self.concat(*axis, reads, writes[0])?,
             Op::Copy => vec![self.copy(reads[0], writes[0], 0, 0)?],
             Op::Quantize(affine) => {
-                let pair = self.elements(&[reads[0], writes[0]])?;
-                let pair = if self.tensors[reads[0]].dims.len() == 4 {
-                    vec![(reads[0], self.image(reads[0])?), (writes[0], self.image(writes[0])?)]
-                } else {
-                    pair
+                // An image of planes and one of pixels have no order of axes in common.
+                let pair = match self.tensors[reads[0]].dims.len() {
+                    4 => vec![(reads[0], self.image(reads[0])?), (writes[0], self.image(writes[0])?)],
+                    _ => self.elements(&[reads[0], writes[0]])?,
                 };
                 let job = int8::quantize(1.0 / affine.scale, affine.zero, pair[0].1.view, vec![Bytes::whole(pair[1].1.view)], threads);
                 vec![self.push_images(job, &pair[..1], &pair[1..])?]

@@ -2,22 +2,12 @@ use super::conv::{Algorithm, ConvSpec, conv_with};
 use super::*;
 use crate::kernels::activation::Activation;
 use crate::kernels::conv::tile::Level;
+use crate::kernels::tests::values;
 use crate::kernels::window::Window2;
 use proptest::prelude::*;
 
 /// What lies around the pixels of a view.
 const GUARD: f32 = -1e30;
-
-/// Values from a fixed sequence, of both signs.
-fn values(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// Where a view lies among other tensors: channels before and after it, pixels after each row.
 #[derive(Debug, Clone, Copy)]

@@ -207,15 +207,11 @@ impl Lower<'_> {
     pub(super) fn join_tables(&mut self) {
         let mut at = 0;
         while at < self.steps.len() {
-            let Step { found, first, table } = match self.joinable(at) {
-                Some(step) => step,
-                None => {
-                    at += 1;
-                    continue;
-                }
+            let Some((found, first, table)) = self.joinable(at) else {
+                at += 1;
+                continue;
             };
-            let id = self.steps.remove(at).writes[0];
-            self.observed.iter_mut().filter(|o| o.2 > at).for_each(|o| o.2 -= 1);
+            let id = self.remove_step(at).writes[0];
             let step = &mut self.steps[found];
             step.writes.push(id);
             if let Op::Conv(conv) = &mut step.op {
@@ -243,8 +239,9 @@ impl Lower<'_> {
         }
     }
 
-    /// Where a table step can be joined to: it reads channels of a convolution's bytes.
-    fn joinable(&self, at: usize) -> Option<Step> {
+    /// What a table step can be joined to, where it reads channels of a convolution's bytes: that step, the first channel, and the
+    /// table.
+    fn joinable(&self, at: usize) -> Option<(usize, usize, Arc<[u8; 256]>)> {
         let step = &self.steps[at];
         let Op::Table(table) = &step.op else { return None };
         let (mut id, mut first) = (step.reads[0], 0);
@@ -256,12 +253,6 @@ impl Lower<'_> {
         let makes = |s: &super::Step| matches!(&s.op, Op::Conv(c) if c.outs.first().is_some_and(|o| o.id == id && o.table.is_none()));
         let found = self.steps[..at].iter().position(makes)?;
         // A conv has room for some outputs.
-        (self.steps[found].writes.len() < 6).then(|| Step { found, first, table: table.clone() })
+        (self.steps[found].writes.len() < 6).then(|| (found, first, table.clone()))
     }
-}
-
-struct Step {
-    found: usize,
-    first: usize,
-    table: Arc<[u8; 256]>,
 }

@@ -276,6 +276,12 @@ impl<'g> Lower<'g> {
         Ok(Lowered { tensors, steps, outputs, observed, constants, held })
     }
 
+    /// Takes a step out; what is observed after it is observed one step earlier.
+    fn remove_step(&mut self, at: usize) -> Step {
+        self.observed.iter_mut().filter(|o| o.2 > at).for_each(|o| o.2 -= 1);
+        self.steps.remove(at)
+    }
+
     /// Removes steps that nothing needs.
     fn drop_unread(&mut self, outputs: &[(String, Output)]) {
         let mut needed: HashSet<Id> = self.observed.iter().map(|o| self.tensors.own_root(o.1)).collect();
@@ -289,8 +295,7 @@ impl<'g> Lower<'g> {
             if wanted {
                 needed.extend(step.reads.iter().map(|&r| self.tensors.own_root(r)));
             } else {
-                self.steps.remove(at);
-                self.observed.iter_mut().filter(|o| o.2 > at).for_each(|o| o.2 -= 1);
+                self.remove_step(at);
             }
         }
     }

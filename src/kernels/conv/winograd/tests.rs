@@ -1,15 +1,7 @@
 use super::*;
+use crate::kernels::tests::values;
 use crate::kernels::{Window, reference};
 use proptest::prelude::*;
-
-fn values(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(99);
-    let next = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(next).collect()
-}
 
 fn close(what: &str, got: &[f32], expected: &[f32]) {
     let largest = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
