@@ -2,8 +2,9 @@
 //!
 //! Shapes are `[batch, channels, height, width]` throughout.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Attr, Constant, GraphBuilder, Node};
+use indexmap::IndexMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -15,11 +16,13 @@ pub struct Feature {
     pub size: [usize; 2],
 }
 
-/// Emits blocks into a graph, drawing initial weights from a seed.
+/// Emits blocks into a graph, with weights that are given by name or drawn from a seed.
 #[derive(Debug)]
 pub struct Blocks {
     pub graph: GraphBuilder,
     rng: ChaCha8Rng,
+    /// The weights that are still to be placed. `None`: initial weights are drawn.
+    given: Option<IndexMap<String, Constant>>,
 }
 
 /// Batch-norm constants of the YOLO family.
@@ -29,18 +32,40 @@ const BN_MOMENTUM: f32 = 0.97;
 
 impl Blocks {
     pub fn new(graph: GraphBuilder, seed: u64) -> Self {
-        Self { graph, rng: ChaCha8Rng::seed_from_u64(seed) }
+        Self { graph, rng: ChaCha8Rng::seed_from_u64(seed), given: None }
+    }
+    /// Blocks whose parameters are taken from `given`, by name. Nothing larger than these is allocated for parameters.
+    pub fn with_weights(graph: GraphBuilder, given: IndexMap<String, Constant>) -> Self {
+        Self { given: Some(given), ..Self::new(graph, 0) }
+    }
+    /// Names of given weights that no block took.
+    pub fn left_over(&self) -> impl Iterator<Item = &str> {
+        self.given.iter().flat_map(IndexMap::keys).map(String::as_str)
     }
 
+    /// A learnt constant: the given one, or what `initial` draws.
+    fn parameter(&mut self, name: &str, dims: &[usize], initial: impl FnOnce(&mut ChaCha8Rng) -> Vec<f32>) -> Result<String> {
+        let value = match &mut self.given {
+            None => Constant::floats(dims, &initial(&mut self.rng))?,
+            Some(given) => {
+                let path = self.graph.path(name);
+                let value = given.swap_remove(&path).ok_or_else(|| Error::missing(format!("there is no weight '{path}'")))?;
+                if value.dims() != dims {
+                    return Err(Error::shape(format!("weight '{path}' has shape {:?}, expected {dims:?}", value.dims())));
+                }
+                value
+            }
+        };
+        Ok(self.graph.constant(name, value))
+    }
     /// Uniform weights in ±1/√fan_in, PyTorch's default for convolutions and linear layers.
     fn weights(&mut self, name: &str, dims: &[usize]) -> Result<String> {
         let fan_in: usize = dims[1..].iter().product();
         let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
-        let values: Vec<f32> = (0..dims.iter().product()).map(|_| self.rng.random_range(-bound..bound)).collect();
-        Ok(self.graph.constant(name, Constant::floats(dims, &values)?))
+        self.parameter(name, dims, |rng| (0..dims.iter().product()).map(|_| rng.random_range(-bound..bound)).collect())
     }
     fn filled(&mut self, name: &str, count: usize, value: f32) -> Result<String> {
-        Ok(self.graph.constant(name, Constant::floats(&[count], &vec![value; count])?))
+        self.parameter(name, &[count], |_| vec![value; count])
     }
 
     /// A convolution without batch norm: `name.weight`, `name.bias` when `bias` is given.
@@ -57,7 +82,7 @@ impl Blocks {
         let w = self.weights(&format!("{name}.weight"), &[out, x.channels / groups, k, k])?;
         let mut inputs = vec![x.value.clone(), w];
         if let Some(b) = bias {
-            inputs.push(self.graph.constant(&format!("{name}.bias"), Constant::floats(&[out], &b)?));
+            inputs.push(self.parameter(&format!("{name}.bias"), &[out], |_| b)?);
         }
         let pad = k / 2;
         let node = Node::new("Conv", self.graph.path(&format!("{name}.Conv")), inputs, [""])

@@ -7,9 +7,10 @@ mod yaml;
 
 pub use yaml::{Architecture, parse};
 
-use super::{Classify, Decode, Detect, Dim, Element, Fact, GraphBuilder, Model, Task};
+use super::{Classify, Constant, Decode, Detect, Dim, Element, Fact, GraphBuilder, Model, Task};
 use crate::error::{At, Error, Result, nearest};
 use blocks::{Blocks, Feature};
+use indexmap::IndexMap;
 use std::path::Path;
 
 /// Size and scaling of a model to be built.
@@ -66,7 +67,7 @@ pub fn build(source: &str, options: &ZooOptions) -> Result<Model> {
         let arch = parse(&text).in_file(path)?;
         let wanted = stem.chars().last().map(String::from).unwrap_or_default();
         let scale = arch.scales.iter().find(|s| s.0 == wanted).or_else(|| arch.scales.first()).cloned();
-        return assemble(&arch, scale, stem, options).in_file(path);
+        return assemble(&arch, scale, stem, options, None).in_file(path);
     }
     let (text, scale) = match source {
         "classifier" => (CLASSIFIER, "n"),
@@ -75,7 +76,7 @@ pub fn build(source: &str, options: &ZooOptions) -> Result<Model> {
     };
     let arch = parse(text)?;
     let scale = arch.scales.iter().find(|s| s.0 == scale).cloned();
-    assemble(&arch, scale, source, options)
+    assemble(&arch, scale, source, options, None)
 }
 
 /// True for a name that [`build`] knows.
@@ -99,7 +100,18 @@ fn round_up(channels: f64) -> usize {
     ((channels / 8.0).ceil() as usize).max(1) * 8
 }
 
-fn assemble(arch: &Architecture, scale: Option<(String, f64, f64, usize)>, name: &str, options: &ZooOptions) -> Result<Model> {
+/// Builds an architecture at a scale, with the weights of `given`, all of which must have their place, or with random ones.
+///
+/// # Errors
+/// `Format` and `Unsupported`, naming the line of the architecture; `Missing`, `Shape` and `Unsupported` for given weights
+/// that do not fit it; `Argument` for a bad option.
+pub(in crate::model) fn assemble(
+    arch: &Architecture,
+    scale: Option<(String, f64, f64, usize)>,
+    name: &str,
+    options: &ZooOptions,
+    given: Option<IndexMap<String, Constant>>,
+) -> Result<Model> {
     let (_, depth, width, most) = scale.unwrap_or((String::new(), 1.0, 1.0, 1 << 20));
     let depth = options.depth.unwrap_or(depth);
     let width = options.width.unwrap_or(width);
@@ -125,7 +137,10 @@ fn assemble(arch: &Architecture, scale: Option<(String, f64, f64, usize)>, name:
     let mut graph = GraphBuilder::new(name, OPSET);
     let shape = vec![Dim::symbol("batch"), Dim::Known(3), Dim::Known(image[0]), Dim::Known(image[1])];
     let input = Feature { value: graph.input("images", Fact::new(Element::F32, shape)), channels: 3, size: image };
-    let mut b = Blocks::new(graph, options.seed);
+    let mut b = match given {
+        Some(given) => Blocks::with_weights(graph, given),
+        None => Blocks::new(graph, options.seed),
+    };
     let mut made: Vec<Feature> = Vec::with_capacity(arch.layers.len());
     let mut task = None;
     for (i, layer) in arch.layers.iter().enumerate() {
@@ -234,6 +249,11 @@ fn assemble(arch: &Architecture, scale: Option<(String, f64, f64, usize)>, name:
         made.push(feature);
     }
     let task = task.ok_or_else(|| Error::format("the architecture ends without Detect or Classify"))?;
+    let left: Vec<&str> = b.left_over().collect();
+    if let Some(first) = left.first() {
+        let e = Error::unsupported(format!("{} weights have no place in the architecture, such as '{first}'", left.len()));
+        return Err(e.hint("the network differs from the architecture that it names"));
+    }
     Ok(Model::new(b.graph.finish()?, task))
 }
 
