@@ -2,6 +2,7 @@
 
 use super::{Align, Show, Table, plot_svg};
 use crate::error::Result;
+use base64::Engine;
 use std::fmt::Write;
 
 const CSS: &str = "\
@@ -13,12 +14,14 @@ const CSS: &str = "\
 .compresso .right{text-align:right;font-variant-numeric:tabular-nums}
 .compresso tbody tr:hover{background:#f3f6fb}
 .compresso .notes{color:#5b6472}
-.compresso svg{max-width:100%;height:auto}";
+.compresso svg,.compresso img{max-width:100%;height:auto}
+.compresso figcaption{font-weight:600;padding:.3em 0}
+.compresso figure{margin:1em 0}";
 
-/// A report as a fragment of HTML: tables, plots (SVG) and notes in one `div`.
+/// A report as a fragment of HTML: tables, plots (SVG), pictures (JPEG) and notes in one `div`.
 ///
 /// # Errors
-/// Those of [`plot_svg`].
+/// Those of [`plot_svg`] and [`Picture::jpeg`](super::Picture::jpeg).
 pub fn html(report: &dyn Show) -> Result<String> {
     let mut out = format!("<div class=\"compresso\"><style>{CSS}</style>\n");
     for table in report.tables() {
@@ -26,6 +29,11 @@ pub fn html(report: &dyn Show) -> Result<String> {
     }
     for plot in report.plots() {
         let _ = writeln!(out, "<figure>{}</figure>", plot_svg(&plot)?);
+    }
+    for picture in report.pictures() {
+        let data = base64::engine::general_purpose::STANDARD.encode(picture.jpeg()?);
+        let title = escape(&picture.title);
+        let _ = writeln!(out, "<figure><figcaption>{title}</figcaption><img alt=\"{title}\" src=\"data:image/jpeg;base64,{data}\"></figure>");
     }
     let notes = report.notes();
     if !notes.is_empty() {

@@ -6,6 +6,8 @@ mod format;
 mod glyphs;
 mod html;
 mod labels;
+mod marks;
+mod picture;
 mod plot;
 mod plot_text;
 mod save;
@@ -17,6 +19,8 @@ mod text;
 pub use chart::{PLOT_SIZE, plot_png, plot_svg};
 pub use format::{bytes, count, millis, number, percent};
 pub use html::{html, html_page, table_html};
+pub use marks::{Mark, Pen, class_color, draw_marks, fill, label_width, write_text};
+pub use picture::Picture;
 pub use plot::{Plot, Series, SeriesKind};
 pub use plot_text::plot_text;
 pub use save::{FORMATS, save, write_file};
@@ -31,6 +35,10 @@ pub trait Show: Send + Sync {
     fn tables(&self) -> Vec<Table>;
     /// The plots, in order.
     fn plots(&self) -> Vec<Plot> {
+        Vec::new()
+    }
+    /// Images, shown where that is possible and saved as .png and .jpg.
+    fn pictures(&self) -> Vec<Picture> {
         Vec::new()
     }
     /// Lines under the tables: conditions of a measurement, warnings.

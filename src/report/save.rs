@@ -10,10 +10,11 @@ pub const FORMATS: &[&str] = &["html", "json", "csv", "txt", "png", "svg"];
 
 /// Writes a report in the format that the path's ending names. The file is complete or not there at all.
 ///
-/// HTML holds everything; JSON the data; CSV and text the tables; PNG and SVG the first plot.
+/// HTML holds everything; JSON the data; CSV and text the tables; PNG the first picture, or the first plot where there is
+/// none; JPEG the first picture; SVG the first plot.
 ///
 /// # Errors
-/// `Argument` for an unknown ending; `Missing` for an image of a report without plots; `Io`.
+/// `Argument` for an unknown ending; `Missing` for an image of a report without any; `Io`.
 pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
@@ -32,7 +33,14 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
         "json" => format!("{:#}\n", report.data()).into_bytes(),
         "csv" => csv(report).into_bytes(),
         "txt" | "md" => format!("{}\n", text(report, &Style::plain())).into_bytes(),
-        "png" => plot_png(&plot()?, 2.0)?,
+        "png" => match report.pictures().first() {
+            Some(picture) => picture.png()?,
+            None => plot_png(&plot()?, 2.0)?,
+        },
+        "jpg" | "jpeg" => match report.pictures().first() {
+            Some(picture) => picture.jpeg()?,
+            None => return Err(Error::missing("there is no picture in this report").hint("save a plot as .png or .svg").file(path)),
+        },
         "svg" => plot_svg(&plot()?)?.into_bytes(),
         other => {
             let e = Error::argument(format!("a report cannot be saved as '.{other}'"));
@@ -76,7 +84,7 @@ fn csv(report: &dyn Show) -> String {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::report::Table;
+    use crate::report::{Picture, Table};
 
     struct Sample;
     impl Show for Sample {
@@ -101,6 +109,33 @@ mod tests {
         assert_eq!(serde_json::from_str::<serde_json::Value>(&read("r.json")).unwrap()["n"], 1);
         assert!(read("r.html").starts_with("<!doctype html>"));
         assert!(read("r.txt").contains("| a, \"b\" | 1 |"));
+    }
+
+    struct Seen;
+    impl Show for Seen {
+        fn tables(&self) -> Vec<Table> {
+            Vec::new()
+        }
+        fn pictures(&self) -> Vec<Picture> {
+            vec![Picture { title: "Some <cats>".into(), image: image::RgbImage::from_pixel(9, 7, image::Rgb([200, 10, 20])) }]
+        }
+        fn data(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+    }
+
+    #[test]
+    fn pictures_are_saved_and_stand_in_pages() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["p.png", "p.jpg", "p.html"] {
+            save(&Seen, dir.path().join(name)).unwrap();
+        }
+        assert_eq!(image::open(dir.path().join("p.png")).unwrap().into_rgb8(), Seen.pictures()[0].image);
+        assert_eq!(image::image_dimensions(dir.path().join("p.jpg")).unwrap(), (9, 7));
+        let page = std::fs::read_to_string(dir.path().join("p.html")).unwrap();
+        assert!(page.contains("Some &lt;cats&gt;") && page.contains("src=\"data:image/jpeg;base64,/9j/"), "{page}");
+        assert!(text(&Seen, &Style::plain()).contains("9 × 7 pixels: save it as .png"));
+        assert_eq!(save(&Sample, dir.path().join("r.jpg")).unwrap_err().kind(), ErrorKind::Missing);
     }
 
     #[test]

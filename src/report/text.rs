@@ -3,11 +3,18 @@
 use super::{Align, Ink, Show, Style, Table, plot_text};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, TableStyle, presets};
 
-/// A whole report as text: tables, then plots (where the style has Unicode), then notes. Ends without a line break.
+/// A whole report as text: tables, then plots (where the style has Unicode), the names of pictures, then notes. Ends without
+/// a line break.
 pub fn text(report: &dyn Show, style: &Style) -> String {
     let mut parts: Vec<String> = report.tables().iter().map(|t| table_text(t, style)).collect();
     if style.unicode {
         parts.extend(report.plots().iter().map(|p| plot_text(p, style)));
+    }
+    let pictures = report.pictures();
+    parts.extend(pictures.iter().map(|p| style.paint(Ink::BoldCyan, &printable(&p.title))));
+    if let Some(p) = pictures.first() {
+        let (width, height) = p.image.dimensions();
+        parts.push(style.paint(Ink::Dim, &format!("(an image of {width} × {height} pixels: save it as .png, .jpg or .html to see it)")));
     }
     let notes: Vec<String> = report.notes().iter().map(|n| style.paint(Ink::Dim, &format!("- {n}"))).collect();
     if !notes.is_empty() {

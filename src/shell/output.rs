@@ -16,14 +16,16 @@ pub trait Output: Send + Sync {
     fn print(&self, text: &str);
 }
 
-/// Shows a report: tables, plots (as images where the terminal can, else as text where it has Unicode), notes.
+/// Shows a report: tables, plots (as images where the terminal can, else as text where it has Unicode), pictures (where the
+/// terminal can show images), notes.
 ///
 /// # Errors
 /// Those of drawing a plot.
 pub fn show(output: &dyn Output, report: &dyn Show) -> Result<()> {
     let style = output.style();
     let plots = report.plots();
-    let graphics = if plots.is_empty() { Graphics::None } else { output.graphics() };
+    let pictures = report.pictures();
+    let graphics = if plots.is_empty() && pictures.is_empty() { Graphics::None } else { output.graphics() };
     if graphics == Graphics::None {
         output.print(&report::text(report, &style));
         return Ok(());
@@ -34,6 +36,10 @@ pub fn show(output: &dyn Output, report: &dyn Show) -> Result<()> {
     }
     for plot in plots {
         output.print(&graphics.encode(&report::plot_png(&plot, 1.0)?)?);
+    }
+    for picture in pictures {
+        output.print(&style.paint(report::Ink::BoldCyan, &report::printable(&picture.title)));
+        output.print(&graphics.encode(&picture.png()?)?);
     }
     for note in report.notes() {
         output.print(&style.paint(report::Ink::Dim, &format!("- {note}")));
