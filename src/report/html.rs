@@ -33,7 +33,8 @@ pub fn html(report: &dyn Show) -> Result<String> {
     for picture in report.pictures() {
         let data = base64::engine::general_purpose::STANDARD.encode(picture.jpeg()?);
         let title = escape(&picture.title);
-        let _ = writeln!(out, "<figure><figcaption>{title}</figcaption><img alt=\"{title}\" src=\"data:image/jpeg;base64,{data}\"></figure>");
+        let _ =
+            writeln!(out, "<figure><figcaption>{title}</figcaption><img alt=\"{title}\" src=\"data:image/jpeg;base64,{data}\"></figure>");
     }
     let notes = report.notes();
     if !notes.is_empty() {
