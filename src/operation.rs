@@ -33,6 +33,8 @@ pub enum OptionKind {
     Text,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One of these words, or a map.
+    ChoiceOrMap(&'static [&'static str]),
     List(&'static OptionKind),
     /// A map from names to anything.
     Map,
@@ -57,6 +59,10 @@ impl fmt::Display for OptionKind {
                     write!(f, "\"{w}\"")?;
                 }
                 Ok(())
+            }
+            Self::ChoiceOrMap(words) => {
+                words.iter().try_for_each(|w| write!(f, "\"{w}\", "))?;
+                f.write_str("or map")
             }
             Self::List(k) => write!(f, "list of {k}"),
             Self::Map => f.write_str("map"),
@@ -191,10 +197,10 @@ pub fn decode<T: Options>(options: serde_json::Value) -> Result<T> {
             let e = Error::argument(format!("option '{}' expects {}, got {given}", field.name, field.kind));
             let words: &[&str] = match field.kind {
                 OptionKind::Choice(words) => words,
-                OptionKind::Optional(OptionKind::Choice(words)) => words,
+                OptionKind::Optional(OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words)) => words,
                 _ => &[],
             };
-            let near = nearest(given.trim_matches('"'), words.iter().copied());
+            let near = nearest(given.trim_matches('"'), words.iter().copied()).filter(|_| !given.starts_with(['{', '[']));
             return Err(match near {
                 Some(near) => e.hint(format!("did you mean \"{near}\"?")),
                 None if given.starts_with(['{', '[']) => e.because(cause),

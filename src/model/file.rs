@@ -1,6 +1,6 @@
 //! Models in files.
 
-use super::recognize::{self, Classes, DecodeAs, ImageSize};
+use super::recognize::{self, Classes, DecodeOption, ImageSize};
 use super::weights::safetensors;
 use super::{Constant, Graph, Model, Step, Task, onnx};
 use crate::error::{At, Error, Result};
@@ -13,8 +13,9 @@ use std::path::Path;
 crate::options! {
     /// How a model file is read, where the file does not say it.
     pub struct LoadOptions {
-        /// What the outputs mean: "yolo", "fastestdet", "classify" or "none". Found out by default.
-        pub decode: Option<DecodeAs> = None,
+        /// What the outputs mean: a word, or a map that describes them (see [`BoxDecode`](super::BoxDecode)). Found out by
+        /// default.
+        pub decode: Option<DecodeOption> = None,
         /// Class names: a list, or the path of a text file with one name per line.
         pub classes: Option<Classes> = None,
         /// Height and width of the input image: one number for a square, or [height, width].

@@ -1,5 +1,6 @@
 //! What a model is: the graph, its operators, files, zoo and rewriting passes.
 
+mod box_decode;
 mod constant;
 mod element;
 mod file;
@@ -15,11 +16,12 @@ mod value;
 pub mod weights;
 pub mod zoo;
 
+pub use box_decode::{AnchorLayout, BoxDecode, BoxFormat, RowPart, ScoreActivation};
 pub use constant::{Constant, Payload};
 pub use element::Element;
 pub use file::LoadOptions;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
-pub use recognize::{Classes, DecodeAs, ImageSize};
+pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize};
 pub use summary::Summary;
 pub use task::{Classify, Decode, Detect, DetectHead, Task};
 pub use value::Value;

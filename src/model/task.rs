@@ -1,5 +1,6 @@
 //! What a model is for, and how its outputs are read.
 
+use super::BoxDecode;
 use serde::{Deserialize, Serialize};
 
 /// What a model is for.
@@ -45,6 +46,29 @@ pub enum Decode {
     /// One output `[batch, 5 + classes, rows, columns]` of FastestDet: objectness, box relative to the cell, class
     /// probabilities.
     FastestDet { output: String },
+    /// Outputs of any form that a [`BoxDecode`] can describe.
+    Described(BoxDecode),
+}
+
+impl Decode {
+    /// Names of the outputs that are read.
+    pub fn outputs(&self) -> Vec<&str> {
+        match self {
+            Self::Yolo { output } | Self::FastestDet { output } => vec![output.as_str()],
+            Self::Described(d) => d.outputs(),
+        }
+    }
+    /// Whether overlapping boxes are still to be suppressed.
+    pub fn suppresses(&self) -> bool {
+        match self {
+            Self::Described(d) => d.suppresses(),
+            _ => true,
+        }
+    }
+    /// Whether the number of boxes may differ from image to image, so that images cannot share a batch.
+    pub fn is_ragged(&self) -> bool {
+        matches!(self, Self::Described(d) if d.is_finished())
+    }
 }
 
 /// Raw outputs of an anchor-free head with distribution focal boxes (YOLOv8), one value per level.

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::compiled::Seen;
 use crate::learn::data::{Dataset, Loader, LoaderOptions};
-use crate::learn::eval::channel_order;
+use crate::learn::eval::model_input;
 use crate::model::{Element, Graph, Task, Value};
 use indexmap::IndexMap;
 use std::collections::HashMap;
@@ -85,7 +85,7 @@ impl Iterator for Images {
         let count = batch.images.dim(0).unwrap_or(0);
         let take = if self.fixed.is_some() { count } else { count.min(self.left) };
         self.left = self.left.saturating_sub(take);
-        let images = batch.images.narrow(0, 0, take).map_err(Error::from).and_then(|t| channel_order(&self.task, &t));
+        let images = batch.images.narrow(0, 0, take).map_err(Error::from).and_then(|t| model_input(&self.task, &t));
         Some(images.and_then(|t| Value::plain(t.contiguous()?)).map(|v| (take, HashMap::from([(self.input.clone(), v)]))))
     }
 }

@@ -92,7 +92,9 @@ pub fn evaluate_with(
     }
     let (classes, mut warnings) = match_classes(&data, task)?;
     let start = Instant::now();
-    let loader = Loader::new(&data, LoaderOptions { batch: options.batch, size, ..LoaderOptions::default() }, ctx)?;
+    let ragged = task.detect().is_some_and(|d| d.decode.is_ragged());
+    let batch = if ragged { 1 } else { options.batch };
+    let loader = Loader::new(&data, LoaderOptions { batch, size, ..LoaderOptions::default() }, ctx)?;
     let pass = Pass { run, loader, classes: &classes, options, ctx };
     let mut result = match task {
         Task::Unknown => return Err(unknown_task()),
@@ -170,13 +172,15 @@ impl Pass<'_> {
         let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Target>>) = (Vec::new(), Vec::new());
         let (o, classes) = (self.options, self.classes);
         let count = task.classes.len().max(classes.iter().max().map_or(0, |c| c + 1));
+        // No overlap is above this where the model has suppressed already.
+        let iou = if task.decode.suppresses() { o.iou as f32 } else { f32::INFINITY };
         let images = self.each(|batch, outputs| {
             let found = decode(task, outputs, o.confidence as f32, o.multi_label)?;
             if found.len() != batch.indices.len() {
                 return Err(Error::shape(format!("{} images gave outputs for {}", batch.indices.len(), found.len())));
             }
             for ((found, fit), targets) in found.into_iter().zip(&batch.letterboxes).zip(&batch.targets) {
-                let kept = nms(found, o.iou as f32, o.agnostic, o.max_detections);
+                let kept = nms(found, iou, o.agnostic, o.max_detections);
                 detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
                 let number = |t: &Target| Target { class: classes[t.class], bbox: fit.inverse(t.bbox) };
                 truths.push(targets.iter().map(number).collect());

@@ -17,7 +17,7 @@ pub use evaluation::{ClassResult, Evaluation};
 pub use map::{ClassPrecision, MeanPrecision, RECALLS, THRESHOLDS, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use predict::{Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, predict};
-pub use run::{ImageRunner, channel_order, run_images_with};
+pub use run::{ImageRunner, model_input, run_images_with};
 
 #[cfg(test)]
 mod tests;

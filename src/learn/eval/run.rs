@@ -3,8 +3,8 @@
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::{Engine, Outputs, Run, run};
-use crate::model::{Decode, Model, Task, Value};
-use candle_core::Tensor;
+use crate::model::{Decode, Fact, Model, Task, Value};
+use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 
 /// Runs one model on batches of images: planned on the CPU, else by the eager executor.
@@ -69,10 +69,11 @@ fn run_parts(
     };
     let wanted = output_name(model.task());
     let n = images.dim(0)?;
-    let fixed = input.fact.shape.as_ref().and_then(|s| s.first()).and_then(|d| d.known()).filter(|&d| d > 0);
+    let form = InputForm::of(&input.fact);
+    let fixed = if form == InputForm::One { Some(1) } else { input.fact.dim(0).filter(|&d| d > 0) };
     let step = fixed.unwrap_or(n.min(most)).max(1);
     let storage = input.fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", input.fact.element)))?;
-    let images = channel_order(model.task(), images)?.to_dtype(storage)?;
+    let images = form.laid_out(&model_input(model.task(), images)?)?.to_dtype(storage)?;
     let mut parts: Vec<Outputs> = Vec::new();
     for at in (0..n).step_by(step) {
         let count = step.min(n - at);
@@ -80,6 +81,9 @@ fn run_parts(
         let missing = if fixed.is_some() { step - count } else { 0 };
         if missing > 0 {
             part = part.pad_with_zeros(0, 0, missing)?;
+        }
+        if form == InputForm::One {
+            part = part.squeeze(0)?;
         }
         let feed = HashMap::from([(input.name.clone(), Value::new(input.fact.element, part)?)]);
         let mut outputs = run(&feed)?;
@@ -118,20 +122,61 @@ fn output_name(task: &Task) -> Vec<&str> {
     match task {
         Task::Unknown => Vec::new(),
         Task::Classify(c) => vec![c.output.as_str()],
-        Task::Detect(d) => {
-            let (Decode::Yolo { output } | Decode::FastestDet { output }) = &d.decode;
-            vec![output.as_str()]
-        }
+        Task::Detect(d) => d.decode.outputs(),
     }
 }
 
-/// Images in the channel order that the model was trained on: FastestDet takes blue, green, red, as OpenCV reads them.
-pub fn channel_order(task: &Task, images: &Tensor) -> Result<Tensor> {
+/// The axes of an image input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InputForm {
+    /// `[batch, 3, height, width]`.
+    ChannelsFirst,
+    /// `[batch, height, width, 3]`.
+    ChannelsLast,
+    /// `[3, height, width]`, an image at a time.
+    One,
+}
+
+impl InputForm {
+    fn of(fact: &Fact) -> Self {
+        match fact.rank() {
+            Some(3) => Self::One,
+            Some(4) if fact.dim(3) == Some(3) && fact.dim(1) != Some(3) => Self::ChannelsLast,
+            _ => Self::ChannelsFirst,
+        }
+    }
+    fn laid_out(self, images: &Tensor) -> Result<Tensor> {
+        if self == Self::ChannelsLast { Ok(images.permute((0, 2, 3, 1))?.contiguous()?) } else { Ok(images.clone()) }
+    }
+}
+
+/// Images `[n, 3, height, width]`, RGB, 0 to 1, in the colours that the model was trained on: FastestDet takes blue, green,
+/// red, as OpenCV reads them; a description says order, range and normalization.
+pub fn model_input(task: &Task, images: &Tensor) -> Result<Tensor> {
+    let swapped = |images: &Tensor| {
+        let [b, g, r] = [2, 1, 0].map(|c| images.narrow(1, c, 1));
+        Tensor::cat(&[b?, g?, r?], 1)
+    };
     match task.detect().map(|d| &d.decode) {
-        Some(Decode::FastestDet { .. }) => {
-            let planes = [2, 1, 0].map(|c| images.narrow(1, c, 1));
-            let [b, g, r] = planes;
-            Ok(Tensor::cat(&[b?, g?, r?], 1)?)
+        Some(Decode::FastestDet { .. }) => Ok(swapped(images)?),
+        Some(Decode::Described(d)) => {
+            let mut images = if d.bgr { swapped(images)? } else { images.clone() };
+            if d.scale != 1.0 {
+                images = (images * d.scale)?;
+            }
+            let (dtype, device) = (images.dtype(), images.device().clone());
+            let channels = |v: &[f64]| -> Result<Option<Tensor>> {
+                let Ok([a, b, c]) = <[f64; 3]>::try_from(v) else { return Ok(None) };
+                Ok(Some(Tensor::new(&[a, b, c], &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?.reshape((1, 3, 1, 1))?))
+            };
+            let (mean, std) = (channels(&d.mean)?, channels(&d.std)?);
+            if let Some(mean) = mean {
+                images = images.broadcast_sub(&mean)?;
+            }
+            if let Some(std) = std {
+                images = images.broadcast_div(&std)?;
+            }
+            Ok(images)
         }
         _ => Ok(images.clone()),
     }

@@ -116,7 +116,7 @@ fn fastestdet_is_decoded_by_its_formula() {
             near(f64::from(a), *b, 1e-4, "cell");
         }
     }
-    let bgr = channel_order(&Task::Detect(task), &Tensor::new(&[[[[1f32]], [[2.0]], [[3.0]]]], &Device::Cpu).unwrap()).unwrap();
+    let bgr = model_input(&Task::Detect(task), &Tensor::new(&[[[[1f32]], [[2.0]], [[3.0]]]], &Device::Cpu).unwrap()).unwrap();
     assert_eq!(bgr.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [3.0, 2.0, 1.0]);
 }
 

@@ -68,9 +68,9 @@ fn options_overrule_and_must_fit() {
     assert_eq!(e.to_string(), "the model has 3 classes, option 'classes' names 1");
     let e = load(LoadOptions { image_size: Some(ImageSize::Square(32)), ..LoadOptions::default() }).unwrap_err();
     assert!(e.to_string().contains("fixed at 64"), "{e}");
-    let m = load(LoadOptions { decode: Some(DecodeAs::None), ..LoadOptions::default() }).unwrap();
+    let m = load(LoadOptions { decode: Some(DecodeAs::None.into()), ..LoadOptions::default() }).unwrap();
     assert_eq!(m.task(), &Task::Unknown);
-    let e = load(LoadOptions { decode: Some(DecodeAs::FastestDet), ..LoadOptions::default() }).unwrap_err();
+    let e = load(LoadOptions { decode: Some(DecodeAs::FastestDet.into()), ..LoadOptions::default() }).unwrap_err();
     assert!(e.to_string().contains("got float32[1, 7, 8]"), "{e}");
 }
 

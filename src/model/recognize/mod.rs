@@ -1,11 +1,12 @@
 //! What a model from elsewhere is for, told by its metadata and its outputs.
 
+mod described;
 mod head;
 mod ultralytics;
 
 use super::file::LoadOptions;
 use super::graph::infer_at;
-use super::{Classify, Decode, Detect, Element, Fact, Graph, Task};
+use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
 use crate::error::{Error, Result};
 use crate::operation::{OptionKind, OptionValue};
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,50 @@ crate::choice! {
         Yolo = "yolo",
         /// One output `[batch, 5 + classes, rows, columns]` of FastestDet.
         FastestDet = "fastestdet",
+        /// One output `[batch, detections, 6]` of finished detections: left, top, right, bottom in input pixels, score, class.
+        EndToEnd = "end2end",
         /// One output `[batch, classes]` of logits.
         Classify = "classify",
         /// Not to be interpreted.
         None = "none",
+    }
+}
+
+/// What the outputs of a model mean: a word for a known form, or a description of another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum DecodeOption {
+    As(DecodeAs),
+    Described(Box<BoxDecode>),
+}
+
+impl OptionValue for DecodeOption {
+    const KIND: OptionKind = match DecodeAs::KIND {
+        OptionKind::Choice(words) => OptionKind::ChoiceOrMap(words),
+        other => other,
+    };
+}
+
+impl From<DecodeAs> for DecodeOption {
+    fn from(word: DecodeAs) -> Self {
+        Self::As(word)
+    }
+}
+
+impl From<BoxDecode> for DecodeOption {
+    fn from(description: BoxDecode) -> Self {
+        Self::Described(Box::new(description))
+    }
+}
+
+impl<'de> Deserialize<'de> for DecodeOption {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value.is_object() {
+            return crate::operation::decode::<BoxDecode>(value).map(Self::from).map_err(D::Error::custom);
+        }
+        serde_json::from_value(value).map(Self::As).map_err(D::Error::custom)
     }
 }
 
@@ -81,12 +122,19 @@ impl ImageSize {
 /// # Errors
 /// `Argument` when options contradict the graph; `Format` for metadata that cannot be read.
 pub(super) fn task(graph: &Graph, options: &LoadOptions) -> Result<Task> {
-    match options.decode {
+    let word = match &options.decode {
+        Some(DecodeOption::Described(d)) => return described::detector(graph, d, options).map(Task::Detect),
+        Some(DecodeOption::As(word)) => Some(*word),
+        None => None,
+    };
+    match word {
         Some(DecodeAs::None) => Ok(Task::Unknown),
         Some(DecodeAs::Yolo) => ultralytics::detector(graph, options, true).map(Task::Detect),
         Some(DecodeAs::FastestDet) => fastest_det(graph, options).map(Task::Detect),
+        Some(DecodeAs::EndToEnd) => described::end_to_end(graph, options).map(Task::Detect),
         Some(DecodeAs::Classify) => classifier(graph, options).map(Task::Classify),
         None if ultralytics::is_detector(graph) => ultralytics::detector(graph, options, false).map(Task::Detect),
+        None if described::is_end_to_end(graph) => described::end_to_end(graph, options).map(Task::Detect),
         None if looks_like_fastest_det(graph) => fastest_det(graph, options).map(Task::Detect),
         None if looks_like_classifier(graph) => classifier(graph, options).map(Task::Classify),
         None => Ok(Task::Unknown),
@@ -121,7 +169,11 @@ fn image_input(graph: &Graph) -> Option<&Fact> {
 /// The input's height and width, the options' where it leaves them open, else `default`.
 fn image_size(graph: &Graph, options: &LoadOptions, default: [usize; 2]) -> Result<[usize; 2]> {
     let fact = image_input(graph).ok_or_else(|| Error::argument("the model does not take one image input [batch, 3, height, width]"))?;
-    let fixed = [fact.dim(2), fact.dim(3)];
+    settled([fact.dim(2), fact.dim(3)], options, default)
+}
+
+/// Height and width where the input fixes them, else the options', else `default`.
+fn settled(fixed: [Option<usize>; 2], options: &LoadOptions, default: [usize; 2]) -> Result<[usize; 2]> {
     let asked = options.image_size.map(ImageSize::height_width);
     let mut size = [0; 2];
     for i in 0..2 {

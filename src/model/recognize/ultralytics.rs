@@ -35,7 +35,7 @@ fn fits(graph: &Graph) -> bool {
 
 /// The detector of a graph. `asked`: the user says that it is one, whatever the metadata says.
 pub fn detector(graph: &Graph, options: &LoadOptions, asked: bool) -> Result<Detect> {
-    let size = metadata(graph, "imgsz")?.as_ref().and_then(pair).unwrap_or([DEFAULT_SIZE; 2]);
+    let size = image_size_of(graph)?.unwrap_or([DEFAULT_SIZE; 2]);
     let image_size = image_size(graph, options, size)?;
     let (name, fact) = output(graph, image_size)?;
     if fact.rank().is_some_and(|r| r != 3) {
@@ -61,6 +61,14 @@ pub fn detector(graph: &Graph, options: &LoadOptions, asked: bool) -> Result<Det
     };
     let head = head::find(graph, &name, classes.len(), image_size);
     Ok(Detect { classes, image_size, decode: Decode::Yolo { output: name }, head })
+}
+
+/// The image size that the metadata says.
+///
+/// # Errors
+/// `Format` when it cannot be read.
+pub fn image_size_of(graph: &Graph) -> Result<Option<[usize; 2]>> {
+    Ok(metadata(graph, "imgsz")?.as_ref().and_then(pair))
 }
 
 /// Class names in the order of their numbers, from a dict such as `{0: 'RBC', 1: 'WBC'}` or a list.

@@ -4,7 +4,8 @@ use super::binding::{Binding, bindings, find};
 use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
-use crate::operation::{Field, OptionKind, Signature};
+use crate::model::BoxDecode;
+use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
 use crate::report::{Ink, Style, Table, table_text};
 
 /// Headings in the order of the overview; groups that are not named here follow.
@@ -47,6 +48,11 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
     if let Some(b) = find(word) {
         return Ok(describe(&b.signature, style));
     }
+    if word == "decode" {
+        let words = crate::model::DecodeOption::KIND;
+        let head = format!("option decode of model(): {words}\nA map describes the outputs of a detector of any other form:");
+        return Ok(format!("{head}\n\n{}\n\n{}\n  {DECODE_EXAMPLES}", options(BoxDecode::FIELDS, style), style.paint(Ink::BoldCyan, "Examples")));
+    }
     if word == "tensors" || word == "models" || bindings().any(|b| b.signature.group == word) {
         let names: Vec<String> = bindings().filter(|b| b.signature.group == word).map(|b| one_line(&b.signature, style)).collect();
         return Ok(names.join("\n"));
@@ -79,7 +85,7 @@ fn one_line(s: &Signature, style: &Style) -> String {
 fn describe(s: &Signature, style: &Style) -> String {
     let mut out = format!("{}\n{}", style.paint(Ink::Bold, &s.usage()), s.summary);
     if !s.fields.is_empty() {
-        out += &format!("\n\n{}", options(s, style));
+        out += &format!("\n\n{}", options(s.fields, style));
     }
     for (name, fields) in [("model", fields(MODEL)), ("dataset", fields(DATASET)), ("tensor", fields(TENSOR))] {
         if s.name == name {
@@ -97,20 +103,27 @@ fn describe(s: &Signature, style: &Style) -> String {
     out
 }
 
+/// Descriptions of well-known forms.
+const DECODE_EXAMPLES: &str = r#"#{ boxes: "boxes", scores: "scores", normalized: true, background: 0 }  // SSD
+  #{ format: "cxcywh", objectness: true }                                 // one output of YOLOv5
+  #{ boxes: "pred_boxes", scores: "logits", format: "cxcywh", normalized: true, activation: "softmax", background: 91, nms: false }  // DETR
+  #{ boxes: "boxes", labels: "labels", scores: "scores", background: 0 }  // torchvision
+  #{ columns: ["batch", "class", "score", "box"], normalized: true }      // rows of finished detections"#;
+
 /// Columns that the table of options needs to be readable.
 const TABLE_WIDTH: usize = 72;
 
 /// A table where there is room, else a paragraph for each option.
-fn options(s: &Signature, style: &Style) -> String {
+fn options(fields: &[Field], style: &Style) -> String {
     if style.width.is_some_and(|w| w < TABLE_WIDTH) {
         let entry = |f: &Field| {
             let head = format!("{}: {} [{}]", style.paint(Ink::Blue, f.name), kind(f.kind), literal(&(f.default)()));
             format!("{head}\n    {}", one_paragraph(f.doc))
         };
-        return s.fields.iter().map(entry).collect::<Vec<_>>().join("\n");
+        return fields.iter().map(entry).collect::<Vec<_>>().join("\n");
     }
     let mut t = Table::new("Options", &["option", "value", "default", "meaning"]);
-    for f in s.fields {
+    for f in fields {
         t.row([f.name.to_string(), kind(f.kind), literal(&(f.default)()), one_paragraph(f.doc)]);
     }
     table_text(&t, style)

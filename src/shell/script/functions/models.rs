@@ -8,7 +8,7 @@ use crate::learn::data::{self, Dataset, Sample};
 use crate::learn::eval::{self, Predict, Predictions};
 use crate::learn::train::{Train, Trained};
 use crate::model::zoo::{self, ZooOptions};
-use crate::model::{DecodeAs, LoadOptions, Model, Step, Value, weights};
+use crate::model::{DecodeOption, LoadOptions, Model, Step, Value, weights};
 use crate::operation::{Arg, Options as _, Signature, decode as decode_options};
 use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::value::{ModelValue, Report, from_json};
@@ -23,8 +23,8 @@ crate::options! {
         pub classes: Option<serde_json::Value> = None,
         /// Input size in pixels, one number or [height, width].
         pub image_size: Option<serde_json::Value> = None,
-        /// What a file's outputs mean: "yolo", "fastestdet", "classify" or "none". Found out by default.
-        pub decode: Option<DecodeAs> = None,
+        /// What a file's outputs mean: a word, or a map that describes them (`help("decode")`). Found out by default.
+        pub decode: Option<DecodeOption> = None,
         /// Factor on the channel counts of a zoo model.
         pub width: Option<f64> = None,
         /// Factor on the repeats of a zoo model.
@@ -116,7 +116,7 @@ fn open(path: &str, options: &ModelOptions) -> Result<Model> {
         }
     }
     let mut given = serde_json::Map::new();
-    let decode = options.decode.map(|d| d.to_string().into());
+    let decode = options.decode.as_ref().map(|d| serde_json::to_value(d).unwrap_or_default());
     for (name, value) in [("decode", decode), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())] {
         given.extend(value.map(|v| (name.to_string(), v)));
     }
