@@ -86,7 +86,9 @@ fn words(call: &str, key: &str, quoted: bool) -> Vec<Suggestion> {
         kind => kind,
     };
     match kind {
-        OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words) if quoted => words.iter().map(|w| suggestion(format!("{w}\""), "")).collect(),
+        OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words) if quoted => {
+            words.iter().map(|w| suggestion(format!("{w}\""), "")).collect()
+        }
         OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words) => words.iter().map(|w| suggestion(format!("\"{w}\""), "")).collect(),
         OptionKind::Bool if !quoted => ["true", "false"].map(|w| suggestion(w, "")).into(),
         _ => Vec::new(),

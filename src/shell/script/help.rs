@@ -51,7 +51,11 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
     if word == "decode" {
         let words = crate::model::DecodeOption::KIND;
         let head = format!("option decode of model(): {words}\nA map describes the outputs of a detector of any other form:");
-        return Ok(format!("{head}\n\n{}\n\n{}\n  {DECODE_EXAMPLES}", options(BoxDecode::FIELDS, style), style.paint(Ink::BoldCyan, "Examples")));
+        return Ok(format!(
+            "{head}\n\n{}\n\n{}\n  {DECODE_EXAMPLES}",
+            options(BoxDecode::FIELDS, style),
+            style.paint(Ink::BoldCyan, "Examples")
+        ));
     }
     if word == "tensors" || word == "models" || bindings().any(|b| b.signature.group == word) {
         let names: Vec<String> = bindings().filter(|b| b.signature.group == word).map(|b| one_line(&b.signature, style)).collect();

@@ -120,11 +120,7 @@ fn every_form_gives_the_same_objects() {
     let rows = [8.0, 4.0, 24.0, 20.0, 0.9, 1.0, 32.0, 8.0, 48.0, 24.0, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let rows_graph = floats(&[out("o", &[1, 3, 6], &rows)]);
     assert_the_two(&found(&load(&rows_graph, &json!("end2end"), &["a", "b"]).unwrap()).unwrap(), "end to end");
-    let mixed = [
-        [0.0, 1.0, 0.9, 0.125, 0.125, 0.375, 0.625],
-        [0.0, 0.0, 0.6, 0.5, 0.25, 0.75, 0.75],
-        [-1.0, 1.0, 0.9, 0.0, 0.0, 1.0, 1.0],
-    ];
+    let mixed = [[0.0, 1.0, 0.9, 0.125, 0.125, 0.375, 0.625], [0.0, 0.0, 0.6, 0.5, 0.25, 0.75, 0.75], [-1.0, 1.0, 0.9, 0.0, 0.0, 1.0, 1.0]];
     let d = json!({ "columns": ["batch", "class", "score", "box"], "normalized": true });
     assert_the_two(&found(&load(&floats(&[out("o", &[1, 1, 3, 7], &mixed.concat())]), &d, &["a", "b"]).unwrap()).unwrap(), "rows");
 
@@ -136,7 +132,8 @@ fn every_form_gives_the_same_objects() {
     assert_the_two(&found(&tv).unwrap(), "torchvision");
     assert!(tv.task().detect().unwrap().decode.is_ragged());
     // TensorFlow: bytes, channels last, top before left.
-    let outputs = [out("boxes", &[1, 3, 4], &top_first), out("classes", &[1, 3], &[2.0, 1.0, 1.0]), out("scores", &[1, 3], &[0.9, 0.6, 0.0])];
+    let outputs =
+        [out("boxes", &[1, 3, 4], &top_first), out("classes", &[1, 3], &[2.0, 1.0, 1.0]), out("scores", &[1, 3], &[0.9, 0.6, 0.0])];
     let d = json!({ "boxes": "boxes", "scores": "scores", "labels": "classes", "background": 0, "format": "yxyx", "normalized": true,
                     "scale": 255 });
     let tf = load(&net(&[1, 32, 64, 3], Element::U8, &outputs), &d, &["a", "b"]).unwrap();
@@ -187,10 +184,12 @@ fn descriptions_that_do_not_fit_say_why() {
     fails(&two, json!({ "boxes": "boxes", "columns": ["box", "score"] }), argument, &["'columns' must name"]);
     fails(&two, json!({ "boxes": "boxes", "labels": "scores" }), argument, &["'labels' need 'scores'"]);
     fails(&two, json!({ "boxes": "boxes", "scores": "scores", "background": 3 }), argument, &["no class 3 among 3"]);
-    fails(&two, json!({ "boxes": "boxes", "scores": "scores", "background": 0, "strides": [32], "format": "cxcywh" }), ErrorKind::Shape, &[
-        "[32] give 2 cells",
-        "got 3 boxes",
-    ]);
+    fails(
+        &two,
+        json!({ "boxes": "boxes", "scores": "scores", "background": 0, "strides": [32], "format": "cxcywh" }),
+        ErrorKind::Shape,
+        &["[32] give 2 cells", "got 3 boxes"],
+    );
     fails(&two, json!({ "boxes": "boxes", "scores": "scores", "std": [1.0] }), argument, &["'std' must be three numbers"]);
     fails(&two, json!({ "boxs": "boxes" }), argument, &["unknown option 'boxs'", "did you mean 'boxes'?"]);
     fails(&two, json!({ "format": "xxyy" }), argument, &["option 'format' expects", "\"xyxy\""]);
