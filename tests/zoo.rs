@@ -5,18 +5,48 @@ mod common;
 use candle_core::{Device, Tensor};
 use compresso::exec::{Run, run};
 use compresso::model::zoo::{ZooOptions, build};
-use compresso::model::{Element, Value, weights};
+use compresso::model::{Model, Value, weights};
 use std::collections::HashMap;
+
+/// What the reference packages say of a model: parameters, and names and shapes of all tensors where they are listed.
+fn reference() -> serde_json::Map<String, serde_json::Value> {
+    serde_json::from_str(include_str!("fixtures/zoo/state_dicts.json")).unwrap()
+}
 
 #[test]
 fn parameter_counts_are_those_of_the_published_models() {
-    // As the ultralytics package counts them for 80 classes.
-    for (name, params) in
-        [("yolov8n", 3_157_200), ("yolov8s", 11_166_560), ("yolov8m", 25_902_640), ("yolov8l", 43_691_520), ("yolov8x", 68_229_648)]
-    {
-        let m = build(name, &ZooOptions::default()).unwrap();
-        assert_eq!(m.stats().unwrap().params, params, "{name}");
+    let reference = reference();
+    assert!(reference.len() >= 25);
+    for (name, facts) in &reference {
+        let m = build(name, &ZooOptions { image_size: Some([32, 32]), ..ZooOptions::default() }).unwrap();
+        assert_eq!(m.stats().unwrap().params, facts["params"].as_u64().unwrap(), "{name}");
     }
+}
+
+#[test]
+fn tensors_have_the_names_and_shapes_of_pytorch() {
+    let mut seen = 0;
+    for (name, facts) in reference() {
+        let Some(tensors) = facts["tensors"].as_array() else { continue };
+        let m = build(&name, &ZooOptions { image_size: Some([32, 32]), ..ZooOptions::default() }).unwrap();
+        let mut expected: Vec<String> = tensors.iter().map(|t| t.as_str().unwrap().to_string()).collect();
+        let ours = parameters(&m).into_iter().map(|n| {
+            let dims = m.graph().constant(&n).unwrap().dims().iter().map(ToString::to_string).collect::<Vec<_>>();
+            format!("{n} {}", dims.join("x"))
+        });
+        let mut ours: Vec<String> = ours.collect();
+        expected.sort();
+        ours.sort();
+        assert_eq!(ours, expected, "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 6);
+}
+
+/// Names of the constants that PyTorch calls parameters or running statistics.
+fn parameters(m: &Model) -> Vec<String> {
+    let kinds = [".weight", ".bias", ".running_mean", ".running_var"];
+    m.graph().constants().keys().filter(|n| kinds.iter().any(|k| n.ends_with(k))).cloned().collect()
 }
 
 #[test]
@@ -26,31 +56,38 @@ fn yolov8n_costs_what_its_paper_trail_says() {
     assert!((2.0 * macs / 1e9 - 8.74).abs() < 0.05, "{macs}");
 }
 
-#[test]
-fn yolov8n_equals_the_reference_on_the_same_weights() {
-    let image = [96, 128];
+fn equals_the_reference(name: &str, image: [usize; 2]) {
     let options =
         ZooOptions { classes: Some((0..3).map(|i| format!("c{i}")).collect()), image_size: Some(image), seed: 3, ..ZooOptions::default() };
-    let m = build("yolov8n", &options).unwrap();
+    let m = common::lively(&build(name, &options).unwrap());
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     // Weights under their PyTorch names; decode-only constants stay here.
-    let mut tensors = indexmap::IndexMap::new();
-    for (name, c) in m.graph().constants() {
-        if c.element() == Element::F32
-            && name.starts_with("model.")
-            && ["weight", "bias", "running_mean", "running_var"].iter().any(|s| name.ends_with(s))
-            && !name.contains(".dfl.")
-        {
-            tensors.insert(name.clone(), Value::of_constant(c, &Device::Cpu).unwrap());
-        }
-    }
+    let tensors: indexmap::IndexMap<String, Value> = parameters(&m)
+        .into_iter()
+        .filter(|n| !n.contains(".dfl."))
+        .map(|n| (n.clone(), Value::of_constant(m.graph().constant(&n).unwrap(), &Device::Cpu).unwrap()))
+        .collect();
     weights::save_tensors(&tensors, path("weights.npz")).unwrap();
     let x = Tensor::rand(0f32, 1f32, (2, 3, image[0], image[1]), &Device::Cpu).unwrap();
     let x = Value::plain(x).unwrap();
     weights::save_tensors(&indexmap::IndexMap::from([("images".to_string(), x.clone())]), path("x.npz")).unwrap();
-    common::python(&["tests/python/zoo_reference.py", "yolov8n.yaml", "3", &path("weights.npz"), &path("x.npz"), &path("y.npz")]);
+    common::python(&["tests/python/zoo_reference.py", &format!("{name}.yaml"), "3", &path("weights.npz"), &path("x.npz"), &path("y.npz")]);
     let expected = weights::load_tensors(path("y.npz")).unwrap();
     let ours = run(m.graph(), &HashMap::from([("images".to_string(), x)]), Run::default()).unwrap();
-    common::assert_close(&ours["output0"], &expected["output0"], 1e-4);
+    common::assert_close(&ours[0], &expected["output0"], 1e-4);
+}
+
+#[test]
+fn detectors_equal_the_reference_on_the_same_weights() {
+    for name in ["yolov8n", "yolo11n", "yolo11m", "yolov5nu"] {
+        equals_the_reference(name, [96, 128]);
+    }
+}
+
+#[test]
+fn classifiers_equal_the_reference_on_the_same_weights() {
+    for name in ["yolov8n-cls", "yolo11n-cls"] {
+        equals_the_reference(name, [64, 64]);
+    }
 }

@@ -1,4 +1,4 @@
-//! The blocks that architecture files name, emitted as graph nodes with PyTorch-style constant names.
+//! Convolutions, norms, activations and moves, emitted as graph nodes with PyTorch-style constant names.
 //!
 //! Shapes are `[batch, channels, height, width]` throughout.
 
@@ -16,27 +16,86 @@ pub struct Feature {
     pub size: [usize; 2],
 }
 
+impl Feature {
+    /// The same shape under another value.
+    pub fn with(&self, value: String) -> Self {
+        Self { value, ..self.clone() }
+    }
+}
+
+/// What follows a convolution's batch norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    None,
+    /// `x · sigmoid(x)` (Elfwing et al. 2017).
+    Silu,
+    Relu,
+    /// `min(max(x, 0), 6)` (Howard et al. 2017, "MobileNets").
+    Relu6,
+}
+
+/// A convolution: square kernel, equal padding on all sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv {
+    /// Output channels.
+    pub out: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+    pub groups: usize,
+    pub dilation: usize,
+    pub act: Act,
+}
+
+impl Conv {
+    /// Stride 1, padded by half the kernel, followed by SiLU.
+    pub fn new(out: usize, kernel: usize) -> Self {
+        Self { out, kernel, stride: 1, pad: kernel / 2, groups: 1, dilation: 1, act: Act::Silu }
+    }
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+    pub fn act(self, act: Act) -> Self {
+        Self { act, ..self }
+    }
+    /// Depthwise as far as the channels allow: as many groups as divide inputs and outputs.
+    pub fn depthwise(self, channels: usize) -> Self {
+        Self { groups: gcd(channels, self.out), ..self }
+    }
+    /// Size of the output along one axis; `None` when the window does not fit into the padded input.
+    fn reach(&self, n: usize) -> Option<usize> {
+        let window = self.dilation * (self.kernel - 1) + 1;
+        Some((n + 2 * self.pad).checked_sub(window)? / self.stride + 1)
+    }
+}
+
+/// Constants of batch norms.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNorm {
+    pub epsilon: f32,
+    /// Weight of the old running statistics (1 − PyTorch's momentum).
+    pub momentum: f32,
+}
+
 /// Emits blocks into a graph, with weights that are given by name or drawn from a seed.
 #[derive(Debug)]
 pub struct Blocks {
     pub graph: GraphBuilder,
+    pub batch_norm: BatchNorm,
     rng: ChaCha8Rng,
     /// The weights that are still to be placed. `None`: initial weights are drawn.
     given: Option<IndexMap<String, Constant>>,
+    /// Limits of ReLU6, once there are some.
+    limits: Option<[String; 2]>,
 }
 
-/// Batch-norm constants of the YOLO family.
-const BN_EPSILON: f32 = 1e-3;
-/// ONNX momentum weighs the old value: 1 − PyTorch's 0.03.
-const BN_MOMENTUM: f32 = 0.97;
-
 impl Blocks {
-    pub fn new(graph: GraphBuilder, seed: u64) -> Self {
-        Self { graph, rng: ChaCha8Rng::seed_from_u64(seed), given: None }
+    pub fn new(graph: GraphBuilder, batch_norm: BatchNorm, seed: u64) -> Self {
+        Self { graph, batch_norm, rng: ChaCha8Rng::seed_from_u64(seed), given: None, limits: None }
     }
     /// Blocks whose parameters are taken from `given`, by name. Nothing larger than these is allocated for parameters.
-    pub fn with_weights(graph: GraphBuilder, given: IndexMap<String, Constant>) -> Self {
-        Self { given: Some(given), ..Self::new(graph, 0) }
+    pub fn with_weights(graph: GraphBuilder, batch_norm: BatchNorm, given: IndexMap<String, Constant>) -> Self {
+        Self { given: Some(given), ..Self::new(graph, batch_norm, 0) }
     }
     /// Names of given weights that no block took.
     pub fn left_over(&self) -> impl Iterator<Item = &str> {
@@ -67,152 +126,138 @@ impl Blocks {
     fn filled(&mut self, name: &str, count: usize, value: f32) -> Result<String> {
         self.parameter(name, &[count], |_| vec![value; count])
     }
+    /// A list of integers, such as a shape.
+    pub fn ints(&mut self, name: &str, values: &[i64]) -> String {
+        self.graph.constant(name, Constant::ints(values))
+    }
 
-    /// A convolution without batch norm: `name.weight`, `name.bias` when `bias` is given.
-    pub fn conv2d(
-        &mut self,
-        name: &str,
-        x: &Feature,
-        out: usize,
-        k: usize,
-        s: usize,
-        groups: usize,
-        bias: Option<Vec<f32>>,
-    ) -> Result<Feature> {
-        let w = self.weights(&format!("{name}.weight"), &[out, x.channels / groups, k, k])?;
+    /// A node named `path.Op` with one output.
+    pub fn named(&mut self, op: &str, path: &str, inputs: &[&str]) -> String {
+        self.node(op, path, inputs, |n| n)
+    }
+    /// The same with attributes.
+    pub fn node(&mut self, op: &str, path: &str, inputs: &[&str], attrs: impl FnOnce(Node) -> Node) -> String {
+        let name = if path.is_empty() { op.to_string() } else { format!("{path}.{op}") };
+        let name = self.graph.path(&name);
+        self.graph.node(attrs(Node::new(op, name, inputs.iter().copied(), [""])))
+    }
+
+    /// A convolution alone: `name.weight`, and `name.bias` when `bias` is given.
+    pub fn conv2d(&mut self, name: &str, x: &Feature, c: Conv, bias: Option<Vec<f32>>) -> Result<Feature> {
+        let w = self.weights(&format!("{name}.weight"), &[c.out, x.channels / c.groups, c.kernel, c.kernel])?;
         let mut inputs = vec![x.value.clone(), w];
         if let Some(b) = bias {
-            inputs.push(self.parameter(&format!("{name}.bias"), &[out], |_| b)?);
+            inputs.push(self.parameter(&format!("{name}.bias"), &[c.out], |_| b)?);
         }
-        let pad = k / 2;
         let node = Node::new("Conv", self.graph.path(&format!("{name}.Conv")), inputs, [""])
-            .ints("dilations", &[1, 1])
-            .int("group", groups as i64)
-            .ints("kernel_shape", &[k as i64; 2])
-            .ints("pads", &[pad as i64; 4])
-            .ints("strides", &[s as i64; 2]);
-        let size = x.size.map(|n| (n + 2 * pad - k) / s + 1);
-        Ok(Feature { value: self.graph.node(node), channels: out, size })
+            .ints("dilations", &[c.dilation as i64; 2])
+            .int("group", c.groups as i64)
+            .ints("kernel_shape", &[c.kernel as i64; 2])
+            .ints("pads", &[c.pad as i64; 4])
+            .ints("strides", &[c.stride as i64; 2]);
+        let mut size = x.size;
+        for n in &mut size {
+            *n = c.reach(*n).ok_or_else(|| Error::shape(format!("a window of {} does not fit a map of {n}", c.kernel)))?;
+        }
+        Ok(Feature { value: self.graph.node(node), channels: c.out, size })
     }
 
-    /// Conv, batch norm, SiLU.
-    pub fn conv(&mut self, name: &str, x: &Feature, out: usize, k: usize, s: usize, groups: usize) -> Result<Feature> {
-        let y = self.conv2d(&format!("{name}.conv"), x, out, k, s, groups, None)?;
-        let bn = format!("{name}.bn");
+    /// Batch norm: `name.weight`, `name.bias`, `name.running_mean`, `name.running_var`.
+    pub fn norm(&mut self, name: &str, x: &Feature) -> Result<Feature> {
         let inputs = [
-            y.value.clone(),
-            self.filled(&format!("{bn}.weight"), out, 1.0)?,
-            self.filled(&format!("{bn}.bias"), out, 0.0)?,
-            self.filled(&format!("{bn}.running_mean"), out, 0.0)?,
-            self.filled(&format!("{bn}.running_var"), out, 1.0)?,
+            x.value.clone(),
+            self.filled(&format!("{name}.weight"), x.channels, 1.0)?,
+            self.filled(&format!("{name}.bias"), x.channels, 0.0)?,
+            self.filled(&format!("{name}.running_mean"), x.channels, 0.0)?,
+            self.filled(&format!("{name}.running_var"), x.channels, 1.0)?,
         ];
-        let path = self.graph.path(&format!("{bn}.BatchNormalization"));
-        let node = Node::new("BatchNormalization", path, inputs, [""]).float("epsilon", BN_EPSILON).float("momentum", BN_MOMENTUM);
-        let normal = self.graph.node(node);
-        let gate = self.named("Sigmoid", &format!("{name}.act"), &[&normal]);
-        let value = self.named("Mul", &format!("{name}.act"), &[&normal, &gate]);
-        Ok(Feature { value, ..y })
+        let BatchNorm { epsilon, momentum } = self.batch_norm;
+        let path = self.graph.path(&format!("{name}.BatchNormalization"));
+        let node = Node::new("BatchNormalization", path, inputs, [""]).float("epsilon", epsilon).float("momentum", momentum);
+        Ok(x.with(self.graph.node(node)))
     }
 
-    /// A node named `scope.path.Op`.
-    pub fn named(&mut self, op: &str, path: &str, inputs: &[&str]) -> String {
-        let name = self.graph.path(&format!("{path}.{op}"));
-        self.graph.node(Node::new(op, name, inputs.iter().copied(), [""]))
+    pub fn activate(&mut self, name: &str, x: &Feature, act: Act) -> Feature {
+        x.with(match act {
+            Act::None => x.value.clone(),
+            Act::Silu => {
+                let gate = self.named("Sigmoid", name, &[&x.value]);
+                self.named("Mul", name, &[&x.value, &gate])
+            }
+            Act::Relu => self.named("Relu", name, &[&x.value]),
+            Act::Relu6 => {
+                let graph = &mut self.graph;
+                let limit = |(name, value)| graph.constant(name, Constant::scalar(value));
+                let [low, high] = self.limits.get_or_insert_with(|| [("relu6.low", 0.0), ("relu6.high", 6.0)].map(limit)).clone();
+                self.named("Clip", name, &[&x.value, &low, &high])
+            }
+        })
     }
 
-    /// Two convolutions with an optional shortcut.
-    pub fn bottleneck(
-        &mut self,
-        name: &str,
-        x: &Feature,
-        out: usize,
-        shortcut: bool,
-        kernels: [usize; 2],
-        expansion: f64,
-    ) -> Result<Feature> {
-        let hidden = ((out as f64 * expansion) as usize).max(1);
-        let y = self.conv(&format!("{name}.cv1"), x, hidden, kernels[0], 1, 1)?;
-        let y = self.conv(&format!("{name}.cv2"), &y, out, kernels[1], 1, 1)?;
-        if shortcut && x.channels == out {
-            let value = self.named("Add", name, &[&x.value, &y.value]);
-            return Ok(Feature { value, ..y });
-        }
-        Ok(y)
+    /// Convolution (`name.conv`), batch norm (`name.bn`), activation.
+    pub fn conv(&mut self, name: &str, x: &Feature, c: Conv) -> Result<Feature> {
+        let y = self.conv2d(&format!("{name}.conv"), x, c, None)?;
+        let y = self.norm(&format!("{name}.bn"), &y)?;
+        Ok(self.activate(&format!("{name}.act"), &y, c.act))
     }
 
-    /// Cross-stage partial block with two branches and all bottleneck outputs concatenated (YOLOv8).
-    pub fn c2f(&mut self, name: &str, x: &Feature, out: usize, n: usize, shortcut: bool) -> Result<Feature> {
-        let half = (out / 2).max(1);
-        let y = self.conv(&format!("{name}.cv1"), x, 2 * half, 1, 1, 1)?;
-        let sizes = self.graph.constant(&format!("{name}.split"), Constant::ints(&[half as i64; 2]));
-        let path = self.graph.path(&format!("{name}.Split"));
-        let outputs = [format!("{path}_output_0"), format!("{path}_output_1")];
-        self.graph.node(Node::new("Split", path, [y.value.clone(), sizes], outputs.clone()).int("axis", 1));
-        let mut parts = outputs.to_vec();
-        let mut last = Feature { value: outputs[1].clone(), channels: half, size: y.size };
-        for i in 0..n {
-            last = self.bottleneck(&format!("{name}.m.{i}"), &last, half, shortcut, [3, 3], 1.0)?;
-            parts.push(last.value.clone());
-        }
-        let all = Feature { value: self.concat(name, &parts), channels: (2 + n) * half, size: y.size };
-        self.conv(&format!("{name}.cv2"), &all, out, 1, 1, 1)
-    }
-
-    /// Cross-stage partial block with three convolutions (YOLOv5).
-    pub fn c3(&mut self, name: &str, x: &Feature, out: usize, n: usize, shortcut: bool) -> Result<Feature> {
-        let half = (out / 2).max(1);
-        let mut a = self.conv(&format!("{name}.cv1"), x, half, 1, 1, 1)?;
-        let b = self.conv(&format!("{name}.cv2"), x, half, 1, 1, 1)?;
-        for i in 0..n {
-            a = self.bottleneck(&format!("{name}.m.{i}"), &a, half, shortcut, [1, 3], 1.0)?;
-        }
-        let all = Feature { value: self.concat(name, &[a.value, b.value]), channels: 2 * half, size: a.size };
-        self.conv(&format!("{name}.cv3"), &all, out, 1, 1, 1)
-    }
-
-    /// Spatial pyramid pooling by three chained max pools.
-    pub fn sppf(&mut self, name: &str, x: &Feature, out: usize, k: usize) -> Result<Feature> {
-        let hidden = (x.channels / 2).max(1);
-        let y = self.conv(&format!("{name}.cv1"), x, hidden, 1, 1, 1)?;
-        let mut parts = vec![y.value.clone()];
-        for _ in 0..3 {
-            let last = parts.last().map(String::as_str).unwrap_or_default();
-            let path = self.graph.path(&format!("{name}.MaxPool_{}", parts.len()));
-            let pool = Node::new("MaxPool", path, [last], [""])
-                .ints("kernel_shape", &[k as i64; 2])
-                .ints("pads", &[(k / 2) as i64; 4])
-                .ints("strides", &[1, 1]);
-            parts.push(self.graph.node(pool));
-        }
-        let all = Feature { value: self.concat(name, &parts), channels: 4 * hidden, size: y.size };
-        self.conv(&format!("{name}.cv2"), &all, out, 1, 1, 1)
+    pub fn add(&mut self, name: &str, x: &Feature, y: &Feature) -> Feature {
+        y.with(self.named("Add", name, &[&x.value, &y.value]))
     }
 
     /// Joins values along the channels.
-    pub fn concat(&mut self, name: &str, parts: &[String]) -> String {
-        let path = self.graph.path(&format!("{name}.Concat"));
-        self.graph.node(Node::new("Concat", path, parts, [""]).int("axis", 1))
+    pub fn concat(&mut self, name: &str, parts: &[&Feature]) -> Feature {
+        let values: Vec<&str> = parts.iter().map(|p| p.value.as_str()).collect();
+        let value = self.node("Concat", name, &values, |n| n.int("axis", 1));
+        Feature { value, channels: parts.iter().map(|p| p.channels).sum(), size: parts.first().map_or([0; 2], |p| p.size) }
+    }
+
+    /// The channels in two equal parts.
+    pub fn halves(&mut self, name: &str, x: &Feature) -> [Feature; 2] {
+        let half = x.channels / 2;
+        let sizes = self.ints(&format!("{name}.split"), &[half as i64; 2]);
+        let path = self.graph.path(&format!("{name}.Split"));
+        let outputs = [0, 1].map(|i| format!("{path}_output_{i}"));
+        self.graph.node(Node::new("Split", path, [x.value.clone(), sizes], outputs.clone()).int("axis", 1));
+        outputs.map(|value| Feature { value, channels: half, size: x.size })
+    }
+
+    /// A max pool that keeps the size when the stride is 1.
+    pub fn max_pool(&mut self, name: &str, x: &Feature, kernel: usize, stride: usize) -> Feature {
+        let pad = kernel / 2;
+        let value = self.node("MaxPool", name, &[&x.value], |n| {
+            n.ints("kernel_shape", &[kernel as i64; 2]).ints("pads", &[pad as i64; 4]).ints("strides", &[stride as i64; 2])
+        });
+        Feature { value, channels: x.channels, size: x.size.map(|n| (n + 2 * pad).saturating_sub(kernel) / stride + 1) }
     }
 
     /// Nearest-neighbour upsampling by a whole factor.
     pub fn upsample(&mut self, name: &str, x: &Feature, factor: usize) -> Result<Feature> {
         let f = factor as f32;
         let scales = self.graph.constant(&format!("{name}.scales"), Constant::floats(&[4], &[1.0, 1.0, f, f])?);
-        let path = self.graph.path(&format!("{name}.Resize"));
-        let node = Node::new("Resize", path, [x.value.as_str(), "", &scales], [""])
-            .attr("coordinate_transformation_mode", Attr::text("asymmetric"))
-            .attr("mode", Attr::text("nearest"))
-            .attr("nearest_mode", Attr::text("floor"));
-        Ok(Feature { value: self.graph.node(node), channels: x.channels, size: x.size.map(|n| n * factor) })
+        let value = self.node("Resize", name, &[&x.value, "", &scales], |n| {
+            n.attr("coordinate_transformation_mode", Attr::text("asymmetric"))
+                .attr("mode", Attr::text("nearest"))
+                .attr("nearest_mode", Attr::text("floor"))
+        });
+        Ok(Feature { value, channels: x.channels, size: x.size.map(|n| n * factor) })
     }
 
-    /// Global average pooling and a linear layer: logits `[batch, classes]`.
-    pub fn classify(&mut self, name: &str, x: &Feature, classes: usize) -> Result<String> {
-        let pooled = self.named("GlobalAveragePool", name, &[&x.value]);
-        let flat = self.named("Flatten", name, &[&pooled]);
-        let w = self.weights(&format!("{name}.linear.weight"), &[classes, x.channels])?;
-        let b = self.filled(&format!("{name}.linear.bias"), classes, 0.0)?;
-        let path = self.graph.path(&format!("{name}.linear.Gemm"));
-        Ok(self.graph.node(Node::new("Gemm", path, [flat, w, b], [""]).int("transB", 1)))
+    /// The mean of each channel, `[batch, channels]`.
+    pub fn pooled(&mut self, name: &str, x: &Feature) -> Feature {
+        let mean = self.named("GlobalAveragePool", name, &[&x.value]);
+        Feature { value: self.named("Flatten", name, &[&mean]), channels: x.channels, size: [1, 1] }
     }
+
+    /// A linear layer on `[batch, channels]`: `name.weight`, `name.bias`.
+    pub fn linear(&mut self, name: &str, x: &Feature, out: usize) -> Result<Feature> {
+        let w = self.weights(&format!("{name}.weight"), &[out, x.channels])?;
+        let b = self.filled(&format!("{name}.bias"), out, 0.0)?;
+        let value = self.node("Gemm", name, &[&x.value, &w, &b], |n| n.int("transB", 1));
+        Ok(Feature { value, channels: out, size: [1, 1] })
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -1,35 +1,94 @@
 //! The anchor-free detection head of YOLOv8 and its decoding into boxes and scores.
 
-use super::blocks::{Blocks, Feature};
+use super::assemble::{Made, Site};
+use super::blocks::{Blocks, Conv, Feature};
 use crate::error::Result;
-use crate::model::{Constant, DetectHead, Node};
+use crate::model::{Constant, Decode, Detect, DetectHead, Node, Task};
+
+/// What the branches that give class logits are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Branches {
+    /// Two 3 × 3 convolutions (YOLOv8).
+    Conv,
+    /// Two pairs of a depthwise and a pointwise convolution (YOLO11).
+    DwConv,
+}
+
+/// The module `Detect`. Branches are YOLO11's where an architecture has its blocks, unless the second argument says which.
+pub fn emit(s: &mut Site<'_>) -> Result<Made> {
+    let usual = if s.plan.arch.layers.iter().any(|l| l.module == "C3k2") { "dwconv" } else { "conv" };
+    let branches = match s.layer.text(1, "branches", usual)? {
+        "conv" => Branches::Conv,
+        "dwconv" => Branches::DwConv,
+        other => return Err(s.layer.error(format!("argument 2 (branches) must be conv or dwconv, got {other}"))),
+    };
+    let strides = strides(s)?;
+    let (classes, reg_max) = (s.plan.classes.len(), s.plan.arch.reg_max);
+    let (output, head) = detect(s.b, &s.scope, s.inputs, classes, &strides, reg_max, branches)?;
+    s.b.graph.output(&output);
+    Ok(Made::End(Task::Detect(Detect {
+        classes: s.plan.classes.clone(),
+        image_size: s.plan.image,
+        decode: Decode::Yolo { output },
+        head: Some(head),
+    })))
+}
+
+/// Input pixels per cell of each level: as the file says, which must be true, or as the layers made them.
+fn strides(s: &Site<'_>) -> Result<Vec<usize>> {
+    let (stated, image) = (&s.plan.arch.strides, s.plan.image);
+    if !stated.is_empty() && stated.len() != s.inputs.len() {
+        return Err(s.layer.error(format!("has {} levels, but 'strides' lists {}", s.inputs.len(), stated.len())));
+    }
+    let one = |(i, f): (usize, &Feature)| {
+        let found = image[0] / f.size[0].max(1);
+        let stride = stated.get(i).copied().unwrap_or(found.max(1));
+        if f.size == image.map(|n| n / stride) && image.iter().all(|n| n % stride == 0) {
+            return Ok(stride);
+        }
+        let expected = image.map(|n| n / stride);
+        Err(s.layer.error(format!("expects a map of 1/{stride} of the image, {expected:?}, got {:?}", f.size)))
+    };
+    s.inputs.iter().enumerate().map(one).collect()
+}
 
 /// Emits the head on one feature map per level; returns the decoded output `[batch, 4 + classes, anchors]` (centre x,
 /// centre y, width, height in input pixels, then class probabilities) and the raw values that training needs.
-pub fn detect(
+fn detect(
     b: &mut Blocks,
     name: &str,
     levels: &[Feature],
     classes: usize,
     strides: &[usize],
     reg_max: usize,
+    branches: Branches,
 ) -> Result<(String, DetectHead)> {
     let first = levels.first().map_or(16, |l| l.channels);
     let box_width = 16.max(first / 4).max(4 * reg_max);
     let class_width = first.max(classes.min(100));
     let mut head = DetectHead { boxes: Vec::new(), scores: Vec::new(), strides: strides.to_vec(), reg_max };
     for (i, x) in levels.iter().enumerate() {
-        let branch = |b: &mut Blocks, branch: &str, width: usize, bias: Vec<f32>| -> Result<String> {
-            let y = b.conv(&format!("{name}.{branch}.{i}.0"), x, width, 3, 1, 1)?;
-            let y = b.conv(&format!("{name}.{branch}.{i}.1"), &y, width, 3, 1, 1)?;
-            Ok(b.conv2d(&format!("{name}.{branch}.{i}.2"), &y, bias.len(), 1, 1, 1, Some(bias))?.value)
+        let branch = |b: &mut Blocks, name: &str, width: usize, branches: Branches, bias: Vec<f32>| -> Result<String> {
+            let mut y = x.clone();
+            for step in 0..2 {
+                let name = format!("{name}.{i}.{step}");
+                y = match branches {
+                    Branches::Conv => b.conv(&name, &y, Conv::new(width, 3))?,
+                    Branches::DwConv => {
+                        let y = b.conv(&format!("{name}.0"), &y, Conv::new(y.channels, 3).groups(y.channels))?;
+                        b.conv(&format!("{name}.1"), &y, Conv::new(width, 1))?
+                    }
+                };
+            }
+            Ok(b.conv2d(&format!("{name}.{i}.2"), &y, Conv::new(bias.len(), 1), Some(bias))?.value)
         };
         // Near distances are likelier at first, so that initial boxes are about five cells wide, not as wide as possible.
         let near = (0..4 * reg_max).map(|k| 1.0 - 0.3 * (k % reg_max) as f32).collect();
-        head.boxes.push(branch(b, "cv2", box_width, near)?);
+        head.boxes.push(branch(b, &format!("{name}.cv2"), box_width, Branches::Conv, near)?);
         // A prior of about five objects in an image of 640 pixels.
         let cells = (640.0 / strides[i] as f32).powi(2);
-        head.scores.push(branch(b, "cv3", class_width, vec![(5.0 / classes as f32 / cells).ln(); classes])?);
+        let prior = vec![(5.0 / classes as f32 / cells).ln(); classes];
+        head.scores.push(branch(b, &format!("{name}.cv3"), class_width, branches, prior)?);
     }
     let flat = |b: &mut Blocks, values: &[String], channels: usize, what: &str| -> String {
         let shape = b.graph.constant(&format!("{name}.{what}.shape"), Constant::ints(&[0, channels as i64, -1]));

@@ -1,4 +1,5 @@
-//! Reads an architecture file in the style of Ultralytics: a list of `[from, repeats, module, args]`.
+//! Reads an architecture file in the style of Ultralytics: a list of `[from, repeats, module, args]`, or
+//! `[from, repeats, module, args, name]` where the layer's weights have names of their own.
 
 use crate::error::{Error, Result};
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
@@ -10,15 +11,23 @@ pub struct Architecture {
     pub classes: usize,
     /// Named scales: (name, depth factor, width factor, largest channel count before scaling).
     pub scales: Vec<(String, f64, f64, usize)>,
-    /// Input pixels per cell of the head's levels.
+    /// Input pixels per cell of the head's levels; empty: as the layers make them.
     pub strides: Vec<usize>,
     /// Bins of each box side's distribution.
     pub reg_max: usize,
+    /// Widths and heights of the anchor boxes in pixels, per level of the head; none for anchor-free heads.
+    pub anchors: Vec<Vec<[f64; 2]>>,
     pub layers: Vec<Layer>,
 }
 
+impl Default for Architecture {
+    fn default() -> Self {
+        Self { classes: 80, scales: Vec::new(), strides: Vec::new(), reg_max: 16, anchors: Vec::new(), layers: Vec::new() }
+    }
+}
+
 /// One line of `backbone` or `head`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Layer {
     /// Line in the file, from 1.
     pub line: usize,
@@ -27,6 +36,8 @@ pub struct Layer {
     pub repeats: usize,
     pub module: String,
     pub args: Vec<Value>,
+    /// What the names of its weights start with; `None`: `model.` and the layer's number.
+    pub name: Option<String>,
 }
 
 /// An argument of a layer.
@@ -42,7 +53,20 @@ pub enum Value {
 impl Layer {
     /// An error at this layer's line.
     pub fn error(&self, message: impl Into<String>) -> Error {
-        Error::format(message).at(format!("line {} ({})", self.line, self.module))
+        Error::format(message).at(self.place())
+    }
+    /// Where it stands.
+    pub fn place(&self) -> String {
+        format!("line {} ({})", self.line, self.module)
+    }
+    /// Argument `i` as a whole number from 0 to `most`; 0 when it is left out.
+    pub fn whole(&self, i: usize, name: &str, most: usize) -> Result<usize> {
+        let v = match self.args.get(i) {
+            None | Some(Value::Null) => Some(0),
+            Some(Value::Int(v)) => usize::try_from(*v).ok().filter(|v| *v <= most),
+            Some(_) => None,
+        };
+        v.ok_or_else(|| self.error(format!("argument {} ({name}) must be a whole number from 0 to {most}, got {:?}", i + 1, self.args[i])))
     }
     /// Argument `i` as a whole number of at least 1, or the default when it is left out.
     pub fn size(&self, i: usize, name: &str, default: Option<usize>) -> Result<usize> {
@@ -51,6 +75,27 @@ impl Layer {
             (None | Some(Value::Null), Some(d)) => Ok(d),
             (None, None) => Err(self.error(format!("argument {} ({name}) is missing", i + 1))),
             (Some(v), _) => Err(self.error(format!("argument {} ({name}) must be a whole number from 1 to 1048576, got {v:?}", i + 1))),
+        }
+    }
+    /// Argument `i` as a number above 0 and at most `most`, or the default.
+    pub fn factor(&self, i: usize, name: &str, default: f64, most: f64) -> Result<f64> {
+        let v = match self.args.get(i) {
+            None | Some(Value::Null) => default,
+            Some(Value::Float(v)) => *v,
+            Some(Value::Int(v)) => *v as f64,
+            Some(_) => f64::NAN,
+        };
+        if v > 0.0 && v <= most {
+            return Ok(v);
+        }
+        Err(self.error(format!("argument {} ({name}) must be a number above 0 and at most {most}, got {:?}", i + 1, self.args[i])))
+    }
+    /// Argument `i` as text, or the default.
+    pub fn text<'a>(&'a self, i: usize, name: &str, default: &'a str) -> Result<&'a str> {
+        match self.args.get(i) {
+            None | Some(Value::Null) => Ok(default),
+            Some(Value::Text(t)) => Ok(t),
+            Some(v) => Err(self.error(format!("argument {} ({name}) must be text, got {v:?}", i + 1))),
         }
     }
     /// Argument `i` as true or false, or the default.
@@ -75,7 +120,7 @@ pub fn parse(text: &str) -> Result<Architecture> {
         Error::format(format!("not valid YAML: {}", e.info())).at(format!("line {}, column {}", e.marker().line(), e.marker().col() + 1))
     })?;
     let root = documents.first().ok_or_else(|| Error::format("the file is empty"))?;
-    let mut arch = Architecture { classes: 80, scales: Vec::new(), strides: vec![8, 16, 32], reg_max: 16, layers: Vec::new() };
+    let mut arch = Architecture::default();
     if let Some(nc) = get(root, "nc")? {
         arch.classes = count(nc, "nc", 10_000)?;
     }
@@ -84,6 +129,9 @@ pub fn parse(text: &str) -> Result<Architecture> {
     }
     if let Some(s) = get(root, "strides")? {
         arch.strides = list(s, "strides")?.iter().map(|v| count(v, "a stride", 1024)).collect::<Result<_>>()?;
+    }
+    if let Some(levels) = get(root, "anchors")? {
+        arch.anchors = list(levels, "anchors")?.iter().map(anchors).collect::<Result<_>>()?;
     }
     match get(root, "scales")? {
         Some(scales) => {
@@ -123,8 +171,13 @@ pub fn parse(text: &str) -> Result<Architecture> {
 }
 
 fn layer(node: &MarkedYaml<'_>, index: usize) -> Result<Layer> {
-    let [from, repeats, module, args] = list(node, "a layer")? else {
+    let parts = list(node, "a layer")?;
+    let ([from, repeats, module, args] | [from, repeats, module, args, _]) = parts else {
         return Err(at(node, "a layer is [from, repeats, module, args]"));
+    };
+    let name = match parts.get(4) {
+        Some(name) => Some(text_of(name).ok_or_else(|| at(name, "the name of a layer's weights must be text"))?),
+        None => None,
     };
     let from = match &from.data {
         YamlData::Sequence(many) => many.iter().map(|f| source(f, index)).collect::<Result<_>>()?,
@@ -135,7 +188,21 @@ fn layer(node: &MarkedYaml<'_>, index: usize) -> Result<Layer> {
         YamlData::Sequence(many) => many.iter().map(value).collect::<Result<_>>()?,
         _ => return Err(at(args, "the arguments must be a list")),
     };
-    Ok(Layer { line: node.span.start.line(), from, repeats: count(repeats, "repeats", 100)?, module, args })
+    Ok(Layer { line: node.span.start.line(), from, repeats: count(repeats, "repeats", 100)?, module, args, name })
+}
+
+/// One level's anchors: width and height of each, in turn.
+fn anchors(node: &MarkedYaml<'_>) -> Result<Vec<[f64; 2]>> {
+    let size = |v: &MarkedYaml<'_>| match v.data {
+        YamlData::Value(Scalar::Integer(n)) if (1..=8192).contains(&n) => Ok(n as f64),
+        YamlData::Value(Scalar::FloatingPoint(f)) if f.0 > 0.0 && f.0 <= 8192.0 => Ok(f.0),
+        _ => Err(at(v, "the size of an anchor must be a number of pixels above 0 and at most 8192")),
+    };
+    let sizes = list(node, "the anchors of a level")?.iter().map(size).collect::<Result<Vec<_>>>()?;
+    if sizes.is_empty() || sizes.len() % 2 != 0 || sizes.len() > 64 {
+        return Err(at(node, "a level's anchors are pairs of width and height, from 1 to 32 pairs"));
+    }
+    Ok(sizes.chunks_exact(2).map(|p| [p[0], p[1]]).collect())
 }
 
 /// The layer that `from` names: negative counts back, others are absolute.

@@ -98,7 +98,7 @@ fn words(call: &str, key: &str, quoted: bool) -> Vec<Suggestion> {
 /// Words that a text argument of a function may be.
 fn texts(call: Option<&str>, argument: usize) -> Vec<Suggestion> {
     match (call, argument) {
-        (Some("model"), 0) => zoo::NAMES.iter().map(|(n, about)| suggestion(format!("{n}\""), *about)).collect(),
+        (Some("model"), 0) => zoo::names().map(|(n, about)| suggestion(format!("{n}\""), about)).collect(),
         (Some("dataset"), 0) => vec![suggestion("shapes\"", "drawn shapes"), suggestion("random\"", "seeded noise")],
         (Some("split"), 1) => ["train", "val", "test"].map(|s| suggestion(format!("{s}\""), "")).into(),
         (Some("device"), 0) => ["cpu", "cuda"].map(|s| suggestion(format!("{s}\""), "")).into(),
