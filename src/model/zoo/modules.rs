@@ -67,11 +67,8 @@ const LARGEST_WINDOW: usize = 31;
 /// Reads the arguments of a convolution, from the kernel on.
 fn window(s: &Site<'_>, conv: Conv, kernel: usize, stride: usize, dilation: usize, activation: usize) -> Result<Conv> {
     let layer = s.layer;
-    let [k, stride, d] = [
-        layer.size(kernel, "kernel", Some(1))?,
-        layer.size(stride, "stride", Some(1))?,
-        layer.size(dilation, "dilation", Some(1))?,
-    ];
+    let [k, stride, d] =
+        [layer.size(kernel, "kernel", Some(1))?, layer.size(stride, "stride", Some(1))?, layer.size(dilation, "dilation", Some(1))?];
     if k.max(stride).max(d) > LARGEST_WINDOW {
         return Err(layer.error(format!("kernel, stride and dilation must be at most {LARGEST_WINDOW}, got {k}, {stride} and {d}")));
     }
