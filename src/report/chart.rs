@@ -79,6 +79,29 @@ struct Layout<'a, DB: DrawingBackend> {
     y: Axis,
     /// The data rectangle.
     inner: Rect,
+    /// Names of bars read upwards; the room for them at scale 1, more than that of a line.
+    upright: Option<f64>,
+}
+
+/// Longest name of a bar that reads upwards, at scale 1.
+const LONGEST_NAME: f64 = 150.0;
+
+/// The height at scale 1 that names of bars need beyond that of a line, where they do not fit side by side.
+fn upright_labels(plot: &Plot, x: &Axis, width: f64) -> Option<f64> {
+    let bars = plot.series.iter().find(|s| s.kind == SeriesKind::Bars && !s.labels.is_empty())?;
+    let longest = bars.labels.iter().map(|l| f64::from(glyphs::width(l, SMALL.size))).fold(0.0, f64::max);
+    let room = width / (x.high - x.low).max(1.0);
+    (longest + 6.0 > room).then(|| (longest.min(LONGEST_NAME) - SMALL.size).max(0.0))
+}
+
+/// A name cut to the room for it.
+fn shortened(text: &str, room: i32, width: impl Fn(&str) -> i32) -> String {
+    if width(text) <= room {
+        return text.to_string();
+    }
+    let chars: Vec<char> = text.chars().collect();
+    let cut = |n: usize| format!("{}…", chars[..n].iter().collect::<String>());
+    (0..chars.len()).rev().map(cut).find(|t| width(t) <= room).unwrap_or_default()
 }
 
 fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64, raster: bool) -> Result<()> {
@@ -93,9 +116,12 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f
     let with_legend = legend_entries(plot).next().is_some();
     let top = px(18.0) + if plot.title.is_empty() { 0 } else { px(30.0) } + if with_legend { px(28.0) } else { 0 };
     let left = px(24.0) + tick_width + if plot.y_label.is_empty() { 0 } else { px(26.0) };
-    let bottom = height as i32 - px(42.0) - if plot.x_label.is_empty() { 0 } else { px(24.0) };
-    let inner = Rect { left, top, right: width as i32 - px(28.0), bottom };
-    let layout = Layout { area, scale, raster, x, y, inner };
+    let right = width as i32 - px(28.0);
+    let upright = upright_labels(plot, &x, f64::from(right - left) / scale);
+    let below = upright.unwrap_or(0.0);
+    let bottom = height as i32 - px(42.0 + below) - if plot.x_label.is_empty() { 0 } else { px(24.0) };
+    let inner = Rect { left, top, right, bottom };
+    let layout = Layout { area, scale, raster, x, y, inner, upright };
     layout.axes(plot).map_err(failed)?;
     layout.legend(plot).map_err(failed)?;
     layout.data(plot).map_err(failed)?;
@@ -148,9 +174,8 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         }
         self.shape(text, at, pen, anchor, FontTransform::None)
     }
-    /// A text that reads upwards, centred at a point.
-    fn text_upwards(&self, text: &str, at: (i32, i32), pen: Pen) -> Drawn<DB> {
-        let anchor = (Anchor::Center, Anchor::Start);
+    /// A text that reads upwards.
+    fn text_upwards(&self, text: &str, at: (i32, i32), pen: Pen, anchor: (Anchor, Anchor)) -> Drawn<DB> {
         if self.raster {
             let pixel = |x: i32, y: i32, coverage| self.area.draw_pixel((at.0 + y, at.1 - x), &pen.color.mix(f64::from(coverage)));
             return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
@@ -188,24 +213,29 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
             if !bars {
                 self.line((x, r.top), (x, r.bottom), GRID, 1.0)?;
             }
-            let half = self.width(text, SMALL) / 2;
+            let half = if self.upright.is_some() { self.px(SMALL.size) / 2 } else { self.width(text, SMALL) / 2 };
             // A tick text that would touch the one before it is left out.
             if x - half < free_from {
                 continue;
             }
-            free_from = x + half + self.px(8.0);
+            free_from = x + half + if self.upright.is_some() { 0 } else { self.px(8.0) };
             self.line((x, r.bottom), (x, r.bottom + self.px(5.0)), FRAME, 1.0)?;
+            if self.upright.is_some() {
+                let name = shortened(text, self.px(LONGEST_NAME), |t| self.width(t, SMALL));
+                self.text_upwards(&name, (x, r.bottom + self.px(9.0)), SMALL, (Anchor::End, Anchor::Center))?;
+                continue;
+            }
             self.text(text, (x, r.bottom + self.px(11.0)), SMALL, (Anchor::Center, Anchor::Start))?;
         }
         self.line((r.left, r.bottom), (r.right, r.bottom), FRAME, 1.0)?;
         self.line((r.left, r.top), (r.left, r.bottom), FRAME, 1.0)?;
         let middle_x = (r.left + r.right) / 2;
         if !plot.x_label.is_empty() {
-            let at = (middle_x, r.bottom + self.px(32.0));
+            let at = (middle_x, r.bottom + self.px(32.0 + self.upright.unwrap_or(0.0)));
             self.text(&plot.x_label, at, AXIS, (Anchor::Center, Anchor::Start))?;
         }
         if !plot.y_label.is_empty() {
-            self.text_upwards(&plot.y_label, (self.px(12.0), (r.top + r.bottom) / 2), AXIS)?;
+            self.text_upwards(&plot.y_label, (self.px(12.0), (r.top + r.bottom) / 2), AXIS, (Anchor::Center, Anchor::Start))?;
         }
         if !plot.title.is_empty() {
             let at = (self.px(24.0), self.px(14.0));
@@ -226,7 +256,7 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
             let color = PALETTE[k % PALETTE.len()];
             match s.kind {
                 SeriesKind::Line => self.line((x, y), (x + self.px(20.0), y), color, 3.0)?,
-                SeriesKind::Points => {
+                SeriesKind::Points | SeriesKind::Dots => {
                     self.area.draw(&Circle::new((x + self.px(10.0), y), self.px(5.0), color.filled()))?;
                 }
                 SeriesKind::Bars => {
@@ -251,6 +281,11 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
                 SeriesKind::Bars => {
                     self.bars(s, color, group, groups)?;
                     group += 1;
+                }
+                SeriesKind::Dots => {
+                    for at in s.points.iter().filter_map(|p| self.point(*p)) {
+                        self.area.draw(&Circle::new(at, self.px(2.5).max(1), color.mix(0.55).filled()))?;
+                    }
                 }
                 SeriesKind::Points => {
                     for at in s.points.iter().filter_map(|p| self.point(*p)) {

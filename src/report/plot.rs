@@ -9,6 +9,8 @@ pub enum SeriesKind {
     Line,
     /// Points; with `labels`, each is named beside its mark.
     Points,
+    /// Many small points without names, which shine through where they lie over each other.
+    Dots,
     Bars,
 }
 

@@ -100,6 +100,7 @@ fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
             let Some(at) = *spot else { continue };
             match s.kind {
                 SeriesKind::Line => grid.line(spots.get(i.wrapping_sub(1)).copied().flatten().unwrap_or(at), at, k),
+                SeriesKind::Dots => grid.set(at.0.round() as usize, at.1.round() as usize, k),
                 SeriesKind::Bars => grid.line((at.0, (4 * ROWS - 1) as f64), at, k),
                 SeriesKind::Points => {
                     let (cx, cy) = (at.0.round() as usize, at.1.round() as usize);

@@ -1,30 +1,43 @@
 //! Choosing from datasets, and showing them.
 
-use super::{DataKind, Dataset, Sample, Source};
+use super::{DataKind, Dataset, Grid, GridOptions, Sample, Source, Target, plots};
+use crate::context::Context;
 use crate::error::{At, Error, Result};
-use crate::report::{Show, Table};
+use crate::report::{Picture, Plot, Show, Table};
 use serde_json::Value;
+use std::path::Path;
 use std::sync::Arc;
 
-/// The first `count` samples of a source.
-struct First {
+/// Some samples of a source.
+struct Subset {
     source: Arc<dyn Source>,
-    count: usize,
+    indices: Vec<usize>,
 }
 
-impl Source for First {
+impl Source for Subset {
     fn len(&self) -> usize {
-        self.count.min(self.source.len())
+        self.indices.len()
     }
     fn get(&self, i: usize) -> Result<Sample> {
-        self.source.get(i)
+        self.source.get(self.indices[i])
     }
     fn get_at(&self, i: usize, size: [usize; 2]) -> Result<Sample> {
-        self.source.get_at(i, size)
+        self.source.get_at(self.indices[i], size)
     }
     fn classes_of(&self, i: usize) -> Result<Vec<usize>> {
-        self.source.classes_of(i)
+        self.source.classes_of(self.indices[i])
     }
+    fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
+        self.source.boxes_of(self.indices[i])
+    }
+    fn file_of(&self, i: usize) -> Option<&Path> {
+        self.source.file_of(self.indices[i])
+    }
+}
+
+/// The samples of `source` at `indices`, in that order.
+pub(super) fn subset(source: &Arc<dyn Source>, indices: Vec<usize>) -> Arc<dyn Source> {
+    Arc::new(Subset { source: source.clone(), indices })
 }
 
 impl std::fmt::Debug for Dataset {
@@ -44,6 +57,7 @@ impl Dataset {
             source,
             warnings: Arc::from([]),
             splits: Arc::new([]),
+            told: Arc::default(),
         }
     }
     /// A dataset of named splits, of which there is at least one. It stands for the first until one is chosen.
@@ -57,7 +71,7 @@ impl Dataset {
         let first = splits.first().map(|(_, s)| s.clone()).expect("a dataset has at least one split");
         let mut root = Self::new(name, kind, classes, first);
         root.warnings = warnings.into();
-        let of = |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, ..root.clone() });
+        let of = |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, told: Arc::default(), ..root.clone() });
         root.splits = splits.into_iter().map(of).collect();
         root
     }
@@ -114,9 +128,22 @@ impl Dataset {
     /// The first `count` images (of each split).
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
-        let first = |d: &Self| Self { source: Arc::new(First { source: d.source.clone(), count }), ..d.clone() };
-        let splits = self.splits.iter().map(|(n, d)| (n.clone(), first(d))).collect();
-        Self { splits, ..first(self) }
+        self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()))
+    }
+    /// Itself with other samples, in each split.
+    pub(super) fn with_sources(&self, mut source: impl FnMut(&Self) -> Arc<dyn Source>) -> Self {
+        let mut of = |d: &Self| Self { source: source(d), told: Arc::default(), ..d.clone() };
+        if self.splits.is_empty() {
+            return of(self);
+        }
+        let splits: Vec<(String, Self)> = self.splits.iter().map(|(n, d)| (n.clone(), of(d))).collect();
+        // The whole stands for its first split.
+        Self { source: splits[0].1.source.clone(), told: Arc::default(), splits: splits.into(), ..self.clone() }
+    }
+    /// Itself with other warnings, in each split.
+    pub(super) fn with_warnings(&self, warnings: Arc<[String]>) -> Self {
+        let splits = self.splits.iter().map(|(n, d)| (n.clone(), Self { warnings: warnings.clone(), ..d.clone() })).collect();
+        Self { warnings, splits, ..self.clone() }
     }
     /// Name and split, for messages: `bccd test`.
     pub fn label(&self) -> String {
@@ -124,11 +151,11 @@ impl Dataset {
     }
 
     /// Itself, or its splits.
-    fn parts(&self) -> Vec<&Self> {
+    pub(super) fn parts(&self) -> Vec<&Self> {
         if self.splits.is_empty() { vec![self] } else { self.splits.iter().map(|(_, d)| d).collect() }
     }
     /// Objects (or images) per class; `None` where there are no labels.
-    fn counts(&self) -> Option<Vec<usize>> {
+    pub(super) fn counts(&self) -> Option<Vec<usize>> {
         if self.kind == DataKind::Unlabelled {
             return None;
         }
@@ -161,6 +188,14 @@ impl Show for Dataset {
             table.row(row);
         }
         vec![table]
+    }
+    /// Objects (or images) per class, and the sizes of objects.
+    fn plots(&self) -> Vec<Plot> {
+        plots::plots(self)
+    }
+    /// A few images with their labels.
+    fn pictures(&self) -> Vec<Picture> {
+        Grid::of(self, &GridOptions::default(), &Context::new()).map(|g| g.pictures()).unwrap_or_default()
     }
     fn notes(&self) -> Vec<String> {
         let mut notes = self.warnings.to_vec();

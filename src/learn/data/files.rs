@@ -27,7 +27,28 @@ pub fn sample(path: impl AsRef<Path>) -> Result<Sample> {
     Ok(Sample { name: path.display().to_string(), image: read_image(path)?, targets: Vec::new(), label: None })
 }
 
+/// Width and height of an image as [`read_image`] gives it, without decoding pixels.
+///
+/// # Errors
+/// As [`read_image`], as far as the file's head shows.
+pub fn image_size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
+    let path = path.as_ref();
+    let (decoder, orientation) = open(path).in_file(path)?;
+    let (w, h) = decoder.dimensions();
+    use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    let turned = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+    Ok(if turned { (h, w) } else { (w, h) })
+}
+
 fn decode(path: &Path) -> Result<RgbImage> {
+    let (decoder, orientation) = open(path)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| Error::format("not a readable image").because(e))?;
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// A decoder that has read the file's head, and how the image is to be turned.
+fn open(path: &Path) -> Result<(impl ImageDecoder, image::metadata::Orientation)> {
     let strip = |e: Error| Error::new(e.kind(), e.message().to_string());
     let meta = std::fs::metadata(path).map_err(|e| strip(Error::io(path, e)))?;
     if meta.is_dir() {
@@ -51,9 +72,7 @@ fn decode(path: &Path) -> Result<RgbImage> {
         return Err(Error::format(format!("the image is {w}×{h} pixels, more than {} megapixels", MAX_PIXELS / 1_000_000)));
     }
     let orientation = decoder.orientation().map_err(bad)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    Ok((decoder, orientation))
 }
 
 /// True for a path with the extension of an image file.

@@ -2,6 +2,7 @@
 
 use super::files::{entries, is_image, walk};
 use super::open::class_names;
+use super::reader::Reader;
 use super::records::{Record, Records, Warnings, file_name};
 use super::{DataKind, DataOptions, Dataset, Source};
 use crate::context::Context;
@@ -22,7 +23,7 @@ const SPLITS: [(&str, &str); 7] = [
 ];
 
 /// Opens the folder `root`.
-pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Reader, ctx: &Context) -> Result<Dataset> {
     let mut parts: Vec<(String, PathBuf)> = Vec::new();
     for (folder, split) in SPLITS {
         let path = root.join(folder);
@@ -81,7 +82,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context
                 .file(path)
                 .hint("an image folder holds images, or a subfolder of images per class"));
         }
-        splits.push((split.clone(), Arc::new(Records { records, relative: false })));
+        splits.push((split.clone(), Arc::new(Records::new(records, false, pixels))));
     }
     let kind = if labelled { DataKind::Classification } else { DataKind::Unlabelled };
     let data = Dataset::of_splits(name, kind, classes, splits, warnings.lines());
@@ -89,9 +90,9 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context
 }
 
 /// A dataset of the given image files, without labels.
-pub(super) fn of_files(name: &str, files: Vec<PathBuf>) -> Dataset {
+pub(super) fn of_files(name: &str, files: Vec<PathBuf>, pixels: &Reader) -> Dataset {
     let records = files.into_iter().map(|path| Record { path, objects: Vec::new(), label: None }).collect();
-    Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records { records, relative: false }))
+    Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records::new(records, false, pixels)))
 }
 
 /// Images of each class folder below `dir`; `None` when it holds images itself or no image at all below.

@@ -12,6 +12,7 @@ use crate::error::{At, Error, ErrorKind, Result};
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -169,9 +170,6 @@ impl Loader {
     fn batch(&mut self, made: Made) -> Result<Option<Batch>> {
         for e in made.failures {
             self.skipped += 1;
-            if self.skipped <= MAX_NOTES {
-                self.ctx.note(format!("left out: {}", e.to_string().replace('\n', " ")));
-            }
             self.first_failure.get_or_insert(e);
         }
         if let Some(e) = made.fatal {
@@ -187,13 +185,19 @@ impl Loader {
         Ok(Some(Batch { images, targets: made.targets, labels: made.labels, indices: made.indices, letterboxes: made.letterboxes }))
     }
 
-    /// At the end of the pass: the count of images left out, or an error when there were no others.
+    /// At the end of the pass: the count of images left out and the first of them, or an error when there were no others.
     fn finish(&mut self) -> Option<Result<Batch>> {
         self.ended = true;
-        if self.skipped > MAX_NOTES {
-            self.ctx.note(format!("left out {} images that could not be read", self.skipped));
+        let first = self.first_failure.take()?;
+        let data = &self.shared.dataset;
+        if self.loaded > 0 {
+            // The passes after the first say it only when it becomes worse.
+            if data.told.fetch_max(self.skipped, Ordering::Relaxed) < self.skipped {
+                let (skipped, all, cause) = (self.skipped, self.loaded + self.skipped, first.to_string().replace('\n', " "));
+                self.ctx.note(format!("left out {skipped} of {all} images, which cannot be read: first {cause}"));
+            }
+            return None;
         }
-        let first = self.first_failure.take().filter(|_| self.loaded == 0)?;
         let message = format!("none of the {} images of dataset '{}' could be read", self.skipped, self.shared.dataset.name);
         Some(Err(Error::new(first.kind(), message).because(first)))
     }
@@ -201,8 +205,6 @@ impl Loader {
 
 const PURPOSE: u64 = 0x006f_7264_6572;
 const VARY: u64 = 0x7661_7279;
-/// Images that are named one by one when they are left out.
-const MAX_NOTES: usize = 5;
 
 impl Iterator for Loader {
     type Item = Result<Batch>;

@@ -4,28 +4,41 @@
 //! format; each gives a [`Source`] per split.
 
 mod augment;
+mod check;
+mod coco;
+mod coco_json;
 mod dataset;
+mod export;
 mod files;
 mod folder;
+mod grid;
 mod letterbox;
 mod loader;
 mod open;
+mod plots;
 mod random;
+mod reader;
 mod records;
 mod rng;
 mod shapes;
+mod splits;
 mod voc;
 mod yolo;
 
 pub use augment::Augment;
-pub use files::{MAX_PIXELS, image_files, read_image, sample};
+pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
+pub use grid::{Grid, GridOptions};
 pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
 pub use open::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
+pub use reader::Cache;
+pub use splits::SplitOptions;
 
 use crate::error::Result;
 use candle_core::Tensor;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// A box in pixels: left, top, right, bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
@@ -95,6 +108,16 @@ pub trait Source: Send + Sync {
         let s = self.get(i)?;
         Ok(s.label.map_or_else(|| s.targets.iter().map(|t| t.class).collect(), |l| vec![l]))
     }
+    /// Objects of sample `i` in pixels, and width and height of its image, where possible without decoding pixels.
+    fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
+        let s = self.get(i)?;
+        Ok((s.targets, s.image.dimensions()))
+    }
+    /// The image file of sample `i`, if it has one.
+    fn file_of(&self, i: usize) -> Option<&Path> {
+        let _ = i;
+        None
+    }
 }
 
 /// A dataset, or one split of it: a value, cheap to clone.
@@ -114,6 +137,8 @@ pub struct Dataset {
     pub warnings: Arc<[String]>,
     /// The splits by name, while none is chosen; else empty.
     pub splits: Arc<[(String, Dataset)]>,
+    /// Most unreadable images that a pass over this split has told of, so that later passes do not repeat it.
+    told: Arc<AtomicUsize>,
 }
 
 /// How an image was fitted into the network's input: scale, then padding, in pixels.
@@ -141,6 +166,10 @@ pub struct Batch {
 }
 
 #[cfg(test)]
+mod coco_tests;
+#[cfg(test)]
 mod format_tests;
+#[cfg(test)]
+mod look_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 use super::files::{image_files, is_image};
 use super::random::Noise;
 use super::shapes::{SHAPES, Shapes};
-use super::{DataKind, Dataset, Source, folder, voc, yolo};
+use super::reader::{Cache, Reader};
+use super::{DataKind, Dataset, Source, check, coco, folder, voc, yolo};
 use crate::context::Context;
 use crate::error::{Error, Result, nearest};
 use crate::operation::{Arg, Options, Signature};
@@ -31,13 +32,20 @@ crate::options! {
         pub task: DataTask = DataTask::Detect,
         /// Take this split at once.
         pub split: Option<String> = None,
+        /// Folder of the images of COCO annotations, where they are not in one of the usual places.
+        pub image_folder: Option<String> = None,
+        /// Keep decoded images: "ram" (up to half of the free memory) or "disk" (3 bytes per pixel, some 10 times the size
+        /// of a JPEG, in ~/.cache/compresso/images). Worth it when reading images takes longer than the model.
+        pub cache: Cache = Cache::None,
+        /// Decode every image now, and leave out and list those that are corrupt. Otherwise they are left out when met.
+        pub check: bool = false,
     }
 }
 
 /// The script function `dataset`.
 pub const SIGNATURE: Signature = Signature {
     name: "dataset",
-    summary: "Opens a dataset: data.yaml (YOLO), a Pascal VOC folder, an image folder or pattern, \"shapes\" or \"random\".",
+    summary: "Opens a dataset: data.yaml (YOLO), COCO annotations (.json or their folder), a Pascal VOC folder, an image folder or pattern, \"shapes\" or \"random\".",
     group: "data",
     args: &[Arg::new("source", "text")],
     returns: "dataset",
@@ -50,19 +58,26 @@ pub const SIGNATURE: Signature = Signature {
     keywords: &["data", "images", "labels", "yolo", "voc", "coco", "imagenet", "folder", "synthetic", "noise", "calibration"],
 };
 
-/// Opens or draws a dataset. `source` is the path of a `data.yaml`, of a Pascal VOC folder, of an image folder (a
-/// subfolder per class, or plain images), a pattern such as `photos/*.jpg`, or one of the words `shapes` and `random`.
+/// Opens or draws a dataset. `source` is the path of a `data.yaml`, of a COCO annotation file or a folder of these, of a
+/// Pascal VOC folder, of an image folder (a subfolder per class, or plain images), a pattern such as `photos/*.jpg`, or one
+/// of the words `shapes` and `random`.
 ///
 /// # Errors
 /// `Missing` for a source that does not exist, `Format` for a malformed one, `Argument` for options out of range.
 pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
     let seed = options.seed.unwrap_or(ctx.seed);
     let size = options.size.as_ref().map(|v| size_of("size", v)).transpose()?;
-    let data = match source {
+    if matches!(source, "shapes" | "random") && options.cache != Cache::None {
+        return Err(Error::argument(format!("option 'cache' is for image files; \"{source}\" has none")));
+    }
+    let mut data = match source {
         "shapes" => shapes(options, size.unwrap_or([160, 160]), seed)?,
         "random" => random(options, size, seed)?,
         path => open(path, options, ctx)?,
     };
+    if options.check {
+        data = check::check(&data, ctx)?;
+    }
     for line in data.warnings.iter() {
         ctx.note(format!("{}: {line}", data.name));
     }
@@ -75,29 +90,37 @@ pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dat
 /// Opens files: by what is at the path.
 fn open(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
     let path = Path::new(source);
+    let pixels = &Reader::new(options, ctx);
     let is_yaml = |p: &Path| p.extension().is_some_and(|e| e == "yaml" || e == "yml");
     if path.is_file() && is_yaml(path) {
-        return yolo::open(source, path, options, ctx);
+        return yolo::open(source, path, options, pixels, ctx);
+    }
+    if path.is_file() && coco::is_json(path) {
+        return coco::open(source, path, options, pixels, ctx);
     }
     if path.is_dir() {
         if let Some(root) = voc::find(path) {
-            return voc::open(source, &root, options, ctx);
+            return voc::open(source, &root, options, pixels, ctx);
         }
         if let Some(yaml) = ["data.yaml", "dataset.yaml", "data.yml"].iter().map(|f| path.join(f)).find(|p| p.is_file()) {
-            return yolo::open(source, &yaml, options, ctx);
+            return yolo::open(source, &yaml, options, pixels, ctx);
+        }
+        let files = coco::find(path)?;
+        if !files.is_empty() {
+            return coco::open_splits(source, &files, &[path.to_path_buf()], None, options, pixels, ctx);
         }
         if path.join("images").is_dir() && path.join("labels").is_dir() {
             return Err(Error::missing("a YOLO dataset needs a data.yaml with its class names").file(path));
         }
-        return folder::open(source, path, options, ctx);
+        return folder::open(source, path, options, pixels, ctx);
     }
     if path.is_file() || source.contains(['*', '?']) {
         let files = image_files(source)?;
         if files.iter().any(|f| !is_image(f)) {
-            let e = Error::argument("expected a data.yaml, a folder or images").file(path);
-            return Err(e.hint("dataset(\"folder\") takes a Pascal VOC folder, an image folder or a folder with a data.yaml"));
+            let e = Error::argument("expected a data.yaml, COCO's .json, a folder or images").file(path);
+            return Err(e.hint("dataset(\"folder\") takes a folder of Pascal VOC or COCO, an image folder or a folder with a data.yaml"));
         }
-        return Ok(folder::of_files(source, files));
+        return Ok(folder::of_files(source, files, pixels));
     }
     let e = Error::missing(format!("there is no dataset '{source}'"));
     Err(match nearest(source, ["shapes", "random"]) {

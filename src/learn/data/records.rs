@@ -1,6 +1,8 @@
 //! What the file formats have in common: images on disk with boxes or classes in memory, and warnings by kind.
 
-use super::{BBox, Sample, Source, Target, read_image};
+use super::files::image_size;
+use super::reader::Reader;
+use super::{BBox, Sample, Source, Target};
 use crate::error::Result;
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +17,28 @@ pub(super) struct Record {
 
 /// Image files of one split.
 pub(super) struct Records {
-    pub records: Vec<Record>,
+    records: Vec<Record>,
     /// Boxes are parts of width and height, not pixels.
-    pub relative: bool,
+    relative: bool,
+    reader: Reader,
+}
+
+impl Records {
+    pub fn new(records: Vec<Record>, relative: bool, reader: &Reader) -> Self {
+        Self { records, relative, reader: reader.clone() }
+    }
+    /// Objects of a record in pixels of an image of this width and height, cut at its edges.
+    fn fit(&self, r: &Record, (w, h): (u32, u32)) -> Vec<Target> {
+        let (w, h) = (w as f32, h as f32);
+        let (sx, sy) = if self.relative { (w, h) } else { (1.0, 1.0) };
+        let fit = |t: &Target| {
+            let b = t.bbox;
+            let (x, y) = (|v: f32| (v * sx).clamp(0.0, w), |v: f32| (v * sy).clamp(0.0, h));
+            let bbox = BBox { x1: x(b.x1), y1: y(b.y1), x2: x(b.x2), y2: y(b.y2) };
+            (bbox.x2 > bbox.x1 && bbox.y2 > bbox.y1).then_some(Target { class: t.class, bbox })
+        };
+        r.objects.iter().filter_map(fit).collect()
+    }
 }
 
 impl Source for Records {
@@ -26,17 +47,17 @@ impl Source for Records {
     }
     fn get(&self, i: usize) -> Result<Sample> {
         let r = &self.records[i];
-        let image = read_image(&r.path)?;
-        let (w, h) = (image.width() as f32, image.height() as f32);
-        let (sx, sy) = if self.relative { (w, h) } else { (1.0, 1.0) };
-        let fit = |t: &Target| {
-            let b = t.bbox;
-            let (x, y) = (|v: f32| (v * sx).clamp(0.0, w), |v: f32| (v * sy).clamp(0.0, h));
-            let bbox = BBox { x1: x(b.x1), y1: y(b.y1), x2: x(b.x2), y2: y(b.y2) };
-            (bbox.x2 > bbox.x1 && bbox.y2 > bbox.y1).then_some(Target { class: t.class, bbox })
-        };
-        let targets = r.objects.iter().filter_map(fit).collect();
+        let image = self.reader.read(&r.path)?;
+        let targets = self.fit(r, image.dimensions());
         Ok(Sample { name: r.path.display().to_string(), image, targets, label: r.label })
+    }
+    fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
+        let r = &self.records[i];
+        let size = image_size(&r.path)?;
+        Ok((self.fit(r, size), size))
+    }
+    fn file_of(&self, i: usize) -> Option<&Path> {
+        Some(&self.records[i].path)
     }
     fn classes_of(&self, i: usize) -> Result<Vec<usize>> {
         let r = &self.records[i];

@@ -5,6 +5,7 @@
 
 use super::files::{entries, is_image};
 use super::open::class_names;
+use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, place};
 use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
 use crate::context::Context;
@@ -36,7 +37,7 @@ pub(super) fn find(dir: &Path) -> Option<PathBuf> {
 }
 
 /// Opens the VOC folder `root`.
-pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Reader, ctx: &Context) -> Result<Dataset> {
     let mut warnings = Warnings::default();
     let lists = lists(root)?;
     let mut read: HashMap<&str, Option<(PathBuf, Vec<Object>)>> = HashMap::new();
@@ -75,7 +76,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, ctx: &Context
         if records.is_empty() {
             return Err(Error::missing(format!("split '{split}' has no usable images")).file(root));
         }
-        splits.push((split.clone(), Arc::new(Records { records, relative: false })));
+        splits.push((split.clone(), Arc::new(Records::new(records, false, pixels))));
     }
     let single = splits.len() == 1 && splits[0].0.is_empty();
     let data = Dataset::of_splits(name, DataKind::Detection, classes, splits, warnings.lines());

@@ -4,8 +4,10 @@
 //! A label line is `class x y width height`, centre and size as parts of the image, or `class x1 y1 x2 y2 x3 y3 …`, a
 //! polygon, of which the box is taken.
 
+use super::coco;
 use super::files::{image_files, is_image, walk};
 use super::open::class_names;
+use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name, place};
 use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
 use crate::context::Context;
@@ -22,9 +24,9 @@ const MAX_ALIASES: usize = 8;
 const SLACK: f32 = 0.01;
 
 /// Opens the dataset that `yaml` describes.
-pub(super) fn open(name: &str, yaml: &Path, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+pub(super) fn open(name: &str, yaml: &Path, options: &DataOptions, pixels: &Reader, ctx: &Context) -> Result<Dataset> {
     let text = read(yaml)?;
-    describe(name, yaml, &text, options, ctx).in_file(yaml)
+    describe(name, yaml, &text, options, pixels, ctx).in_file(yaml)
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -38,7 +40,7 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: &Reader, ctx: &Context) -> Result<Dataset> {
     let starts = |w: &[u8]| w[1] == b'*' && b" [,{\n".contains(&w[0]) && (w[2].is_ascii_alphanumeric() || w[2] == b'_');
     if text.as_bytes().windows(3).filter(|w| starts(w)).count() > MAX_ALIASES {
         return Err(Error::unsupported(format!("more than {MAX_ALIASES} YAML aliases")));
@@ -46,17 +48,20 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, ctx: &Co
     let documents = Yaml::load_from_str(text).map_err(|e| Error::format("not valid YAML").because(e))?;
     let root = documents.first().filter(|d| d.as_mapping().is_some());
     let root = root.ok_or_else(|| Error::format("expected a map with names, train and val"))?;
+    let bases = bases(yaml, root.as_mapping_get("path").and_then(Yaml::as_str));
+    if let Some(files) = coco_files(root, &bases)? {
+        let names = if root.as_mapping_get("names").is_some() { Some(names(root)?) } else { None };
+        return coco::open_splits(name, &files, &bases, names, options, pixels, ctx);
+    }
     let names = names(root)?;
     let classes = match class_names(options)? {
         Some(given) if given.len() == names.len() => given,
         Some(given) => return Err(Error::argument(format!("option 'classes' has {} names, the data has {}", given.len(), names.len()))),
         None => names,
     };
-    let bases = bases(yaml, root.as_mapping_get("path").and_then(Yaml::as_str));
     let mut warnings = Warnings::default();
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
-    for (split, keys) in [("train", &["train"][..]), ("val", &["val", "valid", "validation"]), ("test", &["test"])] {
-        let Some(entry) = keys.iter().find_map(|k| root.as_mapping_get(k)).filter(|e| !e.is_null()) else { continue };
+    for (split, entry) in split_entries(root) {
         let mut images = Vec::new();
         let found = sources(entry).at(|| format!("'{split}'"))?.into_iter().try_for_each(|s| list(s, &bases, &mut images));
         match found.at(|| format!("'{split}'")) {
@@ -68,12 +73,48 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, ctx: &Co
             found => found?,
         }
         let records = labelled(images, split, classes.len(), &mut warnings, ctx)?;
-        splits.push((split.to_string(), Arc::new(Records { records, relative: true })));
+        splits.push((split.to_string(), Arc::new(Records::new(records, true, pixels))));
     }
     if splits.is_empty() {
         return Err(Error::format("there is neither 'train' nor 'val' nor 'test'"));
     }
     Ok(Dataset::of_splits(name, DataKind::Detection, classes, splits, warnings.lines()))
+}
+
+/// The entries of the splits that are there, in their order.
+fn split_entries<'a>(root: &'a Yaml<'a>) -> impl Iterator<Item = (&'static str, &'a Yaml<'a>)> {
+    let splits = [("train", &["train"][..]), ("val", &["val", "valid", "validation"]), ("test", &["test"])];
+    splits.into_iter().filter_map(|(split, keys)| {
+        let entry = keys.iter().find_map(|k| root.as_mapping_get(k)).filter(|e| !e.is_null())?;
+        Some((split, entry))
+    })
+}
+
+/// The COCO annotation file of each split, where the description names such files; `None` where it names none.
+///
+/// # Errors
+/// `Format` when only some of the splits are JSON files, `Missing` for a file that is not there.
+fn coco_files<'a>(root: &'a Yaml<'a>, bases: &[PathBuf]) -> Result<Option<Vec<(String, PathBuf)>>> {
+    let (mut files, mut others) = (Vec::new(), false);
+    for (split, entry) in split_entries(root) {
+        let Some(source) = entry.as_str().filter(|s| coco::is_json(Path::new(s))) else {
+            others = true;
+            continue;
+        };
+        let short = source.trim_start_matches("../").trim_start_matches("./");
+        let found = bases.iter().flat_map(|b| [b.join(source), b.join(short)]).find(|p| p.is_file());
+        match found {
+            Some(file) => files.push((split.to_string(), file)),
+            // As with folders: a test set is often not part of the download.
+            None if split == "test" => {}
+            None => return Err(Error::missing(format!("there is no '{source}'")).at(format!("'{split}'"))),
+        }
+    }
+    match (files.is_empty(), others) {
+        (true, _) => Ok(None),
+        (false, false) => Ok(Some(files)),
+        (false, true) => Err(Error::format("some splits are JSON files and some are not").hint("give all as .json or all as folders")),
+    }
 }
 
 /// Class names: a list, or a map from 0, 1, … to names; else `nc` numbers.

@@ -2,10 +2,10 @@
 
 use super::signature;
 use crate::error::Result;
-use crate::learn::data;
+use crate::learn::data::{self, Grid, GridOptions, SplitOptions};
 use crate::operation::Arg;
 use crate::shell::script::binding::{Binding, Call};
-use crate::shell::script::value::to_usize;
+use crate::shell::script::value::{Report, to_usize};
 use rhai::Dynamic;
 
 pub(super) const TABLE: &[Binding] = &[
@@ -20,6 +20,14 @@ pub(super) const TABLE: &[Binding] = &[
             &["train", "val", "test", "subset"],
         ),
         call: |c| Ok(Dynamic::from(c.dataset(0)?.split(&c.text(1)?)?)),
+    },
+    Binding {
+        signature: SplitOptions::SIGNATURE,
+        call: |c| Ok(Dynamic::from(c.options::<SplitOptions>()?.apply(&c.dataset(0)?, c.ctx.seed)?)),
+    },
+    Binding {
+        signature: GridOptions::SIGNATURE,
+        call: |c| Ok(Dynamic::from(Report::new(Grid::of(&c.dataset(0)?, &c.options()?, &c.ctx)?))),
     },
     Binding {
         signature: signature(

@@ -27,10 +27,14 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("results", "show"),
-            "Shows a value: a model's layers, a report's tables and plots",
+            "Shows a value: a model's layers, a dataset's classes, sizes and images, a report's tables and plots",
             &[Arg::new("x", "any value")],
             "nothing",
-            &["show(model(\"classifier\", #{ classes: 3, image_size: 32 }))", "show([1, 2, 3])"],
+            &[
+                "show(model(\"classifier\", #{ classes: 3, image_size: 32 }))",
+                "dataset(\"shapes\", #{ images: 8, size: 64 }).show()",
+                "show([1, 2, 3])",
+            ],
             &["display", "view"],
         ),
         call: show,
@@ -52,7 +56,8 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("results", "save"),
             "Writes a model (.onnx, .safetensors), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
-             predictions (.jpg, folder), data (.json) or text; missing folders are made",
+             predictions (.jpg, folder), a dataset (.yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
+             data (.json) or text; missing folders are made",
             &[Arg::new("x", "any value"), Arg::new("path", "text")],
             "nothing",
             &[],
@@ -87,6 +92,8 @@ pub(super) const TABLE: &[Binding] = &[
 fn show(c: &Call<'_>) -> Result<Dynamic> {
     if let Some(m) = c.arg(0).read_lock::<ModelValue>() {
         crate::shell::show(c.shared.output(), &m.model.summary()?)?;
+    } else if let Some(d) = c.arg(0).read_lock::<Dataset>() {
+        crate::shell::show(c.shared.output(), &*d)?;
     } else {
         show_value(c.shared.output(), c.arg(0))?;
     }
@@ -125,7 +132,12 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     } else if let Some(p) = value.read_lock::<Plot>() {
         report::save(&*p, path)?;
     } else if let Some(d) = value.read_lock::<Dataset>() {
-        report::save(&*d, path)?;
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        if matches!(ending.as_str(), "yaml" | "yml" | "json") {
+            d.export(path, &c.ctx)?;
+        } else {
+            report::save(&*d, path)?;
+        }
     } else if let Some(tensors) = tensors(value, path) {
         weights::save_tensors(&tensors, path)?;
     } else if value.is_string() {

@@ -1,0 +1,177 @@
+//! Writing datasets with boxes: as YOLO (`data.yaml`, `images`, `labels`) or as COCO (`.json`, `images`).
+//!
+//! Image files are copied; images without a file are written as PNG.
+
+use super::{DataKind, Dataset, Source};
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::report::write_file;
+use serde_json::json;
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+impl Dataset {
+    /// Writes the dataset with its images beside `path`: YOLO for `.yaml`, COCO for `.json` (one file per split, of names
+    /// such as `data_train.json`). Returns the files that open it again.
+    ///
+    /// # Errors
+    /// `Unsupported` for a dataset without boxes, `Argument` for another ending, `Io`; an image that cannot be read.
+    pub fn export(&self, path: impl AsRef<Path>, ctx: &Context) -> Result<Vec<PathBuf>> {
+        let path = path.as_ref();
+        if self.kind != DataKind::Detection {
+            let e = Error::unsupported(format!("only datasets with boxes can be written so, '{}' has {} labels", self.name, self.kind));
+            return Err(e.file(path));
+        }
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let total: usize = self.parts().iter().map(|d| d.len()).sum();
+        let mut progress = ctx.progress("write images", total as u64);
+        let mut writer = Writer { folder, step: &mut || progress.step("") };
+        match ending.as_str() {
+            "yaml" | "yml" => writer.yolo(self, path).map(|()| vec![path.to_path_buf()]),
+            "json" => writer.coco(self, path),
+            other => Err(Error::argument(format!("a dataset is written as .yaml (YOLO) or .json (COCO), got '.{other}'")).file(path)),
+        }
+    }
+}
+
+struct Writer<'a> {
+    folder: &'a Path,
+    /// After each image.
+    step: &'a mut dyn FnMut() -> Result<()>,
+}
+
+/// An image that was written: its file below `images/SPLIT`, width and height, class and sides of each box.
+struct Written {
+    file: String,
+    size: (u32, u32),
+    boxes: Vec<(usize, [f64; 4])>,
+}
+
+impl Writer<'_> {
+    fn yolo(&mut self, data: &Dataset, path: &Path) -> Result<()> {
+        // JSON texts are YAML texts too, whatever the names hold.
+        let mut yaml = String::new();
+        for part in data.parts() {
+            let split = split_name(part);
+            let labels = self.folder.join("labels").join(split);
+            std::fs::create_dir_all(&labels).map_err(|e| Error::io(&labels, e))?;
+            for w in self.images(part, split)? {
+                let (width, height) = (f64::from(w.size.0), f64::from(w.size.1));
+                let line = |(class, [x1, y1, x2, y2]): &(usize, [f64; 4])| {
+                    let (cx, cy) = ((x1 + x2) / 2.0 / width, (y1 + y2) / 2.0 / height);
+                    format!("{class} {cx:.9} {cy:.9} {:.9} {:.9}\n", (x2 - x1) / width, (y2 - y1) / height)
+                };
+                let text: String = w.boxes.iter().map(line).collect();
+                write_file(&labels.join(Path::new(&w.file).with_extension("txt")), text.as_bytes())?;
+            }
+            yaml += &format!("{split}: images/{split}\n");
+        }
+        yaml += &format!("nc: {}\nnames:\n", data.classes.len());
+        for (i, name) in data.classes.iter().enumerate() {
+            yaml += &format!("  {i}: {}\n", json!(name));
+        }
+        write_file(path, yaml.as_bytes())
+    }
+
+    fn coco(&mut self, data: &Dataset, path: &Path) -> Result<Vec<PathBuf>> {
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let categories: Vec<_> = data.classes.iter().enumerate().map(|(i, n)| json!({ "id": i + 1, "name": n })).collect();
+        let mut files = Vec::new();
+        for part in data.parts() {
+            let split = split_name(part);
+            let written = self.images(part, split)?;
+            let file = if data.splits.is_empty() { path.to_path_buf() } else { self.folder.join(format!("{stem}_{split}.json")) };
+            let mut text = Vec::new();
+            let mut id = 0;
+            let mut annotations = Vec::new();
+            // An entry per line: large files stay readable, and differences small.
+            let list = |name: &str, entries: &[serde_json::Value], text: &mut Vec<u8>| -> std::io::Result<()> {
+                write!(text, "\"{name}\": [")?;
+                for (i, e) in entries.iter().enumerate() {
+                    write!(text, "{}\n{e}", if i == 0 { "" } else { "," })?;
+                }
+                write!(text, "\n]")
+            };
+            let images: Vec<_> = written
+                .iter()
+                .zip(1..)
+                .map(|(w, image)| {
+                    for (class, [x1, y1, x2, y2]) in &w.boxes {
+                        id += 1;
+                        let (width, height) = (x2 - x1, y2 - y1);
+                        annotations.push(json!({
+                            "id": id, "image_id": image, "category_id": class + 1, "bbox": [x1, y1, width, height],
+                            "area": width * height, "iscrowd": 0,
+                        }));
+                    }
+                    json!({ "id": image, "file_name": format!("images/{split}/{}", w.file), "width": w.size.0, "height": w.size.1 })
+                })
+                .collect();
+            let whole = (|| {
+                text.write_all(b"{\n")?;
+                list("categories", &categories, &mut text)?;
+                text.write_all(b",\n")?;
+                list("images", &images, &mut text)?;
+                text.write_all(b",\n")?;
+                list("annotations", &annotations, &mut text)?;
+                text.write_all(b"\n}\n")
+            })();
+            whole.map_err(|e: std::io::Error| Error::io(&file, e))?;
+            write_file(&file, &text)?;
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// Writes the images of one split.
+    fn images(&mut self, part: &Dataset, split: &str) -> Result<Vec<Written>> {
+        let folder = self.folder.join("images").join(split);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        let mut stems: HashSet<String> = HashSet::new();
+        let mut all = Vec::with_capacity(part.len());
+        for i in 0..part.len() {
+            let original = part.source.file_of(i).map(Path::to_path_buf);
+            let stem = original.as_ref().and_then(|p| p.file_stem()).map(|s| s.to_string_lossy().into_owned());
+            let mut stem = stem.unwrap_or_else(|| format!("{i:06}"));
+            // Images of one name from different folders must not replace each other, nor their labels.
+            while !stems.insert(stem.to_lowercase()) {
+                stem = format!("{stem}_{i}");
+            }
+            let ending = original.as_ref().and_then(|p| p.extension()).map_or("png".into(), |e| e.to_string_lossy().into_owned());
+            let file = format!("{stem}.{ending}");
+            let (targets, size) = self.image(part.source.as_ref(), i, original.as_deref(), &folder.join(&file)).at(|| part.label())?;
+            let sides = |b: super::BBox| [b.x1, b.y1, b.x2, b.y2].map(f64::from);
+            all.push(Written { file, size, boxes: targets.iter().map(|t| (t.class, sides(t.bbox))).collect() });
+            (self.step)()?;
+        }
+        Ok(all)
+    }
+
+    /// Copies or writes one image.
+    fn image(&self, source: &dyn Source, i: usize, original: Option<&Path>, to: &Path) -> Result<(Vec<super::Target>, (u32, u32))> {
+        match original {
+            Some(from) => {
+                let known = source.boxes_of(i)?;
+                let same = from.canonicalize().ok().is_some_and(|f| to.canonicalize().ok() == Some(f));
+                if !same {
+                    std::fs::copy(from, to).map_err(|e| Error::io(to, e))?;
+                }
+                Ok(known)
+            }
+            None => {
+                let s = source.get(i)?;
+                let picture = crate::report::Picture { title: String::new(), image: s.image };
+                write_file(to, &picture.png()?)?;
+                Ok((s.targets, picture.image.dimensions()))
+            }
+        }
+    }
+}
+
+/// The folder of a split; a dataset without splits is one to train on.
+fn split_name(part: &Dataset) -> &str {
+    if part.split.is_empty() { "train" } else { &part.split }
+}
