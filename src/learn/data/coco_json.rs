@@ -271,8 +271,7 @@ impl<'de> Visitor<'de> for EntrySeed<'_> {
 /// The name of a field that is read; empty for any other.
 struct Name(&'static str);
 
-const NAMES: [&str; 10] =
-    ["id", "file_name", "width", "height", "name", "supercategory", "image_id", "category_id", "bbox", "iscrowd"];
+const NAMES: [&str; 10] = ["id", "file_name", "width", "height", "name", "supercategory", "image_id", "category_id", "bbox", "iscrowd"];
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -306,7 +305,11 @@ impl<'de> Deserialize<'de> for Id {
             }
             fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Id, E> {
                 // Whole numbers that went through floating point: 12.0.
-                if v.fract() == 0.0 && v.abs() < 9e15 { Ok(Id::Number(v as i64)) } else { Err(E::custom(format!("{v} is no whole number"))) }
+                if v.fract() == 0.0 && v.abs() < 9e15 {
+                    Ok(Id::Number(v as i64))
+                } else {
+                    Err(E::custom(format!("{v} is no whole number")))
+                }
             }
             fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Id, E> {
                 Ok(Id::Text(v.into()))

@@ -71,7 +71,8 @@ impl Dataset {
         let first = splits.first().map(|(_, s)| s.clone()).expect("a dataset has at least one split");
         let mut root = Self::new(name, kind, classes, first);
         root.warnings = warnings.into();
-        let of = |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, told: Arc::default(), ..root.clone() });
+        let of =
+            |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, told: Arc::default(), ..root.clone() });
         root.splits = splits.into_iter().map(of).collect();
         root
     }

@@ -84,7 +84,8 @@ impl Grid {
         in_range("columns", columns as f64, 1.0..)?;
         let cell = options.size;
         if count * (cell + GAP) * (cell + GAP + LINE) > MAX_PIXELS {
-            let e = Error::argument(format!("a grid of {count} images of {cell} pixels is larger than {} megapixels", MAX_PIXELS / 1_000_000));
+            let e =
+                Error::argument(format!("a grid of {count} images of {cell} pixels is larger than {} megapixels", MAX_PIXELS / 1_000_000));
             return Err(e.hint("ask for fewer or smaller images"));
         }
         let mut order: Vec<usize> = (0..data.len()).collect();

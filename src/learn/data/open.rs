@@ -2,8 +2,8 @@
 
 use super::files::{image_files, is_image};
 use super::random::Noise;
-use super::shapes::{SHAPES, Shapes};
 use super::reader::{Cache, Reader};
+use super::shapes::{SHAPES, Shapes};
 use super::{DataKind, Dataset, Source, check, coco, folder, voc, yolo};
 use crate::context::Context;
 use crate::error::{Error, Result, nearest};

@@ -90,7 +90,8 @@ impl Ram {
             if !self.full.swap(true, Ordering::Relaxed) {
                 let count = self.images.read().map_or(0, |all| all.len());
                 let limit = bytes(self.limit);
-                self.ctx.note(format!("{count} images are kept in memory, which fill the {limit} for them; the others are decoded each time"));
+                self.ctx
+                    .note(format!("{count} images are kept in memory, which fill the {limit} for them; the others are decoded each time"));
             }
         } else if let Ok(mut all) = self.images.write()
             && all.insert(path.to_path_buf(), Arc::new(image.clone())).is_some()

@@ -53,7 +53,8 @@ impl SplitOptions {
         }
         let sum: f64 = shares.iter().map(|s| s.1).sum();
         if (sum - 1.0).abs() > 1e-6 {
-            let e = Error::argument(format!("the shares train {}, val {}, test {} add up to {sum}, not to 1", self.train, self.val, self.test));
+            let e =
+                Error::argument(format!("the shares train {}, val {}, test {} add up to {sum}, not to 1", self.train, self.val, self.test));
             return Err(e.hint("name all three: splits(d, #{ train: 0.8, val: 0.2, test: 0 })"));
         }
         if let Some((first, _)) = data.splits.first() {
