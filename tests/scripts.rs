@@ -89,6 +89,19 @@ fn a_foreign_detector_goes_through() {
 }
 
 #[test]
+fn light_detectors_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run("scripts/lightweight.rhai", &["1", "16", dir.path().to_str().unwrap()]);
+    exists(dir.path(), &["yolov8n.onnx", "yolov8n-attention.onnx", "mobile_yolo.onnx", "report.html"]);
+    let report: Json = serde_json::from_slice(&std::fs::read(dir.path().join("report.json")).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    for name in ["yolov8n", "yolov8n + attention", "mobile_yolo"] {
+        let row = rows.iter().find(|r| r["name"] == name).unwrap_or_else(|| panic!("no row for {name}: {out}"));
+        assert!(row["map50"].is_number() && row["params"].as_u64() > Some(10_000) && row["macs"].as_u64() > Some(1_000_000), "{row}");
+    }
+}
+
+#[test]
 fn real_data_goes_through() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("voc");

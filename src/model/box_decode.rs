@@ -96,6 +96,12 @@ impl BoxDecode {
     pub fn end_to_end(output: impl Into<String>) -> Self {
         Self { boxes: Some(output.into()), columns: vec![RowPart::Box, RowPart::Score, RowPart::Class], ..Self::default() }
     }
+    /// One output `[batch, boxes, 5 + classes]`: centre x, centre y, width, height in input pixels, objectness, class
+    /// probabilities.
+    pub fn yolov5(output: impl Into<String>) -> Self {
+        let layout = Some(AnchorLayout::ChannelsLast);
+        Self { boxes: Some(output.into()), format: BoxFormat::Cxcywh, layout, objectness: true, ..Self::default() }
+    }
     /// Names of the outputs that are read, without repeats.
     pub fn outputs(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

@@ -23,7 +23,7 @@ pub use file::LoadOptions;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize};
 pub use summary::Summary;
-pub use task::{Classify, Decode, Detect, DetectHead, Task};
+pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
 pub use value::Value;
 
 use crate::error::Result;

@@ -34,6 +34,9 @@ pub struct Detect {
     /// The raw head, which training needs; `None` for a detector that is only run.
     #[serde(default)]
     pub head: Option<DetectHead>,
+    /// The raw head of an anchor-based detector, in place of `head`.
+    #[serde(default)]
+    pub anchors: Option<AnchorHead>,
 }
 
 /// How boxes and scores are read from the outputs.
@@ -81,6 +84,18 @@ pub struct DetectHead {
     /// Input pixels per cell of each level.
     pub strides: Vec<usize>,
     pub reg_max: usize,
+}
+
+/// Raw outputs of an anchor-based head (YOLOv5), one value per level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnchorHead {
+    /// Values `[batch, anchors * (5 + classes), height, width]`: per anchor the logits of box centre, box size, objectness
+    /// and classes.
+    pub outputs: Vec<String>,
+    /// Width and height of each level's anchors in input pixels.
+    pub anchors: Vec<Vec<[f64; 2]>>,
+    /// Input pixels per cell of each level.
+    pub strides: Vec<usize>,
 }
 
 impl Task {

@@ -164,6 +164,7 @@ impl Prune {
 
 /// Values whose channels training reads by number: they are not pruned.
 pub fn head_values(task: &Task) -> Vec<String> {
-    let head = task.detect().and_then(|d| d.head.as_ref());
-    head.map(|h| h.boxes.iter().chain(&h.scores).cloned().collect()).unwrap_or_default()
+    let Some(d) = task.detect() else { return Vec::new() };
+    let free = d.head.iter().flat_map(|h| h.boxes.iter().chain(&h.scores));
+    free.chain(d.anchors.iter().flat_map(|a| &a.outputs)).cloned().collect()
 }

@@ -96,7 +96,7 @@ fn outputs(name: &str, tensor: Tensor) -> Outputs {
 }
 
 fn detector(classes: &[&str], size: usize, decode: Decode) -> Detect {
-    Detect { classes: classes.iter().map(|c| c.to_string()).collect(), image_size: [size, size], decode, head: None }
+    Detect { classes: classes.iter().map(|c| c.to_string()).collect(), image_size: [size, size], decode, head: None, anchors: None }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What training minimises.
 
 use super::classification::ClassificationLoss;
-use super::detection::DetectionLoss;
+use super::detection::{AnchorLoss, DetectionLoss};
 use super::params::Param;
 use crate::context::Context;
 use crate::error::{At, Error, Result};
@@ -57,6 +57,8 @@ impl<T: Objective + ?Sized> Objective for &mut T {
 #[derive(Debug, Clone)]
 pub enum TaskLoss {
     Detect(DetectionLoss),
+    /// Of anchor-based detectors.
+    Anchors(AnchorLoss),
     Classify(ClassificationLoss),
 }
 
@@ -72,10 +74,11 @@ impl TaskLoss {
             Task::Classify(c) => {
                 Ok(Self::Classify(ClassificationLoss { output: c.output.clone(), classes: c.classes.len(), label_smoothing }))
             }
-            Task::Detect(d) => match &d.head {
-                Some(head) => DetectionLoss::new(head.clone(), d.classes.len()).map(Self::Detect),
-                None => Err(Error::unsupported("only detectors whose raw head values are known can be trained")
-                    .hint("YOLOv8 models from the zoo, and files saved from them, know their heads")),
+            Task::Detect(d) => match (&d.head, &d.anchors) {
+                (Some(head), _) => DetectionLoss::new(head.clone(), d.classes.len()).map(Self::Detect),
+                (None, Some(head)) => AnchorLoss::new(head.clone(), d.classes.len()).map(Self::Anchors),
+                (None, None) => Err(Error::unsupported("only detectors whose raw head values are known can be trained")
+                    .hint("detectors from the zoo, and files saved from them, know their heads")),
             },
         }
     }
@@ -85,6 +88,7 @@ impl Objective for TaskLoss {
     fn wanted(&self) -> Vec<String> {
         match self {
             Self::Detect(l) => l.head.boxes.iter().chain(&l.head.scores).cloned().collect(),
+            Self::Anchors(l) => l.head.outputs.clone(),
             Self::Classify(l) => vec![l.output.clone()],
         }
     }
@@ -95,6 +99,7 @@ impl Objective for TaskLoss {
                 let scores = pick(outputs, &l.head.scores)?;
                 l.forward(&boxes, &scores, &batch.targets)
             }
+            Self::Anchors(l) => l.forward(&pick(outputs, &l.head.outputs)?, &batch.targets),
             Self::Classify(l) => l.forward(&pick(outputs, std::slice::from_ref(&l.output))?[0], &batch.labels),
         }
     }

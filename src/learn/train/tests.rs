@@ -28,6 +28,7 @@ fn small_at(data: &Dataset, size: usize) -> Model {
         width: Some(0.0625),
         depth: Some(0.33),
         seed: 1,
+        ..ZooOptions::default()
     };
     build("yolov8n", &options).unwrap()
 }
@@ -129,7 +130,7 @@ fn whole_model_gradients_equal_pytorch() {
         image_size: Some([64, 64]),
         width: Some(0.03125),
         depth: Some(0.33),
-        seed: 0,
+        ..ZooOptions::default()
     };
     let model = build("yolov8n", &options).unwrap();
     let mut patch = Patch::new(model.graph());
@@ -216,7 +217,7 @@ fn a_classifier_learns_and_its_best_epoch_is_kept() {
     let options = DataOptions { images: Some(24), size: Some(serde_json::json!(32)), task: DataTask::Classify, ..DataOptions::default() };
     let data = dataset("shapes", &options, &Context::new()).unwrap();
     let zoo =
-        ZooOptions { classes: Some(data.classes.to_vec()), image_size: Some([32, 32]), width: Some(0.125), depth: Some(0.33), seed: 1 };
+        ZooOptions { classes: Some(data.classes.to_vec()), image_size: Some([32, 32]), width: Some(0.125), depth: Some(0.33), seed: 1, ..ZooOptions::default() };
     let model = build("classifier", &zoo).unwrap();
     let train_split = data.for_training();
     let options = Train { learning_rate: Some(5e-3), validate_every: 5, ..quick(20) };

@@ -30,6 +30,14 @@ pub fn end_to_end(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
     detector(graph, &BoxDecode::end_to_end(&out.name), options)
 }
 
+/// A detector with one output of boxes, objectness and class probabilities.
+pub fn yolov5(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
+    let [out] = graph.outputs() else {
+        return Err(Error::argument(format!("the model has {} outputs, expected one", graph.outputs().len())));
+    };
+    detector(graph, &BoxDecode::yolov5(&out.name), options)
+}
+
 /// The detector of a description.
 ///
 /// # Errors
@@ -72,7 +80,7 @@ pub fn detector(graph: &Graph, description: &BoxDecode, options: &LoadOptions) -
         // Rows and labels say no number of classes; without names, detections have the class's number.
         (_, None) => options.classes.as_ref().map(super::Classes::names).transpose()?.unwrap_or_default(),
     };
-    Ok(Detect { classes, image_size, decode: Decode::Described(d), head: None })
+    Ok(Detect { classes, image_size, decode: Decode::Described(d), head: None, anchors: None })
 }
 
 /// Height and width of the one image input, where they are fixed: `[batch, 3, height, width]`, `[batch, height, width, 3]`

@@ -17,6 +17,8 @@ crate::choice! {
     pub enum DecodeAs {
         /// One output `[batch, 4 + classes, anchors]` of boxes and class probabilities.
         Yolo = "yolo",
+        /// One output `[batch, boxes, 5 + classes]` of boxes, objectness and class probabilities, as YOLOv5 has it.
+        Yolov5 = "yolov5",
         /// One output `[batch, 5 + classes, rows, columns]` of FastestDet.
         FastestDet = "fastestdet",
         /// One output `[batch, detections, 6]` of finished detections: left, top, right, bottom in input pixels, score, class.
@@ -131,6 +133,7 @@ pub(super) fn task(graph: &Graph, options: &LoadOptions) -> Result<Task> {
         Some(DecodeAs::None) => Ok(Task::Unknown),
         Some(DecodeAs::Yolo) => ultralytics::detector(graph, options, true).map(Task::Detect),
         Some(DecodeAs::FastestDet) => fastest_det(graph, options).map(Task::Detect),
+        Some(DecodeAs::Yolov5) => described::yolov5(graph, options).map(Task::Detect),
         Some(DecodeAs::EndToEnd) => described::end_to_end(graph, options).map(Task::Detect),
         Some(DecodeAs::Classify) => classifier(graph, options).map(Task::Classify),
         None if ultralytics::is_detector(graph) => ultralytics::detector(graph, options, false).map(Task::Detect),
@@ -254,7 +257,7 @@ fn fastest_det(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
     let channels = fact.dim(1).filter(|&c| c > 5 && fact.rank() == Some(4));
     let channels =
         channels.ok_or_else(|| Error::argument(format!("expected an output [batch, 5 + classes, rows, columns], got {fact}")))?;
-    Ok(Detect { classes: class_names(options, channels - 5)?, image_size, decode: Decode::FastestDet { output: name }, head: None })
+    Ok(Detect { classes: class_names(options, channels - 5)?, image_size, decode: Decode::FastestDet { output: name }, head: None, anchors: None })
 }
 
 /// One image input and one output `[batch, classes]`.

@@ -60,7 +60,7 @@ pub fn detector(graph: &Graph, options: &LoadOptions, asked: bool) -> Result<Det
         },
     };
     let head = head::find(graph, &name, classes.len(), image_size);
-    Ok(Detect { classes, image_size, decode: Decode::Yolo { output: name }, head })
+    Ok(Detect { classes, image_size, decode: Decode::Yolo { output: name }, head, anchors: None })
 }
 
 /// The image size that the metadata says.

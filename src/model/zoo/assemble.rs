@@ -151,12 +151,19 @@ pub(in crate::model) fn assemble(
         let inputs: Vec<Feature> =
             layer.from.iter().map(read).collect::<Option<_>>().ok_or_else(|| layer.error("reads a layer that has no feature map"))?;
         match emit(&mut b, &plan, i, layer, &inputs)? {
+            Made::Feature(f) if options.attention.contains(&i) => {
+                made.push(Some(b.squeeze_excite(&format!("attention.{i}"), &f, modules::REDUCTION)?));
+            }
             Made::Feature(f) => made.push(Some(f)),
             Made::End(t) => {
                 task = Some(t);
                 made.push(None);
             }
         }
+    }
+    if let Some(stray) = options.attention.iter().find(|i| made.get(**i).is_none_or(Option::is_none)) {
+        let e = Error::argument(format!("option 'attention' names layer {stray}, after which no feature map follows"));
+        return Err(e.hint(format!("the architecture has layers 0 to {}", made.len().saturating_sub(1))));
     }
     let task = task.ok_or_else(|| Error::format("the architecture ends without Detect or Classify"))?;
     let left: Vec<&str> = b.left_over().collect();

@@ -58,4 +58,17 @@ impl Blocks {
         let y = self.add(name, &mixed, &places);
         self.conv(&format!("{name}.proj"), &y, Conv::new(c, 1).act(Act::None))
     }
+
+    /// Scales each channel by what a bottleneck of two linear layers (`name.fc.0`, `name.fc.2`) makes of all channels'
+    /// means.
+    pub fn squeeze_excite(&mut self, name: &str, x: &Feature, reduction: usize) -> Result<Feature> {
+        let y = self.pooled(name, x);
+        let y = self.linear(&format!("{name}.fc.0"), &y, (x.channels / reduction).max(1))?;
+        let y = self.activate(&format!("{name}.fc.1"), &y, Act::Relu);
+        let y = self.linear(&format!("{name}.fc.2"), &y, x.channels)?;
+        let y = self.named("Sigmoid", &format!("{name}.fc.3"), &[&y.value]);
+        let axes = self.ints(&format!("{name}.axes"), &[2, 3]);
+        let y = self.named("Unsqueeze", name, &[&y, &axes]);
+        Ok(x.with(self.named("Mul", name, &[&x.value, &y])))
+    }
 }

@@ -12,6 +12,8 @@ enum Branches {
     Conv,
     /// Two pairs of a depthwise and a pointwise convolution (YOLO11).
     DwConv,
+    /// Two depthwise separable blocks; the branches of the boxes too.
+    Separable,
 }
 
 /// The module `Detect`. Branches are YOLO11's where an architecture has its blocks, unless the second argument says which.
@@ -20,7 +22,10 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     let branches = match s.layer.text(1, "branches", usual)? {
         "conv" => Branches::Conv,
         "dwconv" => Branches::DwConv,
-        other => return Err(s.layer.error(format!("argument 2 (branches) must be conv or dwconv, got {other}"))),
+        "separable" => Branches::Separable,
+        // As YOLOv5's files say it.
+        "anchors" => return super::anchors::emit(s),
+        other => return Err(s.layer.error(format!("argument 2 (branches) must be conv, dwconv or separable, got {other}"))),
     };
     let strides = strides(s)?;
     let (classes, reg_max) = (s.plan.classes.len(), s.plan.arch.reg_max);
@@ -31,11 +36,12 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
         image_size: s.plan.image,
         decode: Decode::Yolo { output },
         head: Some(head),
+        anchors: None,
     })))
 }
 
 /// Input pixels per cell of each level: as the file says, which must be true, or as the layers made them.
-fn strides(s: &Site<'_>) -> Result<Vec<usize>> {
+pub fn strides(s: &Site<'_>) -> Result<Vec<usize>> {
     let (stated, image) = (&s.plan.arch.strides, s.plan.image);
     if !stated.is_empty() && stated.len() != s.inputs.len() {
         return Err(s.layer.error(format!("has {} levels, but 'strides' lists {}", s.inputs.len(), stated.len())));
@@ -66,6 +72,7 @@ fn detect(
     let first = levels.first().map_or(16, |l| l.channels);
     let box_width = 16.max(first / 4).max(4 * reg_max);
     let class_width = first.max(classes.min(100));
+    let of_boxes = if branches == Branches::Separable { branches } else { Branches::Conv };
     let mut head = DetectHead { boxes: Vec::new(), scores: Vec::new(), strides: strides.to_vec(), reg_max };
     for (i, x) in levels.iter().enumerate() {
         let branch = |b: &mut Blocks, name: &str, width: usize, branches: Branches, bias: Vec<f32>| -> Result<String> {
@@ -78,13 +85,14 @@ fn detect(
                         let y = b.conv(&format!("{name}.0"), &y, Conv::new(y.channels, 3).groups(y.channels))?;
                         b.conv(&format!("{name}.1"), &y, Conv::new(width, 1))?
                     }
+                    Branches::Separable => b.separable(&name, &y, width, 1)?,
                 };
             }
             Ok(b.conv2d(&format!("{name}.{i}.2"), &y, Conv::new(bias.len(), 1), Some(bias))?.value)
         };
         // Near distances are likelier at first, so that initial boxes are about five cells wide, not as wide as possible.
         let near = (0..4 * reg_max).map(|k| 1.0 - 0.3 * (k % reg_max) as f32).collect();
-        head.boxes.push(branch(b, &format!("{name}.cv2"), box_width, Branches::Conv, near)?);
+        head.boxes.push(branch(b, &format!("{name}.cv2"), box_width, of_boxes, near)?);
         // A prior of about five objects in an image of 640 pixels.
         let cells = (640.0 / strides[i] as f32).powi(2);
         let prior = vec![(5.0 / classes as f32 / cells).ln(); classes];

@@ -1,11 +1,13 @@
 //! Architectures that the library can build by name, and any architecture file of the same style.
 
+mod anchors;
 mod assemble;
 mod attention;
 mod blocks;
 mod csp;
 mod detect;
 mod modules;
+mod residual;
 mod yaml;
 
 pub(in crate::model) use assemble::assemble;
@@ -26,6 +28,9 @@ pub struct ZooOptions {
     pub width: Option<f64>,
     /// Factor on repeats, in place of the named scale's.
     pub depth: Option<f64>,
+    /// Numbers of the layers after which channel attention is put in (squeeze-and-excitation with a reduction of 16). Its
+    /// weights are named `attention.N`; those of the layers keep their names.
+    pub attention: Vec<usize>,
     /// Seed of the initial weights.
     pub seed: u64,
 }
@@ -45,8 +50,14 @@ const FAMILIES: &[Family] = &[
     family("yolov8", "", "YOLOv8 detector", include_str!("arch/yolov8.yaml"), SIZES),
     family("yolo11", "", "YOLO11 detector", include_str!("arch/yolo11.yaml"), SIZES),
     family("yolov5", "u", "YOLOv5 detector with an anchor-free head", include_str!("arch/yolov5u.yaml"), SIZES),
+    family("yolov5", "", "YOLOv5 detector with anchors", include_str!("arch/yolov5.yaml"), SIZES),
+    family("mobile_yolo", "", "detector of depthwise separable blocks", include_str!("arch/mobile_yolo.yaml"), &["", "-n", "-s"]),
     family("yolov8", "-cls", "YOLOv8 classifier", include_str!("arch/yolov8-cls.yaml"), SIZES),
     family("yolo11", "-cls", "YOLO11 classifier", include_str!("arch/yolo11-cls.yaml"), SIZES),
+    family("resnet18", "", "residual network of 18 layers", include_str!("arch/resnet18.yaml"), &[""]),
+    family("resnet34", "", "residual network of 34 layers", include_str!("arch/resnet34.yaml"), &[""]),
+    family("resnet50", "", "residual network of 50 layers", include_str!("arch/resnet50.yaml"), &[""]),
+    family("mobilenet_v2", "", "MobileNetV2 classifier", include_str!("arch/mobilenet_v2.yaml"), &[""]),
     family("classifier", "", "small image classifier of YOLOv8 blocks", include_str!("arch/classifier.yaml"), &[""]),
 ];
 
@@ -64,7 +75,7 @@ const fn family(
 pub fn names() -> impl Iterator<Item = (String, String)> {
     FAMILIES.iter().flat_map(|f| {
         f.scales.iter().map(|scale| {
-            let size = match *scale {
+            let size = match scale.trim_start_matches('-') {
                 "n" => ", nano",
                 "s" => ", small",
                 "m" => ", medium",
@@ -81,7 +92,7 @@ pub fn names() -> impl Iterator<Item = (String, String)> {
 fn lookup(name: &str) -> Option<(&'static Family, &'static str)> {
     FAMILIES.iter().find_map(|f| {
         let scale = name.strip_prefix(f.prefix)?.strip_suffix(f.suffix)?;
-        f.scales.iter().find(|s| **s == scale).map(|s| (f, *s))
+        f.scales.iter().find(|s| **s == scale).map(|s| (f, s.trim_start_matches('-')))
     })
 }
 

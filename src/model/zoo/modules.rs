@@ -1,9 +1,9 @@
 //! The modules that architecture files name: one table entry each.
 
 use super::assemble::{Made, Site};
-use super::blocks::{Act, Conv};
+use super::blocks::{Act, Conv, Feature};
 use super::csp::Bottleneck;
-use super::detect;
+use super::{anchors, detect};
 use super::yaml::Value;
 use crate::error::{Error, Result, nearest};
 
@@ -39,7 +39,15 @@ const MODULES: &[Module] = &[
     one("SPPF", &["channels", "kernel", "pools", "shortcut"], sppf),
     one("Upsample", &["size", "factor", "mode"], upsample),
     many("Concat", &["axis"], concat),
+    one("LightweightAttention", &["reduction"], lightweight_attention),
+    one("DepthwiseSeparable", &["channels", "stride"], separable),
+    one("ResNetStem", &["channels"], resnet_stem),
+    one("BasicBlock", &["channels", "stride"], basic_block),
+    one("ResNetBottleneck", &["channels", "stride"], resnet_bottleneck),
+    one("ConvNormReLU6", &["channels", "kernel", "stride"], conv_norm_relu6),
+    one("InvertedResidual", &["channels", "stride", "expansion"], inverted_residual),
     many("Detect", &["classes", "branches"], detect::emit),
+    many("DetectAnchors", &["classes"], anchors::emit),
     one("Classify", &["classes", "channels"], classify),
     one("Linear", &["classes"], linear),
 ];
@@ -196,6 +204,71 @@ fn concat(s: &mut Site<'_>) -> Result<Made> {
         return Err(s.layer.error(format!("joins maps of different sizes: {:?} and {:?}", first.size, f.size)));
     }
     Ok(Made::Feature(s.b.concat(&s.scope, &s.inputs.iter().collect::<Vec<_>>())))
+}
+
+/// The usual reduction of squeeze-and-excitation.
+pub const REDUCTION: usize = 16;
+
+fn lightweight_attention(s: &mut Site<'_>) -> Result<Made> {
+    let reduction = s.layer.size(0, "reduction", Some(REDUCTION))?;
+    Ok(Made::Feature(s.b.squeeze_excite(&s.scope, &s.inputs[0], reduction)?))
+}
+
+/// Argument `i` as a stride of 1 or 2.
+fn stride(s: &Site<'_>, i: usize) -> Result<usize> {
+    match s.layer.size(i, "stride", Some(1))? {
+        n @ (1 | 2) => Ok(n),
+        n => Err(s.layer.error(format!("argument {} (stride) must be 1 or 2, got {n}", i + 1))),
+    }
+}
+
+/// Repeats beyond the first have stride 1.
+fn separable(s: &mut Site<'_>) -> Result<Made> {
+    let (out, mut stride) = (s.channels(0)?, stride(s, 1)?);
+    s.chain(|b, name, x| b.separable(name, x, out, std::mem::replace(&mut stride, 1)))
+}
+
+fn resnet_stem(s: &mut Site<'_>) -> Result<Made> {
+    let out = s.channels(0)?;
+    Ok(Made::Feature(s.b.resnet_stem(&s.scope, &s.inputs[0], out)?))
+}
+
+/// A stage of residual blocks, numbered even when there is one; repeats beyond the first have stride 1.
+fn stage(s: &mut Site<'_>, layers: &[(usize, usize)]) -> Result<Made> {
+    let mut stride = stride(s, 1)?;
+    let mut y: Feature = s.inputs[0].clone();
+    for i in 0..s.repeats {
+        y = s.b.residual(&format!("{}.{i}", s.scope), &y, layers, std::mem::replace(&mut stride, 1))?;
+    }
+    Ok(Made::Feature(y))
+}
+
+fn basic_block(s: &mut Site<'_>) -> Result<Made> {
+    let out = s.channels(0)?;
+    stage(s, &[(out, 3), (out, 3)])
+}
+
+/// Channels are those of the output, four times those inside.
+fn resnet_bottleneck(s: &mut Site<'_>) -> Result<Made> {
+    let out = s.channels(0)?;
+    let inner = (out / 4).max(1);
+    stage(s, &[(inner, 1), (inner, 3), (out, 1)])
+}
+
+fn conv_norm_relu6(s: &mut Site<'_>) -> Result<Made> {
+    let (out, k, stride) = (s.channels(0)?, odd(s, 1, 3)?, stride(s, 2)?);
+    let c = Conv { stride, ..Conv::new(out, k).act(Act::Relu6) };
+    let names = [format!("{}.0", s.scope), format!("{}.1", s.scope)];
+    Ok(Made::Feature(s.b.conv_norm([&names[0], &names[1]], &s.inputs[0], c)?))
+}
+
+fn inverted_residual(s: &mut Site<'_>) -> Result<Made> {
+    let (out, mut stride) = (s.channels(0)?, stride(s, 1)?);
+    let expansion = s.layer.size(2, "expansion", Some(6))?;
+    if expansion > 64 {
+        return Err(s.layer.error(format!("argument 3 (expansion) must be at most 64, got {expansion}")));
+    }
+    s.chain(|b, name, x| b.inverted_residual(name, x, out, std::mem::replace(&mut stride, 1), expansion))
 }
 
 /// A pointwise convolution (1280 channels), the mean of each channel, a linear layer.

@@ -5,11 +5,13 @@
 //! Focal Loss"). All three are sums divided by the sum of the scores of the whole batch. Loss and gradient are computed
 //! together on plain slices, image by image.
 
+mod anchors;
 mod assign;
 mod geometry;
 #[cfg(test)]
 mod tests;
 
+pub use anchors::AnchorLoss;
 pub use assign::{Assigned, Assigner, Grid, Level};
 pub use geometry::{Dual, Number, complete_iou};
 

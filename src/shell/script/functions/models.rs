@@ -29,6 +29,8 @@ crate::options! {
         pub width: Option<f64> = None,
         /// Factor on the repeats of a zoo model.
         pub depth: Option<f64> = None,
+        /// Numbers of the layers of a zoo model after which channel attention (squeeze-and-excitation) is put in.
+        pub attention: Option<Vec<usize>> = None,
         /// Seed of a zoo model's initial weights; the session's when left out.
         pub seed: Option<u64> = None,
     }
@@ -104,13 +106,14 @@ fn model(c: &Call<'_>) -> Result<Dynamic> {
         image_size: options.image_size.as_ref().map(|v| crate::learn::data::size_of("image_size", v)).transpose()?,
         width: options.width,
         depth: options.depth,
+        attention: options.attention.unwrap_or_default(),
         seed: options.seed.unwrap_or(c.ctx.seed),
     };
     Ok(Dynamic::from(ModelValue::from(zoo::build(&source, &zoo)?.with_steps(vec![step]))))
 }
 
 fn open(path: &str, options: &ModelOptions) -> Result<Model> {
-    for (name, given) in [("width", options.width.is_some()), ("depth", options.depth.is_some()), ("seed", options.seed.is_some())] {
+    for (name, given) in [("width", options.width.is_some()), ("depth", options.depth.is_some()), ("attention", options.attention.is_some()), ("seed", options.seed.is_some())] {
         if given {
             return Err(Error::argument(format!("option '{name}' is for zoo models, not for files")));
         }
