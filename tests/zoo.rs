@@ -1,10 +1,10 @@
 //! Zoo models against the reference implementation of the same architectures.
 
-mod common;
 #[path = "zoo/anchors.rs"]
 mod anchors;
 #[path = "zoo/blocks.rs"]
 mod blocks;
+mod common;
 #[path = "zoo/files.rs"]
 mod files;
 #[path = "zoo/models.rs"]

@@ -10,8 +10,14 @@ use crate::model::zoo::{ZooOptions, build};
 use candle_core::{DType, Device, Tensor, Var};
 
 fn detector(data: &Dataset, width: f64, seed: u64) -> Model {
-    let options =
-        ZooOptions { classes: Some(data.classes.to_vec()), image_size: Some([64, 64]), width: Some(width), depth: Some(0.33), seed, ..ZooOptions::default() };
+    let options = ZooOptions {
+        classes: Some(data.classes.to_vec()),
+        image_size: Some([64, 64]),
+        width: Some(width),
+        depth: Some(0.33),
+        seed,
+        ..ZooOptions::default()
+    };
     build("yolov8n", &options).unwrap()
 }
 

@@ -216,8 +216,14 @@ fn overfitting_a_few_images_makes_the_loss_fall_and_training_goes_on_from_there(
 fn a_classifier_learns_and_its_best_epoch_is_kept() {
     let options = DataOptions { images: Some(24), size: Some(serde_json::json!(32)), task: DataTask::Classify, ..DataOptions::default() };
     let data = dataset("shapes", &options, &Context::new()).unwrap();
-    let zoo =
-        ZooOptions { classes: Some(data.classes.to_vec()), image_size: Some([32, 32]), width: Some(0.125), depth: Some(0.33), seed: 1, ..ZooOptions::default() };
+    let zoo = ZooOptions {
+        classes: Some(data.classes.to_vec()),
+        image_size: Some([32, 32]),
+        width: Some(0.125),
+        depth: Some(0.33),
+        seed: 1,
+        ..ZooOptions::default()
+    };
     let model = build("classifier", &zoo).unwrap();
     let train_split = data.for_training();
     let options = Train { learning_rate: Some(5e-3), validate_every: 5, ..quick(20) };

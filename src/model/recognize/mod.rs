@@ -257,7 +257,13 @@ fn fastest_det(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
     let channels = fact.dim(1).filter(|&c| c > 5 && fact.rank() == Some(4));
     let channels =
         channels.ok_or_else(|| Error::argument(format!("expected an output [batch, 5 + classes, rows, columns], got {fact}")))?;
-    Ok(Detect { classes: class_names(options, channels - 5)?, image_size, decode: Decode::FastestDet { output: name }, head: None, anchors: None })
+    Ok(Detect {
+        classes: class_names(options, channels - 5)?,
+        image_size,
+        decode: Decode::FastestDet { output: name },
+        head: None,
+        anchors: None,
+    })
 }
 
 /// One image input and one output `[batch, classes]`.

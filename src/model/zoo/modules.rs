@@ -3,8 +3,8 @@
 use super::assemble::{Made, Site};
 use super::blocks::{Act, Conv, Feature};
 use super::csp::Bottleneck;
-use super::{anchors, detect};
 use super::yaml::Value;
+use super::{anchors, detect};
 use crate::error::{Error, Result, nearest};
 
 /// A module of architecture files.

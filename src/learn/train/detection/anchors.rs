@@ -206,8 +206,7 @@ impl AnchorLoss {
             let at = |channel: usize| (m.anchor * width + channel) * n + m.cell;
             let p: [f32; 4] = std::array::from_fn(|i| sigmoid(values[at(i)]));
             let size = self.anchor(level, m.anchor);
-            let predicted: [f32; 4] =
-                std::array::from_fn(|i| if i < 2 { 2.0 * p[i] - 0.5 } else { 4.0 * p[i] * p[i] * size[i - 2] });
+            let predicted: [f32; 4] = std::array::from_fn(|i| if i < 2 { 2.0 * p[i] - 0.5 } else { 4.0 * p[i] * p[i] * size[i - 2] });
             let d: [Dual; 4] = std::array::from_fn(|i| Dual::variable(predicted[i], i));
             let overlap = complete_iou(corners(d), corners(m.bbox.map(Dual::of)));
             sums.boxes += 1.0 - overlap.value;

@@ -113,7 +113,12 @@ fn model(c: &Call<'_>) -> Result<Dynamic> {
 }
 
 fn open(path: &str, options: &ModelOptions) -> Result<Model> {
-    for (name, given) in [("width", options.width.is_some()), ("depth", options.depth.is_some()), ("attention", options.attention.is_some()), ("seed", options.seed.is_some())] {
+    for (name, given) in [
+        ("width", options.width.is_some()),
+        ("depth", options.depth.is_some()),
+        ("attention", options.attention.is_some()),
+        ("seed", options.seed.is_some()),
+    ] {
         if given {
             return Err(Error::argument(format!("option '{name}' is for zoo models, not for files")));
         }
