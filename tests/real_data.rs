@@ -3,8 +3,8 @@
 //! `COMPRESSO_DATA=DIR cargo test --test real_data -- --ignored` with `bccd`, `bccd_yolov8n` and `fastestdet` in DIR.
 
 use compresso::Context;
-use compresso::learn::data::{DataOptions, dataset, image_files, sample};
-use compresso::learn::eval::{Evaluate, Evaluation, Predict, Predictions, evaluate, evaluate_with, predict};
+use compresso::learn::data::{DataOptions, dataset};
+use compresso::learn::eval::{Evaluate, Evaluation, Predict, evaluate, evaluate_with, image_files_dataset, predict};
 use compresso::measure::runtimes::onnxruntime;
 use compresso::model::{LoadOptions, Model, Value};
 use std::collections::HashMap;
@@ -69,14 +69,13 @@ fn fastestdet_sees_what_is_in_the_photographs() {
     let names = data("fastestdet/coco.names").display().to_string();
     let options = compresso::operation::decode(serde_json::json!({ "classes": names })).unwrap();
     let model = Model::load(data("fastestdet/FastestDet.onnx"), &options).unwrap();
-    let images: Vec<_> =
-        image_files(&data("fastestdet").join("*.jpg").display().to_string()).unwrap().iter().map(|p| sample(p).unwrap()).collect();
+    let images = image_files_dataset(&[data("fastestdet").join("*.jpg").display().to_string()]).unwrap();
     assert_eq!(images.len(), 5);
     let found = predict(&model, &images, &Predict { confidence: 0.5, iou: 0.45, ..Predict::default() }, &Context::new()).unwrap();
-    for p in &found {
+    for p in &found.images {
         println!("{} {:?}", p.name, p.detections.iter().map(|d| format!("{} {:.2}", d.label, d.score)).collect::<Vec<_>>());
         assert!(!p.detections.is_empty(), "{}", p.name);
     }
     let folder = std::env::var_os("COMPRESSO_PICTURES").map_or_else(|| tempfile::tempdir().unwrap().keep(), PathBuf::from);
-    Predictions(found).save(folder.join("fastestdet")).unwrap();
+    found.save(folder.join("fastestdet")).unwrap();
 }

@@ -1,14 +1,13 @@
 //! Plots as SVG and PNG.
 
 use super::axis::Axis;
+use super::canvas::{AXIS, Canvas, Drawn, FRAME, GRID, LABEL, LEGEND, SMALL, TITLE, shortened};
 use super::glyphs::{self, Anchor};
 use super::labels::{Rect, place_label};
 use super::{Plot, Series, SeriesKind};
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::sync::Once;
 
 const PALETTE: [RGBColor; 8] = [
     RGBColor(0x3b, 0x6f, 0xb6),
@@ -20,15 +19,13 @@ const PALETTE: [RGBColor; 8] = [
     RGBColor(0x9a, 0x6b, 0x4f),
     RGBColor(0x6b, 0x72, 0x80),
 ];
-const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
-const FAINT_INK: RGBColor = RGBColor(0x5b, 0x64, 0x72);
-const GRID: RGBColor = RGBColor(0xe6, 0xe8, 0xec);
-const FRAME: RGBColor = RGBColor(0xb5, 0xbb, 0xc4);
-/// The family that SVG viewers look up; measured here with the font that images use.
-const FAMILY: &str = "sans-serif";
-
-/// Width and height in pixels of a plot at scale 1.
+/// Width and height in pixels of a plot of series at scale 1.
 pub const PLOT_SIZE: (u32, u32) = (840, 520);
+
+/// Width and height in pixels of this plot at scale 1: a heat map is as large as its cells need.
+pub fn plot_size(plot: &Plot) -> (u32, u32) {
+    plot.heat.as_ref().map_or(PLOT_SIZE, |heat| super::heat::size(plot, heat))
+}
 
 /// A plot as an SVG document.
 ///
@@ -37,18 +34,19 @@ pub const PLOT_SIZE: (u32, u32) = (840, 520);
 pub fn plot_svg(plot: &Plot) -> Result<String> {
     let mut out = String::new();
     {
-        let area = SVGBackend::with_string(&mut out, PLOT_SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut out, plot_size(plot)).into_drawing_area();
         draw(&area, plot, 1.0, false)?;
     }
     Ok(out)
 }
 
-/// A plot as a PNG image, `scale` times as large as [`PLOT_SIZE`].
+/// A plot as a PNG image, `scale` times as large as [`plot_size`] says.
 ///
 /// # Errors
 /// `Internal` when the drawing library fails.
 pub fn plot_png(plot: &Plot, scale: f64) -> Result<Vec<u8>> {
-    let (width, height) = ((f64::from(PLOT_SIZE.0) * scale) as u32, (f64::from(PLOT_SIZE.1) * scale) as u32);
+    let (width, height) = plot_size(plot);
+    let (width, height) = ((f64::from(width) * scale) as u32, (f64::from(height) * scale) as u32);
     let mut pixels = vec![0u8; width as usize * height as usize * 3];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
@@ -60,21 +58,9 @@ pub fn plot_png(plot: &Plot, scale: f64) -> Result<Vec<u8>> {
     Ok(png.into_inner())
 }
 
-/// Puts the font in plotters' table, so that no font of the machine is needed.
-fn register_font() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An unreadable font shows as an error of the first text that is drawn.
-        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    });
-}
-
 /// Where the parts of a plot lie, in pixels.
 struct Layout<'a, DB: DrawingBackend> {
-    area: &'a DrawingArea<DB, Shift>,
-    scale: f64,
-    /// Pixels, not shapes: texts are drawn here, not by a viewer.
-    raster: bool,
+    canvas: Canvas<'a, DB>,
     x: Axis,
     y: Axis,
     /// The data rectangle.
@@ -94,20 +80,14 @@ fn upright_labels(plot: &Plot, x: &Axis, width: f64) -> Option<f64> {
     (longest + 6.0 > room).then(|| (longest.min(LONGEST_NAME) - SMALL.size).max(0.0))
 }
 
-/// A name cut to the room for it.
-fn shortened(text: &str, room: i32, width: impl Fn(&str) -> i32) -> String {
-    if width(text) <= room {
-        return text.to_string();
-    }
-    let chars: Vec<char> = text.chars().collect();
-    let cut = |n: usize| format!("{}…", chars[..n].iter().collect::<String>());
-    (0..chars.len()).rev().map(cut).find(|t| width(t) <= room).unwrap_or_default()
-}
-
 fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64, raster: bool) -> Result<()> {
-    register_font();
+    let canvas = Canvas::new(area, scale, raster);
     let failed = |e: DrawingAreaErrorKind<DB::ErrorType>| Error::internal(format!("a plot cannot be drawn: {e}"));
     area.fill(&WHITE).map_err(failed)?;
+    if let Some(heat) = &plot.heat {
+        super::heat::draw(&canvas, plot, heat).map_err(failed)?;
+        return area.present().map_err(failed);
+    }
     let y = Axis::y(plot, 6);
     let x = Axis::x(plot, 8);
     let (width, height) = area.dim_in_pixel();
@@ -121,37 +101,26 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f
     let below = upright.unwrap_or(0.0);
     let bottom = height as i32 - px(42.0 + below) - if plot.x_label.is_empty() { 0 } else { px(24.0) };
     let inner = Rect { left, top, right, bottom };
-    let layout = Layout { area, scale, raster, x, y, inner, upright };
+    let layout = Layout { canvas, x, y, inner, upright };
     layout.axes(plot).map_err(failed)?;
     layout.legend(plot).map_err(failed)?;
     layout.data(plot).map_err(failed)?;
     area.present().map_err(failed)
 }
 
-type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
-
-/// Size (at scale 1) and colour of a text.
-#[derive(Clone, Copy)]
-struct Pen {
-    size: f64,
-    color: RGBColor,
-}
-
-const SMALL: Pen = Pen { size: 14.0, color: FAINT_INK };
-const LABEL: Pen = Pen { size: 14.0, color: INK };
-const LEGEND: Pen = Pen { size: 15.0, color: INK };
-const AXIS: Pen = Pen { size: 16.0, color: INK };
-const TITLE: Pen = Pen { size: 21.0, color: INK };
-
 fn legend_entries(plot: &Plot) -> impl Iterator<Item = (usize, &Series)> {
     let many = plot.series.len() > 1;
     plot.series.iter().enumerate().filter(move |(_, s)| many && !s.name.is_empty())
 }
 
-impl<DB: DrawingBackend> Layout<'_, DB> {
-    fn px(&self, v: f64) -> i32 {
-        (v * self.scale).round() as i32
+impl<'a, DB: DrawingBackend> std::ops::Deref for Layout<'a, DB> {
+    type Target = Canvas<'a, DB>;
+    fn deref(&self) -> &Self::Target {
+        &self.canvas
     }
+}
+
+impl<DB: DrawingBackend> Layout<'_, DB> {
     fn at_x(&self, position: f64) -> i32 {
         self.inner.left + (self.x.share(position) * f64::from(self.inner.right - self.inner.left)).round() as i32
     }
@@ -161,44 +130,6 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
     fn point(&self, p: (f64, f64)) -> Option<(i32, i32)> {
         Some((self.at_x(self.x.position(p.0)?), self.at_y(self.y.position(p.1)?)))
     }
-    fn line(&self, from: (i32, i32), to: (i32, i32), color: RGBColor, width: f64) -> Drawn<DB> {
-        self.area.draw(&PathElement::new(vec![from, to], color.stroke_width(self.px(width).max(1) as u32)))
-    }
-    fn width(&self, text: &str, pen: Pen) -> i32 {
-        glyphs::width(text, pen.size * self.scale)
-    }
-    fn text(&self, text: &str, at: (i32, i32), pen: Pen, anchor: (Anchor, Anchor)) -> Drawn<DB> {
-        if self.raster {
-            let pixel = |x, y, coverage| self.area.draw_pixel((at.0 + x, at.1 + y), &pen.color.mix(f64::from(coverage)));
-            return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
-        }
-        self.shape(text, at, pen, anchor, FontTransform::None)
-    }
-    /// A text that reads upwards.
-    fn text_upwards(&self, text: &str, at: (i32, i32), pen: Pen, anchor: (Anchor, Anchor)) -> Drawn<DB> {
-        if self.raster {
-            let pixel = |x: i32, y: i32, coverage| self.area.draw_pixel((at.0 + y, at.1 - x), &pen.color.mix(f64::from(coverage)));
-            return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
-        }
-        self.shape(text, at, pen, anchor, FontTransform::Rotate270)
-    }
-    /// A text that a viewer draws.
-    fn shape(&self, text: &str, at: (i32, i32), pen: Pen, (across, down): (Anchor, Anchor), transform: FontTransform) -> Drawn<DB> {
-        let h = match across {
-            Anchor::Start => HPos::Left,
-            Anchor::Center => HPos::Center,
-            Anchor::End => HPos::Right,
-        };
-        let v = match down {
-            Anchor::Start => VPos::Top,
-            Anchor::Center => VPos::Center,
-            Anchor::End => VPos::Bottom,
-        };
-        let mut style = TextStyle::from((FAMILY, pen.size * self.scale).into_font().transform(transform)).pos(Pos::new(h, v));
-        style.color = pen.color.to_backend_color();
-        self.area.draw(&Text::new(text.to_string(), at, style))
-    }
-
     fn axes(&self, plot: &Plot) -> Drawn<DB> {
         let r = self.inner;
         for (p, text) in &self.y.ticks {

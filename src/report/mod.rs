@@ -1,9 +1,12 @@
 //! How results look: tables, plots, HTML. One description, shown by the terminal, a notebook or a file.
 
 mod axis;
+mod canvas;
 mod chart;
 mod format;
 mod glyphs;
+mod heat;
+mod heat_text;
 mod html;
 mod labels;
 mod marks;
@@ -16,12 +19,12 @@ mod table;
 mod terminal;
 mod text;
 
-pub use chart::{PLOT_SIZE, plot_png, plot_svg};
+pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
 pub use format::{bytes, count, millis, number, percent};
 pub use html::{html, html_page, table_html};
 pub use marks::{Mark, Pen, class_color, draw_marks, fill, label_width, write_text};
 pub use picture::Picture;
-pub use plot::{Plot, Series, SeriesKind};
+pub use plot::{HeatMap, Plot, Series, SeriesKind};
 pub use plot_text::plot_text;
 pub use save::{FORMATS, save, write_file};
 pub use style::{Ink, Style};

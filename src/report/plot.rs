@@ -33,4 +33,30 @@ pub struct Plot {
     pub series: Vec<Series>,
     pub log_x: bool,
     pub log_y: bool,
+    /// Shaded cells instead of series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heat: Option<HeatMap>,
+}
+
+/// A grid of cells, each with a shade and a text.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HeatMap {
+    /// Names of the rows, from the top.
+    pub rows: Vec<String>,
+    pub columns: Vec<String>,
+    /// `[row][column]`, 0 to 1.
+    pub shades: Vec<Vec<f64>>,
+    /// `[row][column]`; drawn where the cells are large enough.
+    pub texts: Vec<Vec<String>>,
+    /// What a shade of 1 stands for.
+    pub scale: String,
+}
+
+impl HeatMap {
+    /// Shade and text of a cell; 0 and nothing where there is none.
+    pub fn cell(&self, row: usize, column: usize) -> (f64, &str) {
+        let shade = self.shades.get(row).and_then(|r| r.get(column)).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
+        let text = self.texts.get(row).and_then(|r| r.get(column)).map_or("", String::as_str);
+        (shade.clamp(0.0, 1.0), text)
+    }
 }

@@ -13,6 +13,10 @@ pub fn plot_text(plot: &Plot, style: &Style) -> String {
     if !plot.title.is_empty() {
         lines.push(style.paint(Ink::BoldCyan, &printable(&plot.title)));
     }
+    if let Some(heat) = &plot.heat {
+        lines.extend(super::heat_text::heat_text(plot, heat, style, width));
+        return lines.join("\n");
+    }
     if plot.series.iter().all(|s| s.points.is_empty()) {
         lines.push("(no data)".to_string());
         return lines.join("\n");

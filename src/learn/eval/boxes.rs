@@ -23,6 +23,12 @@ impl BBox {
     pub fn is_finite(&self) -> bool {
         [self.x1, self.y1, self.x2, self.y2].iter().all(|v| v.is_finite())
     }
+    /// Whether at least half of the other box is inside.
+    pub fn contains_most_of(&self, other: &Self) -> bool {
+        let w = (self.x2.min(other.x2) - self.x1.max(other.x1)).max(0.0);
+        let h = (self.y2.min(other.y2) - self.y1.max(other.y1)).max(0.0);
+        2.0 * w * h >= other.area()
+    }
     /// Intersection over union, 0 where both are empty.
     ///
     /// ```

@@ -1,8 +1,9 @@
 //! `evaluate`: how well a model does on a dataset.
 
-use super::evaluation::{ClassResult, Evaluation};
+use super::confusion::Confusion;
+use super::evaluation::{ClassResult, Conditions, Evaluation};
 use super::map::{MeanPrecision, mean_average_precision};
-use super::{Detection, ImageRunner, decode, nms};
+use super::{Detection, ImageRunner, Truth, decode, nms};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::Outputs;
@@ -23,7 +24,7 @@ crate::options! {
         pub confidence: f64 = 0.001,
         /// Non-maximum suppression drops a box that overlaps a better one by more than this (intersection over union).
         pub iou: f64 = 0.7,
-        /// Most boxes per image.
+        /// Most boxes per image, of all classes together. Of each class, COCO's figures take the best 100 of an image.
         pub max_detections: usize = 300,
         /// A box may count for several classes (as usual when measuring), not only for its best.
         pub multi_label: bool = true,
@@ -37,7 +38,7 @@ crate::options! {
 /// The script function `evaluate`.
 pub const SIGNATURE: Signature = Signature {
     name: "evaluate",
-    summary: "Measures a model on a dataset: COCO mAP50 and mAP50-95, precision and recall; top-1 and top-5 for a classifier.",
+    summary: "Measures a model on a dataset: COCO mAP by IoU and object size, precision, recall, confusion; top-1 and top-5 for a classifier.",
     group: "measure",
     args: &[Arg::new("m", "model"), Arg::new("d", "dataset")],
     returns: "evaluation",
@@ -46,7 +47,7 @@ pub const SIGNATURE: Signature = Signature {
         "let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); let d = dataset(\"shapes\", #{ images: 16, size: 64 }); \
          evaluate(m, d).map50",
     ],
-    keywords: &["accuracy", "mAP", "average precision", "validate", "validation", "test", "top-1", "recall", "score"],
+    keywords: &["accuracy", "mAP", "coco", "confusion matrix", "PR curve", "F1", "average precision", "validate", "validation", "test", "top-1", "recall", "score"],
 };
 
 /// Evaluates a model. A dataset of several splits is judged by its `val` split, else `test`.
@@ -107,6 +108,21 @@ pub fn evaluate_with(
     }
     result.dataset = data.label();
     result.seconds = start.elapsed().as_secs_f64();
+    result.conditions = Conditions {
+        image_size: size,
+        batch,
+        confidence: options.confidence,
+        iou: options.iou,
+        max_detections: options.max_detections,
+        multi_label: options.multi_label,
+        agnostic: options.agnostic,
+        suppressed: task.detect().is_none_or(|d| d.decode.suppresses()),
+        device: match &ctx.device {
+            candle_core::Device::Cpu => "cpu".into(),
+            other => format!("{:?}", other.location()).to_lowercase(),
+        },
+        threads: ctx.threads,
+    };
     result.warnings = warnings;
     Ok(result)
 }
@@ -169,7 +185,7 @@ impl Pass<'_> {
     }
 
     fn detect(self, task: &Detect) -> Result<Evaluation> {
-        let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Target>>) = (Vec::new(), Vec::new());
+        let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Truth>>) = (Vec::new(), Vec::new());
         let (o, classes) = (self.options, self.classes);
         let count = task.classes.len().max(classes.iter().max().map_or(0, |c| c + 1));
         // No overlap is above this where the model has suppressed already.
@@ -182,12 +198,14 @@ impl Pass<'_> {
             for ((found, fit), targets) in found.into_iter().zip(&batch.letterboxes).zip(&batch.targets) {
                 let kept = nms(found, iou, o.agnostic, o.max_detections);
                 detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
-                let number = |t: &Target| Target { class: classes[t.class], bbox: fit.inverse(t.bbox) };
+                let number = |t: &Target| Truth::from(Target { class: classes[t.class], bbox: fit.inverse(t.bbox) });
                 truths.push(targets.iter().map(number).collect());
             }
             Ok(())
         })?;
         let m: MeanPrecision = mean_average_precision(&detections, &truths, count);
+        let labels = (0..count).map(|c| task.classes.get(c).cloned().unwrap_or_else(|| c.to_string())).collect();
+        let confusion = m.map50.map(|_| Confusion::of_detections(&detections, &truths, labels));
         let per_class = m.classes.iter().enumerate().filter(|(_, c)| c.objects > 0).map(|(i, c)| ClassResult {
             class: task.classes.get(i).cloned().unwrap_or_else(|| i.to_string()),
             objects: c.objects,
@@ -203,6 +221,9 @@ impl Pass<'_> {
             precision: m.precision,
             recall: m.recall,
             confidence: m.map50.map(|_| m.confidence),
+            coco: Some(m.coco),
+            by_confidence: m.by_confidence,
+            confusion,
             per_class: per_class.collect(),
             ..Evaluation::empty(images)
         })
@@ -255,6 +276,7 @@ impl Pass<'_> {
                 })
             })
             .collect();
+        let labels = (0..width).map(|c| task.classes.get(c).cloned().unwrap_or_else(|| c.to_string())).collect();
         let mean = |f: &dyn Fn(&ClassResult) -> f64| {
             (!per_class.is_empty()).then(|| per_class.iter().map(f).sum::<f64>() / per_class.len() as f64)
         };
@@ -262,6 +284,7 @@ impl Pass<'_> {
             precision: mean(&|c| c.precision),
             recall: mean(&|c| c.recall),
             top1: Some(share(&|a| a.2 == 0, images)),
+            confusion: (images > 0).then(|| Confusion::of_answers(answers.iter().map(|a| (a.0, a.1)), labels)),
             top5: (width > 5).then(|| share(&|a| a.2 < 5, images)),
             per_class,
             ..Evaluation::empty(images)

@@ -1,6 +1,8 @@
 //! What `evaluate` gives.
 
-use super::map::RECALLS;
+use super::coco::{CocoSummary, RECALLS};
+use super::confusion::Confusion;
+use super::map::ConfidenceCurve;
 use crate::report::{Plot, Series, SeriesKind, Show, Table};
 use serde::Serialize;
 
@@ -18,6 +20,23 @@ pub struct ClassResult {
     pub curve: Vec<f64>,
 }
 
+/// How a model was run and its boxes were chosen.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Conditions {
+    /// Height and width of the input in pixels.
+    pub image_size: [usize; 2],
+    pub batch: usize,
+    pub confidence: f64,
+    pub iou: f64,
+    pub max_detections: usize,
+    pub multi_label: bool,
+    pub agnostic: bool,
+    /// Overlapping boxes were suppressed here, not by the model.
+    pub suppressed: bool,
+    pub device: String,
+    pub threads: usize,
+}
+
 /// What `evaluate` measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Evaluation {
@@ -27,6 +46,9 @@ pub struct Evaluation {
     pub map50: Option<f64>,
     /// Mean average precision over IoU 0.5 to 0.95.
     pub map: Option<f64>,
+    /// All of COCO's figures of a detector, among them those two.
+    #[serde(flatten)]
+    pub coco: Option<CocoSummary>,
     /// Means over the classes, for a detector at `confidence` and IoU 0.5.
     pub precision: Option<f64>,
     pub recall: Option<f64>,
@@ -37,6 +59,11 @@ pub struct Evaluation {
     /// Share of images with the right class among the best five; `None` up to five classes.
     pub top5: Option<f64>,
     pub per_class: Vec<ClassResult>,
+    /// How a detector's precision, recall and F1 score depend on the confidence; else empty.
+    pub by_confidence: ConfidenceCurve,
+    /// `None` where there was nothing to count.
+    pub confusion: Option<Confusion>,
+    pub conditions: Conditions,
     /// Wall time, reading images included.
     pub seconds: f64,
     pub warnings: Vec<String>,
@@ -50,12 +77,16 @@ impl Evaluation {
             images,
             map50: None,
             map: None,
+            coco: None,
             precision: None,
             recall: None,
             confidence: None,
             top1: None,
             top5: None,
             per_class: Vec::new(),
+            by_confidence: ConfidenceCurve::default(),
+            confusion: None,
+            conditions: Conditions::default(),
             seconds: 0.0,
             warnings: Vec::new(),
         }
@@ -96,37 +127,34 @@ impl Show for Evaluation {
         for c in &self.per_class {
             row(&c.class, c.objects, c.map50, c.map, Some(c.precision), Some(c.recall));
         }
-        vec![table]
+        let mut tables = vec![table];
+        if let Some(c) = self.coco.as_ref().filter(|c| c.map.is_some()) {
+            let mut table = Table::new("COCO", &["", ">all", ">small", ">medium", ">large"]);
+            let mut row = |name: &str, values: &[Option<f64>]| {
+                let blank = std::iter::repeat_n(String::new(), 4 - values.len());
+                table.row(std::iter::once(name.to_string()).chain(values.iter().map(|v| cell(*v))).chain(blank));
+            };
+            row("AP, IoU 0.50:0.95", &[c.map, c.map_small, c.map_medium, c.map_large]);
+            row("AP, IoU 0.50", &[c.map50]);
+            row("AP, IoU 0.75", &[c.map75]);
+            row("AR, 1 detection", &[c.ar1]);
+            row("AR, 10 detections", &[c.ar10]);
+            row("AR, 100 detections", &[c.ar100, c.ar_small, c.ar_medium, c.ar_large]);
+            tables.push(table);
+        }
+        tables
     }
     fn plots(&self) -> Vec<Plot> {
-        let series: Vec<Series> = self
-            .per_class
-            .iter()
-            .filter(|c| c.curve.len() == RECALLS)
-            .take(MAX_CURVES)
-            .map(|c| Series {
-                name: c.class.clone(),
-                kind: SeriesKind::Line,
-                points: c.curve.iter().enumerate().map(|(i, &p)| (i as f64 / 100.0, p)).collect(),
-                labels: Vec::new(),
-            })
-            .collect();
-        if series.is_empty() {
-            return Vec::new();
-        }
-        vec![Plot {
-            title: format!("{}: precision and recall at IoU 0.5", self.dataset),
-            x_label: "recall".into(),
-            y_label: "precision".into(),
-            series,
-            ..Plot::default()
-        }]
+        let mut plots: Vec<Plot> = self.precision_recall().into_iter().chain(self.over_confidence()).collect();
+        plots.extend(self.confusion.as_ref().map(|c| c.plot(&self.dataset)));
+        plots
     }
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![format!("{}; {:.1} s", self.summary(), self.seconds)];
         if let Some(c) = self.confidence {
             notes.push(format!("precision and recall at confidence {c:.3}, where the mean F1 score is highest"));
         }
+        notes.push(self.conditions.line(self.top1.is_none()));
         notes.extend(self.warnings.iter().cloned());
         notes
     }
@@ -135,5 +163,71 @@ impl Show for Evaluation {
     }
 }
 
-/// Classes whose curve is drawn.
-const MAX_CURVES: usize = 10;
+impl Evaluation {
+    /// Precision over recall of each class and of their mean.
+    fn precision_recall(&self) -> Option<Plot> {
+        let mut drawn: Vec<&ClassResult> = self.per_class.iter().filter(|c| c.curve.len() == RECALLS).collect();
+        let all = drawn.len();
+        let line = |name: String, curve: &[f64]| Series {
+            name,
+            kind: SeriesKind::Line,
+            points: curve.iter().enumerate().map(|(i, &p)| (i as f64 / 100.0, p)).collect(),
+            labels: Vec::new(),
+        };
+        let mut series = Vec::new();
+        if all > 1 {
+            let mean: Vec<f64> = (0..RECALLS).map(|i| drawn.iter().map(|c| c.curve[i]).sum::<f64>() / all as f64).collect();
+            series.push(line("mean".into(), &mean));
+        }
+        // Of many classes, those with the most objects.
+        drawn.sort_by_key(|c| std::cmp::Reverse(c.objects));
+        series.extend(drawn.iter().take(MAX_CURVES).map(|c| line(c.class.clone(), &c.curve)));
+        let shown = if all > MAX_CURVES { format!(", {MAX_CURVES} of {all} classes") } else { String::new() };
+        (all > 0).then(|| Plot {
+            title: format!("{}: precision and recall at IoU 0.5{shown}", self.dataset),
+            x_label: "recall".into(),
+            y_label: "precision".into(),
+            series,
+            ..Plot::default()
+        })
+    }
+
+    /// Mean precision, recall and F1 score over confidence.
+    fn over_confidence(&self) -> Option<Plot> {
+        let c = &self.by_confidence;
+        let line = |name: &str, values: Vec<Option<f64>>| Series {
+            name: name.into(),
+            kind: SeriesKind::Line,
+            points: c.confidence.iter().zip(values).filter_map(|(x, y)| Some((*x, y?))).collect(),
+            labels: Vec::new(),
+        };
+        let some = |values: &[f64]| values.iter().copied().map(Some).collect();
+        (!c.confidence.is_empty()).then(|| Plot {
+            title: format!("{}: means over the classes by confidence", self.dataset),
+            x_label: "confidence".into(),
+            series: vec![line("precision", c.precision.clone()), line("recall", some(&c.recall)), line("F1", some(&c.f1))],
+            ..Plot::default()
+        })
+    }
+}
+
+impl Conditions {
+    /// In a line, for notes.
+    fn line(&self, detector: bool) -> String {
+        let [height, width] = self.image_size;
+        let run = format!("{width}×{height} pixels, batch {}, {}, {} threads", self.batch, self.device, self.threads);
+        if !detector {
+            return run;
+        }
+        let boxes = match (self.suppressed, self.agnostic) {
+            (true, true) => format!("IoU {} across classes", self.iou),
+            (true, false) => format!("IoU {}", self.iou),
+            (false, _) => "suppressed by the model".to_string(),
+        };
+        let labels = if self.multi_label { "" } else { ", one class per box" };
+        format!("boxes above confidence {}, {boxes}, at most {} per image{labels}; {run}", self.confidence, self.max_detections)
+    }
+}
+
+/// Classes whose curve is drawn, as many as there are colours beside the mean's.
+const MAX_CURVES: usize = 7;

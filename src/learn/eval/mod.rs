@@ -1,6 +1,8 @@
 //! Evaluation: boxes, non-maximum suppression, mean average precision, classification accuracy; prediction.
 
 mod boxes;
+mod coco;
+mod confusion;
 mod decode;
 mod draw;
 mod evaluate;
@@ -10,13 +12,17 @@ mod nms;
 mod predict;
 mod run;
 
+pub use coco::{AreaRange, Coco, CocoSummary, LIMITS, RECALLS, THRESHOLDS, Truth};
+pub use confusion::{CONFUSION_CONFIDENCE, CONFUSION_IOU, Confusion};
 pub use decode::decode;
 pub use draw::{class_color, draw_detections};
 pub use evaluate::{Evaluate, SIGNATURE as EVALUATE, evaluate, evaluate_with};
-pub use evaluation::{ClassResult, Evaluation};
-pub use map::{ClassPrecision, MeanPrecision, RECALLS, THRESHOLDS, mean_average_precision};
+pub use evaluation::{ClassResult, Conditions, Evaluation};
+pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
-pub use predict::{Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, predict};
+pub use predict::{
+    Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, Throughput, image_files_dataset, predict, predict_each, samples_dataset,
+};
 pub use run::{ImageRunner, model_input, run_images_with};
 
 #[cfg(test)]

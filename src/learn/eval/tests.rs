@@ -4,8 +4,8 @@ use super::*;
 use crate::context::Context;
 use crate::error::{ErrorKind, Result};
 use crate::exec::Outputs;
-use crate::learn::data::{BBox, DataOptions, DataTask, Dataset, Letterbox, Sample, Target, dataset};
-use crate::model::{Classify, Decode, Detect, Model, Task, Value};
+use crate::learn::data::{BBox, DataOptions, DataTask, Dataset, Letterbox, Target, dataset};
+use crate::model::{Classify, Decode, Detect, Task, Value};
 use crate::report::Show;
 use candle_core::{Device, Tensor};
 use serde_json::{Value as Json, json};
@@ -32,11 +32,11 @@ fn average_precision_equals_pycocotools() {
     for (name, case) in fixture("map.json").as_object().unwrap() {
         let classes = case["classes"].as_u64().unwrap() as usize;
         let rows = |v: &Json| v.as_array().unwrap().iter().map(numbers).collect::<Vec<_>>();
-        let truths: Vec<Vec<Target>> = case["truths"]
+        let truths: Vec<Vec<Truth>> = case["truths"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|image| rows(image).iter().map(|r| Target { class: r[0] as usize, bbox: bbox(&r[1..]) }).collect())
+            .map(|image| rows(image).iter().map(|r| Target { class: r[0] as usize, bbox: bbox(&r[1..]) }.into()).collect())
             .collect();
         let found: Vec<Vec<Detection>> = case["detections"]
             .as_array()
@@ -66,6 +66,103 @@ fn average_precision_equals_pycocotools() {
             }
         }
     }
+}
+
+/// Images' lists of rows of numbers.
+fn rows(v: &Json) -> Vec<Vec<Vec<f64>>> {
+    v.as_array().unwrap().iter().map(|image| image.as_array().unwrap().iter().map(numbers).collect()).collect()
+}
+
+#[test]
+fn all_of_coco_equals_pycocotools() {
+    for (name, case) in fixture("coco.json").as_object().unwrap() {
+        let classes = case["classes"].as_u64().unwrap() as usize;
+        let truth = |r: &Vec<f64>| Truth { crowd: r[5] == 1.0, ..Target { class: r[0] as usize, bbox: bbox(&r[1..]) }.into() };
+        let truths: Vec<Vec<Truth>> = rows(&case["truths"]).iter().map(|image| image.iter().map(truth).collect()).collect();
+        let detection = |r: &Vec<f64>| Detection { class: r[0] as usize, score: r[1] as f32, bbox: bbox(&r[2..]) };
+        let found: Vec<Vec<Detection>> = rows(&case["detections"]).iter().map(|image| image.iter().map(detection).collect()).collect();
+        let expected = &case["expected"];
+        let coco = Coco::new(&found, &truths, classes);
+        let s = coco.summary();
+        let mine = [
+            s.map, s.map50, s.map75, s.map_small, s.map_medium, s.map_large, s.ar1, s.ar10, s.ar100, s.ar_small, s.ar_medium, s.ar_large,
+        ];
+        // pycocotools says -1 where there is no object.
+        for (i, (a, b)) in mine.iter().zip(numbers(&expected["stats"])).enumerate() {
+            near(a.unwrap_or(-1.0), b, 1e-12, &format!("{name}: number {i}"));
+        }
+        assert_eq!(mean_average_precision(&found, &truths, classes).coco, s);
+        let recalls = numbers(&expected["recall"]);
+        let mut runs = expected["precision"].as_array().unwrap().iter();
+        let mut at = 0;
+        let areas = [AreaRange::All, AreaRange::Small, AreaRange::Medium, AreaRange::Large];
+        for class in 0..classes {
+            for area in areas {
+                for limit in LIMITS {
+                    for threshold in 0..THRESHOLDS {
+                        let place = format!("{name}: class {class}, {area:?}, {limit} detections, threshold {threshold}");
+                        near(coco.recall(class, area, threshold, limit).unwrap_or(-1.0), recalls[at], 1e-12, &place);
+                        at += 1;
+                        let runs = runs.next().unwrap().as_array().unwrap().iter().map(numbers);
+                        let curve: Vec<f64> = runs.flat_map(|r| std::iter::repeat_n(r[0], r[1] as usize)).collect();
+                        let mine = coco.precision(class, area, threshold, limit).unwrap_or([-1.0; RECALLS]);
+                        assert_eq!(curve.len(), RECALLS);
+                        for (a, b) in mine.iter().zip(curve) {
+                            near(*a, b, 1e-12, &place);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ties_and_boxes_without_area_are_suppressed_by_the_definition() {
+    let f = fixture("nms_ties.json");
+    let (scores, classes) = (numbers(&f["scores"]), numbers(&f["classes"]));
+    let all: Vec<Detection> = (0..scores.len())
+        .map(|i| Detection { class: classes[i] as usize, score: scores[i] as f32, bbox: bbox(&numbers(&f["boxes"][i])) })
+        .collect();
+    for (key, agnostic) in [("kept", false), ("agnostic", true)] {
+        for (iou, kept) in f[key].as_object().unwrap() {
+            let expected: Vec<Detection> = numbers(kept).iter().map(|&i| all[i as usize]).collect();
+            assert_eq!(nms(all.clone(), iou.parse().unwrap(), agnostic, usize::MAX), expected, "{key} {iou}");
+        }
+    }
+    // Of more candidates than are looked at, the best stay, the first of equal ones.
+    let spread = |i: usize| Detection {
+        class: 0,
+        score: if i % 2 == 0 { 0.5 } else { 0.25 },
+        bbox: BBox { x1: i as f32 * 2.0, y1: 0.0, x2: i as f32 * 2.0 + 1.0, y2: 1.0 },
+    };
+    let kept = nms((0..2 * MAX_CANDIDATES + 10).map(spread).collect(), 0.5, false, usize::MAX);
+    assert_eq!(kept.len(), MAX_CANDIDATES);
+    assert!(kept.iter().enumerate().all(|(k, d)| *d == spread(2 * k)));
+}
+
+#[test]
+fn confusion_counts_each_box_and_object_once() {
+    let at = |x: f32, class, score| Detection { class, score, bbox: BBox { x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0 } };
+    let truth = |x: f32, class| Truth::from(Target { class, bbox: at(x, 0, 0.0).bbox });
+    // One right, one taken for another class (which also counts for a third, with less confidence), one missed; two where
+    // there is nothing, one of them hardly sure; one inside a crowd; one object met twice.
+    let found = vec![
+        vec![at(0.0, 0, 0.9), at(101.0, 2, 0.6), at(101.0, 1, 0.5), at(300.0, 1, 0.8), at(400.0, 1, 0.2)],
+        vec![at(0.0, 0, 0.4), at(1.0, 0, 0.9), at(203.0, 2, 0.9)],
+    ];
+    let crowd = Truth { crowd: true, bbox: BBox { x1: 200.0, y1: 0.0, x2: 260.0, y2: 60.0 }, ..truth(200.0, 2) };
+    let truths = vec![vec![truth(0.0, 0), truth(100.0, 0), truth(200.0, 1)], vec![truth(0.0, 0), crowd]];
+    let labels = ["a", "b", "c"].map(String::from).to_vec();
+    let c = Confusion::of_detections(&found, &truths, labels.clone());
+    assert_eq!(c.counts, [[2, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 0, 0]]);
+    assert_eq!(c.labels.last().unwrap(), "background");
+    let plot = c.plot("d");
+    assert!(plot.title.starts_with("d: confusion at confidence 0.25, IoU 0.5"));
+    let heat = plot.heat.unwrap();
+    assert_eq!((heat.cell(0, 0), heat.cell(1, 0)), ((2.0 / 3.0, "2"), (0.0, "")));
+    let plain = Confusion::of_answers([(0, 0), (0, 2), (1, 1)], labels);
+    assert_eq!(plain.counts, [[1, 0, 1], [0, 1, 0], [0, 0, 0]]);
 }
 
 #[test]
@@ -182,8 +279,16 @@ fn a_detector_that_knows_the_truth_scores_one() {
     assert_eq!((e.dataset.as_str(), e.images, e.top1), ("shapes val", 8, None));
     near(e.map.unwrap(), 1.0, 1e-9, "map");
     near(e.precision.unwrap() + e.recall.unwrap(), 2.0, 1e-12, "precision and recall");
-    assert!(e.warnings.is_empty() && e.per_class.len() == 3 && e.plots().len() == 1);
-    assert_eq!(e.data()["map50"], json!(e.map50));
+    assert!(e.warnings.is_empty() && e.per_class.len() == 3 && e.plots().len() == 3);
+    assert_eq!((&e.data()["map50"], &e.data()["map75"]), (&json!(e.map50), &json!(1.0)));
+    let notes = e.notes().join("\n");
+    assert!(notes.contains("confidence 0.001, IoU 0.7, at most 300 per image; 64×64 pixels, batch 3, cpu"), "{notes}");
+    let confusion = e.confusion.as_ref().unwrap();
+    assert!((0..3).all(|c| confusion.counts[c][c] == e.per_class[c].objects), "{confusion:?}");
+    // The oracle's confidence is 0.9 for every object.
+    let c = &e.by_confidence;
+    assert_eq!((c.precision[89], c.recall[89], c.f1[89]), (Some(1.0), 1.0, 1.0));
+    assert_eq!((c.precision[91], c.recall[91], c.f1[91]), (None, 0.0, 0.0));
     // Classes are matched by name: this detector has them in another order.
     let turned = detector(&["triangle", "circle", "square"], 64, yolo());
     near(judge(&turned, &data, &options, |c| (c + 1) % 3).unwrap().map.unwrap(), 1.0, 1e-9, "by name");
@@ -273,29 +378,31 @@ fn drawing_frames_the_object_and_saves_whole_files() {
     }
     assert_eq!(drawn.get_pixel(55, 55).0, [128; 3], "the object itself is not painted");
     assert_eq!(drawn.get_pixel(1, 60).0, [128; 3], "nothing of a frame that lies outside");
-    let prediction =
-        Prediction { name: "a/b.png".into(), width: 120, height: 90, detections: vec![inside], classes: vec![], image: image.clone() };
+    let of = |name: &str| {
+        let mut p = Prediction::held(name, image.clone());
+        p.detections.push(inside.clone());
+        p
+    };
     let dir = tempfile::tempdir().unwrap();
-    let many = Predictions(vec![prediction.clone(), Prediction { name: "c/b.png".into(), ..prediction.clone() }]);
+    let many = Predictions { images: vec![of("a/b.png"), of("c/b.png")], ..Predictions::default() };
     many.save(dir.path().join("out")).unwrap();
-    Predictions(vec![prediction.clone()]).save(dir.path().join("one.png")).unwrap();
-    assert_eq!(image::open(dir.path().join("one.png")).unwrap().into_rgb8(), prediction.draw().unwrap());
+    Predictions { images: vec![of("a/b.png")], ..Predictions::default() }.save(dir.path().join("one.png")).unwrap();
+    assert_eq!(image::open(dir.path().join("one.png")).unwrap().into_rgb8(), of("a/b.png").draw().unwrap());
     for file in ["out/b.jpg", "out/b_1.jpg"] {
         assert_eq!(image::image_dimensions(dir.path().join(file)).unwrap(), (120, 90));
     }
-    let e = prediction.save(dir.path().join("x.tiff")).unwrap_err();
+    let e = of("x").save(dir.path().join("x.tiff")).unwrap_err();
     assert!(e.to_string().contains("saved as .jpg or .png, got '.tiff'"));
+    assert!(many.save(dir.path().join("two.png")).unwrap_err().to_string().contains("2 images do not go into one file"));
     let tiny = draw_detections(&image::RgbImage::new(1, 1), &[found(2, [0.0, 0.0, 1.0, 1.0])], &[]).unwrap();
     assert_eq!(tiny.dimensions(), (1, 1));
-    assert_eq!(many.tables().len(), 2);
-}
-
-#[test]
-fn unknown_models_are_not_predicted_with() {
-    let model = Model::new(crate::model::Graph::default(), Task::Unknown);
-    let sample = Sample { name: "x.png".into(), image: image::RgbImage::new(4, 4), targets: vec![], label: None };
-    let e = predict(&model, &[sample], &Predict::default(), &Context::new()).unwrap_err();
-    assert!(e.to_string().starts_with("image x.png: the model's task is not known"), "{e}");
+    assert_eq!((many.tables().len(), many.pictures().len()), (2, 2));
+    // In COCO's form: left, top, width, height; the file's number where it has one.
+    let numbered = Predictions { images: vec![of("photos/000042.jpg"), of("a.png")], ..Predictions::default() };
+    numbered.save(dir.path().join("d.coco.json")).unwrap();
+    let read: Json = serde_json::from_str(&std::fs::read_to_string(dir.path().join("d.coco.json")).unwrap()).unwrap();
+    assert_eq!(read[0], json!({ "image_id": 42, "category_id": 0, "bbox": [30.0, 40.0, 50.0, 30.0], "score": 0.5 }));
+    assert_eq!(read[1]["image_id"], "a");
 }
 
 /// A small detector and its quantization, as both executors run them.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::learn::data::Dataset;
+use crate::learn::eval::Predictions;
 use crate::model::{Model, Step, Value};
 use crate::report::{Plot, Show, Table};
 use rhai::{Dynamic, FLOAT, INT, Map};
@@ -73,14 +74,14 @@ impl Report {
         });
         Self { show, data: Arc::default(), images: Some(images) }
     }
-    /// Saves by the path's ending; the images of a result that has some, for .png, .jpg and folders.
+    /// Saves by the path's ending; the images of a result that has some, for .png, .jpg, folders and .coco.json.
     ///
     /// # Errors
     /// As [`crate::report::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         match &self.images {
-            Some(images) if matches!(ending.as_str(), "" | "png" | "jpg" | "jpeg") => images(path),
+            Some(images) if matches!(ending.as_str(), "" | "png" | "jpg" | "jpeg") || Predictions::is_coco(path) => images(path),
             _ => crate::report::save(&*self.show, path),
         }
     }

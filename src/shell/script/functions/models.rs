@@ -4,8 +4,8 @@ use super::signature;
 use crate::error::{Error, Result};
 use crate::exec::{self, Engine, Run};
 use crate::learn;
-use crate::learn::data::{self, Dataset, Sample};
-use crate::learn::eval::{self, Predict, Predictions};
+use crate::learn::data::Dataset;
+use crate::learn::eval::{self, Predict};
 use crate::learn::train::{Train, Trained};
 use crate::model::zoo::{self, ZooOptions};
 use crate::model::{DecodeOption, LoadOptions, Model, Step, Value, weights};
@@ -174,23 +174,18 @@ pub(super) fn after_training(c: &Call<'_>, before: &ModelValue, trained: Trained
 
 fn predict(c: &Call<'_>) -> Result<Dynamic> {
     let options: Predict = c.options()?;
-    let found = eval::predict(&c.model(0)?, &images(c)?, &options, &c.ctx)?;
-    Ok(Dynamic::from(Report::with_images(Predictions(found), |p, path| p.save(path))))
-}
-
-/// Images from a path, a pattern, a list of these, or a dataset.
-fn images(c: &Call<'_>) -> Result<Vec<Sample>> {
-    if let Some(d) = c.arg(1).read_lock::<Dataset>() {
-        let d = d.for_evaluation();
-        return (0..d.len()).map(|i| d.get(i)).collect();
+    let images = match c.arg(1).read_lock::<Dataset>() {
+        Some(d) => d.for_evaluation(),
+        None => eval::image_files_dataset(&c.texts(1)?)?,
+    };
+    let found = eval::predict(&c.model(0)?, &images, &options, &c.ctx)?;
+    let cancelled = found.cancelled;
+    let value = Dynamic::from(Report::with_images(found, |p, path| p.save(path)));
+    // When the user stopped it, the session keeps what was seen, for the script ends here.
+    if cancelled {
+        c.shared.keep_partial(value.clone());
     }
-    let mut samples = Vec::new();
-    for pattern in c.texts(1)? {
-        for file in data::image_files(&pattern)? {
-            samples.push(data::sample(file)?);
-        }
-    }
-    Ok(samples)
+    Ok(value)
 }
 
 /// Class names from a list of names, a number (unnamed classes) or a file with a name per line.

@@ -56,7 +56,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("results", "save"),
             "Writes a model (.onnx, .safetensors), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
-             predictions (.jpg, folder), a dataset (.yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
+             predictions (.jpg, folder, .coco.json), a dataset (.yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
              data (.json) or text; missing folders are made",
             &[Arg::new("x", "any value"), Arg::new("path", "text")],
             "nothing",
@@ -86,6 +86,17 @@ pub(super) const TABLE: &[Binding] = &[
             &["chart", "graph", "figure", "curve", "draw"],
         ),
         call: plot,
+    },
+    Binding {
+        signature: signature(
+            ("results", "plots"),
+            "All plots of a report, in the order in which they are shown",
+            &[Arg::new("x", "report")],
+            "list of plots",
+            &["plots(plot([3.0, 2.1, 1.7])).len()"],
+            &["charts", "figures", "curves", "confusion"],
+        ),
+        call: plots,
     },
 ];
 
@@ -165,6 +176,14 @@ fn plot(c: &Call<'_>) -> Result<Dynamic> {
         report::save(&plot, c.text(1)?)?;
     }
     Ok(Dynamic::from(plot))
+}
+
+fn plots(c: &Call<'_>) -> Result<Dynamic> {
+    let all = match c.arg(0).read_lock::<Report>() {
+        Some(r) => r.show.plots(),
+        None => vec![plot_of(c.arg(0))?],
+    };
+    Ok(all.into_iter().map(Dynamic::from).collect::<Vec<_>>().into())
 }
 
 fn plot_of(value: &Dynamic) -> Result<Plot> {

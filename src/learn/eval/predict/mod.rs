@@ -1,0 +1,72 @@
+//! `predict`: what a model sees in images.
+
+mod pipeline;
+mod prediction;
+mod source;
+
+pub use pipeline::{Throughput, predict_each};
+pub use prediction::{Found, Prediction, Predictions, Ranked};
+pub use source::{image_files_dataset, samples_dataset};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::learn::data::Dataset;
+use crate::model::Model;
+use crate::operation::{Arg, Options, Signature};
+use std::path::PathBuf;
+
+crate::options! {
+    /// Options of `predict`.
+    pub struct Predict {
+        /// Boxes of lower confidence are dropped.
+        pub confidence: f64 = 0.25,
+        /// Non-maximum suppression drops a box that overlaps a better one by more than this (intersection over union).
+        pub iou: f64 = 0.7,
+        /// Most boxes per image.
+        pub max_detections: usize = 300,
+        /// Boxes of different classes suppress each other.
+        pub agnostic: bool = false,
+        /// Classes to list for a classifier.
+        pub top: usize = 5,
+        /// Input size in pixels, one number or [height, width]; the model's own when left out.
+        pub size: Option<serde_json::Value> = None,
+        /// Images that the model runs on side by side, which share the session's threads; 0: one for each thread. Others
+        /// are read, drawn and written meanwhile.
+        pub workers: usize = 0,
+        /// Folder for the drawn images, which are written as they are made.
+        pub save: Option<PathBuf> = None,
+    }
+}
+
+/// The script function `predict`.
+pub const SIGNATURE: Signature = Signature {
+    name: "predict",
+    summary: "Runs a model on images and lists what it sees; the result draws itself on the images: .save(path), or option save.",
+    group: "models",
+    args: &[Arg::new("m", "model"), Arg::new("images", "image path, folder, pattern, list of these, or dataset")],
+    returns: "predictions",
+    fields: Predict::FIELDS,
+    examples: &["let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); \
+         predict(m, dataset(\"shapes\", #{ images: 2, size: 64 }), #{ confidence: 0.5, workers: 2 }).images_per_second"],
+    keywords: &["detect", "detections", "inference", "classify", "run", "draw", "boxes", "image", "photo", "folder", "throughput", "coco"],
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Runs a model on all images and keeps what it sees, not the images themselves. Images that cannot be read are skipped
+/// and counted. When the user cancels, what was seen until then is given.
+///
+/// # Errors
+/// As [`predict_each`].
+pub fn predict(model: &Model, images: &Dataset, options: &Predict, ctx: &Context) -> Result<Predictions> {
+    let mut all = Predictions::default();
+    let run = predict_each(model, images, options, ctx, &mut |prediction, _| {
+        all.images.push(prediction);
+        Ok(())
+    });
+    let (throughput, skipped) = run?;
+    all.cancelled = throughput.cancelled;
+    (all.throughput, all.skipped) = (throughput, skipped);
+    Ok(all)
+}

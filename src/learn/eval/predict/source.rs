@@ -1,0 +1,46 @@
+//! Images that are no dataset yet.
+
+use crate::error::Result;
+use crate::learn::data::{DataKind, Dataset, Sample, Source, image_files, sample};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct Files(Vec<PathBuf>);
+
+impl Source for Files {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn get(&self, i: usize) -> Result<Sample> {
+        sample(&self.0[i])
+    }
+}
+
+struct Samples(Vec<Sample>);
+
+impl Source for Samples {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn get(&self, i: usize) -> Result<Sample> {
+        Ok(self.0[i].clone())
+    }
+}
+
+/// The image files that paths, folders (with their subfolders) and patterns name, without labels.
+///
+/// # Errors
+/// `Missing` for a pattern that names none.
+pub fn image_files_dataset<T: AsRef<str>>(patterns: &[T]) -> Result<Dataset> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        files.extend(image_files(pattern.as_ref())?);
+    }
+    let name = patterns.first().map_or("images", AsRef::as_ref);
+    Ok(Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Files(files))))
+}
+
+/// Images in memory.
+pub fn samples_dataset(samples: Vec<Sample>) -> Dataset {
+    Dataset::new("images", DataKind::Unlabelled, Vec::new(), Arc::new(Samples(samples)))
+}

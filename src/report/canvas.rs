@@ -1,0 +1,103 @@
+//! What plots are drawn on: lines and texts in pixels or shapes.
+
+use super::glyphs::{self, Anchor};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::sync::Once;
+
+pub(super) const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
+pub(super) const FAINT_INK: RGBColor = RGBColor(0x5b, 0x64, 0x72);
+pub(super) const GRID: RGBColor = RGBColor(0xe6, 0xe8, 0xec);
+pub(super) const FRAME: RGBColor = RGBColor(0xb5, 0xbb, 0xc4);
+/// The family that SVG viewers look up; measured here with the font that images use.
+pub(super) const FAMILY: &str = "sans-serif";
+
+/// Puts the font in plotters' table, so that no font of the machine is needed.
+fn register_font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An unreadable font shows as an error of the first text that is drawn.
+        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
+}
+
+pub(super) type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+
+/// Size (at scale 1) and colour of a text.
+#[derive(Clone, Copy)]
+pub(super) struct Pen {
+    pub size: f64,
+    pub color: RGBColor,
+}
+
+pub(super) const SMALL: Pen = Pen { size: 14.0, color: FAINT_INK };
+pub(super) const LABEL: Pen = Pen { size: 14.0, color: INK };
+pub(super) const LEGEND: Pen = Pen { size: 15.0, color: INK };
+pub(super) const AXIS: Pen = Pen { size: 16.0, color: INK };
+pub(super) const TITLE: Pen = Pen { size: 21.0, color: INK };
+
+/// An area with its scale.
+pub(super) struct Canvas<'a, DB: DrawingBackend> {
+    pub area: &'a DrawingArea<DB, Shift>,
+    pub scale: f64,
+    /// Pixels, not shapes: texts are drawn here, not by a viewer.
+    raster: bool,
+}
+
+impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
+    pub(super) fn new(area: &'a DrawingArea<DB, Shift>, scale: f64, raster: bool) -> Self {
+        register_font();
+        Self { area, scale, raster }
+    }
+    pub(super) fn px(&self, v: f64) -> i32 {
+        (v * self.scale).round() as i32
+    }
+    pub(super) fn line(&self, from: (i32, i32), to: (i32, i32), color: RGBColor, width: f64) -> Drawn<DB> {
+        self.area.draw(&PathElement::new(vec![from, to], color.stroke_width(self.px(width).max(1) as u32)))
+    }
+    pub(super) fn width(&self, text: &str, pen: Pen) -> i32 {
+        glyphs::width(text, pen.size * self.scale)
+    }
+    pub(super) fn text(&self, text: &str, at: (i32, i32), pen: Pen, anchor: (Anchor, Anchor)) -> Drawn<DB> {
+        if self.raster {
+            let pixel = |x, y, coverage| self.area.draw_pixel((at.0 + x, at.1 + y), &pen.color.mix(f64::from(coverage)));
+            return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
+        }
+        self.shape(text, at, pen, anchor, FontTransform::None)
+    }
+    /// A text that reads upwards; anchored along its direction and across it.
+    pub(super) fn text_upwards(&self, text: &str, at: (i32, i32), pen: Pen, anchor: (Anchor, Anchor)) -> Drawn<DB> {
+        if self.raster {
+            let pixel = |x: i32, y: i32, coverage| self.area.draw_pixel((at.0 + y, at.1 - x), &pen.color.mix(f64::from(coverage)));
+            return glyphs::draw(text, pen.size * self.scale, anchor, pixel);
+        }
+        self.shape(text, at, pen, anchor, FontTransform::Rotate270)
+    }
+    /// A text that a viewer draws.
+    fn shape(&self, text: &str, at: (i32, i32), pen: Pen, (across, down): (Anchor, Anchor), transform: FontTransform) -> Drawn<DB> {
+        let h = match across {
+            Anchor::Start => HPos::Left,
+            Anchor::Center => HPos::Center,
+            Anchor::End => HPos::Right,
+        };
+        let v = match down {
+            Anchor::Start => VPos::Top,
+            Anchor::Center => VPos::Center,
+            Anchor::End => VPos::Bottom,
+        };
+        let mut style = TextStyle::from((FAMILY, pen.size * self.scale).into_font().transform(transform)).pos(Pos::new(h, v));
+        style.color = pen.color.to_backend_color();
+        self.area.draw(&Text::new(text.to_string(), at, style))
+    }
+}
+
+/// A name cut to the room for it.
+pub(super) fn shortened(text: &str, room: i32, width: impl Fn(&str) -> i32) -> String {
+    if width(text) <= room {
+        return text.to_string();
+    }
+    let chars: Vec<char> = text.chars().collect();
+    let cut = |n: usize| format!("{}…", chars[..n].iter().collect::<String>());
+    (0..chars.len()).rev().map(cut).find(|t| width(t) <= room).unwrap_or_default()
+}
