@@ -160,7 +160,8 @@ mod tests {
         assert_eq!(image.dimensions(), (width, height));
         let p = places(&plot, plot.heat.as_ref().unwrap());
         // A point inside a cell, beside its text.
-        let at = |row: f64, column: f64| image.get_pixel((p.left + p.cell * (column + 0.15)) as u32, (p.top + p.cell * (row + 0.15)) as u32).0;
+        let at =
+            |row: f64, column: f64| image.get_pixel((p.left + p.cell * (column + 0.15)) as u32, (p.top + p.cell * (row + 0.15)) as u32).0;
         let expected = |shade: f64| color(shade);
         for (row, column, shade) in [(0.0, 0.0, 0.9), (3.0, 3.0, 0.9), (0.0, 3.0, 0.025)] {
             let e = expected(shade);

@@ -46,8 +46,7 @@ impl Confusion {
         labels.push(BACKGROUND.into());
         let mut counts = vec![vec![0; background + 1]; background + 1];
         for (found, truth) in detections.iter().zip(truths) {
-            let mut found: Vec<&Detection> =
-                found.iter().filter(|d| d.score >= CONFUSION_CONFIDENCE && d.class < background).collect();
+            let mut found: Vec<&Detection> = found.iter().filter(|d| d.score >= CONFUSION_CONFIDENCE && d.class < background).collect();
             found.sort_by(|a, b| b.score.total_cmp(&a.score));
             let mut single: Vec<&Detection> = Vec::with_capacity(found.len());
             for d in found {

@@ -47,7 +47,21 @@ pub const SIGNATURE: Signature = Signature {
         "let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); let d = dataset(\"shapes\", #{ images: 16, size: 64 }); \
          evaluate(m, d).map50",
     ],
-    keywords: &["accuracy", "mAP", "coco", "confusion matrix", "PR curve", "F1", "average precision", "validate", "validation", "test", "top-1", "recall", "score"],
+    keywords: &[
+        "accuracy",
+        "mAP",
+        "coco",
+        "confusion matrix",
+        "PR curve",
+        "F1",
+        "average precision",
+        "validate",
+        "validation",
+        "test",
+        "top-1",
+        "recall",
+        "score",
+    ],
 };
 
 /// Evaluates a model. A dataset of several splits is judged by its `val` split, else `test`.

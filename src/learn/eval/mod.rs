@@ -21,7 +21,8 @@ pub use evaluation::{ClassResult, Conditions, Evaluation};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use predict::{
-    Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, Throughput, image_files_dataset, predict, predict_each, samples_dataset,
+    Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, Throughput, image_files_dataset, predict, predict_each,
+    samples_dataset,
 };
 pub use run::{ImageRunner, model_input, run_images_with};
 

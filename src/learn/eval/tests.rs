@@ -84,9 +84,8 @@ fn all_of_coco_equals_pycocotools() {
         let expected = &case["expected"];
         let coco = Coco::new(&found, &truths, classes);
         let s = coco.summary();
-        let mine = [
-            s.map, s.map50, s.map75, s.map_small, s.map_medium, s.map_large, s.ar1, s.ar10, s.ar100, s.ar_small, s.ar_medium, s.ar_large,
-        ];
+        let mine =
+            [s.map, s.map50, s.map75, s.map_small, s.map_medium, s.map_large, s.ar1, s.ar10, s.ar100, s.ar_small, s.ar_medium, s.ar_large];
         // pycocotools says -1 where there is no object.
         for (i, (a, b)) in mine.iter().zip(numbers(&expected["stats"])).enumerate() {
             near(a.unwrap_or(-1.0), b, 1e-12, &format!("{name}: number {i}"));

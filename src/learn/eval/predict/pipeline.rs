@@ -346,8 +346,9 @@ impl Line<'_> {
         let found = decode(task, outputs, o.confidence as f32, false)?.into_iter().next().unwrap_or_default();
         let iou = if task.decode.suppresses() { o.iou as f32 } else { f32::INFINITY };
         let kept = nms(found, iou, o.agnostic, o.max_detections).into_iter();
-        prediction.detections =
-            kept.map(|d| Found { label: name(&task.classes, d.class), class: d.class, score: d.score, bbox: fit.inverse(d.bbox) }).collect();
+        prediction.detections = kept
+            .map(|d| Found { label: name(&task.classes, d.class), class: d.class, score: d.score, bbox: fit.inverse(d.bbox) })
+            .collect();
         Ok(())
     }
 
@@ -417,9 +418,7 @@ impl Line<'_> {
                         prediction.saved = Some(path.clone());
                         visit(prediction.clone(), &image)?;
                         let mut work = Some((prediction, image, path));
-                        let room = |s: &mut State| {
-                            (s.drawing.len() < self.window).then(|| s.drawing.extend(work.take()))
-                        };
+                        let room = |s: &mut State| (s.drawing.len() < self.window).then(|| s.drawing.extend(work.take()));
                         self.wait(room).ok_or_else(Error::cancelled)?;
                     } else {
                         visit(prediction, &image)?;
