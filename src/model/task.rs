@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What a model is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a model has one task")]
 pub enum Task {
     /// Not known: it can be run, compressed and timed, but not evaluated.
     #[default]

@@ -326,7 +326,7 @@ fn judge(truth: &Dataset, data: &Dataset) -> Evaluation {
         Ok(Outputs::from([("o".to_string(), crate::model::Value::plain(tensor)?)]))
     };
     let decode = Decode::Yolo { output: "o".into() };
-    let task = Detect { classes: truth.classes.to_vec(), image_size: [96, 96], decode, head: None };
+    let task = Detect { classes: truth.classes.to_vec(), image_size: [96, 96], decode, head: None, anchors: None };
     evaluate_with(&mut run, &Task::Detect(task), data, &Evaluate { batch: 5, ..Evaluate::default() }, &Context::new()).unwrap()
 }
 

@@ -66,13 +66,13 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     let path = s.b.graph.path(&format!("{name}.boxes.Concat"));
     let output = s.b.graph.node(Node::new("Concat", path, [centre, extent, rest], ["output0"]).int("axis", 2));
     s.b.graph.output(&output);
-    Ok(Made::End(Task::Detect(Detect {
+    Ok(Made::End(Box::new(Task::Detect(Detect {
         classes: s.plan.classes.clone(),
         image_size: s.plan.image,
         decode: Decode::Described(BoxDecode::yolov5(output)),
         head: None,
         anchors: Some(head),
-    })))
+    }))))
 }
 
 /// Initial biases of one anchor: about eight objects in an image of 640 pixels, all classes alike.

@@ -44,7 +44,7 @@ pub struct Site<'a> {
 pub enum Made {
     Feature(Feature),
     /// The end of the model, whose outputs are declared.
-    End(Task),
+    End(Box<Task>),
 }
 
 impl Site<'_> {
@@ -66,7 +66,7 @@ impl Site<'_> {
     /// The end of a classifier.
     pub fn logits(&mut self, output: String) -> Made {
         self.b.graph.output(&output);
-        Made::End(Task::Classify(Classify { classes: self.plan.classes.clone(), image_size: self.plan.image, output }))
+        Made::End(Box::new(Task::Classify(Classify { classes: self.plan.classes.clone(), image_size: self.plan.image, output })))
     }
 }
 
@@ -156,7 +156,7 @@ pub(in crate::model) fn assemble(
             }
             Made::Feature(f) => made.push(Some(f)),
             Made::End(t) => {
-                task = Some(t);
+                task = Some(*t);
                 made.push(None);
             }
         }

@@ -31,13 +31,13 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     let (classes, reg_max) = (s.plan.classes.len(), s.plan.arch.reg_max);
     let (output, head) = detect(s.b, &s.scope, s.inputs, classes, &strides, reg_max, branches)?;
     s.b.graph.output(&output);
-    Ok(Made::End(Task::Detect(Detect {
+    Ok(Made::End(Box::new(Task::Detect(Detect {
         classes: s.plan.classes.clone(),
         image_size: s.plan.image,
         decode: Decode::Yolo { output },
         head: Some(head),
         anchors: None,
-    })))
+    }))))
 }
 
 /// Input pixels per cell of each level: as the file says, which must be true, or as the layers made them.
