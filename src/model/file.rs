@@ -2,7 +2,7 @@
 
 use super::recognize::{self, Classes, DecodeOption, ImageSize};
 use super::weights::safetensors;
-use super::{Constant, Graph, Model, Step, Task, onnx};
+use super::{Constant, Graph, Model, Step, Task, onnx, pytorch};
 use crate::error::{At, Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -54,6 +54,8 @@ impl Card {
 enum Format {
     Onnx,
     Safetensors,
+    /// Read only.
+    PyTorch,
 }
 
 fn extension(path: &Path) -> String {
@@ -61,13 +63,11 @@ fn extension(path: &Path) -> String {
 }
 
 fn format(path: &Path) -> Result<Format> {
-    let supported = "models load and save as .onnx and .safetensors";
+    let supported = "models load and save as .onnx and .safetensors; .pt is read only";
     match extension(path).as_str() {
         "onnx" => Ok(Format::Onnx),
         "safetensors" => Ok(Format::Safetensors),
-        "pt" | "pth" | "ckpt" => Err(Error::unsupported("PyTorch checkpoints are not supported")
-            .hint("export it first: yolo export model=best.pt format=onnx, or torch.onnx.export")
-            .file(path)),
+        ending if pytorch::EXTENSIONS.contains(&ending) => Ok(Format::PyTorch),
         "yaml" | "yml" => Err(Error::argument("an architecture is not a model file").hint("build it by its name or .yaml path").file(path)),
         "" => Err(Error::argument("the file name has no extension").hint(supported).file(path)),
         other => Err(Error::unsupported(format!("'.{other}' models are not supported")).hint(supported).file(path)),
@@ -75,10 +75,11 @@ fn format(path: &Path) -> Result<Format> {
 }
 
 impl Model {
-    /// Reads a model from an .onnx or .safetensors file.
+    /// Reads a model from an .onnx or .safetensors file, or from a .pt checkpoint of the ultralytics package.
     ///
     /// What it is for is read from the metadata of this library or of Ultralytics, or recognised by its outputs; the
-    /// options overrule that. A model that is not recognised has [`Task::Unknown`].
+    /// options overrule that. A model that is not recognised has [`Task::Unknown`]. A checkpoint's model is built from the
+    /// architecture in it, for images of any size; nothing in it is run.
     ///
     /// # Errors
     /// `Io`, `Format`, `Check`, `Unsupported`, naming the file; `Argument` for options that do not fit the model.
@@ -87,6 +88,7 @@ impl Model {
         let graph = match format(path)? {
             Format::Onnx => onnx::load(path)?,
             Format::Safetensors => load_safetensors(path).in_file(path)?,
+            Format::PyTorch => return pytorch::load(path, options),
         };
         Self::of_graph(graph, options).in_file(path)
     }
@@ -116,6 +118,9 @@ impl Model {
         match format {
             Format::Onnx => onnx::save(&graph, path),
             Format::Safetensors => save_safetensors(&graph, path),
+            Format::PyTorch => Err(Error::unsupported("models are not saved as PyTorch files")
+                .hint("save it as .safetensors, which PyTorch reads by name, or as .onnx")
+                .file(path)),
         }
     }
 
@@ -162,7 +167,7 @@ fn load_safetensors(path: &Path) -> Result<Graph> {
     let file = safetensors::File::parse(bytes.into())?;
     let Some(skeleton) = file.metadata.get(GRAPH_KEY) else {
         let e = Error::unsupported("the file holds weights without a model");
-        return Err(e.hint("build the model first, then load the weights into it"));
+        return Err(e.hint("build the model they belong to, as model(\"yolov8n\", #{ weights: \"weights.safetensors\" })"));
     };
     let skeleton = BASE64.decode(skeleton).map_err(|e| Error::format(format!("the metadata '{GRAPH_KEY}' is damaged")).because(e))?;
     onnx::decode_with(skeleton, file.tensors).map_err(|e| e.at(format!("metadata '{GRAPH_KEY}'")))

@@ -9,6 +9,7 @@ mod literal;
 pub mod onnx;
 pub mod ops;
 pub mod passes;
+mod pytorch;
 mod recognize;
 mod summary;
 mod task;

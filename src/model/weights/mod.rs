@@ -1,4 +1,4 @@
-//! Tensors in files: .npy, .npz, ONNX .pb and .safetensors.
+//! Tensors in files: .npy, .npz, ONNX .pb, .safetensors, and PyTorch's .pt and .pth, which are only read.
 //!
 //! ```
 //! use compresso::model::{Value, weights};
@@ -16,11 +16,12 @@ mod npy;
 mod npz;
 pub(in crate::model) mod safetensors;
 
-pub use apply::{Applied, apply_weights};
+pub use apply::{Applied, apply_state_dict, apply_weights};
 pub use atomic::atomic_write;
 
 use super::constant::Constant;
 use super::onnx;
+use super::pytorch;
 use super::value::Value;
 use crate::error::{At, Error, Result};
 use candle_core::Device;
@@ -34,6 +35,7 @@ enum Format {
     Npz,
     Pb,
     Safetensors,
+    PyTorch,
 }
 
 fn format(path: &Path) -> Result<Format> {
@@ -43,9 +45,10 @@ fn format(path: &Path) -> Result<Format> {
         "npz" => Format::Npz,
         "pb" => Format::Pb,
         "safetensors" => Format::Safetensors,
+        ending if pytorch::EXTENSIONS.contains(&ending) => Format::PyTorch,
         _ => {
             let e = Error::argument(format!("the extension '.{extension}' is not one of a tensor file"));
-            return Err(e.hint("tensors load and save as .npy, .npz, .pb (ONNX) and .safetensors").file(path));
+            return Err(e.hint("tensors load and save as .npy, .npz, .pb (ONNX) and .safetensors, and load from .pt and .pth").file(path));
         }
     })
 }
@@ -55,7 +58,8 @@ fn stem(path: &Path) -> String {
     path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Reads the tensors of a file, by name, onto the CPU. The tensor of a .npy file has the name of the file.
+/// Reads the tensors of a file, by name, onto the CPU. The tensor of a .npy file has the name of the file. Of a PyTorch
+/// file, the weights are read: those of a network, or of a dict of tensors, also under a usual key of a checkpoint.
 ///
 /// # Errors
 /// `Io`, `Format`; `Argument` for an unknown extension; `Unsupported` for element types that cannot be computed with.
@@ -79,6 +83,7 @@ fn load_constants(path: &Path) -> Result<IndexMap<String, Constant>> {
             IndexMap::from([(if name.is_empty() { stem(path) } else { name }, c)])
         }
         Format::Safetensors => safetensors::File::parse(read()?)?.tensors,
+        Format::PyTorch => pytorch::tensors(path)?,
     })
 }
 
@@ -110,6 +115,9 @@ pub fn save_tensors(tensors: &IndexMap<String, Value>, path: impl AsRef<Path>) -
             write_all(path, &onnx::encode_tensor(name, c)?)
         }
         Format::Safetensors => safetensors::save(&constants, &IndexMap::new(), path),
+        Format::PyTorch => {
+            Err(Error::unsupported("PyTorch files are only read").hint("save as .safetensors, which PyTorch reads").file(path))
+        }
     }
 }
 

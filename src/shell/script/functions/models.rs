@@ -1,7 +1,7 @@
 //! Models: opening, running, looking at them.
 
 use super::signature;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::exec::{self, Engine, Run};
 use crate::learn;
 use crate::learn::data::Dataset;
@@ -14,7 +14,7 @@ use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::value::{ModelValue, Report, from_json};
 use rhai::{Dynamic, Map};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 crate::options! {
     /// Options of `model`.
@@ -33,6 +33,8 @@ crate::options! {
         pub attention: Option<Vec<usize>> = None,
         /// Seed of a zoo model's initial weights; the session's when left out.
         pub seed: Option<u64> = None,
+        /// File whose tensors replace a zoo model's initial weights where name and shape fit: .pt, .pth, .safetensors or .npz.
+        pub weights: Option<PathBuf> = None,
     }
 }
 
@@ -40,7 +42,7 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: Signature {
             name: "model",
-            summary: "Opens a model: an .onnx or .safetensors file, an architecture .yaml, or a name of the zoo",
+            summary: "Opens a model: an .onnx, .safetensors or Ultralytics .pt file, an architecture .yaml, or a name of the zoo",
             group: "models",
             args: &[Arg::new("source", "text")],
             returns: "model",
@@ -49,14 +51,14 @@ pub(super) const TABLE: &[Binding] = &[
                 "model(\"yolov8n\", #{ classes: [\"cat\", \"dog\"], image_size: 320 })",
                 "model(\"classifier\", #{ classes: 3, image_size: 32 }).params",
             ],
-            keywords: &["open", "load", "yolo", "onnx", "network", "zoo"],
+            keywords: &["open", "load", "yolo", "onnx", "network", "zoo", "pytorch", "checkpoint", "pretrained"],
         },
         call: model,
     },
     Binding {
         signature: signature(
             ("models", "load"),
-            "Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors) or data (.json)",
+            "Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json)",
             &[Arg::new("path", "text")],
             "model, tensor or map",
             &[],
@@ -109,7 +111,13 @@ fn model(c: &Call<'_>) -> Result<Dynamic> {
         attention: options.attention.unwrap_or_default(),
         seed: options.seed.unwrap_or(c.ctx.seed),
     };
-    Ok(Dynamic::from(ModelValue::from(zoo::build(&source, &zoo)?.with_steps(vec![step]))))
+    let mut built = zoo::build(&source, &zoo)?;
+    if let Some(path) = &options.weights {
+        let (graph, report) = weights::apply_state_dict(built.graph(), weights::load_tensors(path)?).in_file(path)?;
+        c.ctx.note(format!("{}: {}", path.display(), report.summary()));
+        built = Model::new(graph, built.task().clone());
+    }
+    Ok(Dynamic::from(ModelValue::from(built.with_steps(vec![step]))))
 }
 
 fn open(path: &str, options: &ModelOptions) -> Result<Model> {
@@ -118,6 +126,7 @@ fn open(path: &str, options: &ModelOptions) -> Result<Model> {
         ("depth", options.depth.is_some()),
         ("attention", options.attention.is_some()),
         ("seed", options.seed.is_some()),
+        "weights", options.weights.is_some()),
     ] {
         if given {
             return Err(Error::argument(format!("option '{name}' is for zoo models, not for files")));

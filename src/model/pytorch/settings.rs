@@ -1,0 +1,154 @@
+//! What the modules of a checkpoint say of themselves, beyond the architecture: a built model must agree, or is adjusted.
+
+use super::archive::Checkpoint;
+use super::object::{Id, Object};
+use super::state::Module;
+use crate::error::{Error, Result};
+use crate::model::{Attr, Graph, Model, Node, Patch};
+use std::collections::HashMap;
+
+/// What batch norms add to the variance that stand in for folded ones.
+pub const FOLDED_EPSILON: f32 = 1e-3;
+
+/// Checks the convolutions and activations of a built model against the checkpoint's modules, and gives its batch norms
+/// their epsilon and momentum.
+///
+/// # Errors
+/// `Unsupported`, naming the module, for one that does something else than the model.
+pub fn apply(checkpoint: &Checkpoint, network: Id, model: Model) -> Result<Model> {
+    let modules = checkpoint.modules(network)?;
+    let graph = model.graph();
+    let view = View::of(graph);
+    let mut patch = Patch::new(graph);
+    for module in &modules {
+        let Some(class) = checkpoint.heap.class(module.id) else { continue };
+        let place = |e: Error| e.at(format!("module '{}' ({})", module.path, class));
+        match &*class.name {
+            "Conv2d" => convolution(checkpoint, module, &view).map_err(place)?,
+            "BatchNorm2d" => batch_norm(checkpoint, module, &view, &mut patch),
+            "SPPF" => pooling(checkpoint, module).map_err(place)?,
+            // Convolution, batch norm and activation.
+            _ => activation(checkpoint, module, &view, &mut patch).map_err(place)?,
+        }
+    }
+    if patch.is_empty() {
+        return Ok(model);
+    }
+    Ok(Model::new(patch.apply()?, model.task().clone()))
+}
+
+/// Nodes by the constants and values that they read.
+struct View<'g> {
+    graph: &'g Graph,
+    by_constant: HashMap<&'g str, usize>,
+    readers: HashMap<&'g str, Vec<usize>>,
+}
+
+impl<'g> View<'g> {
+    fn of(graph: &'g Graph) -> Self {
+        let (mut by_constant, mut readers) = (HashMap::new(), HashMap::<&str, Vec<usize>>::new());
+        for (i, node) in graph.nodes().iter().enumerate() {
+            if let Some(weight) = node.input(1).filter(|w| graph.constant(w).is_some()) {
+                by_constant.insert(weight, i);
+            }
+            for input in &node.inputs {
+                readers.entry(input).or_default().push(i);
+            }
+        }
+        Self { graph, by_constant, readers }
+    }
+    /// The node whose weight has this name, with its number.
+    fn of_weight(&self, name: &str, op: &str) -> Option<(usize, &'g Node)> {
+        let i = *self.by_constant.get(name)?;
+        Some((i, &self.graph.nodes()[i])).filter(|(_, n)| n.is(op))
+    }
+    fn readers(&self, value: &str) -> impl Iterator<Item = &'g Node> {
+        self.readers.get(value).into_iter().flatten().map(|&i| &self.graph.nodes()[i])
+    }
+}
+
+/// Strides, padding, dilation and groups of a convolution.
+fn convolution(checkpoint: &Checkpoint, module: &Module, view: &View<'_>) -> Result<()> {
+    let Some((_, node)) = view.of_weight(&format!("{}.weight", module.path), "Conv") else { return Ok(()) };
+    let pair = |sizes: Vec<i64>| if let &[n] = sizes.as_slice() { vec![n, n] } else { sizes };
+    let stated = |name: &str| {
+        let sizes = checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.sizes(v))?;
+        sizes.into_iter().map(|n| i64::try_from(n).ok()).collect::<Option<Vec<_>>>().map(pair)
+    };
+    let built = |name: &str, default: &[i64]| node.find_ints(name).map(|v| v.unwrap_or(default).to_vec());
+    let padding = stated("padding").map(|p| [p.clone(), p].concat());
+    for (what, wants, has) in [
+        ("stride", stated("stride"), built("strides", &[1, 1])?),
+        ("padding", padding, built("pads", &[0; 4])?),
+        ("dilation", stated("dilation"), built("dilations", &[1, 1])?),
+        ("groups", stated("groups").map(|g| g[..1].to_vec()), vec![node.get_int("group", 1)?]),
+    ] {
+        if wants.as_ref() != Some(&has) {
+            let wants = wants.map_or_else(|| "unknown".to_string(), |w| format!("{w:?}"));
+            return Err(Error::unsupported(format!("its {what} is {wants}, that of the architecture's layer is {has:?}")));
+        }
+    }
+    match checkpoint.heap.attribute(module.id, "padding_mode").and_then(|m| checkpoint.heap.text(m)) {
+        None | Some("zeros") => Ok(()),
+        Some(other) => Err(Error::unsupported(format!("padding by '{}' is not supported", other.escape_debug()))),
+    }
+}
+
+fn batch_norm(checkpoint: &Checkpoint, module: &Module, view: &View<'_>, patch: &mut Patch<'_>) {
+    let Some((i, node)) = view.of_weight(&format!("{}.weight", module.path), "BatchNormalization") else { return };
+    let number = |name: &str| checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.number(v)).map(|v| v as f32);
+    // ONNX momentum weighs the old value.
+    for (name, value) in [("epsilon", number("eps")), ("momentum", number("momentum").map(|m| 1.0 - m))] {
+        let usable = value.filter(|v| v.is_finite() && *v > 0.0 && *v <= 1.0);
+        if let Some(v) = usable.filter(|v| node.get_float(name, 0.0).ok() != Some(*v)) {
+            patch.edit(i).attrs.insert(name.into(), Attr::Float(v));
+        }
+    }
+}
+
+/// Newer versions pool any number of times, and may add the input.
+fn pooling(checkpoint: &Checkpoint, module: &Module) -> Result<()> {
+    let stated = |name: &str| checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.int(v));
+    if stated("n").is_some_and(|n| n != 3) || stated("add").is_some_and(|add| add != 0) {
+        return Err(Error::unsupported("only three poolings without a shortcut are supported"));
+    }
+    Ok(())
+}
+
+/// The activation `act` after a module's batch norm, and the epsilon of a batch norm that the checkpoint lacks because it
+/// was folded.
+fn activation(checkpoint: &Checkpoint, module: &Module, view: &View<'_>, patch: &mut Patch<'_>) -> Result<()> {
+    let heap = &checkpoint.heap;
+    let Some(parts) = heap.attribute(module.id, "_modules") else { return Ok(()) };
+    let Some(act) = heap.entry(parts, "act") else { return Ok(()) };
+    let class = match heap.class(act) {
+        Some(c) => &*c.name,
+        None if *heap.get(act) == Object::None => "Identity",
+        None => "unknown",
+    };
+    let Some((i, bn)) = view.of_weight(&format!("{}.bn.weight", module.path), "BatchNormalization") else { return Ok(()) };
+    if heap.entry(parts, "bn").is_none() {
+        patch.edit(i).attrs.insert("epsilon".into(), Attr::Float(FOLDED_EPSILON));
+    }
+    let Some(value) = bn.outputs.first() else { return Ok(()) };
+    let reads = |op: &str| view.readers(value).any(|n| n.is(op));
+    let gated = view.readers(value).filter(|n| n.is("Sigmoid")).any(|s| {
+        let gate = s.outputs.first().map_or("", String::as_str);
+        view.readers(value).any(|n| n.is("Mul") && n.inputs.iter().any(|i| i == gate))
+    });
+    let built = if gated {
+        "SiLU"
+    } else {
+        ["Relu", "LeakyRelu", "HardSwish", "Clip", "Gelu", "Mish", "Elu"].into_iter().find(|op| reads(op)).unwrap_or("Identity")
+    };
+    let wanted = match class {
+        "ReLU" => "Relu",
+        "LeakyReLU" => "LeakyRelu",
+        "Hardswish" => "HardSwish",
+        "ReLU6" => "Clip",
+        "ELU" => "Elu",
+        "GELU" => "Gelu",
+        other => other,
+    };
+    if built == wanted { Ok(()) } else { Err(Error::unsupported(format!("its activation {} is not supported here", class.escape_debug()))) }
+}
