@@ -63,6 +63,19 @@ fn bccd_figures_with_the_eager_executor() {
     check(&evaluate(&model, &set, &Evaluate::default(), &Context::new()).unwrap());
 }
 
+/// The trainer's own checkpoint, of which the .onnx file is an export.
+#[test]
+#[ignore = "needs the BCCD photographs"]
+fn bccd_figures_of_the_pytorch_checkpoint() {
+    let (exported, set) = bccd();
+    let model = Model::load(data("bccd_yolov8n/best.pt"), &LoadOptions::default()).unwrap();
+    assert_eq!((model.task().classes(), model.task().image_size()), (exported.task().classes(), Some([320, 320])));
+    assert!(model.task().detect().unwrap().head.is_some());
+    let e = evaluate(&model, &set, &Evaluate::default(), &Context::new()).unwrap();
+    check(&e);
+    assert!((e.map50.unwrap() - 0.823).abs() < 0.002 && (e.map.unwrap() - 0.513).abs() < 0.002, "{:?} {:?}", e.map50, e.map);
+}
+
 #[test]
 #[ignore = "needs FastestDet and its photographs"]
 fn fastestdet_sees_what_is_in_the_photographs() {

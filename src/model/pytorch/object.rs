@@ -29,6 +29,21 @@ pub enum Object {
     Persistent(Id),
 }
 
+impl Object {
+    /// Whether it contains another one, other than as the class that it is of.
+    pub fn holds(&self, id: Id) -> bool {
+        let entry = |&(k, v): &(Id, Id)| k == id || v == id;
+        match self {
+            Self::Tuple(items) => items.contains(&id),
+            Self::List(items) | Self::Set(items) => items.contains(&id),
+            Self::Dict(entries) => entries.iter().any(entry),
+            Self::Record(r) => r.args == id || r.state == Some(id) || r.items.contains(&id) || r.entries.iter().any(entry),
+            Self::Persistent(p) => *p == id,
+            _ => false,
+        }
+    }
+}
+
 /// The name of a class or function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Global {

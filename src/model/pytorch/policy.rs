@@ -84,9 +84,17 @@ const STANDARD: &str = " __builtin__ __future__ _abc _ast _asyncio _bisect _boot
 /// # Errors
 /// `Unsupported`, naming it, for everything that is not known to be plain data or looks like a class of a network.
 pub fn check(global: &Global) -> Result<()> {
-    if is_plain(global) || is_class(global) {
-        return Ok(());
-    }
+    if is_plain(global) || is_class(global) { Ok(()) } else { refuse(Some(global)) }
+}
+
+/// Python's function that takes an attribute of an object by name, the first step of many attacks.
+pub fn is_lookup(global: &Global) -> bool {
+    modern(&global.module) == "builtins" && global.name == "getattr"
+}
+
+/// The error for a name that is not allowed.
+pub fn refuse(global: Option<&Global>) -> Result<()> {
+    let Some(global) = global else { return Err(Error::internal("a name that is none was refused")) };
     let e = Error::unsupported(if is_standard(&global.module) {
         format!("the file tries to run code: it names {global}; it was refused and nothing was run")
     } else {
@@ -127,7 +135,7 @@ fn is_standard(module: &str) -> bool {
 }
 
 /// A class outside of the standard library, by Python's convention of capitals.
-fn is_class(global: &Global) -> bool {
+pub fn is_class(global: &Global) -> bool {
     let capital = |part: &str| {
         let bare = part.trim_start_matches('_');
         bare.starts_with(|c: char| c.is_uppercase()) && !part.starts_with("__") && part.chars().all(|c| c.is_alphanumeric() || c == '_')

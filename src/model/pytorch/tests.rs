@@ -103,6 +103,28 @@ fn damaged_pickles_are_errors_with_their_place() {
     assert!(read(&[b"(".repeat(20_000), b".".to_vec()].concat()).contains("nested more than"));
 }
 
+/// A folded network names `forward_fuse` of its modules by `getattr`; nothing else may be named so.
+#[test]
+fn attributes_are_taken_of_networks_only_and_by_known_names() {
+    let named = |target: &str, name: &str| read(format!("cbuiltins\ngetattr\n({target}S'{name}'\ntR.").as_bytes());
+    let module = "cultralytics.nn\nConv\n)R";
+    assert_eq!(named(module, "forward_fuse"), "builtins.getattr(ultralytics.nn.Conv() [] {}, \"forward_fuse\") [] {}");
+    for (target, name) in [
+        (module, "__class__"),
+        ("cultralytics.nn\nConv\n", "forward_fuse"),
+        ("ccollections\nOrderedDict\n)R", "forward"),
+        ("S'x'\n", "forward"),
+    ] {
+        let said = named(target, name);
+        assert!(said.contains("it names builtins.getattr"), "{said}");
+    }
+    for pickle in ["cbuiltins\ngetattr\n.", "(cbuiltins\ngetattr\nt.", "]cbuiltins\ngetattr\na.", "ctorch\nSize\n(cbuiltins\ngetattr\ntR."]
+    {
+        let said = read(pickle.as_bytes());
+        assert!(said.contains("it names builtins.getattr"), "{said}");
+    }
+}
+
 #[test]
 fn a_network_in_itself_ends() {
     // A module whose child `a` is the module.

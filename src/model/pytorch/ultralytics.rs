@@ -48,6 +48,15 @@ fn build(checkpoint: &Checkpoint, network: Id, name: &str, options: &LoadOptions
         None => Vec::new(),
     };
     let bins = head.as_ref().and_then(|h| checkpoint.heap.attribute(h.id, "reg_max")).and_then(|r| checkpoint.heap.size(r));
+    let state = checkpoint.state_dict(network)?;
+    if state.keys().any(|n| n.ends_with(".anchors")) {
+        let e = Error::unsupported("checkpoints of YOLOv5 with anchor boxes are not rebuilt");
+        return Err(e.hint(format!(
+            "put the weights onto the zoo's model: model(\"yolov5n\", #{{ classes: {}, weights: \"{name}.pt\" }})",
+            classes.len()
+        )));
+    }
+    let described = with_branches(described, &state);
     let text = architecture(&described, classes.len(), &strides, bins);
     let place = || "the checkpoint's architecture, a layer per line".to_string();
     let arch = zoo::parse(&text).at(place)?;
@@ -55,7 +64,7 @@ fn build(checkpoint: &Checkpoint, network: Id, name: &str, options: &LoadOptions
     let scale = arch.scales.iter().find(|s| s.0 == wanted).or_else(|| arch.scales.first()).cloned();
     let image = image_size(checkpoint, network, options, strides.iter().copied().max().unwrap_or(1));
     let zoo = ZooOptions { classes: Some(classes), image_size: image, ..ZooOptions::default() };
-    let weights = weights(checkpoint.state_dict(network)?, bins)?;
+    let weights = weights(state, bins)?;
     let model = zoo::assemble(&arch, scale, name, &zoo, Some(weights)).at(place)?;
     settings::apply(checkpoint, network, model)
 }
@@ -107,6 +116,19 @@ fn to_json(checkpoint: &Checkpoint, id: Id, depth: usize, budget: &mut usize) ->
             _ => return None,
         },
     })
+}
+
+/// The description with what the class branches of a head are made of, which its weights tell.
+fn with_branches(mut described: Map<String, Value>, state: &IndexMap<String, Constant>) -> Map<String, Value> {
+    let branches = if state.keys().any(|n| n.ends_with(".cv3.0.0.0.conv.weight")) { "dwconv" } else { "conv" };
+    for layer in described.get_mut("head").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some([_, _, module, args]) = layer.as_array_mut().map(Vec::as_mut_slice)
+            && module == "Detect"
+        {
+            *args = json!(["nc", branches]);
+        }
+    }
+    described
 }
 
 /// The text of an architecture file; JSON is YAML. Layer `n` stands in line `n + 1`, for errors.
@@ -168,7 +190,7 @@ fn class_names(checkpoint: &Checkpoint, network: Id, described: &Map<String, Val
 
 fn strides(checkpoint: &Checkpoint, id: Id) -> Result<Vec<usize>> {
     let numbers = checkpoint.numbers(id).ok_or_else(|| Error::format("the strides of the head are no numbers"))?;
-    let whole = |v: f64| (v >= 1.0 && v <= 1024.0 && v.fract() == 0.0).then_some(v as usize);
+    let whole = |v: f64| ((1.0..=1024.0).contains(&v) && v.fract() == 0.0).then_some(v as usize);
     numbers.into_iter().map(|v| whole(v).ok_or_else(|| Error::unsupported(format!("a stride of {v} is not supported")))).collect()
 }
 

@@ -30,12 +30,19 @@ const MOST_MEMO: usize = 4 << 20;
 /// `Format`, naming the byte, for damaged data; `Unsupported`, naming the function, for what could run code.
 pub fn unpickle(data: &[u8]) -> Result<Pickle> {
     let data = &data[..data.len().min(MOST_BYTES)];
-    let mut m = Machine { data, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::new() };
+    let mut m = Machine { data, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::new(), lookup: None };
     loop {
         let start = m.at;
         match m.step() {
             Ok(None) => {}
-            Ok(Some(root)) => return Ok(Pickle { length: m.at, heap: m.heap, root }),
+            Ok(Some(root)) => {
+                if let Some(lookup) = m.lookup
+                    && (root == lookup || m.heap.iter().any(|o| o.holds(lookup)))
+                {
+                    return policy::refuse(m.heap.global(lookup)).map(|()| Pickle { length: m.at, heap: m.heap, root });
+                }
+                return Ok(Pickle { length: m.at, heap: m.heap, root });
+            }
             Err(e) => return Err(e.at(format!("byte {start} of the pickle"))),
         }
     }
@@ -49,6 +56,8 @@ struct Machine<'d> {
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
     heap: Heap,
+    /// Python's `getattr`, if the pickle names it. It may only be called, and only to name a method of a network.
+    lookup: Option<Id>,
 }
 
 impl<'d> Machine<'d> {
@@ -280,13 +289,33 @@ impl<'d> Machine<'d> {
         if self.heap.global(class).is_none() {
             return Err(Error::format("calls what is no class or function"));
         }
+        if self.lookup == Some(class) && !(code == b'R' && self.is_method(args)) {
+            policy::refuse(self.heap.global(class))?;
+        }
         self.push(Object::Record(Box::new(Record { class, args, state: None, items: Vec::new(), entries: Vec::new() })))
     }
 
     fn global(&mut self, module: String, name: String) -> Result<()> {
         let global = Global { module, name };
+        if policy::is_lookup(&global) {
+            let id = match self.lookup {
+                Some(id) => id,
+                None => self.add(Object::Global(Box::new(global)))?,
+            };
+            self.lookup = Some(id);
+            self.stack.push(id);
+            return Ok(());
+        }
         policy::check(&global)?;
         self.push(Object::Global(Box::new(global)))
+    }
+
+    /// Whether these are a module of a network and the name of one of its ways to run, as folding of batch norms leaves
+    /// them: `(module, "forward_fuse")`.
+    fn is_method(&self, args: Id) -> bool {
+        let Some(&[target, name]) = self.heap.sequence(args) else { return false };
+        let of_network = self.heap.class(target).is_some_and(policy::is_class);
+        of_network && self.heap.text(name).is_some_and(|n| matches!(n, "forward" | "forward_fuse" | "forward_split"))
     }
 
     fn put(&mut self, code: u8) -> Result<()> {

@@ -126,7 +126,7 @@ fn open(path: &str, options: &ModelOptions) -> Result<Model> {
         ("depth", options.depth.is_some()),
         ("attention", options.attention.is_some()),
         ("seed", options.seed.is_some()),
-        "weights", options.weights.is_some()),
+        ("weights", options.weights.is_some()),
     ] {
         if given {
             return Err(Error::argument(format!("option '{name}' is for zoo models, not for files")));
