@@ -1,5 +1,6 @@
 //! Runs a graph node by node on candle, on any device, with gradients.
 
+use super::precision;
 use super::tape::Tape;
 use crate::context::Cancel;
 use crate::error::{At, Error, Result, nearest};
@@ -142,14 +143,31 @@ fn run_in<'g>(
             cx.subgraph = Some(&subgraph);
             (op.forward)(&cx)
         };
+        let short = scope.mode.precision.of(node);
+        // In short numbers, where asked for: float32 goes in and comes out.
+        let run_short = |values: &HashMap<String, Value>, inputs: &[Option<Value>]| -> Result<Vec<Value>> {
+            match short {
+                None => run_node(values, inputs),
+                Some(short) => precision::widened(run_node(values, &precision::shortened(inputs, short)?)?),
+            }
+        };
         let run_on_tape = |values: &HashMap<String, Value>, tape: &mut Option<Tape<'g>>| -> Result<Vec<Value>> {
             let inputs = inputs_of(values)?;
             let reads = || node.inputs.iter().map(String::as_str).chain(node.captured());
-            let Some(tape) = tape.as_mut().filter(|t| reads().any(|n| t.is_live(n))) else { return run_node(values, &inputs) };
+            let Some(tape) = tape.as_mut().filter(|t| reads().any(|n| t.is_live(n))) else { return run_short(values, &inputs) };
             let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
             let ruled = |v: &Value| !v.tensor.dtype().is_float() || v.tensor.dtype() == DType::F32 && v.tensor.device().is_cpu();
             if let Some(rule) = cx.inputs().all(ruled).then(|| (op.backward)(&cx)).flatten() {
-                let made = run_node(values, &inputs)?;
+                // The kernels of the rules are float32: short numbers are imitated by rounding what goes in and out.
+                let Some(short) = short else {
+                    let made = run_node(values, &inputs)?;
+                    tape.by_rule(&cx, node, rule, &inputs, &made);
+                    return Ok(made);
+                };
+                let inputs = precision::rounded(&inputs, short)?;
+                let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
+                let made: Vec<Option<Value>> = run_node(values, &inputs)?.into_iter().map(Some).collect();
+                let made: Vec<Value> = precision::rounded(&made, short)?.into_iter().flatten().collect();
                 tape.by_rule(&cx, node, rule, &inputs, &made);
                 return Ok(made);
             }
@@ -163,7 +181,7 @@ fn run_in<'g>(
                     values.insert(name.to_string(), Value { element: v.element, tensor: variable });
                 }
             }
-            let made = run_node(&values, &inputs_of(&values)?)?;
+            let made = run_short(&values, &inputs_of(&values)?)?;
             Ok(tape.by_candle(node, graph.opset_of(node), variables, made))
         };
         let made = run_on_tape(&values, tape).at(|| place(node, &values))?;

@@ -2,7 +2,8 @@
 
 pub mod compiled;
 pub mod eager;
-pub mod tape;
+pub mod precision;
+mod tape;
 
 pub use compiled::{Engine, StepTime};
 pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};

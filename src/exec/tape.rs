@@ -14,6 +14,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, Var};
 use std::collections::{HashMap, HashSet};
 
 use super::Params;
+use super::precision::round;
 
 /// What a run remembers for its backward pass.
 #[derive(Default)]
@@ -37,6 +38,8 @@ enum How {
         rule: Rule,
         inputs: Vec<Option<Value>>,
         needs: Vec<bool>,
+        /// Short numbers that are imitated.
+        short: Option<DType>,
     },
     /// Variables that stood in for the values of these names.
     Candle(Vec<(String, Tensor)>),
@@ -60,7 +63,8 @@ impl<'g> Tape<'g> {
     pub(super) fn by_rule(&mut self, cx: &Exec<'_>, node: &'g Node, rule: Rule, inputs: &[Option<Value>], made: &[Value]) {
         let needs = node.inputs.iter().map(|n| self.is_live(n)).collect();
         self.live.extend(node.outputs.iter().filter(|n| !n.is_empty()).cloned());
-        self.records.push(Record { node, opset: cx.opset, made: made.to_vec(), how: How::Rule { rule, inputs: inputs.to_vec(), needs } });
+        let how = How::Rule { rule, inputs: inputs.to_vec(), needs, short: cx.mode.precision.of(node) };
+        self.records.push(Record { node, opset: cx.opset, made: made.to_vec(), how });
     }
     /// Takes what candle has tracked from `variables` on, and gives it without.
     pub(super) fn by_candle(&mut self, node: &'g Node, opset: i64, variables: Vec<(String, Tensor)>, made: Vec<Value>) -> Vec<Value> {
@@ -100,16 +104,25 @@ impl<'g> Tape<'g> {
                 c.check()?;
             }
             let Record { node, opset, made, how } = record;
-            let gradients: Vec<Option<Tensor>> = node.outputs.iter().map(|n| sums.remove(n).map(|s| s.tensor)).collect();
+            let mut gradients: Vec<Option<Tensor>> = node.outputs.iter().map(|n| sums.remove(n).map(|s| s.tensor)).collect();
             if gradients.iter().all(Option::is_none) {
                 continue;
             }
             let place = || format!("gradient of {}", node.label());
             match how {
-                How::Rule { rule, inputs, needs } => {
+                How::Rule { rule, inputs, needs, short } => {
+                    if let Some(short) = short {
+                        for g in gradients.iter_mut().flatten() {
+                            *g = round(g, short)?;
+                        }
+                    }
                     let cx = Exec::new(node, opset, &inputs, &mode);
                     let flows = rule(&Back { cx: &cx, made: &made, gradients, needs: &needs }).at(place)?;
                     for (i, flow) in flows.into_iter().filter(|(i, _)| needs[*i]) {
+                        let flow = match (short, flow) {
+                            (Some(short), Flow::Own(g) | Flow::Shared(g)) => Flow::Own(round(&g, short)?),
+                            (_, flow) => flow,
+                        };
                         add(&mut sums, &node.inputs[i], flow, cx.input(i)?.dims()).at(place)?;
                     }
                 }

@@ -1,9 +1,11 @@
-//! Augmentation: mosaic, scaling and shifting, flips, colour jitter.
+//! Augmentation: mosaic, scaling, shifting and warping, blending, flips, colour jitter.
 //!
-//! What happens to an image depends only on the seed, the epoch and the image's index, never on threads. Scaling,
-//! shifting and mosaic are one resampling from the original pixels.
+//! What happens to an image depends only on the seed, the epoch and the image's index, never on threads. Mosaic and all
+//! changes of place are one resampling from the original pixels.
 
 use super::letterbox::draw_layer;
+use super::rng::rng;
+use super::warp::Warp;
 use super::{BBox, DataKind, Dataset, Layer, Letterbox, PAD, Sample, Target};
 use crate::error::{At, Result};
 use crate::operation::{OptionKind, OptionValue, in_range};
@@ -30,6 +32,14 @@ crate::options! {
         pub scale: f64 = 0.5,
         /// Largest shift, as a part of the image's side.
         pub translate: f64 = 0.1,
+        /// Largest turn, in degrees.
+        pub degrees: f64 = 0.0,
+        /// Largest shear along each axis, in degrees.
+        pub shear: f64 = 0.0,
+        /// Largest change of scale from pixel to pixel that a slanted view makes; 0.001 is strong.
+        pub perspective: f64 = 0.0,
+        /// Chance of blending an image with another (detection only; Zhang et al. 2018, "mixup").
+        pub mixup: f64 = 0.0,
     }
 }
 
@@ -56,13 +66,16 @@ impl Augment {
     /// # Errors
     /// `Argument` for a chance outside 0 to 1 or an amount out of range.
     pub fn check(&self) -> Result<()> {
-        for (name, v) in [("hflip", self.hflip), ("vflip", self.vflip), ("mosaic", self.mosaic)] {
+        for (name, v) in [("hflip", self.hflip), ("vflip", self.vflip), ("mosaic", self.mosaic), ("mixup", self.mixup)] {
             in_range(name, v, 0.0..=1.0)?;
         }
         for (name, v) in [("saturation", self.saturation), ("value", self.value), ("translate", self.translate)] {
             in_range(name, v, 0.0..=1.0)?;
         }
         in_range("hue", self.hue, 0.0..=0.5)?;
+        in_range("degrees", self.degrees, 0.0..=180.0)?;
+        in_range("shear", self.shear, 0.0..=60.0)?;
+        in_range("perspective", self.perspective, 0.0..=0.001)?;
         in_range("scale", self.scale, 0.0..1.0)
     }
 
@@ -72,68 +85,74 @@ impl Augment {
         let first = data.source.get_at(i, size).at(place)?;
         let label = first.label;
         let letterbox = Letterbox::fit(first.image.dimensions(), size);
-        let layers = if data.kind == DataKind::Detection && r.random_bool(self.mosaic) {
-            let mut tiles = vec![first];
-            while tiles.len() < 4 {
-                // An unreadable neighbour is replaced; it is reported when its own turn comes.
-                let other = r.random_range(0..data.len());
-                let tile = data.source.get_at(other, size).unwrap_or_else(|_| tiles[0].clone());
-                tiles.push(tile);
+        let (mut image, mut targets) = self.scene(data, first, size, r);
+        if data.kind == DataKind::Detection && self.mixup > 0.0 && r.random_bool(self.mixup) {
+            let other = r.random_range(0..data.len());
+            let mut own = rng(r.random(), &[other as u64]);
+            // An unreadable partner is left out; it is reported when its own turn comes.
+            if let Ok(partner) = data.source.get_at(other, size) {
+                let (over, more) = self.scene(data, partner, size, &mut own);
+                blend(&mut image, &over, &mut own);
+                targets.extend(more);
             }
-            self.mosaic(tiles, size, r)
-        } else {
-            self.single(first, size, r)
-        };
-        let mut image = RgbImage::from_pixel(size[1] as u32, size[0] as u32, PAD);
-        let mut targets = Vec::new();
-        for (sample, layer) in &layers {
-            draw_layer(&mut image, &sample.image, layer);
-            targets.extend(sample.targets.iter().filter_map(|t| Some(Target { class: t.class, bbox: kept(layer.map(t.bbox), layer)? })));
         }
         self.flip(&mut image, &mut targets, r);
         self.jitter(&mut image, r);
         Ok(Fitted { image, targets, label, letterbox })
     }
 
-    fn gain_and_shift(&self, size: [usize; 2], r: &mut ChaCha8Rng) -> (f64, f64, f64) {
+    /// An image, alone or in a mosaic, at another place, size and slant.
+    fn scene(&self, data: &Dataset, first: Sample, size: [usize; 2], r: &mut ChaCha8Rng) -> (RgbImage, Vec<Target>) {
+        let mosaic = data.kind == DataKind::Detection && r.random_bool(self.mosaic);
+        let mut tiles = vec![first];
+        while mosaic && tiles.len() < 4 {
+            // An unreadable neighbour is replaced; it is reported when its own turn comes.
+            let other = r.random_range(0..data.len());
+            let tile = data.source.get_at(other, size).unwrap_or_else(|_| tiles[0].clone());
+            tiles.push(tile);
+        }
+        let canvas = if mosaic { Canvas::mosaic(tiles, size, r) } else { Canvas::single(tiles, size) };
+        let view = self.view(size, r);
+        let mut image = RgbImage::from_pixel(size[1] as u32, size[0] as u32, PAD);
+        let mut targets = Vec::new();
+        match self.warp(&canvas, &view, r) {
+            None => {
+                for (sample, layer) in canvas.seen_through(&view, size) {
+                    draw_layer(&mut image, &sample.image, &layer);
+                    let placed = |t: &Target| Some(Target { class: t.class, bbox: kept(layer.map(t.bbox), layer.clip.map(|v| v as f32))? });
+                    targets.extend(sample.targets.iter().filter_map(placed));
+                }
+            }
+            Some(warp) => {
+                warp.draw(&mut image, &canvas.tiles);
+                let all = [0.0, 0.0, size[1] as f32, size[0] as f32];
+                for tile in &canvas.tiles {
+                    let placed = |t: &Target| Some(Target { class: t.class, bbox: kept(warp.hull(tile.cut(t.bbox)?), all)? });
+                    targets.extend(tile.sample.targets.iter().filter_map(placed));
+                }
+            }
+        }
+        (image, targets)
+    }
+
+    /// How large, and where, the middle of a canvas is seen.
+    fn view(&self, size: [usize; 2], r: &mut ChaCha8Rng) -> View {
         let gain = 1.0 + self.scale * r.random_range(-1.0..=1.0);
-        let tx = self.translate * size[1] as f64 * r.random_range(-1.0..=1.0);
-        let ty = self.translate * size[0] as f64 * r.random_range(-1.0..=1.0);
-        (gain, tx, ty)
+        let x = self.translate * size[1] as f64 * r.random_range(-1.0..=1.0);
+        let y = self.translate * size[0] as f64 * r.random_range(-1.0..=1.0);
+        View { gain, middle: [size[1] as f64 / 2.0 + x, size[0] as f64 / 2.0 + y] }
     }
 
-    fn single(&self, sample: Sample, size: [usize; 2], r: &mut ChaCha8Rng) -> Vec<(Sample, Layer)> {
-        let (gain, tx, ty) = self.gain_and_shift(size, r);
-        let (w, h) = (f64::from(sample.image.width()), f64::from(sample.image.height()));
-        let scale = (size[1] as f64 / w).min(size[0] as f64 / h) * gain;
-        let x0 = size[1] as f64 / 2.0 + tx - w * scale / 2.0;
-        let y0 = size[0] as f64 / 2.0 + ty - h * scale / 2.0;
-        vec![(sample, Layer { x0, y0, sx: scale, sy: scale, clip: [0, 0, size[1] as u32, size[0] as u32] })]
-    }
-
-    /// Four images around a random corner point of a canvas twice as large, of which the middle is seen.
-    fn mosaic(&self, tiles: Vec<Sample>, [height, width]: [usize; 2], r: &mut ChaCha8Rng) -> Vec<(Sample, Layer)> {
-        let (wide, high) = (width as f64, height as f64);
-        let corner = [wide * r.random_range(0.5..1.5), high * r.random_range(0.5..1.5)];
-        let (gain, tx, ty) = self.gain_and_shift([height, width], r);
-        let to_x = |x: f64| (x - wide) * gain + wide / 2.0 + tx;
-        let to_y = |y: f64| (y - high) * gain + high / 2.0 + ty;
-        let pixel = |v: f64, n: usize| v.round().clamp(0.0, n as f64) as u32;
-        let (cut_x, cut_y) = (pixel(to_x(corner[0]), width), pixel(to_y(corner[1]), height));
-        let (left, right) = (pixel(to_x(0.0), width), pixel(to_x(2.0 * wide), width));
-        let (top, bottom) = (pixel(to_y(0.0), height), pixel(to_y(2.0 * high), height));
-        let place = |(k, sample): (usize, Sample)| {
-            let (w, h) = (f64::from(sample.image.width()), f64::from(sample.image.height()));
-            let scale = (wide / w).min(high / h);
-            let (on_left, on_top) = (k % 2 == 0, k < 2);
-            let x = if on_left { corner[0] - w * scale } else { corner[0] };
-            let y = if on_top { corner[1] - h * scale } else { corner[1] };
-            let (x1, x2) = if on_left { (left, cut_x) } else { (cut_x, right) };
-            let (y1, y2) = if on_top { (top, cut_y) } else { (cut_y, bottom) };
-            let layer = Layer { x0: to_x(x), y0: to_y(y), sx: scale * gain, sy: scale * gain, clip: [x1, y1, x2, y2] };
-            (sample, layer)
-        };
-        tiles.into_iter().enumerate().map(place).collect()
+    /// The slanted view, where one is asked for.
+    fn warp(&self, canvas: &Canvas, view: &View, r: &mut ChaCha8Rng) -> Option<Warp> {
+        if self.degrees == 0.0 && self.shear == 0.0 && self.perspective == 0.0 {
+            return None;
+        }
+        let mut amount = |most: f64| most * r.random_range(-1.0..=1.0);
+        let turn = amount(self.degrees).to_radians();
+        let shear = [amount(self.shear), amount(self.shear)].map(|d| d.to_radians().tan());
+        let slant = [amount(self.perspective), amount(self.perspective)];
+        Warp::new(canvas.middle, slant, turn, view.gain, shear, view.middle)
     }
 
     fn flip(&self, image: &mut RgbImage, targets: &mut [Target], r: &mut ChaCha8Rng) {
@@ -167,9 +186,109 @@ impl Augment {
     }
 }
 
-/// The box inside the layer's visible part, when enough of it is left.
-fn kept(b: BBox, layer: &Layer) -> Option<BBox> {
-    let [x1, y1, x2, y2] = layer.clip.map(|v| v as f32);
+/// How a canvas is seen without a slant: scaled by `gain`, its middle at `middle`.
+struct View {
+    gain: f64,
+    middle: [f64; 2],
+}
+
+/// A sample on a canvas: there x = x0 + scale · source x, likewise y.
+pub(super) struct Tile {
+    pub sample: Sample,
+    pub x0: f64,
+    pub y0: f64,
+    pub scale: f64,
+    /// The part of the canvas that may show it: left, top, right, bottom.
+    pub clip: [f64; 4],
+}
+
+const EVERYWHERE: [f64; 4] = [f64::NEG_INFINITY, f64::NEG_INFINITY, f64::INFINITY, f64::INFINITY];
+
+impl Tile {
+    /// The place in the sample that a place of the canvas shows, in pixels from its left and top edge.
+    pub fn source(&self, x: f64, y: f64) -> Option<(f64, f64)> {
+        let (w, h) = self.sample.image.dimensions();
+        let (u, v) = ((x - self.x0) / self.scale, (y - self.y0) / self.scale);
+        let [left, top, right, bottom] = self.clip;
+        let shown = x >= left && x < right && y >= top && y < bottom;
+        (shown && u >= 0.0 && u < f64::from(w) && v >= 0.0 && v < f64::from(h)).then_some((u, v))
+    }
+
+    /// A box of the sample on the canvas, cut by what is shown, when enough of it is left.
+    fn cut(&self, b: BBox) -> Option<[f64; 4]> {
+        let x = |v: f32| self.x0 + self.scale * f64::from(v);
+        let y = |v: f32| self.y0 + self.scale * f64::from(v);
+        let [left, top, right, bottom] = self.clip;
+        let (full, c) =
+            ([x(b.x1), y(b.y1), x(b.x2), y(b.y2)], [x(b.x1).max(left), y(b.y1).max(top), x(b.x2).min(right), y(b.y2).min(bottom)]);
+        let area = |b: [f64; 4]| (b[2] - b[0]).max(0.0) * (b[3] - b[1]).max(0.0);
+        (area(c) >= f64::from(LEAST_AREA) * area(full) && area(c) > 0.0).then_some(c)
+    }
+}
+
+/// Samples beside each other, before they are seen.
+struct Canvas {
+    tiles: Vec<Tile>,
+    middle: [f64; 2],
+}
+
+impl Canvas {
+    /// One image in the middle.
+    fn single(tiles: Vec<Sample>, [height, width]: [usize; 2]) -> Self {
+        let (wide, high) = (width as f64, height as f64);
+        let place = |sample: Sample| {
+            let (w, h) = (f64::from(sample.image.width()), f64::from(sample.image.height()));
+            let scale = (wide / w).min(high / h);
+            let (x0, y0) = ((wide - w * scale) / 2.0, (high - h * scale) / 2.0);
+            Tile { sample, x0, y0, scale, clip: EVERYWHERE }
+        };
+        Self { tiles: tiles.into_iter().map(place).collect(), middle: [wide / 2.0, high / 2.0] }
+    }
+
+    /// Four images around a random corner point of a canvas twice as large as the view.
+    fn mosaic(tiles: Vec<Sample>, [height, width]: [usize; 2], r: &mut ChaCha8Rng) -> Self {
+        let (wide, high) = (width as f64, height as f64);
+        let corner = [wide * r.random_range(0.5..1.5), high * r.random_range(0.5..1.5)];
+        let place = |(k, sample): (usize, Sample)| {
+            let (w, h) = (f64::from(sample.image.width()), f64::from(sample.image.height()));
+            let scale = (wide / w).min(high / h);
+            let (on_left, on_top) = (k % 2 == 0, k < 2);
+            let x0 = if on_left { corner[0] - w * scale } else { corner[0] };
+            let y0 = if on_top { corner[1] - h * scale } else { corner[1] };
+            let (x1, x2) = if on_left { (0.0, corner[0]) } else { (corner[0], 2.0 * wide) };
+            let (y1, y2) = if on_top { (0.0, corner[1]) } else { (corner[1], 2.0 * high) };
+            Tile { sample, x0, y0, scale, clip: [x1, y1, x2, y2] }
+        };
+        Self { tiles: tiles.into_iter().enumerate().map(place).collect(), middle: [wide, high] }
+    }
+
+    /// The samples as layers of an image of `[height, width]`.
+    fn seen_through<'a>(&'a self, view: &'a View, [height, width]: [usize; 2]) -> impl Iterator<Item = (&'a Sample, Layer)> {
+        let x = |v: f64| (v - self.middle[0]) * view.gain + view.middle[0];
+        let y = |v: f64| (v - self.middle[1]) * view.gain + view.middle[1];
+        let pixel = |v: f64, n: usize| v.round().clamp(0.0, n as f64) as u32;
+        self.tiles.iter().map(move |t| {
+            let [left, top, right, bottom] = t.clip;
+            let clip = [pixel(x(left), width), pixel(y(top), height), pixel(x(right), width), pixel(y(bottom), height)];
+            let scale = t.scale * view.gain;
+            (&t.sample, Layer { x0: x(t.x0), y0: y(t.y0), sx: scale, sy: scale, clip })
+        })
+    }
+}
+
+/// Mixes `over` into `image` in shares of a Beta(32, 32) distribution: about half each.
+fn blend(image: &mut RgbImage, over: &RgbImage, r: &mut ChaCha8Rng) {
+    // The middle of 63 uniform numbers is so distributed.
+    let mut numbers: [f32; 63] = std::array::from_fn(|_| r.random());
+    numbers.sort_unstable_by(f32::total_cmp);
+    let share = numbers[31];
+    for (a, b) in image.iter_mut().zip(over.iter()) {
+        *a = (f32::from(*a) * share + f32::from(*b) * (1.0 - share) + 0.5) as u8;
+    }
+}
+
+/// The box inside what is seen (left, top, right, bottom), when enough of it is left.
+fn kept(b: BBox, [x1, y1, x2, y2]: [f32; 4]) -> Option<BBox> {
     let c = BBox { x1: b.x1.max(x1), y1: b.y1.max(y1), x2: b.x2.min(x2), y2: b.y2.min(y2) };
     let (w, h) = (c.x2 - c.x1, c.y2 - c.y1);
     let full = (b.x2 - b.x1) * (b.y2 - b.y1);
@@ -218,12 +337,12 @@ mod tests {
 
     #[test]
     fn cut_boxes_are_clipped_or_dropped() {
-        let layer = Layer { x0: 0.0, y0: 0.0, sx: 1.0, sy: 1.0, clip: [10, 0, 100, 50] };
+        let layer = [10.0, 0.0, 100.0, 50.0];
         let bbox = |x1, y1, x2, y2| BBox { x1, y1, x2, y2 };
-        assert_eq!(kept(bbox(0.0, 10.0, 30.0, 20.0), &layer), Some(bbox(10.0, 10.0, 30.0, 20.0)));
-        assert_eq!(kept(bbox(0.0, 10.0, 10.5, 20.0), &layer), None, "too little is left");
-        assert_eq!(kept(bbox(20.0, 10.0, 21.0, 20.0), &layer), None, "too thin");
-        assert_eq!(kept(bbox(200.0, 10.0, 210.0, 20.0), &layer), None, "outside");
+        assert_eq!(kept(bbox(0.0, 10.0, 30.0, 20.0), layer), Some(bbox(10.0, 10.0, 30.0, 20.0)));
+        assert_eq!(kept(bbox(0.0, 10.0, 10.5, 20.0), layer), None, "too little is left");
+        assert_eq!(kept(bbox(20.0, 10.0, 21.0, 20.0), layer), None, "too thin");
+        assert_eq!(kept(bbox(200.0, 10.0, 210.0, 20.0), layer), None, "outside");
     }
 
     #[test]

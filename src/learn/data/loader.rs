@@ -10,6 +10,7 @@ use super::{Augment, Batch, Dataset, Letterbox, Sample, Target, letterbox};
 use crate::context::Context;
 use crate::error::{At, Error, ErrorKind, Result};
 use candle_core::{Device, Tensor};
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,8 @@ pub struct LoaderOptions {
     pub batch: usize,
     /// Height and width of the network's input.
     pub size: [usize; 2],
+    /// Largest relative change of the size from batch to batch, in steps of 32 pixels.
+    pub scale: f64,
     /// How images are varied; `None`: only letterboxed.
     pub augment: Option<Augment>,
     /// Another order each epoch.
@@ -39,9 +42,23 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        Self { batch: 16, size: [640, 640], augment: None, shuffle: false, seed: 0, epoch: 0, workers: 0, drop_last: false }
+        Self { batch: 16, size: [640, 640], scale: 0.0, augment: None, shuffle: false, seed: 0, epoch: 0, workers: 0, drop_last: false }
     }
 }
+
+impl LoaderOptions {
+    /// Height and width of a batch.
+    pub fn size_of(&self, batch: usize) -> [usize; 2] {
+        if self.scale == 0.0 {
+            return self.size;
+        }
+        let gain = 1.0 + self.scale * rng(self.seed, &[SCALE, self.epoch, batch as u64]).random_range(-1.0..=1.0);
+        self.size.map(|n| ((n as f64 * gain / GRID).round().max(1.0) * GRID) as usize)
+    }
+}
+
+/// Sizes that vary are multiples of this many pixels, the largest stride of the YOLO family.
+const GRID: f64 = 32.0;
 
 /// Batches of one pass over a dataset, in order. Images that cannot be read are left out, with a note to the context.
 pub struct Loader {
@@ -83,6 +100,7 @@ struct State {
 /// A batch before it is a tensor.
 #[derive(Default)]
 struct Made {
+    size: [usize; 2],
     pixels: Vec<f32>,
     targets: Vec<Vec<Target>>,
     labels: Vec<usize>,
@@ -180,7 +198,7 @@ impl Loader {
             return Ok(None);
         }
         self.loaded += n;
-        let [h, w] = self.shared.options.size;
+        let [h, w] = made.size;
         let images = Tensor::from_vec(made.pixels, (n, 3, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
         Ok(Some(Batch { images, targets: made.targets, labels: made.labels, indices: made.indices, letterboxes: made.letterboxes }))
     }
@@ -205,6 +223,7 @@ impl Loader {
 
 const PURPOSE: u64 = 0x006f_7264_6572;
 const VARY: u64 = 0x7661_7279;
+const SCALE: u64 = 0x0073_6361_6c65;
 
 impl Iterator for Loader {
     type Item = Result<Batch>;
@@ -269,16 +288,17 @@ impl Shared {
     fn make(&self, number: usize) -> Made {
         let options = &self.options;
         let at = number * options.batch;
-        let [h, w] = options.size;
+        let size = options.size_of(number);
+        let [h, w] = size;
         let indices = &self.order[at..(at + options.batch).min(self.order.len())];
-        let mut made = Made { pixels: Vec::with_capacity(indices.len() * 3 * h * w), ..Made::default() };
+        let mut made = Made { size, pixels: Vec::with_capacity(indices.len() * 3 * h * w), ..Made::default() };
         for &i in indices {
             if self.lock().stop || self.ctx.check().is_err() {
                 made.fatal = Some(Error::cancelled());
                 return made;
             }
             // Decoders of other crates read what users bring; a panic there is a bad image, not the end of the process.
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.fit(i)))
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.fit(i, size)))
                 .unwrap_or_else(|_| Err(Error::internal(format!("reading image {i} of dataset '{}' panicked", self.dataset.name))));
             match result {
                 Ok(f) => {
@@ -299,8 +319,7 @@ impl Shared {
     }
 
     /// Image `i` at the network's size.
-    fn fit(&self, i: usize) -> Result<Fitted> {
-        let size = self.options.size;
+    fn fit(&self, i: usize, size: [usize; 2]) -> Result<Fitted> {
         if let Some(augment) = &self.options.augment {
             return augment.apply(&self.dataset, i, size, &mut rng(self.options.seed, &[VARY, self.options.epoch, i as u64]));
         }

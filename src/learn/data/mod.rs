@@ -23,6 +23,7 @@ mod rng;
 mod shapes;
 mod splits;
 mod voc;
+mod warp;
 mod yolo;
 
 pub use augment::Augment;

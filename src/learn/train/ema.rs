@@ -39,6 +39,14 @@ impl Ema {
         }
         Ok(())
     }
+    /// Updates so far.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+    /// Goes on from averages that were taken before.
+    pub fn restore(&mut self, updates: u64, tensors: IndexMap<String, Tensor>) {
+        (self.updates, self.tensors) = (updates, tensors);
+    }
     /// The averages by name; a copy that later updates do not touch.
     pub fn tensors(&self) -> Result<IndexMap<String, Tensor>> {
         self.tensors.iter().map(|(n, t)| Ok((n.clone(), t.copy()?))).collect()

@@ -26,6 +26,23 @@ pub struct Epoch {
     pub images_per_second: f64,
 }
 
+impl Epoch {
+    /// The epoch in a line.
+    pub fn line(&self, of: usize) -> String {
+        let parts: Vec<String> = self.parts.iter().map(|(n, v)| format!("{n} {v:.3}")).collect();
+        let scores: Vec<String> = self.scores.iter().map(|(n, v)| format!("{n} {v:.3}")).collect();
+        let mut line = format!("epoch {:>3}/{of}  loss {:.3}", self.epoch, self.loss);
+        if parts.len() > 1 {
+            line += &format!(" ({})", parts.join(", "));
+        }
+        if !scores.is_empty() {
+            line += &format!("  {}", scores.join(", "));
+        }
+        line += &format!("  rate {:.1e}  {:.1} img/s", self.learning_rate, self.images_per_second);
+        line
+    }
+}
+
 fn as_map<S: serde::Serializer>(map: &IndexMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map)
 }
@@ -44,6 +61,8 @@ pub struct History {
     pub cancelled: bool,
     /// It stopped because validation no longer improved.
     pub stopped_early: bool,
+    /// Steps that were left out because short numbers overflowed.
+    pub skipped_steps: usize,
 }
 
 impl History {
@@ -62,11 +81,11 @@ impl History {
         text
     }
     /// Names of the loss parts, in order.
-    fn parts(&self) -> Vec<&str> {
+    pub(super) fn parts(&self) -> Vec<&str> {
         self.epochs.first().map_or_else(Vec::new, |e| e.parts.keys().map(String::as_str).collect())
     }
     /// Names of the scores, in order.
-    fn scores(&self) -> Vec<&str> {
+    pub(super) fn scores(&self) -> Vec<&str> {
         self.epochs.iter().find(|e| !e.scores.is_empty()).map_or_else(Vec::new, |e| e.scores.keys().map(String::as_str).collect())
     }
     fn curve(&self, name: &str, value: impl Fn(&Epoch) -> Option<f64>) -> Series {
@@ -124,6 +143,9 @@ impl Show for History {
         }
         if self.cancelled {
             notes.push("cancelled before the last epoch".to_string());
+        }
+        if self.skipped_steps > 0 {
+            notes.push(format!("{} steps left out because float16 overflowed", self.skipped_steps));
         }
         if self.stopped_early {
             notes.push("stopped early: validation no longer improved".to_string());

@@ -1,5 +1,6 @@
 //! Training: what is trained, what is minimised, how weights follow.
 
+mod checkpoint;
 mod classification;
 pub mod detection;
 mod ema;
@@ -8,8 +9,10 @@ mod objective;
 mod optimizer;
 mod options;
 mod params;
+mod plan;
 mod prepare;
 mod rehearsal;
+mod scaler;
 mod schedule;
 mod step;
 #[cfg(test)]
@@ -25,7 +28,7 @@ pub use ema::Ema;
 pub use history::{Epoch, History};
 pub use objective::{Loss, Objective, TaskLoss, attach, pick};
 pub use optimizer::{Optimizer, Pace, Rule, gradient_norm};
-pub use options::{OptimizerKind, ScheduleKind, Train};
+pub use options::{Freeze, OptimizerKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
 pub use rehearsal::Rehearsal;
 pub use schedule::Schedule;

@@ -5,6 +5,7 @@
 use super::params::Param;
 use crate::error::{Error, Result};
 use crate::kernels::update;
+use crate::model::ops::ParamKind;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use std::cell::RefCell;
 
@@ -23,6 +24,8 @@ pub enum Rule {
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub learning_rate: f64,
+    /// Learning rate of biases.
+    pub bias_rate: f64,
     pub momentum: f64,
     /// Decay of the parameters that decay.
     pub weight_decay: f64,
@@ -71,7 +74,9 @@ impl Optimizer {
         self.steps += 1;
         for ((param, gradient), state) in params.iter().zip(gradients).zip(&mut self.states) {
             let Some(gradient) = gradient else { continue };
-            let update = Update::new(self.rule, pace, if param.decays() { pace.weight_decay } else { 0.0 }, self.steps);
+            let rate = if param.kind == ParamKind::Bias { pace.bias_rate } else { pace.learning_rate };
+            let decay = if param.decays() { pace.weight_decay } else { 0.0 };
+            let update = Update::new(self.rule, &Pace { learning_rate: rate, ..*pace }, decay, self.steps);
             match state {
                 State::Host { first, second } => {
                     let gradient = gradient.contiguous()?;
@@ -80,6 +85,55 @@ impl Optimizer {
                 State::Device { first, second } => update.on_device(param, gradient, first, second)?,
             }
         }
+        Ok(())
+    }
+}
+
+impl Optimizer {
+    /// Steps so far.
+    pub fn steps(&self) -> i32 {
+        self.steps
+    }
+
+    /// The state of each parameter: first and second moments (the latter where the rule has them), in the shape of the
+    /// parameter.
+    ///
+    /// # Errors
+    /// Whatever a copy reports.
+    pub fn moments(&self, params: &[Param]) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+        let one = |(param, state): (&Param, &State)| -> Result<(Tensor, Option<Tensor>)> {
+            let shape = param.var.shape();
+            let host = |v: &Vec<f32>| Tensor::from_slice(v, shape, param.var.device());
+            Ok(match state {
+                State::Host { first, second } => (host(first)?, if second.is_empty() { None } else { Some(host(second)?) }),
+                State::Device { first, second } => (first.clone(), second.clone()),
+            })
+        };
+        params.iter().zip(&self.states).map(one).collect()
+    }
+
+    /// Goes on from what [`Optimizer::moments`] gave after so many steps.
+    ///
+    /// # Errors
+    /// `Internal` when the moments are not those of the same parameters and rule.
+    pub fn restore(&mut self, steps: i32, moments: Vec<(Tensor, Option<Tensor>)>) -> Result<()> {
+        if moments.len() != self.states.len() {
+            return Err(Error::internal("the optimizer was made for other parameters"));
+        }
+        for (state, (one, two)) in self.states.iter_mut().zip(moments) {
+            match state {
+                State::Host { first, second } => {
+                    let two = two.map(|t| t.flatten_all()?.to_vec1::<f32>()).transpose()?.unwrap_or_default();
+                    let one = one.flatten_all()?.to_vec1::<f32>()?;
+                    if one.len() != first.len() || two.len() != second.len() {
+                        return Err(Error::internal("the moments are those of other parameters"));
+                    }
+                    (*first, *second) = (one, two);
+                }
+                State::Device { first, second } => (*first, *second) = (one, two),
+            }
+        }
+        self.steps = steps;
         Ok(())
     }
 }

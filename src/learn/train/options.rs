@@ -2,7 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::learn::data::Augment;
-use crate::operation::{Arg, Options as _, Signature, in_range};
+use crate::model::ops::Precision;
+use crate::operation::{Arg, OptionKind, OptionValue, Options as _, Signature, in_range};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 crate::choice! {
     /// How weights follow their gradients.
@@ -20,6 +23,39 @@ crate::choice! {
     pub enum ScheduleKind { Cosine = "cosine", Linear = "linear", Constant = "constant" }
 }
 
+/// What stays as it is: the first layers (`model.0`, `model.1`, … of the YOLO family), or the parameters whose names begin
+/// with one of these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Freeze {
+    Layers(usize),
+    Names(Vec<String>),
+}
+
+impl OptionValue for Freeze {
+    const KIND: OptionKind = OptionKind::Any;
+}
+
+impl Freeze {
+    /// Whether a parameter stays as it is.
+    ///
+    /// ```
+    /// use compresso::learn::train::Freeze;
+    /// assert!(Freeze::Layers(2).holds("model.1.conv.weight") && !Freeze::Layers(2).holds("model.12.conv.weight"));
+    /// assert!(Freeze::Names(vec!["model.4".into()]).holds("model.4.cv1.conv.weight"));
+    /// assert!(!Freeze::Names(vec!["model.4".into()]).holds("model.40.conv.weight"));
+    /// ```
+    pub fn holds(&self, name: &str) -> bool {
+        let below = |scope: &str| name.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        match self {
+            Self::Layers(n) => {
+                name.strip_prefix("model.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok()).is_some_and(|layer| layer < *n)
+            }
+            Self::Names(names) => names.iter().any(|n| below(n.trim_end_matches('.'))),
+        }
+    }
+}
+
 crate::options! {
     /// Options of [`train`](super::train).
     pub struct Train {
@@ -35,8 +71,14 @@ crate::options! {
         pub momentum: Option<f64> = None,
         /// Decay of weights; biases and norms do not decay.
         pub weight_decay: f64 = 5e-4,
+        /// Batches whose gradients are added up for one step.
+        pub accumulate: usize = 1,
         /// Epochs over which the learning rate rises (at most a fifth of all).
         pub warmup: f64 = 1.0,
+        /// Momentum at the start of the warm-up; left out: as after it.
+        pub warmup_momentum: Option<f64> = None,
+        /// Learning rate of biases at the start of the warm-up, from which it falls or rises to that of all.
+        pub warmup_bias: f64 = 0.0,
         /// Fall of the learning rate.
         pub schedule: ScheduleKind = ScheduleKind::Cosine,
         /// Last learning rate as a share of the highest.
@@ -51,8 +93,16 @@ crate::options! {
         pub clip: f64 = 10.0,
         /// Share of the target that is spread over all classes (classification).
         pub label_smoothing: f64 = 0.0,
+        /// What stays as it is: the number of first layers (of the YOLO family), or a list of names such as "model.4".
+        /// Norms there still follow their batches.
+        pub freeze: Option<Freeze> = None,
+        /// Numbers of convolutions and matrix products: "float32", "bfloat16", or "float16" with a scaled loss, whose
+        /// overflowing steps are left out. On the CPU the short numbers are imitated, for study, not for speed.
+        pub precision: Precision = Precision::Float32,
         /// Side of the square training images in pixels; left out: the model's image size.
         pub image_size: Option<usize> = None,
+        /// Largest relative change of the image size from batch to batch; 0.5 trains at half to one and a half of it.
+        pub multi_scale: f64 = 0.0,
         /// Vary images at random, in the ways that follow.
         pub augment: bool = true,
         /// Chance of putting four images together (detection).
@@ -71,7 +121,15 @@ crate::options! {
         pub scale: f64 = Augment::default().scale,
         /// Largest shift, as a part of the image's side.
         pub translate: f64 = Augment::default().translate,
-        /// Epochs at the end without mosaic.
+        /// Largest turn, in degrees.
+        pub degrees: f64 = Augment::default().degrees,
+        /// Largest shear along each axis, in degrees.
+        pub shear: f64 = Augment::default().shear,
+        /// Largest change of scale from pixel to pixel that a slanted view makes; 0.001 is strong.
+        pub perspective: f64 = Augment::default().perspective,
+        /// Chance of blending an image with another (detection).
+        pub mixup: f64 = Augment::default().mixup,
+        /// Epochs at the end without mosaic and mixup.
         pub close_mosaic: usize = 5,
         /// Threads that prepare images; left out: those of the session.
         pub workers: Option<usize> = None,
@@ -79,6 +137,10 @@ crate::options! {
         pub patience: usize = 50,
         /// Epochs between validations (where there is a validation set); 0: only after the last.
         pub validate_every: usize = 1,
+        /// File (.safetensors) that holds the whole state of the training, written after each epoch.
+        pub checkpoint: Option<PathBuf> = None,
+        /// Go on from the checkpoint where there is one, to the same result as without the interruption.
+        pub resume: bool = false,
     }
 }
 
@@ -107,8 +169,12 @@ impl Train {
             saturation: self.saturation,
             value: self.value,
             mosaic: if closed { 0.0 } else { self.mosaic },
+            mixup: if closed { 0.0 } else { self.mixup },
             scale: self.scale,
             translate: self.translate,
+            degrees: self.degrees,
+            shear: self.shear,
+            perspective: self.perspective,
         })
     }
 
@@ -117,7 +183,7 @@ impl Train {
     /// # Errors
     /// `Argument`, naming the first option that is out of range.
     pub fn validate(&self) -> Result<()> {
-        for (name, value) in [("epochs", self.epochs), ("batch", self.batch)] {
+        for (name, value) in [("epochs", self.epochs), ("batch", self.batch), ("accumulate", self.accumulate)] {
             if value == 0 {
                 return Err(Error::argument(format!("option '{name}' must be at least 1, got 0")));
             }
@@ -128,6 +194,11 @@ impl Train {
         if let Some(momentum) = self.momentum {
             in_range("momentum", momentum, 0.0..1.0)?;
         }
+        if let Some(momentum) = self.warmup_momentum {
+            in_range("warmup_momentum", momentum, 0.0..1.0)?;
+        }
+        in_range("warmup_bias", self.warmup_bias, 0.0..=1.0)?;
+        in_range("multi_scale", self.multi_scale, 0.0..=0.75)?;
         in_range("weight_decay", self.weight_decay, 0.0..1.0)?;
         in_range("warmup", self.warmup, 0.0..f64::INFINITY)?;
         in_range("final_rate", self.final_rate, 0.0..=1.0)?;
@@ -137,6 +208,15 @@ impl Train {
         in_range("label_smoothing", self.label_smoothing, 0.0..1.0)?;
         if let Some(augment) = (Self { close_mosaic: 0, ..self.clone() }).augmentation(0) {
             augment.check()?;
+        }
+        match &self.checkpoint {
+            Some(path) if path.extension().is_none_or(|e| e != "safetensors") => {
+                return Err(Error::argument(format!("option 'checkpoint' must end in .safetensors, got \"{}\"", path.display())));
+            }
+            None if self.resume => {
+                return Err(Error::argument("option 'resume' needs the file of option 'checkpoint'"));
+            }
+            _ => {}
         }
         match self.image_size {
             Some(0) => Err(Error::argument("option 'image_size' must be at least 1, got 0")),

@@ -4,7 +4,8 @@
 //! [`OpDef::params`](crate::model::ops::OpDef)) *and* influence the values that the loss reads. So what serves only the
 //! decoding of boxes (anchors, strides, the fixed kernel of distribution focal boxes) is never trained.
 
-use crate::error::{At, Error, Result};
+use super::options::Freeze;
+use crate::error::{At, Error, Result, nearest};
 use crate::exec;
 use crate::model::graph::parameter_kind;
 use crate::model::ops::{self, ParamKind};
@@ -74,6 +75,32 @@ impl ParamSet {
             return Err(e.hint("a quantized model is trained before quantization"));
         }
         Ok(set)
+    }
+
+    /// Leaves parameters as they are.
+    ///
+    /// # Errors
+    /// `Argument` when there are none such, or no others.
+    pub fn freeze(&mut self, freeze: &Freeze) -> Result<()> {
+        if let Freeze::Names(names) = freeze
+            && let Some(name) = names.iter().find(|n| !self.params.iter().any(|p| Freeze::Names(vec![(*n).clone()]).holds(&p.name)))
+        {
+            let e = Error::argument(format!("option 'freeze': no parameter's name begins with '{name}'"));
+            return Err(match nearest(name, self.params.iter().map(|p| p.name.as_str())) {
+                Some(near) => e.hint(format!("the nearest name is '{near}'")),
+                None => e.hint("summary(model) lists the layers"),
+            });
+        }
+        let before = self.params.len();
+        self.params.retain(|p| !freeze.holds(&p.name));
+        match self.params.len() {
+            0 => Err(Error::argument("option 'freeze' leaves nothing to train")),
+            n if n == before && *freeze != Freeze::Layers(0) => {
+                let e = Error::argument("option 'freeze': the model's layers are not numbered as those of the YOLO family");
+                Err(e.hint("give a list of names instead"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Number of trained elements.

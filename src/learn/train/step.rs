@@ -2,15 +2,18 @@
 
 use super::objective::{Loss, Objective};
 use super::optimizer::{Optimizer, Pace, Rule, gradient_norm};
+use super::options::Train;
 use super::params::{Param, ParamSet};
 use super::prepare::prepare;
+use super::scaler::Scaler;
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::exec::{self, Outputs, Tape};
 use crate::learn::data::Batch;
-use crate::model::ops::Mode;
-use crate::model::{Graph, Model, Value, ValueInfo};
+use crate::model::ops::{Mode, Precision};
+use crate::model::{Dim, Graph, Model, Patch, Value, ValueInfo};
 use candle_core::{DType, Tensor};
+use indexmap::IndexMap;
 use std::collections::HashMap;
 
 /// The one input that images go into.
@@ -30,18 +33,24 @@ pub(super) fn image_input(graph: &Graph) -> Result<&ValueInfo> {
 pub(super) struct Pacing {
     pub step: usize,
     pub learning_rate: f64,
+    /// Learning rate of biases.
+    pub bias_rate: f64,
     pub momentum: f64,
     pub weight_decay: f64,
     /// Largest norm of the gradients; 0: no limit.
     pub clip: f64,
+    /// Only add the gradients to those of the batches that follow.
+    pub hold: bool,
 }
 
 /// What a step reports.
 #[derive(Debug, Clone)]
 pub(super) struct Done {
     pub parts: Vec<(&'static str, f64)>,
-    /// Norm of the gradients before clipping.
-    pub gradient_norm: f64,
+    /// Norm of the gradients before clipping, where the weights followed them.
+    pub gradient_norm: Option<f64>,
+    /// Short numbers overflowed, and the batch was left out.
+    pub overflowed: bool,
 }
 
 /// The forward pass.
@@ -80,31 +89,93 @@ pub(super) struct Stepper<'a> {
     /// The model's parameters, then the objective's.
     trained: Vec<Param>,
     optimizer: Optimizer,
+    precision: Precision,
+    /// For float16.
+    scaler: Option<Scaler>,
+    /// Sums of the gradients of batches that wait for others.
+    held: Option<Gradients>,
 }
 
+type Gradients = Vec<Option<Tensor>>;
+
 impl<'a> Stepper<'a> {
-    pub fn new(model: &Model, objective: Box<dyn Objective + 'a>, rule: Rule, ctx: &'a Context) -> Result<Self> {
+    pub fn new(model: &Model, objective: Box<dyn Objective + 'a>, rule: Rule, options: &Train, ctx: &'a Context) -> Result<Self> {
         let input = image_input(model.graph())?.name.clone();
         let wanted = objective.wanted();
-        let params = ParamSet::of(model.graph(), &wanted, &ctx.device)?;
+        let mut params = ParamSet::of(model.graph(), &wanted, &ctx.device)?;
+        if let Some(freeze) = &options.freeze {
+            params.freeze(freeze)?;
+        }
         let trained: Vec<Param> = params.params.iter().cloned().chain(objective.variables()).collect();
         let optimizer = Optimizer::new(rule, &trained)?;
-        let graph = prepare(model.graph(), &wanted)?;
-        Ok(Self { pass: Pass { graph, input, wanted, ctx }, objective, ctx, params, trained, optimizer })
+        let mut graph = prepare(model.graph(), &wanted)?;
+        if options.multi_scale > 0.0 {
+            graph = of_any_size(&graph, &input)?;
+        }
+        let precision = options.precision;
+        let scaler = (precision == Precision::Float16).then(Scaler::default);
+        let pass = Pass { graph, input, wanted, ctx };
+        Ok(Self { pass, objective, ctx, params, trained, optimizer, precision, scaler, held: None })
+    }
+
+    /// Everything beside the model's own tensors that the next step depends on.
+    ///
+    /// # Errors
+    /// Whatever a copy reports.
+    pub fn state(&self) -> Result<StepperState> {
+        let own = self.trained.iter().skip(self.params.params.len());
+        Ok(StepperState {
+            steps: self.optimizer.steps(),
+            moments: self.optimizer.moments(&self.trained)?,
+            variables: own.map(|p| p.var.as_tensor().copy()).collect::<candle_core::Result<_>>()?,
+            scaler: self.scaler,
+        })
+    }
+
+    /// Names of the trained parameters: the model's, then the objective's.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        let names: Vec<&str> = self.trained.iter().map(|p| p.name.as_str()).collect();
+        let own = names[self.params.params.len()..].to_vec();
+        (names[..self.params.params.len()].to_vec(), own)
+    }
+
+    /// Goes on from tensors of the model (all of [`ParamSet::tensors`]) and a state.
+    ///
+    /// # Errors
+    /// `Internal` when they do not fit.
+    pub fn restore(&mut self, tensors: &IndexMap<String, Tensor>, state: StepperState) -> Result<()> {
+        for param in &self.params.params {
+            let t = tensors.get(&param.name).ok_or_else(|| Error::internal(format!("no tensor '{}'", param.name)))?;
+            param.var.set(t)?;
+        }
+        for (name, slot) in &mut self.params.statistics {
+            *slot = tensors.get(name).ok_or_else(|| Error::internal(format!("no tensor '{name}'")))?.clone();
+        }
+        for (param, t) in self.trained.iter().skip(self.params.params.len()).zip(&state.variables) {
+            param.var.set(t)?;
+        }
+        self.scaler = state.scaler;
+        self.optimizer.restore(state.steps, state.moments)
     }
 
     /// # Errors
-    /// `Check`, naming the first value or gradient that is not finite; whatever graph and objective report.
+    /// `Check`, naming the first value or gradient that is not finite (under float16, once scaling the loss down has not
+    /// helped); whatever graph and objective report.
     pub fn step(&mut self, batch: &Batch, pacing: &Pacing) -> Result<Done> {
-        let mode = Mode { training: true, seed: self.ctx.seed.wrapping_add(pacing.step as u64), ..Mode::default() };
+        let mode = self.mode(pacing);
         let (outputs, tape) = self.pass.forward(&self.params, batch, &mode, None)?;
         let loss = self.objective.loss(&outputs, batch, self.ctx)?;
         drop(outputs);
         let value = loss.total.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         if !value.is_finite() || !loss.value().is_finite() {
+            if self.retries() {
+                return Ok(self.skipped(loss));
+            }
             return Err(self.culprit(batch, pacing, &loss));
         }
-        let mut store = loss.total.backward()?;
+        let scale = self.scaler.map_or(1.0, |s| s.scale);
+        let total = if self.scaler.is_some() { (&loss.total * scale)? } else { loss.total.clone() };
+        let mut store = total.backward()?;
         let mut found = tape.backward(&mut store, Some(&self.ctx.cancel))?;
         let gradient = |p: &Param| -> Result<Option<Tensor>> {
             // The loss may read a parameter beside the graph.
@@ -117,19 +188,66 @@ impl<'a> Stepper<'a> {
                 (g, _) => g,
             })
         };
-        let gradients = self.trained.iter().map(gradient).collect::<Result<Vec<_>>>()?;
+        let mut gradients = self.trained.iter().map(gradient).collect::<Result<Gradients>>()?;
         drop((store, found));
-        let norm = gradient_norm(&self.trained, &gradients)?.map_err(|name| {
-            let e = Error::check(format!("the gradient of '{name}' is not finite, at a loss of {value:.4}"));
-            e.hint("a lower learning_rate or clip may help")
-        })?;
-        let gradient_scale = if pacing.clip > 0.0 { (pacing.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let pace =
-            Pace { learning_rate: pacing.learning_rate, momentum: pacing.momentum, weight_decay: pacing.weight_decay, gradient_scale };
-        self.optimizer.step(&self.trained, &gradients, &pace)?;
+        if let Some(held) = self.held.take() {
+            for (g, before) in gradients.iter_mut().zip(held) {
+                *g = match (g.take(), before) {
+                    (Some(a), Some(b)) => Some((a + b)?),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        let mut gradient_norm = None;
+        if pacing.hold {
+            self.held = Some(gradients);
+        } else {
+            let norm = match self::gradient_norm(&self.trained, &gradients)? {
+                Ok(norm) => norm / scale,
+                Err(_) if self.retries() => return Ok(self.skipped(loss)),
+                Err(name) => {
+                    let e = Error::check(format!("the gradient of '{name}' is not finite, at a loss of {value:.4}"));
+                    return Err(e.hint("a lower learning_rate or clip may help"));
+                }
+            };
+            self.follow(&gradients, norm, scale, pacing)?;
+            gradient_norm = Some(norm);
+        }
         let updates = mode.updates.into_inner().map_err(|_| Error::internal("a thread panicked while training"))?;
         self.params.update_statistics(updates)?;
-        Ok(Done { parts: loss.parts, gradient_norm: norm })
+        Ok(Done { parts: loss.parts, gradient_norm, overflowed: false })
+    }
+
+    fn mode(&self, pacing: &Pacing) -> Mode {
+        let seed = self.ctx.seed.wrapping_add(pacing.step as u64);
+        Mode { training: true, seed, precision: self.precision, ..Mode::default() }
+    }
+
+    /// Moves the weights. The gradients are `scale` times too large; `norm` is what it is without.
+    fn follow(&mut self, gradients: &Gradients, norm: f64, scale: f64, pacing: &Pacing) -> Result<()> {
+        let clip = if pacing.clip > 0.0 { (pacing.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let pace = Pace {
+            learning_rate: pacing.learning_rate,
+            bias_rate: pacing.bias_rate,
+            momentum: pacing.momentum,
+            weight_decay: pacing.weight_decay,
+            gradient_scale: clip / scale,
+        };
+        if let Some(scaler) = &mut self.scaler {
+            scaler.succeeded();
+        }
+        self.optimizer.step(&self.trained, gradients, &pace)
+    }
+
+    /// Scales the loss down after an overflow; false when that is no way out.
+    fn retries(&mut self) -> bool {
+        self.scaler.as_mut().is_some_and(Scaler::overflowed)
+    }
+
+    /// What a batch that overflowed reports; gradients that it would have been added to are lost with it.
+    fn skipped(&mut self, loss: Loss) -> Done {
+        self.held = None;
+        Done { parts: loss.parts, gradient_norm: None, overflowed: true }
     }
 
     /// Which number went wrong first: a weight, an image, or a value of the graph.
@@ -166,10 +284,33 @@ impl<'a> Stepper<'a> {
             }
             Ok(())
         };
-        let mode = Mode { training: true, seed: self.ctx.seed.wrapping_add(pacing.step as u64), ..Mode::default() };
+        let mode = self.mode(pacing);
         self.pass.forward(&self.params, batch, &mode, Some(&mut observe)).at(|| "looking for the value that is not finite".to_string())?;
         Ok(found)
     }
+}
+
+/// What a [`Stepper`] remembers beside the model's tensors.
+pub(super) struct StepperState {
+    pub steps: i32,
+    /// Of all trained parameters, in order.
+    pub moments: Vec<(Tensor, Option<Tensor>)>,
+    /// The objective's own.
+    pub variables: Vec<Tensor>,
+    pub scaler: Option<Scaler>,
+}
+
+/// The graph for images of any height and width.
+fn of_any_size(graph: &Graph, input: &str) -> Result<Graph> {
+    let mut patch = Patch::new(graph);
+    let mut inputs = graph.inputs().to_vec();
+    for info in inputs.iter_mut().filter(|i| i.name == input) {
+        if let Some(shape) = info.fact.shape.as_mut().filter(|s| s.len() == 4) {
+            (shape[2], shape[3]) = (Dim::symbol("height"), Dim::symbol("width"));
+        }
+    }
+    patch.set_inputs(inputs);
+    patch.apply()
 }
 
 fn finite(t: &Tensor) -> Result<bool> {

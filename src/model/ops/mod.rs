@@ -41,7 +41,7 @@ pub(crate) mod window;
 use super::graph::{Fact, Infer, Node};
 use super::value::Value;
 use crate::error::{Error, Result, nearest};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
@@ -248,6 +248,34 @@ pub fn all() -> impl Iterator<Item = &'static OpDef> {
     FAMILIES.iter().flat_map(|f| f.iter())
 }
 
+crate::choice! {
+    /// Numbers that convolutions and matrix products read and give; sums inside them, and all other operators, stay
+    /// float32 (Micikevicius et al. 2018, "Mixed Precision Training").
+    #[derive(Default)]
+    pub enum Precision {
+        #[default]
+        Float32 = "float32",
+        Bfloat16 = "bfloat16",
+        Float16 = "float16",
+    }
+}
+
+impl Precision {
+    /// The type of the short numbers; `None` for float32.
+    pub fn short(self) -> Option<DType> {
+        match self {
+            Self::Float32 => None,
+            Self::Bfloat16 => Some(DType::BF16),
+            Self::Float16 => Some(DType::F16),
+        }
+    }
+    /// The type in which a node reads and gives its numbers, where it is one of those that are shortened.
+    pub fn of(self, node: &Node) -> Option<DType> {
+        let shortened = ["Conv", "ConvTranspose", "MatMul", "Gemm"].iter().any(|op| node.is(op));
+        self.short().filter(|_| shortened)
+    }
+}
+
 /// How a graph is being run.
 #[derive(Debug, Default)]
 pub struct Mode {
@@ -258,6 +286,8 @@ pub struct Mode {
     /// Where batch norms leave the new running mean and variance: constant name → tensor.
     pub updates: Mutex<Vec<(String, Tensor)>>,
     pub device: Option<Device>,
+    /// Mixed precision: see [`Precision`].
+    pub precision: Precision,
 }
 
 /// What a forward computation sees.

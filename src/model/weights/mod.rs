@@ -14,7 +14,7 @@ mod apply;
 mod atomic;
 mod npy;
 mod npz;
-pub(in crate::model) mod safetensors;
+pub(crate) mod safetensors;
 
 pub use apply::{Applied, apply_state_dict, apply_weights};
 pub use atomic::atomic_write;
