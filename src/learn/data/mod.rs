@@ -167,6 +167,8 @@ pub struct Batch {
 }
 
 #[cfg(test)]
+mod augment_tests;
+#[cfg(test)]
 mod coco_tests;
 #[cfg(test)]
 mod format_tests;

@@ -214,7 +214,11 @@ struct Saved<'a> {
 impl Saved<'_> {
     fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
         let place = || format!("tensor '{name}'");
-        let c = self.file.tensors.get(name).ok_or_else(|| Error::missing("the checkpoint lacks it, so it is one of another model").at(place()))?;
+        let c = self
+            .file
+            .tensors
+            .get(name)
+            .ok_or_else(|| Error::missing("the checkpoint lacks it, so it is one of another model").at(place()))?;
         if c.dims() != dims {
             return Err(Error::argument(format!("it is {:?}, the model's is {dims:?}", c.dims())).at(place()));
         }

@@ -82,7 +82,7 @@ impl History {
     }
     /// Names of the loss parts, in order.
     pub(super) fn parts(&self) -> Vec<&str> {
-        self.epochs.first().map_or_else(Vec::new, |e| e.parts.keys().map(String::as_str).collect())
+        self.epochs.iter().find(|e| !e.parts.is_empty()).map_or_else(Vec::new, |e| e.parts.keys().map(String::as_str).collect())
     }
     /// Names of the scores, in order.
     pub(super) fn scores(&self) -> Vec<&str> {

@@ -12,6 +12,8 @@ mod params;
 mod plan;
 mod prepare;
 mod rehearsal;
+#[cfg(test)]
+mod resume_tests;
 mod scaler;
 mod schedule;
 mod step;

@@ -11,13 +11,13 @@ use crate::model::{Constant, Model, Patch, Value};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 
-fn shapes(images: usize) -> Dataset {
+pub(super) fn shapes(images: usize) -> Dataset {
     let options = DataOptions { images: Some(images), size: Some(serde_json::json!(128)), ..DataOptions::default() };
     dataset("shapes", &options, &Context::new()).unwrap().for_training()
 }
 
 /// A narrow YOLOv8 for `data`, at 64 pixels.
-fn small(data: &Dataset) -> Model {
+pub(super) fn small(data: &Dataset) -> Model {
     small_at(data, 64)
 }
 
@@ -33,11 +33,11 @@ fn small_at(data: &Dataset, size: usize) -> Model {
     build("yolov8n", &options).unwrap()
 }
 
-fn quick(epochs: usize) -> Train {
+pub(super) fn quick(epochs: usize) -> Train {
     Train { epochs, batch: 8, augment: false, validate_every: 0, workers: Some(1), ..Train::default() }
 }
 
-fn constants(model: &Model) -> Vec<(String, Vec<f32>)> {
+pub(super) fn constants(model: &Model) -> Vec<(String, Vec<f32>)> {
     let floats = model.graph().constants().iter().filter(|(_, c)| c.element().is_float());
     floats.map(|(n, c)| (n.clone(), c.to_f32s().unwrap())).collect()
 }
@@ -75,7 +75,7 @@ fn optimizers_and_clipping_equal_pytorch() {
             let gradients: Vec<_> = params.iter().map(|p| Some(f[&format!("grad.{i}.{}", p.name)].clone())).collect();
             last_norm = gradient_norm(&params, &gradients).unwrap().unwrap();
             let gradient_scale = (4.0 / (last_norm + 1e-6)).min(1.0);
-            let pace = Pace { learning_rate: 0.05, momentum: 0.9, weight_decay: 0.1, gradient_scale };
+            let pace = Pace { learning_rate: 0.05, bias_rate: 0.05, momentum: 0.9, weight_decay: 0.1, gradient_scale };
             optimizer.step(&params, &gradients, &pace).unwrap();
         }
         assert!((last_norm as f32 - values(&f[&format!("norm.{kind}")])[0]).abs() < 1e-3);
