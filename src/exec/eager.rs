@@ -148,6 +148,9 @@ fn run_in<'g>(
         let run_short = |values: &HashMap<String, Value>, inputs: &[Option<Value>]| -> Result<Vec<Value>> {
             match short {
                 None => run_node(values, inputs),
+                Some(short) if scope.device.is_cpu() => {
+                    precision::rounded_values(run_node(values, &precision::rounded(inputs, short)?)?, short)
+                }
                 Some(short) => precision::widened(run_node(values, &precision::shortened(inputs, short)?)?),
             }
         };
@@ -158,7 +161,6 @@ fn run_in<'g>(
             let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
             let ruled = |v: &Value| !v.tensor.dtype().is_float() || v.tensor.dtype() == DType::F32 && v.tensor.device().is_cpu();
             if let Some(rule) = cx.inputs().all(ruled).then(|| (op.backward)(&cx)).flatten() {
-                // The kernels of the rules are float32: short numbers are imitated by rounding what goes in and out.
                 let Some(short) = short else {
                     let made = run_node(values, &inputs)?;
                     tape.by_rule(&cx, node, rule, &inputs, &made);
@@ -166,8 +168,7 @@ fn run_in<'g>(
                 };
                 let inputs = precision::rounded(&inputs, short)?;
                 let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
-                let made: Vec<Option<Value>> = run_node(values, &inputs)?.into_iter().map(Some).collect();
-                let made: Vec<Value> = precision::rounded(&made, short)?.into_iter().flatten().collect();
+                let made = precision::rounded_values(run_node(values, &inputs)?, short)?;
                 tape.by_rule(&cx, node, rule, &inputs, &made);
                 return Ok(made);
             }
