@@ -76,6 +76,9 @@ pub fn fit(
         best: None,
         plan,
     };
+    if let Some(folder) = options.checkpoint.as_ref().and_then(|p| p.parent()).filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e)).at(|| "option 'checkpoint'".to_string())?;
+    }
     let done = match &options.checkpoint {
         Some(path) if options.resume && path.exists() => checkpoint::load(path, &mut run, &mut stepper)?,
         _ => 0,
