@@ -1,15 +1,15 @@
 //! COCO datasets: JSON files of `images`, `annotations` and `categories` (Lin et al. 2014), one file per split.
 //!
 //! Classes are the categories in the order of their ids. A box is left, top, width and height in pixels, taken as it is
-//! written. Crowd regions are left out, with a warning that counts them: a detection inside one counts as wrong here,
-//! where pycocotools would ignore it.
+//! written. Crowd regions are no objects to train on; evaluation ignores detections inside them, as pycocotools does, and
+//! takes the area of an object from its annotation.
 
 use super::coco_json::{Contents, Id, Image, read};
 use super::files::{entries, is_image};
 use super::open::class_names;
 use super::reader::Reader;
-use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name};
-use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
+use super::records::{Details, NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name};
+use super::{BBox, DataKind, DataOptions, Dataset, Region, Source, Target};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -182,7 +182,7 @@ impl Split<'_> {
             places.insert(image.id.clone(), images.len());
             images.push(image);
         }
-        let mut objects: Vec<Vec<Target>> = images.iter().map(|_| Vec::new()).collect();
+        let mut objects: Vec<(Vec<Target>, Details)> = images.iter().map(|_| Default::default()).collect();
         let mut ids: HashMap<Id, (usize, usize, [u64; 4])> = HashMap::new();
         for (i, a) in c.annotations.unwrap_or_default().into_iter().enumerate() {
             let place = || format!("{}: annotations[{i}]", file_name(self.file));
@@ -202,10 +202,6 @@ impl Split<'_> {
                     continue;
                 }
             };
-            if a.crowd {
-                warnings.add("crowd region, left out (pycocotools ignores detections in it, here they count as wrong)", place());
-                continue;
-            }
             let Some(sides) = a.bbox else {
                 warnings.add("annotation without a box of four numbers, skipped", place());
                 continue;
@@ -230,13 +226,20 @@ impl Split<'_> {
                     }
                 }
             }
-            objects[at].push(Target { class, bbox });
+            let area = a.area.filter(|v| v.is_finite() && *v > 0.0).unwrap_or(sides[2] * sides[3]);
+            let (targets, details) = &mut objects[at];
+            if a.crowd {
+                details.crowds.push(Region { class, bbox, area, crowd: true });
+            } else {
+                targets.push(Target { class, bbox });
+                details.areas.push(area);
+            }
         }
         self.find_images(images, objects, warnings)
     }
 
     /// The images that are there, with their objects.
-    fn find_images(&self, images: Vec<Image>, objects: Vec<Vec<Target>>, warnings: &mut Warnings) -> Result<Vec<Record>> {
+    fn find_images(&self, images: Vec<Image>, objects: Vec<(Vec<Target>, Details)>, warnings: &mut Warnings) -> Result<Vec<Record>> {
         let folders = self.image_folders();
         let step = (images.len() / SAMPLES).max(1);
         let sample: Vec<PathBuf> = images.iter().step_by(step).filter_map(|i| inner_path(&i.file_name)).collect();
@@ -247,7 +250,7 @@ impl Split<'_> {
             if n > best.0 { (n, f) } else { best }
         });
         let mut records = Vec::with_capacity(images.len());
-        for (image, objects) in images.into_iter().zip(objects) {
+        for (image, (objects, details)) in images.into_iter().zip(objects) {
             self.ctx.check()?;
             match inner_path(&image.file_name) {
                 None => warnings.add("image whose name leads out of its folder, left out", image.file_name),
@@ -255,7 +258,7 @@ impl Split<'_> {
                 Some(inner) => {
                     let path = folder.join(inner);
                     if path.is_file() {
-                        records.push(Record { path, objects, label: None });
+                        records.push(Record { details: Some(Box::new(details)), ..Record::new(path, objects, None) });
                     } else {
                         warnings.add("listed image that is not there, left out", image.file_name);
                     }

@@ -39,6 +39,8 @@ pub(super) struct Annotation {
     pub category: Id,
     /// Left, top, width, height in pixels; `None` for anything but four numbers.
     pub bbox: Option<[f64; 4]>,
+    /// Of the outline, in square pixels.
+    pub area: Option<f64>,
     pub crowd: bool,
 }
 
@@ -209,6 +211,7 @@ struct Entry {
     image_id: Option<Id>,
     category_id: Option<Id>,
     bbox: Option<[f64; 4]>,
+    area: Option<f64>,
     crowd: bool,
 }
 
@@ -219,7 +222,7 @@ impl Entry {
     }
     fn annotation(self) -> Result<Annotation, &'static str> {
         let (image, category) = (self.image_id.ok_or("image_id")?, self.category_id.ok_or("category_id")?);
-        Ok(Annotation { id: self.id, image, category, bbox: self.bbox, crowd: self.crowd })
+        Ok(Annotation { id: self.id, image, category, bbox: self.bbox, area: self.area, crowd: self.crowd })
     }
     fn category(self) -> Result<Category, &'static str> {
         Ok(Category { id: self.id.ok_or("id")?, name: self.name.ok_or("name")?, supercategory: self.supercategory })
@@ -256,6 +259,7 @@ impl<'de> Visitor<'de> for EntrySeed<'_> {
                 "image_id" => e.image_id = map.next_value()?,
                 "category_id" => e.category_id = map.next_value()?,
                 "bbox" => e.bbox = map.next_value::<Option<Four>>()?.and_then(|f| f.0),
+                "area" => e.area = map.next_value::<Number>()?.0,
                 // Written as 0 and 1, now and then as false and true.
                 "iscrowd" => e.crowd = map.next_value::<Number>()?.0.is_some_and(|v| v != 0.0),
                 _ => {
@@ -271,7 +275,8 @@ impl<'de> Visitor<'de> for EntrySeed<'_> {
 /// The name of a field that is read; empty for any other.
 struct Name(&'static str);
 
-const NAMES: [&str; 10] = ["id", "file_name", "width", "height", "name", "supercategory", "image_id", "category_id", "bbox", "iscrowd"];
+const NAMES: [&str; 11] =
+    ["id", "file_name", "width", "height", "name", "supercategory", "image_id", "category_id", "bbox", "area", "iscrowd"];
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

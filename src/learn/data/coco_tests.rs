@@ -185,7 +185,6 @@ fn coco_bad_entries_are_skipped_and_counted() {
          data.json: annotations[11], data.json: annotations[12]",
         "1 × annotation of an image that is not listed, skipped: data.json: annotations[13]",
         "1 × annotation of a category that is not listed, skipped: data.json: annotations[14]",
-        "1 × crowd region, left out (pycocotools ignores detections in it, here they count as wrong): data.json: annotations[15]",
         "2 × image whose name leads out of its folder, left out: ../secret.png, /etc/secret.png",
         "1 × image of an unknown kind, left out: note.txt",
         "1 × listed image that is not there, left out: lost.png",
@@ -294,6 +293,10 @@ fn write_voc(data: &Dataset, root: &Path) {
     }
 }
 
+fn detector(classes: Vec<String>) -> Detect {
+    Detect { classes, image_size: [96, 96], decode: Decode::Yolo { output: "o".into() }, head: None, anchors: None }
+}
+
 /// Judges a detector that is near the truth of `truth`: boxes are moved by up to a fifth, some classes are wrong, some boxes
 /// are missing, some are made up.
 fn judge(truth: &Dataset, data: &Dataset) -> Evaluation {
@@ -325,9 +328,8 @@ fn judge(truth: &Dataset, data: &Dataset) -> Evaluation {
         let tensor = Tensor::from_vec(values, (n, 4 + classes, anchors), &candle_core::Device::Cpu)?;
         Ok(Outputs::from([("o".to_string(), crate::model::Value::plain(tensor)?)]))
     };
-    let decode = Decode::Yolo { output: "o".into() };
-    let task = Detect { classes: truth.classes.to_vec(), image_size: [96, 96], decode, head: None, anchors: None };
-    evaluate_with(&mut run, &Task::Detect(task), data, &Evaluate { batch: 5, ..Evaluate::default() }, &Context::new()).unwrap()
+    let task = Task::Detect(detector(truth.classes.to_vec()));
+    evaluate_with(&mut run, &task, data, &Evaluate { batch: 5, ..Evaluate::default() }, &Context::new()).unwrap()
 }
 
 #[test]
@@ -372,6 +374,46 @@ fn three_formats_of_one_dataset_are_judged_alike() {
             }
         }
     }
+}
+
+#[test]
+fn crowds_and_areas_of_coco_count_as_in_its_own_evaluation() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    image(d, "a.png", 96, 96);
+    let write = |crowd: i32| {
+        let annotations = json!([
+            { "id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 40, 40], "area": 900, "iscrowd": 0 },
+            { "id": 2, "image_id": 1, "category_id": 1, "bbox": [50, 50, 46, 46], "area": 2000, "iscrowd": crowd },
+        ]);
+        let images = json!([{ "id": 1, "file_name": "a.png", "width": 96, "height": 96 }]);
+        file(d, "data.json", coco(images, annotations, json!([{ "id": 1, "name": "cat" }])));
+        open(&d.join("data.json")).unwrap()
+    };
+    // One detection is the object, a surer one lies in the crowd.
+    let judge = |data: &Dataset| {
+        let mut run = |_: &Tensor| {
+            let rows = [[24f32, 60.0], [24.0, 60.0], [40.0, 12.0], [40.0, 12.0], [0.5, 0.9]];
+            let tensor = Tensor::new(&[rows], &candle_core::Device::Cpu)?;
+            Ok(Outputs::from([("o".to_string(), crate::model::Value::plain(tensor)?)]))
+        };
+        let task = Task::Detect(detector(vec!["cat".into()]));
+        evaluate_with(&mut run, &task, data, &Evaluate { batch: 1, ..Evaluate::default() }, &Context::new()).unwrap()
+    };
+    let data = write(1);
+    let s = data.get(0).unwrap();
+    assert_eq!((s.targets.len(), data.warnings.len(), data.counts()), (1, 0, Some(vec![1])), "a crowd is no object");
+    let e = judge(&data);
+    assert_eq!(e.map50, Some(1.0));
+    let figures = e.coco.unwrap();
+    assert_eq!((figures.map_small, figures.map_medium), (Some(1.0), None), "by the stated area");
+    let without = judge(&write(0));
+    assert!(without.map50.unwrap() < 0.9, "{:?}", without.map50);
+    // Both survive being written.
+    let again = write(1).export(d.join("out/data.json"), &Context::new()).unwrap().remove(0);
+    let size = (96, 96);
+    assert_eq!(open(&again).unwrap().source.regions_of(0, size), data.source.regions_of(0, size));
+    assert_eq!(data.take(1).source.regions_of(0, size).unwrap().len(), 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Choosing from datasets, and showing them.
 
-use super::{DataKind, Dataset, Grid, GridOptions, Sample, Source, Target, plots};
+use super::{DataKind, Dataset, Grid, GridOptions, Region, Sample, Source, Target, plots};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::report::{Picture, Plot, Show, Table};
@@ -29,6 +29,9 @@ impl Source for Subset {
     }
     fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
         self.source.boxes_of(self.indices[i])
+    }
+    fn regions_of(&self, i: usize, size: (u32, u32)) -> Option<Vec<Region>> {
+        self.source.regions_of(self.indices[i], size)
     }
     fn file_of(&self, i: usize) -> Option<&Path> {
         self.source.file_of(self.indices[i])

@@ -2,7 +2,7 @@
 //!
 //! Image files are copied; images without a file are written as PNG.
 
-use super::{DataKind, Dataset, Source};
+use super::{BBox, DataKind, Dataset, Region, Source};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::report::write_file;
@@ -43,11 +43,11 @@ struct Writer<'a> {
     step: &'a mut dyn FnMut() -> Result<()>,
 }
 
-/// An image that was written: its file below `images/SPLIT`, width and height, class and sides of each box.
+/// An image that was written: its file below `images/SPLIT`, width and height, its objects and crowds.
 struct Written {
     file: String,
     size: (u32, u32),
-    boxes: Vec<(usize, [f64; 4])>,
+    regions: Vec<Region>,
 }
 
 impl Writer<'_> {
@@ -60,11 +60,13 @@ impl Writer<'_> {
             std::fs::create_dir_all(&labels).map_err(|e| Error::io(&labels, e))?;
             for w in self.images(part, split)? {
                 let (width, height) = (f64::from(w.size.0), f64::from(w.size.1));
-                let line = |(class, [x1, y1, x2, y2]): &(usize, [f64; 4])| {
+                let line = |r: &Region| {
+                    let (class, [x1, y1, x2, y2]) = (r.class, sides(r.bbox));
                     let (cx, cy) = ((x1 + x2) / 2.0 / width, (y1 + y2) / 2.0 / height);
                     format!("{class} {cx:.9} {cy:.9} {:.9} {:.9}\n", (x2 - x1) / width, (y2 - y1) / height)
                 };
-                let text: String = w.boxes.iter().map(line).collect();
+                // The format has no crowds.
+                let text: String = w.regions.iter().filter(|r| !r.crowd).map(line).collect();
                 write_file(&labels.join(Path::new(&w.file).with_extension("txt")), text.as_bytes())?;
             }
             yaml += &format!("{split}: images/{split}\n");
@@ -99,12 +101,12 @@ impl Writer<'_> {
                 .iter()
                 .zip(1..)
                 .map(|(w, image)| {
-                    for (class, [x1, y1, x2, y2]) in &w.boxes {
+                    for r in &w.regions {
                         id += 1;
-                        let (width, height) = (x2 - x1, y2 - y1);
+                        let [x1, y1, x2, y2] = sides(r.bbox);
                         annotations.push(json!({
-                            "id": id, "image_id": image, "category_id": class + 1, "bbox": [x1, y1, width, height],
-                            "area": width * height, "iscrowd": 0,
+                            "id": id, "image_id": image, "category_id": r.class + 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
+                            "area": r.area, "iscrowd": u8::from(r.crowd),
                         }));
                     }
                     json!({ "id": image, "file_name": format!("images/{split}/{}", w.file), "width": w.size.0, "height": w.size.1 })
@@ -143,8 +145,12 @@ impl Writer<'_> {
             let ending = original.as_ref().and_then(|p| p.extension()).map_or("png".into(), |e| e.to_string_lossy().into_owned());
             let file = format!("{stem}.{ending}");
             let (targets, size) = self.image(part.source.as_ref(), i, original.as_deref(), &folder.join(&file)).at(|| part.label())?;
-            let sides = |b: super::BBox| [b.x1, b.y1, b.x2, b.y2].map(f64::from);
-            all.push(Written { file, size, boxes: targets.iter().map(|t| (t.class, sides(t.bbox))).collect() });
+            let region = |t: &super::Target| {
+                let [x1, y1, x2, y2] = sides(t.bbox);
+                Region { class: t.class, bbox: t.bbox, area: (x2 - x1) * (y2 - y1), crowd: false }
+            };
+            let regions = part.source.regions_of(i, size).unwrap_or_else(|| targets.iter().map(region).collect());
+            all.push(Written { file, size, regions });
             (self.step)()?;
         }
         Ok(all)
@@ -169,6 +175,10 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+fn sides(b: BBox) -> [f64; 4] {
+    [b.x1, b.y1, b.x2, b.y2].map(f64::from)
 }
 
 /// The folder of a split; a dataset without splits is one to train on.

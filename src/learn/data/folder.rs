@@ -63,7 +63,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
                     } else if files.is_empty() {
                         warnings.add("class folder without images", format!("{split}/{class}"));
                     } else {
-                        records.extend(files.into_iter().map(|path| Record { path, objects: Vec::new(), label }));
+                        records.extend(files.into_iter().map(|path| Record::new(path, Vec::new(), label)));
                     }
                 }
             }
@@ -74,7 +74,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
             None => {
                 let mut files = Vec::new();
                 walk(path, 0, &mut files)?;
-                records.extend(files.into_iter().map(|path| Record { path, objects: Vec::new(), label: None }));
+                records.extend(files.into_iter().map(|path| Record::new(path, Vec::new(), None)));
             }
         }
         if records.is_empty() {
@@ -91,7 +91,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
 
 /// A dataset of the given image files, without labels.
 pub(super) fn of_files(name: &str, files: Vec<PathBuf>, pixels: &Reader) -> Dataset {
-    let records = files.into_iter().map(|path| Record { path, objects: Vec::new(), label: None }).collect();
+    let records = files.into_iter().map(|path| Record::new(path, Vec::new(), None)).collect();
     Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records::new(records, false, pixels)))
 }
 

@@ -138,11 +138,14 @@ fn name(data: &Dataset, class: usize) -> String {
 }
 
 fn draw(data: &Dataset, samples: &[Sample], columns: usize, cell: usize) -> RgbImage {
-    let rows = samples.len().div_ceil(columns);
     let width = GAP + columns * (cell + GAP);
     let legend = legend(data, samples, width);
-    let top = GAP + legend.len() * LINE;
-    let mut grid = RgbImage::from_pixel(width as u32, (top + rows * (cell + LINE + GAP)) as u32, Rgb(GROUND));
+    let small: Vec<RgbImage> = samples.iter().map(|s| labelled(data, s, cell)).collect();
+    // A row is as high as its highest image.
+    let heights: Vec<usize> = small.chunks(columns).map(|r| r.iter().map(|i| i.height() as usize).max().unwrap_or(0)).collect();
+    let mut y = GAP + legend.len() * LINE;
+    let height = y + heights.iter().map(|h| h + LINE + GAP).sum::<usize>();
+    let mut grid = RgbImage::from_pixel(width as u32, height as u32, Rgb(GROUND));
     for (row, entries) in legend.iter().enumerate() {
         for (x, class) in entries {
             let y = (GAP + row * LINE + LINE / 2) as i64;
@@ -150,19 +153,21 @@ fn draw(data: &Dataset, samples: &[Sample], columns: usize, cell: usize) -> RgbI
             write_text(&mut grid, &name(data, *class), [x + 18, y], FONT, INK);
         }
     }
-    for (n, s) in samples.iter().enumerate() {
-        let (x, y) = (GAP + (n % columns) * (cell + GAP), top + (n / columns) * (cell + LINE + GAP));
-        let small = labelled(data, s, cell);
-        let (dx, dy) = ((cell - small.width() as usize) / 2, (cell - small.height() as usize) / 2);
-        let ground = [x, y, x + cell - 1, y + cell - 1].map(|v| v as i64);
+    for (n, (s, small)) in samples.iter().zip(&small).enumerate() {
+        let (x, high) = (GAP + (n % columns) * (cell + GAP), heights[n / columns]);
+        let (dx, dy) = ((cell - small.width() as usize) / 2, (high - small.height() as usize) / 2);
+        let ground = [x, y, x + cell - 1, y + high - 1].map(|v| v as i64);
         fill(&mut grid, ground, [0xf0, 0xf2, 0xf5]);
-        image::imageops::replace(&mut grid, &small, (x + dx) as i64, (y + dy) as i64);
+        image::imageops::replace(&mut grid, small, (x + dx) as i64, (y + dy) as i64);
         let own = std::path::Path::new(&s.name).file_name().map_or_else(|| s.name.clone(), |f| f.to_string_lossy().into_owned());
         let caption = match s.label {
             Some(class) => format!("{} · {own}", name(data, class)),
             None => own,
         };
-        write_text(&mut grid, &shortened(&caption, cell as i64), [x as i64, (y + cell + LINE / 2) as i64], FONT, INK);
+        write_text(&mut grid, &shortened(&caption, cell as i64), [x as i64, (y + high + LINE / 2) as i64], FONT, INK);
+        if n % columns + 1 == columns {
+            y += high + LINE + GAP;
+        }
     }
     grid
 }

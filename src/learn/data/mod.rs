@@ -57,6 +57,18 @@ pub struct Target {
     pub bbox: BBox,
 }
 
+/// What is known of an object besides class and box, for evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    pub class: usize,
+    /// In pixels of the original image.
+    pub bbox: BBox,
+    /// In square pixels: of the outline where the labels state it, else of the box.
+    pub area: f64,
+    /// A region of many objects (COCO's `iscrowd`), in which detections count neither as right nor as wrong.
+    pub crowd: bool,
+}
+
 /// One image with its labels.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -113,6 +125,12 @@ pub trait Source: Send + Sync {
     fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
         let s = self.get(i)?;
         Ok((s.targets, s.image.dimensions()))
+    }
+    /// All objects and crowds of sample `i`, whose image is of width and height `size`; `None` where the sample's targets
+    /// say it all.
+    fn regions_of(&self, i: usize, size: (u32, u32)) -> Option<Vec<Region>> {
+        let _ = (i, size);
+        None
     }
     /// The image file of sample `i`, if it has one.
     fn file_of(&self, i: usize) -> Option<&Path> {

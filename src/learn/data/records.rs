@@ -2,7 +2,7 @@
 
 use super::files::image_size;
 use super::reader::Reader;
-use super::{BBox, Sample, Source, Target};
+use super::{BBox, Region, Sample, Source, Target};
 use crate::error::Result;
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,22 @@ pub(super) struct Record {
     pub path: PathBuf,
     pub objects: Vec<Target>,
     pub label: Option<usize>,
+    /// Areas of the objects and crowds, where the format has them.
+    pub details: Option<Box<Details>>,
+}
+
+/// What COCO's annotations say beyond classes and boxes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Details {
+    /// One per object.
+    pub areas: Vec<f64>,
+    pub crowds: Vec<Region>,
+}
+
+impl Record {
+    pub fn new(path: PathBuf, objects: Vec<Target>, label: Option<usize>) -> Self {
+        Self { path, objects, label, details: None }
+    }
 }
 
 /// Image files of one split.
@@ -27,17 +43,16 @@ impl Records {
     pub fn new(records: Vec<Record>, relative: bool, reader: &Reader) -> Self {
         Self { records, relative, reader: reader.clone() }
     }
-    /// Objects of a record in pixels of an image of this width and height, cut at its edges.
-    fn fit(&self, r: &Record, (w, h): (u32, u32)) -> Vec<Target> {
+    /// A box in pixels of an image of this width and height, cut at its edges; `None` when nothing is left.
+    fn cut(&self, b: BBox, (w, h): (u32, u32)) -> Option<BBox> {
         let (w, h) = (w as f32, h as f32);
         let (sx, sy) = if self.relative { (w, h) } else { (1.0, 1.0) };
-        let fit = |t: &Target| {
-            let b = t.bbox;
-            let (x, y) = (|v: f32| (v * sx).clamp(0.0, w), |v: f32| (v * sy).clamp(0.0, h));
-            let bbox = BBox { x1: x(b.x1), y1: y(b.y1), x2: x(b.x2), y2: y(b.y2) };
-            (bbox.x2 > bbox.x1 && bbox.y2 > bbox.y1).then_some(Target { class: t.class, bbox })
-        };
-        r.objects.iter().filter_map(fit).collect()
+        let (x, y) = (|v: f32| (v * sx).clamp(0.0, w), |v: f32| (v * sy).clamp(0.0, h));
+        let bbox = BBox { x1: x(b.x1), y1: y(b.y1), x2: x(b.x2), y2: y(b.y2) };
+        (bbox.x2 > bbox.x1 && bbox.y2 > bbox.y1).then_some(bbox)
+    }
+    fn fit(&self, r: &Record, size: (u32, u32)) -> Vec<Target> {
+        r.objects.iter().filter_map(|t| Some(Target { class: t.class, bbox: self.cut(t.bbox, size)? })).collect()
     }
 }
 
@@ -55,6 +70,14 @@ impl Source for Records {
         let r = &self.records[i];
         let size = image_size(&r.path)?;
         Ok((self.fit(r, size), size))
+    }
+    fn regions_of(&self, i: usize, size: (u32, u32)) -> Option<Vec<Region>> {
+        let r = &self.records[i];
+        let details = r.details.as_ref()?;
+        let objects = r.objects.iter().zip(&details.areas);
+        let objects = objects.map(|(t, &area)| Region { class: t.class, bbox: t.bbox, area, crowd: false });
+        let all = objects.chain(details.crowds.iter().copied());
+        Some(all.filter_map(|o| Some(Region { bbox: self.cut(o.bbox, size)?, ..o })).collect())
     }
     fn file_of(&self, i: usize) -> Option<&Path> {
         Some(&self.records[i].path)

@@ -70,7 +70,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
         let record = |id: &String| {
             let (path, objects) = read[id.as_str()].as_ref()?;
             let target = |o: &Object| Some(Target { class: classes.iter().position(|c| *c == o.class)?, bbox: o.bbox });
-            Some(Record { path: path.clone(), objects: objects.iter().filter_map(target).collect(), label: None })
+            Some(Record::new(path.clone(), objects.iter().filter_map(target).collect(), None))
         };
         let records: Vec<Record> = ids.iter().filter_map(record).collect();
         if records.is_empty() {

@@ -227,7 +227,7 @@ fn labelled(images: Vec<PathBuf>, split: &str, classes: usize, warnings: &mut Wa
         } else {
             warnings.add(format!("image of '{split}' without label file, taken as empty"), file_name(&path));
         }
-        records.push(Record { path, objects, label: None });
+        records.push(Record::new(path, objects, None));
     }
     if records.is_empty() {
         return Err(Error::missing(format!("none of the images of '{split}' is there")));

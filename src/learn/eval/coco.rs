@@ -2,7 +2,7 @@
 //! recall levels, area ranges and numbers of detections.
 
 use super::Detection;
-use crate::learn::data::{BBox, Target};
+use crate::learn::data::{BBox, Region, Target};
 use serde::Serialize;
 
 /// Number of IoU thresholds: 0.5 to 0.95.
@@ -43,6 +43,12 @@ impl From<Target> for Truth {
     fn from(t: Target) -> Self {
         let [_, _, w, h] = xywh(&t.bbox);
         Self { class: t.class, bbox: t.bbox, area: w * h, crowd: false }
+    }
+}
+
+impl From<Region> for Truth {
+    fn from(r: Region) -> Self {
+        Self { class: r.class, bbox: r.bbox, area: r.area, crowd: r.crowd }
     }
 }
 

@@ -110,7 +110,7 @@ pub fn evaluate_with(
     let ragged = task.detect().is_some_and(|d| d.decode.is_ragged());
     let batch = if ragged { 1 } else { options.batch };
     let loader = Loader::new(&data, LoaderOptions { batch, size, ..LoaderOptions::default() }, ctx)?;
-    let pass = Pass { run, loader, classes: &classes, options, ctx };
+    let pass = Pass { run, data: &data, loader, classes: &classes, options, ctx };
     let mut result = match task {
         Task::Unknown => return Err(unknown_task()),
         // With the size that the boxes are relative to.
@@ -175,6 +175,7 @@ fn listing(names: &[String]) -> String {
 
 struct Pass<'a> {
     run: &'a mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    data: &'a Dataset,
     loader: Loader,
     /// Model's class of each class of the dataset.
     classes: &'a [usize],
@@ -200,7 +201,7 @@ impl Pass<'_> {
 
     fn detect(self, task: &Detect) -> Result<Evaluation> {
         let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Truth>>) = (Vec::new(), Vec::new());
-        let (o, classes) = (self.options, self.classes);
+        let (o, classes, source) = (self.options, self.classes, self.data.source.clone());
         let count = task.classes.len().max(classes.iter().max().map_or(0, |c| c + 1));
         // No overlap is above this where the model has suppressed already.
         let iou = if task.decode.suppresses() { o.iou as f32 } else { f32::INFINITY };
@@ -209,11 +210,14 @@ impl Pass<'_> {
             if found.len() != batch.indices.len() {
                 return Err(Error::shape(format!("{} images gave outputs for {}", batch.indices.len(), found.len())));
             }
-            for ((found, fit), targets) in found.into_iter().zip(&batch.letterboxes).zip(&batch.targets) {
+            for (n, (found, fit)) in found.into_iter().zip(&batch.letterboxes).enumerate() {
                 let kept = nms(found, iou, o.agnostic, o.max_detections);
                 detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
                 let number = |t: &Target| Truth::from(Target { class: classes[t.class], bbox: fit.inverse(t.bbox) });
-                truths.push(targets.iter().map(number).collect());
+                truths.push(match source.regions_of(batch.indices[n], fit.original) {
+                    Some(all) => all.into_iter().map(|r| Truth { class: classes[r.class], ..r.into() }).collect(),
+                    None => batch.targets[n].iter().map(number).collect(),
+                });
             }
             Ok(())
         })?;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
 use crate::model::{Value, weights};
 use crate::operation::{Arg, Options as _, Signature};
-use crate::report::{self, Plot, Series, SeriesKind, Table};
+use crate::report::{self, Plot, Series, SeriesKind, Show, Table};
 use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::display::{show_value, table_of};
 use crate::shell::script::value::{ModelValue, Report, to_f64, to_json};
@@ -79,8 +79,8 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("results", "plot"),
-            "A plot of a report, a list of numbers, of [x, y], or a map of such lists; with a path (.png, .svg, .html), saved",
-            &[Arg::new("x", "list or map or report"), Arg::optional("path", "text")],
+            "A plot of a report or dataset, a list of numbers, of [x, y], or a map of such lists; with a path (.png, .svg, .html), saved",
+            &[Arg::new("x", "list or map or report or dataset"), Arg::optional("path", "text")],
             "plot",
             &["plot([3.0, 2.1, 1.7])", "plot(#{ train: [3, 2, 1], val: [3.2, 2.5, 2.2] })"],
             &["chart", "graph", "figure", "curve", "draw"],
@@ -90,8 +90,8 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("results", "plots"),
-            "All plots of a report, in the order in which they are shown",
-            &[Arg::new("x", "report")],
+            "All plots of a report or dataset, in the order in which they are shown",
+            &[Arg::new("x", "report or dataset")],
             "list of plots",
             &["plots(plot([3.0, 2.1, 1.7])).len()"],
             &["charts", "figures", "curves", "confusion"],
@@ -179,9 +179,12 @@ fn plot(c: &Call<'_>) -> Result<Dynamic> {
 }
 
 fn plots(c: &Call<'_>) -> Result<Dynamic> {
-    let all = match c.arg(0).read_lock::<Report>() {
-        Some(r) => r.show.plots(),
-        None => vec![plot_of(c.arg(0))?],
+    let all = if let Some(r) = c.arg(0).read_lock::<Report>() {
+        r.show.plots()
+    } else if let Some(d) = c.arg(0).read_lock::<Dataset>() {
+        d.plots()
+    } else {
+        vec![plot_of(c.arg(0))?]
     };
     Ok(all.into_iter().map(Dynamic::from).collect::<Vec<_>>().into())
 }
@@ -193,6 +196,9 @@ fn plot_of(value: &Dynamic) -> Result<Plot> {
     if let Some(r) = value.read_lock::<Report>() {
         let first = r.show.plots().into_iter().next();
         return first.ok_or_else(|| Error::missing("this report has no plot").hint("table(x) gives its table"));
+    }
+    if let Some(d) = value.read_lock::<Dataset>() {
+        return d.plots().into_iter().next().ok_or_else(|| Error::missing("this dataset has no labels to plot"));
     }
     let series = |name: &str, list: &Dynamic| -> Result<Series> {
         Ok(Series { name: name.into(), kind: SeriesKind::Line, points: points(list)?, labels: Vec::new() })
