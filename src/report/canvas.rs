@@ -92,12 +92,13 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
     }
 }
 
-/// A name cut to the room for it.
+/// A name without its middle, so that it fits: beginnings and ends tell names apart.
 pub(super) fn shortened(text: &str, room: i32, width: impl Fn(&str) -> i32) -> String {
     if width(text) <= room {
         return text.to_string();
     }
     let chars: Vec<char> = text.chars().collect();
-    let cut = |n: usize| format!("{}…", chars[..n].iter().collect::<String>());
+    let text = |c: &[char]| c.iter().collect::<String>();
+    let cut = |n: usize| format!("{}…{}", text(&chars[..n.div_ceil(2)]), text(&chars[chars.len() - n / 2..]));
     (0..chars.len()).rev().map(cut).find(|t| width(t) <= room).unwrap_or_default()
 }

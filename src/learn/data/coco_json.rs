@@ -156,11 +156,11 @@ impl<'de> Visitor<'de> for Top<'_> {
             key.part.set(part);
             key.index.set(None);
             match part {
-                "images" => map.next_value_seed(List { key, take: &mut |e| Ok(all.images.push(e.image()?)) })?,
-                "categories" => map.next_value_seed(List { key, take: &mut |e| Ok(all.categories.push(e.category()?)) })?,
+                "images" => map.next_value_seed(List { key, take: &mut |e| e.image().map(|i| all.images.push(i)) })?,
+                "categories" => map.next_value_seed(List { key, take: &mut |e| e.category().map(|c| all.categories.push(c)) })?,
                 _ => {
                     let list = all.annotations.get_or_insert_default();
-                    map.next_value_seed(List { key, take: &mut |e| Ok(list.push(e.annotation()?)) })?;
+                    map.next_value_seed(List { key, take: &mut |e| e.annotation().map(|a| list.push(a)) })?;
                 }
             }
             key.part.set("");

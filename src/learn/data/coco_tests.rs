@@ -404,9 +404,9 @@ fn crowds_and_areas_of_coco_count_as_in_its_own_evaluation() {
     let s = data.get(0).unwrap();
     assert_eq!((s.targets.len(), data.warnings.len(), data.counts()), (1, 0, Some(vec![1])), "a crowd is no object");
     let e = judge(&data);
-    assert_eq!(e.map50, Some(1.0));
+    assert!((e.map50.unwrap() - 1.0).abs() < 1e-12, "{:?}", e.map50);
     let figures = e.coco.unwrap();
-    assert_eq!((figures.map_small, figures.map_medium), (Some(1.0), None), "by the stated area");
+    assert!(figures.map_small.is_some_and(|m| m > 0.999) && figures.map_medium.is_none(), "by the stated area: {figures:?}");
     let without = judge(&write(0));
     assert!(without.map50.unwrap() < 0.9, "{:?}", without.map50);
     // Both survive being written.

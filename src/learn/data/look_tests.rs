@@ -226,24 +226,3 @@ fn passes_tell_of_unreadable_images_once() {
     corrupt(7);
     assert!(pass()[0].starts_with("left out 3 of 8"));
 }
-
-#[test]
-fn dump() {
-    let out = Path::new("/tmp/dlook");
-    let b = open(Path::new("/work/shared/data/bccd"), DataOptions::default()).unwrap();
-    for (i, p) in b.plots().iter().enumerate() {
-        std::fs::write(out.join(format!("p{i}.png")), plot_png(p, 1.0).unwrap()).unwrap();
-    }
-    crate::report::save(&b, out.join("d.png")).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    for i in 0..45 {
-        for n in 0..=i % 7 {
-            let path = dir.path().join(format!("a rather long name of class {i:02}")).join(format!("{n}.png"));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            RgbImage::new(2, 2).save(path).unwrap();
-        }
-    }
-    let data = open(dir.path(), DataOptions::default()).unwrap();
-    std::fs::write(out.join("many.png"), plot_png(&data.plots()[0], 1.0).unwrap()).unwrap();
-    std::fs::write(out.join("d.txt"), text(&b, &Style::columns(100))).unwrap();
-}

@@ -15,7 +15,8 @@ const MEDIUM: f64 = 96.0 * 96.0;
 
 /// The plots; none without labels.
 pub(super) fn plots(data: &Dataset) -> Vec<Plot> {
-    let counts: Vec<(&Dataset, Vec<usize>)> = data.parts().into_iter().filter_map(|d| Some((d, d.counts()?))).collect();
+    let parts = parts(data);
+    let counts: Vec<(&Dataset, Vec<usize>)> = parts.iter().filter_map(|d| Some((*d, d.counts()?))).collect();
     if counts.iter().all(|(_, c)| c.iter().all(|n| *n == 0)) {
         return Vec::new();
     }
@@ -24,9 +25,18 @@ pub(super) fn plots(data: &Dataset) -> Vec<Plot> {
     order.sort_by_key(|&c| std::cmp::Reverse(totals[c]));
     let mut plots = vec![balance(data, &counts, &order)];
     if data.kind == DataKind::Detection {
-        plots.extend(sizes(data, &order));
+        plots.extend(sizes(data, &parts, &order));
     }
     plots
+}
+
+/// The splits that share no images: Pascal VOC's `trainval` only repeats others.
+fn parts(data: &Dataset) -> Vec<&Dataset> {
+    let mut parts = data.parts();
+    if parts.len() > 1 {
+        parts.retain(|p| p.split != "trainval");
+    }
+    parts
 }
 
 fn balance(data: &Dataset, counts: &[(&Dataset, Vec<usize>)], order: &[usize]) -> Plot {
@@ -53,8 +63,7 @@ fn balance(data: &Dataset, counts: &[(&Dataset, Vec<usize>)], order: &[usize]) -
 }
 
 /// Width and height of objects relative to their images, and how many are small, medium and large.
-fn sizes(data: &Dataset, order: &[usize]) -> Vec<Plot> {
-    let parts = data.parts();
+fn sizes(data: &Dataset, parts: &[&Dataset], order: &[usize]) -> Vec<Plot> {
     let images: usize = parts.iter().map(|p| p.len()).sum();
     let step = images.div_ceil(MAX_IMAGES).max(1);
     let mut objects: Vec<(usize, [f64; 2], f64)> = Vec::new();
