@@ -43,18 +43,24 @@ fn equals_pytorch(case: &str, layers: &str, value: &str) {
     close(&found["images"], &of("grad.x").tensor);
     let mut checked = 0;
     for (name, expected) in f.iter().filter_map(|(n, v)| Some((n.strip_prefix(&format!("{case}.grad."))?, v))).filter(|(n, _)| *n != "x") {
-        close(&found[&format!("model.{name}")], &expected.tensor);
+        let ours = &found[&format!("model.{name}")];
         checked += 1;
+        // Batch norm takes a shift by a convolution's bias out again: nothing but rounding is left of its gradient.
+        if name.ends_with("wise.bias") {
+            assert!(ours.to_vec1::<f32>().unwrap().iter().all(|g| g.abs() < 1e-3), "{name}: {ours}");
+        } else {
+            close(ours, &expected.tensor);
+        }
     }
     assert!(checked >= 8, "{checked}");
 }
 
-/// Differences up to 1e-4 of the largest magnitude, or of 1: biases before a batch norm have no gradient but rounding.
+/// Differences up to 1e-4 of the largest magnitude.
 fn close(got: &Tensor, expected: &Tensor) {
     assert_eq!(got.dims(), expected.dims());
     let (got, expected): (Vec<f32>, Vec<f32>) =
         (got.flatten_all().unwrap().to_vec1().unwrap(), expected.flatten_all().unwrap().to_vec1().unwrap());
-    let size = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
+    let size = expected.iter().fold(0.1f32, |m, v| m.max(v.abs()));
     for (g, e) in got.iter().zip(&expected) {
         assert!((g - e).abs() <= 1e-4 * size, "{g} {e}");
     }

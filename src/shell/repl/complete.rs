@@ -171,7 +171,8 @@ mod tests {
     fn words_of_choices() {
         assert_eq!(texts_of("prune(m, #{ scope: \"l"), ["layer\""]);
         assert_eq!(texts_of("prune(m, #{ scope: "), ["\"global\"", "\"layer\""]);
-        assert_eq!(texts_of("model(\"yolov8"), ["yolov8n\"", "yolov8s\"", "yolov8m\"", "yolov8l\"", "yolov8x\""]);
+        assert_eq!(texts_of("model(\"yolov8")[..5], ["yolov8n\"", "yolov8s\"", "yolov8m\"", "yolov8l\"", "yolov8x\""]);
+        assert_eq!(texts_of("model(\"yolo11s"), ["yolo11s\"", "yolo11s-cls\""]);
         assert_eq!(texts_of("help(\"prune"), ["prune\"", "prune_groups\""]);
     }
 
