@@ -5,7 +5,7 @@ mod common;
 use compresso::Error;
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::model::graph::{infer, infer_at, stats};
-use compresso::model::{Dim, Graph, Value, onnx, weights};
+use compresso::model::{Dim, Graph, LoadOptions, Model, Value, onnx, weights};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -79,6 +79,21 @@ fn outputs_are_those_of_onnxruntime() {
     }
     assert!(models.len() >= 13);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Ultralytics' detectors come with the raw head that training needs, whatever the version of the blocks and the operators.
+#[test]
+fn ultralytics_detectors_are_recognised_with_their_head() {
+    let (dir, models) = exported();
+    let detectors: Vec<&Entry> = models.iter().filter(|m| m.name.starts_with("yolo")).collect();
+    assert!(detectors.len() >= 5);
+    for entry in detectors {
+        let m = Model::load(dir.join(format!("{}.onnx", entry.name)), &LoadOptions::default()).unwrap();
+        let d = m.task().detect().unwrap_or_else(|| panic!("{} is no detector", entry.name));
+        assert_eq!((d.classes.len(), d.image_size), (80, [96, 96]), "{}", entry.name);
+        let head = d.head.as_ref().unwrap_or_else(|| panic!("{} has no head", entry.name));
+        assert_eq!((head.strides.as_slice(), head.reg_max, head.scores.len()), ([8, 16, 32].as_slice(), 16, 3), "{}", entry.name);
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ use indexmap::IndexMap;
 const OPSET: i64 = 17;
 /// Most channels of a layer.
 const MOST_CHANNELS: usize = 1 << 16;
+/// Largest height and width of a layer.
+const MOST_PIXELS: usize = 1 << 16;
 
 /// What is the same for all layers of a model.
 #[derive(Debug)]
@@ -189,10 +191,13 @@ fn emit(b: &mut Blocks, plan: &Plan<'_>, i: usize, layer: &Layer, inputs: &[Feat
     let scope = layer.name.clone().unwrap_or_else(|| format!("model.{i}"));
     let mut site = Site { b, layer, plan, inputs, scope, repeats: plan.repeats(layer) };
     let made = (module.emit)(&mut site).map_err(|e| e.at(layer.place()))?;
-    if let Made::Feature(f) = &made
-        && f.channels > MOST_CHANNELS
-    {
-        return Err(layer.error(format!("has {} channels, more than {MOST_CHANNELS}", f.channels)));
+    if let Made::Feature(f) = &made {
+        if f.channels > MOST_CHANNELS {
+            return Err(layer.error(format!("has {} channels, more than {MOST_CHANNELS}", f.channels)));
+        }
+        if f.size.iter().any(|&n| n > MOST_PIXELS) {
+            return Err(layer.error(format!("has {:?} pixels, more than {MOST_PIXELS} a side", f.size)));
+        }
     }
     Ok(made)
 }
