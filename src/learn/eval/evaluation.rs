@@ -146,7 +146,7 @@ impl Show for Evaluation {
     }
     fn plots(&self) -> Vec<Plot> {
         let mut plots: Vec<Plot> = self.precision_recall().into_iter().chain(self.over_confidence()).collect();
-        plots.extend(self.confusion.as_ref().map(|c| c.plot(&self.dataset)));
+        plots.extend(self.confusion.as_ref().map(|c| c.plot(self.short_name())));
         plots
     }
     fn notes(&self) -> Vec<String> {
@@ -164,6 +164,11 @@ impl Show for Evaluation {
 }
 
 impl Evaluation {
+    /// The dataset without the folders that it lies in, for titles.
+    fn short_name(&self) -> &str {
+        self.dataset.rsplit(['/', '\\']).next().unwrap_or(&self.dataset)
+    }
+
     /// Precision over recall of each class and of their mean.
     fn precision_recall(&self) -> Option<Plot> {
         let mut drawn: Vec<&ClassResult> = self.per_class.iter().filter(|c| c.curve.len() == RECALLS).collect();
@@ -184,7 +189,7 @@ impl Evaluation {
         series.extend(drawn.iter().take(MAX_CURVES).map(|c| line(c.class.clone(), &c.curve)));
         let shown = if all > MAX_CURVES { format!(", {MAX_CURVES} of {all} classes") } else { String::new() };
         (all > 0).then(|| Plot {
-            title: format!("{}: precision and recall at IoU 0.5{shown}", self.dataset),
+            title: format!("{}: precision and recall at IoU 0.5{shown}", self.short_name()),
             x_label: "recall".into(),
             y_label: "precision".into(),
             series,
@@ -203,7 +208,7 @@ impl Evaluation {
         };
         let some = |values: &[f64]| values.iter().copied().map(Some).collect();
         (!c.confidence.is_empty()).then(|| Plot {
-            title: format!("{}: means over the classes by confidence", self.dataset),
+            title: format!("{}: means over the classes by confidence", self.short_name()),
             x_label: "confidence".into(),
             series: vec![line("precision", c.precision.clone()), line("recall", some(&c.recall)), line("F1", some(&c.f1))],
             ..Plot::default()
