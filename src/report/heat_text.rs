@@ -13,16 +13,16 @@ pub(super) fn heat_text(plot: &Plot, heat: &HeatMap, style: &Style, width: usize
     let texts = (0..heat.rows.len()).flat_map(|r| (0..heat.columns.len()).map(move |c| length(heat.cell(r, c).1)));
     let widest = texts.max().unwrap_or(0);
     let columns = heat.columns.len().max(1);
-    // A cell: its block, its text, a blank.
+    // A cell: its block, a blank, its text, a blank.
     let room = width.saturating_sub(margin + 2) / columns;
     let headers = heat.columns.iter().map(|c| length(c)).max().unwrap_or(0);
-    let cell = (headers.max(widest + 1) + 1).min(room);
+    let cell = (headers.max(widest + 2) + 1).min(room);
     let mut lines = Vec::new();
     let corner = [&plot.y_label, &plot.x_label].map(|l| printable(l));
     if corner.iter().all(|l| !l.is_empty()) {
         lines.push(style.paint(Ink::Dim, &format!("rows: {}, columns: {} (in the same order)", corner[0], corner[1])));
     }
-    let with_text = cell >= widest + 2;
+    let with_text = cell >= widest + 3;
     if with_text {
         let header: String = heat.columns.iter().map(|c| format!(" {:>w$}", cut(&printable(c), cell - 1), w = cell - 1)).collect();
         lines.push(format!("{:margin$} {header}", ""));
@@ -35,7 +35,7 @@ pub(super) fn heat_text(plot: &Plot, heat: &HeatMap, style: &Style, width: usize
             let level = if shade > 0.0 { ((shade * 4.0).ceil() as usize).clamp(1, 4) } else { 0 };
             let block = style.paint(Ink::Blue, &BLOCKS[level].to_string());
             if with_text {
-                line += &format!("{block}{text:>w$} ", w = cell - 2);
+                line += &format!("{:w$}{block} {text} ", "", w = cell - 3 - length(text));
             } else {
                 line += &block;
             }
@@ -77,9 +77,9 @@ mod tests {
         assert_snapshot!(heat_text(&plot, &heat, &Style::columns(80), 80).join("\n"), @r"
         rows: true, columns: predicted (in the same order)
                            RBC        WBC background
-               RBC │█      812            ░       90
-               WBC │▒        3 ▓        7
-        background │█      104
+               RBC │     █ 812                  ░ 90
+               WBC │       ▒ 3        ▓ 7
+        background │     █ 104
         ░ up to 25 %, ▒ 50 %, ▓ 75 %, █ 100 %: share of the true class
         ");
         let narrow = heat_text(&plot, &heat, &Style::columns(30), 20);

@@ -191,7 +191,7 @@ fn descriptions_that_do_not_fit_say_why() {
         &["[32] give 2 cells", "got 3 boxes"],
     );
     fails(&two, json!({ "boxes": "boxes", "scores": "scores", "std": [1.0] }), argument, &["'std' must be three numbers"]);
-    fails(&two, json!({ "boxs": "boxes" }), argument, &["unknown option 'boxs'", "did you mean 'boxes'?"]);
+    fails(&two, json!({ "boxs": "boxes" }), argument, &["option 'decode': unknown option 'boxs'\n  help: did you mean 'boxes'?"]);
     fails(&two, json!({ "format": "xxyy" }), argument, &["option 'format' expects", "\"xyxy\""]);
     fails(&two, json!("yolp"), argument, &["expects \"yolo\"", "or map", "did you mean \"yolo\"?"]);
     let rows = floats(&[out("o", &[1, 1, 6], &[0.0, 0.0, 9.0, 9.0, 0.9, 2.0])]);

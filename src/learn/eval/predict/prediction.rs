@@ -273,7 +273,10 @@ impl Show for Predictions {
                 t
             }
         };
-        self.images.iter().map(of).collect()
+        // Of several images, those without a detection are counted in the notes.
+        let empty = |p: &&Prediction| p.detections.is_empty() && p.classes.is_empty();
+        let single = self.images.len() == 1;
+        self.images.iter().filter(|p| single || !empty(p)).map(of).collect()
     }
     /// The drawn images of a few.
     fn pictures(&self) -> Vec<Picture> {
