@@ -205,6 +205,8 @@ impl Pass<'_> {
         let count = task.classes.len().max(classes.iter().max().map_or(0, |c| c + 1));
         // No overlap is above this where the model has suppressed already.
         let iou = if task.decode.suppresses() { o.iou as f32 } else { f32::INFINITY };
+        // As the files have them: on the way to the input's pixels and back, areas may cross the end of a range.
+        let exact = |i: usize| source.file_of(i).and_then(|_| source.boxes_of(i).ok()).map(|(targets, _)| targets);
         let images = self.each(|batch, outputs| {
             let found = decode(task, outputs, o.confidence as f32, o.multi_label)?;
             if found.len() != batch.indices.len() {
@@ -213,10 +215,11 @@ impl Pass<'_> {
             for (n, (found, fit)) in found.into_iter().zip(&batch.letterboxes).enumerate() {
                 let kept = nms(found, iou, o.agnostic, o.max_detections);
                 detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
-                let number = |t: &Target| Truth::from(Target { class: classes[t.class], bbox: fit.inverse(t.bbox) });
+                let number = |t: Target| Truth::from(Target { class: classes[t.class], ..t });
+                let back = || batch.targets[n].iter().map(|t| Target { bbox: fit.inverse(t.bbox), ..*t }).collect();
                 truths.push(match source.regions_of(batch.indices[n], fit.original) {
                     Some(all) => all.into_iter().map(|r| Truth { class: classes[r.class], ..r.into() }).collect(),
-                    None => batch.targets[n].iter().map(number).collect(),
+                    None => exact(batch.indices[n]).unwrap_or_else(back).into_iter().map(number).collect(),
                 });
             }
             Ok(())

@@ -4,7 +4,7 @@ use super::*;
 use crate::context::Context;
 use crate::error::{ErrorKind, Result};
 use crate::exec::Outputs;
-use crate::learn::data::{BBox, DataOptions, DataTask, Dataset, Letterbox, Target, dataset};
+use crate::learn::data::{BBox, DataKind, DataOptions, DataTask, Dataset, Letterbox, Sample, Source, Target, dataset};
 use crate::model::{Classify, Decode, Detect, Task, Value};
 use crate::report::Show;
 use candle_core::{Device, Tensor};
@@ -297,6 +297,35 @@ fn a_detector_that_knows_the_truth_scores_one() {
     assert!(other.warnings[0].contains("matched by number"), "{:?}", other.warnings);
     let text: Vec<String> = e.tables()[0].rows[0].clone();
     assert_eq!(text[0], "all");
+}
+
+/// One image with an object of exactly 32 × 32 pixels.
+struct Exact;
+
+impl Source for Exact {
+    fn len(&self) -> usize {
+        1
+    }
+    fn get(&self, _: usize) -> Result<Sample> {
+        let bbox = BBox { x1: 10.0, y1: 10.0, x2: 42.0, y2: 42.0 };
+        let image = image::RgbImage::new(100, 75);
+        Ok(Sample { name: "x.png".into(), image, targets: vec![Target { class: 0, bbox }], label: None })
+    }
+    fn file_of(&self, _: usize) -> Option<&std::path::Path> {
+        Some(std::path::Path::new("x.png"))
+    }
+}
+
+#[test]
+fn an_area_on_the_end_of_a_range_is_in_both() {
+    let names = ["circle", "square", "triangle"];
+    let data = Dataset::new("exact", DataKind::Detection, names.map(String::from).to_vec(), std::sync::Arc::new(Exact));
+    let yolo = Decode::Yolo { output: "o".into() };
+    let e = judge(&detector(&names, 64, yolo), &data, &Evaluate::default(), |c| c).unwrap();
+    let c = e.coco.unwrap();
+    near(c.map_small.unwrap(), 1.0, 1e-9, "small");
+    near(c.map_medium.unwrap(), 1.0, 1e-9, "medium");
+    assert_eq!((c.map_large, c.ar1), (None, Some(1.0)));
 }
 
 #[test]
