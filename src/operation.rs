@@ -195,7 +195,8 @@ pub fn decode<T: Options>(options: serde_json::Value) -> Result<T> {
         // Decode one option at a time, so that the error names it.
         if let Err(cause) = serde_json::from_value::<T>(serde_json::Value::Object(full.clone())) {
             // A map inside has options of its own, and its error says which is wrong.
-            if given.starts_with('{') && matches!(field.kind, OptionKind::Optional(OptionKind::ChoiceOrMap(_)) | OptionKind::ChoiceOrMap(_)) {
+            if given.starts_with('{') && matches!(field.kind, OptionKind::Optional(OptionKind::ChoiceOrMap(_)) | OptionKind::ChoiceOrMap(_))
+            {
                 let text = cause.to_string();
                 let (message, hint) = text.split_once("\n  help: ").unwrap_or((&text, ""));
                 let e = Error::argument(message).at(format!("option '{}'", field.name));
