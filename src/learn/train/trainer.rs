@@ -198,7 +198,7 @@ impl Run<'_> {
     fn validate(&mut self, stepper: &Stepper<'_>, number: usize) -> Result<()> {
         let options = self.options;
         let last = number + 1 == options.epochs;
-        let due = last || (options.validate_every > 0 && (number + 1) % options.validate_every == 0);
+        let due = last || (options.validate_every > 0 && (number + 1).is_multiple_of(options.validate_every));
         let Some(val) = self.val.filter(|_| due) else { return Ok(()) };
         let tensors = self.tensors(stepper)?;
         let model = Model::new(write_back(self.model.graph(), &tensors)?, self.model.task().clone());
