@@ -132,7 +132,7 @@ fn ties_and_boxes_without_area_are_suppressed_by_the_definition() {
     // Of more candidates than are looked at, the best stay, the first of equal ones.
     let spread = |i: usize| Detection {
         class: 0,
-        score: if i % 2 == 0 { 0.5 } else { 0.25 },
+        score: if i.is_multiple_of(2) { 0.5 } else { 0.25 },
         bbox: BBox { x1: i as f32 * 2.0, y1: 0.0, x2: i as f32 * 2.0 + 1.0, y2: 1.0 },
     };
     let kept = nms((0..2 * MAX_CANDIDATES + 10).map(spread).collect(), 0.5, false, usize::MAX);

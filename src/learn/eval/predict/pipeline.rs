@@ -143,10 +143,8 @@ pub fn predict_each(
         (Err(e), _) | (Ok(()), Some(e)) if !(cancelled && e.is_cancelled()) => return Err(e),
         _ => {}
     }
-    if let (0, Some(first)) = (end.seen, end.first_skip) {
-        if !cancelled {
-            return Err(Error::new(first.kind(), format!("none of the {n} images could be read")).because(first));
-        }
+    if let (0, Some(first), false) = (end.seen, end.first_skip, cancelled) {
+        return Err(Error::new(first.kind(), format!("none of the {n} images could be read")).because(first));
     }
     if end.skipped.len() > MAX_NOTES {
         ctx.note(format!("skipped {} images that could not be read", end.skipped.len()));
