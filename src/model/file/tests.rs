@@ -84,7 +84,7 @@ fn damaged_metadata_is_an_error_that_names_it() {
 
 #[test]
 fn other_extensions_say_what_is_supported() {
-    for (name, text) in [("best.pt", "PyTorch checkpoints"), ("m.tflite", "'.tflite' models"), ("m", "no extension")] {
+    for (name, text) in [("m.pt2", "'.pt2' models"), ("m.tflite", "'.tflite' models"), ("m", "no extension")] {
         let e = Model::load(name, &LoadOptions::default()).unwrap_err();
         assert!(e.to_string().contains(text), "{e}");
         assert!(e.suggestion().is_some());
