@@ -101,7 +101,8 @@ crate::options! {
         pub precision: Precision = Precision::Float32,
         /// Side of the square training images in pixels; left out: the model's image size.
         pub image_size: Option<usize> = None,
-        /// Largest relative change of the image size from batch to batch; 0.5 trains at half to one and a half of it.
+        /// Largest relative change of the image size from batch to batch; 0.5 trains at half to one and a half of it. Not
+        /// for models with a layer for one image size, such as YOLO11's attention.
         pub multi_scale: f64 = 0.0,
         /// Vary images at random, in the ways that follow.
         pub augment: bool = true,

@@ -217,3 +217,18 @@ fn a_batch_that_overflows_changes_nothing() {
     let e = (0..100).find_map(|_| s.step(&batch, &PLAIN).err()).unwrap().to_string();
     assert!(e.contains("the first such value is") && e.contains("model.0.conv"), "{e}");
 }
+
+#[test]
+fn a_layer_for_one_image_size_says_that_sizes_cannot_vary() {
+    let data = shapes(16);
+    let zoo = crate::model::zoo::ZooOptions {
+        classes: Some(data.classes.to_vec()),
+        image_size: Some([64, 64]),
+        width: Some(0.0625),
+        ..Default::default()
+    };
+    let model = crate::model::zoo::build("yolo11n", &zoo).unwrap();
+    let options = Train { multi_scale: 0.5, batch: 2, ..quick(1) };
+    let e = train(&model, &data, None, &options, &Context::new()).unwrap_err();
+    assert!(e.to_string().contains("attn") && e.suggestion().unwrap().contains("'multi_scale'"), "{e}");
+}

@@ -9,7 +9,7 @@ use super::params::write_back;
 use super::plan::Plan;
 use super::step::{Done, Stepper};
 use crate::context::{Context, Progress};
-use crate::error::{At, Error, Result};
+use crate::error::{At, Error, ErrorKind, Result};
 use crate::learn::data::{DataKind, Dataset, Loader, LoaderOptions};
 use crate::model::{Model, Step, Task};
 use candle_core::Tensor;
@@ -182,7 +182,13 @@ impl Run<'_> {
         for (i, batch) in Loader::new(self.data, loader_options, self.ctx)?.enumerate() {
             let batch = batch?;
             let pacing = self.plan.pacing(number * self.plan.steps_per_epoch + i, options);
-            let done = stepper.step(&batch, &pacing).at(|| format!("epoch {}, step {}", number + 1, i + 1))?;
+            let done = stepper.step(&batch, &pacing).at(|| format!("epoch {}, step {}", number + 1, i + 1));
+            let done = done.map_err(|e| match e.kind() {
+                ErrorKind::Shape if options.multi_scale > 0.0 => {
+                    e.hint("this model has a layer for one image size; leave out 'multi_scale'")
+                }
+                _ => e,
+            })?;
             if let (Some(ema), Some(_)) = (&mut self.ema, done.gradient_norm) {
                 ema.update(&stepper.params)?;
             }
