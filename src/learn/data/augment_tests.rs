@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use serde_json::json;
 
 /// Nothing varies.
-const STILL: Augment = Augment {
+pub(super) const STILL: Augment = Augment {
     hflip: 0.0,
     vflip: 0.0,
     hue: 0.0,

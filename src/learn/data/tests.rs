@@ -1,5 +1,6 @@
 //! Loader, augmentation and letterbox on whole datasets.
 
+use super::augment_tests::STILL;
 use super::*;
 use crate::Context;
 use serde_json::json;
@@ -60,17 +61,7 @@ fn augmented_boxes_stay_inside_and_follow_their_shapes() {
         }
     }
     // Mirroring alone moves pixels and boxes together.
-    let mirror = Augment {
-        hflip: 1.0,
-        vflip: 0.0,
-        hue: 0.0,
-        saturation: 0.0,
-        value: 0.0,
-        mosaic: 0.0,
-        scale: 0.0,
-        translate: 0.0,
-        ..Augment::default()
-    };
+    let mirror = Augment { hflip: 1.0, ..STILL };
     let size = [48, 64];
     let plain = all(&data, LoaderOptions { batch: 40, size, ..LoaderOptions::default() });
     let mirrored = all(&data, LoaderOptions { batch: 40, size, augment: Some(mirror), ..LoaderOptions::default() });

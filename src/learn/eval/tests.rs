@@ -116,18 +116,27 @@ fn all_of_coco_equals_pycocotools() {
     }
 }
 
-#[test]
-fn ties_and_boxes_without_area_are_suppressed_by_the_definition() {
-    let f = fixture("nms_ties.json");
+/// The detections of a fixture; and for each overlap, class-wise and across classes, those that stay.
+fn suppressions(name: &str) -> (Vec<Detection>, Vec<(f32, bool, Vec<Detection>)>) {
+    let f = fixture(name);
     let (scores, classes) = (numbers(&f["scores"]), numbers(&f["classes"]));
     let all: Vec<Detection> = (0..scores.len())
         .map(|i| Detection { class: classes[i] as usize, score: scores[i] as f32, bbox: bbox(&numbers(&f["boxes"][i])) })
         .collect();
+    let mut cases = Vec::new();
     for (key, agnostic) in [("kept", false), ("agnostic", true)] {
         for (iou, kept) in f[key].as_object().unwrap() {
-            let expected: Vec<Detection> = numbers(kept).iter().map(|&i| all[i as usize]).collect();
-            assert_eq!(nms(all.clone(), iou.parse().unwrap(), agnostic, usize::MAX), expected, "{key} {iou}");
+            cases.push((iou.parse().unwrap(), agnostic, numbers(kept).iter().map(|&i| all[i as usize]).collect()));
         }
+    }
+    (all, cases)
+}
+
+#[test]
+fn ties_and_boxes_without_area_are_suppressed_by_the_definition() {
+    let (all, cases) = suppressions("nms_ties.json");
+    for (iou, agnostic, expected) in cases {
+        assert_eq!(nms(all.clone(), iou, agnostic, usize::MAX), expected, "{iou}, agnostic: {agnostic}");
     }
     // Of more candidates than are looked at, the best stay, the first of equal ones.
     let spread = |i: usize| Detection {
@@ -173,17 +182,10 @@ fn without_objects_there_is_no_average_precision() {
 
 #[test]
 fn suppression_equals_torchvision() {
-    let f = fixture("nms.json");
-    let (scores, classes) = (numbers(&f["scores"]), numbers(&f["classes"]));
-    let all: Vec<Detection> = (0..scores.len())
-        .map(|i| Detection { class: classes[i] as usize, score: scores[i] as f32, bbox: bbox(&numbers(&f["boxes"][i])) })
-        .collect();
-    for (key, agnostic) in [("kept", false), ("agnostic", true)] {
-        for (iou, kept) in f[key].as_object().unwrap() {
-            let expected: Vec<Detection> = numbers(kept).iter().map(|&i| all[i as usize]).collect();
-            assert_eq!(nms(all.clone(), iou.parse().unwrap(), agnostic, 300), expected, "{key} {iou}");
-            assert_eq!(nms(all.clone(), iou.parse().unwrap(), agnostic, 3), expected[..3], "at most three");
-        }
+    let (all, cases) = suppressions("nms.json");
+    for (iou, agnostic, expected) in cases {
+        assert_eq!(nms(all.clone(), iou, agnostic, 300), expected, "{iou}, agnostic: {agnostic}");
+        assert_eq!(nms(all.clone(), iou, agnostic, 3), expected[..3], "at most three");
     }
 }
 
