@@ -6,17 +6,26 @@ use base64::Engine;
 use std::fmt::Write;
 
 const CSS: &str = "\
-.compresso{font:14px/1.45 system-ui,sans-serif;color:#1f2937;background:#fff}
+.compresso{font:14px/1.45 system-ui,sans-serif}
 .compresso table{border-collapse:collapse;margin:.4em 0 1.2em}
 .compresso caption{text-align:left;font-weight:600;padding:.3em 0}
-.compresso th,.compresso td{padding:.25em .8em;border-bottom:1px solid #e5e7eb;text-align:left;white-space:pre-wrap}
-.compresso thead th{border-bottom:2px solid #9ca3af}
+.compresso th,.compresso td{padding:.25em .8em;border-bottom:1px solid #8884;text-align:left;white-space:pre-wrap}
+.compresso thead th{border-bottom:2px solid #888a}
 .compresso .right{text-align:right;font-variant-numeric:tabular-nums}
-.compresso tbody tr:hover{background:#f3f6fb}
-.compresso .notes{color:#5b6472}
+.compresso tbody tr:hover{background:#8882}
+.compresso .notes{opacity:.75}
 .compresso svg,.compresso img{max-width:100%;height:auto}
 .compresso figcaption{font-weight:600;padding:.3em 0}
 .compresso figure{margin:1em 0}";
+
+/// Tables and notes in one `div`.
+pub fn html_fragment(tables: &[Table], notes: &[String]) -> String {
+    format!(
+        "<div class=\"compresso\"><style>{CSS}</style>\n{}{}</div>\n",
+        tables.iter().map(table_html).collect::<String>(),
+        notes_html(notes)
+    )
+}
 
 /// A report as a fragment of HTML: tables, plots (SVG), pictures (JPEG) and notes in one `div`.
 ///
@@ -36,16 +45,15 @@ pub fn html(report: &dyn Show) -> Result<String> {
         let _ =
             writeln!(out, "<figure><figcaption>{title}</figcaption><img alt=\"{title}\" src=\"data:image/jpeg;base64,{data}\"></figure>");
     }
-    let notes = report.notes();
-    if !notes.is_empty() {
-        out += "<ul class=\"notes\">";
-        for note in notes {
-            let _ = write!(out, "<li>{}</li>", escape(&note));
-        }
-        out += "</ul>\n";
+    Ok(out + &notes_html(&report.notes()) + "</div>\n")
+}
+
+fn notes_html(notes: &[String]) -> String {
+    if notes.is_empty() {
+        return String::new();
     }
-    out += "</div>\n";
-    Ok(out)
+    let items: String = notes.iter().map(|n| format!("<li>{}</li>", escape(n))).collect();
+    format!("<ul class=\"notes\">{items}</ul>\n")
 }
 
 /// A report as a page that needs no other file.
@@ -57,7 +65,7 @@ pub fn html_page(report: &dyn Show, title: &str) -> Result<String> {
     let body = html(report)?;
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title></head>\n<body style=\"margin:2em auto;max-width:70em;padding:0 1em\">\n{body}</body></html>\n"
+         <title>{title}</title></head>\n<body style=\"margin:2em auto;max-width:70em;padding:0 1em;color:#1f2937;background:#fff\">\n{body}</body></html>\n"
     ))
 }
 

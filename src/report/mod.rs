@@ -10,6 +10,7 @@ mod heat_text;
 mod html;
 mod labels;
 mod marks;
+mod media;
 mod picture;
 mod plot;
 mod plot_text;
@@ -21,8 +22,9 @@ mod text;
 
 pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
 pub use format::{bytes, count, millis, number, percent};
-pub use html::{html, html_page, table_html};
+pub use html::{html, html_fragment, html_page, table_html};
 pub use marks::{Mark, Pen, class_color, draw_marks, fill, label_width, write_text};
+pub use media::{Media, media};
 pub use picture::Picture;
 pub use plot::{HeatMap, Plot, Series, SeriesKind};
 pub use plot_text::plot_text;

@@ -6,6 +6,7 @@
 mod console;
 pub mod doctor;
 mod interrupt;
+pub mod jupyter;
 mod output;
 pub mod repl;
 pub mod script;

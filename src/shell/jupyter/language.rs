@@ -1,0 +1,113 @@
+//! What a kernel needs of a language.
+
+use crate::report::Media;
+use std::sync::Arc;
+
+/// Where a running cell's outputs go. Clones are the same cell; calls from any thread keep their order.
+pub trait Outputs: Send + Sync {
+    fn stdout(&self, text: &str);
+    fn stderr(&self, text: &str);
+    /// Shows one more output.
+    fn display(&self, media: Media);
+    /// Shows an output that [`update`](Outputs::update) changes later.
+    fn display_as(&self, id: &str, media: Media);
+    /// Changes an output shown by [`display_as`](Outputs::display_as).
+    fn update(&self, id: &str, media: Media);
+    /// Drops what the cell has shown; with `wait` only once there is something new.
+    fn clear(&self, wait: bool);
+    /// Asks the user for a line of text.
+    ///
+    /// # Errors
+    /// `Unsupported` when the front end takes no input; `Cancelled` after an interrupt.
+    fn input(&self, prompt: &str, password: bool) -> crate::Result<String>;
+}
+
+/// A cell on its way through a language.
+#[derive(Clone)]
+pub struct Cell {
+    /// Counts from 1; stands in error messages as `cell 3`.
+    pub number: usize,
+    pub outputs: Arc<dyn Outputs>,
+}
+
+/// Why a cell failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellError {
+    /// Kind of the error in one word, such as `Argument`, `Cancelled`, `CompileError`, `Panic`.
+    pub name: String,
+    /// The message in one line.
+    pub message: String,
+    /// What is shown: message, place with a caret, hints; may have ANSI colours.
+    pub traceback: Vec<String>,
+}
+
+/// Suggestions that replace the bytes `start..end` of the code.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completions {
+    pub start: usize,
+    pub end: usize,
+    pub matches: Vec<Match>,
+}
+
+/// A suggestion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// What replaces the typed text.
+    pub text: String,
+    /// `function`, `option`, `instance`, `keyword`, `path`, `magic`, …: front ends show it as an icon.
+    pub kind: String,
+    /// A word on it; may be empty.
+    pub about: String,
+}
+
+/// Whether a cell can be run as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IsComplete {
+    Complete,
+    /// More lines are needed; the next begins with `indent`.
+    Incomplete {
+        indent: String,
+    },
+    /// It has an error that more text does not mend.
+    Invalid,
+    Unknown,
+}
+
+/// How front ends treat the language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// `rhai`, `rust`.
+    pub name: &'static str,
+    pub version: &'static str,
+    pub mimetype: &'static str,
+    /// `.rhai`, `.rs`.
+    pub file_extension: &'static str,
+    pub pygments_lexer: &'static str,
+    pub codemirror_mode: &'static str,
+    /// First lines of a console.
+    pub banner: &'static str,
+    /// Titles and addresses of the front end's help menu.
+    pub help_links: &'static [(&'static str, &'static str)],
+}
+
+/// A language that a kernel runs. All calls come from one thread, one after the other, but for the interrupter.
+pub trait Language {
+    fn about(&self) -> About;
+    /// Runs a cell and gives the value of its last expression, if it has one.
+    ///
+    /// # Errors
+    /// What the cell raises. What it changed before stays.
+    fn execute(&mut self, code: &str, cell: &Cell) -> Result<Option<Media>, CellError>;
+    /// `cursor` is a byte offset.
+    fn complete(&mut self, code: &str, cursor: usize) -> Completions;
+    /// Help on what stands at the cursor; the signature alone for detail level 0.
+    fn inspect(&mut self, code: &str, cursor: usize, detail: u8) -> Option<Media>;
+    fn is_complete(&mut self, code: &str) -> IsComplete;
+    /// Stops the running cell; called from another thread, also when nothing runs.
+    fn interrupter(&self) -> Arc<dyn Fn() + Send + Sync>;
+    /// The value of an expression for `user_expressions`, silently.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn evaluate(&mut self, expression: &str) -> Result<Media, CellError>;
+}
