@@ -2,8 +2,9 @@
 
 use clap::{Parser, Subcommand};
 use compresso::report::{Style, save};
+use compresso::shell::jupyter::{self, install, rhai::RhaiCells};
 use compresso::shell::script::{Failure, Session, exit_code};
-use compresso::shell::{Console, Output, doctor, repl, show, watch_interrupts};
+use compresso::shell::{Console, Output, doctor, repl, watch_interrupts};
 use compresso::{Context, Error};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -39,12 +40,42 @@ enum Command {
     },
     /// Run code and show the value of its last expression
     Eval { code: String },
+    /// Jupyter kernels
+    #[command(subcommand)]
+    Kernel(Kernel),
     /// Show what this machine has and what is missing
     Doctor {
         /// Also write the findings to a file: .json, .html, .csv
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Kernel {
+    /// Tell Jupyter about the kernels of this program
+    Install(#[command(flatten)] Where),
+    /// Take them away again
+    Uninstall(#[command(flatten)] Where),
+    /// Run the Rhai kernel; front ends do this
+    Rhai {
+        /// File with addresses and key that the front end has written
+        #[arg(short = 'f', long, value_name = "FILE")]
+        connection_file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Where {
+    /// The Rhai kernel
+    #[arg(long)]
+    rhai: bool,
+    /// Into the user's folder [default]
+    #[arg(long, conflicts_with = "prefix")]
+    user: bool,
+    /// Into PREFIX/share/jupyter, such as the folder of a Python environment
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +107,9 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     if let Some(Command::Doctor { save: path }) = &arguments.command {
         return Ok(diagnose(console, path.as_deref())?);
     }
+    if let Some(Command::Kernel(kernel)) = arguments.command {
+        return Ok(run_kernel(kernel, context, console)?);
+    }
     let cancel = context.cancel.clone();
     watch_interrupts(cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let mut session = Session::new(context, console.clone());
@@ -99,13 +133,31 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     }
 }
 
+fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso::Result<()> {
+    match kernel {
+        Kernel::Rhai { connection_file } => {
+            jupyter::serve(&connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context))))
+        }
+        Kernel::Install(to) => {
+            let folder = install::install(&install::RHAI, to.prefix.as_deref(), &[])?;
+            console.print(&format!("{} is in {}", install::RHAI.display_name, folder.display()));
+            Ok(())
+        }
+        Kernel::Uninstall(from) => {
+            let there = install::uninstall(&install::RHAI, from.prefix.as_deref())?;
+            console.print(&format!("{} {}", install::RHAI.display_name, if there { "is removed" } else { "was not installed" }));
+            Ok(())
+        }
+    }
+}
+
 fn diagnose(console: &Arc<Console>, path: Option<&Path>) -> compresso::Result<()> {
     let findings = doctor::diagnose();
     let style = console.style();
     // A narrow terminal would break the paths that people want to copy.
     let wide = Style { width: style.width.map(|w| w.max(100)), ..style };
     if wide == style {
-        show(&**console, &findings)?
+        console.show(&findings)?
     } else {
         console.print(&compresso::report::text(&findings, &wide))
     }

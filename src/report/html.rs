@@ -45,7 +45,8 @@ pub fn html(report: &dyn Show) -> Result<String> {
         let _ =
             writeln!(out, "<figure><figcaption>{title}</figcaption><img alt=\"{title}\" src=\"data:image/jpeg;base64,{data}\"></figure>");
     }
-    Ok(out + &notes_html(&report.notes()) + "</div>\n")
+    out += &notes_html(&report.notes());
+    Ok(out + "</div>\n")
 }
 
 fn notes_html(notes: &[String]) -> String {
@@ -91,7 +92,8 @@ pub fn table_html(table: &Table) -> String {
     out + "</tbody></table>\n"
 }
 
-fn escape(text: &str) -> String {
+/// Text for HTML: `<`, `>`, `&` and `"` as entities.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -2,8 +2,10 @@
 
 use super::output::Output;
 use crate::context::ProgressSink;
+use crate::error::{Error, Result};
 use crate::report::{Graphics, Ink, Style, millis};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustyline::error::ReadlineError;
 use std::collections::HashMap;
 use std::io::{IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
@@ -84,6 +86,31 @@ impl Output for Console {
                 std::process::exit(0);
             }
         });
+    }
+    fn input(&self, prompt: &str) -> Result<String> {
+        let mut answer = Ok(String::new());
+        self.apart(|| answer = ask_user(prompt));
+        answer
+    }
+    fn clear(&self, _: bool) {
+        if self.style.width.is_some() {
+            self.apart(|| {
+                print!("\x1b[2J\x1b[H");
+                let _ = std::io::stdout().flush();
+            });
+        }
+    }
+}
+
+/// A line from the terminal, with editing; or from a pipe.
+fn ask_user(prompt: &str) -> Result<String> {
+    let failed = |e: &dyn std::fmt::Display| Error::unavailable(format!("the answer to input() cannot be read: {e}"));
+    let mut editor = rustyline::DefaultEditor::new().map_err(|e| failed(&e))?;
+    match editor.readline(prompt) {
+        Ok(line) => Ok(line),
+        Err(ReadlineError::Interrupted) => Err(Error::cancelled()),
+        Err(ReadlineError::Eof) => Err(Error::missing("input() found no more lines")),
+        Err(e) => Err(failed(&e)),
     }
 }
 

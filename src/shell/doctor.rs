@@ -2,6 +2,7 @@
 
 use crate::measure::runtimes::{find_library, onnxruntime};
 use crate::report::{Graphics, Show, Style, Table, bytes};
+use crate::shell::jupyter::install;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -146,27 +147,25 @@ fn openvino() -> Finding {
 }
 
 fn jupyter() -> Finding {
-    let (found, detail) = match on_path("jupyter") {
-        Some(path) => {
-            let kernels = kernels();
-            let list = if kernels.is_empty() { "no kernels of compresso".to_string() } else { format!("kernels {}", kernels.join(", ")) };
-            (true, format!("{}, {list}", path.display()))
+    let kernels = install::installed();
+    let list = match kernels.as_slice() {
+        [] => "no kernels of compresso".to_string(),
+        some => {
+            let one = |k: &install::Installed| match k.problem() {
+                Some(problem) => format!("{} ({problem}: install it again)", k.name),
+                None => k.name.clone(),
+            };
+            format!("kernels {}", some.iter().map(one).collect::<Vec<_>>().join(", "))
         }
-        None => (false, "no jupyter on the PATH".into()),
     };
-    Finding { part: "Jupyter", found, detail, needed_for: "notebooks", get: "pip install jupyterlab" }
-}
-
-/// Names of installed kernels that run compresso.
-fn kernels() -> Vec<String> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let data = std::env::var_os("XDG_DATA_HOME").map_or_else(|| home.join(".local/share"), PathBuf::from);
-    let folders = [data.join("jupyter/kernels"), home.join("Library/Jupyter/kernels"), "/usr/local/share/jupyter/kernels".into()];
-    let entries = folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.contains("compresso") || n == "evcxr").collect();
-    names.sort();
-    names
+    let program = on_path("jupyter");
+    let found = program.is_some() && !kernels.is_empty() && kernels.iter().all(|k| k.problem().is_none());
+    let detail = match &program {
+        Some(path) => format!("{}, {list}", path.display()),
+        None => format!("no jupyter on the PATH, {list}"),
+    };
+    let get = if program.is_some() { "compresso kernel install" } else { "pip install jupyterlab, then compresso kernel install" };
+    Finding { part: "Jupyter", found, detail, needed_for: "notebooks", get }
 }
 
 fn terminal() -> Finding {

@@ -13,4 +13,4 @@ pub mod script;
 
 pub use console::Console;
 pub use interrupt::watch_interrupts;
-pub use output::{Buffer, Output, show};
+pub use output::{Buffer, Output};

@@ -1,6 +1,6 @@
 //! Where results and printed lines go.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::{self, Graphics, Show, Style};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,14 +14,29 @@ pub trait Output: Send + Sync {
     }
     /// Prints text and a line break.
     fn print(&self, text: &str);
+    /// Shows a report: tables, plots (as images where the receiver can, else as text where it has Unicode), pictures (where
+    /// it can show images), notes.
+    ///
+    /// # Errors
+    /// Those of drawing a plot.
+    fn show(&self, report: &dyn Show) -> Result<()> {
+        print_report(self, report)
+    }
+    /// Asks the user for a line of text.
+    ///
+    /// # Errors
+    /// `Unsupported` where nobody can be asked; `Cancelled` when the user interrupts.
+    fn input(&self, prompt: &str) -> Result<String> {
+        let _ = prompt;
+        Err(Error::unsupported("there is nobody to ask here"))
+    }
+    /// Drops what has been shown: a cell's outputs, the screen of a terminal; with `wait` only once there is something new.
+    fn clear(&self, wait: bool) {
+        let _ = wait;
+    }
 }
 
-/// Shows a report: tables, plots (as images where the terminal can, else as text where it has Unicode), pictures (where the
-/// terminal can show images), notes.
-///
-/// # Errors
-/// Those of drawing a plot.
-pub fn show(output: &dyn Output, report: &dyn Show) -> Result<()> {
+fn print_report<O: Output + ?Sized>(output: &O, report: &dyn Show) -> Result<()> {
     let style = output.style();
     let plots = report.plots();
     let pictures = report.pictures();

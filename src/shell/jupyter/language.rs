@@ -15,6 +15,8 @@ pub trait Outputs: Send + Sync {
     fn update(&self, id: &str, media: Media);
     /// Drops what the cell has shown; with `wait` only once there is something new.
     fn clear(&self, wait: bool);
+    /// Puts text into the cell after this one has run, in place of its own.
+    fn set_next_input(&self, text: &str);
     /// Asks the user for a line of text.
     ///
     /// # Errors
@@ -105,6 +107,10 @@ pub trait Language {
     fn is_complete(&mut self, code: &str) -> IsComplete;
     /// Stops the running cell; called from another thread, also when nothing runs.
     fn interrupter(&self) -> Arc<dyn Fn() + Send + Sync>;
+    /// Ends at once what would outlive this process; called from another thread when the kernel shuts down.
+    fn stopper(&self) -> Arc<dyn Fn() + Send + Sync> {
+        Arc::new(|| {})
+    }
     /// The value of an expression for `user_expressions`, silently.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ impl Completer for ShellHelper {
 impl Validator for ShellHelper {
     fn validate(&self, cx: &mut ValidationContext<'_>) -> Result<ValidationResult> {
         let input = cx.input();
-        let complete = input.trim_start().starts_with(':') || self.session.borrow().completeness(input) == Completeness::Complete;
+        let complete = input.trim_start().starts_with(':') || self.session.borrow().completeness(input) != Completeness::Incomplete;
         Ok(if complete { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Ctrl-C while an input is typed drops it; while one runs, cancels it; see [`watch_interrupts`](super::watch_interrupts).
 
-mod complete;
+pub(super) mod complete;
 mod helper;
 pub(super) mod lexer;
-mod place;
+pub(super) mod place;
 
 use super::Console;
 use super::script::{Failure, Session};

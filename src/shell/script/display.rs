@@ -4,8 +4,8 @@ use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
 use crate::model::{Model, Task, Value};
-use crate::report::{Graphics, Plot, Style, Table, count, number, plot_text, printable, table_text};
-use crate::shell::{Output, show};
+use crate::report::{Graphics, Media, Plot, Style, Table, count, number, plot_text, printable, table_text};
+use crate::shell::Output;
 use rhai::Dynamic;
 
 /// The value of an input, ready to be shown.
@@ -24,15 +24,32 @@ pub(super) fn show_value(output: &dyn Output, value: &Dynamic) -> Result<()> {
         return Ok(());
     }
     if let Some(report) = value.read_lock::<Report>() {
-        return show(output, &*report.show);
+        return output.show(&*report.show);
     }
     if let Some(plot) = value.read_lock::<Plot>()
         && output.graphics() != Graphics::None
     {
-        return show(output, &*plot);
+        return output.show(&*plot);
     }
     output.print(&value_text(value, &output.style()));
     Ok(())
+}
+
+/// A value as outputs of a notebook; none for `()`.
+pub(super) fn value_media(value: &Dynamic) -> Result<Vec<Media>> {
+    if value.is_unit() {
+        return Ok(Vec::new());
+    }
+    if let Some(report) = value.read_lock::<Report>() {
+        return crate::report::media(&*report.show);
+    }
+    if let Some(plot) = value.read_lock::<Plot>() {
+        return crate::report::media(&*plot);
+    }
+    if let Some(table) = value.read_lock::<Table>() {
+        return crate::report::media(&*table);
+    }
+    Ok(vec![Media::text(value_text(value, &Style::plain()))])
 }
 
 /// A value as text.

@@ -6,7 +6,7 @@ use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
 use crate::model::BoxDecode;
 use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
-use crate::report::{Ink, Style, Table, table_text};
+use crate::report::{Ink, Media, Style, Table, escape, table_html, table_text};
 
 /// Headings in the order of the overview; groups that are not named here follow.
 const GROUPS: [&str; 8] = ["models", "data", "compress", "deploy", "measure", "results", "tensors", "session"];
@@ -82,6 +82,20 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
     })
 }
 
+/// The help of a function as an output of a notebook; examples on demand. `None` for a name that is none.
+pub fn help_media(name: &str, examples: bool) -> Option<Media> {
+    let s = &find(name)?.signature;
+    let mut html = format!("<div class=\"compresso-help\"><code><b>{}</b></code><p>{}</p>", escape(&s.usage()), escape(s.summary));
+    if !s.fields.is_empty() {
+        html += &table_html(&option_table(s.fields));
+    }
+    if examples && !s.examples.is_empty() {
+        html += &format!("<p><b>Examples</b></p><pre>{}</pre>", escape(&s.examples.join("\n")));
+    }
+    let shown = if examples { *s } else { Signature { examples: &[], ..*s } };
+    Some(Media::text(describe(&shown, &Style::columns(HELP_WIDTH))).with("text/html", html + "</div>"))
+}
+
 fn one_line(s: &Signature, style: &Style) -> String {
     format!("  {}  {}", style.paint(Ink::Blue, s.name), s.summary)
 }
@@ -114,6 +128,8 @@ const DECODE_EXAMPLES: &str = r#"#{ boxes: "boxes", scores: "scores", normalized
   #{ boxes: "boxes", labels: "labels", scores: "scores", background: 0 }  // torchvision
   #{ columns: ["batch", "class", "score", "box"], normalized: true }      // rows of finished detections"#;
 
+/// Columns of help beside a cell.
+const HELP_WIDTH: usize = 100;
 /// Columns that the table of options needs to be readable.
 const TABLE_WIDTH: usize = 72;
 
@@ -126,11 +142,15 @@ fn options(fields: &[Field], style: &Style) -> String {
         };
         return fields.iter().map(entry).collect::<Vec<_>>().join("\n");
     }
+    table_text(&option_table(fields), style)
+}
+
+fn option_table(fields: &[Field]) -> Table {
     let mut t = Table::new("Options", &["option", "value", "default", "meaning"]);
     for f in fields {
         t.row([f.name.to_string(), kind(f.kind), literal(&(f.default)()), one_paragraph(f.doc)]);
     }
-    table_text(&t, style)
+    t
 }
 
 fn fields<T>(properties: &[Property<T>]) -> Vec<Vec<String>> {

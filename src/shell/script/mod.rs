@@ -22,12 +22,13 @@ pub use binding::{Binding, bindings, find, takes};
 pub use display::Shown;
 pub use error::{Failure, Spot};
 pub use functions::{check_threads, parse_device};
-pub use help::{help_text, overview};
+pub use help::{help_media, help_text, overview};
 pub use properties::{Property, fields_of};
 
 use super::Output;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
+use crate::report::Media;
 use error::Explain;
 use rhai::{AST, Dynamic, Engine, ParseErrorType, Position, Scope};
 use std::collections::HashMap;
@@ -87,8 +88,10 @@ pub struct Session {
 /// Whether an input can be run as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completeness {
-    /// It can be run (or has an error that more text does not mend).
+    /// It can be run.
     Complete,
+    /// It has an error that more text does not mend.
+    Invalid,
     /// A bracket, text or comment is still open, or a statement goes on.
     Incomplete,
 }
@@ -200,7 +203,7 @@ impl Session {
             | ParseErrorType::FnMissingBody(_) => at_end,
             _ => false,
         };
-        if open { Completeness::Incomplete } else { Completeness::Complete }
+        if open { Completeness::Incomplete } else { Completeness::Invalid }
     }
 
     /// Names and kinds of the variables, in the order of their making; the newest of each name.
@@ -232,6 +235,20 @@ impl Session {
     /// Those of drawing a plot.
     pub fn show(&self, value: &Shown) -> crate::Result<()> {
         display::show_value(self.shared.output(), &value.0)
+    }
+
+    /// A value as outputs of a notebook; none for `()`.
+    ///
+    /// # Errors
+    /// Those of drawing a plot.
+    pub fn media(&self, value: &Shown) -> crate::Result<Vec<Media>> {
+        display::value_media(&value.0)
+    }
+
+    /// A variable's kind and its value in short.
+    pub fn describe(&self, variable: &str) -> Option<(&'static str, String)> {
+        let value = self.scope.get(variable)?.flatten_clone();
+        Some((value::kind_of(&value), display::value_text(&value, &crate::report::Style::plain())))
     }
 }
 

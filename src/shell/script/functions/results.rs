@@ -102,9 +102,9 @@ pub(super) const TABLE: &[Binding] = &[
 
 fn show(c: &Call<'_>) -> Result<Dynamic> {
     if let Some(m) = c.arg(0).read_lock::<ModelValue>() {
-        crate::shell::show(c.shared.output(), &m.model.summary()?)?;
+        c.shared.output().show(&m.model.summary()?)?;
     } else if let Some(d) = c.arg(0).read_lock::<Dataset>() {
-        crate::shell::show(c.shared.output(), &*d)?;
+        c.shared.output().show(&*d)?;
     } else {
         show_value(c.shared.output(), c.arg(0))?;
     }

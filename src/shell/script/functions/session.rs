@@ -81,6 +81,34 @@ pub(super) const TABLE: &[Binding] = &[
     },
     Binding {
         signature: signature(
+            ("session", "input"),
+            "Asks the user for a line of text",
+            &[Arg::optional("prompt", "text")],
+            "text",
+            &[],
+            &["ask", "read", "prompt", "question"],
+        ),
+        call: |c| {
+            let prompt = if c.has(0) { c.text(0)? } else { String::new() };
+            Ok(c.shared.output().input(&prompt)?.into())
+        },
+    },
+    Binding {
+        signature: signature(
+            ("session", "clear_output"),
+            "Drops what the cell has shown, or clears the terminal; with true, only once there is something new",
+            &[Arg::optional("wait", "true or false")],
+            "nothing",
+            &["clear_output()"],
+            &["erase", "clean", "animation"],
+        ),
+        call: |c| {
+            c.shared.output().clear(c.has(0) && c.arg(0).as_bool().unwrap_or(false));
+            Ok(Dynamic::UNIT)
+        },
+    },
+    Binding {
+        signature: signature(
             ("session", "help"),
             "This overview; with a name, that function's options, defaults and examples",
             &[Arg::optional("name", "text or function")],
