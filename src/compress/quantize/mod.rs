@@ -111,7 +111,7 @@ impl Quantize {
         let (graph, _) = passes::simplify(model.graph())?;
         let graph = passes::raise_opset(&graph)?;
         ctx.check()?;
-        let (quantized, plan, images) = if is_static {
+        let (quantized, plan, ranges) = if is_static {
             let dataset = dataset.ok_or_else(|| {
                 Error::argument("static quantization needs images to calibrate on")
                     .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
@@ -123,20 +123,20 @@ impl Quantize {
                 let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges);
                 plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
             }
-            (static_int8::insert(&graph, &plan, &ranges, &settings)?, plan, ranges.images)
+            (static_int8::insert(&graph, &plan, &ranges, &settings)?, plan, Some(ranges))
         } else {
             let plan = placement::plan(&graph, &self.exclude, self.target, false)?;
             nothing_left(&plan)?;
-            (dynamic::insert(&graph, &plan.layers, &settings)?, plan, 0)
+            (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
         };
-        let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, images, ctx)?;
+        let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
         let step = Step {
             operation: Self::SIGNATURE.name.into(),
             args: dataset.map(Dataset::label).into_iter().collect(),
             options: crate::operation::changed(self),
         };
         let made = model.derive(quantized, step);
-        ctx.note(report.line(model, &made)?);
+        ctx.note(report.headline(model, &made)?);
         Ok((made, report))
     }
 }

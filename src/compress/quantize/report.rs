@@ -1,8 +1,9 @@
 //! What quantization did to each layer.
 
 use super::Settings;
-use super::calibrate::Images;
-use super::observer::{joined, offsets};
+use super::affine::Range;
+use super::calibrate::{Images, Ranges};
+use super::observer::{MinMax, joined, offsets};
 use super::placement::{Plan, label};
 use super::probe::Probe;
 use super::weights::{Weight, sqnr};
@@ -25,6 +26,10 @@ pub struct LayerError {
     /// Signal over noise of the layer's output, in decibels, errors of the layers before it included. Measured on a
     /// calibration image; absent without data.
     pub output_sqnr_db: Option<f64>,
+    /// What calibration saw of the layer's input; absent without calibration.
+    pub range: Option<Range>,
+    /// Largest magnitude of a channel of the input over that of the middle one: how badly one scale serves all.
+    pub spread: Option<f32>,
 }
 
 /// What was quantized, with which error.
@@ -47,9 +52,10 @@ pub(super) fn compare(
     settings: &Settings,
     task: &Task,
     dataset: Option<&Dataset>,
-    images: usize,
+    ranges: Option<&Ranges>,
     ctx: &Context,
 ) -> Result<QuantizeReport> {
+    let images = ranges.map_or(0, |r| r.images);
     let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
     let layers = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str());
@@ -80,11 +86,14 @@ pub(super) fn compare(
             }
             None => None,
         };
+        let seen = ranges.and_then(|r| r.get(node.input(0)?));
         report.layers.push(LayerError {
             layer: label(node),
             op: node.op.clone(),
             weight_sqnr_db: weight.filter(|v| v.is_finite()),
             output_sqnr_db: errors.get(node.outputs[0].as_str()).copied().filter(|v| v.is_finite()),
+            range: seen.map(MinMax::range).filter(|r| !r.is_empty()),
+            spread: seen.map(MinMax::spread),
         });
     }
     report.outputs = outputs.iter().filter_map(|&o| Some((o.to_string(), *errors.get(o)?))).filter(|(_, v)| v.is_finite()).collect();
@@ -109,8 +118,14 @@ fn gather(seen: &Seen<'_>) -> Vec<f32> {
 }
 
 impl QuantizeReport {
+    /// A number of each layer over the layer's place.
+    #[expect(clippy::cast_precision_loss, reason = "layer numbers are small")]
+    fn line(&self, name: &str, value: impl Fn(&LayerError) -> Option<f64>) -> Series {
+        let points = self.layers.iter().enumerate().filter_map(|(i, l)| Some((i as f64, value(l)?))).collect();
+        Series { name: name.into(), kind: SeriesKind::Line, points, labels: Vec::new() }
+    }
     /// One line for the user.
-    pub(super) fn line(&self, before: &Model, after: &Model) -> Result<String> {
+    pub(super) fn headline(&self, before: &Model, after: &Model) -> Result<String> {
         let mib = |m: &Model| bytes(m.graph());
         let outputs: Vec<String> = self.outputs.iter().map(|(name, db)| format!("{name} {db:.1} dB")).collect();
         let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise: {}", outputs.join(", ")) };
@@ -130,9 +145,19 @@ fn bytes(graph: &Graph) -> f64 {
 impl Show for QuantizeReport {
     fn tables(&self) -> Vec<Table> {
         let db = |v: Option<f64>| v.map_or_else(|| "–".to_string(), |v| format!("{v:.1}"));
-        let mut table = Table::new("Quantized layers", &["layer", "op", ">weight SQNR (dB)", ">output SQNR (dB)"]);
+        let calibrated = self.layers.iter().any(|l| l.range.is_some());
+        let mut headers = vec!["layer", "op", ">weight SQNR (dB)", ">output SQNR (dB)"];
+        if calibrated {
+            headers.extend([">input from", ">to", ">spread"]);
+        }
+        let mut table = Table::new("Quantized layers", &headers);
         for l in &self.layers {
-            table.row([l.layer.clone(), l.op.clone(), db(l.weight_sqnr_db), db(l.output_sqnr_db)]);
+            let mut row = vec![l.layer.clone(), l.op.clone(), db(l.weight_sqnr_db), db(l.output_sqnr_db)];
+            if calibrated {
+                let short = |v: Option<f32>| v.map_or_else(|| "–".to_string(), |v| format!("{v:.2}"));
+                row.extend([l.range.map(|r| r.min), l.range.map(|r| r.max), l.spread].map(short));
+            }
+            table.row(row);
         }
         let mut tables = vec![table];
         if !self.float.is_empty() {
@@ -145,19 +170,20 @@ impl Show for QuantizeReport {
         tables
     }
     fn plots(&self) -> Vec<Plot> {
-        #[expect(clippy::cast_precision_loss, reason = "layer numbers are small")]
-        let points: Vec<(f64, f64)> = self.layers.iter().enumerate().filter_map(|(i, l)| Some((i as f64, l.output_sqnr_db?))).collect();
-        if points.is_empty() {
-            return Vec::new();
-        }
-        let series = Series { name: "output".into(), kind: SeriesKind::Line, points, labels: Vec::new() };
-        vec![Plot {
-            title: "Signal over quantization noise".into(),
+        let errors = self.line("output", |l| l.output_sqnr_db);
+        let ranges = [self.line("largest", |l| Some(f64::from(l.range?.max))), self.line("smallest", |l| Some(f64::from(l.range?.min)))];
+        let plot = |title: &str, y_label: &str, series: Vec<Series>| Plot {
+            title: title.into(),
             x_label: "layer".into(),
-            y_label: "dB".into(),
-            series: vec![series],
+            y_label: y_label.into(),
+            series,
             ..Plot::default()
-        }]
+        };
+        let all = [
+            plot("Signal over quantization noise", "dB", vec![errors]),
+            plot("Ranges of the layers' inputs", "value seen in calibration", ranges.into()),
+        ];
+        all.into_iter().filter(|p| p.series.iter().any(|s| !s.points.is_empty())).collect()
     }
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![format!("{} calibration images", self.images)];

@@ -164,6 +164,15 @@ fn the_report_names_what_stays_in_float_and_the_error_of_each_layer() {
     assert_eq!(report.images, 4);
     use crate::report::Show;
     assert_eq!(report.tables()[0].rows.len(), 5);
+    // The stem reads the images, whose values are 0 to 1.
+    let stem = &report.layers[0];
+    let range = stem.range.unwrap();
+    assert!(range.min >= 0.0 && range.max <= 1.0 && range.max > 0.5, "{stem:?}");
+    assert!(report.layers.iter().all(|l| l.range.is_some() && l.spread.unwrap() >= 1.0), "{report:?}");
+    assert_eq!(report.plots().iter().map(|p| p.series.len()).collect::<Vec<_>>(), [1, 2]);
+    let (_, dynamic) =
+        Quantize { mode: Mode::Dynamic, ..Quantize::default() }.apply_with_report(&detector(), None, &Context::new()).unwrap();
+    assert!(dynamic.layers.iter().all(|l| l.range.is_none()) && dynamic.plots().is_empty());
 }
 
 #[test]

@@ -13,6 +13,29 @@ use indexmap::IndexMap;
 use rhai::Dynamic;
 use std::path::Path;
 
+crate::choice! {
+    /// How numbers become marks.
+    pub enum Marks { Line = "line", Points = "points", Bars = "bars" }
+}
+
+crate::options! {
+    /// Options of `plot`.
+    pub struct PlotOptions {
+        /// Line above the plot.
+        pub title: Option<String> = None,
+        /// What the horizontal axis shows.
+        pub x: Option<String> = None,
+        /// What the vertical axis shows.
+        pub y: Option<String> = None,
+        /// How lists are drawn; a map of numbers has bars.
+        pub kind: Option<Marks> = None,
+        /// A logarithmic horizontal axis.
+        pub log_x: bool = false,
+        /// A logarithmic vertical axis.
+        pub log_y: bool = false,
+    }
+}
+
 crate::options! {
     /// Options of `table`.
     pub struct TableOptions {
@@ -77,14 +100,21 @@ pub(super) const TABLE: &[Binding] = &[
         call: round_to,
     },
     Binding {
-        signature: signature(
-            ("results", "plot"),
-            "A plot of a report or dataset, a list of numbers, of [x, y], or a map of such lists; with a path (.png, .svg, .html), saved",
-            &[Arg::new("x", "list or map or report or dataset"), Arg::optional("path", "text")],
-            "plot",
-            &["plot([3.0, 2.1, 1.7])", "plot(#{ train: [3, 2, 1], val: [3.2, 2.5, 2.2] })"],
-            &["chart", "graph", "figure", "curve", "draw"],
-        ),
+        signature: Signature {
+            name: "plot",
+            summary: "A plot of a report or dataset, of a list of numbers, of [x, y] or of [x, y, name], or of a map of such lists; with a path \
+                      (.png, .svg, .html), saved",
+            group: "results",
+            args: &[Arg::new("x", "list or map or report or dataset"), Arg::optional("path", "text")],
+            returns: "plot",
+            fields: PlotOptions::FIELDS,
+            examples: &[
+                "plot([3.0, 2.1, 1.7])",
+                "plot(#{ train: [3, 2, 1], val: [3.2, 2.5, 2.2] }, #{ title: \"Loss\", x: \"epoch\", log_y: true })",
+                "plot([[2.8, 0.97, \"base\"], [1.3, 0.96, \"pruned\"]], #{ kind: \"points\", x: \"ms\", y: \"mAP50\" })",
+            ],
+            keywords: &["chart", "graph", "figure", "curve", "draw", "axis", "scatter", "bars"],
+        },
         call: plot,
     },
     Binding {
@@ -171,7 +201,23 @@ fn tensors(value: &Dynamic, path: &Path) -> Option<IndexMap<String, Value>> {
 }
 
 fn plot(c: &Call<'_>) -> Result<Dynamic> {
-    let plot = plot_of(c.arg(0))?;
+    let options: PlotOptions = c.options()?;
+    let mut plot = plot_of(c.arg(0))?;
+    for (text, given) in [(&mut plot.title, options.title), (&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
+        if let Some(given) = given {
+            *text = given;
+        }
+    }
+    if let Some(kind) = options.kind {
+        let kind = match kind {
+            Marks::Line => SeriesKind::Line,
+            Marks::Points => SeriesKind::Points,
+            Marks::Bars => SeriesKind::Bars,
+        };
+        plot.series.iter_mut().for_each(|s| s.kind = kind);
+    }
+    plot.log_x |= options.log_x;
+    plot.log_y |= options.log_y;
     if c.has(1) {
         report::save(&plot, c.text(1)?)?;
     }
@@ -200,9 +246,6 @@ fn plot_of(value: &Dynamic) -> Result<Plot> {
     if let Some(d) = value.read_lock::<Dataset>() {
         return d.plots().into_iter().next().ok_or_else(|| Error::missing("this dataset has no labels to plot"));
     }
-    let series = |name: &str, list: &Dynamic| -> Result<Series> {
-        Ok(Series { name: name.into(), kind: SeriesKind::Line, points: points(list)?, labels: Vec::new() })
-    };
     if let Ok(map) = value.as_map_ref() {
         if map.values().all(|v| to_f64(v).is_some()) {
             let points = map.values().enumerate().map(|(i, v)| (i as f64, to_f64(v).unwrap_or(f64::NAN))).collect();
@@ -216,19 +259,29 @@ fn plot_of(value: &Dynamic) -> Result<Plot> {
     Ok(Plot { series: vec![series("", value)?], ..Plot::default() })
 }
 
-/// `[y, …]` or `[[x, y], …]`.
-fn points(list: &Dynamic) -> Result<Vec<(f64, f64)>> {
-    let wrong = |v: &Dynamic| Error::argument(format!("a plot needs numbers or pairs [x, y], got {}", describe(v)));
+/// `[y, …]`, `[[x, y], …]` or `[[x, y, name], …]`.
+fn series(name: &str, list: &Dynamic) -> Result<Series> {
+    let wrong = |v: &Dynamic| Error::argument(format!("a plot needs numbers, pairs [x, y] or [x, y, name], got {}", describe(v)));
     let list = list.as_array_ref().map_err(|_| wrong(list))?;
-    let point = |(i, v): (usize, &Dynamic)| {
+    let (mut points, mut labels) = (Vec::with_capacity(list.len()), Vec::new());
+    for (i, v) in list.iter().enumerate() {
         if let Some(y) = to_f64(v) {
-            return Ok((i as f64, y));
+            points.push((i as f64, y));
+            continue;
         }
-        let pair = v.as_array_ref().map_err(|_| wrong(v))?;
-        match (pair.first().and_then(to_f64), pair.get(1).and_then(to_f64), pair.len()) {
-            (Some(x), Some(y), 2) => Ok((x, y)),
-            _ => Err(wrong(v)),
+        let mark = v.as_array_ref().map_err(|_| wrong(v))?;
+        match (mark.first().and_then(to_f64), mark.get(1).and_then(to_f64), mark.get(2), mark.len()) {
+            (Some(x), Some(y), None, 2) => points.push((x, y)),
+            (Some(x), Some(y), Some(label), 3) if label.is_string() => {
+                labels.resize(points.len(), String::new());
+                labels.push(label.to_string());
+                points.push((x, y));
+            }
+            _ => return Err(wrong(v)),
         }
-    };
-    list.iter().enumerate().map(point).collect()
+    }
+    if !labels.is_empty() {
+        labels.resize(points.len(), String::new());
+    }
+    Ok(Series { name: name.into(), kind: SeriesKind::Line, points, labels })
 }
