@@ -183,8 +183,8 @@ fn joined(message: &mut Outgoing, following: Outgoing) -> Option<Outgoing> {
         && following.kind == "stream"
         && message.content["name"] == following.content["name"]
         && parent(message) == parent(&following);
-    match (&mut message.content["text"], following.content["text"].as_str()) {
-        (Json::String(text), Some(more)) if same && text.len() + more.len() <= LONGEST_STREAM => {
+    match (message.content.get_mut("text"), following.content["text"].as_str()) {
+        (Some(Json::String(text)), Some(more)) if same && text.len() + more.len() <= LONGEST_STREAM => {
             text.push_str(more);
             None
         }
@@ -300,6 +300,10 @@ mod tests {
         assert!(joined(&mut first, stream("stderr", "c\n")).is_some());
         assert!(joined(&mut first, stream("stdout", &"x".repeat(LONGEST_STREAM))).is_some());
         assert_eq!(first.content["text"], "a\nb\n");
+        let status = || Outgoing { kind: "status".into(), content: json!({ "execution_state": "busy" }), parent: None, addressed: false };
+        let mut first = status();
+        assert!(joined(&mut first, status()).is_some());
+        assert_eq!(first.content, status().content);
     }
 
     #[test]
