@@ -1,7 +1,7 @@
 //! Where results and printed lines go.
 
 use crate::error::{Error, Result};
-use crate::report::{self, Graphics, Show, Style};
+use crate::report::{self, Graphics, Media, Show, Style};
 use std::sync::{Mutex, PoisonError};
 
 /// Receives what a script prints and shows.
@@ -21,6 +21,14 @@ pub trait Output: Send + Sync {
     /// Those of drawing a plot.
     fn show(&self, report: &dyn Show) -> Result<()> {
         print_report(self, report)
+    }
+    /// Whether it takes outputs in several forms, as notebooks do.
+    fn is_notebook(&self) -> bool {
+        false
+    }
+    /// Shows one output in the best of its forms.
+    fn display(&self, media: Media) {
+        self.print(media.get("text/plain").unwrap_or_default());
     }
     /// Asks the user for a line of text.
     ///

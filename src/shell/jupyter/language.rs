@@ -17,6 +17,8 @@ pub trait Outputs: Send + Sync {
     fn clear(&self, wait: bool);
     /// Puts text into the cell after this one has run, in place of its own.
     fn set_next_input(&self, text: &str);
+    /// Shows an output beside the notebook, or below the cell where there is no such place.
+    fn page(&self, media: Media);
     /// Asks the user for a line of text.
     ///
     /// # Errors

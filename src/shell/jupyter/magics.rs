@@ -13,6 +13,7 @@ pub const HELP: &str = "\
 %load FILE    puts the text of a file into this cell
 %save FILE    writes the cells that ran well so far into a script
 %%rust        runs the cell as Rust (builds with the feature evcxr)
+?NAME         help on a function or variable; NAME? is the same
 %magics       this list
 ";
 
@@ -35,6 +36,8 @@ pub enum Magic {
     Load(String),
     Save(String),
     Rust(String),
+    /// Help on a name.
+    About(String),
     Help,
 }
 
@@ -43,6 +46,10 @@ pub enum Magic {
 /// # Errors
 /// For an unknown name, and for one without its argument.
 pub fn parse(code: &str) -> Result<Vec<Magic>, CellError> {
+    let name = code.trim();
+    if let Some(name) = name.strip_prefix('?').or_else(|| name.strip_suffix('?')).filter(|n| !n.contains(char::is_whitespace)) {
+        return Ok(vec![Magic::About(name.trim_end_matches("()").to_string())]);
+    }
     let mut parts = Vec::new();
     let mut above = String::new();
     let mut rest = code;
@@ -142,6 +149,8 @@ mod tests {
         assert_eq!(parse("%%rust\nlet x = 1;").unwrap(), [Magic::Rust("\nlet x = 1;".into())]);
         assert_eq!(parse("%load \"a b.rhai\"").unwrap(), [Magic::Load("a b.rhai".into())]);
         assert_eq!(parse("").unwrap(), []);
+        assert_eq!(parse("?prune").unwrap(), parse(" prune? ").unwrap());
+        assert_eq!(parse("prune?").unwrap(), [Magic::About("prune".into())]);
     }
 
     #[test]

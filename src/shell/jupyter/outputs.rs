@@ -102,6 +102,10 @@ impl Outputs for WireOutputs {
         let payload = json!({ "source": "set_next_input", "text": text, "replace": true });
         self.payload.lock().unwrap_or_else(PoisonError::into_inner).push(payload);
     }
+    fn page(&self, media: Media) {
+        let payload = json!({ "source": "page", "data": bundle(media), "start": 0 });
+        self.payload.lock().unwrap_or_else(PoisonError::into_inner).push(payload);
+    }
     fn input(&self, prompt: &str, password: bool) -> Result<String> {
         if !self.parent.flag("allow_stdin", false) {
             return Err(Error::unsupported("this front end takes no input"));

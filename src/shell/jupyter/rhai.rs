@@ -9,7 +9,7 @@ use crate::report::{Media, Show, Style, media, millis};
 use crate::shell::Output;
 use crate::shell::repl::complete::{Suggestion, complete};
 use crate::shell::repl::lexer::{TokenKind, tokens};
-use crate::shell::script::{Completeness, Failure, Session, find, help_media};
+use crate::shell::script::{Completeness, Failure, Session, help_media};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -62,10 +62,16 @@ impl Output for Desk {
         }
     }
     fn show(&self, report: &dyn Show) -> Result<()> {
-        if let Some(outputs) = self.outputs() {
-            media(report)?.into_iter().for_each(|m| outputs.display(m));
-        }
+        media(report)?.into_iter().for_each(|m| self.display(m));
         Ok(())
+    }
+    fn is_notebook(&self) -> bool {
+        true
+    }
+    fn display(&self, media: Media) {
+        if let Some(outputs) = self.outputs() {
+            outputs.display(media);
+        }
     }
     fn input(&self, prompt: &str) -> Result<String> {
         match self.outputs() {
@@ -91,9 +97,8 @@ impl ProgressSink for Desk {
         self.with(|_, p| p.finish(id));
     }
     fn note(&self, line: &str) {
-        if let Some(outputs) = self.outputs() {
-            outputs.stderr(&format!("{line}\n"));
-        }
+        // Front ends paint standard error as a failure.
+        self.print(line);
     }
 }
 
@@ -144,11 +149,28 @@ impl RhaiCells {
                     magics::save(&path, &self.ran).map_err(Failure::new)?;
                     cell.outputs.stdout(&format!("{} inputs are in {path}\n", self.ran.len()));
                 }
+                Magic::About(name) => match self.about_name(&name, 1) {
+                    Some(media) => cell.outputs.page(media),
+                    None => return Err(Failure::new(Error::missing(format!("nothing is known of '{name}'"))).into()),
+                },
                 Magic::Help => cell.outputs.stdout(magics::HELP),
                 Magic::Rust(code) => last.extend(self.rust(&code, cell)?),
             }
         }
         Ok(last)
+    }
+
+    /// What a variable is, or the help of a function.
+    fn about_name(&self, name: &str, detail: u8) -> Option<Media> {
+        let Some((kind, value)) = self.session.describe(name) else { return help_media(name, detail > 0) };
+        let mut text = format!("{name}: {kind}\n{value}");
+        let fields = self.session.fields(name);
+        if !fields.is_empty() {
+            let width = fields.iter().map(|f| f.0.len()).max().unwrap_or(0);
+            text += "\n\nFields";
+            fields.iter().for_each(|(name, about)| text += &format!("\n  {name:width$}  {about}"));
+        }
+        Some(Media::text(text))
     }
 
     fn rust(&mut self, _: &str, _: &Cell) -> Result<Option<Media>, CellError> {
@@ -209,21 +231,9 @@ impl Language for RhaiCells {
     }
 
     fn inspect(&mut self, code: &str, cursor: usize, detail: u8) -> Option<Media> {
-        let word = word_at(code, cursor);
-        if let Some((kind, value)) = self.session.describe(word) {
-            let fields = self.session.fields(word);
-            let mut text = format!("{word}: {kind}\n{value}");
-            if !fields.is_empty() {
-                let width = fields.iter().map(|f| f.0.len()).max().unwrap_or(0);
-                text += "\n\nFields";
-                fields.iter().for_each(|(name, about)| text += &format!("\n  {name:width$}  {about}"));
-            }
-            return Some(Media::text(text));
-        }
         let before = code.get(..cursor).unwrap_or(code);
         let call = crate::shell::repl::place::cursor(before).call.map(|c| c.0);
-        let name = std::iter::once(word).chain(call).find(|name| find(name).is_some())?;
-        help_media(name, detail > 0)
+        std::iter::once(word_at(code, cursor)).chain(call).find_map(|name| self.about_name(name, detail))
     }
 
     fn is_complete(&mut self, code: &str) -> IsComplete {

@@ -41,6 +41,9 @@ impl Outputs for Record {
     fn set_next_input(&self, text: &str) {
         self.push(format!("next {text}"));
     }
+    fn page(&self, media: Media) {
+        self.push(format!("page {}", mimes(&media)));
+    }
     fn input(&self, prompt: &str, _: bool) -> Result<String> {
         Ok(format!("answer to {prompt}"))
     }
@@ -75,8 +78,12 @@ fn values_prints_and_reports() {
     let table = lab.run("table([#{ a: 1 }])").unwrap().unwrap();
     assert_eq!(mimes(&table), "text/plain text/html");
     assert_eq!(mimes(&lab.run("plot([1, 2, 3])").unwrap().unwrap()), "text/plain image/svg+xml");
-    lab.run("show(plot([1, 2, 3])); clear_output(true);").unwrap();
-    assert_eq!(lab.record.take(), ["display text/plain image/svg+xml", "clear true"]);
+    lab.run("show(plot([1, 2, 3])); show(table([#{ a: 1 }])); clear_output(true);").unwrap();
+    assert_eq!(lab.record.take(), ["display text/plain image/svg+xml", "display text/plain text/html", "clear true"]);
+    lab.run("help(\"prune\")").unwrap();
+    lab.run("prune?").unwrap();
+    assert_eq!(lab.record.take(), ["display text/plain text/html", "page text/plain text/html"]);
+    assert!(lab.run("?nothing_like_this").unwrap_err().message.contains("nothing is known"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use tokio::sync::mpsc;
-use zeromq::SocketRecv;
+use zeromq::{SocketRecv, SocketSend};
 
 /// Messages that wait to be sent on one socket before a sender has to wait.
 const QUEUE: usize = 1024;
@@ -127,15 +127,23 @@ pub fn connection(path: &Path) -> Result<ConnectionInfo> {
 /// `Io` when an address cannot be bound.
 pub async fn bind(info: &ConnectionInfo) -> Result<Wire> {
     let session = uuid::Uuid::new_v4().to_string();
-    let failed = |what: &str, e: zmq::RuntimeError| Error::io(Path::new(what), std::io::Error::other(e));
-    let iopub = zmq::create_kernel_iopub_connection(info, &session).await.map_err(|e| failed("iopub socket", e))?;
-    let shell = zmq::create_kernel_shell_connection(info, &session).await.map_err(|e| failed("shell socket", e))?;
-    let control = zmq::create_kernel_control_connection(info, &session).await.map_err(|e| failed("control socket", e))?;
-    let stdin = zmq::create_kernel_stdin_connection(info, &session).await.map_err(|e| failed("stdin socket", e))?;
-    let mut heart = zmq::create_kernel_heartbeat_connection(info).await.map_err(|e| failed("heartbeat socket", e))?;
+    let failed =
+        |socket: &str, at: String, e: zmq::RuntimeError| Error::io(Path::new(&format!("{socket} at {at}")), std::io::Error::other(e));
+    let iopub = zmq::create_kernel_iopub_connection(info, &session).await.map_err(|e| failed("iopub socket", info.iopub_url(), e))?;
+    let shell = zmq::create_kernel_shell_connection(info, &session).await.map_err(|e| failed("shell socket", info.shell_url(), e))?;
+    let control =
+        zmq::create_kernel_control_connection(info, &session).await.map_err(|e| failed("control socket", info.control_url(), e))?;
+    let stdin = zmq::create_kernel_stdin_connection(info, &session).await.map_err(|e| failed("stdin socket", info.stdin_url(), e))?;
+    let mut heart = zmq::create_kernel_heartbeat_connection(info).await.map_err(|e| failed("heartbeat socket", info.hb_url(), e))?;
     tokio::spawn(async move {
         loop {
-            if heart.single_heartbeat().await.is_err() {
+            // The answer is what came.
+            let beat = heart.socket.recv().await;
+            let answered = match beat {
+                Ok(beat) => heart.socket.send(beat).await,
+                Err(e) => Err(e),
+            };
+            if answered.is_err() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }

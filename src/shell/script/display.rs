@@ -23,6 +23,10 @@ pub(super) fn show_value(output: &dyn Output, value: &Dynamic) -> Result<()> {
     if value.is_unit() {
         return Ok(());
     }
+    if output.is_notebook() {
+        value_media(value)?.into_iter().for_each(|m| output.display(m));
+        return Ok(());
+    }
     if let Some(report) = value.read_lock::<Report>() {
         return output.show(&*report.show);
     }

@@ -209,14 +209,15 @@ fn time_s(c: &Call<'_>) -> Result<Dynamic> {
 }
 
 fn help(c: &Call<'_>) -> Result<Dynamic> {
-    let style = c.shared.output().style();
-    let text = if !c.has(0) {
-        help::overview(&style)
-    } else if let Some(f) = c.arg(0).read_lock::<rhai::FnPtr>() {
-        help::help_text(f.fn_name(), &style)?
-    } else {
-        help::help_text(&c.text(0)?, &style)?
+    let output = c.shared.output();
+    let name = match c.arg(0).read_lock::<rhai::FnPtr>() {
+        Some(f) => f.fn_name().to_string(),
+        None if c.has(0) => c.text(0)?,
+        None => String::new(),
     };
-    c.shared.output().print(&text);
+    match help::help_media(&name, true).filter(|_| output.is_notebook()) {
+        Some(media) => output.display(media),
+        None => output.print(&help::help_text(&name, &output.style())?),
+    }
     Ok(Dynamic::UNIT)
 }
