@@ -24,7 +24,7 @@ LANGUAGES = {
         # Works for so many seconds, in the language itself.
         "work": "let begin = now(); while now() - begin < {} {{ }}",
         "ask": 'let answer = input("name? "); print(`hello ${answer}`);',
-        "ask_secret": 'let answer = password("secret? "); print(`${answer.len} letters`);',
+        "ask_secret": None,
         "expression": ("6 * 7", "42"),
         "bad_expression": "no_such_variable",
         "complete": ("prun", "prune"),
@@ -32,6 +32,7 @@ LANGUAGES = {
         "inspect": ("prune", "Share to remove"),
         "plot": "plot([1.0, 4.0, 9.0])",
         "table": "table([#{ layer: 1, size: 20 }])",
+        "picture": 'dataset("shapes", #{ images: 8, size: 32, classes: ["circle"] }).grid(#{ images: 4 })',
     },
     "compresso-rust": {
         "name": "rust",
@@ -55,6 +56,7 @@ LANGUAGES = {
         "inspect": None,
         "plot": None,
         "table": None,
+        "picture": None,
     },
     # The reference implementation: a check that fails with it is wrong, or stricter than ipykernel is.
     "python3": {
@@ -79,6 +81,7 @@ LANGUAGES = {
         "inspect": ("isinstance", "instance"),
         "plot": None,
         "table": None,
+        "picture": None,
     },
 }
 
@@ -96,6 +99,8 @@ def with_trace(test):
             raise
         except Exception as e:
             e.add_note(self.kernel.trace())
+            # What it does now says nothing about the next test.
+            self.tearDownClass()
             raise
 
     return run

@@ -102,7 +102,7 @@ class Life(unittest.TestCase):
             client = Client(info)
             kernel = psutil.Process(int(parent.stdout.readline()))
             try:
-                client.collect(client.send("shell", "kernel_info_request", {}), timeout=60.0)
+                client.ready()
                 self.assertTrue(kernel.is_running())
                 parent.kill()
                 parent.wait()

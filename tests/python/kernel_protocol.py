@@ -1,5 +1,6 @@
 """What a kernel does with requests as they should be: `kernel_protocol.py KERNEL [TEST...]`."""
 
+import base64
 import threading
 import time
 
@@ -163,6 +164,10 @@ class Requests(KernelTest):
         shown = [m.content["data"] for m in e.outputs]
         self.assertTrue(any("<table" in d.get("text/html", "") for d in shown), shown)
         self.assertTrue(all(d.get("text/plain") for d in shown), shown)
+        e = self.run_code(self.code("picture"))
+        shown = [m.content["data"] for m in e.outputs]
+        jpeg = [base64.b64decode(d["image/jpeg"], validate=True) for d in shown if "image/jpeg" in d]
+        self.assertTrue(jpeg and all(j.startswith(b"\xff\xd8\xff") for j in jpeg), shown)
 
 
 class Queue(KernelTest):
@@ -279,17 +284,21 @@ class Stdin(KernelTest):
         self.kernel.client.send("stdin", "input_reply", {"status": "ok", "value": value}, parent=question.header, **options)
 
     def test_a_question_and_its_answer(self):
-        for sample, secret, said in (("ask", False, "hello Ada"), ("ask_secret", True, "3 letters")):
-            with self.subTest(sample):
-                header = self.kernel.send_code(self.code(sample), allow_stdin=True)
-                question = self.asked(header)
-                self.assertEqual(question.content["password"], secret)
-                self.assertTrue(question.content["prompt"].endswith("? "))
-                # Answers with a bad signature and of another kind are none.
-                self.answer(question, "Eve", signature=b"0" * 64)
-                self.kernel.client.send("stdin", "other_reply", {"value": "Eve"}, parent=question.header)
-                self.answer(question, "Ada")
-                self.assertIn(said, self.kernel.collect(header, timeout=self.patience).text())
+        self.ask_and_answer("ask", False, "hello Ada")
+
+    def test_a_question_for_a_secret(self):
+        self.ask_and_answer("ask_secret", True, "3 letters")
+
+    def ask_and_answer(self, sample, secret, said):
+        header = self.kernel.send_code(self.code(sample), allow_stdin=True)
+        question = self.asked(header)
+        self.assertEqual(question.content["password"], secret)
+        self.assertTrue(question.content["prompt"].endswith("? "))
+        # Answers with a bad signature and messages of another kind are none.
+        self.answer(question, "Eve", signature=b"0" * 64)
+        self.kernel.client.send("stdin", "other_reply", {"value": "Eve"}, parent=question.header)
+        self.answer(question, "Ada")
+        self.assertIn(said, self.kernel.collect(header, timeout=self.patience).text())
 
     def test_a_late_answer_answers_nothing(self):
         self.code("ask")

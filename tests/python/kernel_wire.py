@@ -17,6 +17,17 @@ import zmq
 
 CHANNELS = ("shell", "control", "stdin", "iopub", "hb")
 DELIMITER = b"<IDS|MSG>"
+# Fields of what is published, all of them needed.
+PUBLISHED = {
+    "status": {"execution_state"},
+    "stream": {"name", "text"},
+    "execute_input": {"code", "execution_count"},
+    "execute_result": {"data", "metadata", "execution_count"},
+    "display_data": {"data", "metadata"},
+    "update_display_data": {"data", "metadata", "transient"},
+    "error": {"ename", "evalue", "traceback"},
+    "clear_output": {"wait"},
+}
 # How long an answer may take that needs no work.
 PATIENCE = 20.0
 
@@ -81,6 +92,8 @@ class Message:
                 raise ProtocolError(f"{channel}: header without '{name}': {self}")
         if not all(isinstance(p, dict) for p in (self.parent, self.metadata, self.content)):
             raise ProtocolError(f"{channel}: a part is not an object: {self}")
+        if (wanted := PUBLISHED.get(self.type)) and set(self.content) - {"transient"} != wanted - {"transient"}:
+            raise ProtocolError(f"{channel}: {self.type} with the fields {sorted(self.content)} instead of {sorted(wanted)}")
         if datetime.fromisoformat(self.header["date"]).tzinfo is None:
             raise ProtocolError(f"{channel}: date without time zone: {self}")
         if not self.header["version"].startswith("5."):
@@ -218,12 +231,28 @@ class Client:
         self.wait(f"idle of {header['msg_type']} {header['msg_id'][:8]}", idle, timeout, alive)
         return Exchange(header, reply(), [m for m in mine() if m.channel == "iopub"])
 
+    def ready(self, timeout=60.0, alive=None):
+        """Waits until requests are answered and the subscription to iopub stands; gives the time of the first answer."""
+        end, first = time.monotonic() + timeout, None
+        while True:
+            header = self.send("shell", "kernel_info_request", {})
+            mine = lambda: [m for m in self.seen if m.parent_id == header["msg_id"]]
+            self.wait("reply to kernel_info_request", lambda: any(m.channel == "shell" for m in mine()), end - time.monotonic(), alive)
+            first = first or time.monotonic()
+            with contextlib.suppress(ProtocolError):
+                self.wait("idle", lambda: any(m.is_status("idle") for m in mine()), 0.5, alive)
+                return first
+            if time.monotonic() > end:
+                raise ProtocolError("no status on iopub")
+
     def heartbeat(self, timeout=2.0):
         """Seconds until the heartbeat's echo."""
         s, token, begin = self.sockets["hb"], uuid.uuid4().bytes, time.monotonic()
         s.send(token)
-        if not s.poll(timeout * 1000) or s.recv() != token:
-            raise ProtocolError(f"no echo of the heartbeat within {timeout} s")
+        if not s.poll(timeout * 1000):
+            raise ProtocolError(f"no heartbeat within {timeout} s")
+        if (echo := s.recv()) != token:
+            raise ProtocolError(f"the heartbeat answers {echo!r} instead of the bytes sent")
         return time.monotonic() - begin
 
 
@@ -251,19 +280,8 @@ class Kernel:
                 raise
 
     def ready(self, timeout=60.0):
-        """Waits until requests are answered and the subscription to iopub stands; gives the seconds since the start."""
-        end = time.monotonic() + timeout
-        first = None
-        while True:
-            header = self.client.send("shell", "kernel_info_request", {})
-            mine = lambda: [m for m in self.client.seen if m.parent_id == header["msg_id"]]
-            self.client.wait("reply to kernel_info_request", lambda: any(m.channel == "shell" for m in mine()), end - time.monotonic(), self.alive)
-            first = first or time.monotonic() - self.begun
-            with contextlib.suppress(ProtocolError):
-                self.client.wait("idle", lambda: any(m.is_status("idle") for m in mine()), 0.5, self.alive)
-                return first
-            if time.monotonic() > end:
-                raise ProtocolError("no status on iopub")
+        """Waits until the kernel answers; gives the seconds since the start."""
+        return self.client.ready(timeout, self.alive) - self.begun
 
     def alive(self):
         return self.process.poll() is None

@@ -1,0 +1,89 @@
+"""Runs committed notebooks anew: `kernel_notebooks.py KERNEL FOLDER [NOTEBOOK...]`.
+
+Each notebook of the folder is executed by nbconvert in a temporary copy of the folder and of what lies beside it. A notebook
+fails that was committed without outputs or with an error, whose cells fail now, or whose cells give other kinds of outputs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+# Seconds that a cell may take: on slow machines, trainings take minutes.
+LIMIT = 1200
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def structure(cell):
+    """Kinds of a cell's outputs in their order: MIME types of what is shown, names of streams, which come in pieces."""
+    kinds = []
+    for o in cell.outputs:
+        kind = f"{o.output_type} {o.name}" if o.output_type == "stream" else f"{o.output_type} {' '.join(sorted(o.get('data', {})))}"
+        if not (kinds and kinds[-1] == kind and o.output_type == "stream"):
+            kinds.append(kind)
+    return kinds
+
+
+def committed(path, kernel):
+    """What is wrong with a notebook as it is in the repository."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    if notebook.metadata.get("kernelspec", {}).get("name") != kernel:
+        yield f"its kernel is {notebook.metadata.get('kernelspec')}"
+    cells = code_cells(notebook)
+    if not any(c.outputs for c in cells):
+        yield "it has no outputs: run it before it is committed"
+    for number, cell in enumerate(cells, 1):
+        if cell.source.strip() and cell.execution_count != number:
+            yield f"code cell {number} has the count {cell.execution_count}: it was not run from top to bottom"
+        yield from (f"code cell {number} has the error {o.ename}: {o.evalue}" for o in cell.outputs if o.output_type == "error")
+
+
+def executed(path, out):
+    """Runs a notebook; what went wrong."""
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--log-level=WARN", f"--ExecutePreprocessor.timeout={LIMIT}"]
+    done = subprocess.run([*command, "--output-dir", out, "--output", path.name, path], capture_output=True, text=True, cwd=path.parent)
+    return "" if done.returncode == 0 else f"nbconvert ended with {done.returncode}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+
+
+def check(path, copy, kernel, out):
+    problems = list(committed(path, kernel))
+    if error := executed(copy, out):
+        return [*problems, error]
+    before, after = (code_cells(nbformat.read(p, as_version=4)) for p in (path, out / path.name))
+    for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
+        if structure(old) != structure(new):
+            problems.append(f"code cell {number} gave {structure(old)} when committed, now {structure(new)}:\n{new.source}\n{str(new.outputs)[:3000]}")
+    return problems
+
+
+def main():
+    kernel, folder = sys.argv[1], Path(sys.argv[2]).resolve()
+    names = sys.argv[3:] or sorted(p.name for p in folder.glob("*.ipynb"))
+    if not names:
+        sys.exit(f"no notebooks in {folder}")
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="notebooks-") as scratch:
+        copies = Path(scratch) / folder.parent.name
+        # What is ignored by git was written by runs on this machine.
+        shutil.copytree(folder.parent, copies, ignore=shutil.ignore_patterns("target", "output", "*.ipynb_checkpoints"))
+        out = Path(scratch) / "executed"
+        out.mkdir()
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
+        for name in names:
+            begin = time.monotonic()
+            problems = check(folder / name, copies / folder.name / name, kernel, out)
+            print(f"{'FAILED' if problems else 'ok'} {name}, {time.monotonic() - begin:.1f} s", *problems, sep="\n  ", flush=True)
+            failed |= bool(problems)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
