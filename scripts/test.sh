@@ -22,9 +22,14 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 # OpenCV, which the ultralytics package imports, loads these.
 ldconfig -p 2>/dev/null | grep -q libGL.so.1 || missing+=(libgl1)
 ldconfig -p 2>/dev/null | grep -q libgthread-2.0.so.0 || missing+=(libglib2.0-0)
+# The Rust kernel links its cells with it.
+command -v ld.lld >/dev/null || missing+=(lld)
+# A browser without a screen for JupyterLab, 100 MB; any Chromium does.
+command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+  missing+=(chromium-headless-shell)
 if [ ${#missing[@]} -gt 0 ]; then
   as_root apt-get update -q
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -yq "${missing[@]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${missing[@]}"
 fi
 
 step "Python environment for comparison"

@@ -32,6 +32,24 @@ LANGUAGES = {
         "inspect": ("prune", "Share to remove"),
         "plot": "plot([1.0, 4.0, 9.0])",
         "table": "table([#{ layer: 1, size: 20 }])",
+        # Cells that leave values behind, again and again under the same names.
+        "cells": [
+            "let n = NUMBER;\nlet list = []; for i in 0..100 { list.push(i * n); }\nlist.len()",
+            "table([#{ cell: NUMBER, size: 20 }])",
+            'fn square(x) { x * x }\nsquare(NUMBER)',
+            'let f = |x| x + NUMBER; print(`${f.call(1)}`);',
+            "plot([1.0, 4.0, NUMBER.0])",
+            "let t = random([32, 32]); t.mean() > 0.0",
+        ],
+        # Cells before memory is measured, cells after, megabytes that these may add.
+        "endurance": (500, 1500, 10),
+        "prepare_training": [
+            'let shapes = dataset("shapes", #{ images: 160, size: 64, classes: 3 });\nlet train_set = shapes.split("train");',
+            'let kept = model("yolov8n", #{ classes: train_set.classes, image_size: 64, width: 0.125 });',
+        ],
+        "training": "let trained = train(kept, train_set, #{ epochs: 1000, batch: 8 });",
+        "trained": "kept.params",
+        "count": "for i in 0..5000 { print(i); }",
         "picture": 'dataset("shapes", #{ images: 8, size: 32, classes: ["circle"] }).grid(#{ images: 4 })',
     },
     "compresso-rust": {
@@ -56,6 +74,12 @@ LANGUAGES = {
         "inspect": None,
         "plot": None,
         "table": None,
+        "cells": None,
+        "endurance": None,
+        "prepare_training": None,
+        "training": None,
+        "trained": None,
+        "count": None,
         "picture": None,
     },
     # The reference implementation: a check that fails with it is wrong, or stricter than ipykernel is.
@@ -81,6 +105,12 @@ LANGUAGES = {
         "inspect": ("isinstance", "instance"),
         "plot": None,
         "table": None,
+        "cells": None,
+        "endurance": None,
+        "prepare_training": None,
+        "training": None,
+        "trained": None,
+        "count": None,
         "picture": None,
     },
 }

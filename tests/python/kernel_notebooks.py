@@ -22,13 +22,10 @@ def code_cells(notebook):
 
 
 def structure(cell):
-    """Kinds of a cell's outputs in their order: MIME types of what is shown, names of streams, which come in pieces."""
-    kinds = []
-    for o in cell.outputs:
-        kind = f"{o.output_type} {o.name}" if o.output_type == "stream" else f"{o.output_type} {' '.join(sorted(o.get('data', {})))}"
-        if not (kinds and kinds[-1] == kind and o.output_type == "stream"):
-            kinds.append(kind)
-    return kinds
+    """Kinds of a cell's outputs, with the MIME types of what is shown. Notes and progress depend on the time that work takes."""
+    shown = [o for o in cell.outputs if "compresso-progress" not in str(o.get("data", {}).get("text/html", ""))]
+    kinds = [f"{o.output_type}: {', '.join(sorted(o.data))}" for o in shown if "data" in o]
+    return kinds + ["stdout"] * any(o.output_type == "stream" and o.name == "stdout" for o in shown)
 
 
 def committed(path, kernel):
