@@ -50,17 +50,25 @@ RUST = {
     "file_extension": ".rs",
     "code_hello_world": 'println!("hello, world");',
     "code_stderr": 'eprintln!("hello, error");',
-    "complete_code_samples": ["1", "let x = 1;", "fn twice(n: u32) -> u32 { n * 2 }"],
-    "incomplete_code_samples": ["fn twice(n: u32) {", "let v = vec![1,", "if true {"],
-    "code_generate_error": "let x: i32 = \"text\";",
+    "completion_samples": [{"text": "prune_gr"}, {"text": "Stri"}],
+    "complete_code_samples": ["1", "let x = 1;", "fn twice(n: u32) -> u32 { n * 2 }", "// a comment"],
+    "incomplete_code_samples": ["fn twice(n: u32) {", "let v = vec![1,", "if true {", 'let s = "open'],
+    "invalid_code_samples": ["let x = 1 }", ")"],
+    "code_generate_error": 'let x: i32 = "text";',
     "code_execute_result": [{"code": "20 + 22", "result": "42"}, {"code": "6 * 7", "result": "42"}, {"code": "2 + 2", "result": "4"}],
+    "code_display_data": [
+        {"code": "show(&plot([1.0, 4.0, 9.0])?);", "mime": "image/svg+xml"},
+        {"code": 'show(&table("Sizes", &[">layer", ">size"], [[1, 20]]));', "mime": "text/html"},
+    ],
     "supported_history_operations": ("tail", "range", "search"),
     "code_history_pattern": "2?*2*",
+    "code_inspect_sample": "prune",
+    "code_clear_output": "clear(false);",
 }
 
 PARTS = {"compresso-rhai": RHAI, "compresso-rust": RUST}
 # What the language has no means for.
-MAY_SKIP = {"compresso-rhai": set(), "compresso-rust": {"test_pager", "test_display_data", "test_clear_output", "test_completion", "test_inspect"}}
+MAY_SKIP = {"compresso-rhai": set(), "compresso-rust": {"test_pager"}}
 
 if __name__ == "__main__":
     if KERNEL not in PARTS:

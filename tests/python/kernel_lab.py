@@ -33,11 +33,11 @@ SAMPLES = {
         "work": "loop {}",
     },
     "compresso-rust": {
-        "cells": ['println!("hello, world");', "20 + 22"],
-        "header": None,
-        "complete": None,
-        "help": None,
-        "work": "loop { std::hint::spin_loop() }",
+        "cells": ['table("Sizes", &[">layer", ">size"], [[1, 20], [2, 22]])', "plot([1.0, 4.0, 9.0])?", 'println!("hello, world");'],
+        "header": "layer",
+        "complete": ("prun", "prune"),
+        "help": ("prune", "channels"),
+        "work": "loop { ctx().check()?; }",
     },
     "python3": {
         "cells": [
