@@ -2,9 +2,7 @@
 
 Fails when a part is skipped that the kernel should have."""
 
-import os
 import sys
-import tempfile
 import unittest
 
 import jupyter_kernel_test
@@ -15,7 +13,7 @@ RHAI = {
     "language_name": "rhai",
     "file_extension": ".rhai",
     "code_hello_world": 'print("hello, world");',
-    "code_stderr": 'let c = model("classifier", #{ classes: 3, image_size: 32 }); save(c, "c.safetensors"); c = model("classifier", #{ classes: 4, image_size: 32, weights: "c.safetensors" });',
+    "code_stderr": 'eprint("hello, error");',
     "completion_samples": [
         {"text": "prune_gr", "matches": {"prune_groups("}},
         {"text": "tensorrt", "matches": {"tensorrt_export("}},
@@ -75,9 +73,6 @@ if __name__ == "__main__":
         sys.exit(f"usage: {sys.argv[0]} KERNEL, one of {', '.join(PARTS)}")
     # A small cell of Rust takes longer than one of Rhai, the first one much longer.
     jupyter_kernel_test.TIMEOUT = max(15, LANGUAGES[KERNEL]["patience"])
-    # Cells write files.
-    folder = tempfile.TemporaryDirectory()
-    os.chdir(folder.name)
     suite = type("Conformance", (jupyter_kernel_test.KernelTests,), {"kernel_name": KERNEL, **PARTS[KERNEL]})
     result = unittest.TextTestRunner(verbosity=2).run(unittest.defaultTestLoader.loadTestsFromTestCase(suite))
     skipped = {test.id().rsplit(".", 1)[-1].split(" ")[0] for test, _ in result.skipped} - MAY_SKIP[KERNEL]

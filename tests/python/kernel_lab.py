@@ -1,6 +1,6 @@
 """JupyterLab in a browser without a screen: `kernel_lab.py KERNEL FOLDER [NOTEBOOK]`.
 
-Opens a notebook (a copy; a small one when none is given), runs all its cells, checks what the page shows, then completion and
+Opens a copy of a notebook (a small one when none is given), runs all its cells, checks what the page shows, then completion and
 tooltip. Pictures of the page are written into FOLDER."""
 
 import contextlib
@@ -151,17 +151,22 @@ def main():
         sys.exit(f"no browser: install one of {', '.join(BROWSERS)}")
     with tempfile.TemporaryDirectory(prefix="lab-") as scratch:
         root = Path(scratch)
-        (root / "files").mkdir()
         if len(sys.argv) > 3:
-            notebook = nbformat.read(sys.argv[3], as_version=4)
+            source = Path(sys.argv[3]).resolve()
+            # It may need what lies beside its folder.
+            shutil.copytree(source.parent.parent, root / "files", ignore=shutil.ignore_patterns("target", "output", ".ipynb_checkpoints"))
+            file = root / "files" / source.parent.name / source.name
+            notebook = nbformat.read(file, as_version=4)
             for cell in notebook.cells:
                 # What is seen is of this run.
                 if cell.cell_type == "code":
                     cell.outputs, cell.execution_count = [], None
         else:
+            file = root / "files" / "small.ipynb"
+            file.parent.mkdir()
             notebook = small_notebook(sample)
         assert notebook.metadata.kernelspec.name == KERNEL, notebook.metadata
-        nbformat.write(notebook, root / "files" / "test.ipynb")
+        nbformat.write(notebook, file)
         cells = sum(c.cell_type == "code" and bool(c.source.strip()) for c in notebook.cells)
         with server(root) as (address, token), sync_playwright() as driver:
             context = driver.chromium.launch_persistent_context(
@@ -170,7 +175,7 @@ def main():
             page = Page(context.pages[0], folder)
             page.page.set_default_timeout(30_000)
             try:
-                run(page, f"{address}/lab/tree/test.ipynb?token={token}&reset", sample, cells, root / "files" / "test.ipynb")
+                run(page, f"{address}/lab/tree/{file.relative_to(root / 'files')}?token={token}&reset", sample, cells, file)
             except Exception:
                 page.picture("failure")
                 print((root / "server.log").read_text()[-6000:], file=sys.stderr)
