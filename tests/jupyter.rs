@@ -45,13 +45,12 @@ impl Jupyter {
 }
 
 /// Nothing is read from or written to the user's own folders.
-const FOLDERS: [(&str, &str); 6] = [
+const FOLDERS: [(&str, &str); 5] = [
     ("JUPYTER_PATH", "share/jupyter"),
     ("JUPYTER_DATA_DIR", "data"),
     ("JUPYTER_CONFIG_DIR", "config"),
     ("JUPYTER_RUNTIME_DIR", "runtime"),
     ("IPYTHONDIR", "ipython"),
-    ("XDG_CACHE_HOME", "cache"),
 ];
 
 fn root() -> PathBuf {
@@ -86,7 +85,8 @@ fn rhai_lasts() {
 #[test]
 fn rhai_in_jupyterlab() {
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("jupyterlab");
-    Jupyter::rhai().python("kernel_lab.py", &[RHAI, pictures.to_str().unwrap()]);
+    let tour = root().join("notebooks/rhai/tour.ipynb");
+    Jupyter::rhai().python("kernel_lab.py", &[RHAI, pictures.to_str().unwrap(), tour.to_str().unwrap()]);
     for name in ["table", "plot", "completion", "tooltip", "interrupt"] {
         let picture = pictures.join(format!("{RHAI}-{name}.png"));
         assert_eq!(image::image_dimensions(&picture).unwrap(), (1280, 1000), "{picture:?}");
