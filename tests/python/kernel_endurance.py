@@ -43,7 +43,8 @@ class Endurance(KernelTest):
         took = time.monotonic() - begin
         print(f"first epoch after {first:.1f} s, idle {took:.2f} s after the interrupt")
         self.assertLess(took, 5.0)
-        # What was there before stays; progress came as one output that changed, at most five times a second.
+        self.assertEqual((e.content["status"], e.content["ename"]), ("error", "Cancelled"))
+        # The last whole epoch stays; progress came as one output that changed, at most five times a second.
         self.assertTrue(self.value(self.code("trained")))
         updates = [m.time for m in e.of("update_display_data")]
         self.assertLessEqual(len(updates), 2 + 5 * (updates[-1] - updates[0]) if updates else 0)
