@@ -53,8 +53,14 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Kernel {
-    /// Tell Jupyter about the kernels of this program
-    Install(#[command(flatten)] Where),
+    /// Tell Jupyter about the kernels of this program; builds the library for Rust notebooks
+    Install {
+        #[command(flatten)]
+        place: Where,
+        /// Folder for the library of Rust notebooks [default: compresso/rust-kernel in the user's data folder]
+        #[arg(long, value_name = "DIR")]
+        library: Option<PathBuf>,
+    },
     /// Take them away again
     Uninstall(#[command(flatten)] Where),
     /// Run the Rhai kernel; front ends do this
@@ -63,13 +69,25 @@ enum Kernel {
         #[arg(short = 'f', long, value_name = "FILE")]
         connection_file: PathBuf,
     },
+    /// Run the Rust kernel; front ends do this
+    Rust {
+        /// File with addresses and key that the front end has written
+        #[arg(short = 'f', long, value_name = "FILE")]
+        connection_file: PathBuf,
+        /// Folder of the library of Rust notebooks
+        #[arg(long, value_name = "DIR")]
+        library: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct Where {
-    /// The Rhai kernel
+    /// The Rhai kernel [default: all that this build has]
     #[arg(long)]
     rhai: bool,
+    /// The Rust kernel, in builds with the feature evcxr
+    #[arg(long)]
+    rust: bool,
     /// Into the user's folder [default]
     #[arg(long, conflicts_with = "prefix")]
     user: bool,
@@ -79,6 +97,8 @@ struct Where {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "evcxr")]
+    jupyter::rust::runtime_hook();
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         // candle's own threads spin while they wait. Beside the threads of the kernels and the loaders that costs more
         // than it gives: a training step took twice as long.
@@ -133,22 +153,62 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     }
 }
 
+impl Where {
+    fn specs(&self) -> Vec<install::Spec> {
+        let all = !self.rhai && !self.rust;
+        let wanted = [(self.rhai || all, install::RHAI), (self.rust || all && cfg!(feature = "evcxr"), install::RUST)];
+        wanted.into_iter().filter(|w| w.0).map(|w| w.1).collect()
+    }
+}
+
 fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso::Result<()> {
     match kernel {
         Kernel::Rhai { connection_file } => {
             jupyter::serve(&connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context))))
         }
-        Kernel::Install(to) => {
-            let folder = install::install(&install::RHAI, to.prefix.as_deref(), &[])?;
-            console.print(&format!("{} is in {}", install::RHAI.display_name, folder.display()));
+        Kernel::Rust { connection_file, library } => rust_kernel(&connection_file, library, context),
+        Kernel::Install { place, library } => {
+            watch_interrupts(context.cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+            for spec in place.specs() {
+                let extra = if spec == install::RUST { build_library(library.clone(), &context)? } else { Vec::new() };
+                let folder = install::install(&spec, place.prefix.as_deref(), &extra)?;
+                console.print(&format!("{} is in {}", spec.display_name, folder.display()));
+            }
             Ok(())
         }
-        Kernel::Uninstall(from) => {
-            let there = install::uninstall(&install::RHAI, from.prefix.as_deref())?;
-            console.print(&format!("{} {}", install::RHAI.display_name, if there { "is removed" } else { "was not installed" }));
+        Kernel::Uninstall(place) => {
+            for spec in place.specs() {
+                let there = install::uninstall(&spec, place.prefix.as_deref())?;
+                console.print(&format!("{} {}", spec.display_name, if there { "is removed" } else { "was not installed" }));
+            }
             Ok(())
         }
     }
+}
+
+#[cfg(not(feature = "evcxr"))]
+fn rust_kernel(_: &Path, _: Option<PathBuf>, _: Context) -> compresso::Result<()> {
+    Err(jupyter::no_rust())
+}
+
+#[cfg(not(feature = "evcxr"))]
+fn build_library(_: Option<PathBuf>, _: &Context) -> compresso::Result<Vec<String>> {
+    Err(jupyter::no_rust())
+}
+
+#[cfg(feature = "evcxr")]
+fn rust_kernel(connection_file: &Path, library: Option<PathBuf>, context: Context) -> compresso::Result<()> {
+    use jupyter::rust::{ABOUT, RustCells, RustOptions};
+    let options = RustOptions { library, threads: Some(context.threads), seed: Some(context.seed), ..RustOptions::default() };
+    jupyter::serve(connection_file, ABOUT, move || Ok(Box::new(RustCells::new(&options)?)))
+}
+
+/// Arguments of a kernel that uses the built library.
+#[cfg(feature = "evcxr")]
+fn build_library(folder: Option<PathBuf>, context: &Context) -> compresso::Result<Vec<String>> {
+    use jupyter::rust::{BuildOptions, build};
+    let library = build(&BuildOptions { folder, ..BuildOptions::default() }, context)?;
+    Ok(vec!["--library".into(), library.folder().display().to_string()])
 }
 
 fn diagnose(console: &Arc<Console>, path: Option<&Path>) -> compresso::Result<()> {

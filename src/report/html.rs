@@ -11,7 +11,7 @@ const CSS: &str = "\
 .compresso caption{text-align:left;font-weight:600;padding:.3em 0}
 .compresso th,.compresso td{padding:.25em .8em;border-bottom:1px solid #8884;text-align:left;white-space:pre-wrap}
 .compresso thead th{border-bottom:2px solid #888a}
-.compresso .right{text-align:right;font-variant-numeric:tabular-nums}
+.compresso td{font-variant-numeric:tabular-nums}
 .compresso tbody tr:hover{background:#8882}
 .compresso .notes{opacity:.75}
 .compresso svg,.compresso img{max-width:100%;height:auto}
@@ -72,20 +72,22 @@ pub fn html_page(report: &dyn Show, title: &str) -> Result<String> {
 
 /// A table as HTML.
 pub fn table_html(table: &Table) -> String {
-    let class = |i: usize| if table.aligns.get(i) == Some(&Align::Right) { " class=\"right\"" } else { "" };
+    // Front ends that drop the style sheet would align text to the right.
+    let style =
+        |i: usize| if table.aligns.get(i) == Some(&Align::Right) { " style=\"text-align:right\"" } else { " style=\"text-align:left\"" };
     let mut out = String::from("<table>");
     if !table.title.is_empty() {
         let _ = write!(out, "<caption>{}</caption>", escape(&table.title));
     }
     out += "<thead><tr>";
     for (i, h) in table.headers.iter().enumerate() {
-        let _ = write!(out, "<th{}>{}</th>", class(i), escape(h));
+        let _ = write!(out, "<th{}>{}</th>", style(i), escape(h));
     }
     out += "</tr></thead><tbody>\n";
     for row in &table.rows {
         out += "<tr>";
         for (i, c) in row.iter().enumerate() {
-            let _ = write!(out, "<td{}>{}</td>", class(i), escape(c));
+            let _ = write!(out, "<td{}>{}</td>", style(i), escape(c));
         }
         out += "</tr>\n";
     }
@@ -106,7 +108,7 @@ mod tests {
         let mut t = Table::new("T", &["name", ">n"]);
         t.row(["<b>&", "1"]);
         let html = table_html(&t);
-        assert!(html.contains("<td>&lt;b&gt;&amp;</td><td class=\"right\">1</td>"), "{html}");
+        assert!(html.contains("<td style=\"text-align:left\">&lt;b&gt;&amp;</td><td style=\"text-align:right\">1</td>"), "{html}");
         // The page parses as XML once the HTML-only void elements are closed.
         let parsed = roxmltree::Document::parse(&html).unwrap();
         assert_eq!(parsed.descendants().filter(|n| n.has_tag_name("td")).count(), 2);

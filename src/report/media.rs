@@ -90,7 +90,7 @@ mod tests {
         let [tables, plot, picture] = outputs.as_slice() else { panic!("{outputs:?}") };
         assert!(tables.get("text/plain").unwrap().contains("│ <b>"), "{tables:?}");
         let html = tables.get("text/html").unwrap();
-        assert!(html.contains("<td>&lt;b&gt;</td>") && html.contains("<li>2 threads</li>"), "{html}");
+        assert!(html.contains(">&lt;b&gt;</td>") && html.contains("<li>2 threads</li>"), "{html}");
         assert!(plot.get("image/svg+xml").unwrap().starts_with("<svg") && plot.get("text/plain").unwrap().contains("Loss"));
         assert!(picture.get("image/jpeg").unwrap().starts_with("/9j/"));
         assert_eq!(picture.get("text/plain"), Some("Cat (3 × 2 pixels)"));

@@ -87,6 +87,9 @@ impl Output for Console {
             }
         });
     }
+    fn eprint(&self, text: &str) {
+        Self::eprint(self, text);
+    }
     fn input(&self, prompt: &str) -> Result<String> {
         let mut answer = Ok(String::new());
         self.apart(|| answer = ask_user(prompt));

@@ -14,6 +14,10 @@ pub trait Output: Send + Sync {
     }
     /// Prints text and a line break.
     fn print(&self, text: &str);
+    /// Prints text and a line break where it is no result, such as standard error.
+    fn eprint(&self, text: &str) {
+        self.print(text);
+    }
     /// Shows a report: tables, plots (as images where the receiver can, else as text where it has Unicode), pictures (where
     /// it can show images), notes.
     ///

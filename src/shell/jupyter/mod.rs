@@ -12,3 +12,8 @@ mod wire;
 
 pub use kernel::serve;
 pub use language::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
+
+/// The error of builds without the Rust kernel.
+pub fn no_rust() -> crate::Error {
+    crate::Error::unavailable("this build of compresso runs no Rust cells").hint("build it with --features evcxr")
+}

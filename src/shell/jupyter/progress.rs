@@ -23,6 +23,8 @@ pub struct Progress {
     last: Option<Instant>,
     running: Vec<Work>,
     finished: Vec<String>,
+    /// The line of the last work that was too short to leave one: better than an empty output.
+    short: Option<String>,
 }
 
 struct Work {
@@ -37,7 +39,7 @@ struct Work {
 impl Progress {
     pub fn new(outputs: Arc<dyn Outputs>) -> Self {
         let id = uuid::Uuid::new_v4().to_string();
-        Self { outputs, id, shown: false, last: None, running: Vec::new(), finished: Vec::new() }
+        Self { outputs, id, shown: false, last: None, running: Vec::new(), finished: Vec::new(), short: None }
     }
     pub fn start(&mut self, id: u64, label: &str, total: u64) {
         self.running.push(Work { id, label: label.into(), total, done: 0, message: String::new(), start: Instant::now() });
@@ -57,14 +59,16 @@ impl Progress {
     pub fn finish(&mut self, id: u64) {
         let Some(at) = self.running.iter().position(|w| w.id == id) else { return };
         let work = self.running.remove(at);
-        if work.start.elapsed() < WORTH_A_LINE {
-            return;
-        }
         let took = millis(work.start.elapsed().as_secs_f64() * 1000.0);
         let steps =
             if work.total > 0 && work.done < work.total { format!("{} of {}", work.done, work.total) } else { work.done.to_string() };
         let message = if work.message.is_empty() { String::new() } else { format!(", {}", work.message) };
-        self.finished.push(format!("{}: {steps} steps in {took}{message}", work.label));
+        let line = format!("{}: {steps} steps in {took}{message}", work.label);
+        if work.start.elapsed() < WORTH_A_LINE {
+            self.short = Some(line);
+            return;
+        }
+        self.finished.push(line);
         if self.finished.len() > KEPT_LINES {
             self.finished.remove(0);
         }
@@ -73,6 +77,9 @@ impl Progress {
     pub fn end(&mut self) {
         self.running.clear();
         if self.shown {
+            if self.finished.is_empty() {
+                self.finished.extend(self.short.take());
+            }
             self.publish();
         }
     }

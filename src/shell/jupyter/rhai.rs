@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
 use crate::context::{Cancel, Context, ProgressSink};
 use crate::error::{Error, Result};
-use crate::report::{Media, Show, Style, media, millis};
+use crate::report::{Ink, Media, Show, Style, media, millis};
 use crate::shell::Output;
 use crate::shell::repl::complete::{Suggestion, complete};
 use crate::shell::repl::lexer::{TokenKind, tokens};
@@ -59,6 +59,11 @@ impl Output for Desk {
     fn print(&self, text: &str) {
         if let Some(outputs) = self.outputs() {
             outputs.stdout(&format!("{text}\n"));
+        }
+    }
+    fn eprint(&self, text: &str) {
+        if let Some(outputs) = self.outputs() {
+            outputs.stderr(&format!("{text}\n"));
         }
     }
     fn show(&self, report: &dyn Show) -> Result<()> {
@@ -174,8 +179,7 @@ impl RhaiCells {
     }
 
     fn rust(&mut self, _: &str, _: &Cell) -> Result<Option<Media>, CellError> {
-        let e = Error::unavailable("this build of compresso runs no Rust").hint("build it with --features evcxr");
-        Err(CellError::from(&Failure::new(e)))
+        Err(CellError::from(&Failure::new(super::no_rust())))
     }
 }
 
@@ -184,7 +188,7 @@ impl From<&Failure> for CellError {
         let cancelled = failure.is_cancelled();
         let message = if cancelled { "cancelled".to_string() } else { failure.error.message().to_string() };
         let style = Style { color: true, ..Style::columns(WIDTH) };
-        let text = if cancelled { "cancelled".to_string() } else { failure.render(&style) };
+        let text = if cancelled { style.paint(Ink::Yellow, "cancelled") } else { failure.render(&style) };
         Self { name: format!("{:?}", failure.error.kind()), message, traceback: text.lines().map(str::to_string).collect() }
     }
 }

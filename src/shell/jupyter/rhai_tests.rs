@@ -100,7 +100,7 @@ fn a_report_is_several_outputs_of_which_the_last_is_the_result() {
 fn errors_have_a_caret_and_state_stays() {
     let mut lab = Lab::new();
     let e = lab.run("let kept = 5;\nmodell(\"x\")").unwrap_err();
-    assert_eq!(e.name, "Missing");
+    assert_eq!(e.name, "Script");
     let text = e.traceback.join("\n");
     assert!(text.contains("cell 1:2:1") && text.contains("^^^^^^") && text.contains("did you mean"), "{text}");
     assert_eq!(lab.text("kept"), "5");
@@ -164,7 +164,7 @@ fn help_beside_a_cell() {
     lab.run("let n = 12;").unwrap();
     for (code, cursor) in [("prune(m, #{ ratio: 0.5 })", 2), ("prune(", 6), ("prune(m, #{ ratio: 0.5 })", 14)] {
         let help = lab.cells.inspect(code, cursor, 0).unwrap();
-        assert!(help.get("text/html").unwrap().contains("<td>ratio</td>"), "{code}");
+        assert!(help.get("text/html").unwrap().contains(">ratio</td>"), "{code}");
         assert!(help.get("text/plain").unwrap().starts_with("prune(m: model"), "{help:?}");
     }
     assert_eq!(lab.cells.inspect("n + 1", 1, 0).unwrap().get("text/plain"), Some("n: whole number\n12"));

@@ -6,7 +6,7 @@ use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
 use crate::model::BoxDecode;
 use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
-use crate::report::{Ink, Media, Style, Table, escape, table_html, table_text};
+use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text};
 
 /// Headings in the order of the overview; groups that are not named here follow.
 const GROUPS: [&str; 8] = ["models", "data", "compress", "deploy", "measure", "results", "tensors", "session"];
@@ -85,15 +85,36 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
 /// The help of a function as an output of a notebook; examples on demand. `None` for a name that is none.
 pub fn help_media(name: &str, examples: bool) -> Option<Media> {
     let s = &find(name)?.signature;
-    let mut html = format!("<div class=\"compresso-help\"><code><b>{}</b></code><p>{}</p>", escape(&s.usage()), escape(s.summary));
+    let mut html = format!("<code><b>{}</b></code><p>{}</p>", escape(&s.usage()), with_code(s.summary));
     if !s.fields.is_empty() {
-        html += &table_html(&option_table(s.fields));
+        html += &with_code_marked(&html_fragment(&[option_table(s.fields)], &[]));
     }
     if examples && !s.examples.is_empty() {
         html += &format!("<p><b>Examples</b></p><pre>{}</pre>", escape(&s.examples.join("\n")));
     }
     let shown = if examples { *s } else { Signature { examples: &[], ..*s } };
-    Some(Media::text(describe(&shown, &Style::columns(HELP_WIDTH))).with("text/html", html + "</div>"))
+    Some(Media::text(describe(&shown, &Style::columns(HELP_WIDTH))).with("text/html", html))
+}
+
+/// Text as HTML, with what stands between back quotes as code.
+fn with_code(text: &str) -> String {
+    with_code_marked(&escape(text))
+}
+
+fn with_code_marked(html: &str) -> String {
+    let pieces: Vec<&str> = html.split('`').collect();
+    // A single one left over is a character.
+    let closed = pieces.len() - usize::from(pieces.len() % 2 == 0);
+    let mut out = String::new();
+    for (i, piece) in pieces.iter().enumerate() {
+        match i {
+            0 => {}
+            _ if i >= closed => out.push('`'),
+            _ => out += if i % 2 == 1 { "<code>" } else { "</code>" },
+        }
+        out += piece;
+    }
+    out
 }
 
 fn one_line(s: &Signature, style: &Style) -> String {
@@ -167,4 +188,16 @@ fn kind(kind: OptionKind) -> String {
 /// A doc comment's lines joined, paragraphs kept.
 fn one_paragraph(doc: &str) -> String {
     doc.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_between_back_quotes_are_code() {
+        assert_eq!(with_code("set `a<b` or `c`"), "set <code>a&lt;b</code> or <code>c</code>");
+        assert_eq!(with_code("one ` alone"), "one ` alone");
+        assert_eq!(with_code("`x` and `"), "<code>x</code> and `");
+    }
 }

@@ -3,7 +3,9 @@
 use super::signature;
 use crate::error::{Error, Result};
 use crate::operation::Arg;
+use crate::report::Style;
 use crate::shell::script::binding::{Binding, Call};
+use crate::shell::script::display::value_text;
 use crate::shell::script::help;
 use crate::shell::script::value::{int, kind_of};
 use candle_core::Device;
@@ -78,6 +80,20 @@ pub(super) const TABLE: &[Binding] = &[
         ),
         // Scripts reach the syntax that `register_vars` adds; only a function pointer comes here.
         call: |_| Err(Error::argument("vars() sees the variables of the place where it is written, so it cannot be passed on")),
+    },
+    Binding {
+        signature: signature(
+            ("session", "eprint"),
+            "Prints a line that is no result: to standard error",
+            &[Arg::new("x", "any value")],
+            "nothing",
+            &["eprint(\"the second half may take a while\")"],
+            &["warn", "stderr", "note", "log"],
+        ),
+        call: |c| {
+            c.shared.output().eprint(&value_text(c.arg(0), &Style::plain()));
+            Ok(Dynamic::UNIT)
+        },
     },
     Binding {
         signature: signature(
