@@ -68,6 +68,9 @@ enum Kernel {
         /// File with addresses and key that the front end has written
         #[arg(short = 'f', long, value_name = "FILE")]
         connection_file: PathBuf,
+        /// Folder of the library of Rust notebooks, for %%rust
+        #[arg(long, value_name = "DIR")]
+        library: Option<PathBuf>,
     },
     /// Run the Rust kernel; front ends do this
     Rust {
@@ -169,8 +172,9 @@ fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso:
         Kernel::Rust { connection_file, library } => rust_kernel(&connection_file, library, context),
         Kernel::Install { place, library } => {
             watch_interrupts(context.cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
-            for spec in place.specs() {
-                let extra = if spec == install::RUST { build_library(library.clone(), &context)? } else { Vec::new() };
+            let specs = place.specs();
+            let extra = if specs.contains(&install::RUST) { build_library(library, &context)? } else { Vec::new() };
+            for spec in specs {
                 let folder = install::install(&spec, place.prefix.as_deref(), &extra)?;
                 console.print(&format!("{} is in {}", spec.display_name, folder.display()));
             }
@@ -187,6 +191,11 @@ fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso:
 }
 
 #[cfg(not(feature = "evcxr"))]
+fn rhai_kernel(connection_file: &Path, _: Option<PathBuf>, context: Context) -> compresso::Result<()> {
+    jupyter::serve(connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context))))
+}
+
+#[cfg(not(feature = "evcxr"))]
 fn rust_kernel(_: &Path, _: Option<PathBuf>, _: Context) -> compresso::Result<()> {
     Err(jupyter::no_rust())
 }
@@ -197,10 +206,26 @@ fn build_library(_: Option<PathBuf>, _: &Context) -> compresso::Result<Vec<Strin
 }
 
 #[cfg(feature = "evcxr")]
+fn rhai_kernel(connection_file: &Path, library: Option<PathBuf>, context: Context) -> compresso::Result<()> {
+    let options = rust_options(library, &context);
+    jupyter::serve(connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context).with_rust(options))))
+}
+
+#[cfg(feature = "evcxr")]
 fn rust_kernel(connection_file: &Path, library: Option<PathBuf>, context: Context) -> compresso::Result<()> {
-    use jupyter::rust::{ABOUT, RustCells, RustOptions};
-    let options = RustOptions { library, threads: Some(context.threads), seed: Some(context.seed), ..RustOptions::default() };
+    use jupyter::rust::{ABOUT, RustCells};
+    let options = rust_options(library, &context);
     jupyter::serve(connection_file, ABOUT, move || Ok(Box::new(RustCells::new(&options)?)))
+}
+
+#[cfg(feature = "evcxr")]
+fn rust_options(library: Option<PathBuf>, context: &Context) -> jupyter::rust::RustOptions {
+    jupyter::rust::RustOptions {
+        library,
+        threads: Some(context.threads),
+        seed: Some(context.seed),
+        ..jupyter::rust::RustOptions::default()
+    }
 }
 
 /// Arguments of a kernel that uses the built library.

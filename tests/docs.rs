@@ -26,7 +26,14 @@ fn read(path: &str) -> String {
 }
 
 fn compresso(args: &[&str], folder: &Path) -> String {
-    let o = Command::new(env!("CARGO_BIN_EXE_compresso")).args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    let o = Command::new(env!("CARGO_BIN_EXE_compresso"))
+        .args(args)
+        .current_dir(folder)
+        .env("JUPYTER_DATA_DIR", folder.join("jupyter"))
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let (out, err) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
     assert!(o.status.success(), "{args:?} failed:\n{out}\n{err}");
     out.into_owned()
@@ -53,6 +60,10 @@ fn commands_in_the_docs_run() {
         // This very run.
         "scripts/test.sh",
         "cargo install --path .",
+        // The tests are built so, and install that kernel; see tests/jupyter.rs.
+        "cargo install --path . --features evcxr",
+        "compresso kernel install --rust",
+        "jupyter lab",
         // tests/scripts.rs
         "python3 scripts/compare.py infer yolov8n.onnx --threads 2",
         "python3 scripts/compare.py int8 yolov8n.onnx --threads 2",
@@ -61,17 +72,19 @@ fn commands_in_the_docs_run() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("experiment.rhai"), "print(args);").unwrap();
     let mut seen = Vec::new();
-    for document in ["README.md", "docs/guide.md", "docs/performance.md"] {
+    for document in ["README.md", "docs/guide.md", "docs/notebooks.md", "docs/performance.md"] {
         for line in blocks(&read(document), "sh").iter().flat_map(|b| b.lines()) {
             let command = line.split("  #").next().unwrap_or_default().trim();
-            if let Some(rest) = command.strip_prefix("compresso ") {
+            if elsewhere.contains(&command) {
+                // Run there.
+            } else if let Some(rest) = command.strip_prefix("compresso ") {
                 let args: Vec<&str> = match rest.split_once(' ') {
                     Some(("eval", code)) => vec!["eval", code.trim_matches('\'')],
                     _ => rest.split(' ').collect(),
                 };
                 compresso(&args, dir.path());
-            } else if command != "compresso" {
-                assert!(elsewhere.contains(&command), "{document}: nothing tests '{command}'");
+            } else {
+                assert_eq!(command, "compresso", "{document}: nothing tests this");
             }
             seen.push(command.to_string());
         }

@@ -8,6 +8,8 @@ mod magics;
 mod outputs;
 mod progress;
 pub mod rhai;
+#[cfg(feature = "evcxr")]
+mod rust_magic;
 mod wire;
 
 pub use kernel::serve;

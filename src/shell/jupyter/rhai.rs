@@ -114,6 +114,8 @@ pub struct RhaiCells {
     cancel: Cancel,
     /// Code that ran well, for `%save`.
     ran: Vec<String>,
+    #[cfg(feature = "evcxr")]
+    rust: super::rust_magic::RustMagic,
 }
 
 impl RhaiCells {
@@ -121,7 +123,22 @@ impl RhaiCells {
         let desk = Arc::new(Desk::default());
         let cancel = context.cancel.clone();
         let session = Session::new(context.with_progress(desk.clone()), desk.clone());
-        Self { session, desk, cancel, ran: Vec::new() }
+        Self {
+            session,
+            desk,
+            cancel,
+            ran: Vec::new(),
+            #[cfg(feature = "evcxr")]
+            rust: super::rust_magic::RustMagic::default(),
+        }
+    }
+
+    /// How `%%rust` cells are started.
+    #[cfg(feature = "evcxr")]
+    #[must_use]
+    pub fn with_rust(mut self, options: super::rust::RustOptions) -> Self {
+        self.rust = super::rust_magic::RustMagic::new(options);
+        self
     }
 
     /// Runs one piece of a cell; the value's outputs.
@@ -178,6 +195,11 @@ impl RhaiCells {
         Some(Media::text(text))
     }
 
+    #[cfg(feature = "evcxr")]
+    fn rust(&mut self, code: &str, cell: &Cell) -> Result<Option<Media>, CellError> {
+        self.rust.execute(code, cell)
+    }
+    #[cfg(not(feature = "evcxr"))]
     fn rust(&mut self, _: &str, _: &Cell) -> Result<Option<Media>, CellError> {
         Err(CellError::from(&Failure::new(super::no_rust())))
     }
@@ -253,7 +275,18 @@ impl Language for RhaiCells {
 
     fn interrupter(&self) -> Arc<dyn Fn() + Send + Sync> {
         let cancel = self.cancel.clone();
-        Arc::new(move || cancel.cancel())
+        #[cfg(feature = "evcxr")]
+        let rust = self.rust.interrupter();
+        Arc::new(move || {
+            cancel.cancel();
+            #[cfg(feature = "evcxr")]
+            rust();
+        })
+    }
+
+    #[cfg(feature = "evcxr")]
+    fn stopper(&self) -> Arc<dyn Fn() + Send + Sync> {
+        self.rust.stopper()
     }
 
     fn evaluate(&mut self, expression: &str) -> Result<Media, CellError> {

@@ -138,7 +138,9 @@ impl Session {
     pub fn run(&mut self, code: &str, name: &str) -> Result<Shown, Failure> {
         let result = self.eval(code, name);
         let partial = self.shared.partial.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Err(_), Some(value)) = (&result, partial) {
+        // Whether a cancelled call's value still reaches its variable is a matter of chance.
+        let stopped = result.is_err() || self.shared.context().cancel.is_cancelled();
+        if let Some(value) = partial.filter(|_| stopped) {
             self.scope.set_or_push(PARTIAL, value);
             self.shared.context().note(format!("the model so far is in the variable '{PARTIAL}'"));
         }
