@@ -48,8 +48,8 @@ LANGUAGES = {
             'let kept = model("yolov8n", #{ classes: train_set.classes, image_size: 64, width: 0.125 });',
         ],
         "training": "let trained = train(kept, train_set, #{ epochs: 1000, batch: 8 });",
-        # What an interrupted training had reached.
-        "trained": "trained.params",
+        # What an interrupted training had reached: assigned when the script came so far.
+        "trained": 'if is_def_var("trained") { trained.params } else { partial.params }',
         "count": "for i in 0..5000 { print(i); }",
         "picture": 'dataset("shapes", #{ images: 8, size: 32, classes: ["circle"] }).grid(#{ images: 4 })',
     },
