@@ -82,18 +82,84 @@ fn rhai_lasts() {
     Jupyter::rhai().python("kernel_endurance.py", &[RHAI]);
 }
 
-#[test]
-fn rhai_in_jupyterlab() {
+/// A notebook in JupyterLab; pictures of it are in the target folder's `tmp/jupyterlab`.
+fn in_jupyterlab(jupyter: &Jupyter, kernel: &str, notebook: &str) {
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("jupyterlab");
-    let tour = root().join("notebooks/rhai/tour.ipynb");
-    Jupyter::rhai().python("kernel_lab.py", &[RHAI, pictures.to_str().unwrap(), tour.to_str().unwrap()]);
+    let notebook = root().join(notebook);
+    jupyter.python("kernel_lab.py", &[kernel, pictures.to_str().unwrap(), notebook.to_str().unwrap()]);
     for name in ["table", "plot", "completion", "tooltip", "interrupt"] {
-        let picture = pictures.join(format!("{RHAI}-{name}.png"));
+        let picture = pictures.join(format!("{kernel}-{name}.png"));
         assert_eq!(image::image_dimensions(&picture).unwrap(), (1280, 1000), "{picture:?}");
     }
 }
 
 #[test]
+fn rhai_in_jupyterlab() {
+    in_jupyterlab(&Jupyter::rhai(), RHAI, "notebooks/rhai/tour.ipynb");
+}
+
+#[test]
 fn notebooks_of_rhai_run() {
     Jupyter::rhai().python("kernel_notebooks.py", &[RHAI, root().join("notebooks/rhai").to_str().unwrap()]);
+}
+
+#[cfg(feature = "evcxr")]
+mod rust {
+    use super::{Jupyter, Path, in_jupyterlab, root};
+    use std::sync::{Mutex, PoisonError};
+
+    const RUST: &str = "compresso-rust";
+
+    /// Cells of two kernels at once wait for the compiler, so tests take turns. The library is built by the first, and kept.
+    fn with_kernel(test: impl FnOnce(&Jupyter)) {
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust-kernel");
+        test(&Jupyter::new(&["--rust", "--library", library.to_str().unwrap()]));
+    }
+
+    fn script(name: &str) {
+        with_kernel(|jupyter| drop(jupyter.python(name, &[RUST])));
+    }
+
+    #[test]
+    fn conforms() {
+        script("kernel_conformance.py");
+    }
+
+    #[test]
+    fn keeps_the_protocol() {
+        script("kernel_protocol.py");
+    }
+
+    #[test]
+    fn stands_hostile_messages() {
+        script("kernel_hostile.py");
+    }
+
+    #[test]
+    fn begins_and_ends() {
+        script("kernel_life.py");
+    }
+
+    #[test]
+    fn lasts() {
+        script("kernel_endurance.py");
+    }
+
+    #[test]
+    fn shares_the_library_and_outlives_its_process() {
+        script("kernel_rust.py");
+    }
+
+    #[test]
+    fn works_in_jupyterlab() {
+        with_kernel(|jupyter| in_jupyterlab(jupyter, RUST, "notebooks/rust/tour.ipynb"));
+    }
+
+    #[test]
+    fn notebooks_run() {
+        let notebooks = root().join("notebooks/rust");
+        with_kernel(|jupyter| drop(jupyter.python("kernel_notebooks.py", &[RUST, notebooks.to_str().unwrap()])));
+    }
 }

@@ -189,6 +189,13 @@ class Queue(KernelTest):
         self.assertEqual(self.value(self.code("kept")), "1")
         self.assertEqual(self.value(code), wanted)
 
+    def test_what_is_sent_after_the_idle_of_an_error_runs(self):
+        code, wanted = self.code("value")
+        for _ in range(3 if self.patience > 60 else 50):
+            self.run_code(self.code("error"))
+            e = self.run_code(code)
+            self.assertEqual((e.content["status"], e.result()), ("ok", wanted))
+
     def test_stop_on_error_false_goes_on(self):
         code, wanted = self.code("value")
         bad = self.kernel.send_code(self.code("error"), stop_on_error=False)
