@@ -240,7 +240,7 @@ class Client:
             self.wait("reply to kernel_info_request", lambda: any(m.channel == "shell" for m in mine()), end - time.monotonic(), alive)
             first = first or time.monotonic()
             with contextlib.suppress(ProtocolError):
-                self.wait("idle", lambda: any(m.is_status("idle") for m in mine()), 0.5, alive)
+                self.wait("idle", lambda: any(m.is_status("idle") for m in mine()), 0.1, alive)
                 return first
             if time.monotonic() > end:
                 raise ProtocolError("no status on iopub")
