@@ -166,9 +166,7 @@ impl Where {
 
 fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso::Result<()> {
     match kernel {
-        Kernel::Rhai { connection_file } => {
-            jupyter::serve(&connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context))))
-        }
+        Kernel::Rhai { connection_file, library } => rhai_kernel(&connection_file, library, context),
         Kernel::Rust { connection_file, library } => rust_kernel(&connection_file, library, context),
         Kernel::Install { place, library } => {
             watch_interrupts(context.cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;

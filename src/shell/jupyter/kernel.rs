@@ -6,8 +6,8 @@ use super::wire::{self, Incoming, Request, Sender, Wire, error_content};
 use super::{About, Cell, CellError, IsComplete, Language};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value as Json, json};
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -68,9 +68,11 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
         iopub,
         shell,
         history: History::default(),
-        count: AtomicUsize::new(0),
+        count: 0,
+        requests,
+        behind: VecDeque::new(),
     };
-    kernel.run(requests);
+    kernel.run();
     Ok(())
 }
 
@@ -184,44 +186,45 @@ struct Kernel<F> {
     iopub: Sender,
     shell: Sender,
     history: History,
-    count: AtomicUsize,
+    /// Cells that have run.
+    count: usize,
+    requests: Incoming,
+    /// What waited when a cell failed.
+    behind: VecDeque<Request>,
 }
 
 impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
-    fn run(&mut self, mut requests: Incoming) {
+    fn run(&mut self) {
+        while let Some((request, aborted)) = self.next() {
+            status(&self.iopub, "busy", &request);
+            match request.kind() {
+                "execute_request" if aborted => {
+                    let content = json!({ "status": "aborted", "execution_count": self.count });
+                    self.shell.reply("execute_reply", content, &request);
+                }
+                "execute_request" => self.execute(&request),
+                "shutdown_request" => shut_down(&self.shell, &self.iopub, &request, &self.actions),
+                kind => match self.answer(kind, &request) {
+                    Some((kind, content)) => self.shell.reply(kind, content, &request),
+                    None => refuse(&self.shell, &request),
+                },
+            }
+            status(&self.iopub, "idle", &request);
+        }
+    }
+
+    /// The next request, and whether a cell is not to run because one before it failed. `None` at the end.
+    fn next(&mut self) -> Option<(Request, bool)> {
         loop {
-            let request = match requests.try_recv() {
-                Ok(request) => request,
-                Err(TryRecvError::Disconnected) => return,
-                Err(TryRecvError::Empty) => {
-                    // Nobody waits: a good time to make the language.
-                    if self.language.is_err() {
-                        let _ = self.language();
-                        continue;
-                    }
-                    match requests.blocking_recv() {
-                        Some(request) => request,
-                        None => return,
-                    }
-                }
-            };
-            if self.handle(&request) {
-                continue;
+            if let Some(waiting) = self.behind.pop_front() {
+                return Some((waiting, true));
             }
-            // A cell failed: those that wait behind it do not run, other requests do.
-            let mut waiting = Vec::new();
-            while let Ok(next) = requests.try_recv() {
-                waiting.push(next);
-            }
-            for next in waiting {
-                if next.kind() == "execute_request" {
-                    status(&self.iopub, "busy", &next);
-                    let content = json!({ "status": "aborted", "execution_count": self.count.load(Ordering::Relaxed) });
-                    self.shell.reply("execute_reply", content, &next);
-                    status(&self.iopub, "idle", &next);
-                } else {
-                    self.handle(&next);
-                }
+            match self.requests.try_recv() {
+                Ok(request) => return Some((request, false)),
+                Err(TryRecvError::Disconnected) => return None,
+                // Nobody waits: a good time to make the language.
+                Err(TryRecvError::Empty) if self.language.is_err() => drop(self.language()),
+                Err(TryRecvError::Empty) => return self.requests.blocking_recv().map(|request| (request, false)),
             }
         }
     }
@@ -243,22 +246,6 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
             Ok(Err(e)) => Err(e.clone()),
             Err(_) => Err(CellError { name: "Internal".into(), message: "there is no language".into(), traceback: Vec::new() }),
         }
-    }
-
-    /// False when a cell failed and those behind it must not run.
-    fn handle(&mut self, request: &Request) -> bool {
-        status(&self.iopub, "busy", request);
-        let mut go_on = true;
-        match request.kind() {
-            "execute_request" => go_on = self.execute(request),
-            "shutdown_request" => shut_down(&self.shell, &self.iopub, request, &self.actions),
-            kind => match self.answer(kind, request) {
-                Some((kind, content)) => self.shell.reply(kind, content, request),
-                None => refuse(&self.shell, request),
-            },
-        }
-        status(&self.iopub, "idle", request);
-        go_on
     }
 
     /// Kind and content of the answer.
@@ -313,12 +300,12 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
         })
     }
 
-    fn execute(&mut self, request: &Request) -> bool {
+    fn execute(&mut self, request: &Request) {
         let code = request.text("code").to_string();
         let silent = request.flag("silent", false);
         let store = request.flag("store_history", true) && !silent;
-        let number = self.count.load(Ordering::Relaxed) + usize::from(store);
-        self.count.store(number, Ordering::Relaxed);
+        self.count += usize::from(store);
+        let number = self.count;
         if !silent {
             self.iopub.publish("execute_input", json!({ "code": code, "execution_count": number }), Some(request));
         }
@@ -357,12 +344,16 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
                     self.iopub.publish("error", published, Some(request));
                 }
                 content["execution_count"] = number.into();
-                self.shell.reply("execute_reply", content, request);
-                return !request.flag("stop_on_error", true);
+                if request.flag("stop_on_error", true) {
+                    // Those that are here now. What is sent after the answer runs.
+                    while let Ok(waiting) = self.requests.try_recv() {
+                        self.behind.push_back(waiting);
+                    }
+                }
+                content
             }
         };
         self.shell.reply("execute_reply", content, request);
-        true
     }
 
     fn user_expressions(&mut self, request: &Request) -> Json {
