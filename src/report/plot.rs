@@ -38,6 +38,20 @@ pub struct Plot {
     pub heat: Option<HeatMap>,
 }
 
+impl Plot {
+    /// The plot under a title, with names for what its axes show.
+    #[must_use]
+    pub fn titled(self, title: impl Into<String>, x_label: impl Into<String>, y_label: impl Into<String>) -> Self {
+        Self { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), ..self }
+    }
+    /// The plot with all its series drawn in one way.
+    #[must_use]
+    pub fn drawn_as(mut self, kind: SeriesKind) -> Self {
+        self.series.iter_mut().for_each(|s| s.kind = kind);
+        self
+    }
+}
+
 /// A grid of cells, each with a shade and a text.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct HeatMap {
