@@ -22,10 +22,10 @@ def code_cells(notebook):
 
 
 def structure(cell):
-    """Kinds of a cell's outputs, with the MIME types of what is shown. Notes and progress depend on the time that work takes."""
+    """Kinds of a cell's outputs, with the MIME types of what is shown, and whether there is text. Progress depends on time."""
     shown = [o for o in cell.outputs if "compresso-progress" not in str(o.get("data", {}).get("text/html", ""))]
     kinds = [f"{o.output_type}: {', '.join(sorted(o.data))}" for o in shown if "data" in o]
-    return kinds + ["stdout"] * any(o.output_type == "stream" and o.name == "stdout" for o in shown)
+    return kinds + ["text"] * any(o.output_type == "stream" for o in shown)
 
 
 def committed(path, kernel):
