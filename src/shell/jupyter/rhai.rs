@@ -312,7 +312,7 @@ fn matched(s: Suggestion) -> Match {
 fn word_at(code: &str, cursor: usize) -> &str {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     let before = code.get(..cursor).unwrap_or(code);
-    let before = if before.ends_with('(') { &before[..before.len() - 1] } else { before };
+    let before = before.strip_suffix('(').unwrap_or(before);
     let start = before.rfind(|c| !part(c)).map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     let end = before.len() + code[before.len()..].find(|c| !part(c)).unwrap_or(code.len() - before.len());
     &code[start..end]

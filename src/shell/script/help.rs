@@ -104,7 +104,7 @@ fn with_code(text: &str) -> String {
 fn with_code_marked(html: &str) -> String {
     let pieces: Vec<&str> = html.split('`').collect();
     // A single one left over is a character.
-    let closed = pieces.len() - usize::from(pieces.len() % 2 == 0);
+    let closed = pieces.len() - usize::from(pieces.len().is_multiple_of(2));
     let mut out = String::new();
     for (i, piece) in pieces.iter().enumerate() {
         match i {
