@@ -97,4 +97,18 @@ impl Model {
         let s = Arc::new(stats(&self.graph, &facts)?);
         Ok(self.stats.get_or_init(|| s).clone())
     }
+    /// Number of parameters.
+    ///
+    /// # Errors
+    /// As [`Model::stats`].
+    pub fn params(&self) -> Result<u64> {
+        Ok(self.stats()?.params)
+    }
+    /// Multiply-accumulates of one run at the model's own input size.
+    ///
+    /// # Errors
+    /// As [`Model::stats`].
+    pub fn macs(&self) -> Result<u64> {
+        Ok(self.stats()?.macs)
+    }
 }

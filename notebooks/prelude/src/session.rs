@@ -178,6 +178,7 @@ impl ProgressSink for Told {
         send(&Event::Finish { id });
     }
     fn note(&self, line: &str) {
-        send(&Event::Err { text: format!("{line}\n") });
+        // Front ends paint standard error as a failure.
+        send(&Event::Out { text: format!("{line}\n") });
     }
 }

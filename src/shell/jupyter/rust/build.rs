@@ -156,8 +156,8 @@ fn compile(source: &Path, target: &Path, ctx: &Context) -> Result<Vec<Artifact>>
     if cfg!(feature = "cuda") {
         command.args(["--features", "cuda"]);
     }
-    // The flag goes to the last crate alone, so that all others are those of an ordinary build.
-    command.args(["--", "-Cprefer-dynamic"]).current_dir(source).env("CARGO_TARGET_DIR", target);
+    // The flags go to the last crate alone, so that all others are those of an ordinary build.
+    command.args(["--", "-Cprefer-dynamic", "-Cstrip=debuginfo"]).current_dir(source).env("CARGO_TARGET_DIR", target);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -168,7 +168,7 @@ fn compile(source: &Path, target: &Path, ctx: &Context) -> Result<Vec<Artifact>>
     let mut progress = ctx.progress("building the library for Rust notebooks", 0);
     let mut crates = Vec::new();
     let mut cancelled = None;
-    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(|l| l.ok()) {
+    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(std::io::Result::ok) {
         let Ok(artifact) = serde_json::from_str::<Artifact>(&line) else { continue };
         if let Err(e) = progress.step(&artifact.target.name) {
             let _ = child.kill();
@@ -190,7 +190,7 @@ fn compile(source: &Path, target: &Path, ctx: &Context) -> Result<Vec<Artifact>>
 fn last_lines(stderr: impl Read) -> String {
     const KEPT: usize = 40;
     let mut lines: Vec<String> = Vec::new();
-    for line in BufReader::new(stderr).lines().map_while(|l| l.ok()) {
+    for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
         let first_error = line.starts_with("error") && !lines.iter().any(|l| l.starts_with("error"));
         if first_error {
             lines.clear();

@@ -1,8 +1,8 @@
 //! Where the lines that a notebook's process prints go: outputs of the running cell, and word of how it ended.
 
+use super::super::Outputs;
 use super::super::event::Event;
 use super::super::progress::Progress;
-use super::super::{Cell, Outputs};
 use crate::report::Media;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Desk {
     pub fn new(stdout: Lines, stderr: Lines) -> (Arc<Self>, Drain) {
         let desk = Arc::new(Self { place: Mutex::new(None) });
         let gate = Arc::new(Mutex::new(()));
-        for (lines, handle) in [(stdout.clone(), Self::line as fn(&Self, &str)), (stderr.clone(), Self::complaint)] {
+        for (lines, handle) in [(stdout.clone(), Self::line as fn(&Self, &str)), (stderr.clone(), Self::complaint as fn(&Self, &str))] {
             let (desk, gate) = (desk.clone(), gate.clone());
             std::thread::spawn(move || {
                 loop {
@@ -69,15 +69,11 @@ impl Desk {
         lock(&self.place)
     }
 
-    /// The lines that come now belong to this cell.
-    pub fn begin(&self, cell: &Cell) {
-        let progress = Progress::new(cell.outputs.clone());
-        *self.place() = Some(Place { outputs: cell.outputs.clone(), progress, value: Vec::new(), held: None, end: None });
-    }
-
-    /// The lines that come now belong to nobody.
-    pub fn silence(&self) {
-        *self.place() = None;
+    /// The lines that come now belong to a cell with these outputs, or to code that nobody sees.
+    pub fn begin(&self, outputs: Option<Arc<dyn Outputs>>) {
+        let outputs = outputs.unwrap_or_else(|| Arc::new(Nobody));
+        let progress = Progress::new(outputs.clone());
+        *self.place() = Some(Place { outputs, progress, value: Vec::new(), held: None, end: None });
     }
 
     fn line(&self, line: &str) {
@@ -154,6 +150,22 @@ impl Place {
             Event::Finish { id } => self.progress.finish(id),
             Event::Failed | Event::Panicked => {}
         }
+    }
+}
+
+/// Outputs that are not shown.
+struct Nobody;
+
+impl Outputs for Nobody {
+    fn stdout(&self, _: &str) {}
+    fn stderr(&self, _: &str) {}
+    fn display(&self, _: Media) {}
+    fn display_as(&self, _: &str, _: Media) {}
+    fn update(&self, _: &str, _: Media) {}
+    fn clear(&self, _: bool) {}
+    fn set_next_input(&self, _: &str) {}
+    fn input(&self, _: &str, _: bool) -> crate::Result<String> {
+        Err(crate::Error::unsupported("there is nobody to ask"))
     }
 }
 

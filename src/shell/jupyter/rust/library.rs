@@ -92,6 +92,9 @@ impl Library {
         Ok(library)
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
     /// The shared object.
     pub fn object(&self) -> PathBuf {
         self.folder.join("lib").join(&self.record.object)

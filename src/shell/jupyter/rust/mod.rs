@@ -103,6 +103,7 @@ impl RustCells {
         let dependency = format!("{{ path = {:?} }}", library.notebook().display().to_string());
         state.add_dep("notebook", &dependency).map_err(|e| failed("cells cannot depend on the library", &e))?;
         let begin = begin(options);
+        desk.begin(None);
         let opened = context.eval_with_state(&format!("{OPENING}\n{begin}"), state);
         opened.map_err(|e| failed("the library cannot be loaded into cells", &e))?;
         if let (_, Some(End::Error { message, .. } | End::Panic { message, .. })) = drain.finish() {
@@ -115,17 +116,16 @@ impl RustCells {
 
     /// Runs code for a cell, or for nobody.
     fn run(&mut self, code: &str, cell: Option<&Cell>) -> Result<Vec<Media>, CellError> {
-        match cell {
-            Some(cell) => self.desk.begin(cell),
-            None => self.desk.silence(),
-        }
         let outputs = cell.map(|c| c.outputs.clone());
-        let ask = |request: evcxr::InputRequest| {
-            let answer = outputs.as_ref().map(|o| o.input(&request.prompt, request.is_password));
-            // The process waits for a line whatever happens; an interrupt ends what it does next.
-            answer.and_then(Result::ok).unwrap_or_default().replace(['\n', '\r'], " ")
+        self.desk.begin(outputs.clone());
+        let mut callbacks = EvalCallbacks {
+            input_reader: &|request| {
+                let answer = outputs.as_ref().map(|o| o.input(&request.prompt, request.is_password));
+                // The process waits for a line whatever happens; an interrupt ends what it does next.
+                answer.and_then(Result::ok).unwrap_or_default().replace(['\n', '\r'], " ")
+            },
         };
-        let result = self.context.execute_with_callbacks(code, &mut EvalCallbacks { input_reader: &ask });
+        let result = self.context.execute_with_callbacks(code, &mut callbacks);
         let (value, end) = self.drain.finish();
         let name = cell.map_or_else(|| "expression".to_string(), |c| format!("cell {}", c.number));
         match result {
@@ -232,7 +232,8 @@ impl Language for RustCells {
         let result = self.run(code, Some(cell));
         let interrupted = self.child.cell_ends();
         // The last call may have ended early and well.
-        let mut outputs = if interrupted && result.is_ok() { Err(cancelled_error()) } else { result }?;
+        let ended = result.as_ref().map_or_else(|e| e.message == "cancelled", |_| true);
+        let mut outputs = if interrupted && ended { Err(cancelled_error()) } else { result }?;
         let value = outputs.pop();
         outputs.into_iter().for_each(|m| cell.outputs.display(m));
         Ok(value)
@@ -242,13 +243,14 @@ impl Language for RustCells {
         let Ok(found) = self.context.completions(code, cursor) else {
             return Completions { start: cursor, end: cursor, matches: Vec::new() };
         };
-        let matched = |c: evcxr::Completion| {
+        let mut matches = Vec::with_capacity(found.completions.len());
+        for c in found.completions {
             let name = c.code.split(['(', ':', ' ']).next().unwrap_or_default();
             let about = find(name).filter(|_| c.kind == "function").map(|b| b.signature.summary.to_string());
-            let about = about.unwrap_or(if c.label == c.code { String::new() } else { c.label });
-            Match { text: c.code, kind: c.kind.into(), about }
-        };
-        Completions { start: found.start_offset, end: found.end_offset, matches: found.completions.into_iter().map(matched).collect() }
+            let about = about.unwrap_or_else(|| if c.label == c.code { String::new() } else { c.label.clone() });
+            matches.push(Match { text: c.code, kind: c.kind.into(), about });
+        }
+        Completions { start: found.start_offset, end: found.end_offset, matches }
     }
 
     fn inspect(&mut self, code: &str, cursor: usize, detail: u8) -> Option<Media> {
