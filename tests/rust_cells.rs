@@ -47,6 +47,9 @@ impl Outputs for Seen {
         self.all.lock().unwrap().clear();
     }
     fn set_next_input(&self, _: &str) {}
+    fn page(&self, media: Media) {
+        self.add("page", media);
+    }
     fn input(&self, prompt: &str, _: bool) -> compresso::Result<String> {
         Ok(format!("answer to {prompt}"))
     }

@@ -164,6 +164,7 @@ impl Outputs for Nobody {
     fn update(&self, _: &str, _: Media) {}
     fn clear(&self, _: bool) {}
     fn set_next_input(&self, _: &str) {}
+    fn page(&self, _: Media) {}
     fn input(&self, _: &str, _: bool) -> crate::Result<String> {
         Err(crate::Error::unsupported("there is nobody to ask"))
     }
