@@ -4,9 +4,11 @@
 //! ([`Target::export`]).
 
 pub mod half;
+mod lint;
 pub mod onnx;
 pub mod tensorrt;
 
+pub use lint::{Lint, lint};
 pub use onnx::OnnxExport;
 pub use tensorrt::{TensorrtArtifacts, TensorrtExport};
 

@@ -2,9 +2,11 @@
 
 pub mod compiled;
 pub mod eager;
+mod forward;
 pub mod precision;
 mod tape;
 
 pub use compiled::{Engine, StepTime};
 pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};
+pub use forward::{forward, only_feed};
 pub use tape::Tape;

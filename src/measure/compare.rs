@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::learn::data::{Dataset, Loader, LoaderOptions};
+use crate::learn::data::{DataOptions, Dataset, Loader, LoaderOptions, dataset};
 use crate::learn::eval::ImageRunner;
 use crate::model::{Model, Value};
 use crate::operation::in_range;
@@ -112,6 +112,20 @@ pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
     let mut sums = Sums::default();
     sums.add(&a.to_f64s()?, &b.to_f64s()?);
     Ok(Comparison { outputs: vec![sums.distance("values")], images: 0 })
+}
+
+/// As [`compare`]; on images of seeded noise without a dataset.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_on(a: &Model, b: &Model, data: Option<&Dataset>, options: &Compare, ctx: &Context) -> Result<Comparison> {
+    match data {
+        Some(data) => compare(a, b, data, options, ctx),
+        None => {
+            let noise = dataset("random", &DataOptions { images: Some(options.images), ..DataOptions::default() }, ctx)?;
+            compare(a, b, &noise, options, ctx)
+        }
+    }
 }
 
 /// The distances between the outputs of two models on the first images of a dataset, `a` being the reference. The

@@ -6,7 +6,9 @@ mod element;
 mod file;
 pub mod graph;
 mod literal;
+mod made;
 pub mod onnx;
+mod open;
 pub mod ops;
 pub mod passes;
 mod pytorch;
@@ -22,10 +24,12 @@ pub use constant::{Constant, Payload};
 pub use element::Element;
 pub use file::LoadOptions;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
+pub use made::Made;
+pub use open::{Loaded, ModelOptions, load, open, size_of};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize};
 pub use summary::Summary;
 pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
-pub use value::Value;
+pub use value::{Value, count_of, uniform};
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -92,5 +96,19 @@ impl Model {
         let facts = graph::infer_at(&self.graph, 1, self.task.image_size())?;
         let s = Arc::new(stats(&self.graph, &facts)?);
         Ok(self.stats.get_or_init(|| s).clone())
+    }
+    /// Number of parameters.
+    ///
+    /// # Errors
+    /// As [`Model::stats`].
+    pub fn params(&self) -> Result<u64> {
+        Ok(self.stats()?.params)
+    }
+    /// Multiply-accumulates of one run at the model's own input size.
+    ///
+    /// # Errors
+    /// As [`Model::stats`].
+    pub fn macs(&self) -> Result<u64> {
+        Ok(self.stats()?.macs)
     }
 }

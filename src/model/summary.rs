@@ -2,8 +2,9 @@
 
 use super::{Model, Stats, Task};
 use crate::error::Result;
-use crate::report::{Show, Table, bytes, count};
+use crate::report::{Show, Table, bytes, count, printable};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The summary of a model: what it is, its inputs and outputs, its layers and their cost.
@@ -20,6 +21,44 @@ impl Model {
     pub fn summary(&self) -> Result<Summary> {
         Ok(Summary { model: self.clone(), stats: self.stats()? })
     }
+}
+
+/// All of a [`Summary`]; in passing, one line:
+/// `Model: detector of 80 classes, 640 x 640, 3.16 M parameters, 4.37 GMACs (yolov8n > prune)`.
+impl Show for Model {
+    fn tables(&self) -> Vec<Table> {
+        self.summary().map(|s| s.tables()).unwrap_or_default()
+    }
+    fn notes(&self) -> Vec<String> {
+        self.summary().map_or_else(|e| vec![e.to_string()], |s| s.notes())
+    }
+    fn data(&self) -> Value {
+        self.summary().map(|s| s.data()).unwrap_or_default()
+    }
+    fn line(&self) -> Option<String> {
+        let plural = |n: usize| if n == 1 { "1 class".to_string() } else { format!("{n} classes") };
+        let what = match self.task() {
+            Task::Unknown => "network".to_string(),
+            Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
+            Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
+        };
+        let size = self.task().image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
+        let cost = match self.stats() {
+            Ok(s) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(s.macs))),
+            Err(e) => format!(", {} nodes (its cost is unknown: {e})", self.graph().nodes().len()),
+        };
+        let steps: Vec<&str> = self.steps().iter().map(|s| s.operation.as_str()).collect();
+        let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(" > ")) };
+        Some(printable(&format!("Model: {what}{size}{cost}{steps}")))
+    }
+    fn save_as(&self, path: &Path) -> Result<()> {
+        self.save(path)
+    }
+}
+
+/// `4.37 G` before a unit, `512 ` without a prefix.
+fn spaced(count: &str) -> String {
+    if count.contains(' ') { count.to_string() } else { format!("{count} ") }
 }
 
 impl Summary {

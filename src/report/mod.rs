@@ -52,6 +52,20 @@ pub trait Show: Send + Sync {
     }
     /// The same content for scripts: `report.p50_ms` reads a field of this.
     fn data(&self) -> serde_json::Value;
+    /// One line that stands for it where a value is shown in passing, as the result of an input; nothing: all of it is shown.
+    fn line(&self) -> Option<String> {
+        None
+    }
+    /// Writes it in the format that the path's ending names, as [`save`] does unless the type has formats of its own.
+    ///
+    /// # Errors
+    /// Those of [`save`].
+    fn save_as(&self, path: &std::path::Path) -> crate::error::Result<()>
+    where
+        Self: Sized,
+    {
+        save(self, path)
+    }
 }
 
 impl Show for Table {

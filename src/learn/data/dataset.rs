@@ -3,7 +3,7 @@
 use super::{DataKind, Dataset, Grid, GridOptions, Region, Sample, Source, Target, plots};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
-use crate::report::{Picture, Plot, Show, Table};
+use crate::report::{self, Picture, Plot, Show, Table, printable};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -215,6 +215,25 @@ impl Show for Dataset {
             "name": self.name, "split": self.split, "kind": self.kind, "classes": &*self.classes, "images": self.len(),
             "len": self.len(), "splits": splits, "warnings": &*self.warnings,
         })
+    }
+    fn line(&self) -> Option<String> {
+        let kind = match self.kind {
+            DataKind::Detection => "detection",
+            DataKind::Classification => "classification",
+            DataKind::Unlabelled => "unlabelled",
+        };
+        let split = if self.split.is_empty() { String::new() } else { format!(", split {}", self.split) };
+        let classes = if self.classes.is_empty() { String::new() } else { format!(", {} classes", self.classes.len()) };
+        let warnings = if self.warnings.is_empty() { String::new() } else { format!(", {} warnings", self.warnings.len()) };
+        Some(printable(&format!("Dataset: {} ({kind}), {} images{split}{classes}{warnings}", self.name, self.source.len())))
+    }
+    /// A dataset of another format with its images (.yaml: YOLO, .json: COCO), a grid of images (.png), or a report (.html).
+    fn save_as(&self, path: &Path) -> Result<()> {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        if matches!(ending.as_str(), "yaml" | "yml" | "json") {
+            return self.export(path, &Context::new()).map(drop);
+        }
+        report::save(self, path)
     }
 }
 

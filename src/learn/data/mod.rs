@@ -31,7 +31,7 @@ pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
 pub use grid::{Grid, GridOptions};
 pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
-pub use open::{DataOptions, DataTask, SIGNATURE, dataset, size_of};
+pub use open::{DataOptions, DataTask, SIGNATURE, dataset};
 pub use reader::Cache;
 pub use splits::SplitOptions;
 

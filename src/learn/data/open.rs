@@ -7,6 +7,7 @@ use super::shapes::{SHAPES, Shapes};
 use super::{DataKind, Dataset, Source, check, coco, folder, voc, yolo};
 use crate::context::Context;
 use crate::error::{Error, Result, nearest};
+use crate::model::size_of;
 use crate::operation::{Arg, Options, Signature};
 use serde_json::Value;
 use std::path::Path;
@@ -126,21 +127,6 @@ fn open(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
     Err(match nearest(source, ["shapes", "random"]) {
         Some(near) => e.hint(format!("did you mean \"{near}\"?")),
         None => e.hint("give the path of a data.yaml or a folder, or \"shapes\" or \"random\""),
-    })
-}
-
-/// Reads an image size option: one number, or `[height, width]`.
-///
-/// # Errors
-/// `Argument`, with the option's name.
-pub fn size_of(option: &str, value: &Value) -> Result<[usize; 2]> {
-    let side = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (8..=8192).contains(n));
-    let size = match value {
-        Value::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])).map(|(h, w)| [h, w]),
-        v => side(v).map(|s| [s, s]),
-    };
-    size.ok_or_else(|| {
-        Error::argument(format!("option '{option}' expects a number of pixels from 8 to 8192, or [height, width], got {value}"))
     })
 }
 

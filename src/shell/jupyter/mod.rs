@@ -1,5 +1,6 @@
 //! Jupyter kernels: the protocol once, the languages behind it.
 
+mod event;
 mod history;
 pub mod install;
 mod kernel;
@@ -9,9 +10,12 @@ mod outputs;
 mod progress;
 pub mod rhai;
 #[cfg(feature = "evcxr")]
+pub mod rust;
+#[cfg(feature = "evcxr")]
 mod rust_magic;
 mod wire;
 
+pub use event::Event;
 pub use kernel::serve;
 pub use language::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
 

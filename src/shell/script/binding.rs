@@ -8,6 +8,7 @@ use crate::error::{Error, Result, nearest};
 use crate::learn::data::Dataset;
 use crate::model::{LoadOptions, Model, Value};
 use crate::operation::{Options, Signature, decode};
+use crate::report::Show;
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
 use std::any::TypeId;
 use std::path::Path;
@@ -294,10 +295,10 @@ pub fn register_types(engine: &mut Engine) {
     engine.register_type_with_name::<Raised>("Error");
     super::properties::register(engine);
     for kind in ["to_string", "to_debug"] {
-        engine.register_fn(kind, |m: &mut ModelValue| super::display::model_line(&m.model));
-        engine.register_fn(kind, |d: &mut Dataset| super::display::dataset_line(d));
+        engine.register_fn(kind, |m: &mut ModelValue| m.line().unwrap_or_default());
+        engine.register_fn(kind, |d: &mut Dataset| d.line().unwrap_or_default());
         engine.register_fn(kind, |r: &mut Report| r.data().to_string());
-        engine.register_fn(kind, |t: &mut Value| super::display::tensor_text(t));
+        engine.register_fn(kind, |t: &mut Value| t.line().unwrap_or_default());
         engine.register_fn(kind, |e: &mut Raised| e.0.to_string());
         engine.register_fn(kind, |p: &mut crate::report::Plot| format!("plot \"{}\"", p.title));
         engine.register_fn(kind, |t: &mut crate::report::Table| format!("table \"{}\"", t.title));

@@ -3,8 +3,8 @@
 use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
-use crate::model::{Model, Task, Value};
-use crate::report::{Graphics, Media, Plot, Style, Table, count, number, plot_text, printable, table_text};
+use crate::model::Value;
+use crate::report::{Graphics, Media, Plot, Show, Style, Table, number, plot_text, table_text};
 use crate::shell::Output;
 use rhai::Dynamic;
 
@@ -59,13 +59,13 @@ pub(super) fn value_media(value: &Dynamic) -> Result<Vec<Media>> {
 /// A value as text.
 pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
     if let Some(m) = value.read_lock::<ModelValue>() {
-        return model_line(&m.model);
+        return m.line().unwrap_or_default();
     }
     if let Some(d) = value.read_lock::<Dataset>() {
-        return dataset_line(&d);
+        return d.line().unwrap_or_default();
     }
     if let Some(t) = value.read_lock::<Value>() {
-        return tensor_text(&t);
+        return t.line().unwrap_or_default();
     }
     if let Some(t) = value.read_lock::<Table>() {
         return table_text(&t, style);
@@ -114,57 +114,6 @@ fn structure(value: &Dynamic, depth: usize) -> String {
     let pad = "  ".repeat(depth + 1);
     let body: Vec<String> = parts.iter().map(|p| format!("{pad}{p}")).collect();
     format!("{}\n{}\n{}{}", open.trim(), body.join(",\n"), "  ".repeat(depth), close.trim())
-}
-
-/// `Model: detector of 80 classes, 640 × 640, 3.16 M parameters, 4.37 GMACs (yolov8n > prune)`
-pub(super) fn model_line(m: &Model) -> String {
-    let plural = |n: usize| if n == 1 { "1 class".to_string() } else { format!("{n} classes") };
-    let what = match m.task() {
-        Task::Unknown => "network".to_string(),
-        Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
-        Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
-    };
-    let size = m.task().image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
-    let cost = match m.stats() {
-        Ok(s) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(s.macs))),
-        Err(e) => format!(", {} nodes (its cost is unknown: {e})", m.graph().nodes().len()),
-    };
-    let steps: Vec<&str> = m.steps().iter().map(|s| s.operation.as_str()).collect();
-    let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(" > ")) };
-    printable(&format!("Model: {what}{size}{cost}{steps}"))
-}
-
-/// `4.37 G` before a unit, `512 ` without a prefix.
-fn spaced(count: &str) -> String {
-    if count.contains(' ') { count.to_string() } else { format!("{count} ") }
-}
-
-pub(super) fn dataset_line(d: &Dataset) -> String {
-    let kind = match d.kind {
-        crate::learn::data::DataKind::Detection => "detection",
-        crate::learn::data::DataKind::Classification => "classification",
-        crate::learn::data::DataKind::Unlabelled => "unlabelled",
-    };
-    let split = if d.split.is_empty() { String::new() } else { format!(", split {}", d.split) };
-    let classes = if d.classes.is_empty() { String::new() } else { format!(", {} classes", d.classes.len()) };
-    let warnings = if d.warnings.is_empty() { String::new() } else { format!(", {} warnings", d.warnings.len()) };
-    printable(&format!("Dataset: {} ({kind}), {} images{split}{classes}{warnings}", d.name, d.source.len()))
-}
-
-/// Type, shape and the first values: `float32[2, 3]: 0.1, 0.2, …`.
-pub(super) fn tensor_text(t: &Value) -> String {
-    const SHOWN: usize = 8;
-    let head = format!("{}{:?}", t.element, t.dims());
-    let total: usize = t.dims().iter().product();
-    let values = t.tensor.flatten_all().and_then(|f| f.narrow(0, 0, total.min(SHOWN)));
-    let values = values.map_err(crate::Error::from).and_then(|f| Value { element: t.element, tensor: f }.to_f64s());
-    match values {
-        Ok(v) => {
-            let list: Vec<String> = v.iter().map(|x| number(*x)).collect();
-            format!("{head}: {}{}", list.join(", "), if total > SHOWN { ", …" } else { "" })
-        }
-        Err(_) => head,
-    }
 }
 
 /// A table of a list of maps (a row each), of a map (a row per entry), or of a report's first table.

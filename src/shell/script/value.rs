@@ -2,88 +2,42 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::learn::data::Dataset;
-use crate::learn::eval::Predictions;
-use crate::model::{Model, Step, Value};
+use crate::model::{Made, Value};
 use crate::report::{Plot, Show, Table};
 use rhai::{Dynamic, FLOAT, INT, Map};
 use serde_json::Value as Json;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// A model, where it came from, and how the operation that made it went.
-#[derive(Clone)]
-pub struct ModelValue {
-    pub model: Model,
-    /// The call that opened the file it comes from, when the model does not say it itself.
-    source: Option<Step>,
-    pub report: Option<Report>,
-}
-
-impl From<Model> for ModelValue {
-    fn from(model: Model) -> Self {
-        Self { model, source: None, report: None }
-    }
-}
-
-impl ModelValue {
-    /// A model from a file. The file's name becomes part of models that are made from it, not of this one, so that it can
-    /// be saved unchanged.
-    pub fn opened(model: Model, step: Step) -> Self {
-        let source = model.steps().is_empty().then_some(step);
-        Self { model, source, report: None }
-    }
-    /// The model that an operation made from this one.
-    pub fn derive(&self, model: Model, report: Option<Report>) -> Self {
-        let model = match &self.source {
-            Some(source) if model.steps().first() != Some(source) && !model.steps().is_empty() => {
-                let steps = std::iter::once(source).chain(model.steps()).cloned().collect();
-                model.with_steps(steps)
-            }
-            _ => model,
-        };
-        let source = if model.steps().is_empty() { self.source.clone() } else { None };
-        Self { model, source, report }
-    }
-    /// The calls that made it, oldest first.
-    pub fn steps(&self) -> Vec<Step> {
-        self.source.iter().chain(self.model.steps()).cloned().collect()
-    }
-}
+/// A model as scripts hold it.
+pub type ModelValue = Made<Report>;
 
 /// A result that can be shown; its fields are those of [`Show::data`].
 #[derive(Clone)]
 pub struct Report {
     pub show: Arc<dyn Show>,
     data: Arc<OnceLock<Json>>,
-    images: Option<SaveImages>,
+    save: SaveAs,
 }
 
-/// Writes the images of a result into a file or folder.
-type SaveImages = Arc<dyn Fn(&Path) -> Result<()> + Send + Sync>;
+/// Writes a result into a file or folder.
+type SaveAs = Arc<dyn Fn(&Path) -> Result<()> + Send + Sync>;
 
 impl Report {
     pub fn new(show: impl Show + 'static) -> Self {
-        Self { show: Arc::new(show), data: Arc::default(), images: None }
-    }
-    /// A report that also has images to save.
-    pub fn with_images<T: Show + 'static>(show: T, save: fn(&T, &Path) -> Result<()>) -> Self {
         let show = Arc::new(show);
-        let images: SaveImages = Arc::new({
+        let save: SaveAs = Arc::new({
             let show = show.clone();
-            move |path| save(&show, path)
+            move |path| show.save_as(path)
         });
-        Self { show, data: Arc::default(), images: Some(images) }
+        Self { show, data: Arc::default(), save }
     }
-    /// Saves by the path's ending; the images of a result that has some, for .png, .jpg, folders and .coco.json.
+    /// Saves by the path's ending, in the formats of the result's type.
     ///
     /// # Errors
     /// As [`crate::report::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-        match &self.images {
-            Some(images) if matches!(ending.as_str(), "" | "png" | "jpg" | "jpeg") || Predictions::is_coco(path) => images(path),
-            _ => crate::report::save(&*self.show, path),
-        }
+        (self.save)(path)
     }
     pub fn data(&self) -> &Json {
         self.data.get_or_init(|| self.show.data())

@@ -310,4 +310,12 @@ impl Show for Predictions {
     fn data(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
+    /// The drawn images (.png, .jpg, a folder), COCO's results (.coco.json), else a report.
+    fn save_as(&self, path: &Path) -> Result<()> {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        if matches!(ending.as_str(), "" | "png" | "jpg" | "jpeg") || Self::is_coco(path) {
+            return self.save(path);
+        }
+        crate::report::save(self, path)
+    }
 }

@@ -1,9 +1,8 @@
 //! Accuracy, speed, differences.
 
 use crate::error::{Error, Result};
-use crate::learn::data::{DataOptions, dataset};
 use crate::learn::eval::{self, Evaluate};
-use crate::measure::compare::{Compare, compare, compare_tensors};
+use crate::measure::compare::{Compare, compare_on, compare_tensors};
 use crate::measure::{Benchmark, benchmark};
 use crate::model::Value;
 use crate::operation::{Arg, Options as _, Signature};
@@ -46,13 +45,7 @@ fn compare_values(c: &Call<'_>) -> Result<Dynamic> {
     let options: Compare = c.options()?;
     let found = match (c.arg(0).is::<Value>(), c.arg(1).is::<Value>()) {
         (true, true) => compare_tensors(&c.tensor(0)?, &c.tensor(1)?)?,
-        (false, false) => {
-            let data = match c.maybe_dataset(2)? {
-                Some(d) => d,
-                None => dataset("random", &DataOptions { images: Some(options.images), ..DataOptions::default() }, &c.ctx)?,
-            };
-            compare(&c.model(0)?, &c.model(1)?, &data, &options, &c.ctx)?
-        }
+        (false, false) => compare_on(&c.model(0)?, &c.model(1)?, c.maybe_dataset(2)?.as_ref(), &options, &c.ctx)?,
         _ => return Err(Error::argument("a model and a tensor cannot be compared").hint("forward(m, x) gives a model's tensors")),
     };
     Ok(Dynamic::from(Report::new(found)))

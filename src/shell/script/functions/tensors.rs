@@ -1,13 +1,12 @@
 //! Tensors in scripts: making them, reading them, arithmetic.
 
 use crate::error::{Error, Result};
-use crate::model::{Element, Value};
+use crate::model::{Element, Value, count_of, uniform};
 use crate::operation::{Arg, Signature};
 use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::error::raise;
 use crate::shell::script::value::{from_json, int, to_f64};
 use candle_core::{DType, Device, Tensor};
-use rand::{RngExt, SeedableRng};
 use rhai::{Dynamic, Engine, EvalAltResult, Position};
 
 const X: Arg = Arg::new("x", "tensor");
@@ -122,11 +121,6 @@ fn fold(c: &Call<'_>, f: fn(f64, f64) -> f64) -> Result<Dynamic> {
     Ok(v.iter().copied().fold(v[0], f).into())
 }
 
-fn count_of(shape: &[usize]) -> Result<usize> {
-    let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|n| *n <= 1 << 31);
-    count.ok_or_else(|| Error::argument(format!("a tensor of shape {shape:?} is too large")))
-}
-
 fn reshape(c: &Call<'_>) -> Result<Dynamic> {
     let (x, shape) = (c.tensor(0)?, c.sizes(1)?);
     let (has, needs) = (count_of(x.dims())?, count_of(&shape)?);
@@ -184,9 +178,7 @@ fn nested(values: &[f64], dims: &[usize], whole: bool) -> serde_json::Value {
 fn random(c: &Call<'_>) -> Result<Dynamic> {
     let shape = c.sizes(0)?;
     let seed = if c.has(1) { c.int(1)?.cast_unsigned() } else { c.ctx.seed };
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let values: Vec<f32> = (0..count_of(&shape)?).map(|_| rng.random()).collect();
-    plain(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    Ok(Dynamic::from(uniform(&shape, seed)?))
 }
 
 type Raised<T> = std::result::Result<T, Box<EvalAltResult>>;

@@ -1,0 +1,314 @@
+//! The operations of scripts as functions, with the session's context.
+
+use crate::cell::remember;
+use crate::session::{ctx, keep_partial};
+use compresso::compress::distill::Distill;
+use compresso::compress::prune::{self as pruning, Groups, Prune, PruneReport, prune_report};
+use compresso::compress::quantize::{Quantize, QuantizeReport};
+use compresso::deploy::{self, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use compresso::exec::{self, Outputs};
+use compresso::learn::data::{self, DataOptions, Dataset, Grid, GridOptions, SplitOptions};
+use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
+use compresso::learn::train::{self as training, History, Train, Trained};
+use compresso::measure::compare::{self as comparing, Compare, Comparison};
+use compresso::measure::{self, Benchmark, BenchmarkReport};
+use compresso::model::{self as models, Loaded, Made, ModelOptions, Summary, Value};
+use compresso::{Context, Model, Result};
+use std::collections::HashMap;
+
+/// Runs an operation under the session's context and remembers its error.
+fn run<T>(operation: impl FnOnce(&Context) -> Result<T>) -> Result<T> {
+    let ctx = ctx();
+    ctx.check().and_then(|()| operation(&ctx)).inspect_err(remember)
+}
+
+/// The defaults of any options: `Prune { ratio: 0.4, ..default() }`.
+pub fn default<T: Default>() -> T {
+    T::default()
+}
+
+/// Opens a model: an .onnx, .safetensors or Ultralytics .pt file, an architecture .yaml, or a name of the zoo.
+///
+/// `model("classifier", ModelOptions { classes: Some(3.into()), image_size: Some(32.into()), ..default() })?`
+///
+/// # Errors
+/// Those of reading files and of building.
+pub fn model(source: &str, options: ModelOptions) -> Result<Made<()>> {
+    run(|ctx| models::open(source, &options, ctx))
+}
+
+/// Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json).
+///
+/// # Errors
+/// `Io`; `Format`.
+pub fn load(path: &str) -> Result<Loaded<()>> {
+    run(|_| models::load(path))
+}
+
+/// Opens a dataset: a data.yaml (YOLO), COCO's .json, a folder, images by a pattern, "shapes" or "random".
+///
+/// # Errors
+/// `Missing`; `Format`.
+pub fn dataset(source: &str, options: DataOptions) -> Result<Dataset> {
+    run(|ctx| data::dataset(source, &options, ctx))
+}
+
+/// A split of a dataset: "train", "val" or "test".
+///
+/// # Errors
+/// `Missing`, with the splits that there are.
+pub fn split(d: &Dataset, name: &str) -> Result<Dataset> {
+    run(|_| d.split(name))
+}
+
+/// A dataset divided anew into splits.
+///
+/// # Errors
+/// `Argument` for parts that do not fit.
+pub fn splits(d: &Dataset, options: SplitOptions) -> Result<Dataset> {
+    run(|ctx| options.apply(d, ctx.seed))
+}
+
+/// The first images of a dataset.
+pub fn take(d: &Dataset, n: usize) -> Dataset {
+    d.take(n)
+}
+
+/// Images of a dataset with their labels, drawn side by side.
+///
+/// # Errors
+/// Those of reading images.
+pub fn grid(d: &Dataset, options: GridOptions) -> Result<Grid> {
+    run(|ctx| Grid::of(d, &options, ctx))
+}
+
+fn trained<R>(before: &Made<R>, trained: Trained) -> Made<History> {
+    let cancelled = trained.history.cancelled;
+    let made = before.derive(trained.model, Some(trained.history));
+    if cancelled {
+        keep_partial(&made);
+    }
+    made
+}
+
+/// Trains a model on a dataset's training split; `val` judges each epoch (`None`: the data's own split). An interrupt ends
+/// it early and well; [`partial`](crate::session::partial) gives what was reached.
+///
+/// # Errors
+/// Those of [`compresso::learn::train::train`].
+pub fn train<'a, R>(m: &Made<R>, data: &Dataset, val: impl Into<Option<&'a Dataset>>, options: Train) -> Result<Made<History>> {
+    let val = val.into();
+    run(|ctx| Ok(trained(m, training::train(m, data, val, &options, ctx)?)))
+}
+
+/// Trains a student to imitate a teacher.
+///
+/// # Errors
+/// Those of [`Distill::train`].
+pub fn distill<'a, R>(
+    student: &Made<R>,
+    teacher: &Model,
+    data: &Dataset,
+    val: impl Into<Option<&'a Dataset>>,
+    options: Distill,
+) -> Result<Made<History>> {
+    let val = val.into();
+    run(|ctx| Ok(trained(student, options.train(student, teacher, data, val, ctx)?)))
+}
+
+/// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.
+///
+/// `let small = prune(&m, None, Prune { ratio: 0.4, ..default() })?;`
+///
+/// # Errors
+/// Those of [`Prune::apply`].
+pub fn prune<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Prune) -> Result<Made<PruneReport>> {
+    let data = data.into();
+    run(|ctx| {
+        let after = options.apply(m, data, ctx)?;
+        let report = prune_report(m, &after).ok();
+        Ok(m.derive(after, report))
+    })
+}
+
+/// The groups of channels of a model that can only be pruned together.
+///
+/// # Errors
+/// `Unsupported` for operators that the registry does not know.
+pub fn prune_groups(m: &Model) -> Result<Groups> {
+    run(|_| pruning::groups(m.graph(), &pruning::head_values(m.task())))
+}
+
+/// Rounds a model's numbers to 8 bits; data is for the ranges of static quantization. The report has each layer's error.
+///
+/// # Errors
+/// Those of [`Quantize::apply`].
+pub fn quantize<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
+    let data = data.into();
+    run(|ctx| {
+        let (after, report) = options.apply_with_report(m, data, ctx)?;
+        Ok(m.derive(after, Some(report)))
+    })
+}
+
+/// Images that a model looks at.
+pub trait Images {
+    /// # Errors
+    /// `Missing` for files that are not there.
+    fn images(self) -> Result<Dataset>;
+}
+
+impl Images for &Dataset {
+    fn images(self) -> Result<Dataset> {
+        Ok(self.for_evaluation())
+    }
+}
+
+/// A file, a folder or a pattern.
+impl Images for &str {
+    fn images(self) -> Result<Dataset> {
+        eval::image_files_dataset(&[self])
+    }
+}
+
+impl<const N: usize> Images for [&str; N] {
+    fn images(self) -> Result<Dataset> {
+        eval::image_files_dataset(&self)
+    }
+}
+
+/// What a model sees in images: a dataset, or files by their paths.
+///
+/// # Errors
+/// Those of [`compresso::learn::eval::predict`].
+pub fn predict(m: &Model, images: impl Images, options: Predict) -> Result<Predictions> {
+    run(|ctx| eval::predict(m, &images.images()?, &options, ctx))
+}
+
+/// How right a model is on a dataset.
+///
+/// # Errors
+/// Those of [`compresso::learn::eval::evaluate`].
+pub fn evaluate(m: &Model, d: &Dataset, options: Evaluate) -> Result<Evaluation> {
+    run(|ctx| eval::evaluate(m, d, &options, ctx))
+}
+
+/// What a model is made of: inputs, outputs, layers with parameters and multiply-accumulates.
+///
+/// # Errors
+/// What shape inference reports.
+pub fn summary(m: &Model) -> Result<Summary> {
+    run(|_| m.summary())
+}
+
+/// Inputs of a model: its only one, or all by name.
+pub trait Feeds {
+    /// # Errors
+    /// `Argument` for one input of a model that has several.
+    fn feeds(self, model: &Model) -> Result<HashMap<String, Value>>;
+}
+
+impl Feeds for &Value {
+    fn feeds(self, model: &Model) -> Result<HashMap<String, Value>> {
+        exec::only_feed(model, self)
+    }
+}
+
+impl Feeds for &candle_core::Tensor {
+    fn feeds(self, model: &Model) -> Result<HashMap<String, Value>> {
+        exec::only_feed(model, &Value::plain(self.clone())?)
+    }
+}
+
+impl<const N: usize> Feeds for [(&str, &Value); N] {
+    fn feeds(self, _: &Model) -> Result<HashMap<String, Value>> {
+        Ok(self.into_iter().map(|(name, v)| (name.to_string(), v.clone())).collect())
+    }
+}
+
+/// Runs a model and gives its outputs by name, or the inner values asked for.
+///
+/// # Errors
+/// Those of [`compresso::exec::forward`].
+pub fn forward(m: &Model, x: impl Feeds, wanted: &[&str]) -> Result<Outputs> {
+    run(|ctx| exec::forward(m, &x.feeds(m)?, wanted, ctx))
+}
+
+/// One model, or several with their names.
+pub trait Models {
+    fn models(self) -> Vec<(String, Model)>;
+}
+
+impl Models for &Model {
+    fn models(self) -> Vec<(String, Model)> {
+        vec![("model".into(), self.clone())]
+    }
+}
+
+impl<R> Models for &Made<R> {
+    fn models(self) -> Vec<(String, Model)> {
+        vec![("model".into(), self.model.clone())]
+    }
+}
+
+impl<const N: usize> Models for [(&str, &Model); N] {
+    fn models(self) -> Vec<(String, Model)> {
+        self.into_iter().map(|(name, m)| (name.to_string(), m.clone())).collect()
+    }
+}
+
+/// How fast models are, how much memory they take, beside each other: `benchmark([("base", &m), ("small", &small)], None, default())?`.
+///
+/// # Errors
+/// Those of [`compresso::measure::benchmark()`].
+pub fn benchmark<'a>(m: impl Models, data: impl Into<Option<&'a Dataset>>, options: Benchmark) -> Result<BenchmarkReport> {
+    let data = data.into();
+    run(|ctx| measure::benchmark(&m.models(), data, &options, ctx))
+}
+
+/// How far the outputs of two models are apart on images of a dataset (seeded noise without one).
+///
+/// # Errors
+/// `Shape` when the outputs differ in number or shape.
+pub fn compare<'a>(a: &Model, b: &Model, data: impl Into<Option<&'a Dataset>>, options: Compare) -> Result<Comparison> {
+    let data = data.into();
+    run(|ctx| comparing::compare_on(a, b, data, &options, ctx))
+}
+
+/// How far two tensors are apart.
+///
+/// # Errors
+/// `Shape` when the shapes differ.
+pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
+    run(|_| comparing::compare_tensors(a, b))
+}
+
+/// Writes an ONNX file for other runtimes.
+///
+/// # Errors
+/// `Io`; `Unsupported`.
+pub fn onnx_export(m: &Model, path: &str, options: OnnxExport) -> Result<OnnxFile> {
+    run(|ctx| options.apply(m, path, ctx))
+}
+
+/// Writes a folder from which TensorRT builds an engine.
+///
+/// # Errors
+/// `Io`; `Unsupported`.
+pub fn tensorrt_export<'a>(
+    m: &Model,
+    folder: &str,
+    data: impl Into<Option<&'a Dataset>>,
+    options: TensorrtExport,
+) -> Result<TensorrtArtifacts> {
+    let data = data.into();
+    run(|ctx| options.apply(m, folder, data, ctx))
+}
+
+/// What a target would refuse or run badly: "onnx" or "tensorrt".
+///
+/// # Errors
+/// `Argument` for another target.
+pub fn lint(m: &Model, target: &str) -> Result<Lint> {
+    run(|_| deploy::lint(m, target))
+}

@@ -1,0 +1,168 @@
+//! Opening a model by what people call it: a file, an architecture, a name of the zoo.
+
+use super::zoo::{self, ZooOptions};
+use super::{DecodeOption, LoadOptions, Made, Model, Step, Value, weights};
+use crate::context::Context;
+use crate::error::{At, Error, Result};
+use crate::operation::{Options as _, Signature, changed, decode};
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+
+crate::options! {
+    /// Options of `model`.
+    pub struct ModelOptions {
+        /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number.
+        pub classes: Option<serde_json::Value> = None,
+        /// Input size in pixels, one number or [height, width].
+        pub image_size: Option<serde_json::Value> = None,
+        /// What a file's outputs mean: a word, or a map that describes them (`help("decode")`). Found out by default.
+        pub decode: Option<DecodeOption> = None,
+        /// Factor on the channel counts of a zoo model.
+        pub width: Option<f64> = None,
+        /// Factor on the repeats of a zoo model.
+        pub depth: Option<f64> = None,
+        /// Numbers of the layers of a zoo model after which channel attention (squeeze-and-excitation) is put in.
+        pub attention: Option<Vec<usize>> = None,
+        /// Seed of a zoo model's initial weights; the session's when left out.
+        pub seed: Option<u64> = None,
+        /// File whose tensors replace a zoo model's initial weights where name and shape fit: .pt, .pth, .safetensors or .npz.
+        pub weights: Option<PathBuf> = None,
+    }
+}
+
+impl ModelOptions {
+    pub const SIGNATURE: Signature = Signature {
+        name: "model",
+        summary: "Opens a model: an .onnx, .safetensors or Ultralytics .pt file, an architecture .yaml, or a name of the zoo",
+        group: "models",
+        args: &[crate::operation::Arg::new("source", "text")],
+        returns: "model",
+        fields: Self::FIELDS,
+        examples: &[
+            "model(\"yolov8n\", #{ classes: [\"cat\", \"dog\"], image_size: 320 })",
+            "model(\"classifier\", #{ classes: 3, image_size: 32 }).params",
+        ],
+        keywords: &["open", "load", "yolo", "onnx", "network", "zoo", "pytorch", "checkpoint", "pretrained"],
+    };
+}
+
+fn ending(path: &str) -> String {
+    Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase()
+}
+
+/// Opens a model file, or builds the architecture of a .yaml file or of a name of the zoo.
+///
+/// # Errors
+/// `Argument` for an option that the source does not have; those of reading files and of building.
+pub fn open<R>(source: &str, options: &ModelOptions, ctx: &Context) -> Result<Made<R>> {
+    let step = Step { operation: "model".into(), args: vec![format!("{source:?}")], options: changed(options) };
+    if !zoo::is_name(source) && !matches!(ending(source).as_str(), "" | "yaml" | "yml") {
+        return Ok(Made::opened(read(source, options)?, step));
+    }
+    if options.decode.is_some() {
+        return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
+    }
+    let zoo = ZooOptions {
+        classes: options.classes.as_ref().map(class_names).transpose()?,
+        image_size: options.image_size.as_ref().map(|v| size_of("image_size", v)).transpose()?,
+        width: options.width,
+        depth: options.depth,
+        attention: options.attention.clone().unwrap_or_default(),
+        seed: options.seed.unwrap_or(ctx.seed),
+    };
+    let mut built = zoo::build(source, &zoo)?;
+    if let Some(path) = &options.weights {
+        let (graph, report) = weights::apply_state_dict(built.graph(), weights::load_tensors(path)?).in_file(path)?;
+        ctx.note(format!("{}: {}", path.display(), report.summary()));
+        built = Model::new(graph, built.task().clone());
+    }
+    Ok(Made::from(built.with_steps(vec![step])))
+}
+
+fn read(path: &str, options: &ModelOptions) -> Result<Model> {
+    for (name, given) in [
+        ("width", options.width.is_some()),
+        ("depth", options.depth.is_some()),
+        ("attention", options.attention.is_some()),
+        ("seed", options.seed.is_some()),
+        ("weights", options.weights.is_some()),
+    ] {
+        if given {
+            return Err(Error::argument(format!("option '{name}' is for zoo models, not for files")));
+        }
+    }
+    let mut given = serde_json::Map::new();
+    let meaning = options.decode.as_ref().map(|d| serde_json::to_value(d).unwrap_or_default());
+    for (name, value) in [("decode", meaning), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())] {
+        given.extend(value.map(|v| (name.to_string(), v)));
+    }
+    Model::load(path, &decode::<LoadOptions>(given.into())?)
+}
+
+/// What a file holds.
+#[derive(Debug, Clone)]
+pub enum Loaded<R> {
+    Model(Made<R>),
+    Tensor(Value),
+    Tensors(IndexMap<String, Value>),
+    Data(Json),
+}
+
+/// Reads a file by its ending: a model, or tensors by name (one alone for .npy and .pb), or JSON data.
+///
+/// # Errors
+/// `Io`; `Format`; those of loading models and tensors.
+pub fn load<R>(path: &str) -> Result<Loaded<R>> {
+    let ending = ending(path);
+    match ending.as_str() {
+        "onnx" => {
+            let step = Step { operation: "model".into(), args: vec![format!("{path:?}")], options: serde_json::Map::new() };
+            Ok(Loaded::Model(Made::opened(Model::load(path, &LoadOptions::default())?, step)))
+        }
+        "json" => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))
+        }
+        _ => {
+            let mut tensors = weights::load_tensors(path)?;
+            match tensors.pop() {
+                Some((_, only)) if matches!(ending.as_str(), "npy" | "pb") => Ok(Loaded::Tensor(only)),
+                last => Ok(Loaded::Tensors(tensors.into_iter().chain(last).collect())),
+            }
+        }
+    }
+}
+
+/// Class names from a list of names, a number (unnamed classes) or a file with a name per line.
+fn class_names(value: &Json) -> Result<Vec<String>> {
+    let bad = || Error::argument(format!("option 'classes' expects a list of names, a number or a file of names, got {value}"));
+    match value {
+        Json::Array(names) if !names.is_empty() => names.iter().map(|n| n.as_str().map(str::to_string).ok_or_else(bad)).collect(),
+        Json::Number(n) => {
+            let n = n.as_u64().filter(|n| (1..=100_000).contains(n)).ok_or_else(bad)?;
+            Ok((0..n).map(|i| format!("class{i}")).collect())
+        }
+        Json::String(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_string).collect();
+            if names.is_empty() { Err(Error::format("there are no names in it").file(path)) } else { Ok(names) }
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// Reads an image size option: one number, or `[height, width]`.
+///
+/// # Errors
+/// `Argument`, with the option's name.
+pub fn size_of(option: &str, value: &Json) -> Result<[usize; 2]> {
+    let side = |v: &Json| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (8..=8192).contains(n));
+    let size = match value {
+        Json::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])).map(|(h, w)| [h, w]),
+        v => side(v).map(|s| [s, s]),
+    };
+    size.ok_or_else(|| {
+        Error::argument(format!("option '{option}' expects a number of pixels from 8 to 8192, or [height, width], got {value}"))
+    })
+}

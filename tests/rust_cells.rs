@@ -1,0 +1,249 @@
+//! Cells of Rust notebooks, run as the kernel runs them.
+#![cfg(feature = "evcxr")]
+
+use compresso::Context;
+use compresso::report::Media;
+use compresso::shell::jupyter::rust::{BuildOptions, Library, RustCells, RustOptions, build};
+use compresso::shell::jupyter::{Cell, CellError, IsComplete, Language, Outputs};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a cell puts out, in order: kind and text.
+#[derive(Default)]
+struct Seen {
+    all: Mutex<Vec<(&'static str, Media)>>,
+}
+
+impl Seen {
+    fn add(&self, kind: &'static str, media: Media) {
+        self.all.lock().unwrap().push((kind, media));
+    }
+    fn of(&self, kind: &str) -> Vec<Media> {
+        self.all.lock().unwrap().iter().filter(|(k, _)| *k == kind).map(|(_, m)| m.clone()).collect()
+    }
+    fn text(&self, kind: &str) -> String {
+        self.of(kind).iter().filter_map(|m| m.get("text/plain").map(str::to_string)).collect()
+    }
+}
+
+impl Outputs for Seen {
+    fn stdout(&self, text: &str) {
+        self.add("stdout", Media::text(text));
+    }
+    fn stderr(&self, text: &str) {
+        self.add("stderr", Media::text(text));
+    }
+    fn display(&self, media: Media) {
+        self.add("display", media);
+    }
+    fn display_as(&self, _: &str, media: Media) {
+        self.add("progress", media);
+    }
+    fn update(&self, _: &str, media: Media) {
+        self.add("progress", media);
+    }
+    fn clear(&self, _: bool) {
+        self.all.lock().unwrap().clear();
+    }
+    fn set_next_input(&self, _: &str) {}
+    fn page(&self, media: Media) {
+        self.add("page", media);
+    }
+    fn input(&self, prompt: &str, _: bool) -> compresso::Result<String> {
+        Ok(format!("answer to {prompt}"))
+    }
+}
+
+fn library() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build_once = || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust-kernel");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map(Path::to_path_buf);
+        build(&BuildOptions { folder: Some(folder.clone()), target }, &Context::new()).unwrap();
+        folder
+    };
+    BUILT.get_or_init(build_once).clone()
+}
+
+struct Session {
+    cells: RustCells,
+    count: usize,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Session {
+    fn new() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = Some(PathBuf::from(env!("CARGO_BIN_EXE_compresso")));
+        let start = Instant::now();
+        let cells = RustCells::new(&RustOptions { library: Some(library()), runtime, ..RustOptions::default() }).unwrap();
+        eprintln!("a session starts in {:.1} s", start.elapsed().as_secs_f64());
+        Self { cells, count: 0, _alone: alone }
+    }
+    fn run(&mut self, code: &str) -> (Result<Option<Media>, CellError>, Arc<Seen>) {
+        self.count += 1;
+        let seen = Arc::new(Seen::default());
+        let start = Instant::now();
+        let result = self.cells.execute(code, &Cell { number: self.count, outputs: seen.clone() });
+        eprintln!("cell {} took {:.2} s: {}", self.count, start.elapsed().as_secs_f64(), code.lines().next().unwrap_or_default());
+        (result, seen)
+    }
+    /// The text of a cell's value.
+    fn value(&mut self, code: &str) -> String {
+        let (result, seen) = self.run(code);
+        let media = result.unwrap_or_else(|e| panic!("{code}\n{}\n{}", e.traceback.join("\n"), seen.text("stderr")));
+        media.and_then(|m| m.get("text/plain").map(str::to_string)).unwrap_or_default()
+    }
+    fn error(&mut self, code: &str) -> CellError {
+        self.run(code).0.expect_err(code)
+    }
+    fn child(&self) -> u32 {
+        let mut own = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
+            let rest: Vec<&str> = stat[close + 1..].split_whitespace().collect();
+            if stat[open + 1..close].starts_with("compresso") && rest[1] == std::process::id().to_string() {
+                own.push(stat.split(' ').next().unwrap().parse().unwrap());
+            }
+        }
+        own[0]
+    }
+}
+
+fn plain(e: &CellError) -> String {
+    let text = e.traceback.join("\n");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("\x1b[") {
+        out += &rest[..at];
+        rest = rest[at..].split_once('m').map_or("", |(_, r)| r);
+    }
+    out + rest
+}
+
+/// State of the library is one for all cells: without the shared object both tensors would have the id 1, and one's gradient
+/// would be taken for the other's.
+#[test]
+fn tensors_of_two_cells_differ_and_gradients_cross_cells() {
+    let mut s = Session::new();
+    s.value("let a = candle_core::Var::new(&[2f32, 3.0], &candle_core::Device::Cpu)?;");
+    s.value("let b = candle_core::Var::new(&[5f32, 7.0], &candle_core::Device::Cpu)?;");
+    assert_eq!(s.value("a.as_tensor().id() == b.as_tensor().id()"), "false");
+    s.value("let y = (a.as_tensor() * b.as_tensor())?.sum_all()?;");
+    s.value("let gradients = y.backward()?;");
+    assert_eq!(s.value("gradients.get(a.as_tensor()).map(|g| g.to_vec1::<f32>().unwrap())"), "Some([5.0, 7.0])");
+    assert_eq!(s.value("gradients.get(b.as_tensor()).map(|g| g.to_vec1::<f32>().unwrap())"), "Some([2.0, 3.0])");
+    // The id that the library counts is the cells' too.
+    assert_eq!(s.value("zeros(&[2])?.tensor.id() == a.as_tensor().id()"), "false");
+}
+
+#[test]
+fn values_display_inline_and_what_is_printed_streams() {
+    let mut s = Session::new();
+    assert_eq!(s.value("6 * 7"), "42");
+    let (result, seen) = s.run("println!(\"one\"); eprintln!(\"two\"); print!(\"three\"); eprint!(\"four\")");
+    assert_eq!(result, Ok(None));
+    assert_eq!((seen.text("stdout").as_str(), seen.text("stderr").as_str()), ("one\nthree", "two\nfour"));
+    s.value("let m = model(\"classifier\", ModelOptions { classes: Some(3.into()), image_size: Some(32.into()), ..default() })?;");
+    assert!(s.value("m").starts_with("Model: classifier of 3 classes, 32 x 32"), "in passing a model is a line");
+    s.value("let small = prune(&m, None, Prune { ratio: 0.4, ..default() })?;");
+    let (_, seen) = s.run("show(&small)");
+    assert!(seen.of("display")[0].get("text/html").unwrap().contains("<table"), "{:?}", seen.of("display"));
+    // A report: its tables, then plots of their own; the last output is the cell's value.
+    s.value("let losses = plot([(\"train\", vec![3.0, 2.0, 1.0]), (\"val\", vec![3.5, 2.5, 2.0])])?;");
+    let (result, _) = s.run("losses");
+    assert!(result.unwrap().unwrap().get("image/svg+xml").unwrap().starts_with("<svg"));
+    let (result, _) = s.run("benchmark([(\"base\", &m), (\"small\", &small)], None, Benchmark { runs: 3, warmup: 1, ..default() })?");
+    assert!(result.is_ok());
+    assert!(s.value("forward(&m, &random(&[1, 3, 32, 32])?, &[])?").contains("float32[1, 3]"));
+    assert_eq!(s.value("small.steps().iter().map(|s| s.operation.clone()).collect::<Vec<_>>()"), "[\"model\", \"prune\"]");
+    let (result, seen) = s.run("input(\"name: \")");
+    assert_eq!(result.unwrap().unwrap().get("text/plain"), Some("\"answer to name\""), "{:?}", seen.text("stderr"));
+    let all = s.cells.complete("let q = prune(&m, None, Prune { rat", 34);
+    assert!(all.matches.iter().any(|m| m.text.starts_with("ratio")), "{all:?}");
+    let all = s.cells.complete("prun", 4);
+    assert!(all.matches.iter().any(|m| m.text.starts_with("prune(") && m.about.contains("channels")), "{all:?}");
+    assert!(s.cells.inspect("quantize", 4, 0).unwrap().get("text/html").unwrap().contains("8 bits"));
+    assert_eq!(s.cells.is_complete("fn f() {"), IsComplete::Incomplete { indent: "    ".into() });
+    assert_eq!(s.cells.evaluate("1 + 1").unwrap().get("text/plain"), Some("2"));
+}
+
+#[test]
+fn errors_say_where_and_variables_stay() {
+    let mut s = Session::new();
+    s.value("let kept = vec![1, 2, 3];");
+    let e = s.error("let a = 1;\nlet n: u32 = \"text\";");
+    assert_eq!((e.name.as_str(), e.message.as_str()), ("CompileError", "mismatched types"));
+    let text = plain(&e);
+    assert!(text.contains("--> cell 2:2:14") && text.contains("2 | let n: u32 = \"text\";") && text.contains("^^^^^^"), "{text}");
+    let e = s.error("let other = 7;\nlet none: Option<u32> = None;\nnone.unwrap();");
+    assert_eq!(e.name, "Panic");
+    let text = plain(&e);
+    assert!(text.contains("called `Option::unwrap()`") && text.contains("3 | none.unwrap();"), "{text}");
+    assert_eq!(s.value("kept.len()"), "3");
+    let e = s.error("prune(&model(\"clasifier\", default())?, None, default())?;");
+    assert_eq!(e.name, "Missing");
+    assert!(plain(&e).contains("help: did you mean"), "{}", plain(&e));
+    let e = s.error("std::fs::read_to_string(\"/no/such/file\")?");
+    assert_eq!((e.name.as_str(), e.message.as_str()), ("Error", "No such file or directory (os error 2)"));
+    assert_eq!(s.value("kept.len()"), "3");
+    // A thread's panic that somebody catches ends nothing.
+    let (result, seen) = s.run("let r = std::thread::spawn(|| { panic!(\"inside\") }).join().is_err(); r");
+    assert_eq!(result.unwrap().unwrap().get("text/plain"), Some("true"));
+    assert!(seen.text("stderr").contains("inside"));
+}
+
+#[test]
+fn an_interrupt_ends_an_operation_and_a_killed_process_is_replaced() {
+    let mut s = Session::new();
+    s.value("let kept = 5;");
+    s.value("fn twice(x: i32) -> i32 { x * 2 }");
+    let data = "dataset(\"shapes\", DataOptions { images: Some(400), size: Some(64.into()), ..default() })?";
+    s.value(&format!("let d = {data};"));
+    s.value("let m = model(\"classifier\", ModelOptions { classes: Some(3.into()), image_size: Some(64.into()), ..default() })?;");
+    let interrupt = s.cells.interrupter();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let waker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(4));
+        interrupt();
+        stop.send(Instant::now()).unwrap();
+    });
+    let (result, seen) = s.run("let x = benchmark(&m, None, Benchmark { runs: 10000000, ..default() })?;");
+    let late = stopped.recv().unwrap().elapsed();
+    waker.join().unwrap();
+    assert_eq!(result.unwrap_err().name, "Cancelled");
+    assert!(late < Duration::from_secs(1), "{late:?}");
+    assert!(!seen.of("progress").is_empty());
+    // What comes after runs, with what was there before.
+    assert_eq!(s.value("kept + twice(2)"), "9");
+    assert!(s.value("evaluate(&m, &take(&d, 4), default())?.data().is_object()").contains("true"));
+    // A loop that listens to nothing is killed when it is interrupted again.
+    let interrupt = s.cells.interrupter();
+    let waker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(3));
+        interrupt();
+        std::thread::sleep(Duration::from_millis(1600));
+        interrupt();
+    });
+    let e = s.error("loop { std::hint::black_box(1); }");
+    waker.join().unwrap();
+    assert_eq!((e.name.as_str(), e.message.as_str()), ("ProcessKilled", "the process was killed: variables are lost"));
+    assert_eq!(s.value("twice(4)"), "8");
+    assert_eq!(s.error("kept").name, "CompileError");
+    // So is one that somebody else kills.
+    let child = s.child().to_string();
+    assert!(std::process::Command::new("kill").args(["-KILL", &child]).status().unwrap().success());
+    assert_eq!(s.error("twice(5)").name, "ProcessKilled");
+    assert_eq!(s.value("zeros(&[2])?"), "float32[2]: 0, 0");
+    assert_eq!(s.value("std::env::var(\"CANDLE_NUM_THREADS\").unwrap_or_default()"), "\"1\"");
+}
+
+#[test]
+fn a_library_of_another_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = Library::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("compresso kernel install --rust"), "{refused}");
+}
