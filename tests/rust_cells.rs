@@ -156,7 +156,7 @@ fn values_display_inline_and_what_is_printed_streams() {
     s.value("let losses = plot([(\"train\", vec![3.0, 2.0, 1.0]), (\"val\", vec![3.5, 2.5, 2.0])])?;");
     let (result, _) = s.run("losses");
     assert!(result.unwrap().unwrap().get("image/svg+xml").unwrap().starts_with("<svg"));
-    let (result, _) = s.run("benchmark([(\"base\", &m), (\"small\", &small)], None, Benchmark { runs: 3, warmup: 1, ..default() })?");
+    let (result, _) = s.run("benchmark(models! { base: m, small: small }, None, Benchmark { runs: 3, warmup: 1, ..default() })?");
     assert!(result.is_ok());
     assert!(s.value("forward(&m, &random(&[1, 3, 32, 32])?, &[])?").contains("float32[1, 3]"));
     assert_eq!(s.value("small.steps().iter().map(|s| s.operation.clone()).collect::<Vec<_>>()"), "[\"model\", \"prune\"]");

@@ -4,7 +4,7 @@
 
 pub mod cell;
 mod macros;
-mod operations;
+pub mod operations;
 mod results;
 mod session;
 mod tensors;

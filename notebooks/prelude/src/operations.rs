@@ -251,13 +251,33 @@ impl<R> Models for &Made<R> {
     }
 }
 
+impl Models for Vec<(String, Model)> {
+    fn models(self) -> Vec<(String, Model)> {
+        self
+    }
+}
+
+/// Models with their names: `models! { base: m, small: small }`.
+#[macro_export]
+macro_rules! models {
+    ($($name:ident : $model:expr),+ $(,)?) => {
+        ::std::vec![$((::std::string::String::from(::std::stringify!($name)), $crate::operations::model_of(&$model))),+]
+    };
+}
+
+/// The model that something made stands for.
+pub fn model_of(m: &Model) -> Model {
+    m.clone()
+}
+
 impl<const N: usize> Models for [(&str, &Model); N] {
     fn models(self) -> Vec<(String, Model)> {
         self.into_iter().map(|(name, m)| (name.to_string(), m.clone())).collect()
     }
 }
 
-/// How fast models are, how much memory they take, beside each other: `benchmark([("base", &m), ("small", &small)], None, default())?`.
+/// How fast models are, how much memory they take, beside each other:
+/// `benchmark(models! { base: m, small: small }, None, default())?`.
 ///
 /// # Errors
 /// Those of [`compresso::measure::benchmark()`].
