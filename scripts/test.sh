@@ -50,13 +50,18 @@ mkdir -p "$YOLO_CONFIG_DIR"
 
 step "format"
 cargo fmt --all --check
-# With the Rust kernel, which is everything but CUDA; and as most people build it, which the Rust kernel's library shares.
-features=(--features evcxr)
+# The Rust kernel (feature evcxr, package compresso-prelude) takes a compiler's worth of dependencies; COMPRESSO_TEST_RUST=1
+# builds and tests it too.
+packages=(--workspace --exclude compresso-prelude)
 step "lints"
-cargo clippy --release --workspace --all-targets "${features[@]}" -- -D warnings
+cargo clippy --release "${packages[@]}" --all-targets -- -D warnings
 step "build"
-cargo build --release
-cargo build --release "${features[@]}"
+cargo build --release "${packages[@]}"
 step "tests"
-cargo test --release --workspace --all-targets --no-fail-fast "${features[@]}"
-cargo test --release --workspace --doc "${features[@]}"
+cargo test --release "${packages[@]}" --all-targets --no-fail-fast
+cargo test --release "${packages[@]}" --doc
+if [ -n "${COMPRESSO_TEST_RUST:-}" ]; then
+  step "Rust kernel"
+  cargo clippy --release --workspace --all-targets --features evcxr -- -D warnings
+  cargo test --release --features evcxr --test rust_cells --test jupyter --no-fail-fast
+fi
