@@ -71,6 +71,7 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
         count: 0,
         requests,
         behind: VecDeque::new(),
+        greeted: false,
     };
     kernel.run();
     Ok(())
@@ -191,6 +192,8 @@ struct Kernel<F> {
     requests: Incoming,
     /// What waited when a cell failed.
     behind: VecDeque<Request>,
+    /// Something has been answered.
+    greeted: bool,
 }
 
 impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
@@ -210,6 +213,7 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
                 },
             }
             status(&self.iopub, "idle", &request);
+            self.greeted = true;
         }
     }
 
@@ -222,8 +226,8 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
             match self.requests.try_recv() {
                 Ok(request) => return Some((request, false)),
                 Err(TryRecvError::Disconnected) => return None,
-                // Nobody waits: a good time to make the language.
-                Err(TryRecvError::Empty) if self.language.is_err() => drop(self.language()),
+                // The front end has its first answer and nobody waits: a good time to make the language.
+                Err(TryRecvError::Empty) if self.greeted && self.language.is_err() => drop(self.language()),
                 Err(TryRecvError::Empty) => return self.requests.blocking_recv().map(|request| (request, false)),
             }
         }
