@@ -53,7 +53,7 @@ RUST = {
     "incomplete_code_samples": ["fn twice(n: u32) {", "let v = vec![1,", "if true {", 'let s = "open'],
     "invalid_code_samples": ["let x = 1 }", ")"],
     "code_generate_error": 'let x: i32 = "text";',
-    "code_execute_result": [{"code": "20 + 22", "result": "42"}, {"code": "6 * 7", "result": "42"}, {"code": "2 + 2", "result": "4"}],
+    "code_execute_result": [{"code": "30 + 12", "result": "42"}, {"code": "6 * 7", "result": "42"}, {"code": "2 + 2", "result": "4"}],
     "code_display_data": [
         {"code": "show(&plot([1.0, 4.0, 9.0])?);", "mime": "image/svg+xml"},
         {"code": 'show(&table("Sizes", &[">layer", ">size"], [[1, 20]]));', "mime": "text/html"},

@@ -102,6 +102,17 @@ impl Child {
         self.signal(Signal::KILL);
     }
 
+    /// Ends the process for good and takes away what the compiler wrote for it.
+    pub fn end(&self) {
+        self.stop();
+        let folder = self.objects.as_deref().and_then(Path::parent);
+        // A folder that the user has named stays.
+        let own = |f: &&Path| f.starts_with(std::env::temp_dir()) && f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".tmp"));
+        if let Some(folder) = folder.filter(own) {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         let mut child = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         // A process that has ended may have left its number to another.

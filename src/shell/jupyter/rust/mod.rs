@@ -282,7 +282,7 @@ impl Language for RustCells {
 
     fn stopper(&self) -> Arc<dyn Fn() + Send + Sync> {
         let child = self.child.clone();
-        Arc::new(move || child.stop())
+        Arc::new(move || child.end())
     }
 
     fn evaluate(&mut self, expression: &str) -> Result<Media, CellError> {
