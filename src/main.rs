@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use compresso::report::{Style, save};
-use compresso::shell::jupyter::{self, install, rhai::RhaiCells};
+use compresso::shell::jupyter::{self, RhaiCells, install};
 use compresso::shell::script::{Failure, Session, exit_code};
 use compresso::shell::{Console, Output, doctor, repl, watch_interrupts};
 use compresso::{Context, Error};
@@ -190,7 +190,7 @@ fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso:
 
 #[cfg(not(feature = "evcxr"))]
 fn rhai_kernel(connection_file: &Path, _: Option<PathBuf>, context: Context) -> compresso::Result<()> {
-    jupyter::serve(connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context))))
+    jupyter::serve(connection_file, jupyter::RHAI, || Ok(Box::new(RhaiCells::new(context))))
 }
 
 #[cfg(not(feature = "evcxr"))]
@@ -206,7 +206,7 @@ fn build_library(_: Option<PathBuf>, _: &Context) -> compresso::Result<Vec<Strin
 #[cfg(feature = "evcxr")]
 fn rhai_kernel(connection_file: &Path, library: Option<PathBuf>, context: Context) -> compresso::Result<()> {
     let options = rust_options(library, &context);
-    jupyter::serve(connection_file, jupyter::rhai::ABOUT, || Ok(Box::new(RhaiCells::new(context).with_rust(options))))
+    jupyter::serve(connection_file, jupyter::RHAI, || Ok(Box::new(RhaiCells::new(context).with_rust(options))))
 }
 
 #[cfg(feature = "evcxr")]

@@ -43,7 +43,7 @@ impl OnnxExport {
         keywords: &["save", "export", "onnxruntime", "file", "deploy"],
     };
 
-    /// Writes the model to an `.onnx` file, which appears whole or not at all.
+    /// Writes the model to an `.onnx` file, which appears whole or not at all. Its folder is made.
     ///
     /// # Errors
     /// `Argument` for another ending; `Io`; `Unsupported` when the operator set cannot be raised.
@@ -51,6 +51,9 @@ impl OnnxExport {
         let path = path.as_ref();
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::argument("the file name must end in .onnx").file(path));
+        }
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         }
         let mut graph = model.graph().clone();
         let mut changes = Vec::new();

@@ -15,6 +15,7 @@ pub mod rust;
 mod rust_magic;
 mod wire;
 
+pub use self::rhai::{ABOUT as RHAI, RhaiCells};
 pub use event::Event;
 pub use kernel::serve;
 pub use language::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
