@@ -52,9 +52,7 @@ impl OnnxExport {
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::argument("the file name must end in .onnx").file(path));
         }
-        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        }
+        crate::report::make_parent(path)?;
         let mut graph = model.graph().clone();
         let mut changes = Vec::new();
         if self.simplify {

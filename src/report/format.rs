@@ -55,6 +55,13 @@ fn significant(x: f64, digits: usize) -> String {
     if rounded > 0.0 && rounded.log10().floor() as i32 > magnitude { format!("{x:.*}", decimals(magnitude + 1)) } else { text }
 }
 
+/// A number rounded to so many digits after the point; one that rounding would make infinite stays.
+pub fn round_to(x: f64, digits: i32) -> f64 {
+    let unit = 10f64.powi(digits.clamp(-300, 300));
+    let rounded = (x * unit).round() / unit;
+    if rounded.is_finite() { rounded } else { x }
+}
+
 fn trim_zeros(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }

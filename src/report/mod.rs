@@ -21,14 +21,14 @@ mod terminal;
 mod text;
 
 pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
-pub use format::{bytes, count, millis, number, percent};
+pub use format::{bytes, count, millis, number, percent, round_to};
 pub use html::{escape, html, html_fragment, html_page, table_html};
 pub use marks::{Mark, Pen, class_color, draw_marks, fill, label_width, write_text};
 pub use media::{Media, media};
 pub use picture::Picture;
 pub use plot::{HeatMap, Plot, Series, SeriesKind};
 pub use plot_text::plot_text;
-pub use save::{FORMATS, save, write_file};
+pub use save::{FORMATS, make_parent, save, write_file};
 pub use style::{Ink, Style};
 pub use table::{Align, Table};
 pub use terminal::Graphics;

@@ -50,6 +50,17 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
     write_file(path, &bytes)
 }
 
+/// Makes the folder of a file that is about to be written, and those above it.
+///
+/// # Errors
+/// `Io`.
+pub fn make_parent(path: &Path) -> Result<()> {
+    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(folder) => std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e)),
+        None => Ok(()),
+    }
+}
+
 /// Writes a file by way of a temporary one in the same folder, so that a failure leaves no half.
 ///
 /// # Errors

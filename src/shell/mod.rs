@@ -14,3 +14,10 @@ pub mod script;
 pub use console::Console;
 pub use interrupt::watch_interrupts;
 pub use output::{Buffer, Output};
+
+/// What this program keeps for its user: `compresso` in `XDG_DATA_HOME` or `~/.local/share`. `None` without a home folder.
+fn data_folder() -> Option<std::path::PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(std::path::PathBuf::from);
+    let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")))?;
+    Some(data.join("compresso"))
+}

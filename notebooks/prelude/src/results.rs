@@ -1,7 +1,8 @@
 //! Looking at results and keeping them.
 
 use crate::cell::{remember, send};
-use compresso::report::{Media, Plot, Series, SeriesKind, Show, Style, Table, media};
+pub use compresso::report::round_to;
+use compresso::report::{Media, Plot, Series, SeriesKind, Show, Style, Table, make_parent, media};
 use compresso::shell::jupyter::Event;
 use compresso::shell::script::{help_text, overview};
 use compresso::{Error, Result};
@@ -50,18 +51,7 @@ pub fn show_html(html: &str) {
 /// `Argument` for an unknown ending; `Io`.
 pub fn save(value: &impl Show, path: &str) -> Result<()> {
     let path = Path::new(path);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    folder
-        .map_or(Ok(()), |f| std::fs::create_dir_all(f).map_err(|e| Error::io(f, e)))
-        .and_then(|()| value.save_as(path))
-        .inspect_err(remember)
-}
-
-/// A number rounded to so many digits after the point.
-pub fn round_to(x: f64, digits: i32) -> f64 {
-    let unit = 10f64.powi(digits.clamp(-300, 300));
-    let rounded = (x * unit).round() / unit;
-    if rounded.is_finite() { rounded } else { x }
+    make_parent(path).and_then(|()| value.save_as(path)).inspect_err(remember)
 }
 
 /// A table of rows under their headers; a header that begins with `>` is of numbers, which stand at the right.
@@ -92,6 +82,11 @@ impl<T: Show> Plotted for &T {
     }
 }
 
+/// Numbers over their places.
+fn numbered(ys: Vec<f64>) -> Vec<(f64, f64)> {
+    ys.into_iter().enumerate().map(|(i, y)| (i as f64, y)).collect()
+}
+
 impl<const N: usize> Plotted for [f64; N] {
     fn plot(self) -> Result<Plot> {
         self.to_vec().plot()
@@ -100,7 +95,7 @@ impl<const N: usize> Plotted for [f64; N] {
 
 impl Plotted for Vec<f64> {
     fn plot(self) -> Result<Plot> {
-        self.into_iter().enumerate().map(|(i, y)| (i as f64, y)).collect::<Vec<_>>().plot()
+        numbered(self).plot()
     }
 }
 
@@ -119,7 +114,7 @@ impl<const N: usize> Plotted for [(&str, Vec<(f64, f64)>); N] {
 
 impl<const N: usize> Plotted for [(&str, Vec<f64>); N] {
     fn plot(self) -> Result<Plot> {
-        self.map(|(name, ys)| (name, ys.into_iter().enumerate().map(|(i, y)| (i as f64, y)).collect::<Vec<_>>())).plot()
+        self.map(|(name, ys)| (name, numbered(ys))).plot()
     }
 }
 

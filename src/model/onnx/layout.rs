@@ -71,9 +71,7 @@ impl<'g> Layout<'g> {
         let folder = model.parent().unwrap_or(Path::new("."));
         for (location, tensors) in &self.files {
             let path = folder.join(location);
-            if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-                std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-            }
+            crate::report::make_parent(&path)?;
             let mut tensors = tensors.clone();
             tensors.sort_by_key(|(at, _)| *at);
             atomic_write(&path, |w| {

@@ -242,7 +242,7 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
             }
             self.language = Ok(made.map_err(|e| {
                 eprintln!("compresso: {e}");
-                CellError::from(&crate::shell::script::Failure::new(e))
+                CellError::from(e)
             }));
         }
         match &mut self.language {

@@ -1,9 +1,8 @@
 //! Lines at the top of a cell that begin with `%`: what the language does not have.
 
-use super::{CellError, Completions, Match};
+use super::{Completions, Match};
 use crate::error::{Error, Result, nearest};
 use crate::report::write_file;
-use crate::shell::script::Failure;
 use std::path::Path;
 
 /// What they do, a line each.
@@ -45,7 +44,7 @@ pub enum Magic {
 ///
 /// # Errors
 /// For an unknown name, and for one without its argument.
-pub fn parse(code: &str) -> Result<Vec<Magic>, CellError> {
+pub fn parse(code: &str) -> Result<Vec<Magic>> {
     let name = code.trim();
     if let Some(name) = name.strip_prefix('?').or_else(|| name.strip_suffix('?')).filter(|n| !n.contains(char::is_whitespace)) {
         return Ok(vec![Magic::About(name.trim_end_matches("()").to_string())]);
@@ -59,7 +58,7 @@ pub fn parse(code: &str) -> Result<Vec<Magic>, CellError> {
         let (name, argument) = text.split_once(char::is_whitespace).map_or((text, ""), |(n, a)| (n, a.trim()));
         let whole = || format!("{above}\n{below}");
         let file = || match argument {
-            "" => Err(failure(Error::argument(format!("{name} needs a file")).hint(format!("write {name} experiment.rhai")))),
+            "" => Err(Error::argument(format!("{name} needs a file")).hint(format!("write {name} experiment.rhai"))),
             path => Ok(path.trim_matches('"').to_string()),
         };
         match name {
@@ -81,10 +80,10 @@ pub fn parse(code: &str) -> Result<Vec<Magic>, CellError> {
             "%magics" | "%lsmagic" => parts.push(Magic::Help),
             _ => {
                 let e = Error::argument(format!("there is no magic '{name}'"));
-                return Err(failure(match nearest(name, NAMES.iter().map(|n| n.0)) {
+                return Err(match nearest(name, NAMES.iter().map(|n| n.0)) {
                     Some(near) => e.hint(format!("did you mean '{near}'?")),
                     None => e.hint("%magics lists them"),
-                }));
+                });
             }
         }
         above.push('\n');
@@ -97,10 +96,6 @@ pub fn parse(code: &str) -> Result<Vec<Magic>, CellError> {
         parts.push(Magic::Code(format!("{above}{rest}")));
     }
     Ok(parts)
-}
-
-fn failure(e: Error) -> CellError {
-    CellError::from(&Failure::new(e))
 }
 
 /// Suggestions where a magic's name is typed.
@@ -138,6 +133,7 @@ pub fn save(path: &str, cells: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::jupyter::CellError;
 
     #[test]
     fn lines_at_the_top_are_magic_and_code_keeps_its_place() {
@@ -155,8 +151,9 @@ mod tests {
 
     #[test]
     fn wrong_names_say_the_nearest() {
-        assert!(parse("%tiem 1").unwrap_err().traceback.concat().contains("did you mean '%time'?"));
-        assert!(parse("%save").unwrap_err().message.contains("needs a file"));
+        let error = |code: &str| CellError::from(parse(code).unwrap_err());
+        assert!(error("%tiem 1").traceback.concat().contains("did you mean '%time'?"));
+        assert!(error("%save").message.contains("needs a file"));
     }
 
     #[test]

@@ -166,14 +166,14 @@ impl RhaiCells {
                     last = result?;
                     self.ran.push(code.trim().to_string());
                 }
-                Magic::Load(path) => cell.outputs.set_next_input(&magics::load(&path).map_err(Failure::new)?),
+                Magic::Load(path) => cell.outputs.set_next_input(&magics::load(&path)?),
                 Magic::Save(path) => {
-                    magics::save(&path, &self.ran).map_err(Failure::new)?;
+                    magics::save(&path, &self.ran)?;
                     cell.outputs.stdout(&format!("{} inputs are in {path}\n", self.ran.len()));
                 }
                 Magic::About(name) => match self.about_name(&name, 1) {
                     Some(media) => cell.outputs.page(media),
-                    None => return Err(Failure::new(Error::missing(format!("nothing is known of '{name}'"))).into()),
+                    None => return Err(Error::missing(format!("nothing is known of '{name}'")).into()),
                 },
                 Magic::Help => cell.outputs.stdout(magics::HELP),
                 Magic::Rust(code) => last.extend(self.rust(&code, cell)?),
@@ -201,12 +201,12 @@ impl RhaiCells {
     }
     #[cfg(not(feature = "evcxr"))]
     fn rust(&mut self, _: &str, _: &Cell) -> Result<Option<Media>, CellError> {
-        Err(CellError::from(&Failure::new(super::no_rust())))
+        Err(super::no_rust().into())
     }
 }
 
-impl From<&Failure> for CellError {
-    fn from(failure: &Failure) -> Self {
+impl From<Failure> for CellError {
+    fn from(failure: Failure) -> Self {
         let cancelled = failure.is_cancelled();
         let message = if cancelled { "cancelled".to_string() } else { failure.error.message().to_string() };
         let style = Style { color: true, ..Style::columns(WIDTH) };
@@ -215,9 +215,9 @@ impl From<&Failure> for CellError {
     }
 }
 
-impl From<Failure> for CellError {
-    fn from(failure: Failure) -> Self {
-        Self::from(&failure)
+impl From<Error> for CellError {
+    fn from(error: Error) -> Self {
+        Failure::new(error).into()
     }
 }
 
@@ -233,7 +233,7 @@ impl Language for RhaiCells {
         self.desk.end();
         // The last call may have ended early and well.
         let result = match self.cancel.check() {
-            Err(e) if result.is_ok() => Err(CellError::from(&Failure::new(e))),
+            Err(e) if result.is_ok() => Err(CellError::from(e)),
             _ => result,
         };
         self.cancel.reset();

@@ -3,7 +3,6 @@
 use super::rust::{RustCells, RustOptions};
 use super::{Cell, CellError, Language};
 use crate::report::Media;
-use crate::shell::script::Failure;
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Action = Arc<dyn Fn() + Send + Sync>;
@@ -28,7 +27,7 @@ impl RustMagic {
     /// Those of [`RustCells::new`] the first time; what the cell raises.
     pub fn execute(&mut self, code: &str, cell: &Cell) -> Result<Option<Media>, CellError> {
         if self.cells.is_none() {
-            let cells = RustCells::new(&self.options).map_err(|e| CellError::from(&Failure::new(e)))?;
+            let cells = RustCells::new(&self.options)?;
             let actions = (cells.interrupter(), cells.stopper());
             *self.actions.lock().unwrap_or_else(PoisonError::into_inner) = Some(actions);
             self.cells = Some(cells);

@@ -111,8 +111,7 @@ fn history_file() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("COMPRESSO_HISTORY") {
         return (!path.is_empty()).then(|| path.into());
     }
-    let data = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
-    let folder = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))?.join("compresso");
+    let folder = super::data_folder()?;
     std::fs::create_dir_all(&folder).ok()?;
     Some(folder.join("history"))
 }

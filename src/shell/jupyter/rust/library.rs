@@ -122,10 +122,8 @@ impl Library {
 /// # Errors
 /// `Missing` when there is no home folder.
 pub fn default_folder() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-    let data = data.ok_or_else(|| Error::missing("there is no home folder").hint("give --library DIR"))?;
-    Ok(data.join("compresso/rust-kernel"))
+    let data = crate::shell::data_folder().ok_or_else(|| Error::missing("there is no home folder").hint("give --library DIR"))?;
+    Ok(data.join("rust-kernel"))
 }
 
 /// The compiler's name for itself.

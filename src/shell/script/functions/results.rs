@@ -152,17 +152,13 @@ fn table(c: &Call<'_>) -> Result<Dynamic> {
 
 fn round_to(c: &Call<'_>) -> Result<Dynamic> {
     let digits = i32::try_from(c.int(1)?.clamp(-300, 300)).unwrap_or(0);
-    let (x, unit) = (c.number(0)?, 10f64.powi(digits));
-    let rounded = (x * unit).round() / unit;
-    Ok(if rounded.is_finite() { rounded } else { x }.into())
+    Ok(report::round_to(c.number(0)?, digits).into())
 }
 
 fn save(c: &Call<'_>) -> Result<Dynamic> {
     let path = c.text(1)?;
     let path = Path::new(&path);
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    }
+    report::make_parent(path)?;
     let value = c.arg(0);
     if let Some(m) = value.read_lock::<ModelValue>() {
         m.model.save(path)?;
@@ -179,7 +175,9 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
         } else {
             report::save(&*d, path)?;
         }
-    } else if let Some(tensors) = tensors(value, path) {
+    } else if let Some(t) = value.read_lock::<Value>() {
+        t.save_as(path)?;
+    } else if let Some(tensors) = tensors(value) {
         weights::save_tensors(&tensors, path)?;
     } else if value.is_string() {
         report::write_file(path, value.to_string().as_bytes())?;
@@ -189,12 +187,8 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     Ok(Dynamic::UNIT)
 }
 
-/// A tensor, or a map of tensors, by name.
-fn tensors(value: &Dynamic, path: &Path) -> Option<IndexMap<String, Value>> {
-    if let Some(t) = value.read_lock::<Value>() {
-        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        return Some(IndexMap::from([(stem, t.clone())]));
-    }
+/// A map of tensors.
+fn tensors(value: &Dynamic) -> Option<IndexMap<String, Value>> {
     let map = value.as_map_ref().ok()?;
     let all: Option<IndexMap<String, Value>> = map.iter().map(|(k, v)| Some((k.to_string(), v.read_lock::<Value>()?.clone()))).collect();
     all.filter(|a| !a.is_empty())
