@@ -66,7 +66,7 @@ LANGUAGES = {
         "says": "deliberate",
         "mistake": 'let x: i32 = "text";',
         "work": "let begin = now(); while now() - begin < {}f64 {{ ctx().check()?; }}",
-        "ask": 'let answer = input("name? "); println!("hello {answer}");',
+        "ask": 'let answer = input("name? ")?; println!("hello {answer}");',
         "ask_secret": None,
         "expression": ("6 * 7", "42"),
         "bad_expression": "no_such_variable",

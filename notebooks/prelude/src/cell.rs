@@ -54,9 +54,9 @@ pub fn panicked() {
 
 /// Begins the session in this process: signals cancel operations, panics are told, and the settings given are made.
 ///
-/// # Panics
-/// When a setting is wrong, so that the kernel sees it.
-pub fn begin(threads: Option<usize>, device: Option<&str>, seed: Option<u64>) {
+/// # Errors
+/// `Argument` or `Unavailable` when a setting is wrong.
+pub fn begin(threads: Option<usize>, device: Option<&str>, seed: Option<u64>) -> compresso::Result<()> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
@@ -66,7 +66,5 @@ pub fn begin(threads: Option<usize>, device: Option<&str>, seed: Option<u64>) {
         }));
         session::watch_signals();
     });
-    if let Err(e) = session::set(threads, device, seed) {
-        panic!("{e}");
-    }
+    session::set(threads, device, seed).inspect_err(remember)
 }

@@ -8,6 +8,7 @@ pub mod operations;
 mod results;
 mod session;
 mod tensors;
+pub mod value;
 
 pub use operations::*;
 pub use results::*;

@@ -8,23 +8,8 @@ use compresso::shell::script::{help_text, overview};
 use compresso::{Error, Result};
 use std::path::Path;
 
-/// Shows a value as the last expression of a cell is shown: evcxr calls it there.
-pub trait InlineDisplay {
-    fn evcxr_display(&self);
-}
-
-impl<T: Show> InlineDisplay for T {
-    fn evcxr_display(&self) {
-        let outputs = match self.line() {
-            Some(line) => vec![Media::text(line)],
-            None => all(self),
-        };
-        send(&Event::Value { media: outputs.into_iter().map(|m| m.0).collect() });
-    }
-}
-
 /// All outputs of a value; what cannot be drawn says why.
-fn all(value: &impl Show) -> Vec<Media> {
+pub(crate) fn all(value: &impl Show) -> Vec<Media> {
     media(value).unwrap_or_else(|e| vec![Media::text(e.to_string())])
 }
 

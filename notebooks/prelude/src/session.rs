@@ -1,6 +1,6 @@
 //! The session of a notebook: device, threads, seed, cancellation, progress.
 
-use crate::cell::send;
+use crate::cell::{remember, send};
 use compresso::context::ProgressSink;
 use compresso::learn::train::History;
 use compresso::model::Made;
@@ -100,8 +100,17 @@ pub fn clear(wait: bool) {
 }
 
 /// Asks for a line of text.
-pub fn input(prompt: &str) -> String {
-    evcxr_input::get_string(prompt)
+///
+/// # Errors
+/// `Unsupported` for a front end that takes no input; `Cancelled`.
+pub fn input(prompt: &str) -> Result<String> {
+    send(&Event::Ask { prompt: prompt.into() });
+    let answer = match Event::split(&evcxr_input::get_string("")).1 {
+        Some(Event::Answer { text }) => Ok(text),
+        Some(Event::Refused { text, cancelled: false }) => Err(Error::unsupported(text)),
+        _ => Err(Error::cancelled()),
+    };
+    answer.inspect_err(remember)
 }
 
 /// SIGINT, which the kernel sends on an interrupt, cancels the operation that runs; SIGUSR1 lets the next ones run.

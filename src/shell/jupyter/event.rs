@@ -1,4 +1,4 @@
-//! What a Rust notebook's process tells the kernel, a line each among what its cells print.
+//! What a Rust notebook's process and the kernel tell each other, a line each; the process's among what its cells print.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,12 @@ pub enum Event {
     Display { media: Forms },
     /// The outputs of the value of the last expression.
     Value { media: Vec<Forms> },
+    /// A question to the user. evcxr's request for a line follows; the line is one of the next two.
+    Ask { prompt: String },
+    /// What the user has answered.
+    Answer { text: String },
+    /// Why there is no answer.
+    Refused { text: String, cancelled: bool },
     /// Drops what the cell has shown.
     Clear { wait: bool },
     /// Long work begins.

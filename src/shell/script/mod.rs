@@ -21,7 +21,7 @@ mod value;
 pub use binding::{Binding, bindings, find, takes};
 pub use display::Shown;
 pub use error::{Failure, Spot};
-pub use functions::{check_threads, parse_device};
+pub use functions::{check_threads, device_name, parse_device};
 pub use help::{help_media, help_text, overview};
 pub use properties::{Property, fields_of};
 

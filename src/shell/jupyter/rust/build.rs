@@ -158,6 +158,12 @@ fn compile(source: &Path, target: &Path, ctx: &Context) -> Result<Vec<Artifact>>
     }
     // The flags go to the last crate alone, so that all others are those of an ordinary build.
     command.args(["--", "-Cprefer-dynamic", "-Cstrip=debuginfo"]).current_dir(source).env("CARGO_TARGET_DIR", target);
+    // What cargo tells a program that it runs would have crates built anew that are built.
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|p| name.to_string_lossy().starts_with(p)))
+    {
+        command.env_remove(name);
+    }
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -348,7 +354,8 @@ mod tests {
 
     #[test]
     fn the_first_error_of_the_compiler_is_kept() {
-        let text = (0..100).map(|i| format!("   Compiling c{i}\n")).collect::<String>() + "error[E1]: first\n" + &"more\n".repeat(100);
+        let compiling: String = (0..100).map(|i| format!("   Compiling c{i}\n")).collect();
+        let text = format!("{compiling}error[E1]: first\n{}", "more\n".repeat(100));
         let kept = last_lines(text.as_bytes());
         assert!(kept.starts_with("error[E1]: first\nmore"), "{kept}");
         assert_eq!(kept.lines().count(), 40);

@@ -24,6 +24,8 @@ struct Place {
     value: Vec<Media>,
     /// Text for standard error that may belong to an error or a panic.
     held: Option<Held>,
+    /// A question that has not been asked yet.
+    question: Option<String>,
     end: Option<End>,
 }
 
@@ -73,7 +75,7 @@ impl Desk {
     pub fn begin(&self, outputs: Option<Arc<dyn Outputs>>) {
         let outputs = outputs.unwrap_or_else(|| Arc::new(Nobody));
         let progress = Progress::new(outputs.clone());
-        *self.place() = Some(Place { outputs, progress, value: Vec::new(), held: None, end: None });
+        *self.place() = Some(Place { outputs, progress, value: Vec::new(), held: None, question: None, end: None });
     }
 
     fn line(&self, line: &str) {
@@ -144,11 +146,12 @@ impl Place {
             Event::Panic { message, file, line } => self.held = Some(Held::Panic { message, file, line: line as usize }),
             Event::Display { media } => self.outputs.display(Media(media)),
             Event::Value { media } => self.value = media.into_iter().map(Media).collect(),
+            Event::Ask { prompt } => self.question = Some(prompt),
             Event::Clear { wait } => self.outputs.clear(wait),
             Event::Start { id, label, total } => self.progress.start(id, &label, total),
             Event::Step { id, done, message } => self.progress.update(id, done, &message),
             Event::Finish { id } => self.progress.finish(id),
-            Event::Failed | Event::Panicked => {}
+            Event::Failed | Event::Panicked | Event::Answer { .. } | Event::Refused { .. } => {}
         }
     }
 }
@@ -182,12 +185,23 @@ pub struct Drain {
 const LAG: Duration = Duration::from_millis(5);
 
 impl Drain {
+    /// Handles what has come while the cell still runs; gives the question that it asks.
+    pub fn question(&self) -> Option<String> {
+        let _gate = lock(&self.gate);
+        self.take_lines();
+        self.desk.place().as_mut().and_then(|place| place.question.take())
+    }
+
+    fn take_lines(&self) {
+        self.stdout.try_iter().for_each(|line| self.desk.line(&line));
+        self.stderr.try_iter().for_each(|line| self.desk.complaint(&line));
+    }
+
     /// Handles what has come; gives the outputs of the cell's value and how it ended.
     pub fn finish(&self) -> (Vec<Media>, Option<End>) {
         std::thread::sleep(LAG);
         let _gate = lock(&self.gate);
-        self.stdout.try_iter().for_each(|line| self.desk.line(&line));
-        self.stderr.try_iter().for_each(|line| self.desk.complaint(&line));
+        self.take_lines();
         let mut place = self.desk.place();
         match &mut *place {
             Some(place) => {

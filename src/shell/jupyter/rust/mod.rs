@@ -10,11 +10,12 @@ mod desk;
 mod library;
 mod parse;
 mod render;
+mod value;
 
 pub use build::{BuildOptions, build};
 pub use library::{Library, Record, default_folder, rustc_version, standard_sources};
 
-use super::{About, Cell, CellError, Completions, IsComplete, Language, Match};
+use super::{About, Cell, CellError, Completions, Event, IsComplete, Language, Match};
 use crate::error::{Error, Result};
 use crate::report::Media;
 use crate::shell::script::{find, help_media};
@@ -24,6 +25,7 @@ use evcxr::{CommandContext, EvalCallbacks, EvalContext};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use value::Compiled;
 
 /// How front ends treat Rust.
 pub const ABOUT: About = About {
@@ -116,16 +118,25 @@ impl RustCells {
 
     /// Runs code for a cell, or for nobody.
     fn run(&mut self, code: &str, cell: Option<&Cell>) -> Result<Vec<Media>, CellError> {
+        let compiled = Compiled::of(code);
         let outputs = cell.map(|c| c.outputs.clone());
         self.desk.begin(outputs.clone());
+        let drain = &self.drain;
         let mut callbacks = EvalCallbacks {
             input_reader: &|request| {
-                let answer = outputs.as_ref().map(|o| o.input(&request.prompt, request.is_password));
-                // The process waits for a line whatever happens; an interrupt ends what it does next.
-                answer.and_then(Result::ok).unwrap_or_default().replace(['\n', '\r'], " ")
+                let question = drain.question();
+                let ask = |prompt: &str| match &outputs {
+                    Some(outputs) => outputs.input(prompt, request.is_password),
+                    None => Err(Error::unsupported("there is nobody to ask")),
+                };
+                match question {
+                    Some(prompt) => answer(ask(&prompt)),
+                    // A crate asks in evcxr's own way; it waits for a line whatever happens.
+                    None => ask(&request.prompt).unwrap_or_default().replace(['\n', '\r'], " "),
+                }
             },
         };
-        let result = self.context.execute_with_callbacks(code, &mut callbacks);
+        let result = self.context.execute_with_callbacks(&compiled.code, &mut callbacks);
         let (value, end) = self.drain.finish();
         let name = cell.map_or_else(|| "expression".to_string(), |c| format!("cell {}", c.number));
         match result {
@@ -138,7 +149,7 @@ impl RustCells {
                 }
                 Some(End::Panic { message, file, line }) => Err(self.panic(&message, &file, line, &name, code)),
             },
-            Err(evcxr::Error::CompilationErrors(errors)) => Err(render::compilation(&errors, &name, code)),
+            Err(evcxr::Error::CompilationErrors(errors)) => Err(render::compilation(&errors, &name, code, &compiled)),
             Err(evcxr::Error::SubprocessTerminated(status)) => {
                 self.begun = false;
                 self.child.replaced();
@@ -153,7 +164,7 @@ impl RustCells {
         let message = format!("the code panicked: {message}\n  help: variables from earlier cells are kept");
         // The compiler saw the cell inside of other lines; the line that is the same is the one.
         let seen = if file.ends_with("src/lib.rs") { self.context.last_source().ok() } else { None };
-        let text = seen.and_then(|s| s.lines().nth(line.saturating_sub(1)).map(|l| l.trim().to_string()));
+        let text = seen.and_then(|s| s.lines().nth(line.saturating_sub(1)).map(|l| Compiled::line(l).trim().to_string()));
         let place = text.filter(|t| !t.is_empty()).and_then(|t| code.lines().position(|l| l.trim() == t));
         match place {
             Some(at) => render::at_line("Panic", &message, name, code, at + 1),
@@ -179,13 +190,23 @@ impl RustCells {
     }
 }
 
-/// The call that begins a session in a process.
+/// The call that begins a session in a process. Its `?` has evcxr expect one in every cell; else each cell that has one is
+/// compiled twice.
 fn begin(options: &RustOptions) -> String {
     let device = options.device.as_ref().map(|d| format!("{d:?}"));
     let or_none = |v: Option<String>| v.map_or_else(|| "None".to_string(), |v| format!("Some({v})"));
     let numbers = [options.threads.map(|n| n.to_string()), options.seed.map(|n| n.to_string())];
     let [threads, seed] = numbers.map(or_none);
-    format!("notebook::cell::begin({threads}, {}, {seed});", or_none(device))
+    format!("notebook::cell::begin({threads}, {}, {seed})?;", or_none(device))
+}
+
+/// The line that answers a question.
+fn answer(text: Result<String>) -> String {
+    let event = match text {
+        Ok(text) => Event::Answer { text },
+        Err(e) => Event::Refused { cancelled: e.is_cancelled(), text: e.to_string() },
+    };
+    event.line().trim_end().to_string()
 }
 
 /// Where evcxr writes and compiles cells.

@@ -3,14 +3,20 @@
 use super::super::IsComplete;
 use ra_ap_syntax::{Edition, SourceFile, SyntaxKind, T};
 
-/// Puts blanks where the kernel's own commands (`:dep …`) stand, so that a parser sees Rust alone.
-fn without_commands(code: &str) -> String {
-    let blank = |line: &str| if is_command(line) { " ".repeat(line.len()) } else { line.to_string() };
-    code.split('\n').map(blank).collect::<Vec<_>>().join("\n")
+/// Puts blanks where the kernel's own commands (`:dep …`, `!ls`) stand, so that a parser sees Rust alone.
+pub(super) fn without_commands(code: &str) -> String {
+    let mut at_top = true;
+    let mut blank = |line: &str| {
+        // evcxr runs programs where no code has come yet; behind code, `!` is an operator.
+        let command = is_command(line) || at_top && line.starts_with('!');
+        at_top &= command || line.starts_with("//") || line.trim().is_empty();
+        if command { " ".repeat(line.len()) } else { line.to_string() }
+    };
+    code.split('\n').map(&mut blank).collect::<Vec<_>>().join("\n")
 }
 
 /// A line such as `:dep rand = "0.10"`, and not a piece of code that begins with a path.
-pub fn is_command(line: &str) -> bool {
+fn is_command(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with(':') && line[1..].starts_with(|c: char| c.is_ascii_alphabetic())
 }

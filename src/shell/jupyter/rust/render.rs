@@ -1,6 +1,7 @@
 //! Errors of Rust cells as text with places and carets.
 
 use super::super::CellError;
+use super::value::Compiled;
 use crate::report::{Ink, Style};
 use evcxr::CompilationError;
 use std::fmt::Write;
@@ -49,13 +50,13 @@ pub fn at_line(name: &str, message: &str, source: &str, code: &str, line: usize)
 }
 
 /// What the compiler says about a cell.
-pub fn compilation(errors: &[CompilationError], source: &str, code: &str) -> CellError {
+pub fn compilation(errors: &[CompilationError], source: &str, code: &str, compiled: &Compiled) -> CellError {
     let mut text = String::new();
     let worst: Vec<&CompilationError> = errors.iter().filter(|e| e.level() != "warning").collect();
     let shown = if worst.is_empty() { errors.iter().collect() } else { worst };
     for (i, error) in shown.iter().take(SHOWN).enumerate() {
         text += if i > 0 { "\n\n" } else { "" };
-        text += &one(error, source, code);
+        text += &one(error, source, code, compiled);
     }
     if shown.len() > SHOWN {
         let _ = write!(text, "\n\nand {} more", shown.len() - SHOWN);
@@ -73,13 +74,15 @@ struct Label {
     primary: bool,
 }
 
-fn labels(error: &CompilationError, code: &str) -> Vec<Label> {
+fn labels(error: &CompilationError, code: &str, compiled: &Compiled) -> Vec<Label> {
     let mut all = Vec::new();
     for message in error.spanned_messages() {
         let Some(span) = message.span else { continue };
         let length = code.lines().nth(span.start_line.saturating_sub(1)).map_or(0, |l| l.chars().count());
-        let end = if span.end_line == span.start_line { span.end_column } else { length + 1 };
-        let columns = span.start_column.max(1)..end.max(span.start_column.max(1) + 1);
+        let column = |of: usize| compiled.column(span.start_line, of);
+        let start = column(span.start_column).max(1);
+        let end = if span.end_line == span.start_line { column(span.end_column) } else { length + 1 };
+        let columns = start..end.max(start + 1);
         all.push(Label { line: span.start_line, columns, text: message.label.clone(), primary: message.is_primary });
     }
     all.sort_by_key(|l| (l.line, l.columns.start));
@@ -87,12 +90,12 @@ fn labels(error: &CompilationError, code: &str) -> Vec<Label> {
     all
 }
 
-fn one(error: &CompilationError, source: &str, code: &str) -> String {
+fn one(error: &CompilationError, source: &str, code: &str, compiled: &Compiled) -> String {
     let style = style();
     let code_name = error.code().map(|c| format!("[{c}]")).unwrap_or_default();
     let message = error.message();
     let mut out = format!("{} {}", style.paint(Ink::BoldRed, &format!("error{code_name}:")), style.paint(Ink::Bold, &message));
-    let labels = labels(error, code);
+    let labels = labels(error, code, compiled);
     let width = labels.iter().map(|l| l.line.to_string().len()).max().unwrap_or(1);
     let bar = style.paint(Ink::Blue, "|");
     let first = labels.iter().find(|l| l.primary).or(labels.first());

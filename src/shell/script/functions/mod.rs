@@ -17,7 +17,7 @@ pub(super) const TABLES: &[&[Binding]] =
     &[models::TABLE, data::TABLE, compress::TABLE, deploy::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
 
 pub(super) use session::register_vars;
-pub use session::{check_threads, parse_device};
+pub use session::{check_threads, device_name, parse_device};
 pub(super) use tensors::register_operators;
 
 /// A signature without options.

@@ -141,12 +141,16 @@ fn device(c: &Call<'_>) -> Result<Dynamic> {
         let device = parse_device(&c.text(0)?)?;
         c.shared.change(|ctx| ctx.device = device);
     }
-    let name = match c.shared.context().device.location() {
+    Ok(device_name(&c.shared.context().device).into())
+}
+
+/// The name by which [`parse_device`] finds a device.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".to_string(),
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
-    };
-    Ok(name.into())
+    }
 }
 
 /// A device by name: `cpu`, `cuda`, `cuda:1`.
