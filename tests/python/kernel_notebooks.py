@@ -1,7 +1,8 @@
-"""Runs committed notebooks anew: `kernel_notebooks.py KERNEL FOLDER [NOTEBOOK...]`.
+"""Runs committed notebooks anew: `kernel_notebooks.py KERNEL FOLDER [--keep] [NOTEBOOK...]`.
 
 Each notebook of the folder is executed by nbconvert in a temporary copy of the folder and of what lies beside it. A notebook
-fails that was committed without outputs or with an error, whose cells fail now, or whose cells give other kinds of outputs."""
+fails that was committed without outputs or with an error, whose cells fail now, or whose cells give other kinds of outputs.
+With --keep nothing is compared: notebooks whose cells ran well are written back with the new outputs."""
 
 import os
 import shutil
@@ -45,7 +46,8 @@ def committed(path, kernel):
 
 def executed(path, out):
     """Runs a notebook; what went wrong."""
-    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--log-level=WARN", f"--ExecutePreprocessor.timeout={LIMIT}"]
+    options = ["--ExecutePreprocessor.record_timing=False", f"--ExecutePreprocessor.timeout={LIMIT}"]
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--log-level=WARN", *options]
     done = subprocess.run([*command, "--output-dir", out, "--output", path.name, path], capture_output=True, text=True, cwd=path.parent)
     return "" if done.returncode == 0 else f"nbconvert ended with {done.returncode}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
 
@@ -63,7 +65,8 @@ def check(path, copy, kernel, out):
 
 def main():
     kernel, folder = sys.argv[1], Path(sys.argv[2]).resolve()
-    names = sys.argv[3:] or sorted(p.name for p in folder.glob("*.ipynb"))
+    keep = "--keep" in sys.argv
+    names = [name for name in sys.argv[3:] if name != "--keep"] or sorted(p.name for p in folder.glob("*.ipynb"))
     if not names:
         sys.exit(f"no notebooks in {folder}")
     failed = False
@@ -76,7 +79,15 @@ def main():
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         for name in names:
             begin = time.monotonic()
-            problems = check(folder / name, copies / folder.name / name, kernel, out)
+            copy = copies / folder.name / name
+            if keep:
+                problems = list(filter(None, [executed(copy, out)]))
+                if not problems:
+                    # Text that came in pieces becomes one output, as front ends show it.
+                    subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--log-level=WARN", "--coalesce-streams", out / name], check=True)
+                    shutil.copy(out / name, folder / name)
+            else:
+                problems = check(folder / name, copy, kernel, out)
             print(f"{'FAILED' if problems else 'ok'} {name}, {time.monotonic() - begin:.1f} s", *problems, sep="\n  ", flush=True)
             failed |= bool(problems)
     sys.exit(failed)

@@ -4,6 +4,7 @@ use super::super::CellError;
 use super::value::Compiled;
 use crate::report::{Ink, Style};
 use evcxr::CompilationError;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// Errors that are shown; more are counted.
@@ -51,15 +52,15 @@ pub fn at_line(name: &str, message: &str, source: &str, code: &str, line: usize)
 
 /// What the compiler says about a cell.
 pub fn compilation(errors: &[CompilationError], source: &str, code: &str, compiled: &Compiled) -> CellError {
-    let mut text = String::new();
     let worst: Vec<&CompilationError> = errors.iter().filter(|e| e.level() != "warning").collect();
     let shown = if worst.is_empty() { errors.iter().collect() } else { worst };
-    for (i, error) in shown.iter().take(SHOWN).enumerate() {
-        text += if i > 0 { "\n\n" } else { "" };
-        text += &one(error, source, code, compiled);
-    }
-    if shown.len() > SHOWN {
-        let _ = write!(text, "\n\nand {} more", shown.len() - SHOWN);
+    let mut all: Vec<String> = shown.iter().map(|error| one(error, source, code, compiled)).collect();
+    // A place of the cell that evcxr uses several times is wrong several times.
+    let mut known = HashSet::new();
+    all.retain(|error| known.insert(error.clone()));
+    let mut text = all[..all.len().min(SHOWN)].join("\n\n");
+    if all.len() > SHOWN {
+        let _ = write!(text, "\n\nand {} more", all.len() - SHOWN);
     }
     let message = shown.first().map(|e| e.message()).unwrap_or_default();
     let first = message.lines().next().unwrap_or_default().to_string();
