@@ -105,17 +105,22 @@ fn notebooks_of_rhai_run() {
 
 #[cfg(feature = "evcxr")]
 mod rust {
-    use super::{Jupyter, Path, in_jupyterlab, root};
+    use super::{Jupyter, Path, RHAI, in_jupyterlab, root};
     use std::sync::{Mutex, PoisonError};
 
     const RUST: &str = "compresso-rust";
 
     /// Cells of two kernels at once wait for the compiler, so tests take turns. The library is built by the first, and kept.
-    fn with_kernel(test: impl FnOnce(&Jupyter)) {
+    fn with_kernels(kernels: &[&str], test: impl FnOnce(&Jupyter)) {
         static TURN: Mutex<()> = Mutex::new(());
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust-kernel");
-        test(&Jupyter::new(&["--rust", "--library", library.to_str().unwrap()]));
+        let library = ["--library", library.to_str().unwrap()];
+        test(&Jupyter::new(&[kernels, &library].concat()));
+    }
+
+    fn with_kernel(test: impl FnOnce(&Jupyter)) {
+        with_kernels(&["--rust"], test);
     }
 
     fn script(name: &str) {
@@ -149,7 +154,12 @@ mod rust {
 
     #[test]
     fn shares_the_library_and_outlives_its_process() {
-        script("kernel_rust.py");
+        with_kernel(|jupyter| drop(jupyter.python("kernel_rust.py", &[RUST, "Child", "Cells"])));
+    }
+
+    #[test]
+    fn runs_beside_rhai() {
+        with_kernels(&["--rhai", "--rust"], |jupyter| drop(jupyter.python("kernel_rust.py", &[RHAI, "Magic"])));
     }
 
     #[test]

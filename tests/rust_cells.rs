@@ -191,9 +191,64 @@ fn every_kind_of_value_is_shown() {
     s.value("struct Own; impl Own { fn evcxr_display(&self) { println!(\"EVCXR_BEGIN_CONTENT text/html\\n<b>own</b>\\nEVCXR_END_CONTENT\"); } }");
     let (result, _) = s.run("Own");
     assert_eq!(result.unwrap().unwrap().get("text/html"), Some("<b>own</b>"));
+    s.value("trait Pic { fn evcxr_display(&self) -> bool; } struct P; impl Pic for P { fn evcxr_display(&self) -> bool { show_html(\"<i>p</i>\"); true } }");
+    let (result, seen) = s.run("P");
+    assert_eq!((result, seen.of("display")[0].get("text/html")), (Ok(None), Some("<i>p</i>")));
     s.value("struct Bare;");
     assert!(s.value("Bare").starts_with("a value of type") && s.value("Bare").ends_with("Bare"));
     assert_eq!(s.value("|x: i32| x + 1").split(" of ").next(), Some("a value"));
+    // Through a mutable reference, in a box; what evcxr looks for in lines; names that the wrapping could have.
+    assert!(s.value("let mut t = table(\"Sizes\", &[\"size\"], [[7]]); t.row([\"8\".to_string()]); &mut t").contains("│ 8"));
+    assert!(s.value(&format!("Box::new({table})")).contains("│    7 │"));
+    assert_eq!(s.value("\"EVCXR_BEGIN_CONTENT text/html\""), "\"EVCXR_BEGIN_CONTENT text/html\"");
+    s.value("const value: i32 = 3; const own: i32 = 4; trait Tell { fn tell(&self) {} } impl<T> Tell for T {}");
+    assert_eq!(s.value("value + own"), "7");
+}
+
+#[test]
+fn commands_and_odd_cells() {
+    let mut s = Session::new();
+    // What a command puts out comes before the value.
+    let (result, seen) = s.run("!echo hi\nlet x = 1;\nx + 1");
+    assert_eq!(result.unwrap().unwrap().get("text/plain"), Some("2"));
+    assert!(seen.of("display")[0].get("text/plain").unwrap().contains("hi"), "{:?}", seen.of("display"));
+    assert!(plain(&s.error(":fmt {:#?}\nx")).contains(":fmt does nothing here"));
+    assert_eq!(s.value("x"), "1");
+    // Two threads ask one after the other.
+    let ask = "{ let [a, b] = [\"a\", \"b\"].map(|q| std::thread::spawn(move || input(q))); (a.join().unwrap()?, b.join().unwrap()?) }";
+    assert_eq!(s.value(ask), "(\"answer to a\", \"answer to b\")");
+    // The second of two equal lines.
+    let text = plain(&s.error("let mut n = 1u8;\nn = n.checked_sub(1).unwrap();\nn = n.checked_sub(1).unwrap();"));
+    assert!(text.contains("3 | n = "), "{text}");
+    // An expression of a front end is interrupted as a cell is.
+    let interrupt = s.cells.interrupter();
+    let waker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        interrupt();
+    });
+    assert_eq!(s.cells.evaluate("loop { ctx().check()?; }").unwrap_err().name, "Cancelled");
+    waker.join().unwrap();
+    // Bytes that are no text end the process, and only that.
+    assert_eq!(s.error("use std::io::Write; std::io::stdout().write_all(b\"\\xff\\n\")?;").name, "ProcessKilled");
+    assert_eq!(s.value("zeros(&[2])?"), "float32[2]: 0, 0");
+    // What a cell has started ends with it.
+    let interrupt = s.cells.interrupter();
+    let waker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        interrupt();
+    });
+    let start = Instant::now();
+    assert!(s.run("std::process::Command::new(\"sleep\").arg(\"600\").spawn()?; loop {}").0.is_err());
+    assert!(start.elapsed() < Duration::from_secs(60));
+    waker.join().unwrap();
+    // A session that is cleared begins anew.
+    s.value("let kept = 1;");
+    s.value(":clear");
+    assert_eq!(s.error("kept").name, "CompileError");
+    assert_eq!(s.value("zeros(&[2])?"), "float32[2]: 0, 0");
+    s.value(":restart");
+    assert_eq!(s.error("prune(&model(\"clasifier\", default())?, None, default())?;").name, "Missing");
+    assert_eq!(s.error("panic!(\"here\")").message, "the code panicked: here");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-"""What only the Rust kernel has: a process that runs cells, which may be killed, and tensors that cells share.
-`kernel_rust.py compresso-rust [TEST...]`."""
+"""What only Rust cells have: a process that runs them, which may be killed, and tensors that cells share.
+`kernel_rust.py compresso-rust [Child Cells]`, and for the cells of the Rhai kernel `kernel_rust.py compresso-rhai Magic`."""
 
 import os
 import signal
@@ -91,6 +91,34 @@ class Cells(KernelTest):
         e = self.run_code('model("yolov9000", default())?;')
         self.assertEqual(e.content["status"], "error")
         self.assertIn("yolov9000", e.content["evalue"])
+        self.assert_well()
+
+
+class Magic(KernelTest):
+    """`%%rust` in the Rhai kernel: Rust cells beside Rhai's, with variables of their own."""
+
+    def rust(self, code):
+        return self.kernel.run(f"%%rust\n{code}", 120.0)
+
+    def test_rust_beside_rhai(self):
+        self.run_code("let x = 3;")
+        self.assertEqual(self.rust("let y = 20;\ny + 1").result(), "21")
+        self.assertEqual(self.rust("y * 2").result(), "40")
+        self.assertEqual(self.value("x"), "3")
+        self.assertEqual(self.run_code("y").content["status"], "error")
+        e = self.rust('let n: u32 = "text";')
+        self.assertEqual((e.content["status"], e.content["ename"]), ("error", "CompileError"))
+        self.assertIn(":2:14", "".join(e.content["traceback"]), "the line of the cell, the magic's counted")
+        [plot] = self.rust("plot([1.0, 4.0])").of("execute_result")
+        self.assertIn("image/svg+xml", plot.content["data"])
+
+    def test_interrupt(self):
+        self.rust("let kept = 5;")
+        header = self.kernel.send_code('%%rust\nprintln!("begun"); loop { ctx().check()?; }')
+        self.kernel.client.wait("begun", lambda: any(m.type == "stream" for m in self.answers(header)), 120.0, self.kernel.alive)
+        self.kernel.ask("interrupt_request", channel="control", timeout=2.0)
+        self.assertEqual(self.kernel.collect(header, timeout=10.0).content["ename"], "Cancelled")
+        self.assertEqual(self.rust("kept").result(), "5")
         self.assert_well()
 
 

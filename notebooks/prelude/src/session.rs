@@ -104,6 +104,8 @@ pub fn clear(wait: bool) {
 /// # Errors
 /// `Unsupported` for a front end that takes no input; `Cancelled`.
 pub fn input(prompt: &str) -> Result<String> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     send(&Event::Ask { prompt: prompt.into() });
     let answer = match Event::split(&evcxr_input::get_string("")).1 {
         Some(Event::Answer { text }) => Ok(text),

@@ -47,8 +47,9 @@ pub enum Event {
 impl Event {
     /// The line that stands for it, with its line break.
     pub fn line(&self) -> String {
-        // JSON has no raw line breaks, and a map with text keys always serializes.
-        format!("{MARK}{}\n", serde_json::to_string(self).unwrap_or_default())
+        // JSON has no raw line breaks, and a map with text keys always serializes. evcxr looks for words of its own in all lines.
+        let json = serde_json::to_string(self).unwrap_or_default().replace("EVCXR_", "\\u0045VCXR_");
+        format!("{MARK}{json}\n")
     }
 
     /// Splits a line into what is printed before an event and the event. A line that only looks like one is text.
@@ -67,10 +68,10 @@ mod tests {
 
     #[test]
     fn events_go_through_a_line() {
-        let media = vec![("text/plain".to_string(), "a\nb\u{1}compresso {".to_string())];
+        let media = vec![("text/plain".to_string(), "a\nb\u{1}compresso {EVCXR_BEGIN_CONTENT text/html".to_string())];
         for event in [Event::Failed, Event::Display { media: media.clone() }, Event::Value { media: vec![media] }] {
             let line = event.line();
-            assert_eq!(line.matches('\n').count(), 1);
+            assert_eq!((line.matches('\n').count(), line.contains("EVCXR_")), (1, false));
             assert_eq!(Event::split(line.trim_end()), ("", Some(event)));
         }
         let line = format!("abc{}", Event::Clear { wait: true }.line());

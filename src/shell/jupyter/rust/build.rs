@@ -7,9 +7,11 @@ use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// The package that is built.
 const PACKAGE: &str = "compresso-prelude";
@@ -86,27 +88,49 @@ fn install_standard_sources(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The checkout that this program was built from, else the sources in this program, written out.
+/// Names and contents of this program's sources. Texts at the top lie beside each other, folders below them.
+fn source_files() -> Vec<(PathBuf, &'static [u8])> {
+    fn walk(dir: &Dir<'static>, to: &Path, all: &mut Vec<(PathBuf, &'static [u8])>) {
+        all.extend(dir.files().map(|f| (to.join(f.path()), f.contents())));
+        dir.dirs().for_each(|d| walk(d, to, all));
+    }
+    let texts = [("Cargo.toml", MANIFEST), ("Cargo.lock", LOCK), ("README.md", README)];
+    let mut all: Vec<_> = texts.iter().map(|(name, text)| (PathBuf::from(name), text.as_bytes())).collect();
+    SOURCES.iter().for_each(|(name, dir)| walk(dir, Path::new(name), &mut all));
+    all
+}
+
+/// A number that other sources do not have.
+pub fn fingerprint() -> u64 {
+    static NUMBER: OnceLock<u64> = OnceLock::new();
+    *NUMBER.get_or_init(|| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        source_files().hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+/// The checkout that this program was built from, if it is still the same, else the sources in this program, written out.
 fn sources(folder: &Path) -> Result<PathBuf> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let same = |name: &str, text: &str| fs::read_to_string(checkout.join(name)).is_ok_and(|found| found == text);
-    if same("Cargo.toml", MANIFEST) && checkout.join("notebooks/prelude/Cargo.toml").is_file() {
+    if source_files().iter().all(|(name, text)| fs::read(checkout.join(name)).is_ok_and(|found| found == *text)) {
         return Ok(checkout.to_path_buf());
     }
     let source = folder.join("source");
     if source.exists() {
         fs::remove_dir_all(&source).map_err(|e| Error::io(&source, e))?;
     }
-    for (name, dir) in SOURCES {
-        let to = source.join(name);
-        make_folder(&to)?;
-        dir.extract(&to).map_err(|e| Error::io(&to, e))?;
-    }
-    for (name, text) in [("Cargo.toml", MANIFEST), ("Cargo.lock", LOCK), ("README.md", README)] {
-        let to = source.join(name);
+    write_sources(&source)?;
+    Ok(source)
+}
+
+fn write_sources(to: &Path) -> Result<()> {
+    for (name, text) in source_files() {
+        let to = to.join(name);
+        crate::report::make_parent(&to)?;
         fs::write(&to, text).map_err(|e| Error::io(&to, e))?;
     }
-    Ok(source)
+    Ok(())
 }
 
 /// The folder in which this program was built, if it still lies there: most crates need no second compilation.
@@ -342,14 +366,14 @@ mod tests {
     #[test]
     fn the_program_holds_the_sources_of_the_library() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, sources) in SOURCES {
-            let to = dir.path().join(name);
-            make_folder(&to).unwrap();
-            sources.extract(&to).unwrap();
-        }
+        write_sources(dir.path()).unwrap();
         for file in ["src/lib.rs", "src/kernels/Cargo.toml", "notebooks/prelude/src/lib.rs"] {
             assert!(dir.path().join(file).is_file(), "{file}");
         }
+        // They are a workspace that cargo takes, with the versions that this program was built with.
+        let tree = ["tree", "--locked", "--offline", "--package", PACKAGE, "--depth", "1"];
+        let text = library::output(Command::new("cargo").args(tree).current_dir(dir.path())).unwrap();
+        assert!(text.starts_with(PACKAGE) && text.contains("candle-core"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The process that runs cells: interrupting it, ending it.
 
 use crate::shell::interrupt::PATIENCE;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,11 @@ impl Child {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of the process.
+    pub fn id(&self) -> u32 {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
 
     pub fn cell_begins(&self) {
@@ -117,7 +122,9 @@ impl Child {
         let mut child = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         // A process that has ended may have left its number to another.
         if matches!(child.try_wait(), Ok(None)) {
-            let _ = kill_process(Pid::from_child(&child), signal);
+            let id = Pid::from_child(&child);
+            // What a cell has started holds its outputs open and would keep the cell running.
+            let _ = if signal == Signal::USR1 { kill_process(id, signal) } else { kill_process_group(id, signal) };
         }
     }
 
@@ -138,11 +145,12 @@ const OBJECT_PREFIX: &str = "libcode_";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     /// A process that ends with 7 on SIGINT, unless it is deaf to it.
     fn shell(script: &str) -> (Child, tempfile::TempDir) {
-        let process = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let process = Command::new("sh").args(["-c", script]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("target/t/debug")).unwrap();
         (Child::new(Arc::new(Mutex::new(process)), Some(dir.path().to_path_buf())), dir)

@@ -17,6 +17,8 @@ use std::process::Command;
 pub struct Record {
     /// Version of this program.
     pub compresso: String,
+    /// Fingerprint of the sources that this program was built from.
+    pub sources: String,
     /// `rustc 1.95.0 (…)`.
     pub rustc: String,
     /// Features of this program.
@@ -35,7 +37,8 @@ impl Record {
     /// `Unavailable` when there is no Rust compiler.
     pub fn now(object: &str) -> Result<Self> {
         let features = if cfg!(feature = "cuda") { vec!["cuda".to_string()] } else { Vec::new() };
-        Ok(Self { compresso: env!("CARGO_PKG_VERSION").into(), rustc: rustc_version()?, features, object: object.into() })
+        let sources = super::build::fingerprint().to_string();
+        Ok(Self { compresso: env!("CARGO_PKG_VERSION").into(), sources, rustc: rustc_version()?, features, object: object.into() })
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
@@ -72,6 +75,7 @@ impl Library {
         let now = Record::now(&record.object)?;
         for (what, built, this) in [
             ("compresso", &record.compresso, &now.compresso),
+            ("its sources", &record.sources, &now.sources),
             ("the compiler", &record.rustc, &now.rustc),
             ("the features", &record.features.join(", "), &now.features.join(", ")),
         ] {
@@ -174,6 +178,7 @@ mod tests {
         assert!(refused(&tempfile::tempdir().unwrap()).contains("is not built"));
         let old = refused(&folder_with(|r| r.compresso = "0.0.1".into()));
         assert!(old.contains("built by another version of compresso") && old.contains("kernel install --rust"), "{old}");
+        assert!(refused(&folder_with(|r| r.sources = "0".into())).contains("another version of its sources"));
         assert!(refused(&folder_with(|r| r.rustc = "rustc 1.0.0".into())).contains("another version of the compiler"));
         assert!(refused(&folder_with(|r| r.features.push("cuda".into()))).contains("the features") || cfg!(feature = "cuda"));
         assert!(refused(&folder_with(|_| ())).contains("a part of the library"));

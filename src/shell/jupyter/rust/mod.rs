@@ -22,6 +22,7 @@ use crate::shell::script::{find, help_media};
 use child::Child;
 use desk::{Desk, Drain, End};
 use evcxr::{CommandContext, EvalCallbacks, EvalContext};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -41,6 +42,13 @@ pub const ABOUT: About = About {
 
 /// What every session begins with. The macros are named, since a glob does not hide those of the language.
 const OPENING: &str = "use notebook::*; use notebook::{eprint, eprintln, print, println};";
+
+/// Commands of evcxr that have no place in a notebook, and what has.
+const REFUSED: &[(&str, &str)] = &[
+    (":fmt", "the notebook shows values itself; format them: format!(\"{:#?}\", x)"),
+    (":types", "the notebook shows values itself; :vars lists the types of variables"),
+    (":quit", "shut the kernel down in the front end's menu"),
+];
 
 /// How a session of Rust cells is started.
 #[derive(Debug, Clone, Default)]
@@ -66,10 +74,12 @@ pub struct RustCells {
     desk: Arc<Desk>,
     drain: Drain,
     child: Child,
-    /// Call that begins the session in a process.
+    /// Number of the process that has begun the session.
+    begun: u32,
+    /// What begins the session in a new process.
     begin: String,
-    /// Whether the process has begun it.
-    begun: bool,
+    /// What begins it where all that it had is gone.
+    open: String,
 }
 
 fn failed(what: &str, e: &evcxr::Error) -> Error {
@@ -93,6 +103,8 @@ impl RustCells {
             None => std::env::current_exe().map_err(|e| Error::internal("the path of this program is unknown").because(e))?,
         };
         let mut command = Command::new(program);
+        // A group of its own, so that what cells start ends with them.
+        command.process_group(0);
         if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
             // As for the command line: candle's own threads get in the way of the library's.
             command.env("CANDLE_NUM_THREADS", "1");
@@ -105,6 +117,7 @@ impl RustCells {
         let dependency = format!("{{ path = {:?} }}", library.notebook().display().to_string());
         state.add_dep("notebook", &dependency).map_err(|e| failed("cells cannot depend on the library", &e))?;
         let begin = begin(options);
+        let open = format!(":dep notebook = {dependency}\n{OPENING}\n{begin}");
         desk.begin(None);
         let opened = context.eval_with_state(&format!("{OPENING}\n{begin}"), state);
         opened.map_err(|e| failed("the library cannot be loaded into cells", &e))?;
@@ -113,7 +126,7 @@ impl RustCells {
         }
         let mut context = CommandContext::with_eval_context(context);
         let child = Child::new(context.process_handle(), crate_folder(&mut context));
-        Ok(Self { context, desk, drain, child, begin, begun: true })
+        Ok(Self { context, desk, drain, begun: child.id(), child, begin, open })
     }
 
     /// Runs code for a cell, or for nobody.
@@ -141,8 +154,8 @@ impl RustCells {
         let name = cell.map_or_else(|| "expression".to_string(), |c| format!("cell {}", c.number));
         match result {
             Ok(outputs) => match end {
-                None if !value.is_empty() => Ok(value),
-                None => Ok(forms(outputs.content_by_mime_type).into_iter().collect()),
+                // The first is of commands, and of what has an `evcxr_display`.
+                None => Ok(forms(outputs.content_by_mime_type).into_iter().chain(value).collect()),
                 Some(End::Error { message, kind }) => {
                     let cancelled = kind.as_deref() == Some("Cancelled");
                     Err(if cancelled { cancelled_error() } else { render::plain(kind.as_deref().unwrap_or("Error"), &message) })
@@ -150,10 +163,12 @@ impl RustCells {
                 Some(End::Panic { message, file, line }) => Err(self.panic(&message, &file, line, &name, code)),
             },
             Err(evcxr::Error::CompilationErrors(errors)) => Err(render::compilation(&errors, &name, code, &compiled)),
-            Err(evcxr::Error::SubprocessTerminated(status)) => {
-                self.begun = false;
-                self.child.replaced();
-                Err(killed(&status))
+            Err(evcxr::Error::SubprocessTerminated(status)) => Err(killed(&status)),
+            Err(other) if other.to_string().contains("valid UTF-8") => {
+                // What follows the bytes would be taken for the next cell's.
+                self.child.stop();
+                let _ = self.context.execute("()");
+                Err(killed("it printed bytes that are no UTF-8 text"))
             }
             Err(other) => Err(render::plain("Error", &other.to_string())),
         }
@@ -162,24 +177,40 @@ impl RustCells {
     /// A panic, with its line of the cell where it happened there.
     fn panic(&self, message: &str, file: &str, line: usize, name: &str, code: &str) -> CellError {
         let message = format!("the code panicked: {message}\n  help: variables from earlier cells are kept");
-        // The compiler saw the cell inside of other lines; the line that is the same is the one.
-        let seen = if file.ends_with("src/lib.rs") { self.context.last_source().ok() } else { None };
-        let text = seen.and_then(|s| s.lines().nth(line.saturating_sub(1)).map(|l| Compiled::line(l).trim().to_string()));
-        let place = text.filter(|t| !t.is_empty()).and_then(|t| code.lines().position(|l| l.trim() == t));
-        match place {
-            Some(at) => render::at_line("Panic", &message, name, code, at + 1),
+        // The compiler saw the cell inside of other lines. A line that is there twice is found by its turn.
+        let seen = if file == "src/lib.rs" { self.context.last_source().unwrap_or_default() } else { String::new() };
+        let seen: Vec<String> = seen.lines().take(line).map(|l| Compiled::line(l).trim().to_string()).collect();
+        let text = seen.last().filter(|t| !t.is_empty() && seen.len() == line);
+        let turn = seen.iter().filter(|t| Some(*t) == text).count();
+        let equal = code.lines().enumerate().filter(|(_, l)| Some(l.trim()) == text.map(String::as_str)).map(|(at, _)| at + 1);
+        match equal.take(turn).last() {
+            Some(at) => render::at_line("Panic", &message, name, code, at),
             None => render::plain("Panic", &message),
         }
     }
 
     /// A new process knows nothing of the session yet.
     fn begin(&mut self) -> Result<(), CellError> {
-        if !self.begun {
-            let begin = self.begin.clone();
-            self.run(&begin, None)?;
-            self.begun = true;
+        // `:clear` takes away what the session began with, too.
+        let cleared = !self.context.defined_item_names().any(|name| name == "println");
+        if self.begun != self.child.id() || cleared {
+            let code = if cleared { self.open.clone() } else { self.begin.clone() };
+            self.child.replaced();
+            self.run(&code, None)?;
+            self.begun = self.child.id();
         }
         Ok(())
+    }
+
+    /// Runs code that an interrupt ends.
+    fn run_until_interrupted(&mut self, code: &str, cell: Option<&Cell>) -> Result<Vec<Media>, CellError> {
+        self.begin()?;
+        self.child.cell_begins();
+        let result = self.run(code, cell);
+        let interrupted = self.child.cell_ends();
+        // The last call may have ended early and well.
+        let ended = result.as_ref().map_or_else(|e| e.message == "cancelled", |_| true);
+        if interrupted && ended { Err(cancelled_error()) } else { result }
     }
 
     /// Types of the variables, by name.
@@ -248,13 +279,11 @@ impl Language for RustCells {
     }
 
     fn execute(&mut self, code: &str, cell: &Cell) -> Result<Option<Media>, CellError> {
-        self.begin()?;
-        self.child.cell_begins();
-        let result = self.run(code, Some(cell));
-        let interrupted = self.child.cell_ends();
-        // The last call may have ended early and well.
-        let ended = result.as_ref().map_or_else(|e| e.message == "cancelled", |_| true);
-        let mut outputs = if interrupted && ended { Err(cancelled_error()) } else { result }?;
+        if let Some(command) = parse::commands(code).find(|c| REFUSED.iter().any(|(name, _)| name == c)) {
+            let why = REFUSED.iter().find(|(name, _)| *name == command).map_or("", |(_, why)| why);
+            return Err(render::plain("Unsupported", &format!("{command} does nothing here\n  help: {why}")));
+        }
+        let mut outputs = self.run_until_interrupted(code, Some(cell))?;
         let value = outputs.pop();
         outputs.into_iter().for_each(|m| cell.outputs.display(m));
         Ok(value)
@@ -307,7 +336,6 @@ impl Language for RustCells {
     }
 
     fn evaluate(&mut self, expression: &str) -> Result<Media, CellError> {
-        self.begin()?;
-        Ok(self.run(expression, None)?.into_iter().next().unwrap_or_default())
+        Ok(self.run_until_interrupted(expression, None)?.into_iter().next().unwrap_or_default())
     }
 }

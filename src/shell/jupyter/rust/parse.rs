@@ -21,6 +21,11 @@ fn is_command(line: &str) -> bool {
     line.starts_with(':') && line[1..].starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
+/// The commands of a cell, without their arguments.
+pub fn commands(code: &str) -> impl Iterator<Item = &str> {
+    code.lines().filter(|l| is_command(l)).filter_map(|l| l.split_whitespace().next())
+}
+
 /// Brackets that are open at the end of the code, and whether a text or comment is.
 fn open_at_end(code: &str) -> (i32, bool) {
     let file = SourceFile::parse(code, Edition::Edition2024);
