@@ -56,6 +56,7 @@ def main():
     kernel = Kernel(KERNEL)
     small = 300 if KERNEL == "compresso-rhai" else 20
     timed(kernel, LANGUAGE["value"][0])
+    time.sleep(5.0)
     opening = [timed(kernel, code) for code in LANGUAGE["prepare_training"] or []]
     print("first cells that use the library: " + ", ".join(f"{seconds:.2f} s" for seconds in opening))
     print(f"trivial cell: {spread([timed(kernel, LANGUAGE['value'][0]) for _ in range(small)])}")

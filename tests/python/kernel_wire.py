@@ -308,8 +308,13 @@ class Kernel:
         return "\n".join(["messages, newest last:", *self.client.trace[-lines:], f"process: {self.process.poll()}", self.said()[-4000:]])
 
     def close(self):
-        self.process.kill()
-        self.process.wait()
+        # Asked to end, it takes its files away.
+        self.process.terminate()
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.client.close()
         self.errors.close()
         self.folder.cleanup()

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
 
 /// Threads of the sockets.
@@ -72,6 +72,7 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
         requests,
         behind: VecDeque::new(),
         greeted: false,
+        warm: false,
     };
     kernel.run();
     Ok(())
@@ -194,7 +195,12 @@ struct Kernel<F> {
     behind: VecDeque<Request>,
     /// Something has been answered.
     greeted: bool,
+    /// The language has been warmed up.
+    warm: bool,
 }
+
+/// How long there has to be no request before the language is warmed up.
+const PAUSE: Duration = Duration::from_millis(250);
 
 impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
     fn run(&mut self) {
@@ -219,6 +225,7 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
 
     /// The next request, and whether a cell is not to run because one before it failed. `None` at the end.
     fn next(&mut self) -> Option<(Request, bool)> {
+        let begin = Instant::now();
         loop {
             if let Some(waiting) = self.behind.pop_front() {
                 return Some((waiting, true));
@@ -228,6 +235,13 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
                 Err(TryRecvError::Disconnected) => return None,
                 // The front end has its first answer and nobody waits: a good time to make the language.
                 Err(TryRecvError::Empty) if self.greeted && self.language.is_err() => drop(self.language()),
+                Err(TryRecvError::Empty) if self.greeted && !self.warm && begin.elapsed() < PAUSE => std::thread::sleep(PAUSE / 50),
+                Err(TryRecvError::Empty) if self.greeted && !self.warm => {
+                    self.warm = true;
+                    if let Ok(language) = self.language() {
+                        language.warm_up();
+                    }
+                }
                 Err(TryRecvError::Empty) => return self.requests.blocking_recv().map(|request| (request, false)),
             }
         }

@@ -107,6 +107,8 @@ pub trait Language {
     /// Help on what stands at the cursor; the signature alone for detail level 0.
     fn inspect(&mut self, code: &str, cursor: usize, detail: u8) -> Option<Media>;
     fn is_complete(&mut self, code: &str) -> IsComplete;
+    /// Does in advance what the first cells would wait for; called when nobody waits.
+    fn warm_up(&mut self) {}
     /// Stops the running cell; called from another thread, also when nothing runs.
     fn interrupter(&self) -> Arc<dyn Fn() + Send + Sync>;
     /// Ends at once what would outlive this process; called from another thread when the kernel shuts down.

@@ -325,6 +325,12 @@ impl Language for RustCells {
         parse::is_complete(code)
     }
 
+    fn warm_up(&mut self) {
+        // rust-analyzer reads the crates when it is first asked.
+        let code = "let values = vec![1]; values.";
+        let _ = self.context.completions(code, code.len());
+    }
+
     fn interrupter(&self) -> Arc<dyn Fn() + Send + Sync> {
         let child = self.child.clone();
         Arc::new(move || child.interrupt())
