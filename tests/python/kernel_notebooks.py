@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -63,13 +64,22 @@ def check(path, copy, kernel, out):
     return problems
 
 
+def rewritten(path, copy, out):
+    """Runs a notebook and puts its outputs into the repository."""
+    if error := executed(copy, out):
+        return [error]
+    # Text that came in pieces becomes one output, as front ends show it.
+    subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--log-level=WARN", "--coalesce-streams", out / path.name], check=True)
+    shutil.copy(out / path.name, path)
+    return []
+
+
 def main():
     kernel, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     keep = "--keep" in sys.argv
     names = [name for name in sys.argv[3:] if name != "--keep"] or sorted(p.name for p in folder.glob("*.ipynb"))
     if not names:
         sys.exit(f"no notebooks in {folder}")
-    failed = False
     with tempfile.TemporaryDirectory(prefix="notebooks-") as scratch:
         copies = Path(scratch) / folder.parent.name
         # What is ignored by git was written by runs on this machine.
@@ -77,19 +87,17 @@ def main():
         out = Path(scratch) / "executed"
         out.mkdir()
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
-        for name in names:
+
+        def run(name):
             begin = time.monotonic()
             copy = copies / folder.name / name
-            if keep:
-                problems = list(filter(None, [executed(copy, out)]))
-                if not problems:
-                    # Text that came in pieces becomes one output, as front ends show it.
-                    subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--log-level=WARN", "--coalesce-streams", out / name], check=True)
-                    shutil.copy(out / name, folder / name)
-            else:
-                problems = check(folder / name, copy, kernel, out)
+            problems = rewritten(folder / name, copy, out) if keep else check(folder / name, copy, kernel, out)
             print(f"{'FAILED' if problems else 'ok'} {name}, {time.monotonic() - begin:.1f} s", *problems, sep="\n  ", flush=True)
-            failed |= bool(problems)
+            return bool(problems)
+
+        # Two at a time, for they often wait; one where the figures are kept.
+        with ThreadPoolExecutor(1 if keep else 2) as pool:
+            failed = any(list(pool.map(run, names)))
     sys.exit(failed)
 
 
