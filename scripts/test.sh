@@ -35,21 +35,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${missing[@]}"
 fi
 
-step "Python environment for comparison"
 venv="$CARGO_TARGET_DIR/venv"
 wanted="$(cat tests/python/requirements.txt)"
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
+python_environment() {
+  [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ] || return 0
   rm -rf "$venv"
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/python/requirements.txt
   printf '%s\n' "$wanted" >"$venv/installed"
-fi
-export COMPRESSO_PYTHON="$venv/bin/python"
-ORT_DYLIB_PATH="$(echo "$venv"/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*)"
-export ORT_DYLIB_PATH
-# The ultralytics package must neither ask for updates nor write into the home folder.
-export YOLO_CONFIG_DIR="$CARGO_TARGET_DIR/ultralytics" YOLO_OFFLINE=true
-mkdir -p "$YOLO_CONFIG_DIR"
+}
+# Mostly waits for the network, so the compiler need not wait for it.
+python_environment &
+python_environment=$!
 
 step "format"
 cargo fmt --all --check
@@ -60,6 +57,16 @@ cargo clippy --release --workspace --all-targets --features evcxr -- -D warnings
 cargo clippy --release --all-targets -- -D warnings
 step "build"
 cargo build --release "${packages[@]}"
+
+step "Python environment for comparison"
+wait "$python_environment"
+export COMPRESSO_PYTHON="$venv/bin/python"
+ORT_DYLIB_PATH="$(echo "$venv"/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*)"
+export ORT_DYLIB_PATH
+# The ultralytics package must neither ask for updates nor write into the home folder.
+export YOLO_CONFIG_DIR="$CARGO_TARGET_DIR/ultralytics" YOLO_OFFLINE=true
+mkdir -p "$YOLO_CONFIG_DIR"
+
 step "tests"
 cargo test --release "${packages[@]}" --all-targets --no-fail-fast
 cargo test --release "${packages[@]}" --doc

@@ -78,7 +78,7 @@ LANGUAGES = {
         "picture": 'grid(&dataset("shapes", DataOptions { images: Some(8), size: Some(32.into()), ..default() })?, GridOptions { images: 4, ..default() })?',
         "cells": ["let n = NUMBER;", "fn square(x: u64) -> u64 { x * x }", "square(NUMBER)", 'table("Cells", &[">cell"], [[NUMBER]])'],
         # Each cell is an object that stays loaded.
-        "endurance": (10, 30, 60),
+        "endurance": (10, 30, 10),
         "prepare_training": [
             'let shapes = dataset("shapes", DataOptions { images: Some(160), size: Some(64.into()), classes: Some(3.into()), ..default() })?; let train_set = shapes.split("train")?;',
             'let kept = model("yolov8n", ModelOptions { classes: Some(3.into()), image_size: Some(64.into()), width: Some(0.125), ..default() })?;',
