@@ -83,12 +83,37 @@ impl Session {
         Self { cells, count: 0, _alone: alone }
     }
     fn run(&mut self, code: &str) -> (Result<Option<Media>, CellError>, Arc<Seen>) {
-        self.count += 1;
         let seen = Arc::new(Seen::default());
+        (self.run_with(code, &seen), seen)
+    }
+    fn run_with(&mut self, code: &str, seen: &Arc<Seen>) -> Result<Option<Media>, CellError> {
+        self.count += 1;
         let start = Instant::now();
         let result = self.cells.execute(code, &Cell { number: self.count, outputs: seen.clone() });
         eprintln!("cell {} took {:.2} s: {}", self.count, start.elapsed().as_secs_f64(), code.lines().next().unwrap_or_default());
-        (result, seen)
+        result
+    }
+    /// Runs a cell and interrupts it once it has put out something of a kind, and again after a while if it is asked to; gives
+    /// how long it went on after the first interrupt, too.
+    fn interrupted(&mut self, code: &str, kind: &'static str, again: Option<Duration>) -> (Result<Option<Media>, CellError>, Duration) {
+        let seen = Arc::new(Seen::default());
+        let (watched, interrupt) = (seen.clone(), self.cells.interrupter());
+        let waker = std::thread::spawn(move || {
+            let start = Instant::now();
+            while watched.of(kind).is_empty() && start.elapsed() < Duration::from_secs(120) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let first = Instant::now();
+            interrupt();
+            if let Some(pause) = again {
+                std::thread::sleep(pause);
+                interrupt();
+            }
+            first
+        });
+        let result = self.run_with(code, &seen);
+        let end = Instant::now();
+        (result, end.saturating_duration_since(waker.join().unwrap()))
     }
     /// The text of a cell's value.
     fn value(&mut self, code: &str) -> String {
@@ -232,15 +257,9 @@ fn commands_and_odd_cells() {
     assert_eq!(s.error("use std::io::Write; std::io::stdout().write_all(b\"\\xff\\n\")?;").name, "ProcessKilled");
     assert_eq!(s.value("zeros(&[2])?"), "float32[2]: 0, 0");
     // What a cell has started ends with it.
-    let interrupt = s.cells.interrupter();
-    let waker = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(2));
-        interrupt();
-    });
-    let start = Instant::now();
-    assert!(s.run("std::process::Command::new(\"sleep\").arg(\"600\").spawn()?; loop {}").0.is_err());
-    assert!(start.elapsed() < Duration::from_secs(60));
-    waker.join().unwrap();
+    let code = "std::process::Command::new(\"sleep\").arg(\"600\").spawn()?; println!(\"begun\"); loop {}";
+    let (result, late) = s.interrupted(code, "stdout", None);
+    assert!(result.is_err() && late < Duration::from_secs(60), "{late:?}");
     // A session that is cleared begins anew.
     s.value("let kept = 1;");
     s.value(":clear");
@@ -293,32 +312,16 @@ fn an_interrupt_ends_an_operation_and_a_killed_process_is_replaced() {
     let data = "dataset(\"shapes\", DataOptions { images: Some(400), size: Some(64.into()), ..default() })?";
     s.value(&format!("let d = {data};"));
     s.value("let m = model(\"classifier\", ModelOptions { classes: Some(3.into()), image_size: Some(64.into()), ..default() })?;");
-    let interrupt = s.cells.interrupter();
-    let (stop, stopped) = std::sync::mpsc::channel();
-    let waker = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(4));
-        interrupt();
-        stop.send(Instant::now()).unwrap();
-    });
-    let (result, seen) = s.run("let x = benchmark(&m, None, Benchmark { runs: 1000000, ..default() })?;");
-    let late = stopped.recv().unwrap().elapsed();
-    waker.join().unwrap();
+    let code = "let x = benchmark(&m, None, Benchmark { runs: 1000000, ..default() })?;";
+    let (result, late) = s.interrupted(code, "progress", None);
     assert_eq!(result.unwrap_err().name, "Cancelled");
     assert!(late < Duration::from_secs(1), "{late:?}");
-    assert!(!seen.of("progress").is_empty());
     // What comes after runs, with what was there before.
     assert_eq!(s.value("kept + twice(2)"), "9");
     assert_eq!(s.value("predict(&m, &take(&d, 4), default())?.data().is_object()"), "true");
     // A loop that listens to nothing is killed when it is interrupted again.
-    let interrupt = s.cells.interrupter();
-    let waker = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(3));
-        interrupt();
-        std::thread::sleep(Duration::from_millis(1600));
-        interrupt();
-    });
-    let e = s.error("loop { std::hint::black_box(1); }");
-    waker.join().unwrap();
+    let (result, _) = s.interrupted("println!(\"begun\"); loop { std::hint::black_box(1); }", "stdout", Some(Duration::from_millis(1600)));
+    let e = result.unwrap_err();
     assert_eq!((e.name.as_str(), e.message.as_str()), ("ProcessKilled", "the process was killed: variables are lost"));
     assert_eq!(s.value("twice(4)"), "8");
     assert_eq!(s.error("kept").name, "CompileError");
