@@ -126,9 +126,7 @@ fn sources(folder: &Path) -> Result<PathBuf> {
 
 fn write_sources(to: &Path) -> Result<()> {
     for (name, text) in source_files() {
-        let to = to.join(name);
-        crate::report::make_parent(&to)?;
-        fs::write(&to, text).map_err(|e| Error::io(&to, e))?;
+        write(&to.join(name), text)?;
     }
     Ok(())
 }
@@ -277,11 +275,11 @@ fn copy(file: &Path, folder: &Path) -> Result<String> {
     Ok(name)
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    fs::write(path, text).map_err(|e| Error::io(path, e))
+    fs::write(path, content).map_err(|e| Error::io(path, e))
 }
 
 /// The crate that cells depend on. Cells are compiled against the shared object and nothing else; only completion sees

@@ -279,8 +279,8 @@ impl Language for RustCells {
     }
 
     fn execute(&mut self, code: &str, cell: &Cell) -> Result<Option<Media>, CellError> {
-        if let Some(command) = parse::commands(code).find(|c| REFUSED.iter().any(|(name, _)| name == c)) {
-            let why = REFUSED.iter().find(|(name, _)| *name == command).map_or("", |(_, why)| why);
+        let refused = parse::commands(code).find_map(|c| REFUSED.iter().find(|(name, _)| *name == c));
+        if let Some((command, why)) = refused {
             return Err(render::plain("Unsupported", &format!("{command} does nothing here\n  help: {why}")));
         }
         let mut outputs = self.run_until_interrupted(code, Some(cell))?;

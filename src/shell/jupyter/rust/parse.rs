@@ -1,7 +1,7 @@
 //! Whether a Rust cell is whole.
 
 use super::super::IsComplete;
-use ra_ap_syntax::{Edition, SourceFile, SyntaxKind, T};
+use ra_ap_syntax::{Edition, Parse, SourceFile, SyntaxKind, T};
 
 /// Puts blanks where the kernel's own commands (`:dep …`, `!ls`) stand, so that a parser sees Rust alone.
 pub(super) fn without_commands(code: &str) -> String {
@@ -54,6 +54,14 @@ fn closed(text: &str) -> bool {
     raw || inner.chars().rev().take_while(|c| *c == '\\').count() % 2 == 0
 }
 
+/// What stands before a cell's statements where a parser wants a whole file.
+pub(super) const HEAD: &str = "fn cell() {\n";
+
+/// A cell, without commands, as the body of a function.
+pub(super) fn parse_statements(code: &str) -> Parse<SourceFile> {
+    SourceFile::parse(&format!("{HEAD}{code}\n}}"), Edition::Edition2024)
+}
+
 /// Whether a cell can be run.
 pub fn is_complete(code: &str) -> IsComplete {
     let code = without_commands(code);
@@ -61,12 +69,10 @@ pub fn is_complete(code: &str) -> IsComplete {
     if depth > 0 || open {
         return IsComplete::Incomplete { indent: "    ".repeat(usize::try_from(depth).unwrap_or(0)) };
     }
-    const HEAD: &str = "fn cell() {\n";
     let text = code.trim_end();
     let end = HEAD.len() + text.len();
     // A statement that wants an expression, or a semicolon, after its last word is not whole yet.
-    let whole = SourceFile::parse(&format!("{HEAD}{text}\n}}"), Edition::Edition2024);
-    let mut errors = whole.errors().into_iter().map(|e| usize::from(e.range().start())).peekable();
+    let mut errors = parse_statements(text).errors().into_iter().map(|e| usize::from(e.range().start())).peekable();
     if errors.peek().is_none() {
         return IsComplete::Complete;
     }

@@ -1,7 +1,7 @@
 //! The value of a Rust cell: its last expression, handed to the prelude, which shows it.
 
-use super::parse::without_commands;
-use ra_ap_syntax::{AstNode, Edition, SourceFile, ast};
+use super::parse::{HEAD, parse_statements, without_commands};
+use ra_ap_syntax::{AstNode, ast};
 
 /// What stands before the expression; a line break and a bracket stand behind it.
 const OPEN: &str = "notebook::value!(";
@@ -44,8 +44,7 @@ impl Compiled {
 
 /// Where the last expression is, when the cell is free of errors and ends with one.
 fn last_expression(cell: &str) -> Option<std::ops::Range<usize>> {
-    const HEAD: &str = "fn cell() {\n";
-    let file = SourceFile::parse(&format!("{HEAD}{}\n}}", without_commands(cell)), Edition::Edition2024);
+    let file = parse_statements(&without_commands(cell));
     if !file.errors().is_empty() {
         return None;
     }
