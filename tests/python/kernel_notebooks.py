@@ -48,6 +48,8 @@ def committed(path, kernel):
 def executed(path, out):
     """Runs a notebook; what went wrong."""
     options = ["--ExecutePreprocessor.record_timing=False", f"--ExecutePreprocessor.timeout={LIMIT}"]
+    # Files as sockets: another process can take a TCP port between its choice here and the start of the kernel.
+    options += ["--KernelManager.transport=ipc", f"--KernelManager.ip={out / path.stem}"]
     command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--log-level=WARN", *options]
     done = subprocess.run([*command, "--output-dir", out, "--output", path.name, path], capture_output=True, text=True, cwd=path.parent)
     return "" if done.returncode == 0 else f"nbconvert ended with {done.returncode}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"

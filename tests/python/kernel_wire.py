@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import socket
@@ -40,12 +41,18 @@ def specification(name):
     return folder, json.loads((folder / "kernel.json").read_text())
 
 
+# Below those that systems give out by themselves, and others in each process: nobody takes them before the kernel does.
+PORTS = itertools.count(10_000 + os.getpid() % 200 * 100)
+
+
 def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+    ports = []
+    while len(ports) < count:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            port = next(PORTS)
+            s.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
 
 
 def connection(key="a8c5-of-the-tests", **changes):
