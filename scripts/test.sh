@@ -56,7 +56,8 @@ step "lints"
 cargo clippy --release --workspace --all-targets --features evcxr -- -D warnings
 cargo clippy --release --all-targets -- -D warnings
 step "build"
-cargo build --release "${packages[@]}"
+# Not `cargo build`: tests need crates with other features, and all would be built twice.
+cargo test --release "${packages[@]}" --all-targets --no-run
 
 step "Python environment for comparison"
 wait "$python_environment"

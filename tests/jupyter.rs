@@ -6,34 +6,43 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 const RHAI: &str = "compresso-rhai";
 
-/// Kernels installed into a folder of their own, and folders for what Jupyter writes.
+/// Kernels that are installed once for all tests; gives the folder.
+fn installed(name: &str, languages: &[&str]) -> PathBuf {
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compresso"));
+    command.args(["kernel", "install"]).args(languages).arg("--prefix").arg(&prefix);
+    let out = command.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    prefix
+}
+
+/// Jupyter with some kernels; what it writes goes into a folder of its own.
 struct Jupyter {
+    kernels: &'static Path,
     home: tempfile::TempDir,
 }
 
 impl Jupyter {
-    fn new(languages: &[&str]) -> Self {
+    fn new(kernels: &'static LazyLock<PathBuf>) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compresso"));
-        command.args(["kernel", "install"]).args(languages).arg("--prefix").arg(home.path());
-        let out = command.output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         for folder in FOLDERS.map(|f| f.1).into_iter().chain(["work"]) {
             std::fs::create_dir_all(home.path().join(folder)).unwrap();
         }
-        Self { home }
+        Self { kernels: kernels.as_path(), home }
     }
     fn rhai() -> Self {
-        Self::new(&["--rhai"])
+        static KERNEL: LazyLock<PathBuf> = LazyLock::new(|| installed("kernel", &["--rhai"]));
+        Self::new(&KERNEL)
     }
     /// Runs a script of `tests/python`; gives what it printed.
     fn python(&self, script: &str, args: &[&str]) -> String {
         let mut command = Command::new(common::python_path());
         command.arg(root().join("tests/python").join(script)).args(args).current_dir(self.home.path().join("work"));
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env("JUPYTER_PATH", self.kernels.join("share/jupyter"));
         for (variable, folder) in FOLDERS {
             command.env(variable, self.home.path().join(folder));
         }
@@ -45,13 +54,8 @@ impl Jupyter {
 }
 
 /// Nothing is read from or written to the user's own folders.
-const FOLDERS: [(&str, &str); 5] = [
-    ("JUPYTER_PATH", "share/jupyter"),
-    ("JUPYTER_DATA_DIR", "data"),
-    ("JUPYTER_CONFIG_DIR", "config"),
-    ("JUPYTER_RUNTIME_DIR", "runtime"),
-    ("IPYTHONDIR", "ipython"),
-];
+const FOLDERS: [(&str, &str); 4] =
+    [("JUPYTER_DATA_DIR", "data"), ("JUPYTER_CONFIG_DIR", "config"), ("JUPYTER_RUNTIME_DIR", "runtime"), ("IPYTHONDIR", "ipython")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -105,71 +109,61 @@ fn notebooks_of_rhai_run() {
 
 #[cfg(feature = "evcxr")]
 mod rust {
-    use super::{Jupyter, Path, RHAI, in_jupyterlab, root};
-    use std::sync::{Mutex, PoisonError};
+    use super::{Jupyter, LazyLock, Path, PathBuf, RHAI, in_jupyterlab, installed, root};
 
     const RUST: &str = "compresso-rust";
 
-    /// Cells of two kernels at once wait for the compiler, so tests take turns. The library is built by the first, and kept.
-    fn with_kernels(kernels: &[&str], test: impl FnOnce(&Jupyter)) {
-        static TURN: Mutex<()> = Mutex::new(());
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust-kernel");
-        let library = ["--library", library.to_str().unwrap()];
-        test(&Jupyter::new(&[kernels, &library].concat()));
-    }
-
-    fn with_kernel(test: impl FnOnce(&Jupyter)) {
-        with_kernels(&["--rust"], test);
-    }
-
-    fn script(name: &str) {
-        with_kernel(|jupyter| drop(jupyter.python(name, &[RUST])));
+    /// Both kernels, for cells of Rust are in notebooks of Rhai, too. Building the library for notebooks takes minutes.
+    fn jupyter() -> Jupyter {
+        static KERNELS: LazyLock<PathBuf> = LazyLock::new(|| {
+            let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust-kernel");
+            installed("kernels", &["--rhai", "--rust", "--library", library.to_str().unwrap()])
+        });
+        Jupyter::new(&KERNELS)
     }
 
     #[test]
     fn conforms() {
-        script("kernel_conformance.py");
+        jupyter().python("kernel_conformance.py", &[RUST]);
     }
 
     #[test]
     fn keeps_the_protocol() {
-        script("kernel_protocol.py");
+        jupyter().python("kernel_protocol.py", &[RUST]);
     }
 
     #[test]
     fn stands_hostile_messages() {
-        script("kernel_hostile.py");
+        jupyter().python("kernel_hostile.py", &[RUST]);
     }
 
     #[test]
     fn begins_and_ends() {
-        script("kernel_life.py");
+        jupyter().python("kernel_life.py", &[RUST]);
     }
 
     #[test]
     fn lasts() {
-        script("kernel_endurance.py");
+        jupyter().python("kernel_endurance.py", &[RUST]);
     }
 
     #[test]
     fn shares_the_library_and_outlives_its_process() {
-        with_kernel(|jupyter| drop(jupyter.python("kernel_rust.py", &[RUST, "Child", "Cells"])));
+        jupyter().python("kernel_rust.py", &[RUST, "Child", "Cells"]);
     }
 
     #[test]
     fn runs_beside_rhai() {
-        with_kernels(&["--rhai", "--rust"], |jupyter| drop(jupyter.python("kernel_rust.py", &[RHAI, "Magic"])));
+        jupyter().python("kernel_rust.py", &[RHAI, "Magic"]);
     }
 
     #[test]
     fn works_in_jupyterlab() {
-        with_kernel(|jupyter| in_jupyterlab(jupyter, RUST, "notebooks/rust/tour.ipynb"));
+        in_jupyterlab(&jupyter(), RUST, "notebooks/rust/tour.ipynb");
     }
 
     #[test]
     fn notebooks_run() {
-        let notebooks = root().join("notebooks/rust");
-        with_kernel(|jupyter| drop(jupyter.python("kernel_notebooks.py", &[RUST, notebooks.to_str().unwrap()])));
+        jupyter().python("kernel_notebooks.py", &[RUST, root().join("notebooks/rust").to_str().unwrap()]);
     }
 }
