@@ -46,6 +46,10 @@ impl<R> Made<R> {
         let source = if model.steps().is_empty() { self.source.clone() } else { None };
         Made { model, source, report }
     }
+    /// The model with the call that opened its file among its steps.
+    pub fn with_source(&self) -> Model {
+        self.model.clone().with_steps(self.steps())
+    }
     /// The calls that made it, oldest first.
     pub fn steps(&self) -> Vec<Step> {
         self.source.iter().chain(self.model.steps()).cloned().collect()

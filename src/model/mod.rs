@@ -13,6 +13,7 @@ pub mod ops;
 pub mod passes;
 mod pytorch;
 mod recognize;
+pub mod step;
 mod summary;
 mod task;
 mod value;
@@ -27,26 +28,13 @@ pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, 
 pub use made::Made;
 pub use open::{Loaded, ModelOptions, load, open, size_of};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize};
+pub use step::Step;
 pub use summary::Summary;
 pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
 pub use value::{Value, count_of, uniform};
 
 use crate::error::Result;
-use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
-
-/// One operation that made a model: its name and options, as given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Script function, such as `prune`.
-    pub operation: String,
-    /// Text of the positional arguments beyond the model, such as a dataset's source.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Options that differ from the defaults.
-    #[serde(default)]
-    pub options: serde_json::Map<String, serde_json::Value>,
-}
 
 /// A model: a graph, what it is for, and how it came to be. A value: operations return new models; clones are cheap.
 #[derive(Debug, Clone)]
@@ -76,6 +64,11 @@ impl Model {
     pub fn derive(&self, graph: Graph, step: Step) -> Self {
         let steps = self.steps.iter().cloned().chain([step]).collect();
         Self { graph: Arc::new(graph), task: self.task.clone(), steps, stats: OnceLock::new() }
+    }
+    /// The expression of the script language that remakes it: `model("yolov8n").prune(#{ ratio: 0.4 })`. A model that does
+    /// not know how it was made gives its name.
+    pub fn expression(&self) -> String {
+        if self.steps.is_empty() { format!("model({:?})", self.graph.name()) } else { step::expression(&self.steps) }
     }
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {

@@ -18,13 +18,14 @@ const CSS: &str = "\
 .compresso figcaption{font-weight:600;padding:.3em 0}
 .compresso figure{margin:1em 0}";
 
+/// Content with its style.
+fn block(content: &str) -> String {
+    format!("<div class=\"compresso\"><style>{CSS}</style>\n{content}</div>\n")
+}
+
 /// Tables and notes in one `div`.
 pub fn html_fragment(tables: &[Table], notes: &[String]) -> String {
-    format!(
-        "<div class=\"compresso\"><style>{CSS}</style>\n{}{}</div>\n",
-        tables.iter().map(table_html).collect::<String>(),
-        notes_html(notes)
-    )
+    block(&(tables.iter().map(table_html).collect::<String>() + notes_html(notes).as_str()))
 }
 
 /// A report as a fragment of HTML: tables, plots (SVG), pictures (JPEG) and notes in one `div`.
@@ -32,10 +33,7 @@ pub fn html_fragment(tables: &[Table], notes: &[String]) -> String {
 /// # Errors
 /// Those of [`plot_svg`] and [`Picture::jpeg`](super::Picture::jpeg).
 pub fn html(report: &dyn Show) -> Result<String> {
-    let mut out = format!("<div class=\"compresso\"><style>{CSS}</style>\n");
-    for table in report.tables() {
-        out += &table_html(&table);
-    }
+    let mut out: String = report.tables().iter().map(table_html).collect();
     for plot in report.plots() {
         let _ = writeln!(out, "<figure>{}</figure>", plot_svg(&plot)?);
     }
@@ -46,7 +44,7 @@ pub fn html(report: &dyn Show) -> Result<String> {
             writeln!(out, "<figure><figcaption>{title}</figcaption><img alt=\"{title}\" src=\"data:image/jpeg;base64,{data}\"></figure>");
     }
     out += &notes_html(&report.notes());
-    Ok(out + "</div>\n")
+    Ok(block(&out))
 }
 
 fn notes_html(notes: &[String]) -> String {

@@ -105,15 +105,15 @@ pub fn train<'a, R>(m: &Made<R>, data: &Dataset, val: impl Into<Option<&'a Datas
 ///
 /// # Errors
 /// Those of [`Distill::train`].
-pub fn distill<'a, R>(
+pub fn distill<'a, R, T>(
     student: &Made<R>,
-    teacher: &Model,
+    teacher: &Made<T>,
     data: &Dataset,
     val: impl Into<Option<&'a Dataset>>,
     options: Distill,
 ) -> Result<Made<History>> {
     let val = val.into();
-    run(|ctx| Ok(trained(student, options.train(student, teacher, data, val, ctx)?)))
+    run(|ctx| Ok(trained(student, options.train(student, &teacher.with_source(), data, val, ctx)?)))
 }
 
 /// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.

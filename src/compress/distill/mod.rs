@@ -109,7 +109,8 @@ impl Distill {
     pub fn train(&self, student: &Model, teacher: &Model, data: &Dataset, val: Option<&Dataset>, ctx: &Context) -> Result<Trained> {
         self.validate()?;
         let mut objective = DistillObjective::new(student, teacher, self, ctx)?;
-        let args = vec![teacher.graph().name().to_string(), data.name.clone()];
+        let args = [Some(data), val].into_iter().flatten().map(Dataset::expression);
+        let args = std::iter::once(teacher.expression()).chain(args).collect();
         let step = Step { operation: "distill".to_string(), args, options: changed(self) };
         let trained = fit(student, data, val, &self.training(), &mut objective, step, ctx)?;
         ctx.note(format!("distill: {}", trained.history.summary()));

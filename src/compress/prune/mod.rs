@@ -127,7 +127,7 @@ impl Prune {
             Method::Weights => weights::prune(self, model.graph(), ctx)?,
         };
         let Some(graph) = graph else { return Ok(model.clone()) };
-        let args = data.iter().map(|d| d.name.clone()).collect();
+        let args = data.into_iter().map(Dataset::expression).collect();
         let pruned = model.derive(graph, Step { operation: SIGNATURE.name.into(), args, options: changed(self) });
         if self.method == Method::Channels {
             ctx.note(prune_report(model, &pruned)?.headline());

@@ -132,7 +132,7 @@ impl Quantize {
         let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
         let step = Step {
             operation: Self::SIGNATURE.name.into(),
-            args: dataset.map(Dataset::label).into_iter().collect(),
+            args: dataset.map(Dataset::expression).into_iter().collect(),
             options: crate::operation::changed(self),
         };
         let made = model.derive(quantized, step);

@@ -3,8 +3,9 @@
 use super::{DataKind, Dataset, Grid, GridOptions, Region, Sample, Source, Target, plots};
 use crate::context::Context;
 use crate::error::{At, Error, Result};
+use crate::model::{Step, step};
 use crate::report::{self, Picture, Plot, Show, Table, printable};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,6 +61,7 @@ impl Dataset {
             source,
             warnings: Arc::from([]),
             splits: Arc::new([]),
+            steps: Arc::from([]),
             told: Arc::default(),
         }
     }
@@ -132,7 +134,25 @@ impl Dataset {
     /// The first `count` images (of each split).
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
-        self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()))
+        let step = Step { operation: "take".into(), args: vec![count.to_string()], options: Map::new() };
+        let taken = self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()));
+        taken.with_steps(self.steps.iter().cloned().chain([step]).collect())
+    }
+    /// Itself as made by these calls, and its splits as chosen from it.
+    pub(super) fn with_steps(mut self, steps: Vec<Step>) -> Self {
+        let choice = |name: &str| Step { operation: "split".into(), args: vec![format!("{name:?}")], options: Map::new() };
+        let of = |(name, d): &(String, Self)| {
+            let steps = steps.iter().cloned().chain([choice(name)]).collect();
+            (name.clone(), Self { steps, ..d.clone() })
+        };
+        self.splits = self.splits.iter().map(of).collect();
+        self.steps = steps.into();
+        self
+    }
+    /// The expression of the script language that remakes it: `dataset("shapes").split("val").take(8)`. One that was made
+    /// in Rust gives its name.
+    pub fn expression(&self) -> String {
+        if self.steps.is_empty() { format!("dataset({:?})", self.label()) } else { step::expression(&self.steps) }
     }
     /// Itself with other samples, in each split.
     pub(super) fn with_sources(&self, mut source: impl FnMut(&Self) -> Arc<dyn Source>) -> Self {

@@ -36,6 +36,7 @@ pub use reader::Cache;
 pub use splits::SplitOptions;
 
 use crate::error::Result;
+use crate::model::Step;
 use candle_core::Tensor;
 use std::path::Path;
 use std::sync::Arc;
@@ -156,6 +157,8 @@ pub struct Dataset {
     pub warnings: Arc<[String]>,
     /// The splits by name, while none is chosen; else empty.
     pub splits: Arc<[(String, Dataset)]>,
+    /// The calls that made it, oldest first; empty for one that was made in Rust.
+    pub(super) steps: Arc<[Step]>,
     /// Most unreadable images that a pass over this split has told of, so that later passes do not repeat it.
     told: Arc<AtomicUsize>,
 }

@@ -7,8 +7,8 @@ use super::shapes::{SHAPES, Shapes};
 use super::{DataKind, Dataset, Source, check, coco, folder, voc, yolo};
 use crate::context::Context;
 use crate::error::{Error, Result, nearest};
-use crate::model::size_of;
-use crate::operation::{Arg, Options, Signature};
+use crate::model::{Step, size_of};
+use crate::operation::{Arg, Options, Signature, changed};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -82,6 +82,9 @@ pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dat
     for line in data.warnings.iter() {
         ctx.note(format!("{}: {line}", data.name));
     }
+    // Taking a split is a step of its own.
+    let given = changed(&DataOptions { split: None, ..options.clone() });
+    let data = data.with_steps(vec![Step { operation: SIGNATURE.name.into(), args: vec![format!("{source:?}")], options: given }]);
     match &options.split {
         Some(name) => data.split(name),
         None => Ok(data),

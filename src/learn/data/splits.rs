@@ -4,7 +4,8 @@ use super::dataset::subset;
 use super::rng::rng;
 use super::{DataKind, Dataset, Source};
 use crate::error::{At, Error, Result};
-use crate::operation::{Arg, Options, Signature, in_range};
+use crate::model::Step;
+use crate::operation::{Arg, Options, Signature, changed, in_range};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
 
@@ -73,7 +74,9 @@ impl SplitOptions {
             indices.sort_unstable();
             splits.push((name.to_string(), subset(&data.source, indices)));
         }
-        Ok(Dataset::of_splits(data.name.clone(), data.kind, data.classes.to_vec(), splits, data.warnings.to_vec()))
+        let step = Step { operation: Self::SIGNATURE.name.into(), args: vec![], options: changed(self) };
+        let divided = Dataset::of_splits(data.name.clone(), data.kind, data.classes.to_vec(), splits, data.warnings.to_vec());
+        Ok(divided.with_steps(data.steps.iter().cloned().chain([step]).collect()))
     }
 
     /// The images in chance order; those of one class stand together.

@@ -33,7 +33,8 @@ pub struct Trained {
 /// first value that is not finite, when the loss is not; `Cancelled` before the end of the first epoch.
 pub fn train(model: &Model, data: &Dataset, val: Option<&Dataset>, options: &Train, ctx: &Context) -> Result<Trained> {
     let mut objective = TaskLoss::of(model.task(), options.label_smoothing)?;
-    let step = Step { operation: "train".to_string(), args: vec![data.name.clone()], options: crate::operation::changed(options) };
+    let args = [Some(data), val].into_iter().flatten().map(Dataset::expression).collect();
+    let step = Step { operation: "train".to_string(), args, options: crate::operation::changed(options) };
     let trained = fit(model, data, val, options, &mut objective, step, ctx)?;
     ctx.note(format!("train: {}", trained.history.summary()));
     Ok(trained)

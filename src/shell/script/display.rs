@@ -4,6 +4,7 @@ use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
 use crate::model::Value;
+use crate::operation::script::key;
 use crate::report::{Graphics, Media, Plot, Show, Style, Table, number, plot_text, table_text};
 use crate::shell::Output;
 use rhai::Dynamic;
@@ -100,7 +101,7 @@ fn structure(value: &Dynamic, depth: usize) -> String {
     let (open, close, parts): (&str, &str, Vec<String>) = if let Ok(list) = value.as_array_ref() {
         ("[", "]", list.iter().map(inner).collect())
     } else if let Ok(map) = value.as_map_ref() {
-        ("#{ ", " }", map.iter().map(|(k, v)| format!("{}: {}", super::literal::key(k), inner(v))).collect())
+        ("#{ ", " }", map.iter().map(|(k, v)| format!("{}: {}", key(k), inner(v))).collect())
     } else {
         return value.to_string();
     };

@@ -1,10 +1,10 @@
 //! `help()` and `help("prune")`, made from the table of functions.
 
 use super::binding::{Binding, bindings, find};
-use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
 use crate::model::BoxDecode;
+use crate::operation::script::literal;
 use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
 use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text};
 

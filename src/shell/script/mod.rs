@@ -14,7 +14,6 @@ mod display;
 mod error;
 mod functions;
 mod help;
-mod literal;
 mod properties;
 mod value;
 

@@ -1,11 +1,10 @@
 //! The fields of models, datasets, tensors and errors: one table for each type, for reading, completion and errors.
 
 use super::error::{Raised, raise};
-use super::literal::script_of;
 use super::value::{ModelValue, Report, from_json, int, no_field};
 use crate::error::Result;
 use crate::learn::data::Dataset;
-use crate::model::{Model, Task, Value};
+use crate::model::{Model, Task, Value, step};
 use rhai::{Dynamic, Engine, ImmutableString, Map, Position};
 
 /// A field of a type.
@@ -42,7 +41,7 @@ pub const MODEL: &[Property<ModelValue>] = &[
     property("steps", "list of the operations that made it, with their options", |m| {
         Ok(from_json(&serde_json::to_value(m.steps()).unwrap_or_default()))
     }),
-    property("script", "the script that remakes it", |m| Ok(script_of(&m.steps()).into())),
+    property("script", "the script that remakes it", |m| Ok(step::script(&m.steps()).into())),
     property("history", "losses and scores of the training that just made it, or ()", report),
     property("report", "how the operation that just made it went, or ()", report),
 ];

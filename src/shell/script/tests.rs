@@ -210,6 +210,40 @@ fn a_model_tells_how_it_was_made() {
 }
 
 #[test]
+fn the_script_of_a_model_remakes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let saved = |script: &str, name: &str| {
+        let (mut s, output) = session();
+        let path = dir.path().join(name);
+        s.run(&format!("{script}\nsave(m, {path:?});"), "<test>").unwrap();
+        output.take();
+        s.run("print(m.script)", "<test>").unwrap();
+        (output.take(), std::fs::read(path).unwrap())
+    };
+    let code = r#"
+        let options = #{ epochs: 1, batch: 4, learning_rate: 0.001 };
+        let d = dataset("shapes", #{ images: 16, size: 64 });
+        let teacher = model("yolov8n", #{ classes: 3, image_size: 64, width: 0.125, depth: 0.33 }).train(d, options);
+        let m = model("yolov8n", #{ classes: 3, image_size: 64, width: 0.0625, depth: 0.33 });
+        m = distill(m, teacher, d.split("train").take(8), dataset("shapes", #{ images: 16, size: 64, split: "val" }), options);
+        m = prune(m, d.take(2), #{ ratio: 0.25, importance: "l1" });
+        m = quantize(m, d.split("train").splits(#{ train: 0.5, val: 0.5, test: 0 }).split("val"), #{ images: 4 });
+    "#;
+    let (script, file) = saved(code, "first.safetensors");
+    let (again, copy) = saved(&script, "second.safetensors");
+    assert_eq!(script, again);
+    assert!(file == copy, "{script}");
+    for part in [
+        r#"distill(m, model("yolov8n", #{ classes: 3, image_size: 64, width: 0.125, depth: 0.33 }).train(dataset("shapes", #{ images: 16, size: 64 })"#,
+        r#"dataset("shapes", #{ images: 16, size: 64 }).split("train").take(8), dataset("shapes", #{ images: 16, size: 64 }).split("val")"#,
+        r#"m = prune(m, dataset("shapes", #{ images: 16, size: 64 }).take(2), #{"#,
+        r#".split("train").splits(#{ train: 0.5, val: 0.5, test: 0.0 }).split("val"), #{ images: 4 });"#,
+    ] {
+        assert!(script.contains(part), "{part} is missing in\n{script}");
+    }
+}
+
+#[test]
 fn every_function_has_one_name_a_summary_and_a_usage() {
     let mut names: Vec<&str> = bindings().map(|b| b.signature.name).collect();
     let count = names.len();

@@ -158,7 +158,7 @@ impl RustCells {
                 None => Ok(forms(outputs.content_by_mime_type).into_iter().chain(value).collect()),
                 Some(End::Error { message, kind }) => {
                     let cancelled = kind.as_deref() == Some("Cancelled");
-                    Err(if cancelled { cancelled_error() } else { render::plain(kind.as_deref().unwrap_or("Error"), &message) })
+                    Err(if cancelled { Error::cancelled().into() } else { render::plain(kind.as_deref().unwrap_or("Error"), &message) })
                 }
                 Some(End::Panic { message, file, line }) => Err(self.panic(&message, &file, line, &name, code)),
             },
@@ -210,7 +210,7 @@ impl RustCells {
         let interrupted = self.child.cell_ends();
         // The last call may have ended early and well.
         let ended = result.as_ref().map_or_else(|e| e.message == "cancelled", |_| true);
-        if interrupted && ended { Err(cancelled_error()) } else { result }
+        if interrupted && ended { Err(Error::cancelled().into()) } else { result }
     }
 
     /// Types of the variables, by name.
@@ -257,10 +257,6 @@ fn forms(by_mime: std::collections::HashMap<String, String>) -> Option<Media> {
     }
     let nothing = forms.is_empty() || matches!(forms.as_slice(), [(_, data)] if data == "()");
     (!nothing).then_some(Media(forms))
-}
-
-fn cancelled_error() -> CellError {
-    CellError { name: "Cancelled".into(), message: "cancelled".into(), traceback: vec!["cancelled".into()] }
 }
 
 fn killed(status: &str) -> CellError {

@@ -41,7 +41,7 @@ fn prune(c: &Call<'_>) -> Result<Dynamic> {
 fn distill(c: &Call<'_>) -> Result<Dynamic> {
     let options: Distill = c.options()?;
     let student = c.model_value(0)?;
-    let trained = options.train(&student.model, &c.model(1)?, &c.dataset(2)?, c.maybe_dataset(3)?.as_ref(), &c.ctx)?;
+    let trained = options.train(&student.model, &c.model_value(1)?.with_source(), &c.dataset(2)?, c.maybe_dataset(3)?.as_ref(), &c.ctx)?;
     Ok(super::models::after_training(c, &student, trained))
 }
 

@@ -20,6 +20,8 @@
 //! assert!(e.to_string().contains("did you mean 'radius'?"));
 //! ```
 
+pub mod script;
+
 use crate::error::{Error, Result, nearest};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
