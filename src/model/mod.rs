@@ -65,10 +65,12 @@ impl Model {
         let steps = self.steps.iter().cloned().chain([step]).collect();
         Self { graph: Arc::new(graph), task: self.task.clone(), steps, stats: OnceLock::new() }
     }
-    /// The expression of the script language that remakes it: `model("yolov8n").prune(#{ ratio: 0.4 })`. A model that does
-    /// not know how it was made gives its name.
+    /// The expression of the script language that remakes it: `model("yolov8n").prune(#{ ratio: 0.4 })`. Where its beginning
+    /// is not known, the graph's name stands for it.
     pub fn expression(&self) -> String {
-        if self.steps.is_empty() { format!("model({:?})", self.graph.name()) } else { step::expression(&self.steps) }
+        let opened = self.steps.first().is_some_and(|s| s.operation == ModelOptions::SIGNATURE.name);
+        let named = (!opened).then(|| Step::new(ModelOptions::SIGNATURE.name, self.graph.name()));
+        step::expression(named.iter().chain(self.steps.iter()))
     }
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {

@@ -1,6 +1,6 @@
 //! How a model or a dataset came to be: the calls that made it, and their script.
 
-use crate::operation::script::map;
+use crate::operation::script::{literal, map};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -18,6 +18,10 @@ pub struct Step {
 }
 
 impl Step {
+    /// A call with one argument, a text or a number.
+    pub fn new(operation: &str, arg: impl Into<Json>) -> Self {
+        Self { operation: operation.into(), args: vec![literal(&arg.into())], options: Map::new() }
+    }
     /// `prune(m, dataset("shapes"), #{ ratio: 0.4 })` of the value `m`, or without one.
     fn call(&self, of: Option<&str>) -> String {
         let options = (!self.options.is_empty()).then(|| map(&self.options));
@@ -36,8 +40,8 @@ pub fn script(steps: &[Step]) -> String {
 }
 
 /// The expression that remakes a value from its steps: `dataset("shapes").take(8)`.
-pub fn expression(steps: &[Step]) -> String {
-    steps.iter().map(|s| s.call(None)).collect::<Vec<_>>().join(".")
+pub fn expression<'a>(steps: impl Iterator<Item = &'a Step>) -> String {
+    steps.map(|s| s.call(None)).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -63,6 +67,6 @@ mod tests {
             script(&steps),
             "let m = model(\"yolov8n\", #{ classes: 3 });\nm = prune(m, dataset(\"shapes\").take(8), #{ ratio: 0.4 });"
         );
-        assert_eq!(expression(&steps), "model(\"yolov8n\", #{ classes: 3 }).prune(dataset(\"shapes\").take(8), #{ ratio: 0.4 })");
+        assert_eq!(expression(steps.iter()), "model(\"yolov8n\", #{ classes: 3 }).prune(dataset(\"shapes\").take(8), #{ ratio: 0.4 })");
     }
 }

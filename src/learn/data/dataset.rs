@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::{At, Error, Result};
 use crate::model::{Step, step};
 use crate::report::{self, Picture, Plot, Show, Table, printable};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,15 +53,16 @@ impl std::fmt::Debug for Dataset {
 impl Dataset {
     /// A dataset without splits.
     pub fn new(name: impl Into<String>, kind: DataKind, classes: Vec<String>, source: Arc<dyn Source>) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            steps: Arc::from([Step::new(super::SIGNATURE.name, name.as_str())]),
+            name,
             split: String::new(),
             kind,
             classes: classes.into(),
             source,
             warnings: Arc::from([]),
             splits: Arc::new([]),
-            steps: Arc::from([]),
             told: Arc::default(),
         }
     }
@@ -79,7 +80,8 @@ impl Dataset {
         let of =
             |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, told: Arc::default(), ..root.clone() });
         root.splits = splits.into_iter().map(of).collect();
-        root
+        let steps = root.steps.to_vec();
+        root.with_steps(steps)
     }
     /// Itself, without the names of its splits.
     pub(super) fn without_splits(self) -> Self {
@@ -134,25 +136,23 @@ impl Dataset {
     /// The first `count` images (of each split).
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
-        let step = Step { operation: "take".into(), args: vec![count.to_string()], options: Map::new() };
         let taken = self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()));
-        taken.with_steps(self.steps.iter().cloned().chain([step]).collect())
+        taken.with_steps(self.steps.iter().cloned().chain([Step::new("take", count)]).collect())
     }
     /// Itself as made by these calls, and its splits as chosen from it.
     pub(super) fn with_steps(mut self, steps: Vec<Step>) -> Self {
-        let choice = |name: &str| Step { operation: "split".into(), args: vec![format!("{name:?}")], options: Map::new() };
         let of = |(name, d): &(String, Self)| {
-            let steps = steps.iter().cloned().chain([choice(name)]).collect();
+            let steps = steps.iter().cloned().chain([Step::new("split", name.as_str())]).collect();
             (name.clone(), Self { steps, ..d.clone() })
         };
         self.splits = self.splits.iter().map(of).collect();
         self.steps = steps.into();
         self
     }
-    /// The expression of the script language that remakes it: `dataset("shapes").split("val").take(8)`. One that was made
-    /// in Rust gives its name.
+    /// The expression of the script language that remakes it: `dataset("shapes").split("val").take(8)`. Of one that was
+    /// made in Rust it only gives the name.
     pub fn expression(&self) -> String {
-        if self.steps.is_empty() { format!("dataset({:?})", self.label()) } else { step::expression(&self.steps) }
+        step::expression(self.steps.iter())
     }
     /// Itself with other samples, in each split.
     pub(super) fn with_sources(&self, mut source: impl FnMut(&Self) -> Arc<dyn Source>) -> Self {

@@ -157,7 +157,7 @@ pub struct Dataset {
     pub warnings: Arc<[String]>,
     /// The splits by name, while none is chosen; else empty.
     pub splits: Arc<[(String, Dataset)]>,
-    /// The calls that made it, oldest first; empty for one that was made in Rust.
+    /// The calls that made it, oldest first.
     pub(super) steps: Arc<[Step]>,
     /// Most unreadable images that a pass over this split has told of, so that later passes do not repeat it.
     told: Arc<AtomicUsize>,

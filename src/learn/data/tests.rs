@@ -131,6 +131,21 @@ fn splits_and_options_are_checked() {
 
 /// OpenCV rounds its weights to 11 bits, so a value may differ by one.
 #[test]
+fn datasets_tell_how_they_were_made() {
+    let made = r#"dataset("shapes", #{ images: 12, size: [48, 64], seed: 5 })"#;
+    let d = shapes(12).take(6);
+    let options = SplitOptions { train: 0.5, val: 0.5, test: 0.0, seed: Some(3) };
+    let half = options.apply(&d.split("train").unwrap(), 0).unwrap().split("val").unwrap();
+    assert_eq!(
+        half.expression(),
+        format!(r#"{made}.take(6).split("train").splits(#{{ train: 0.5, val: 0.5, test: 0.0, seed: 3 }}).split("val")"#)
+    );
+    assert_eq!(d.for_evaluation().expression(), format!(r#"{made}.take(6).split("val")"#));
+    let own = Dataset::new("own \"x\"", d.kind, d.classes.to_vec(), d.source.clone());
+    assert_eq!(own.take(2).expression(), r#"dataset("own \"x\"").take(2)"#);
+}
+
+#[test]
 fn letterbox_equals_opencv() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/letterbox");
     let read = |name: &str| read_image(dir.join(name)).unwrap();

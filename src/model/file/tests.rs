@@ -40,7 +40,7 @@ fn a_foreign_detector_is_recognised_and_saved_as_it_was() {
 fn task_and_steps_survive_in_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     let options: serde_json::Map<_, _> = [("ratio".to_string(), serde_json::json!(0.5))].into_iter().collect();
-    let step = Step { operation: "prune".into(), args: vec!["bccd".into()], options };
+    let step = Step { operation: "prune".into(), args: vec!["dataset(\"bccd\")".into()], options };
     let model = Model::of_graph(foreign(NAMES), &LoadOptions::default()).unwrap();
     let model = model.derive(model.graph().clone(), step);
     for name in ["m.onnx", "m.safetensors"] {
@@ -52,6 +52,8 @@ fn task_and_steps_survive_in_both_formats() {
         assert_eq!(again.graph().nodes(), model.graph().nodes(), "{name}");
         assert_eq!(again.graph().constants(), model.graph().constants(), "{name}");
     }
+    let name = model.graph().name();
+    assert_eq!(model.expression(), format!("model({name:?}).prune(dataset(\"bccd\"), #{{ ratio: 0.5 }})"));
     // Both hold the same model.
     let a = Model::load(dir.path().join("m.safetensors"), &LoadOptions::default()).unwrap();
     a.save(dir.path().join("again.onnx")).unwrap();
