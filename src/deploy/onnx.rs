@@ -67,7 +67,7 @@ impl OnnxExport {
         let made = if changes.is_empty() && graph.opset() == model.graph().opset() {
             model.clone()
         } else {
-            model.derive(graph, Step { operation: Self::SIGNATURE.name.into(), args: vec![], options: changed(self) })
+            model.derive(graph, Step::writing(Self::SIGNATURE.name, path, None, changed(self), path))
         };
         made.save(path)?;
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();

@@ -69,8 +69,8 @@ impl Model {
     /// is not known, the graph's name stands for it.
     pub fn expression(&self) -> String {
         let opened = self.steps.first().is_some_and(|s| s.operation == ModelOptions::SIGNATURE.name);
-        let named = (!opened).then(|| Step::new(ModelOptions::SIGNATURE.name, self.graph.name()));
-        step::expression(named.iter().chain(self.steps.iter()))
+        let named = (!opened).then(|| Step::with(ModelOptions::SIGNATURE.name, self.graph.name()));
+        step::expression(&named.into_iter().chain(self.steps.iter().cloned()).collect::<Vec<_>>())
     }
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {

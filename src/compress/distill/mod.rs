@@ -111,7 +111,7 @@ impl Distill {
         let mut objective = DistillObjective::new(student, teacher, self, ctx)?;
         let args = [Some(data), val].into_iter().flatten().map(Dataset::expression);
         let args = std::iter::once(teacher.expression()).chain(args).collect();
-        let step = Step { operation: "distill".to_string(), args, options: changed(self) };
+        let step = Step::new(Self::SIGNATURE.name, args, changed(self));
         let trained = fit(student, data, val, &self.training(), &mut objective, step, ctx)?;
         ctx.note(format!("distill: {}", trained.history.summary()));
         Ok(trained)

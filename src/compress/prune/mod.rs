@@ -128,7 +128,7 @@ impl Prune {
         };
         let Some(graph) = graph else { return Ok(model.clone()) };
         let args = data.into_iter().map(Dataset::expression).collect();
-        let pruned = model.derive(graph, Step { operation: SIGNATURE.name.into(), args, options: changed(self) });
+        let pruned = model.derive(graph, Step::new(SIGNATURE.name, args, changed(self)));
         if self.method == Method::Channels {
             ctx.note(prune_report(model, &pruned)?.headline());
         }

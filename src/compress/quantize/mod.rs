@@ -130,11 +130,8 @@ impl Quantize {
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
         };
         let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
-        let step = Step {
-            operation: Self::SIGNATURE.name.into(),
-            args: dataset.map(Dataset::expression).into_iter().collect(),
-            options: crate::operation::changed(self),
-        };
+        let args = dataset.map(Dataset::expression).into_iter().collect();
+        let step = Step::new(Self::SIGNATURE.name, args, crate::operation::changed(self));
         let made = model.derive(quantized, step);
         ctx.note(report.headline(model, &made)?);
         Ok((made, report))

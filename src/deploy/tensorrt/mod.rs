@@ -119,7 +119,7 @@ impl TensorrtExport {
         let mut notes: Vec<String> = findings.iter().map(|f| join(&f.place, &f.message)).collect();
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let mut files = Vec::new();
-        let onnx = format!("{}_{}.onnx", self.name, self.precision);
+        let onnx = self.file_name(self.precision);
         let made = self.typed(model, data, folder, &mut files, &mut notes, ctx)?;
         made.save(folder.join(&onnx))?;
         files.insert(0, folder.join(&onnx));
@@ -140,6 +140,10 @@ impl TensorrtExport {
         Ok(artifacts)
     }
 
+    fn file_name(&self, precision: Precision) -> String {
+        format!("{}_{precision}.onnx", self.name)
+    }
+
     /// The model in the wanted precision; for int8 also writes the float32 graph with a calibration cache.
     fn typed(
         &self,
@@ -150,7 +154,10 @@ impl TensorrtExport {
         notes: &mut Vec<String>,
         ctx: &Context,
     ) -> Result<Model> {
-        let step = Step { operation: Self::SIGNATURE.name.into(), args: vec![], options: changed(self) };
+        let step = |precision| {
+            let file = folder.join(self.file_name(precision));
+            Step::writing(Self::SIGNATURE.name, folder, data.map(Dataset::expression), changed(self), &file)
+        };
         let quantized = model.graph().nodes().iter().any(|n| quantize::is_quantized(&n.op));
         if quantized {
             if self.precision != Precision::Int8 {
@@ -161,11 +168,11 @@ impl TensorrtExport {
         }
         let (graph, _) = passes::simplify(model.graph())?;
         match self.precision {
-            Precision::Fp32 => Ok(model.derive(graph, step)),
+            Precision::Fp32 => Ok(model.derive(graph, step(self.precision))),
             Precision::Fp16 => {
                 let (graph, changes) = to_float16(&graph)?;
                 notes.extend(changes);
-                Ok(model.derive(graph, step))
+                Ok(model.derive(graph, step(self.precision)))
             }
             Precision::Int8 => {
                 let data = data.ok_or_else(|| Error::internal("int8 has images to calibrate on"))?;
@@ -177,8 +184,8 @@ impl TensorrtExport {
                 };
                 let int8 = options.apply(model, Some(data), ctx)?;
                 let ranges = calibrate::calibrate(&graph, model.task(), data, |_| true, self.images, ctx)?;
-                let float = folder.join(format!("{}_fp32.onnx", self.name));
-                model.derive(graph, step).save(&float)?;
+                let float = folder.join(self.file_name(Precision::Fp32));
+                model.derive(graph, step(Precision::Fp32)).save(&float)?;
                 let cache = folder.join("calibration.cache");
                 write(&cache, &calibration_cache(&ranges))?;
                 files.extend([float, cache]);

@@ -55,7 +55,7 @@ impl Dataset {
     pub fn new(name: impl Into<String>, kind: DataKind, classes: Vec<String>, source: Arc<dyn Source>) -> Self {
         let name = name.into();
         Self {
-            steps: Arc::from([Step::new(super::SIGNATURE.name, name.as_str())]),
+            steps: Arc::from([Step::with(super::SIGNATURE.name, name.as_str())]),
             name,
             split: String::new(),
             kind,
@@ -137,12 +137,12 @@ impl Dataset {
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
         let taken = self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()));
-        taken.with_steps(self.steps.iter().cloned().chain([Step::new("take", count)]).collect())
+        taken.with_steps(self.steps.iter().cloned().chain([Step::with("take", count)]).collect())
     }
     /// Itself as made by these calls, and its splits as chosen from it.
     pub(super) fn with_steps(mut self, steps: Vec<Step>) -> Self {
         let of = |(name, d): &(String, Self)| {
-            let steps = steps.iter().cloned().chain([Step::new("split", name.as_str())]).collect();
+            let steps = steps.iter().cloned().chain([Step::with("split", name.as_str())]).collect();
             (name.clone(), Self { steps, ..d.clone() })
         };
         self.splits = self.splits.iter().map(of).collect();
@@ -152,7 +152,7 @@ impl Dataset {
     /// The expression of the script language that remakes it: `dataset("shapes").split("val").take(8)`. Of one that was
     /// made in Rust it only gives the name.
     pub fn expression(&self) -> String {
-        step::expression(self.steps.iter())
+        step::expression(&self.steps)
     }
     /// Itself with other samples, in each split.
     pub(super) fn with_sources(&self, mut source: impl FnMut(&Self) -> Arc<dyn Source>) -> Self {

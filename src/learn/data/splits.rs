@@ -74,7 +74,7 @@ impl SplitOptions {
             indices.sort_unstable();
             splits.push((name.to_string(), subset(&data.source, indices)));
         }
-        let step = Step { operation: Self::SIGNATURE.name.into(), args: vec![], options: changed(self) };
+        let step = Step::new(Self::SIGNATURE.name, vec![], changed(self));
         let divided = Dataset::of_splits(data.name.clone(), data.kind, data.classes.to_vec(), splits, data.warnings.to_vec());
         Ok(divided.with_steps(data.steps.iter().cloned().chain([step]).collect()))
     }

@@ -34,7 +34,7 @@ pub struct Trained {
 pub fn train(model: &Model, data: &Dataset, val: Option<&Dataset>, options: &Train, ctx: &Context) -> Result<Trained> {
     let mut objective = TaskLoss::of(model.task(), options.label_smoothing)?;
     let args = [Some(data), val].into_iter().flatten().map(Dataset::expression).collect();
-    let step = Step { operation: "train".to_string(), args, options: crate::operation::changed(options) };
+    let step = Step::new(Train::SIGNATURE.name, args, crate::operation::changed(options));
     let trained = fit(model, data, val, options, &mut objective, step, ctx)?;
     ctx.note(format!("train: {}", trained.history.summary()));
     Ok(trained)

@@ -40,7 +40,7 @@ fn a_foreign_detector_is_recognised_and_saved_as_it_was() {
 fn task_and_steps_survive_in_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     let options: serde_json::Map<_, _> = [("ratio".to_string(), serde_json::json!(0.5))].into_iter().collect();
-    let step = Step { operation: "prune".into(), args: vec!["dataset(\"bccd\")".into()], options };
+    let step = Step::new("prune", vec!["dataset(\"bccd\")".into()], options);
     let model = Model::of_graph(foreign(NAMES), &LoadOptions::default()).unwrap();
     let model = model.derive(model.graph().clone(), step);
     for name in ["m.onnx", "m.safetensors"] {

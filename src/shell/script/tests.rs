@@ -244,6 +244,24 @@ fn the_script_of_a_model_remakes_it() {
 }
 
 #[test]
+fn the_script_of_an_exported_model_exports_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("e.onnx");
+    let classifier = "let m = model(\"classifier\", #{ classes: 3, image_size: 32 });";
+    let code = format!("{classifier} onnx_export(m, {path:?}); let e = model({path:?});");
+    let script = shown(&format!("{code} e.script"));
+    assert_eq!(script, format!("{classifier}\nonnx_export(m, {path:?});\nm = model({path:?});"));
+    let first = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    session().0.run(&script, "<test>").unwrap();
+    assert!(std::fs::read(&path).unwrap() == first);
+    // As a teacher it is the file.
+    let data = "dataset(\"shapes\", #{ images: 8, size: 32, classes: 3, task: \"classify\" })";
+    let distilled = shown(&format!("{code} distill(m, e, {data}, #{{ epochs: 1 }}).script"));
+    assert!(distilled.contains(&format!("distill(m, model({path:?}), {data}, ")), "{distilled}");
+}
+
+#[test]
 fn every_function_has_one_name_a_summary_and_a_usage() {
     let mut names: Vec<&str> = bindings().map(|b| b.signature.name).collect();
     let count = names.len();
