@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 const RHAI: &str = "compresso-rhai";
 
-/// Kernels that are installed once for all tests; gives the folder.
+/// Installs kernels into a folder of that name, and gives it.
 fn installed(name: &str, languages: &[&str]) -> PathBuf {
     let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let mut command = Command::new(env!("CARGO_BIN_EXE_compresso"));
@@ -27,12 +27,12 @@ struct Jupyter {
 }
 
 impl Jupyter {
-    fn new(kernels: &'static LazyLock<PathBuf>) -> Self {
+    fn new(kernels: &'static Path) -> Self {
         let home = tempfile::tempdir().unwrap();
         for folder in FOLDERS.map(|f| f.1).into_iter().chain(["work"]) {
             std::fs::create_dir_all(home.path().join(folder)).unwrap();
         }
-        Self { kernels: kernels.as_path(), home }
+        Self { kernels, home }
     }
     fn rhai() -> Self {
         static KERNEL: LazyLock<PathBuf> = LazyLock::new(|| installed("kernel", &["--rhai"]));

@@ -62,14 +62,13 @@ impl Model {
     /// The model of another graph for the same task, made from this one by `step`.
     #[must_use]
     pub fn derive(&self, graph: Graph, step: Step) -> Self {
-        let steps = self.steps.iter().cloned().chain([step]).collect();
-        Self { graph: Arc::new(graph), task: self.task.clone(), steps, stats: OnceLock::new() }
+        Self { graph: Arc::new(graph), task: self.task.clone(), steps: step::followed(&self.steps, step), stats: OnceLock::new() }
     }
     /// The expression of the script language that remakes it: `model("yolov8n").prune(#{ ratio: 0.4 })`. Where its beginning
     /// is not known, the graph's name stands for it.
     pub fn expression(&self) -> String {
         let opened = self.steps.first().is_some_and(|s| s.operation == ModelOptions::SIGNATURE.name);
-        let named = (!opened).then(|| Step::with(ModelOptions::SIGNATURE.name, self.graph.name()));
+        let named = (!opened).then(|| Step::opening(self.graph.name()));
         step::expression(&named.into_iter().chain(self.steps.iter().cloned()).collect::<Vec<_>>())
     }
     #[must_use]

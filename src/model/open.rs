@@ -56,7 +56,7 @@ fn ending(path: &str) -> String {
 /// # Errors
 /// `Argument` for an option that the source does not have; those of reading files and of building.
 pub fn open<R>(source: &str, options: &ModelOptions, ctx: &Context) -> Result<Made<R>> {
-    let step = Step { options: changed(options), ..Step::with(ModelOptions::SIGNATURE.name, source) };
+    let step = Step { options: changed(options), ..Step::opening(source) };
     if !zoo::is_name(source) && !matches!(ending(source).as_str(), "" | "yaml" | "yml") {
         return Ok(Made::opened(read(source, options)?, step));
     }
@@ -117,7 +117,7 @@ pub fn load<R>(path: &str) -> Result<Loaded<R>> {
     let ending = ending(path);
     match ending.as_str() {
         "onnx" => {
-            let step = Step::with(ModelOptions::SIGNATURE.name, path);
+            let step = Step::opening(path);
             Ok(Loaded::Model(Made::opened(Model::load(path, &LoadOptions::default())?, step)))
         }
         "json" => {

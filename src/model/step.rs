@@ -1,9 +1,11 @@
 //! How a model or a dataset came to be: the calls that made it, and their script.
 
+use super::ModelOptions;
 use crate::operation::script::{literal, map};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
+use std::sync::Arc;
 
 /// One call that made a value: the operation, and what it was given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,10 @@ impl Step {
     pub fn with(operation: &str, arg: impl Into<Json>) -> Self {
         Self::new(operation, vec![literal(&arg.into())], Map::new())
     }
+    /// The call that opens a model: of a file, or of a name.
+    pub(super) fn opening(source: &str) -> Self {
+        Self::with(ModelOptions::SIGNATURE.name, source)
+    }
     /// A call that writes its result to a file; `path` is its first argument.
     pub fn writing(operation: &str, path: &Path, data: Option<String>, options: Map<String, Json>, file: &Path) -> Self {
         let path = literal(&path.to_string_lossy().into());
@@ -42,9 +48,9 @@ impl Step {
     }
 }
 
-/// The call that opens a model's file.
-fn opening(file: &str) -> String {
-    Step::with("model", file).call(None)
+/// Steps with one more.
+pub fn followed(steps: &[Step], next: Step) -> Arc<[Step]> {
+    steps.iter().cloned().chain([next]).collect()
 }
 
 /// The script that remakes a model from its steps: the first makes it, the others change it.
@@ -52,7 +58,7 @@ pub fn script(steps: &[Step]) -> String {
     let line = |(i, step): (usize, &Step)| match (i, &step.file) {
         (0, _) => format!("let m = {};", step.call(None)),
         (_, None) => format!("m = {};", step.call(Some("m"))),
-        (_, Some(file)) => format!("{};\nm = {};", step.call(Some("m")), opening(file)),
+        (_, Some(file)) => format!("{};\nm = {};", step.call(Some("m")), Step::opening(file).call(None)),
     };
     steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -60,7 +66,7 @@ pub fn script(steps: &[Step]) -> String {
 /// The expression that remakes a value from its steps: `dataset("shapes").take(8)`. A file that was written is opened.
 pub fn expression(steps: &[Step]) -> String {
     let written = steps.iter().rposition(|s| s.file.is_some());
-    let begin = written.and_then(|at| steps[at].file.as_deref()).map(opening);
+    let begin = written.and_then(|at| steps[at].file.as_deref()).map(|file| Step::opening(file).call(None));
     let rest = steps[written.map_or(0, |at| at + 1)..].iter().map(|s| s.call(None));
     begin.into_iter().chain(rest).collect::<Vec<_>>().join(".")
 }

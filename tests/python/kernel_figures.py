@@ -56,6 +56,7 @@ def main():
     kernel = Kernel(KERNEL)
     small = 300 if KERNEL == "compresso-rhai" else 20
     timed(kernel, LANGUAGE["value"][0])
+    # At rest the kernel reads what the cells that follow need.
     time.sleep(5.0)
     opening = [timed(kernel, code) for code in LANGUAGE["prepare_training"] or []]
     print("first cells that use the library: " + ", ".join(f"{seconds:.2f} s" for seconds in opening))

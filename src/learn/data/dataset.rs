@@ -80,7 +80,7 @@ impl Dataset {
         let of =
             |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, told: Arc::default(), ..root.clone() });
         root.splits = splits.into_iter().map(of).collect();
-        let steps = root.steps.to_vec();
+        let steps = root.steps.clone();
         root.with_steps(steps)
     }
     /// Itself, without the names of its splits.
@@ -137,16 +137,14 @@ impl Dataset {
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
         let taken = self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()));
-        taken.with_steps(self.steps.iter().cloned().chain([Step::with("take", count)]).collect())
+        taken.with_steps(step::followed(&self.steps, Step::with("take", count)))
     }
     /// Itself as made by these calls, and its splits as chosen from it.
-    pub(super) fn with_steps(mut self, steps: Vec<Step>) -> Self {
-        let of = |(name, d): &(String, Self)| {
-            let steps = steps.iter().cloned().chain([Step::with("split", name.as_str())]).collect();
-            (name.clone(), Self { steps, ..d.clone() })
-        };
+    pub(super) fn with_steps(mut self, steps: Arc<[Step]>) -> Self {
+        let choice = |name: &str| step::followed(&steps, Step::with("split", name));
+        let of = |(name, d): &(String, Self)| (name.clone(), Self { steps: choice(name), ..d.clone() });
         self.splits = self.splits.iter().map(of).collect();
-        self.steps = steps.into();
+        self.steps = steps;
         self
     }
     /// The expression of the script language that remakes it: `dataset("shapes").split("val").take(8)`. Of one that was

@@ -84,7 +84,7 @@ pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dat
     }
     // Taking a split is a step of its own.
     let given = changed(&DataOptions { split: None, ..options.clone() });
-    let data = data.with_steps(vec![Step { options: given, ..Step::with(SIGNATURE.name, source) }]);
+    let data = data.with_steps([Step { options: given, ..Step::with(SIGNATURE.name, source) }].into());
     match &options.split {
         Some(name) => data.split(name),
         None => Ok(data),

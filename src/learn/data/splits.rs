@@ -4,7 +4,7 @@ use super::dataset::subset;
 use super::rng::rng;
 use super::{DataKind, Dataset, Source};
 use crate::error::{At, Error, Result};
-use crate::model::Step;
+use crate::model::{Step, step};
 use crate::operation::{Arg, Options, Signature, changed, in_range};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl SplitOptions {
         }
         let step = Step::new(Self::SIGNATURE.name, vec![], changed(self));
         let divided = Dataset::of_splits(data.name.clone(), data.kind, data.classes.to_vec(), splits, data.warnings.to_vec());
-        Ok(divided.with_steps(data.steps.iter().cloned().chain([step]).collect()))
+        Ok(divided.with_steps(step::followed(&data.steps, step)))
     }
 
     /// The images in chance order; those of one class stand together.
