@@ -1,17 +1,17 @@
 //! Compresso makes vision models small and fast.
+//!
+//! This crate puts together the crates of the library, each under the name of its room, and adds the shell.
 
-pub mod compress;
-pub mod context;
-pub mod deploy;
-pub mod exec;
-pub mod learn;
-pub mod measure;
-pub mod model;
-pub mod operation;
-pub mod report;
 pub mod shell;
 
-pub use compresso_kernels::{error, kernels};
+pub use compresso_base::{choice, context, error, operation, options, report};
+pub use compresso_compress as compress;
+pub use compresso_deploy as deploy;
+pub use compresso_exec as exec;
+pub use compresso_kernels as kernels;
+pub use compresso_learn as learn;
+pub use compresso_measure as measure;
+pub use compresso_model as model;
 
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};

@@ -7,6 +7,7 @@ use compresso::compress::quantize::{Quantize, Target};
 use compresso::context::{Cancel, Context};
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::learn::data::{DataOptions, dataset};
+use compresso::learn::eval::{Evaluate, ImageRunner, evaluate, evaluate_with, run_images_with};
 use compresso::model::graph::{Graph, GraphBuilder};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Dim, Element, Fact, Model, Node, Value, ops, passes};
@@ -427,6 +428,50 @@ fn quantized_graphs_equal_plain_integers_bit_for_bit() {
             for (n, v) in &outputs {
                 assert_eq!(v.to_f32s().unwrap(), exact[n].to_f32s().unwrap(), "{name}, {way}: '{n}'");
             }
+        }
+    }
+}
+
+/// A small detector and its quantization, as both executors run them.
+#[test]
+fn planned_and_eager_runs_are_judged_alike() {
+    let ctx = Context::new();
+    let zoo = compresso::model::zoo::ZooOptions {
+        classes: Some(["circle", "square", "triangle"].map(String::from).to_vec()),
+        image_size: Some([64, 64]),
+        width: Some(0.125),
+        ..Default::default()
+    };
+    let float = compresso::model::zoo::build("yolov8n", &zoo).unwrap();
+    let data =
+        dataset("shapes", &DataOptions { images: Some(12), size: Some(serde_json::json!([48, 64])), ..Default::default() }, &ctx).unwrap();
+    let quantize = compresso::compress::quantize::Quantize { images: 4, ..Default::default() };
+    let quantized = quantize.apply(&float, Some(&data), &ctx).unwrap();
+    // Two batches of 3 images and one of fewer.
+    let options = Evaluate { batch: 3, ..Evaluate::default() };
+    for (model, tolerance) in [(&float, 1e-4), (&quantized, 2e-2)] {
+        let mut runner = ImageRunner::new(model, &ctx);
+        let mut runs = 0;
+        let mut both = |images: &Tensor| {
+            let eager = run_images_with(model, images, &mut |feeds| compresso::exec::run(model.graph(), feeds, Default::default()))?;
+            let planned = runner.run(images)?;
+            for (name, e) in &eager {
+                let (e, p) = (e.to_f32s()?, planned[name].to_f32s()?);
+                let most = e.iter().fold(0f32, |m, v| m.max(v.abs()));
+                assert_eq!(e.len(), p.len());
+                for (a, b) in e.iter().zip(&p) {
+                    assert!((a - b).abs() <= tolerance * most, "{name}: {a} became {b}");
+                }
+            }
+            runs += 1;
+            Ok(eager)
+        };
+        let by_eager = evaluate_with(&mut both, model.task(), &data, &options, &ctx).unwrap();
+        assert_eq!(runs, 3);
+        let by_plan = evaluate(model, &data, &options, &ctx).unwrap();
+        for (what, a, b) in [("mAP50", by_eager.map50, by_plan.map50), ("recall", by_eager.recall, by_plan.recall)] {
+            let (a, b) = (a.unwrap(), b.unwrap());
+            assert!((a - b).abs() <= 0.02, "{what}: {a} and {b}");
         }
     }
 }

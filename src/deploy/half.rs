@@ -4,10 +4,10 @@
 //! between, and so does what comes after the last layers: box coordinates of hundreds of pixels have steps of half a
 //! pixel in float16.
 
-use crate::compress::quantize::{is_quantized, placement};
-use crate::error::{Error, Result};
-use crate::model::{Attr, Constant, Element, Fact, Facts, Graph, Node, Patch, infer};
 use candle_core::{DType, Device};
+use compresso_base::error::{Error, Result};
+use compresso_compress::quantize::{is_quantized, placement};
+use compresso_model::{Attr, Constant, Element, Fact, Facts, Graph, Node, Patch, infer};
 use std::collections::{HashMap, HashSet};
 
 /// Largest finite float16.

@@ -1,9 +1,9 @@
 //! What a target would refuse or run badly.
 
 use super::{Finding, OnnxExport, Target, TensorrtExport};
-use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::report::{Show, Table};
+use compresso_base::error::{Error, Result};
+use compresso_base::report::{Show, Table};
+use compresso_model::Model;
 
 /// Findings of one target.
 #[derive(Debug, Clone)]

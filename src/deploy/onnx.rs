@@ -1,16 +1,16 @@
 //! ONNX files for other runtimes.
 
 use super::{Finding, Severity, Target};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::Dataset;
-use crate::model::{Model, Step, passes};
-use crate::operation::{Arg, Options, Signature, changed};
-use crate::report::{Show, Table, bytes};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, Options, Signature, changed};
+use compresso_base::report::{Show, Table, bytes};
+use compresso_learn::data::Dataset;
+use compresso_model::{Model, Step, passes};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-crate::options! {
+compresso_base::options! {
     /// Options of `onnx_export`.
     pub struct OnnxExport {
         /// Fold batch norms and constants and drop what inference does not need. The file then trains no further.
@@ -52,7 +52,7 @@ impl OnnxExport {
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::argument("the file name must end in .onnx").file(path));
         }
-        crate::report::make_parent(path)?;
+        compresso_base::report::make_parent(path)?;
         let mut graph = model.graph().clone();
         let mut changes = Vec::new();
         if self.simplify {

@@ -2,11 +2,11 @@
 
 use super::precision;
 use super::tape::Tape;
-use crate::context::Cancel;
-use crate::error::{At, Error, Result, nearest};
-use crate::model::ops::{self, Exec, Mode};
-use crate::model::{Graph, Node, Value};
 use candle_core::{DType, Device, Tensor, Var};
+use compresso_base::context::Cancel;
+use compresso_base::error::{At, Error, Result, nearest};
+use compresso_model::ops::{self, Exec, Mode};
+use compresso_model::{Graph, Node, Value};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
 

@@ -1,9 +1,9 @@
 //! Running a model once, on the device that there is.
 
 use super::{Engine, Outputs, Run, run};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::model::{Model, Value};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_model::{Model, Value};
 use std::collections::HashMap;
 
 /// Runs a model and gives its outputs by name, or the values asked for. The engine runs it on the CPU.

@@ -3,9 +3,9 @@
 //! On the CPU, whose kernels are float32, they are imitated by rounding what goes in and what comes out, forward and
 //! backward; other devices compute in them.
 
-use crate::error::Result;
-use crate::model::{Element, Value};
 use candle_core::{DType, Tensor};
+use compresso_base::error::Result;
+use compresso_model::{Element, Value};
 
 /// The float32 values among `inputs` in short numbers.
 ///
@@ -58,10 +58,10 @@ pub(super) fn round(t: &Tensor, short: DType) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use crate::exec::{Params, Run, run, run_with_tape};
-    use crate::model::ops::{Mode, Precision};
-    use crate::model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value};
+    use crate::{Params, Run, run, run_with_tape};
     use candle_core::{DType, Device, Tensor, Var};
+    use compresso_model::ops::{Mode, Precision};
+    use compresso_model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value};
     use std::collections::HashMap;
 
     fn numbers(n: usize, step: f32) -> Vec<f32> {

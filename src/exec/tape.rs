@@ -1,16 +1,16 @@
 //! Gradients of a run, node by node.
 //!
-//! A node whose operator has a rule ([`OpDef::backward`](crate::model::ops::OpDef)) is run without candle's bookkeeping and
+//! A node whose operator has a rule ([`OpDef::backward`](compresso_model::ops::OpDef)) is run without candle's bookkeeping and
 //! differentiated by the rule, which says what it hands back: sums are then made in place. Other nodes are differentiated by
 //! candle, each on its own.
 
-use crate::context::Cancel;
-use crate::error::{At, Error, Result};
-use crate::kernels::ops::add_assign;
-use crate::model::ops::{Back, Exec, Flow, Rule};
-use crate::model::{Node, Value};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, Var};
+use compresso_base::context::Cancel;
+use compresso_base::error::{At, Error, Result};
+use compresso_kernels::ops::add_assign;
+use compresso_model::ops::{Back, Exec, Flow, Rule};
+use compresso_model::{Node, Value};
 use std::collections::{HashMap, HashSet};
 
 use super::Params;
@@ -98,7 +98,7 @@ impl<'g> Tape<'g> {
                 add(&mut sums, name, Flow::Shared(g.detach()), tensor.dims())?;
             }
         }
-        let mode = crate::model::ops::Mode { training: true, ..Default::default() };
+        let mode = compresso_model::ops::Mode { training: true, ..Default::default() };
         for record in self.records.into_iter().rev() {
             if let Some(c) = cancel {
                 c.check()?;

@@ -1,7 +1,24 @@
-//! The two lowest rooms of Compresso, `error` and `kernels`, as a package of their own: kernels are compiled with full
-//! optimization even in debug builds, where everything above them is compiled fast.
+//! How numbers move: numeric kernels as plain functions on slices, each with a safe reference, and the candle operations
+//! on top of them.
+//!
+//! Layouts are those of ONNX: activations `[N, C, spatial…]`, weights `[M, C / groups, kernel…]`, all row-major and
+//! contiguous. [`reference`] holds the plain definitions; the other modules hold the fast ones, which tests compare with
+//! them. [`ops`] wraps them as differentiable tensor functions: on the CPU in float32 they use these kernels, on other
+//! devices candle's own operations.
 
-#[path = "../error.rs"]
-pub mod error;
-#[path = "mod.rs"]
-pub mod kernels;
+pub mod activation;
+pub mod conv;
+pub mod last;
+pub mod norm;
+pub mod ops;
+pub mod pool;
+pub mod reference;
+pub mod resize;
+pub mod softmax;
+#[cfg(test)]
+mod tests;
+pub mod update;
+pub mod window;
+
+pub use conv::ConvShape;
+pub use window::{Window, Window2};

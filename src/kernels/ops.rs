@@ -21,8 +21,8 @@ pub use pool::{average_pool, max_pool, max_pool_backward, max_pool_indices};
 pub use resize::{resize_axis, resize_axis_backward};
 pub use softmax::{log_softmax, softmax};
 
-use crate::error::{Error, Result};
 use candle_core::{CpuStorage, DType, Layout, Shape, Storage, Tensor};
+use compresso_base::error::{Error, Result};
 use std::ops::Deref;
 
 type Candle<T> = candle_core::Result<T>;

@@ -6,22 +6,22 @@ use super::power::Meter;
 use super::runtimes::training::Training;
 use super::runtimes::{self, Runtime};
 use super::timing::{Latency, Subject, interleaved};
-use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
-use crate::exec::{Engine, StepTime};
-use crate::learn::data::Dataset;
-use crate::learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
-use crate::model::size_of;
-use crate::model::{Fact, Graph, Model, Value, graph::specialize, onnx};
-use crate::operation::{Arg, Options, Signature, in_range};
-use crate::report::{Plot, Series, SeriesKind, Show, Table, bytes, count, number};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_base::operation::{Arg, Options, Signature, in_range};
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, bytes, count, number};
+use compresso_exec::{Engine, StepTime};
+use compresso_learn::data::Dataset;
+use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
+use compresso_model::size_of;
+use compresso_model::{Fact, Graph, Model, Value, graph::specialize, onnx};
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-crate::options! {
+compresso_base::options! {
     /// Options of `benchmark`.
     pub struct Benchmark {
         /// Measured runs of each model.
@@ -507,7 +507,7 @@ impl Show for BenchmarkReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Constant, Element, GraphBuilder, Task};
+    use compresso_model::{Constant, Element, GraphBuilder, Task};
 
     fn model(width: usize) -> Model {
         let mut b = GraphBuilder::new("net", 17);

@@ -1,15 +1,15 @@
 //! `compare`: how far the outputs of two models, or two tensors, are apart.
 
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::{DataOptions, Dataset, Loader, LoaderOptions, dataset};
-use crate::learn::eval::ImageRunner;
-use crate::model::{Model, Value};
-use crate::operation::in_range;
-use crate::report::{Show, Table, number};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::in_range;
+use compresso_base::report::{Show, Table, number};
+use compresso_learn::data::{DataOptions, Dataset, Loader, LoaderOptions, dataset};
+use compresso_learn::eval::ImageRunner;
+use compresso_model::{Model, Value};
 use serde::Serialize;
 
-crate::options! {
+compresso_base::options! {
     /// Options of `compare`.
     pub struct Compare {
         /// Images to run both models on.

@@ -1,7 +1,7 @@
 //! Latency: repeated runs, taken in turns so that a machine that slows down slows all alike.
 
-use crate::context::Context;
-use crate::error::Result;
+use compresso_base::context::Context;
+use compresso_base::error::Result;
 use serde::Serialize;
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! A description of a detector's outputs, for models whose form is not known.
 
-use crate::error::{Error, Result};
+use compresso_base::error::{Error, Result};
 
-crate::choice! {
+compresso_base::choice! {
     /// What the four numbers of a box are.
     pub enum BoxFormat {
         /// Left, top, right, bottom.
@@ -16,7 +16,7 @@ crate::choice! {
     }
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// The order of the axes of an output.
     pub enum AnchorLayout {
         /// `[batch, anchors, channels]`.
@@ -26,7 +26,7 @@ crate::choice! {
     }
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// What makes probabilities of the scores.
     pub enum ScoreActivation {
         /// They are probabilities.
@@ -38,7 +38,7 @@ crate::choice! {
     }
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// A part of a row of an output of finished detections.
     pub enum RowPart {
         /// Four numbers.
@@ -51,7 +51,7 @@ crate::choice! {
     }
 }
 
-crate::options! {
+compresso_base::options! {
     /// How boxes, scores and classes are read from a detector's outputs: boxes with a score for each class (in one output
     /// or two), boxes with a score and a label each (three outputs), or rows of finished detections (`columns`).
     #[derive(PartialEq)]

@@ -2,9 +2,9 @@
 
 use super::element::Element;
 use super::graph::Wire;
-use crate::error::{Error, Result};
 use bytes::Bytes;
 use candle_core::{DType, Device, Tensor};
+use compresso_base::error::{Error, Result};
 use half::{bf16, f16};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -74,7 +74,7 @@ impl Constant {
     }
     /// The constant with the encoding that its file had.
     #[must_use]
-    pub(in crate::model) fn with_wire(mut self, bytes: Bytes) -> Self {
+    pub(crate) fn with_wire(mut self, bytes: Bytes) -> Self {
         let wire = Wire(Some(bytes));
         match Arc::get_mut(&mut self.0) {
             Some(inner) => {
@@ -164,7 +164,7 @@ impl Constant {
         &self.0.payload
     }
     /// The encoding that its file had.
-    pub(in crate::model) fn wire(&self) -> Option<&Bytes> {
+    pub(crate) fn wire(&self) -> Option<&Bytes> {
         self.0.wire.0.as_ref()
     }
     /// The elements as ONNX raw data: packed, little-endian.

@@ -3,14 +3,14 @@
 use super::recognize::{self, Classes, DecodeOption, ImageSize};
 use super::weights::safetensors;
 use super::{Constant, Graph, Model, Step, Task, onnx, pytorch};
-use crate::error::{At, Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use compresso_base::error::{At, Error, Result};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-crate::options! {
+compresso_base::options! {
     /// How a model file is read, where the file does not say it.
     pub struct LoadOptions {
         /// What the outputs mean: a word, or a map that describes them (see [`BoxDecode`](super::BoxDecode)). Found out by

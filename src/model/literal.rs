@@ -1,6 +1,6 @@
 //! Python literals, as they stand in the metadata of Ultralytics models and in the headers of .npy files.
 
-use crate::error::{Error, Result};
+use compresso_base::error::{Error, Result};
 
 /// A Python literal.
 #[derive(Debug, Clone, PartialEq)]

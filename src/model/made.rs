@@ -1,7 +1,7 @@
 //! A model as an operation leaves it.
 
 use super::{Model, Step};
-use crate::report::{Picture, Plot, Show, Table};
+use compresso_base::report::{Picture, Plot, Show, Table};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -75,7 +75,7 @@ impl<R: Send + Sync> Show for Made<R> {
     fn line(&self) -> Option<String> {
         self.model.line()
     }
-    fn save_as(&self, path: &Path) -> crate::error::Result<()> {
+    fn save_as(&self, path: &Path) -> compresso_base::error::Result<()> {
         self.model.save(path)
     }
 }

@@ -2,14 +2,14 @@
 
 use super::zoo::{self, ZooOptions};
 use super::{DecodeOption, LoadOptions, Made, Model, Step, Value, weights};
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::operation::{Options as _, Signature, changed, decode};
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_base::operation::{Options as _, Signature, changed, decode};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
-crate::options! {
+compresso_base::options! {
     /// Options of `model`.
     pub struct ModelOptions {
         /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number.
@@ -36,7 +36,7 @@ impl ModelOptions {
         name: "model",
         summary: "Opens a model: an .onnx, .safetensors or Ultralytics .pt file, an architecture .yaml, or a name of the zoo",
         group: "models",
-        args: &[crate::operation::Arg::new("source", "text")],
+        args: &[compresso_base::operation::Arg::new("source", "text")],
         returns: "model",
         fields: Self::FIELDS,
         examples: &[

@@ -1,7 +1,7 @@
 //! How a model or a dataset came to be: the calls that made it, and their script.
 
 use super::ModelOptions;
-use crate::operation::script::{literal, map};
+use compresso_base::operation::script::{literal, map};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! What a model consists of, as a report.
 
 use super::{Model, Stats, Task};
-use crate::error::Result;
-use crate::report::{Show, Table, bytes, count, printable};
+use compresso_base::error::Result;
+use compresso_base::report::{Show, Table, bytes, count, printable};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;

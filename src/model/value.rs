@@ -3,9 +3,9 @@
 use super::constant::Constant;
 use super::element::Element;
 use super::weights;
-use crate::error::{Error, Result};
-use crate::report::{Show, Table, number};
 use candle_core::{DType, Device, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_base::report::{Show, Table, tensor_line};
 use indexmap::IndexMap;
 use rand::{RngExt, SeedableRng};
 use std::path::Path;
@@ -62,10 +62,6 @@ impl Value {
     pub fn to_f32s(&self) -> Result<Vec<f32>> {
         Ok(self.tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
     }
-    /// The first elements.
-    fn first(&self, count: usize) -> Result<Vec<f64>> {
-        Self { element: self.element, tensor: self.tensor.flatten_all()?.narrow(0, 0, count)? }.to_f64s()
-    }
     /// The elements as float64.
     pub fn to_f64s(&self) -> Result<Vec<f64>> {
         Ok(self.tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
@@ -91,9 +87,6 @@ pub fn uniform(shape: &[usize], seed: u64) -> Result<Value> {
     Value::plain(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-/// Elements of a tensor that its line shows.
-const SHOWN: usize = 8;
-
 /// In passing, type, shape and the first values: `float32[2, 3]: 0.1, 0.2, …`.
 impl Show for Value {
     fn tables(&self) -> Vec<Table> {
@@ -106,56 +99,18 @@ impl Show for Value {
         serde_json::json!({ "type": self.element.to_string(), "shape": self.dims(), "values": self.to_f64s().ok() })
     }
     fn line(&self) -> Option<String> {
-        let head = format!("{}{:?}", self.element, self.dims());
-        let total: usize = self.dims().iter().product();
-        Some(match self.first(total.min(SHOWN)) {
-            Ok(v) => {
-                let list: Vec<String> = v.iter().map(|x| number(*x)).collect();
-                format!("{head}: {}{}", list.join(", "), if total > SHOWN { ", …" } else { "" })
-            }
-            Err(_) => head,
-        })
+        Some(tensor_line(&self.element.to_string(), &self.tensor))
     }
     /// A tensor file: .npy, .npz, .pb.
     fn save_as(&self, path: &Path) -> Result<()> {
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         weights::save_tensors(&IndexMap::from([(name, self.clone())]), path)
     }
-}
-
-/// As the [`Value`] that it stands for.
-impl Show for Tensor {
-    fn tables(&self) -> Vec<Table> {
-        Vec::new()
-    }
-    fn notes(&self) -> Vec<String> {
-        self.line().into_iter().collect()
-    }
-    fn data(&self) -> serde_json::Value {
-        Value::plain(self.clone()).map(|v| v.data()).unwrap_or_default()
-    }
-    fn line(&self) -> Option<String> {
-        Value::plain(self.clone()).map_or_else(|_| Some(format!("{self:?}")), |v| v.line())
-    }
-    fn save_as(&self, path: &Path) -> Result<()> {
-        Value::plain(self.clone())?.save_as(path)
-    }
-}
-
-/// Tensors by name, such as a model's outputs.
-impl Show for IndexMap<String, Value> {
-    fn tables(&self) -> Vec<Table> {
-        let mut table = Table::new("Tensors", &["name", "tensor"]);
-        for (name, value) in self {
-            table.row([name.clone(), value.line().unwrap_or_default()]);
-        }
-        vec![table]
-    }
-    fn data(&self) -> serde_json::Value {
-        self.iter().map(|(name, value)| (name.clone(), value.data())).collect::<serde_json::Map<_, _>>().into()
+    fn noun() -> &'static str {
+        "tensor"
     }
     /// A file of tensors: .npz, .safetensors.
-    fn save_as(&self, path: &Path) -> Result<()> {
-        weights::save_tensors(self, path)
+    fn save_named(all: &IndexMap<String, Self>, path: &Path) -> Result<()> {
+        weights::save_tensors(all, path)
     }
 }

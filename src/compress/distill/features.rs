@@ -1,12 +1,12 @@
 //! What a student learns from a teacher's feature maps.
 
-use crate::error::{At, Error, Result};
-use crate::kernels::resize::AxisMap;
-use crate::kernels::{ConvShape, Window, ops};
-use crate::learn::train::{Param, ancestors};
-use crate::model::ops::ParamKind;
-use crate::model::{Facts, Graph, Model, Task, graph::infer_at};
 use candle_core::{Device, Tensor};
+use compresso_base::error::{At, Error, Result};
+use compresso_kernels::resize::AxisMap;
+use compresso_kernels::{ConvShape, Window, ops};
+use compresso_learn::train::{Param, ancestors};
+use compresso_model::ops::ParamKind;
+use compresso_model::{Facts, Graph, Model, Task, graph::infer_at};
 use rand::RngExt;
 use rand::SeedableRng;
 

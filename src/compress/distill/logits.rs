@@ -1,9 +1,9 @@
 //! What a student learns from a teacher's logits.
 
-use crate::error::{Error, Result};
-use crate::learn::train::attach;
-use crate::model::DetectHead;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
+use compresso_learn::train::attach;
+use compresso_model::DetectHead;
 use rayon::prelude::*;
 
 /// A soft loss: its value per image mean, and the scalar whose gradients train the student.

@@ -10,14 +10,14 @@ pub use features::{FeaturePair, pairs, resize};
 pub use logits::{Gains, LevelPair, Soft, class_divergence, head_divergence};
 pub use objective::DistillObjective;
 
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::{Augment, Dataset};
-use crate::learn::train::{OptimizerKind, ScheduleKind, Train, Trained, fit};
-use crate::model::{Model, Step};
-use crate::operation::{Arg, Options as _, Signature, changed, in_range};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, Options as _, Signature, changed, in_range};
+use compresso_learn::data::{Augment, Dataset};
+use compresso_learn::train::{OptimizerKind, ScheduleKind, Train, Trained, fit};
+use compresso_model::{Model, Step};
 
-crate::choice! {
+compresso_base::choice! {
     /// What the student learns from.
     pub enum Method {
         /// Softened class logits (and box distributions of detectors).
@@ -28,7 +28,7 @@ crate::choice! {
     }
 }
 
-crate::options! {
+compresso_base::options! {
     /// Options of `distill`.
     pub struct Distill {
         /// What the student learns from.
@@ -105,7 +105,7 @@ impl Distill {
     ///
     /// # Errors
     /// `Argument` for options out of range; `Shape` and `Unsupported` when the two models cannot be compared; as
-    /// [`train`](crate::learn::train::train) otherwise.
+    /// [`train`](compresso_learn::train::train) otherwise.
     pub fn train(&self, student: &Model, teacher: &Model, data: &Dataset, val: Option<&Dataset>, ctx: &Context) -> Result<Trained> {
         self.validate()?;
         let mut objective = DistillObjective::new(student, teacher, self, ctx)?;

@@ -3,13 +3,13 @@
 use super::features::{FeaturePair, pairs};
 use super::logits::{Gains, LevelPair, class_divergence, head_divergence};
 use super::{Distill, Method};
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::exec::{self, Engine, Outputs};
-use crate::learn::data::Batch;
-use crate::learn::train::{Loss, Objective, Param, TaskLoss, pick};
-use crate::model::{DetectHead, Model, Task, Value};
 use candle_core::Tensor;
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_exec::{self as exec, Engine, Outputs};
+use compresso_learn::data::Batch;
+use compresso_learn::train::{Loss, Objective, Param, TaskLoss, pick};
+use compresso_model::{DetectHead, Model, Task, Value};
 use std::collections::HashMap;
 
 /// With logits: `alpha · soft + (1 − alpha) · hard`, where hard is the task's loss from labels; the feature maps'

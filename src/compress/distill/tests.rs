@@ -1,13 +1,13 @@
 //! Distillation losses against PyTorch's numbers, and whole runs.
 
 use super::*;
-use crate::learn::data::{DataOptions, dataset};
-use crate::learn::train::test_support::{fixture, relative, values};
-use crate::learn::train::{Param, cross_entropy};
-use crate::model::DetectHead;
-use crate::model::ops::ParamKind;
-use crate::model::zoo::{ZooOptions, build};
 use candle_core::{DType, Device, Tensor, Var};
+use compresso_learn::data::{DataOptions, dataset};
+use compresso_learn::train::{Param, cross_entropy};
+use compresso_model::DetectHead;
+use compresso_model::ops::ParamKind;
+use compresso_model::zoo::{ZooOptions, build};
+use compresso_test_support::{arrays, relative, values};
 
 fn detector(data: &Dataset, width: f64, seed: u64) -> Model {
     let options = ZooOptions {
@@ -31,7 +31,7 @@ fn quick(method: Method) -> Distill {
 
 #[test]
 fn classifier_loss_equals_pytorch() {
-    let f = fixture("distillation.npz");
+    let f = arrays("train/distillation.npz");
     let student = Var::from_tensor(&f["student"]).unwrap();
     let soft = class_divergence(student.as_tensor(), &f["teacher"], 4.0).unwrap();
     assert!((soft.value as f32 - values(&f["soft"])[0]).abs() < 1e-5);
@@ -47,7 +47,7 @@ fn classifier_loss_equals_pytorch() {
 
 #[test]
 fn feature_loss_equals_pytorch() {
-    let f = fixture("distillation.npz");
+    let f = arrays("train/distillation.npz");
     let adapter = Param::new("a", &f["feature.weight"], ParamKind::Weight).unwrap();
     let student = Var::from_tensor(&f["feature.student"]).unwrap();
     let pair = FeaturePair { student: "s".into(), teacher: "t".into(), adapter: Some(adapter.clone()) };
@@ -111,7 +111,7 @@ fn features_are_found_at_the_inputs_of_the_head() {
     let data = shapes(2);
     let (student, teacher) = (detector(&data, 0.0625, 1), detector(&data, 0.125, 2));
     let found = pairs(&student, &teacher, &[], &[], 0, &Device::Cpu).unwrap();
-    let facts = crate::model::graph::infer_at(student.graph(), 1, Some([64, 64])).unwrap();
+    let facts = compresso_model::graph::infer_at(student.graph(), 1, Some([64, 64])).unwrap();
     let sizes: Vec<_> = found.iter().map(|p| facts[&p.student].dims().unwrap()[2]).collect();
     assert_eq!(sizes, [8, 4, 2]);
     assert!(found.iter().all(|p| p.student.starts_with("model.") && p.adapter.is_some()), "channels differ at every level");

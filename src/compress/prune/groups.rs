@@ -1,9 +1,9 @@
 //! Which channels of a graph go together.
 
-use crate::error::{At, Error, Result, nearest};
-use crate::model::ops::channels::{Atom, AxisLabels, Labels};
-use crate::model::{Constant, Element, Fact, Facts, Graph, Node, Patch, Payload, infer};
-use crate::report::{Show, Table};
+use compresso_base::error::{At, Error, Result, nearest};
+use compresso_base::report::{Show, Table};
+use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
+use compresso_model::{Constant, Element, Fact, Facts, Graph, Node, Patch, Payload, infer};
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};

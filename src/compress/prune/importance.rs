@@ -1,9 +1,9 @@
 //! Scores of channels: how much a model would miss each.
 
 use super::{Analysis, Group, Importance};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::model::ops::channels::{Atom, Layer};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_model::ops::channels::{Atom, Layer};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 

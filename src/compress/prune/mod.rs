@@ -25,13 +25,13 @@ pub use groups::{Analysis, Group, Groups, groups};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use surgery::Removal;
 
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::Dataset;
-use crate::model::{Model, Step, Task};
-use crate::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_learn::data::Dataset;
+use compresso_model::{Model, Step, Task};
 
-crate::choice! {
+compresso_base::choice! {
     /// What is removed.
     pub enum Method {
         /// Whole channels: smaller and faster on any runtime.
@@ -41,7 +41,7 @@ crate::choice! {
     }
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// Among what the least important are sought.
     pub enum Scope {
         /// All layers together; layers end up with different shares.
@@ -51,7 +51,7 @@ crate::choice! {
     }
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// How the importance of a channel is measured.
     pub enum Importance {
         /// Sum of absolute weights.
@@ -65,7 +65,7 @@ crate::choice! {
     }
 }
 
-crate::options! {
+compresso_base::options! {
     /// Options of `prune`.
     pub struct Prune {
         /// Share to remove, at least 0 and below 1: of all channels (or weights) that may go. Less is removed where
@@ -136,7 +136,7 @@ impl Prune {
     }
 
     /// The graph without channels; `None` when all stay.
-    fn channels(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Option<crate::model::Graph>> {
+    fn channels(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Option<compresso_model::Graph>> {
         let found = Analysis::new(model.graph(), &head_values(model.task()))?;
         let chosen = found.groups.chosen(&self.include, &self.exclude)?;
         if chosen.is_empty() {

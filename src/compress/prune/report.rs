@@ -1,10 +1,10 @@
 //! What a pruning changed, layer by layer.
 
 use super::groups::name_of;
-use crate::error::Result;
-use crate::model::ops::{self, QuantRule};
-use crate::model::{Constant, Model};
-use crate::report::{Show, Table};
+use compresso_base::error::Result;
+use compresso_base::report::{Show, Table};
+use compresso_model::ops::{self, QuantRule};
+use compresso_model::{Constant, Model};
 use serde::Serialize;
 use std::collections::HashMap;
 

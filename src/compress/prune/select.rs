@@ -1,8 +1,8 @@
 //! Which channels go: the least important, within what each axis must keep.
 
 use super::{Analysis, Group, Prune, Scope};
-use crate::error::{Error, Result};
-use crate::model::ops::channels::{Atom, AxisLabels};
+use compresso_base::error::{Error, Result};
+use compresso_model::ops::channels::{Atom, AxisLabels};
 use std::collections::{HashMap, HashSet};
 
 /// What an axis of a value or weight is made of.

@@ -1,10 +1,10 @@
 //! Removing chosen channels from a graph, or setting them to zero in it.
 
 use super::Analysis;
-use crate::error::{At, Error, Result};
-use crate::model::ops::channels::{Atom, AxisLabels, Edit, Place, Size};
-use crate::model::{Attr, Constant, Dim, Element, Graph, Node, Patch, infer};
 use candle_core::{Device, Tensor};
+use compresso_base::error::{At, Error, Result};
+use compresso_model::ops::channels::{Atom, AxisLabels, Edit, Place, Size};
+use compresso_model::{Attr, Constant, Dim, Element, Graph, Node, Patch, infer};
 use std::collections::HashSet;
 
 /// Channels to be removed from a graph.
@@ -228,7 +228,7 @@ impl<'a> Removal<'a> {
                 if !fits {
                     let e = Error::unsupported(format!(
                         "a size in the graph does not follow the removed channels: '{name}' should be {}, got {new}",
-                        crate::model::Fact::new(new.element, expected)
+                        compresso_model::Fact::new(new.element, expected)
                     ));
                     return Err(e.at(node.label()).hint("leave these layers out with exclude: [\"name\"]"));
                 }

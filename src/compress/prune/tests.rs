@@ -1,9 +1,9 @@
 //! Each topology in a small net: intended channels can be pruned, and the pruned net equals the masked one.
 
 use super::*;
-use crate::exec::{Run, run};
-use crate::model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value};
 use candle_core::{Device, Tensor};
+use compresso_exec::{Run, run};
+use compresso_model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -422,7 +422,7 @@ fn products_of_values_that_masking_leaves_alone_are_fixed() {
     let m = n.model();
     assert_eq!(group_sizes(&m), []);
     let e = half().apply(&m, None, &Context::new()).unwrap_err();
-    assert_eq!(e.kind(), crate::ErrorKind::Unsupported);
+    assert_eq!(e.kind(), compresso_base::ErrorKind::Unsupported);
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn padding_resizing_instance_norm_and_pools() {
     let y = n.op("Pad", &[&y, &pads]);
     let y = n.b.node(Node::new("AveragePool", "", [&y], [""]).ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]));
     let sizes = n.ints(&[1, 8, 8, 8]);
-    let y = n.b.node(Node::new("Resize", "", [&y, "", "", &sizes], [""]).attr("mode", crate::model::Attr::text("nearest")));
+    let y = n.b.node(Node::new("Resize", "", [&y, "", "", &sizes], [""]).attr("mode", compresso_model::Attr::text("nearest")));
     let m = n.end(&y, 8);
     assert_eq!(group_sizes(&m), [("a".into(), 6)]);
     let p = prove(&m);
@@ -546,7 +546,7 @@ fn depth_to_space_keeps_blocks_whole() {
         let mut n = Net::new(17);
         let x = n.image(3, 4);
         let y = n.conv("a", &x, 3, 24, 1, 1);
-        let y = n.b.node(Node::new("DepthToSpace", "", [&y], [""]).int("blocksize", 2).attr("mode", crate::model::Attr::text(mode)));
+        let y = n.b.node(Node::new("DepthToSpace", "", [&y], [""]).int("blocksize", 2).attr("mode", compresso_model::Attr::text(mode)));
         let y = n.op("Relu", &[&y]);
         let y = n.b.node(Node::new("SpaceToDepth", "", [&y], [""]).int("blocksize", 2));
         let m = n.end(&y, 24);
@@ -601,7 +601,7 @@ fn declared_types_follow() {
     let y = n.op("Relu", &[&y]);
     let m = n.end(&y, 8);
     let p = prove(&m);
-    let facts = crate::model::infer(p.graph()).unwrap();
+    let facts = compresso_model::infer(p.graph()).unwrap();
     assert_eq!(facts["a_output_0"].dims().unwrap(), [1, 4, 4, 4]);
 }
 
@@ -619,14 +619,14 @@ fn a_wrong_pruning_does_not_pass() {
         |a: &Removal<'_>, b: &Removal<'_>| verify::equal(&a.masked().unwrap(), &b.pruned().unwrap(), m.task(), None, &Context::new());
     check(&one, &one).unwrap();
     let e = check(&one, &other).unwrap_err();
-    assert_eq!(e.kind(), crate::ErrorKind::Check);
+    assert_eq!(e.kind(), compresso_base::ErrorKind::Check);
     assert!(e.to_string().contains("the pruned model does not equal the masked one"), "{e}");
 }
 
 /// Collects what an operation says.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
-impl crate::context::ProgressSink for Notes {
+impl compresso_base::context::ProgressSink for Notes {
     fn start(&self, _: u64, _: &str, _: u64) {}
     fn update(&self, _: u64, _: u64, _: &str) {}
     fn finish(&self, _: u64) {}
@@ -690,7 +690,7 @@ fn quantized_models_are_refused() {
     let mut n = Net::new(17);
     let x = n.image(3, 4);
     let scale = n.b.constant("scale", Constant::scalar(0.1));
-    let zero = n.b.constant("zero", Constant::new(Element::I8, vec![], crate::model::Payload::Int32s(vec![0])).unwrap());
+    let zero = n.b.constant("zero", Constant::new(Element::I8, vec![], compresso_model::Payload::Int32s(vec![0])).unwrap());
     let q = n.op("QuantizeLinear", &[&x, &scale, &zero]);
     let y = n.op("DequantizeLinear", &[&q, &scale, &zero]);
     let m = n.end(&y, 3);
@@ -759,7 +759,7 @@ fn weights_below_the_quantile_become_zero() {
     let p = prune(base.clone());
     assert_eq!(values(&p, "fc1.weight"), [0., 0., 0., 0., 5., -6.]);
     assert_eq!(values(&p, "fc2.weight"), [7., 8., 9.]);
-    assert_eq!(p.graph().metadata()[crate::learn::train::MASKS_KEY], r#"["fc1.weight","fc2.weight","fc3.weight"]"#);
+    assert_eq!(p.graph().metadata()[compresso_learn::train::MASKS_KEY], r#"["fc1.weight","fc2.weight","fc3.weight"]"#);
     assert_eq!(p.steps()[0].options["method"], "weights");
     let p = prune(Prune { scope: Scope::Layer, exclude: vec!["fc1".into(), "fc3".into()], ..base });
     assert_eq!(values(&p, "fc1.weight"), [1., -2., 3., -4., 5., -6.]);

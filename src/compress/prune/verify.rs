@@ -1,12 +1,12 @@
 //! The proof of a pruning: the pruned graph computes what the masked one does.
 
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::exec::{Engine, Outputs, Run, run};
-use crate::learn::data::{Dataset, Loader, LoaderOptions};
-use crate::model::graph::specialize;
-use crate::model::{Element, Graph, Task, Value};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_exec::{Engine, Outputs, Run, run};
+use compresso_learn::data::{Dataset, Loader, LoaderOptions};
+use compresso_model::graph::specialize;
+use compresso_model::{Element, Graph, Task, Value};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 

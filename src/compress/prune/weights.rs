@@ -2,12 +2,12 @@
 
 use super::groups::{check_pattern, matches, name_of};
 use super::{Prune, Scope};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::train::MASKS_KEY;
-use crate::model::ops::{self, QuantRule};
-use crate::model::{Constant, Graph, Patch, Payload};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_learn::train::MASKS_KEY;
+use compresso_model::ops::{self, QuantRule};
+use compresso_model::{Constant, Graph, Patch, Payload};
 use std::collections::HashSet;
 
 /// The graph with a share `ratio` of the weights of layers set to zero: those with |w| at or below the quantile of all
@@ -103,7 +103,7 @@ fn quantile(mut values: Vec<f32>, q: f64) -> f32 {
 
 /// A constant of the type and shape of `old` with new values.
 fn like(old: &Constant, values: Vec<f32>) -> Result<Constant> {
-    if let (crate::model::Element::F32, Payload::Raw(_)) = (old.element(), old.payload()) {
+    if let (compresso_model::Element::F32, Payload::Raw(_)) = (old.element(), old.payload()) {
         return Constant::floats(old.dims(), &values);
     }
     let storage = old.element().storage().ok_or_else(|| Error::unsupported(format!("{} weights", old.element())))?;

@@ -4,7 +4,7 @@
 //! [QuantizeLinear](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html) does. Ranges always contain zero, so zero
 //! is exact. The choice of scale and zero point is onnxruntime's (`compute_scale_zp` of its quantization tools).
 
-use crate::model::Element;
+use compresso_model::Element;
 
 /// Smallest and largest value seen.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

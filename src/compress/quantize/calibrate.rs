@@ -3,12 +3,12 @@
 use super::affine::Range;
 use super::observer::MinMax;
 use super::probe::Probe;
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::exec::compiled::Seen;
-use crate::learn::data::{Dataset, Loader, LoaderOptions};
-use crate::learn::eval::model_input;
-use crate::model::{Element, Graph, Task, Value};
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_exec::compiled::Seen;
+use compresso_learn::data::{Dataset, Loader, LoaderOptions};
+use compresso_learn::eval::model_input;
+use compresso_model::{Element, Graph, Task, Value};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -91,7 +91,7 @@ impl Iterator for Images {
 }
 
 /// The graph's only input, when it is an image tensor.
-pub fn image_input(graph: &Graph) -> Result<&crate::model::ValueInfo> {
+pub fn image_input(graph: &Graph) -> Result<&compresso_model::ValueInfo> {
     let mut feeds = graph.feeds();
     match (feeds.next(), feeds.next()) {
         (Some(input), None)
@@ -122,7 +122,7 @@ pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
     }
 }
 
-/// Runs images through the graph, which must be as [`simplify`](crate::model::passes::simplify) leaves it, and keeps the
+/// Runs images through the graph, which must be as [`simplify`](compresso_model::passes::simplify) leaves it, and keeps the
 /// range of each float32 value that `wanted` accepts.
 ///
 /// # Errors

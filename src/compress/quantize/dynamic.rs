@@ -10,8 +10,8 @@ use super::Settings;
 use super::placement::Layer;
 use super::static_int8::dequantized_weight;
 use super::weights::Weight;
-use crate::error::{At, Error, Result};
-use crate::model::{Constant, Element, Graph, Node, Patch, Payload};
+use compresso_base::error::{At, Error, Result};
+use compresso_model::{Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::HashMap;
 
 /// The graph with these layers computed on integers, or only their weights stored in int8.

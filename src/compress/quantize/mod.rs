@@ -18,23 +18,23 @@ pub mod weights;
 
 pub use report::{LayerError, QuantizeReport};
 
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::Dataset;
-use crate::model::{Model, Step, passes};
-use crate::operation::{Arg, Options, Signature};
 use affine::Grid;
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, Options, Signature};
+use compresso_learn::data::Dataset;
+use compresso_model::{Model, Step, passes};
 
-crate::choice! {
+compresso_base::choice! {
     /// When scales of activations are found.
     pub enum Mode { Static = "static", Dynamic = "dynamic" }
 }
-crate::choice! {
+compresso_base::choice! {
     /// Whose rules the quantized graph follows.
     pub enum Target { Onnxruntime = "onnxruntime", Tensorrt = "tensorrt" }
 }
 
-crate::options! {
+compresso_base::options! {
     /// INT8 quantization. The defaults suit onnxruntime on a CPU.
     pub struct Quantize {
         /// "static" fixes the scales of activations with calibration images; "dynamic" computes them at run time and needs no data.
@@ -131,7 +131,7 @@ impl Quantize {
         };
         let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
         let args = dataset.map(Dataset::expression).into_iter().collect();
-        let step = Step::new(Self::SIGNATURE.name, args, crate::operation::changed(self));
+        let step = Step::new(Self::SIGNATURE.name, args, compresso_base::operation::changed(self));
         let made = model.derive(quantized, step);
         ctx.note(report.headline(model, &made)?);
         Ok((made, report))

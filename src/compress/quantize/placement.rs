@@ -13,9 +13,9 @@
 //!   (and of other operators that only move values) share one scale.
 
 use super::Target;
-use crate::error::{Error, Result, nearest};
-use crate::model::ops::{self, QuantRule};
-use crate::model::{Element, Graph, Node};
+use compresso_base::error::{Error, Result, nearest};
+use compresso_model::ops::{self, QuantRule};
+use compresso_model::{Element, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A node that multiplies with constant weights.

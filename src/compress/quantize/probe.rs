@@ -1,11 +1,11 @@
 //! Looking at inner values of a graph while it runs.
 
 use super::observer::row_major;
-use crate::context::Context;
-use crate::error::Result;
-use crate::exec::compiled::{Seen, Watch};
-use crate::exec::{self, Engine, Run};
-use crate::model::{Element, Graph, Value};
+use compresso_base::context::Context;
+use compresso_base::error::Result;
+use compresso_exec::compiled::{Seen, Watch};
+use compresso_exec::{self as exec, Engine, Run};
+use compresso_model::{Element, Graph, Value};
 use std::collections::{HashMap, HashSet};
 
 /// Runs a graph and shows chosen float32 values, each as it is made: planned on the CPU, else by the eager executor.
@@ -17,7 +17,7 @@ pub(super) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// For a graph as [`simplify`](crate::model::passes::simplify) leaves it.
+    /// For a graph as [`simplify`](compresso_model::passes::simplify) leaves it.
     ///
     /// # Errors
     /// As [`Engine::watching`].

@@ -7,12 +7,12 @@ use super::observer::{MinMax, joined, offsets};
 use super::placement::{Plan, label};
 use super::probe::Probe;
 use super::weights::{Weight, sqnr};
-use crate::context::Context;
-use crate::error::Result;
-use crate::exec::compiled::Seen;
-use crate::learn::data::Dataset;
-use crate::model::{Graph, Model, Task};
-use crate::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_base::context::Context;
+use compresso_base::error::Result;
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_exec::compiled::Seen;
+use compresso_learn::data::Dataset;
+use compresso_model::{Graph, Model, Task};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 

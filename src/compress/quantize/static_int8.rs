@@ -6,8 +6,8 @@ use super::calibrate::Ranges;
 use super::placement::{Layer, Plan};
 use super::weights::{Weight, int32_bias};
 use super::{Settings, Target};
-use crate::error::{At, Result};
-use crate::model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
+use compresso_base::error::{At, Result};
+use compresso_model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Values whose largest channel is so much larger than the middle one are not rounded with one scale unless a layer
@@ -86,7 +86,8 @@ fn quantize_layer(
     let (name, scales) = match weights.get(&key) {
         Some(made) => made.clone(),
         None => {
-            let constant = graph.constant(&layer.weight).ok_or_else(|| crate::Error::internal("a layer's weight is a constant"))?;
+            let constant =
+                graph.constant(&layer.weight).ok_or_else(|| compresso_base::Error::internal("a layer's weight is a constant"))?;
             let limits = bias_values.as_deref().map(|b| (b, input_scale));
             let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, limits)?;
             let made = (dequantized_weight(patch, &layer.weight, &weight)?, weight.scales);

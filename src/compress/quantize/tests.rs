@@ -1,10 +1,10 @@
 //! Placement and rewriting on small nets; the result runs in onnxruntime with the same outputs where it is found.
 
 use super::*;
-use crate::exec::{self, Run};
-use crate::learn::data::{DataOptions, dataset};
-use crate::model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Task, Value, onnx};
 use candle_core::{Device, Tensor};
+use compresso_exec::{self as exec, Run};
+use compresso_learn::data::{DataOptions, dataset};
+use compresso_model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Task, Value, onnx};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 
@@ -162,7 +162,7 @@ fn the_report_names_what_stays_in_float_and_the_error_of_each_layer() {
     assert_eq!(report.float[0].0, "dfl");
     assert!(report.float[0].1.contains("Softmax"));
     assert_eq!(report.images, 4);
-    use crate::report::Show;
+    use compresso_base::report::Show;
     assert_eq!(report.tables()[0].rows.len(), 5);
     // The stem reads the images, whose values are 0 to 1.
     let stem = &report.layers[0];
@@ -341,7 +341,7 @@ fn a_broken_model_is_not_calibrated() {
     b.output(&y);
     let m = Model::new(b.finish().unwrap(), Task::Unknown);
     let e = Quantize::default().apply(&m, Some(&images(2)), &Context::new()).unwrap_err();
-    assert!(e.kind() == crate::ErrorKind::Check && e.to_string().contains("infinite or not a number"), "{e}");
+    assert!(e.kind() == compresso_base::ErrorKind::Check && e.to_string().contains("infinite or not a number"), "{e}");
 }
 
 /// What the eager executor sees of every float32 value.
@@ -362,8 +362,8 @@ fn eager_ranges(g: &Graph, data: &Dataset, images: usize, ctx: &Context) -> Hash
 #[test]
 fn calibration_sees_what_the_eager_executor_sees() {
     let ctx = Context::new();
-    let zoo = crate::model::zoo::ZooOptions { image_size: Some([64, 64]), width: Some(0.125), ..Default::default() };
-    for m in [detector(), classifier(), crate::model::zoo::build("yolov8n", &zoo).unwrap()] {
+    let zoo = compresso_model::zoo::ZooOptions { image_size: Some([64, 64]), width: Some(0.125), ..Default::default() };
+    for m in [detector(), classifier(), compresso_model::zoo::build("yolov8n", &zoo).unwrap()] {
         let (g, _) = passes::simplify(m.graph()).unwrap();
         let expected = eager_ranges(&g, &images(6), 6, &ctx);
         let found = calibrate::calibrate(&g, m.task(), &images(6), |_| true, 6, &ctx).unwrap();
@@ -382,7 +382,7 @@ fn calibration_sees_what_the_eager_executor_sees() {
 #[test]
 fn quantizing_stops_when_cancelled() {
     let ctx = Context::new();
-    let model = crate::model::zoo::build("yolov8n", &Default::default()).unwrap();
+    let model = compresso_model::zoo::build("yolov8n", &Default::default()).unwrap();
     let data = dataset("random", &DataOptions { images: Some(500), ..DataOptions::default() }, &ctx).unwrap();
     let cancel = ctx.cancel.clone();
     let waiter = std::thread::spawn(move || {

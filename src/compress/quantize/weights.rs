@@ -1,8 +1,8 @@
 //! Weights as int8 constants with a scale per output channel.
 
 use super::affine::{Affine, Grid, Range};
-use crate::error::{Error, Result};
-use crate::model::{Constant, Element, Payload};
+use compresso_base::error::{Error, Result};
+use compresso_model::{Constant, Element, Payload};
 
 /// A weight in int8: zero point 0, one scale per index of `axis`, or one for all.
 #[derive(Debug, Clone)]

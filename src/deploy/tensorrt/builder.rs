@@ -1,11 +1,11 @@
 //! Building engines with trtexec, TensorRT's own command.
 
 use super::{Precision, TensorrtExport};
-use crate::compress::quantize::calibrate;
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::model::graph::specialize;
-use crate::model::{Fact, Graph, Task};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_compress::quantize::calibrate;
+use compresso_model::graph::specialize;
+use compresso_model::{Fact, Graph, Task};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Calibration caches, which TensorRT up to 10 reads in place of calibrating.
 
-use crate::compress::quantize::calibrate::Ranges;
+use compresso_compress::quantize::calibrate::Ranges;
 use std::fmt::Write;
 
 /// The text of a cache: a scale for each value, the largest magnitude over 127, as the bits of a float32 in hexadecimal.

@@ -1,8 +1,8 @@
 //! What TensorRT does not take, and what it runs badly.
 
-use crate::deploy::{Finding, Severity};
-use crate::error::Result;
-use crate::model::{Constant, Element, Graph, Node};
+use crate::{Finding, Severity};
+use compresso_base::error::Result;
+use compresso_model::{Constant, Element, Graph, Node};
 
 /// Findings of a graph, those that TensorRT refuses first.
 pub(super) fn lint(graph: &Graph) -> Result<Vec<Finding>> {

@@ -15,23 +15,23 @@ pub use cache::calibration_cache;
 
 use super::half::to_float16;
 use super::{Finding, Severity, Target};
-use crate::compress::quantize::{self, Quantize, calibrate};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::Dataset;
-use crate::model::weights::atomic_write;
-use crate::model::{Model, Step, passes};
-use crate::operation::{Arg, Options, Signature, changed, in_range};
-use crate::report::{Show, Table};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_base::report::{Show, Table};
+use compresso_compress::quantize::{self, Quantize, calibrate};
+use compresso_learn::data::Dataset;
+use compresso_model::weights::atomic_write;
+use compresso_model::{Model, Step, passes};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-crate::choice! {
+compresso_base::choice! {
     /// Precision of the layers.
     pub enum Precision { Fp32 = "fp32", Fp16 = "fp16", Int8 = "int8" }
 }
 
-crate::options! {
+compresso_base::options! {
     /// Options of `tensorrt_export`.
     pub struct TensorrtExport {
         /// Precision of the layers: "fp32", "fp16" or "int8".
@@ -220,7 +220,7 @@ impl TensorrtExport {
 
     fn manifest(&self, model: &Model, files: &[PathBuf], build: &builder::Build, notes: &[String]) -> Result<String> {
         let names: Vec<String> = files.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned())).collect();
-        let values = |infos: &mut dyn Iterator<Item = &crate::model::ValueInfo>| -> Vec<String> {
+        let values = |infos: &mut dyn Iterator<Item = &compresso_model::ValueInfo>| -> Vec<String> {
             infos.map(|i| format!("{}: {}", i.name, i.fact)).collect()
         };
         let manifest = serde_json::json!({
@@ -277,7 +277,7 @@ impl Show for TensorrtArtifacts {
     fn tables(&self) -> Vec<Table> {
         let mut t = Table::new("TensorRT artefacts", &["file", ">size"]);
         for f in &self.files {
-            let size = std::fs::metadata(f).map_or_else(|_| "–".into(), |m| crate::report::bytes(m.len()));
+            let size = std::fs::metadata(f).map_or_else(|_| "–".into(), |m| compresso_base::report::bytes(m.len()));
             t.row([f.display().to_string(), size]);
         }
         vec![t]

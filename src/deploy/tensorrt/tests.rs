@@ -1,8 +1,8 @@
 //! Artefacts, cache bytes, build script, and what happens with and without a builder.
 
 use super::*;
-use crate::learn::data::{DataOptions, dataset};
-use crate::model::{Constant, Dim, Element, Fact, GraphBuilder, Node, Task};
+use compresso_learn::data::{DataOptions, dataset};
+use compresso_model::{Constant, Dim, Element, Fact, GraphBuilder, Node, Task};
 use std::collections::HashMap;
 
 fn model(batch: Dim) -> Model {
@@ -66,8 +66,8 @@ fn the_cache_holds_the_bits_of_the_largest_magnitude_over_127() {
     for feeds in calibrate::Images::new(m.graph(), m.task(), &data(), 6, &Context::new()).unwrap() {
         let (_, feeds) = feeds.unwrap();
         let wanted = ["images", "features", "active", "logits"];
-        let run = crate::exec::Run { wanted: &wanted, ..Default::default() };
-        for (name, v) in crate::exec::run(m.graph(), &feeds, run).unwrap() {
+        let run = compresso_exec::Run { wanted: &wanted, ..Default::default() };
+        for (name, v) in compresso_exec::run(m.graph(), &feeds, run).unwrap() {
             let top = v.to_f32s().unwrap().iter().fold(0f32, |a, x| a.max(x.abs()));
             let name = wanted.into_iter().find(|w| *w == name).unwrap();
             let l = largest.entry(name).or_default();
@@ -139,7 +139,7 @@ fn without_a_builder_the_artefacts_stay_and_the_reason_is_typed() {
     let a = export(&TensorrtExport::default(), &m, dir.path());
     assert!(matches!(&a.engine, Engine::Unavailable(why) if why.contains("TensorRT")));
     let e = TensorrtExport { build: Some(true), ..TensorrtExport::default() }.apply(&m, dir.path(), None, &Context::new()).unwrap_err();
-    assert_eq!(e.kind(), crate::ErrorKind::Unavailable);
+    assert_eq!(e.kind(), compresso_base::ErrorKind::Unavailable);
     assert!(e.to_string().contains("model_fp16.onnx"), "{e}");
     assert!(dir.path().join("model_fp16.onnx").is_file());
 }
@@ -153,7 +153,7 @@ fn what_tensorrt_refuses_is_refused_before_anything_is_written() {
     for mode in [quantize::Mode::Static, quantize::Mode::Dynamic] {
         let q = Quantize { mode, ..Quantize::default() }.apply(&m, Some(&data()), &Context::new()).unwrap();
         let e = int8.apply(&q, &out, Some(&data()), &Context::new()).unwrap_err();
-        assert!(e.kind() == crate::ErrorKind::Unsupported && e.to_string().contains("target: \"tensorrt\""), "{e}");
+        assert!(e.kind() == compresso_base::ErrorKind::Unsupported && e.to_string().contains("target: \"tensorrt\""), "{e}");
     }
     assert!(!out.exists());
     let e = int8.apply(&m, &out, None, &Context::new()).unwrap_err();
@@ -173,7 +173,7 @@ fn half_precision_covers_layers_and_keeps_float32_ends() {
     let ops: Vec<&str> = g.nodes().iter().map(|n| n.op.as_str()).collect();
     assert_eq!(ops, ["Cast", "Conv", "Relu", "Conv", "Cast"]);
     assert!(g.constants().values().all(|c| c.element() == Element::F16));
-    let facts = crate::model::infer(&g).unwrap();
+    let facts = compresso_model::infer(&g).unwrap();
     assert_eq!((facts["images"].element, facts["logits"].element), (Element::F32, Element::F32));
     assert_eq!(facts["active_float16"].element, Element::F16);
 }

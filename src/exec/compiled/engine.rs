@@ -1,11 +1,11 @@
 //! A graph ready to run on inputs of any shape.
 
 use super::{Compiled, StepTime, Watch, eagerly};
-use crate::context::Cancel;
-use crate::error::Result;
-use crate::exec::Outputs;
-use crate::model::graph::{Graph, Patch};
-use crate::model::{Fact, Value, ValueInfo, passes};
+use crate::Outputs;
+use compresso_base::context::Cancel;
+use compresso_base::error::Result;
+use compresso_model::graph::{Graph, Patch};
+use compresso_model::{Fact, Value, ValueInfo, passes};
 use std::collections::{HashMap, HashSet};
 
 /// Plans that are kept; the oldest makes room for a new one.
@@ -51,7 +51,7 @@ impl Engine {
     /// Runs on `feeds`, tensors by input name.
     ///
     /// # Errors
-    /// As [`eager::run`](crate::exec::run).
+    /// As [`eager::run`](crate::run).
     pub fn run(&mut self, feeds: &HashMap<String, Value>, cancel: Option<&Cancel>) -> Result<Outputs> {
         match self.plan(feeds)? {
             Some(plan) => plan.run(feeds, cancel),
@@ -83,7 +83,7 @@ impl Engine {
 
     /// The plan for inputs of these shapes; `None` when there cannot be one.
     fn plan(&mut self, feeds: &HashMap<String, Value>) -> Result<Option<&mut Compiled>> {
-        crate::exec::eager::check_feeds(&self.graph, feeds)?;
+        crate::eager::check_feeds(&self.graph, feeds)?;
         // A value given in place of a constant changes what the plan has worked out.
         let replaced = feeds.keys().any(|n| self.graph.constant(n).is_some());
         if self.refused.is_some() || replaced || feeds.values().any(|v| !v.tensor.device().is_cpu()) {
@@ -127,13 +127,13 @@ fn with_outputs(graph: &Graph, wanted: &[&str]) -> Result<Result<Graph>> {
     if wanted.is_empty() || graph.outputs().iter().map(|o| o.name.as_str()).eq(wanted.iter().copied()) {
         return Ok(Ok(graph.clone()));
     }
-    let facts = match crate::model::graph::infer(graph) {
+    let facts = match compresso_model::graph::infer(graph) {
         Ok(facts) => facts,
         Err(e) => return Ok(Err(e)),
     };
     let mut outputs: Vec<ValueInfo> = Vec::new();
     for &name in wanted {
-        let fact = facts.get(name).ok_or_else(|| crate::exec::eager::missing(graph, name))?;
+        let fact = facts.get(name).ok_or_else(|| crate::eager::missing(graph, name))?;
         if outputs.iter().all(|o| o.name != name) {
             outputs.push(ValueInfo::new(name, Fact { constant: None, contents: None, ..fact.clone() }));
         }
@@ -146,9 +146,9 @@ fn with_outputs(graph: &Graph, wanted: &[&str]) -> Result<Result<Graph>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::{Run, run};
-    use crate::model::{Element, zoo};
+    use crate::{Run, run};
     use candle_core::{Device, Tensor};
+    use compresso_model::{Element, zoo};
     use zoo::ZooOptions;
 
     fn net() -> Graph {
@@ -194,7 +194,7 @@ mod tests {
         let got = engine.run(&feeds, None).unwrap();
         assert_eq!(engine.refused(), None);
         assert_equal(&run(&graph, &feeds, Run { wanted: &wanted, ..Run::default() }).unwrap(), &got);
-        assert_eq!(Engine::new(&graph, &["no such value"], 1).unwrap_err().kind(), crate::ErrorKind::Missing);
+        assert_eq!(Engine::new(&graph, &["no such value"], 1).unwrap_err().kind(), compresso_base::ErrorKind::Missing);
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         let graph = passes::simplify(&net()).unwrap().0;
         let input = graph.feeds().next().unwrap().name.clone();
         let made = graph.nodes().iter().flat_map(|n| n.outputs.iter().cloned());
-        let facts = crate::model::graph::infer(&graph).unwrap();
+        let facts = compresso_model::graph::infer(&graph).unwrap();
         let keep: HashSet<String> = made.filter(|n| facts[n].element == Element::F32).chain([input]).collect();
         let mut engine = Engine::watching(&graph, &[], keep.clone(), 2).unwrap();
         for n in [2, 1, 2] {

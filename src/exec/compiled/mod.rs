@@ -19,13 +19,13 @@ mod tests;
 pub use engine::Engine;
 
 use super::eager::{self, Outputs};
-use crate::context::Cancel;
-use crate::error::{At, Error, Result};
-use crate::kernels::last::program::{Program, Slot};
-use crate::model::graph::{Facts, Graph, infer_with};
-use crate::model::{Element, Fact, Value, ops};
 use build::Build;
 use candle_core::{DType, Device, Tensor};
+use compresso_base::context::Cancel;
+use compresso_base::error::{At, Error, Result};
+use compresso_kernels::last::program::{Program, Slot};
+use compresso_model::graph::{Facts, Graph, infer_with};
+use compresso_model::{Element, Fact, Value, ops};
 use lower::{From, Lowered, Op, Output, To};
 use std::collections::{HashMap, HashSet};
 
@@ -76,7 +76,7 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Plans `graph`, which must be as [`crate::model::passes::simplify`] leaves it, for inputs of the given shapes.
+    /// Plans `graph`, which must be as [`compresso_model::passes::simplify`] leaves it, for inputs of the given shapes.
     /// Values named in `keep` are worked out as floats of their own, so that [`Compiled::run_watched`] can show them.
     ///
     /// # Errors
@@ -309,11 +309,11 @@ fn stored(bytes: &[u8], dims: &[usize], signed: bool) -> Result<Value> {
 }
 
 fn bytes_of(floats: &[f32]) -> &[u8] {
-    crate::kernels::last::program::as_bytes(floats)
+    compresso_kernels::last::program::as_bytes(floats)
 }
 
 fn floats_of(bytes: &[u8]) -> &[f32] {
-    crate::kernels::last::program::as_floats(bytes)
+    compresso_kernels::last::program::as_floats(bytes)
 }
 
 /// Runs by the eager executor, for what cannot be planned.

@@ -1,6 +1,6 @@
 //! Copies of parts of images, padded and split by stride, in which every tap of a window is a plain offset.
 
-use crate::kernels::activation::wide;
+use crate::activation::wide;
 
 /// Which part of an image is copied, and how it is laid out.
 ///

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernels::tests::values;
+use crate::tests::values;
 use proptest::prelude::*;
 
 fn close(what: &str, got: &[f32], expected: &[f32]) {

@@ -4,8 +4,8 @@ use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::winograd::Winograd;
 use super::{Epilogue, Job, View};
-use crate::kernels::conv::tile::Level;
-use crate::kernels::window::Window2;
+use crate::conv::tile::Level;
+use crate::window::Window2;
 
 /// A convolution of one image, without its weights.
 #[derive(Debug, Clone, Copy)]

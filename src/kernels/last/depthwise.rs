@@ -7,7 +7,7 @@ use super::lanes::Lanes;
 use super::patches::{Patches, Pixels};
 use super::tile::COLUMNS;
 use super::{Args, Job, share};
-use crate::kernels::conv::tile::Level;
+use crate::conv::tile::Level;
 
 /// Pixels of a tile.
 const PIXELS: usize = 6;

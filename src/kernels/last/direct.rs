@@ -6,7 +6,7 @@ use super::finish::{self, Channels, Finish, Sums};
 use super::patches::{Corner, Patches, Pixels};
 use super::tile::{self, COLUMNS, Kernels};
 use super::{Args, Job, share};
-use crate::kernels::conv::tile::Level;
+use crate::conv::tile::Level;
 use std::ops::Range;
 
 /// Bytes of weights that stay in the second-level cache while pixels stream past.

@@ -2,8 +2,8 @@
 
 use super::Epilogue;
 use super::tile::COLUMNS;
-use crate::kernels::activation::Activation;
-use crate::kernels::conv::tile::Level;
+use crate::activation::Activation;
+use crate::conv::tile::Level;
 
 /// Sums of up to 16 pixels and 16 channels.
 #[repr(align(64))]

@@ -3,8 +3,8 @@
 use super::finish::{self, Activate};
 use super::tile::COLUMNS;
 use super::{Args, Job, PART, View, share};
-use crate::kernels::activation::Activation;
-use crate::kernels::conv::tile::Level;
+use crate::activation::Activation;
+use crate::conv::tile::Level;
 
 /// `y = act(x)`; float32. The output may be the input itself. Views of any layout.
 ///

@@ -3,7 +3,7 @@
 use super::conv::ConvSpec;
 use super::tile::ROWS;
 use super::{Args, View};
-use crate::kernels::window::Window2;
+use crate::window::Window2;
 use std::ops::Range;
 
 /// A window over a view.

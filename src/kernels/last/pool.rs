@@ -2,8 +2,8 @@
 
 use super::lanes::Lanes;
 use super::{Args, Job, PART, View, share};
-use crate::kernels::conv::tile::Level;
-use crate::kernels::window::Window2;
+use crate::conv::tile::Level;
+use crate::window::Window2;
 use std::ops::Range;
 
 /// Largest value under the window; a NaN is largest, and a window of nothing gives −∞.

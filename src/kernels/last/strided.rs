@@ -1,7 +1,7 @@
 //! Operations on tensors of any strides: copies, arithmetic of two tensors, softmax.
 
 use super::{Activation, Args, Job};
-use crate::kernels::activation::{exp, wide};
+use crate::activation::{exp, wide};
 
 /// Loops over a tensor's indices with `N` strides each, the fastest last. Axes that all strides allow are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -460,7 +460,7 @@ impl Job for Product {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::last::run_alone;
+    use crate::last::run_alone;
 
     fn index(sizes: &[usize], strides: &[usize], f: &mut dyn FnMut(usize, usize)) {
         let n: usize = sizes.iter().product();

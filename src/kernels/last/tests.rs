@@ -1,9 +1,9 @@
 use super::conv::{Algorithm, ConvSpec, conv_with};
 use super::*;
-use crate::kernels::activation::Activation;
-use crate::kernels::conv::tile::Level;
-use crate::kernels::tests::values;
-use crate::kernels::window::Window2;
+use crate::activation::Activation;
+use crate::conv::tile::Level;
+use crate::tests::values;
+use crate::window::Window2;
 use proptest::prelude::*;
 
 /// What lies around the pixels of a view.

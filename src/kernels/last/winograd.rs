@@ -10,7 +10,7 @@ use super::direct::parts_for;
 use super::finish::{self, Channels, Finish, Sums};
 use super::tile::{self, COLUMNS, Kernels, ROWS};
 use super::{Args, Job, share};
-use crate::kernels::conv::tile::Level;
+use crate::conv::tile::Level;
 use std::ops::Range;
 use transform::{Input, Output};
 

@@ -1,7 +1,7 @@
 use super::{Candle, floats, in_f32, output, read, unset};
-use crate::error::Result;
-use crate::kernels::activation::Activation;
+use crate::activation::Activation;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use compresso_base::error::Result;
 
 /// Applies an activation elementwise.
 ///

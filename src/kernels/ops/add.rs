@@ -1,6 +1,6 @@
 use super::Candle;
-use crate::error::Result;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
+use compresso_base::error::Result;
 use rayon::prelude::*;
 
 /// `a + b`, of equal shapes. On the CPU in float32 the sum is made in the memory of `a`, which must be no other tensor's but

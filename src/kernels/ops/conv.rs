@@ -1,7 +1,7 @@
 use super::{Candle, floats, output, read, unset};
-use crate::error::{Error, Result};
-use crate::kernels::conv::{self, ConvShape};
+use crate::conv::{self, ConvShape};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
+use compresso_base::error::{Error, Result};
 
 /// Convolution with an optional bias.
 ///

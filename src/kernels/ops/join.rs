@@ -1,7 +1,7 @@
 use super::add::rows;
 use super::{Candle, unset};
-use crate::error::Result;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use compresso_base::error::Result;
 use rayon::prelude::*;
 
 /// Tensors of equal sizes but for `axis`, joined along it. Plain float32 tensors on the CPU, of rows without gaps, are

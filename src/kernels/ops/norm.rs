@@ -1,7 +1,7 @@
 use super::{Candle, floats, in_f32, output, read, unset};
-use crate::error::{Error, Result};
-use crate::kernels::norm::{self, Normalized};
+use crate::norm::{self, Normalized};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use compresso_base::error::{Error, Result};
 use std::sync::{Arc, OnceLock};
 
 /// `y = x · scale[c] + shift[c]` for `x: [batch, channels, …]`; differentiable in all three.

@@ -1,8 +1,8 @@
 use super::{Candle, floats, in_f32, output, read};
-use crate::error::{Error, Result};
-use crate::kernels::Window;
-use crate::kernels::{pool, reference};
+use crate::Window;
+use crate::{pool, reference};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use compresso_base::error::{Error, Result};
 
 /// Max pool of `x: [batch, channels, w.input…]`; the result is `[batch, channels, w.output…]`.
 ///

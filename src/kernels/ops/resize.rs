@@ -1,7 +1,7 @@
 use super::{Candle, floats, in_f32, output, read};
-use crate::error::Result;
-use crate::kernels::resize::{self, AxisMap};
+use crate::resize::{self, AxisMap};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use compresso_base::error::Result;
 
 /// Resizes one axis of a tensor by a table of weights.
 pub fn resize_axis(map: &AxisMap, x: &Tensor, axis: usize) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 use super::{Candle, floats, in_f32, output, read};
-use crate::error::Result;
-use crate::kernels::softmax::{self, Kind};
+use crate::softmax::{self, Kind};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use compresso_base::error::Result;
 
 /// Softmax along an axis.
 pub fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {

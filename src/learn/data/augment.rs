@@ -7,13 +7,13 @@ use super::letterbox::draw_layer;
 use super::rng::rng;
 use super::warp::Warp;
 use super::{BBox, DataKind, Dataset, Layer, Letterbox, PAD, Sample, Target};
-use crate::error::{At, Result};
-use crate::operation::{OptionKind, OptionValue, in_range};
+use compresso_base::error::{At, Result};
+use compresso_base::operation::{OptionKind, OptionValue, in_range};
 use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-crate::options! {
+compresso_base::options! {
     /// How training images are varied.
     pub struct Augment {
         /// Chance of mirroring left and right.

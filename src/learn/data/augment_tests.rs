@@ -3,7 +3,7 @@
 use super::augment::Fitted;
 use super::rng::rng;
 use super::*;
-use crate::Context;
+use compresso_base::Context;
 use image::{Rgb, RgbImage};
 use serde_json::json;
 
@@ -154,7 +154,7 @@ fn each_way_of_varying_looks_as_it_did() {
             sheet.save(std::path::PathBuf::from(folder).join(format!("{name}.png"))).unwrap();
             continue;
         }
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/augment").join(format!("{name}.png"));
+        let path = compresso_test_support::fixture("augment").join(format!("{name}.png"));
         let expected = read_image(path).unwrap();
         let far = sheet.iter().zip(expected.iter()).filter(|(a, b)| a.abs_diff(**b) > 3).count();
         assert!(far < 100, "{name}: {far} numbers differ");

@@ -3,8 +3,8 @@
 use super::dataset::subset;
 use super::records::Warnings;
 use super::{Dataset, Source};
-use crate::context::Context;
-use crate::error::{Error, Result};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;

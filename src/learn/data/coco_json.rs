@@ -1,7 +1,7 @@
 //! Reading the JSON of COCO annotations: item by item from the file, without what is not used (segmentations, captions).
 
-use crate::context::{Context, Progress};
-use crate::error::{Error, Result};
+use compresso_base::context::{Context, Progress};
+use compresso_base::error::{Error, Result};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
 use std::fmt;

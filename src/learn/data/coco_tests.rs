@@ -1,10 +1,11 @@
 //! COCO annotations, well-formed and not; one dataset in three formats.
 
 use super::*;
-use crate::exec::Outputs;
-use crate::learn::eval::{Evaluate, Evaluation, evaluate_with};
-use crate::model::{Decode, Detect, Task};
-use crate::{Context, ErrorKind};
+use crate::eval::{Evaluate, Evaluation, evaluate_with};
+use compresso_base::Context;
+use compresso_base::ErrorKind;
+use compresso_exec::Outputs;
+use compresso_model::{Decode, Detect, Task};
 use rand::RngExt;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -326,7 +327,7 @@ fn judge(truth: &Dataset, data: &Dataset) -> Evaluation {
         }
         from += n;
         let tensor = Tensor::from_vec(values, (n, 4 + classes, anchors), &candle_core::Device::Cpu)?;
-        Ok(Outputs::from([("o".to_string(), crate::model::Value::plain(tensor)?)]))
+        Ok(Outputs::from([("o".to_string(), compresso_model::Value::plain(tensor)?)]))
     };
     let task = Task::Detect(detector(truth.classes.to_vec()));
     evaluate_with(&mut run, &task, data, &Evaluate { batch: 5, ..Evaluate::default() }, &Context::new()).unwrap()
@@ -395,7 +396,7 @@ fn crowds_and_areas_of_coco_count_as_in_its_own_evaluation() {
         let mut run = |_: &Tensor| {
             let rows = [[24f32, 60.0], [24.0, 60.0], [40.0, 12.0], [40.0, 12.0], [0.5, 0.9]];
             let tensor = Tensor::new(&[rows], &candle_core::Device::Cpu)?;
-            Ok(Outputs::from([("o".to_string(), crate::model::Value::plain(tensor)?)]))
+            Ok(Outputs::from([("o".to_string(), compresso_model::Value::plain(tensor)?)]))
         };
         let task = Task::Detect(detector(vec!["cat".into()]));
         evaluate_with(&mut run, &task, data, &Evaluate { batch: 1, ..Evaluate::default() }, &Context::new()).unwrap()

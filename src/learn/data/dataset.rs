@@ -1,10 +1,10 @@
 //! Choosing from datasets, and showing them.
 
 use super::{DataKind, Dataset, Grid, GridOptions, Region, Sample, Source, Target, plots};
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::model::{Step, step};
-use crate::report::{self, Picture, Plot, Show, Table, printable};
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_base::report::{self, Picture, Plot, Show, Table, printable};
+use compresso_model::{Step, step};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;

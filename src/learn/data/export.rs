@@ -3,9 +3,9 @@
 //! Image files are copied; images without a file are written as PNG.
 
 use super::{BBox, DataKind, Dataset, Region, Source};
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::report::write_file;
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_base::report::write_file;
 use serde_json::json;
 use std::collections::HashSet;
 use std::io::Write;
@@ -169,7 +169,7 @@ impl Writer<'_> {
             }
             None => {
                 let s = source.get(i)?;
-                let picture = crate::report::Picture { title: String::new(), image: s.image };
+                let picture = compresso_base::report::Picture { title: String::new(), image: s.image };
                 write_file(to, &picture.png()?)?;
                 Ok((s.targets, picture.image.dimensions()))
             }

@@ -1,7 +1,7 @@
 //! Image files.
 
 use super::Sample;
-use crate::error::{At, Error, Result};
+use compresso_base::error::{At, Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use std::path::{Path, PathBuf};
 

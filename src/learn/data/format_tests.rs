@@ -1,7 +1,8 @@
 //! Datasets on disk, well-formed and not.
 
 use super::*;
-use crate::{Context, ErrorKind};
+use compresso_base::Context;
+use compresso_base::ErrorKind;
 use std::path::Path;
 use tempfile::TempDir;
 

@@ -2,14 +2,14 @@
 
 use super::rng::rng;
 use super::{BBox, DataKind, Dataset, Sample, resize};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::operation::{Arg, Options, Signature, in_range};
-use crate::report::{Mark, Pen, Picture, Show, Table, class_color, draw_marks, fill, label_width, write_text};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, Options, Signature, in_range};
+use compresso_base::report::{Mark, Pen, Picture, Show, Table, class_color, draw_marks, fill, label_width, write_text};
 use image::{Rgb, RgbImage};
 use rand::seq::SliceRandom;
 
-crate::options! {
+compresso_base::options! {
     /// Options of `grid`.
     pub struct GridOptions {
         /// Images to draw, fewer where there are fewer.

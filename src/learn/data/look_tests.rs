@@ -1,8 +1,8 @@
 //! Seeing, splitting, checking and caching datasets.
 
 use super::*;
-use crate::Context;
-use crate::report::{Show, Style, plot_png, text};
+use compresso_base::Context;
+use compresso_base::report::{Show, Style, plot_png, text};
 use image::RgbImage;
 use serde_json::json;
 use std::path::PathBuf;
@@ -112,7 +112,7 @@ fn a_grid_shows_boxes_in_the_colours_of_their_classes() {
     assert_eq!((picture.title.as_str(), grid.tables()[0].rows.len()), ("shapes train: 6 of 12 images", 6));
     assert_eq!(picture.image.width(), 10 + 3 * 190);
     for class in 0..3 {
-        let color = crate::report::class_color(class);
+        let color = compresso_base::report::class_color(class);
         assert!(picture.image.pixels().filter(|p| p.0 == color).count() > 200, "class {class}");
     }
     let again = Grid::of(&data, &GridOptions { images: 6, size: 180, ..GridOptions::default() }, &Context::new()).unwrap();
@@ -199,7 +199,7 @@ fn passes_tell_of_unreadable_images_once() {
     use std::sync::Mutex;
     #[derive(Default)]
     struct Notes(Mutex<Vec<String>>);
-    impl crate::context::ProgressSink for Notes {
+    impl compresso_base::context::ProgressSink for Notes {
         fn start(&self, _: u64, _: &str, _: u64) {}
         fn update(&self, _: u64, _: u64, _: &str) {}
         fn finish(&self, _: u64) {}

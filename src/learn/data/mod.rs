@@ -35,9 +35,9 @@ pub use open::{DataOptions, DataTask, SIGNATURE, dataset};
 pub use reader::Cache;
 pub use splits::SplitOptions;
 
-use crate::error::Result;
-use crate::model::Step;
 use candle_core::Tensor;
+use compresso_base::error::Result;
+use compresso_model::Step;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

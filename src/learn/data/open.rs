@@ -5,20 +5,20 @@ use super::random::Noise;
 use super::reader::{Cache, Reader};
 use super::shapes::{SHAPES, Shapes};
 use super::{DataKind, Dataset, Source, check, coco, folder, voc, yolo};
-use crate::context::Context;
-use crate::error::{Error, Result, nearest};
-use crate::model::{Step, size_of};
-use crate::operation::{Arg, Options, Signature, changed};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result, nearest};
+use compresso_base::operation::{Arg, Options, Signature, changed};
+use compresso_model::{Step, size_of};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
-crate::choice! {
+compresso_base::choice! {
     /// What drawn images are for.
     pub enum DataTask { Detect = "detect", Classify = "classify" }
 }
 
-crate::options! {
+compresso_base::options! {
     /// Options of `dataset`.
     pub struct DataOptions {
         /// Number of drawn images: "random" has 32, "shapes" 512 to train on and a quarter of that to validate.

@@ -1,7 +1,7 @@
 //! Plots of a dataset: how often each class occurs, and how large objects are.
 
 use super::{DataKind, Dataset};
-use crate::report::{Plot, Series, SeriesKind};
+use compresso_base::report::{Plot, Series, SeriesKind};
 
 /// Classes whose bars are drawn, and those with a colour of their own among the sizes.
 const MAX_BARS: usize = 30;

@@ -2,7 +2,7 @@
 
 use super::rng::rng;
 use super::{Sample, Source};
-use crate::error::Result;
+use compresso_base::error::Result;
 use image::RgbImage;
 use rand::Rng;
 

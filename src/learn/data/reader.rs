@@ -3,9 +3,9 @@
 
 use super::DataOptions;
 use super::files::read_image;
-use crate::context::Context;
-use crate::error::Result;
-use crate::report::bytes;
+use compresso_base::context::Context;
+use compresso_base::error::Result;
+use compresso_base::report::bytes;
 use image::RgbImage;
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-crate::choice! {
+compresso_base::choice! {
     /// Where decoded images are kept.
     pub enum Cache { None = "none", Ram = "ram", Disk = "disk" }
 }

@@ -3,7 +3,7 @@
 use super::files::image_size;
 use super::reader::Reader;
 use super::{BBox, Region, Sample, Source, Target};
-use crate::error::Result;
+use compresso_base::error::Result;
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 

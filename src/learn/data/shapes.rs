@@ -5,7 +5,7 @@
 
 use super::rng::rng;
 use super::{BBox, Sample, Source, Target};
-use crate::error::Result;
+use compresso_base::error::Result;
 use image::RgbImage;
 use rand::{Rng, RngExt};
 use std::f32::consts::{PI, TAU};

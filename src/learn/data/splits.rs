@@ -3,13 +3,13 @@
 use super::dataset::subset;
 use super::rng::rng;
 use super::{DataKind, Dataset, Source};
-use crate::error::{At, Error, Result};
-use crate::model::{Step, step};
-use crate::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_base::error::{At, Error, Result};
+use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_model::{Step, step};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
 
-crate::options! {
+compresso_base::options! {
     /// Options of `splits`.
     pub struct SplitOptions {
         /// Share of the images to train on.

@@ -2,7 +2,7 @@
 
 use super::augment_tests::STILL;
 use super::*;
-use crate::Context;
+use compresso_base::Context;
 use serde_json::json;
 
 fn shapes(images: usize) -> Dataset {
@@ -147,7 +147,7 @@ fn datasets_tell_how_they_were_made() {
 
 #[test]
 fn letterbox_equals_opencv() {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/letterbox");
+    let dir = compresso_test_support::fixture("letterbox");
     let read = |name: &str| read_image(dir.join(name)).unwrap();
     let source = read("in.png");
     for [h, w] in [[64, 64], [32, 32], [23, 73], [96, 128], [17, 50]] {

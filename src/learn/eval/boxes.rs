@@ -1,6 +1,6 @@
 //! Geometry of boxes.
 
-use crate::learn::data::BBox;
+use crate::data::BBox;
 
 impl BBox {
     /// From centre, width and height.
@@ -32,7 +32,7 @@ impl BBox {
     /// Intersection over union, 0 where both are empty.
     ///
     /// ```
-    /// # use compresso::learn::data::BBox;
+    /// # use compresso_learn::data::BBox;
     /// let a = BBox { x1: 0.0, y1: 0.0, x2: 2.0, y2: 2.0 };
     /// let b = BBox { x1: 1.0, y1: 0.0, x2: 3.0, y2: 2.0 };
     /// assert_eq!(a.iou(&b), 1.0 / 3.0);

@@ -2,7 +2,7 @@
 //! recall levels, area ranges and numbers of detections.
 
 use super::Detection;
-use crate::learn::data::{BBox, Region, Target};
+use crate::data::{BBox, Region, Target};
 use serde::Serialize;
 
 /// Number of IoU thresholds: 0.5 to 0.95.

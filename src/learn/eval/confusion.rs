@@ -2,7 +2,7 @@
 
 use super::Detection;
 use super::coco::Truth;
-use crate::report::{HeatMap, Plot};
+use compresso_base::report::{HeatMap, Plot};
 use serde::Serialize;
 
 /// Confidence from which detections count.

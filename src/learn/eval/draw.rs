@@ -1,11 +1,11 @@
 //! Detections drawn on the image.
 
 use super::Found;
-use crate::error::Result;
-use crate::report::{Mark, Pen, draw_marks};
+use compresso_base::error::Result;
+use compresso_base::report::{Mark, Pen, draw_marks};
 use image::RgbImage;
 
-pub use crate::report::class_color;
+pub use compresso_base::report::class_color;
 
 /// A copy of `image` with a labelled frame per detection, the best on top, and `captions` in the upper left corner.
 ///

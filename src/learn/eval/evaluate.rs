@@ -4,17 +4,17 @@ use super::confusion::Confusion;
 use super::evaluation::{ClassResult, Conditions, Evaluation};
 use super::map::{MeanPrecision, mean_average_precision};
 use super::{Detection, ImageRunner, Truth, decode, nms};
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::exec::Outputs;
-use crate::learn::data::{Batch, DataKind, Dataset, Loader, LoaderOptions, Target};
-use crate::model::size_of;
-use crate::model::{Classify, Detect, Model, Task};
-use crate::operation::{Arg, Options, Signature, in_range};
+use crate::data::{Batch, DataKind, Dataset, Loader, LoaderOptions, Target};
 use candle_core::Tensor;
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_base::operation::{Arg, Options, Signature, in_range};
+use compresso_exec::Outputs;
+use compresso_model::size_of;
+use compresso_model::{Classify, Detect, Model, Task};
 use std::time::Instant;
 
-crate::options! {
+compresso_base::options! {
     /// Options of `evaluate`.
     pub struct Evaluate {
         /// Images per run of the model.

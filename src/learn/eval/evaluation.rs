@@ -3,7 +3,7 @@
 use super::coco::{CocoSummary, RECALLS};
 use super::confusion::Confusion;
 use super::map::ConfidenceCurve;
-use crate::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
 use serde::Serialize;
 
 /// Results of one class.

@@ -1,6 +1,6 @@
 //! Non-maximum suppression.
 
-use crate::learn::data::BBox;
+use crate::data::BBox;
 use serde::Serialize;
 use std::cmp::Ordering;
 

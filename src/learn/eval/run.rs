@@ -1,10 +1,10 @@
 //! Running a model on batches of images.
 
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::exec::{Engine, Outputs, Run, run};
-use crate::model::{Decode, Fact, Model, Task, Value};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_exec::{Engine, Outputs, Run, run};
+use compresso_model::{Decode, Fact, Model, Task, Value};
 use std::collections::HashMap;
 
 /// Runs one model on batches of images: planned on the CPU, else by the eager executor.

@@ -1,17 +1,17 @@
 //! Against pycocotools, torchvision and the formulas; whole evaluations with made-up models.
 
 use super::*;
-use crate::context::Context;
-use crate::error::{ErrorKind, Result};
-use crate::exec::Outputs;
-use crate::learn::data::{BBox, DataKind, DataOptions, DataTask, Dataset, Letterbox, Sample, Source, Target, dataset};
-use crate::model::{Classify, Decode, Detect, Task, Value};
-use crate::report::Show;
+use crate::data::{BBox, DataKind, DataOptions, DataTask, Dataset, Letterbox, Sample, Source, Target, dataset};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{ErrorKind, Result};
+use compresso_base::report::Show;
+use compresso_exec::Outputs;
+use compresso_model::{Classify, Decode, Detect, Task, Value};
 use serde_json::{Value as Json, json};
 
 fn fixture(name: &str) -> Json {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/eval").join(name);
+    let path = compresso_test_support::fixture("eval").join(name);
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -433,45 +433,4 @@ fn drawing_frames_the_object_and_saves_whole_files() {
     let read: Json = serde_json::from_str(&std::fs::read_to_string(dir.path().join("d.coco.json")).unwrap()).unwrap();
     assert_eq!(read[0], json!({ "image_id": 42, "category_id": 0, "bbox": [30.0, 40.0, 50.0, 30.0], "score": 0.5 }));
     assert_eq!(read[1]["image_id"], "a");
-}
-
-/// A small detector and its quantization, as both executors run them.
-#[test]
-fn planned_and_eager_runs_are_judged_alike() {
-    let ctx = Context::new();
-    let zoo = crate::model::zoo::ZooOptions {
-        classes: Some(["circle", "square", "triangle"].map(String::from).to_vec()),
-        image_size: Some([64, 64]),
-        width: Some(0.125),
-        ..Default::default()
-    };
-    let float = crate::model::zoo::build("yolov8n", &zoo).unwrap();
-    let data = shapes(DataOptions::default());
-    let quantize = crate::compress::quantize::Quantize { images: 4, ..Default::default() };
-    let quantized = quantize.apply(&float, Some(&data), &ctx).unwrap();
-    // Two batches of 3 images and one of fewer.
-    let options = Evaluate { batch: 3, ..Evaluate::default() };
-    for (model, tolerance) in [(&float, 1e-4), (&quantized, 2e-2)] {
-        let mut runner = ImageRunner::new(model, &ctx);
-        let mut runs = 0;
-        let mut both = |images: &Tensor| {
-            let eager = run_images_with(model, images, &mut |feeds| crate::exec::run(model.graph(), feeds, Default::default()))?;
-            let planned = runner.run(images)?;
-            for (name, e) in &eager {
-                let (e, p) = (e.to_f32s()?, planned[name].to_f32s()?);
-                let most = e.iter().fold(0f32, |m, v| m.max(v.abs()));
-                assert_eq!(e.len(), p.len());
-                for (a, b) in e.iter().zip(&p) {
-                    assert!((a - b).abs() <= tolerance * most, "{name}: {a} became {b}");
-                }
-            }
-            runs += 1;
-            Ok(eager)
-        };
-        let by_eager = evaluate_with(&mut both, model.task(), &data, &options, &ctx).unwrap();
-        assert_eq!(runs, 3);
-        let by_plan = evaluate(model, &data, &options, &ctx).unwrap();
-        near(by_eager.map50.unwrap(), by_plan.map50.unwrap(), 0.02, "mAP50");
-        near(by_eager.recall.unwrap(), by_plan.recall.unwrap(), 0.02, "recall");
-    }
 }

@@ -10,10 +10,10 @@ use super::options::Train;
 use super::scaler::Scaler;
 use super::step::{Stepper, StepperState};
 use super::trainer::{Best, Run};
-use crate::error::{At, Error, Result};
-use crate::model::Constant;
-use crate::model::weights::safetensors::{self, File};
 use candle_core::{Device, Tensor};
+use compresso_base::error::{At, Error, Result};
+use compresso_model::Constant;
+use compresso_model::weights::safetensors::{self, File};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -51,7 +51,7 @@ const COLUMNS: usize = 6;
 const FREE: [&str; 3] = ["checkpoint", "resume", "workers"];
 
 fn decisive(options: &Train) -> Map<String, Value> {
-    crate::operation::changed(options).into_iter().filter(|(n, _)| !FREE.contains(&n.as_str())).collect()
+    compresso_base::operation::changed(options).into_iter().filter(|(n, _)| !FREE.contains(&n.as_str())).collect()
 }
 
 /// Writes the state after the last complete epoch, whole or not at all.

@@ -1,8 +1,8 @@
 //! Cross entropy with label smoothing (Szegedy et al. 2016, "Rethinking the Inception Architecture").
 
 use super::objective::{Loss, attach};
-use crate::error::{Error, Result};
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 /// Mean cross entropy of logits `[batch, classes]`; a share `label_smoothing` of each target is spread over all classes.
 #[derive(Debug, Clone)]

@@ -2,9 +2,9 @@
 
 use super::optimizer::{slice, slice_mut};
 use super::params::ParamSet;
-use crate::error::{Error, Result};
-use crate::kernels::update;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::update;
 use indexmap::IndexMap;
 
 /// A moving average of all tensors of a [`ParamSet`]. At update t its decay is `decay · (1 − exp(−t / ramp))`, so that

@@ -1,6 +1,6 @@
 //! What happened during training, epoch by epoch.
 
-use crate::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
 use indexmap::IndexMap;
 use serde::Serialize;
 

@@ -18,7 +18,7 @@ mod scaler;
 mod schedule;
 mod step;
 #[cfg(test)]
-pub(crate) mod test_support;
+mod test_support;
 #[cfg(test)]
 mod tests;
 mod trainer;

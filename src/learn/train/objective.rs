@@ -3,12 +3,12 @@
 use super::classification::ClassificationLoss;
 use super::detection::{AnchorLoss, DetectionLoss};
 use super::params::Param;
-use crate::context::Context;
-use crate::error::{At, Error, Result};
-use crate::exec::Outputs;
-use crate::learn::data::Batch;
-use crate::model::{Task, Value};
+use crate::data::Batch;
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{At, Error, Result};
+use compresso_exec::Outputs;
+use compresso_model::{Task, Value};
 
 /// A loss with its named parts.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 //! On the CPU parameters and state are updated in place, one pass per parameter; elsewhere by tensor operations.
 
 use super::params::Param;
-use crate::error::{Error, Result};
-use crate::kernels::update;
-use crate::model::ops::ParamKind;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::update;
+use compresso_model::ops::ParamKind;
 use std::cell::RefCell;
 
 /// An update rule. Momentum (for Adam: the first decay rate) comes with each step, as it may change during warm-up.

@@ -1,13 +1,13 @@
 //! Options of training.
 
-use crate::error::{Error, Result};
-use crate::learn::data::Augment;
-use crate::model::ops::Precision;
-use crate::operation::{Arg, OptionKind, OptionValue, Options as _, Signature, in_range};
+use crate::data::Augment;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, OptionKind, OptionValue, Options as _, Signature, in_range};
+use compresso_model::ops::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-crate::choice! {
+compresso_base::choice! {
     /// How weights follow their gradients.
     pub enum OptimizerKind {
         /// AdamW for up to 10 000 steps, SGD beyond; the learning rate, unless given, fits the choice.
@@ -18,7 +18,7 @@ crate::choice! {
     }
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// How the learning rate falls after the warm-up.
     pub enum ScheduleKind { Cosine = "cosine", Linear = "linear", Constant = "constant" }
 }
@@ -40,7 +40,7 @@ impl Freeze {
     /// Whether a parameter stays as it is.
     ///
     /// ```
-    /// use compresso::learn::train::Freeze;
+    /// use compresso_learn::train::Freeze;
     /// assert!(Freeze::Layers(2).holds("model.1.conv.weight") && !Freeze::Layers(2).holds("model.12.conv.weight"));
     /// assert!(Freeze::Names(vec!["model.4".into()]).holds("model.4.cv1.conv.weight"));
     /// assert!(!Freeze::Names(vec!["model.4".into()]).holds("model.40.conv.weight"));
@@ -56,7 +56,7 @@ impl Freeze {
     }
 }
 
-crate::options! {
+compresso_base::options! {
     /// Options of [`train`](super::train).
     pub struct Train {
         /// Passes over the training images.
@@ -229,7 +229,7 @@ impl Train {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::decode;
+    use compresso_base::operation::decode;
     use serde_json::json;
 
     #[test]

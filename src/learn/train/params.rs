@@ -1,16 +1,16 @@
 //! Which constants of a graph are trained, and how they travel between graph and training.
 //!
 //! Parameters are the constants that stand in a parameter slot of an operator (see
-//! [`OpDef::params`](crate::model::ops::OpDef)) *and* influence the values that the loss reads. So what serves only the
+//! [`OpDef::params`](compresso_model::ops::OpDef)) *and* influence the values that the loss reads. So what serves only the
 //! decoding of boxes (anchors, strides, the fixed kernel of distribution focal boxes) is never trained.
 
 use super::options::Freeze;
-use crate::error::{At, Error, Result, nearest};
-use crate::exec;
-use crate::model::graph::parameter_kind;
-use crate::model::ops::{self, ParamKind};
-use crate::model::{Constant, Element, Graph, Patch};
 use candle_core::{Device, Tensor, Var};
+use compresso_base::error::{At, Error, Result, nearest};
+use compresso_exec as exec;
+use compresso_model::graph::parameter_kind;
+use compresso_model::ops::{self, ParamKind};
+use compresso_model::{Constant, Element, Graph, Patch};
 use indexmap::IndexMap;
 use std::collections::HashSet;
 

@@ -4,10 +4,10 @@ use super::optimizer::Rule;
 use super::options::{OptimizerKind, Train};
 use super::schedule::Schedule;
 use super::step::{Pacing, image_input};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::learn::data::Dataset;
-use crate::model::{Dim, Model};
+use crate::data::Dataset;
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_model::{Dim, Model};
 
 /// What follows from options, model and data.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The graph as training runs it.
 
-use crate::error::Result;
-use crate::model::{Graph, Node, Patch};
+use compresso_base::error::Result;
+use compresso_model::{Graph, Node, Patch};
 use std::collections::HashMap;
 
 /// A graph with the same constants, values and gradients that moves less memory, forward and backward. Values in `wanted`

@@ -4,12 +4,12 @@ use super::objective::{Loss, Objective, TaskLoss, attach, pick};
 use super::optimizer::Rule;
 use super::options::Train;
 use super::step::{Pacing, Stepper};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::exec::Outputs;
-use crate::learn::data::Batch;
-use crate::model::{Model, Task};
+use crate::data::Batch;
 use candle_core::{DType, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_exec::Outputs;
+use compresso_model::{Model, Task};
 
 /// A model that takes training steps on the same images: forward, backward, and an update by stochastic gradient descent.
 /// The loss is the sum of the mean squares of the values that the model's own loss would read.

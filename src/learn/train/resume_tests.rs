@@ -5,10 +5,10 @@ use super::plan::Plan;
 use super::step::{Pacing, Stepper};
 use super::tests::{constants, quick, shapes, small};
 use super::*;
-use crate::context::{Cancel, Context, ProgressSink};
-use crate::learn::data::{Batch, Dataset, Loader, LoaderOptions};
-use crate::model::Model;
-use crate::model::ops::Precision;
+use crate::data::{Batch, Dataset, Loader, LoaderOptions};
+use compresso_base::context::{Cancel, Context, ProgressSink};
+use compresso_model::Model;
+use compresso_model::ops::Precision;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,15 +83,15 @@ fn checkpoints_of_other_trainings_and_damaged_ones_are_refused() {
     assert!(text(&model, &shapes(5), &options, 0).contains("of 4 images of shapes train, not 5"));
     let classes = vec!["x".to_string(); 3];
     let wide =
-        crate::model::zoo::ZooOptions { classes: Some(classes), image_size: Some([64, 64]), width: Some(0.125), ..Default::default() };
-    let e = text(&crate::model::zoo::build("yolov8n", &wide).unwrap(), &data, &options, 0);
+        compresso_model::zoo::ZooOptions { classes: Some(classes), image_size: Some([64, 64]), width: Some(0.125), ..Default::default() };
+    let e = text(&compresso_model::zoo::build("yolov8n", &wide).unwrap(), &data, &options, 0);
     assert!(e.contains("tensor '") && e.contains("the model's is") && e.contains("state.safetensors"), "{e}");
     let bytes = std::fs::read(&path).unwrap();
     for cut in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..cut]).unwrap();
         assert!(text(&model, &data, &options, 0).contains("state.safetensors"));
     }
-    crate::model::weights::save_tensors(&indexmap::IndexMap::new(), &path).unwrap();
+    compresso_model::weights::save_tensors(&indexmap::IndexMap::new(), &path).unwrap();
     assert!(text(&model, &data, &options, 0).contains("holds no state of a training"));
     // Without `resume` it is written anew.
     train(&model, &data, None, &Train { resume: false, ..options.clone() }, &Context::new()).unwrap();
@@ -104,7 +104,7 @@ fn checkpoints_of_other_trainings_and_damaged_ones_are_refused() {
 
 fn batches(data: &Dataset, batch: usize) -> Vec<Batch> {
     let options = LoaderOptions { batch, size: [64, 64], ..LoaderOptions::default() };
-    Loader::new(data, options, &Context::new()).unwrap().collect::<crate::Result<_>>().unwrap()
+    Loader::new(data, options, &Context::new()).unwrap().collect::<compresso_base::Result<_>>().unwrap()
 }
 
 const PLAIN: Pacing = Pacing { step: 0, learning_rate: 0.1, bias_rate: 0.1, momentum: 0.0, weight_decay: 0.0, clip: 0.0, hold: false };
@@ -115,7 +115,7 @@ fn stepper<'a>(model: &Model, options: &Train, ctx: &'a Context) -> Stepper<'a> 
 }
 
 fn weights(s: &Stepper<'_>) -> Vec<f32> {
-    s.params.params.iter().flat_map(|p| test_support::values(p.var.as_tensor())).collect()
+    s.params.params.iter().flat_map(|p| compresso_test_support::values(p.var.as_tensor())).collect()
 }
 
 #[test]
@@ -221,13 +221,13 @@ fn a_batch_that_overflows_changes_nothing() {
 #[test]
 fn a_layer_for_one_image_size_says_that_sizes_cannot_vary() {
     let data = shapes(16);
-    let zoo = crate::model::zoo::ZooOptions {
+    let zoo = compresso_model::zoo::ZooOptions {
         classes: Some(data.classes.to_vec()),
         image_size: Some([64, 64]),
         width: Some(0.0625),
         ..Default::default()
     };
-    let model = crate::model::zoo::build("yolo11n", &zoo).unwrap();
+    let model = compresso_model::zoo::build("yolo11n", &zoo).unwrap();
     let options = Train { multi_scale: 0.5, batch: 2, ..quick(1) };
     let e = train(&model, &data, None, &options, &Context::new()).unwrap_err();
     assert!(e.to_string().contains("attn") && e.suggestion().unwrap().contains("'multi_scale'"), "{e}");

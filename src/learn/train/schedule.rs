@@ -18,7 +18,7 @@ impl Schedule {
     /// The rate of a step, counted from 0.
     ///
     /// ```
-    /// use compresso::learn::train::{Schedule, ScheduleKind};
+    /// use compresso_learn::train::{Schedule, ScheduleKind};
     /// let s = Schedule { kind: ScheduleKind::Linear, rate: 1.0, final_share: 0.0, warmup_steps: 2, total_steps: 12 };
     /// assert_eq!((s.at(0), s.at(1), s.at(2), s.at(7)), (0.5, 1.0, 1.0, 0.5));
     /// ```

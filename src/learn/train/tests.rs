@@ -1,14 +1,15 @@
 //! Training against PyTorch's numbers, and what the loop promises.
 
-use super::test_support::{fixture, relative, targets, values};
+use super::test_support::targets;
 use super::*;
-use crate::context::Context;
-use crate::exec;
-use crate::learn::data::{DataOptions, DataTask, Dataset, dataset};
-use crate::model::ops::{Mode, ParamKind};
-use crate::model::zoo::{ZooOptions, build};
-use crate::model::{Constant, Model, Patch, Value};
+use crate::data::{DataOptions, DataTask, Dataset, dataset};
 use candle_core::{DType, Device, Tensor};
+use compresso_base::context::Context;
+use compresso_exec as exec;
+use compresso_model::ops::{Mode, ParamKind};
+use compresso_model::zoo::{ZooOptions, build};
+use compresso_model::{Constant, Model, Patch, Value};
+use compresso_test_support::{arrays, relative, values};
 use std::collections::HashMap;
 
 pub(super) fn shapes(images: usize) -> Dataset {
@@ -44,7 +45,7 @@ pub(super) fn constants(model: &Model) -> Vec<(String, Vec<f32>)> {
 
 #[test]
 fn cross_entropy_equals_pytorch() {
-    let f = fixture("cross_entropy.npz");
+    let f = arrays("train/cross_entropy.npz");
     let labels: Vec<usize> = values(&f["labels"]).iter().map(|&v| v as usize).collect();
     for smoothing in ["0.0", "0.1"] {
         let (value, gradient) = cross_entropy(&f["logits"], &labels, smoothing.parse().unwrap()).unwrap();
@@ -58,7 +59,7 @@ fn cross_entropy_equals_pytorch() {
 
 #[test]
 fn optimizers_and_clipping_equal_pytorch() {
-    let f = fixture("optimizers.npz");
+    let f = arrays("train/optimizers.npz");
     for (kind, rule) in [
         ("sgd", Rule::Sgd { nesterov: false }),
         ("nesterov", Rule::Sgd { nesterov: true }),
@@ -124,7 +125,7 @@ fn parameters_are_what_the_raw_head_depends_on() {
 
 #[test]
 fn whole_model_gradients_equal_pytorch() {
-    let f = fixture("yolov8.npz");
+    let f = arrays("train/yolov8.npz");
     let options = ZooOptions {
         classes: Some(vec!["a".into(), "b".into()]),
         image_size: Some([64, 64]),
@@ -146,7 +147,7 @@ fn whole_model_gradients_equal_pytorch() {
     let wanted = objective.wanted();
     // As written, and as training runs it.
     let prepared = prepare::prepare(&given_graph, &wanted).unwrap();
-    let count = |g: &crate::model::Graph, op: &str| g.nodes().iter().filter(|n| n.op.ends_with(op)).count();
+    let count = |g: &compresso_model::Graph, op: &str| g.nodes().iter().filter(|n| n.op.ends_with(op)).count();
     assert_eq!(count(&given_graph, "Swish"), 0);
     assert_eq!(count(&prepared, "Swish"), count(&given_graph, "Sigmoid") - count(&prepared, "Sigmoid"));
     assert!(count(&prepared, "Swish") > 50);
@@ -155,7 +156,7 @@ fn whole_model_gradients_equal_pytorch() {
     }
 }
 
-fn gradients_equal(f: &HashMap<String, Tensor>, graph: &crate::model::Graph, objective: &mut TaskLoss, given: usize) {
+fn gradients_equal(f: &HashMap<String, Tensor>, graph: &compresso_model::Graph, objective: &mut TaskLoss, given: usize) {
     let wanted = objective.wanted();
     let mut params = ParamSet::of(graph, &wanted, &Device::Cpu).unwrap();
     assert_eq!(params.params.len(), given, "every parameter is trained and given");
@@ -167,13 +168,8 @@ fn gradients_equal(f: &HashMap<String, Tensor>, graph: &crate::model::Graph, obj
     let run = exec::Run { wanted: &names, params: Some(&bound), mode: Some(&mode), ..exec::Run::default() };
     let (outputs, tape) =
         exec::run_with_tape(graph, &HashMap::from([("images".to_string(), Value::plain(images.clone()).unwrap())]), run).unwrap();
-    let batch = crate::learn::data::Batch {
-        images,
-        targets: targets(&f["targets"], 3),
-        labels: vec![],
-        indices: vec![0, 1, 2],
-        letterboxes: vec![],
-    };
+    let batch =
+        crate::data::Batch { images, targets: targets(&f["targets"], 3), labels: vec![], indices: vec![0, 1, 2], letterboxes: vec![] };
     let loss = objective.loss(&outputs, &batch, &ctx).unwrap();
     let total: f32 = values(&f["loss"]).iter().sum();
     let got = loss.total.to_scalar::<f32>().unwrap();
@@ -287,7 +283,7 @@ fn a_loss_that_is_not_finite_names_the_first_bad_value() {
         train(&broken, &data, None, &quick(1), &Context::new()).unwrap_err()
     };
     let e = break_it("model.4.cv1.conv.weight", f32::NAN);
-    assert_eq!(e.kind(), crate::ErrorKind::Check);
+    assert_eq!(e.kind(), compresso_base::ErrorKind::Check);
     assert!(e.to_string().contains("the weights 'model.4.cv1.conv.weight' are not"), "{e}");
     assert!(e.to_string().contains("epoch 1, step 1"), "{e}");
     // Finite, but its products are not: the value is named with its layer.
@@ -297,7 +293,7 @@ fn a_loss_that_is_not_finite_names_the_first_bad_value() {
 
 #[test]
 fn cancelling_before_the_first_epoch_is_an_error_and_later_keeps_what_there_is() {
-    use crate::context::{Cancel, ProgressSink};
+    use compresso_base::context::{Cancel, ProgressSink};
     /// Cancels at a given step.
     struct At(Cancel, u64);
     impl ProgressSink for At {
@@ -337,7 +333,7 @@ fn data_and_options_that_do_not_fit_are_named() {
     );
     let e = text(&narrow.unwrap(), &data, quick(1));
     assert!(e.contains("the model has 1"), "{e}");
-    let unknown = model.clone().with_task(crate::model::Task::Unknown);
+    let unknown = model.clone().with_task(compresso_model::Task::Unknown);
     assert!(text(&unknown, &data, quick(1)).contains("task is not known"));
     let mut patch = Patch::new(model.graph());
     let c = model.graph().constant("model.0.conv.weight").unwrap();

@@ -8,11 +8,11 @@ use super::options::Train;
 use super::params::write_back;
 use super::plan::Plan;
 use super::step::{Done, Stepper};
-use crate::context::{Context, Progress};
-use crate::error::{At, Error, ErrorKind, Result};
-use crate::learn::data::{DataKind, Dataset, Loader, LoaderOptions};
-use crate::model::{Model, Step, Task};
+use crate::data::{DataKind, Dataset, Loader, LoaderOptions};
 use candle_core::Tensor;
+use compresso_base::context::{Context, Progress};
+use compresso_base::error::{At, Error, ErrorKind, Result};
+use compresso_model::{Model, Step, Task};
 use indexmap::IndexMap;
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ pub struct Trained {
 pub fn train(model: &Model, data: &Dataset, val: Option<&Dataset>, options: &Train, ctx: &Context) -> Result<Trained> {
     let mut objective = TaskLoss::of(model.task(), options.label_smoothing)?;
     let args = [Some(data), val].into_iter().flatten().map(Dataset::expression).collect();
-    let step = Step::new(Train::SIGNATURE.name, args, crate::operation::changed(options));
+    let step = Step::new(Train::SIGNATURE.name, args, compresso_base::operation::changed(options));
     let trained = fit(model, data, val, options, &mut objective, step, ctx)?;
     ctx.note(format!("train: {}", trained.history.summary()));
     Ok(trained)

@@ -1,10 +1,10 @@
 //! Scores on a validation set, and the one number that decides which weights are kept.
 
-use crate::context::Context;
-use crate::error::{At, Result};
-use crate::learn::data::Dataset;
-use crate::learn::eval::{Evaluate, ImageRunner, evaluate_with};
-use crate::model::Model;
+use crate::data::Dataset;
+use crate::eval::{Evaluate, ImageRunner, evaluate_with};
+use compresso_base::context::Context;
+use compresso_base::error::{At, Result};
+use compresso_model::Model;
 use indexmap::IndexMap;
 
 /// Scores of a model by name, and its fitness: mAP50-95, or top-1.

@@ -1,8 +1,8 @@
 //! Values to and from onnxruntime's tensors, exactly.
 
-use crate::error::{Error, Result};
-use crate::model::{Constant, Element, Payload, Value};
 use candle_core::Device;
+use compresso_base::error::{Error, Result};
+use compresso_model::{Constant, Element, Payload, Value};
 use half::{bf16, f16};
 use ort::value::{DynTensor, DynValue, PrimitiveTensorElementType, Tensor, TensorElementType};
 

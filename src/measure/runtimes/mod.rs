@@ -6,9 +6,9 @@ pub mod native;
 pub mod onnxruntime;
 pub mod training;
 
-use crate::error::{Error, Result, nearest};
-use crate::exec::Outputs;
-use crate::model::{Graph, Value};
+use compresso_base::error::{Error, Result, nearest};
+use compresso_exec::Outputs;
+use compresso_model::{Graph, Value};
 use std::collections::HashMap;
 
 /// Something that runs one loaded model.

@@ -1,9 +1,9 @@
 //! This library's own executor as a runtime.
 
 use super::Runtime;
-use crate::error::{Error, Result};
-use crate::exec::{Engine, Outputs};
-use crate::model::{Graph, Value};
+use compresso_base::error::{Error, Result};
+use compresso_exec::{Engine, Outputs};
+use compresso_model::{Graph, Value};
 use std::collections::HashMap;
 
 /// A graph run by [`Engine`].

@@ -5,9 +5,9 @@
 
 use super::convert::{failed, from_ort, to_ort};
 use super::{Runtime, locate};
-use crate::error::{Error, ErrorKind, Result};
-use crate::exec::Outputs;
-use crate::model::{Graph, Value, onnx};
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_exec::Outputs;
+use compresso_model::{Graph, Value, onnx};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::DynTensor;
 use std::collections::HashMap;
@@ -169,8 +169,8 @@ impl Runtime for Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Element;
     use candle_core::{Device, Tensor};
+    use compresso_model::Element;
 
     #[test]
     fn versions_are_read_from_file_names() {

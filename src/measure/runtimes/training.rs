@@ -1,11 +1,11 @@
 //! Training steps of this library's own executor, timed as a runtime.
 
 use super::Runtime;
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::exec::Outputs;
-use crate::learn::train::Rehearsal;
-use crate::model::{Model, Value};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_exec::Outputs;
+use compresso_learn::train::Rehearsal;
+use compresso_model::{Model, Value};
 use std::collections::HashMap;
 
 /// A model whose step is one of training: forward, backward, update.

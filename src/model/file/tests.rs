@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Classes, Decode, DecodeAs, Element, Fact, ImageSize, Node, ValueInfo};
+use crate::{Classes, Decode, DecodeAs, Element, Fact, ImageSize, Node, ValueInfo};
 
 /// A detector by its looks: `[1, 4 + classes, 8]` from a 64x64 image, with Ultralytics' metadata.
 fn foreign(names: &str) -> Graph {

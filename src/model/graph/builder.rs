@@ -1,8 +1,8 @@
 //! Building a graph node by node, as the zoo and tests do.
 
 use super::{Fact, Graph, Node, ValueInfo};
-use crate::error::Result;
-use crate::model::constant::Constant;
+use crate::constant::Constant;
+use compresso_base::error::Result;
 use std::collections::HashMap;
 
 /// Builds a graph. Values are handled by name; each method returns the name of what it made.
@@ -70,7 +70,7 @@ impl GraphBuilder {
     }
     /// Declares a graph output; its type is inferred by [`GraphBuilder::finish`].
     pub fn output(&mut self, name: &str) {
-        self.graph.outputs.push(ValueInfo::new(name, Fact::unranked(crate::model::Element::F32)));
+        self.graph.outputs.push(ValueInfo::new(name, Fact::unranked(crate::Element::F32)));
     }
     /// A graph output under a name of its own.
     pub fn output_as(&mut self, value: &str, name: &str) {

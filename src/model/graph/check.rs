@@ -1,7 +1,7 @@
 //! What every graph must satisfy.
 
 use super::Graph;
-use crate::error::{Error, Result, nearest};
+use compresso_base::error::{Error, Result, nearest};
 use std::collections::HashSet;
 
 /// Values that are made already, here and in the enclosing graphs.

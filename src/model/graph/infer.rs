@@ -1,11 +1,11 @@
 //! Type and shape inference over a whole graph.
 
 use super::{Dim, Fact, Graph, Node};
-use crate::error::{At, Error, Result};
-use crate::model::constant::Constant;
-use crate::model::ops;
-use crate::model::value::Value;
+use crate::constant::Constant;
+use crate::ops;
+use crate::value::Value;
 use candle_core::Device;
+use compresso_base::error::{At, Error, Result};
 use std::collections::HashMap;
 
 /// What is known of each value of a graph, by name.

@@ -20,8 +20,8 @@ pub use shape::{Dim, Fact};
 pub use stats::{Cost, LayerStats, Stats, parameter_kind, stats};
 
 use super::constant::Constant;
-use crate::error::{Error, Result, nearest};
 use bytes::Bytes;
+use compresso_base::error::{Error, Result, nearest};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ pub struct ValueInfo {
     pub name: String,
     pub fact: Fact,
     /// How the file had it.
-    pub(in crate::model) wire: Wire,
+    pub(crate) wire: Wire,
 }
 
 impl ValueInfo {
@@ -44,7 +44,7 @@ impl ValueInfo {
 /// so that what the library does not use (documentation, which empty fields were present, field order, unknown fields)
 /// is written back, byte for byte where the item did not change. Owned by `model::onnx`.
 #[derive(Clone, Default)]
-pub(in crate::model) struct Wire(pub(in crate::model) Option<Bytes>);
+pub(crate) struct Wire(pub(crate) Option<Bytes>);
 
 impl PartialEq for Wire {
     /// Always equal: an encoding never changes what a graph means.
@@ -62,18 +62,18 @@ impl std::fmt::Debug for Wire {
 /// An ONNX-faithful model graph. See the module's text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
-    pub(in crate::model) name: String,
+    pub(crate) name: String,
     /// Operator set versions by domain; the ONNX set has the empty domain.
-    pub(in crate::model) opsets: IndexMap<String, i64>,
-    pub(in crate::model) nodes: Vec<Node>,
-    pub(in crate::model) inputs: Vec<ValueInfo>,
-    pub(in crate::model) outputs: Vec<ValueInfo>,
-    pub(in crate::model) constants: IndexMap<String, Constant>,
+    pub(crate) opsets: IndexMap<String, i64>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) inputs: Vec<ValueInfo>,
+    pub(crate) outputs: Vec<ValueInfo>,
+    pub(crate) constants: IndexMap<String, Constant>,
     /// Types of inner values that the file states.
-    pub(in crate::model) value_info: IndexMap<String, ValueInfo>,
-    pub(in crate::model) metadata: IndexMap<String, String>,
+    pub(crate) value_info: IndexMap<String, ValueInfo>,
+    pub(crate) metadata: IndexMap<String, String>,
     /// How the file had the model around the nodes, constants and values.
-    pub(in crate::model) wire: Wire,
+    pub(crate) wire: Wire,
 }
 
 /// Newest ONNX operator set that the registry knows.

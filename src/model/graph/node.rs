@@ -1,9 +1,9 @@
 //! One operator call of a graph, with typed attributes.
 
 use super::Graph;
-use crate::error::{Error, Result};
-use crate::model::constant::Constant;
+use crate::constant::Constant;
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 
 /// An attribute value, as ONNX types them.
@@ -56,7 +56,7 @@ pub struct Node {
     pub outputs: Vec<String>,
     pub attrs: IndexMap<String, Attr>,
     /// How the file had it.
-    pub(in crate::model) wire: super::Wire,
+    pub(crate) wire: super::Wire,
 }
 
 impl Node {

@@ -1,15 +1,15 @@
 //! The one way to change a graph: collect edits, then apply them all, with the result checked.
 
 use super::{Attr, Dim, Fact, Graph, Node, ValueInfo};
-use crate::error::{Error, Result};
-use crate::model::constant::Constant;
+use crate::constant::Constant;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
 
 /// Edits to a graph. Node indices are those of the graph that the patch was made for and stay valid until `apply`.
 ///
 /// ```
-/// use compresso::model::{Constant, GraphBuilder, Element, Fact, Node, Patch};
+/// use compresso_model::{Constant, GraphBuilder, Element, Fact, Node, Patch};
 /// let mut b = GraphBuilder::new("g", 17);
 /// let x = b.input("x", Fact::known(Element::F32, &[1, 4]));
 /// let y = b.op("Identity", &[&x]);
@@ -291,7 +291,7 @@ impl Graph {
     ///
     /// # Errors
     /// `Check` naming a node that stands in a cycle.
-    pub(in crate::model) fn sort(&mut self) -> Result<()> {
+    pub(crate) fn sort(&mut self) -> Result<()> {
         let order = {
             let makers = self.producers();
             let mut waits = vec![0usize; self.nodes.len()];

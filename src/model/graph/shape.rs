@@ -1,7 +1,7 @@
 //! Shapes with known, symbolic and unknown sizes.
 
-use crate::model::constant::Constant;
-use crate::model::element::Element;
+use crate::constant::Constant;
+use crate::element::Element;
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! What a graph costs: parameters, multiply-accumulates, bytes, per layer and in all.
 
 use super::{Facts, Graph, Node};
-use crate::error::Result;
-use crate::model::ops::{self, ParamKind};
+use crate::ops::{self, ParamKind};
+use compresso_base::error::Result;
 use serde::Serialize;
 use std::collections::HashMap;
 

@@ -4,9 +4,9 @@ use super::external::Place;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, attribute_type as kind};
 use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, malformed, put_header, unknown_fields};
 use super::{Print, import, sparse, tensor, types};
-use crate::error::{Error, Result};
-use crate::model::{Attr, Constant, Element, Fact, Facts, Graph, Node, ValueInfo};
+use crate::{Attr, Constant, Element, Fact, Facts, Graph, Node, ValueInfo};
 use bytes::{Buf, BufMut, Bytes};
+use compresso_base::error::{Error, Result};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 
@@ -173,7 +173,7 @@ fn inferred(graph: &Graph) -> Option<Facts> {
     for o in &mut g.outputs {
         o.fact = Fact::unranked(o.fact.element);
     }
-    crate::model::infer(&g).ok()
+    crate::infer(&g).ok()
 }
 
 /// The declaration with the inferred type, where the two contradict each other or the declaration has no shape.

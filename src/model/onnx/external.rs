@@ -1,9 +1,9 @@
 //! Tensors whose values lie in files beside the model.
 
 use super::proto::StringStringEntryProto;
-use crate::error::{Error, Result};
-use crate::model::{Constant, Payload};
+use crate::{Constant, Payload};
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};

@@ -4,10 +4,10 @@ use super::external::Files;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, attribute_type as kind};
 use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, keep, malformed, put_header, unknown_fields};
 use super::{Print, sparse, tensor, types};
-use crate::error::{Error, Result};
-use crate::model::graph::{NEWEST_OPSET, Wire};
-use crate::model::{Attr, Graph, Node, ValueInfo};
+use crate::graph::{NEWEST_OPSET, Wire};
+use crate::{Attr, Graph, Node, ValueInfo};
 use bytes::{BufMut, Bytes, BytesMut};
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 use prost::Message;
@@ -150,7 +150,7 @@ pub fn entries(list: &[super::proto::StringStringEntryProto]) -> IndexMap<String
     list.iter().map(|e| (e.key.clone().unwrap_or_default(), e.value.clone().unwrap_or_default())).collect()
 }
 
-fn add_constant(graph: &mut Graph, name: String, c: crate::model::Constant) -> Result<()> {
+fn add_constant(graph: &mut Graph, name: String, c: crate::Constant) -> Result<()> {
     if name.is_empty() {
         return Err(Error::format("an initializer of the graph has no name"));
     }

@@ -4,9 +4,9 @@ use super::export::Places;
 use super::external::Place;
 use super::proto::{EXTERNAL, TensorHead};
 use super::scan::decode;
-use crate::error::{Error, Result};
-use crate::model::weights::atomic_write;
-use crate::model::{Constant, Element, Graph};
+use crate::weights::atomic_write;
+use crate::{Constant, Element, Graph};
+use compresso_base::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
@@ -71,7 +71,7 @@ impl<'g> Layout<'g> {
         let folder = model.parent().unwrap_or(Path::new("."));
         for (location, tensors) in &self.files {
             let path = folder.join(location);
-            crate::report::make_parent(&path)?;
+            compresso_base::report::make_parent(&path)?;
             let mut tensors = tensors.clone();
             tensors.sort_by_key(|(at, _)| *at);
             atomic_write(&path, |w| {

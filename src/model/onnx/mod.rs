@@ -3,13 +3,13 @@
 //! [`encode`] after [`decode`] gives the bytes of the file again: every item of the graph remembers how it was encoded,
 //! and an item that did not change is written as it was. A patched graph keeps what its untouched items had
 //! (documentation, metadata, device configurations, fields of future versions), and types that the change made wrong are
-//! corrected. Operator sets 7 to [`NEWEST_OPSET`](crate::model::graph::NEWEST_OPSET) are read, of IR version 3 or newer.
+//! corrected. Operator sets 7 to [`NEWEST_OPSET`](crate::graph::NEWEST_OPSET) are read, of IR version 3 or newer.
 //!
 //! ```no_run
-//! let graph = compresso::model::onnx::load("model.onnx")?;
+//! let graph = compresso_model::onnx::load("model.onnx")?;
 //! println!("{}", graph.dump(None));
-//! compresso::model::onnx::save(&graph, "copy.onnx")?;
-//! # Ok::<(), compresso::Error>(())
+//! compresso_model::onnx::save(&graph, "copy.onnx")?;
+//! # Ok::<(), compresso_base::Error>(())
 //! ```
 
 mod export;
@@ -25,8 +25,8 @@ mod types;
 use super::constant::Constant;
 use super::graph::Graph;
 use super::weights::atomic_write;
-use crate::error::{At, Error, Result};
 use bytes::Bytes;
+use compresso_base::error::{At, Error, Result};
 use indexmap::IndexMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -87,23 +87,23 @@ fn write(graph: &Graph, path: &Path, external: bool) -> Result<()> {
 }
 
 /// The tensor of an encoded `TensorProto` (a .pb file), and its name.
-pub(in crate::model) fn decode_tensor(bytes: Bytes) -> Result<(String, Constant)> {
+pub(crate) fn decode_tensor(bytes: Bytes) -> Result<(String, Constant)> {
     tensor::import(&bytes, &external::Files::default())
 }
 
 /// The encoded `TensorProto` of a constant.
-pub(in crate::model) fn encode_tensor(name: &str, constant: &Constant) -> Result<Bytes> {
+pub(crate) fn encode_tensor(name: &str, constant: &Constant) -> Result<Bytes> {
     tensor::export(constant, Some(name), None)
 }
 
 /// The encoded model of a graph, with the named constants declared but empty: [`decode_with`] gives them back.
-pub(in crate::model) fn encode_without(graph: &Graph, names: &[&str]) -> Result<Vec<u8>> {
+pub(crate) fn encode_without(graph: &Graph, names: &[&str]) -> Result<Vec<u8>> {
     let place = |name: &&str| ((*name).to_string(), external::Place::given(name));
     export::model(graph, &names.iter().map(place).collect())
 }
 
 /// The graph that [`encode_without`] encoded, with its constants.
-pub(in crate::model) fn decode_with(bytes: impl Into<Bytes>, constants: IndexMap<String, Constant>) -> Result<Graph> {
+pub(crate) fn decode_with(bytes: impl Into<Bytes>, constants: IndexMap<String, Constant>) -> Result<Graph> {
     import::model(&bytes.into(), &external::Files::given(constants))
 }
 

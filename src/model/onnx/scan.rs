@@ -1,7 +1,7 @@
 //! Reading protobuf fields without a schema.
 
-use crate::error::{Error, Result};
 use bytes::{Buf, Bytes, BytesMut};
+use compresso_base::error::{Error, Result};
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 

@@ -4,10 +4,10 @@ use super::external::Files;
 use super::proto::SparseTensorProto;
 use super::scan::decode;
 use super::tensor;
-use crate::error::{Error, Result};
-use crate::model::{Constant, Element, Payload};
+use crate::{Constant, Element, Payload};
 use bytes::Bytes;
 use candle_core::{DType, Device};
+use compresso_base::error::{Error, Result};
 
 /// Dense forms larger than this are refused, so that a small file cannot claim all memory.
 const LIMIT: usize = 1 << 28;

@@ -3,9 +3,9 @@
 use super::external::{Files, Place};
 use super::proto::{EXTERNAL, TensorHead, TensorProto};
 use super::scan::{decode, keep};
-use crate::error::{Error, Result};
-use crate::model::{Constant, Element, Payload};
+use crate::{Constant, Element, Payload};
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 use prost::Message;
 
 /// The constant that an encoded `TensorProto` holds, and its name.

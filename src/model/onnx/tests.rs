@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Constant, Element, Fact, Node, ValueInfo};
+use crate::{Constant, Element, Fact, Node, ValueInfo};
 
 fn small() -> Graph {
     let mut g = Graph { name: "small".into(), ..Graph::default() };
@@ -34,7 +34,7 @@ fn real_files_come_back_byte_for_byte() {
                 same += 1;
             }
             Err(e) => {
-                assert_eq!(e.kind(), crate::ErrorKind::Unsupported, "{e}");
+                assert_eq!(e.kind(), compresso_base::ErrorKind::Unsupported, "{e}");
                 eprintln!("refused: {e}");
                 refused += 1;
             }
@@ -61,8 +61,8 @@ fn onnx_files(folder: &Path) -> Vec<std::path::PathBuf> {
 fn poke(bytes: Vec<u8>) -> bool {
     let Ok(graph) = decode(bytes) else { return false };
     let _ = graph.dump(None);
-    let _ = crate::model::infer(&graph);
-    let _ = crate::model::Model::of_graph(graph.clone(), &crate::model::LoadOptions::default());
+    let _ = crate::infer(&graph);
+    let _ = crate::Model::of_graph(graph.clone(), &crate::LoadOptions::default());
     let saved = encode(&graph).unwrap();
     assert_eq!(encode(&decode(saved.clone()).unwrap()).unwrap(), saved);
     true
@@ -70,7 +70,7 @@ fn poke(bytes: Vec<u8>) -> bool {
 
 #[test]
 fn no_truncation_or_changed_byte_panics() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let folder = compresso_test_support::fixture("onnx");
     let (mut tried, mut accepted) = (0, 0);
     for name in ["kinds", "branches", "sparse", "mlp", "old_ir", "unusual"] {
         let bytes = std::fs::read(folder.join(format!("{name}.onnx"))).unwrap();

@@ -3,10 +3,10 @@
 use super::export::set;
 use super::proto::{Dimension, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
 use super::scan::{decode, keep};
-use crate::error::Result;
-use crate::model::graph::Wire;
-use crate::model::{Dim, Element, Fact, ValueInfo};
+use crate::graph::Wire;
+use crate::{Dim, Element, Fact, ValueInfo};
 use bytes::Bytes;
+use compresso_base::error::Result;
 use prost::Message;
 
 /// What is declared of a value, and whether that is a tensor type. A value without one (a sequence, an optional, or

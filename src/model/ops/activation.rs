@@ -3,14 +3,14 @@
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
 use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, cost, infer_same};
-use crate::error::{Error, Result};
-use crate::kernels::activation::Activation;
-use crate::kernels::ops;
-use crate::model::constant::Constant;
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Fact, Infer, Node, broadcast};
-use crate::model::value::Value;
+use crate::constant::Constant;
+use crate::element::Element;
+use crate::graph::{Cost, Fact, Infer, Node, broadcast};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::activation::Activation;
+use compresso_kernels::ops;
 use rand::{RngExt, SeedableRng};
 
 pub const OPS: &[OpDef] = &[

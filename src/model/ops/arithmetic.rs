@@ -7,10 +7,10 @@ use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
 use super::{Channels, Exec, Flow, OpDef, ParamKind, QuantRule, Rule, channels, cost};
-use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer};
-use crate::model::value::Value;
+use crate::graph::{Dim, Fact, Infer};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
 pub const OPS: &[OpDef] = &[

@@ -24,8 +24,8 @@ pub use blocks::reshape;
 pub use edit::{Edit, Place, Size};
 pub use rules::{broadcast, elementwise, fixed, join_broadcast, product, sum, through, through_except};
 
-use crate::error::{At, Error, ErrorKind, Result};
-use crate::model::graph::{Dim, Fact, Facts, Graph, Node};
+use crate::graph::{Dim, Fact, Facts, Graph, Node};
+use compresso_base::error::{At, Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -206,7 +206,7 @@ impl Channels<'_> {
     }
     /// The axis that `axis` names in input `i`; negative axes count from the end.
     pub fn normal_axis(&self, i: usize, axis: i64) -> Result<usize> {
-        crate::model::graph::normalize_axis(axis, self.rank(i)?)
+        crate::graph::normalize_axis(axis, self.rank(i)?)
     }
     /// The integers of input `i`, when all are known before the graph runs.
     pub fn ints(&self, i: usize) -> Option<Vec<i64>> {

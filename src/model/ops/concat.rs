@@ -6,11 +6,11 @@ use super::facts::{Item, axis_of, fact, items, of_items, same_elements, size};
 use super::ints::count;
 use super::slice::{labels, listed_axes, select, unless_empty};
 use super::{Back, Exec, Flow, OpDef, QuantRule};
-use crate::error::{Error, Result};
-use crate::kernels::ops::join;
-use crate::model::graph::{Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::graph::{Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
+use compresso_kernels::ops::join;
 pub const OPS: &[OpDef] = &[
     OpDef::new("Concat", &[4, 11, 13], infer_concat, concat)
         .quant(QuantRule::SameScale)

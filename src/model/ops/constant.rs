@@ -5,11 +5,11 @@
 use super::facts::{Item, fact, items, size};
 use super::ints::{Ints, count};
 use super::{Exec, OpDef};
-use crate::error::{Error, Result};
-use crate::model::constant::Constant;
-use crate::model::graph::{Attr, Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::constant::Constant;
+use crate::graph::{Attr, Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape),

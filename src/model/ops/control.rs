@@ -4,11 +4,11 @@
 
 use super::facts::fact;
 use super::{Exec, OpDef};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Attr, Dim, Fact, Facts, Graph, Infer, Node, infer_with};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Attr, Dim, Fact, Facts, Graph, Infer, Node, infer_with};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).not_foldable(),

@@ -8,12 +8,12 @@ mod labels;
 
 use super::window::{AutoPad, WindowAttrs};
 use super::{Back, CostInput, Exec, Flow, OpDef, ParamKind, QuantRule, cost};
-use crate::error::{Error, Result};
-use crate::kernels::{ConvShape, Window, ops};
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Cost, Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::{ConvShape, Window, ops};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("Conv", &[1, 11, 22], infer_conv, conv)

@@ -1,6 +1,6 @@
 //! What operators cost: helpers for the `cost` field of an [`OpDef`](super::OpDef).
 
-use crate::model::graph::{Cost, Fact, Node};
+use crate::graph::{Cost, Fact, Node};
 
 /// What a cost rule sees.
 #[derive(Debug)]

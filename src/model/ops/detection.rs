@@ -5,10 +5,10 @@
 use super::facts::fact;
 use super::ints::Ints;
 use super::{Exec, OpDef, cost};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer};
+use crate::value::Value;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[OpDef::new("NonMaxSuppression", &[10, 11], infer, suppress).cost(cost::per_input)];
 

@@ -9,11 +9,11 @@ use super::gather::pick;
 use super::ints::{offsets, strides};
 use super::matmul::matmul;
 use super::{CostInput, Exec, OpDef, cost};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Cost, Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
 use std::collections::BTreeMap;
 
 pub const OPS: &[OpDef] = &[OpDef::new("Einsum", &[12], infer, einsum).cost(einsum_cost)];

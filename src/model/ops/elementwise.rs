@@ -4,9 +4,9 @@
 //! [`binary`] sums it axis group by axis group. [`Map1`] and [`Map2`] bring functions that candle lacks.
 
 use super::ints::{broadcast_dims, broadcast_offsets, offsets};
-use crate::error::{Error, Result};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, op};
+use compresso_base::error::{Error, Result};
 use half::{bf16, f16};
 use std::sync::Arc;
 

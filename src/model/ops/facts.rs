@@ -1,10 +1,10 @@
 //! Helpers of shape rules: facts of results, and arithmetic on partly known integer contents.
 
-use crate::error::{Error, Result};
-use crate::model::constant::Constant;
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, broadcast};
+use crate::constant::Constant;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, broadcast};
 use candle_core::{Device, Tensor};
+use compresso_base::error::{Error, Result};
 
 /// Contents with more entries than this are not followed.
 const CONTENTS_LIMIT: usize = 64;
@@ -113,7 +113,7 @@ pub fn axes_of(list: &[i64], rank: usize) -> Result<Vec<usize>> {
         if a < -r || a >= r {
             return Err(Error::shape(format!("axis {a} is out of range for rank {rank}")));
         }
-        let axis = crate::model::graph::normalize_axis(a, rank)?;
+        let axis = crate::graph::normalize_axis(a, rank)?;
         if out.contains(&axis) {
             return Err(Error::shape(format!("axis {a} is named twice")));
         }

@@ -7,10 +7,10 @@ use super::facts::{Item, axis_of, fact, items, of_items};
 use super::ints::{Ints, strides};
 use super::slice::unless_empty;
 use super::{Channels, Exec, OpDef, QuantRule};
-use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer};
-use crate::model::value::Value;
+use crate::graph::{Dim, Fact, Infer};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
 pub const OPS: &[OpDef] = &[

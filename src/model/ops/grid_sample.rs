@@ -8,10 +8,10 @@ use super::facts::fact;
 use super::gather::pick;
 use super::ints::strides;
 use super::{Exec, OpDef, cost};
-use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer};
-use crate::model::value::Value;
+use crate::graph::{Dim, Fact, Infer};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[OpDef::new("GridSample", &[16, 20, 22], infer, grid_sample).cost(cost::per_output)];
 

@@ -3,10 +3,10 @@
 //! candle lacks kernels for several integer types and stores narrow ones in wider ones, so integer arithmetic runs here,
 //! in `i64` on the CPU, with results wrapped to the range of their element type.
 
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::value::Value;
 use candle_core::{DType, Device, Tensor};
+use compresso_base::error::{Error, Result};
 
 /// The elements of an integer or bool tensor, in row-major order.
 #[derive(Debug, Clone)]

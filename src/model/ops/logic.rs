@@ -6,11 +6,11 @@
 use super::facts::{Item, broadcast_inputs, fact, items, of_items, same_elements};
 use super::ints::{Ints, broadcast_dims, zip};
 use super::{Exec, OpDef, channels, cost, infer_same};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, broadcast};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, broadcast};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
 
 type Test = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 

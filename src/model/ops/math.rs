@@ -6,11 +6,11 @@ use super::elementwise::{Map1, map1};
 use super::facts::fact;
 use super::ints::Ints;
 use super::{Exec, OpDef, channels, cost, infer_same};
-use crate::error::Result;
-use crate::model::element::Element;
-use crate::model::graph::{Fact, Infer};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Fact, Infer};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::Result;
 
 type Forward = fn(&Exec<'_>) -> Result<Vec<Value>>;
 

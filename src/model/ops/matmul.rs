@@ -7,11 +7,11 @@ use super::elementwise::{Binary, binary};
 use super::facts::{fact, same_elements};
 use super::ints::{Ints, broadcast_dims, broadcast_offsets};
 use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, cost};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Dim, Fact, Infer, broadcast};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Cost, Dim, Fact, Infer, broadcast};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("MatMul", &[1, 9, 13], infer_matmul, matmul_op)

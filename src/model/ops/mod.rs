@@ -36,12 +36,12 @@ pub mod shape;
 pub mod slice;
 pub mod softmax;
 pub mod transpose;
-pub(crate) mod window;
+pub mod window;
 
 use super::graph::{Fact, Infer, Node};
 use super::value::Value;
-use crate::error::{Error, Result, nearest};
 use candle_core::{DType, Device, Tensor};
+use compresso_base::error::{Error, Result, nearest};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
@@ -248,7 +248,7 @@ pub fn all() -> impl Iterator<Item = &'static OpDef> {
     FAMILIES.iter().flat_map(|f| f.iter())
 }
 
-crate::choice! {
+compresso_base::choice! {
     /// Numbers that convolutions and matrix products read and give; sums inside them, and all other operators, stay
     /// float32 (Micikevicius et al. 2018, "Mixed Precision Training").
     #[derive(Default)]

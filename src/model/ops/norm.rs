@@ -4,13 +4,13 @@
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
 use super::{Back, Channels, CostInput, Exec, Flow, OpDef, ParamKind, Rule, channels, cost, infer_same};
-use crate::error::{Error, Result};
-use crate::kernels::activation::Activation;
-use crate::kernels::ops;
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Dim, Fact, Infer, normalize_axis};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Cost, Dim, Fact, Infer, normalize_axis};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::activation::Activation;
+use compresso_kernels::ops;
 
 /// What training changes of a batch normalization.
 const BATCH_NORM: &[(usize, ParamKind)] =

@@ -7,12 +7,12 @@ use super::gather::pick;
 use super::ints::Ints;
 use super::reduce::reduced;
 use super::{Channels, Exec, OpDef, channels, cost, infer_same};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, normalize_axis};
+use crate::value::Value;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
+use compresso_base::error::{Error, Result};
 use std::cmp::Ordering;
 
 pub const OPS: &[OpDef] = &[

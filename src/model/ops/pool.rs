@@ -5,12 +5,12 @@
 
 use super::window::WindowAttrs;
 use super::{Back, Channels, CostInput, Exec, Flow, OpDef, QuantRule, channels, cost};
-use crate::error::{Error, Result};
-use crate::kernels::{Window, ops};
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Cost, Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::{Window, ops};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("MaxPool", &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
@@ -126,7 +126,7 @@ fn lp_pool(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let p = f64::from(i32::try_from(cx.node.get_int("p", 2)?).unwrap_or(2));
     // The mean that counts padding, times the window's size, is the sum; sizes at the edge differ only in ceil mode.
     let powers = x.abs()?.powf(p)?;
-    let counts: Vec<f32> = (0..w.output_len()).map(|o| crate::kernels::reference::average_divisor(&w, o, true) as f32).collect();
+    let counts: Vec<f32> = (0..w.output_len()).map(|o| compresso_kernels::reference::average_divisor(&w, o, true) as f32).collect();
     let dims: Vec<usize> = [1, 1].into_iter().chain(w.output.iter().copied()).collect();
     let counts = Tensor::from_vec(counts, dims, x.device())?.to_dtype(x.dtype())?;
     let sums = ops::average_pool(&w, &powers, true)?.broadcast_mul(&counts)?;

@@ -7,11 +7,11 @@ use super::facts::fact;
 use super::ints::{Ints, broadcast_offsets, offsets, strides};
 use super::matmul::{centered, int_matmul, product_shape};
 use super::{CostInput, Exec, OpDef, cost};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Cost, Fact, Infer, Node, normalize_axis};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Cost, Fact, Infer, Node, normalize_axis};
+use crate::value::Value;
 use candle_core::{Device, Tensor};
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize).cost(cost::per_output),

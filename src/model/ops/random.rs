@@ -5,11 +5,11 @@
 use super::facts::{fact, size};
 use super::ints::count;
 use super::{Exec, OpDef};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::{Device, Tensor};
+use compresso_base::error::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -7,11 +7,11 @@ use super::gather::pick;
 use super::ints::{Ints, count};
 use super::slice::{select, unless_empty};
 use super::{Channels, Exec, OpDef, QuantRule, channels, infer_same};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, Node, normalize_axis};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, Node, normalize_axis};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space)

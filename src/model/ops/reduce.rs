@@ -9,11 +9,11 @@ use super::facts::{axes_of, fact};
 use super::ints::{Ints, offsets, strides};
 use super::shape::{given_axes, known_axes};
 use super::{Channels, Exec, OpDef, QuantRule, channels, cost};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, normalize_axis};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, normalize_axis};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 const SINCE: &[i64] = &[1, 11, 13, 18];
 

@@ -5,12 +5,12 @@
 mod labels;
 
 use super::{Back, CostInput, Exec, Flow, OpDef, QuantRule, Rule, cost};
-use crate::error::{Error, Result};
-use crate::kernels::ops;
-use crate::kernels::resize::AxisMap;
-use crate::model::graph::{Cost, Dim, Fact, Infer, Node, normalize_axis};
-use crate::model::value::Value;
+use crate::graph::{Cost, Dim, Fact, Infer, Node, normalize_axis};
+use crate::value::Value;
 use candle_core::{DType, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::ops;
+use compresso_kernels::resize::AxisMap;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("Resize", &[10, 11, 13, 18, 19], infer, forward)

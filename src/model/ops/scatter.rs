@@ -7,9 +7,9 @@ use super::facts::axis_of;
 use super::gather::{element_positions, tuple_positions};
 use super::ints::Ints;
 use super::{Exec, OpDef, infer_same};
-use crate::error::{Error, Result};
-use crate::model::value::Value;
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("ScatterElements", &[11, 13, 16, 18], infer_same, scatter_elements),

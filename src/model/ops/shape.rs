@@ -8,11 +8,11 @@ pub(super) mod labels;
 use super::facts::{Item, axes_of, fact, items, of_items, size};
 use super::ints::count;
 use super::{Exec, OpDef, QuantRule};
-use crate::error::{Error, Result};
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("Shape", &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).channels(labels::shape),

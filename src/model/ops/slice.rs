@@ -6,10 +6,10 @@ pub(super) mod labels;
 
 use super::facts::{Item, axes_of, axis_of, fact, items, of_items, size};
 use super::{Back, Exec, Flow, OpDef, QuantRule};
-use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer, Node};
-use crate::model::value::Value;
+use crate::graph::{Dim, Fact, Infer, Node};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("Slice", &[1, 10, 11, 13], infer_slice, slice).quant(QuantRule::SameScale).channels(labels::slice),

@@ -4,11 +4,11 @@
 //! `[product of the sizes before axis, product of the rest]` and the default axis is 1.
 
 use super::{Channels, Exec, OpDef, channels, cost, infer_same};
-use crate::error::{Error, Result};
-use crate::kernels::ops;
-use crate::model::graph::normalize_axis;
-use crate::model::value::Value;
+use crate::graph::normalize_axis;
+use crate::value::Value;
 use candle_core::{D, DType, Tensor};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::ops;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax)).cost(cost::per_output).channels(softmax_channels),

@@ -7,10 +7,10 @@ use super::facts::{Item, axes_of, fact, items, size};
 use super::ints::broadcast_dims;
 use super::shape::labels;
 use super::{Exec, OpDef, QuantRule};
-use crate::error::{Error, Result};
-use crate::model::graph::{Dim, Fact, Infer, Node, broadcast};
-use crate::model::value::Value;
+use crate::graph::{Dim, Fact, Infer, Node, broadcast};
+use crate::value::Value;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
 pub const OPS: &[OpDef] = &[
     OpDef::new("Transpose", &[1, 13, 21, 23, 24], infer_transpose, transpose).quant(QuantRule::SameScale).channels(labels::transpose),
     OpDef::new("Expand", &[8, 13], infer_expand, expand).quant(QuantRule::SameScale).channels(labels::expand),

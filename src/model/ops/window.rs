@@ -1,8 +1,8 @@
 //! Attributes that Conv, ConvTranspose and the pools share: kernel_shape, strides, dilations, pads, auto_pad, ceil_mode.
 
-use crate::error::{Error, Result};
-use crate::kernels::Window;
-use crate::model::graph::{Dim, Node};
+use crate::graph::{Dim, Node};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::Window;
 
 /// How padding is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Removes nodes and constants that no graph output needs.
 
 use super::Rewrite;
-use crate::error::Result;
-use crate::model::graph::Graph;
+use crate::graph::Graph;
+use compresso_base::error::Result;
 use std::collections::HashSet;
 
 pub(super) fn rewrite(graph: &Graph) -> Result<Rewrite<'_>> {

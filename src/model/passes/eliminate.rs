@@ -4,8 +4,8 @@
 //! [Dropout](https://onnx.ai/onnx/operators/onnx__Dropout.html).
 
 use super::Rewrite;
-use crate::error::Result;
-use crate::model::graph::{Graph, Node};
+use crate::graph::{Graph, Node};
+use compresso_base::error::Result;
 
 pub(super) fn rewrite(graph: &Graph) -> Result<Rewrite<'_>> {
     let mut out = Rewrite::new(graph);

@@ -5,10 +5,10 @@
 //! once to the weight's own type.
 
 use super::Rewrite;
-use crate::error::{Error, Result};
-use crate::model::constant::Constant;
-use crate::model::graph::{Attr, Graph, Node};
+use crate::constant::Constant;
+use crate::graph::{Attr, Graph, Node};
 use candle_core::{Device, Tensor};
+use compresso_base::error::{Error, Result};
 use std::collections::HashMap;
 
 pub(super) fn rewrite(graph: &Graph) -> Result<Rewrite<'_>> {

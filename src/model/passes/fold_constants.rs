@@ -3,13 +3,13 @@
 //! DequantizeLinear of a constant is left alone: folding it would turn int8 weights back into float ones.
 
 use super::Rewrite;
-use crate::error::{At, Result};
-use crate::model::constant::Constant;
-use crate::model::element::Element;
-use crate::model::graph::{Dim, Fact, Facts, Graph, Node, infer};
-use crate::model::ops::{self, Exec, Mode};
-use crate::model::value::Value;
+use crate::constant::Constant;
+use crate::element::Element;
+use crate::graph::{Dim, Fact, Facts, Graph, Node, infer};
+use crate::ops::{self, Exec, Mode};
+use crate::value::Value;
 use candle_core::Device;
+use compresso_base::error::{At, Result};
 
 /// Results with more elements than this, and than their inputs, are not stored.
 const GROWTH_LIMIT: usize = 1 << 16;
@@ -58,7 +58,7 @@ fn constant(fact: &Fact) -> Option<Constant> {
         fact.contents.as_ref()?.iter().map(|d| Dim::known(d).and_then(|n| i64::try_from(n).ok())).collect::<Option<_>>()?;
     let dims = fact.dims()?;
     let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    Constant::new(Element::I64, dims, crate::model::Payload::Raw(raw.into())).ok()
+    Constant::new(Element::I64, dims, crate::Payload::Raw(raw.into())).ok()
 }
 
 /// The outputs of a node whose inputs are all constant, unless they are too large to be worth storing.

@@ -9,13 +9,11 @@ mod eliminate;
 mod fold_batch_norm;
 mod fold_constants;
 mod opset;
-#[cfg(test)]
-mod tests;
 
 pub use opset::raise_opset;
 
 use super::graph::{Graph, Patch};
-use crate::error::{Error, Result, nearest};
+use compresso_base::error::{Error, Result, nearest};
 
 /// What a pass wants to do to a graph.
 #[derive(Debug)]

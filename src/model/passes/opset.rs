@@ -4,9 +4,9 @@
 //! inputs or whose defaults changed are converted here, from ONNX's
 //! [changelog](https://github.com/onnx/onnx/blob/main/docs/Changelog.md).
 
-use crate::error::{Error, Result};
-use crate::model::constant::Constant;
-use crate::model::graph::{Attr, Facts, Graph, Node, Patch, infer, normalize_axis};
+use crate::constant::Constant;
+use crate::graph::{Attr, Facts, Graph, Node, Patch, infer, normalize_axis};
+use compresso_base::error::{Error, Result};
 
 /// The graph in operator set 13 at least; a graph that is newer is returned as it is.
 ///

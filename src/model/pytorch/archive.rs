@@ -3,9 +3,9 @@
 
 use super::object::{Global, Heap, Id, Object};
 use super::unpickle::{Pickle, unpickle};
-use crate::error::{At, Error, Result};
-use crate::model::Element;
+use crate::Element;
 use bytes::Bytes;
+use compresso_base::error::{At, Error, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -86,7 +86,7 @@ impl Checkpoint {
 
     fn legacy(bytes: &Bytes) -> Result<Self> {
         let not_torch = |e: Error| Error::format("neither a zip archive nor pickles, as torch.save makes").because(e);
-        let first = unpickle(bytes).map_err(|e| if e.kind() == crate::ErrorKind::Unsupported { e } else { not_torch(e) })?;
+        let first = unpickle(bytes).map_err(|e| if e.kind() == compresso_base::ErrorKind::Unsupported { e } else { not_torch(e) })?;
         if !matches!(first.heap.get(first.root), Object::Long(n) if **n == MAGIC) {
             let e = Error::unsupported("the file is a pickle, but not one of torch.save");
             return Err(e.hint("load it with Python and save its tensors with torch.save or as .safetensors"));

@@ -15,9 +15,9 @@ mod unpickle;
 
 pub(super) use ultralytics::load;
 
-use crate::error::{At, Result};
-use crate::model::Constant;
+use crate::Constant;
 use archive::Checkpoint;
+use compresso_base::error::{At, Result};
 use indexmap::IndexMap;
 use state::Content;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! made to attack whoever opens it with another program.
 
 use super::object::Global;
-use crate::error::{Error, Result};
+use compresso_base::error::{Error, Result};
 
 /// Functions and classes with lower-case names that stand for plain data.
 const PLAIN: &[(&str, &[&str])] = &[

@@ -3,8 +3,8 @@
 use super::archive::Checkpoint;
 use super::object::{Id, Object};
 use super::state::Module;
-use crate::error::{Error, Result};
-use crate::model::{Attr, Graph, Model, Node, Patch};
+use crate::{Attr, Graph, Model, Node, Patch};
+use compresso_base::error::{Error, Result};
 use std::collections::HashMap;
 
 /// What batch norms add to the variance that stand in for folded ones.

@@ -2,8 +2,8 @@
 
 use super::archive::Checkpoint;
 use super::object::{Id, Object};
-use crate::error::{Error, Result};
-use crate::model::Constant;
+use crate::Constant;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 
 /// Where trainers keep the network or its weights in a checkpoint, in the order of preference: averaged weights first.

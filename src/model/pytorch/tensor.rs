@@ -2,9 +2,9 @@
 
 use super::archive::Checkpoint;
 use super::object::{Id, Object};
-use crate::error::{Error, Result};
-use crate::model::{Constant, Element, Payload};
+use crate::{Constant, Element, Payload};
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 
 /// A parameter of a tensor of a parameter … is a mistake.
 const MOST_WRAPPINGS: usize = 8;

@@ -9,7 +9,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch").join(name)).unwrap()
+    std::fs::read(compresso_test_support::fixture("pytorch").join(name)).unwrap()
 }
 
 /// An object as text, for comparison.
@@ -174,7 +174,7 @@ fn views_stay_inside_of_their_storage() {
         "I9223372036854775807\n(I2\nt(I9223372036854775807\nt",
     ] {
         let e = one_tensor(view).unwrap_err();
-        assert_eq!(e.kind(), crate::ErrorKind::Format, "{view}: {e}");
+        assert_eq!(e.kind(), compresso_base::ErrorKind::Format, "{view}: {e}");
     }
     // One element, a billion times: far more than the file.
     let e = one_tensor("I0\n(I1000000000\nt(I0\nt").unwrap_err();
@@ -250,9 +250,9 @@ fn a_mutated_network_never_panics_when_built() {
         let mut changed = pickle.clone();
         changed[at] ^= 0x15;
         std::fs::write(&path, archive_of(&changed, &data)).unwrap();
-        built += usize::from(load(&path, &crate::model::LoadOptions::default()).is_ok());
+        built += usize::from(load(&path, &crate::LoadOptions::default()).is_ok());
     }
     assert!(built > 0, "all changes were fatal, so nothing was built");
     std::fs::write(&path, archive_of(&pickle, &data)).unwrap();
-    load(&path, &crate::model::LoadOptions::default()).unwrap();
+    load(&path, &crate::LoadOptions::default()).unwrap();
 }

@@ -1,10 +1,10 @@
 //! Detectors whose outputs the user describes, and exports of finished detections.
 
 use super::{class_names, image_input, settled, ultralytics};
-use crate::error::{Error, Result};
-use crate::model::file::LoadOptions;
-use crate::model::graph::infer_at;
-use crate::model::{BoxDecode, Decode, Detect, Fact, Graph};
+use crate::file::LoadOptions;
+use crate::graph::infer_at;
+use crate::{BoxDecode, Decode, Detect, Fact, Graph};
+use compresso_base::error::{Error, Result};
 
 /// The image size where neither the model nor the user says it.
 const DEFAULT_SIZE: [usize; 2] = [640, 640];
@@ -66,7 +66,7 @@ pub fn detector(graph: &Graph, description: &BoxDecode, options: &LoadOptions) -
     }
     let batch = graph.feeds().next().filter(|i| i.fact.rank() == Some(4)).and_then(|i| i.fact.dim(0)).unwrap_or(1);
     let shared = d.boxes.as_ref().is_some_and(|n| graph.outputs().iter().any(|o| o.name == *n && o.fact.rank() == Some(2)));
-    if batch > 1 && d.is_finished() && (shared || d.columns.contains(&crate::model::RowPart::Batch)) {
+    if batch > 1 && d.is_finished() && (shared || d.columns.contains(&crate::RowPart::Batch)) {
         let e = Error::unsupported(format!("the detections of batches of {batch} images come in one list"));
         return Err(place(e.hint("export the model with batches of one image")));
     }
@@ -104,7 +104,7 @@ fn input_size(graph: &Graph) -> Result<[Option<usize>; 2]> {
 /// What is known of the outputs' shapes.
 struct Facts<'g> {
     graph: &'g Graph,
-    inferred: Option<crate::model::Facts>,
+    inferred: Option<crate::Facts>,
 }
 
 impl<'g> Facts<'g> {
@@ -147,8 +147,8 @@ impl<'g> Facts<'g> {
         let [a, b] = *dims.as_slice() else { return None };
         let anchors = d.scores.as_ref().and_then(|_| self.anchors(d));
         let channels = match (d.layout, anchors) {
-            (Some(crate::model::AnchorLayout::ChannelsLast), _) => b,
-            (Some(crate::model::AnchorLayout::AnchorsLast), _) => a,
+            (Some(crate::AnchorLayout::ChannelsLast), _) => b,
+            (Some(crate::AnchorLayout::AnchorsLast), _) => a,
             (None, Some(n)) if a == n && b != n => b,
             (None, Some(n)) if b == n && a != n => a,
             _ => a.min(b),

@@ -1,7 +1,7 @@
 //! The raw head of an exported YOLOv8-family detector: the convolutions whose outputs the decoding part reads.
 
-use crate::model::graph::infer_at;
-use crate::model::{DetectHead, Graph, Node};
+use crate::graph::infer_at;
+use crate::{DetectHead, Graph, Node};
 use std::collections::{HashMap, HashSet};
 
 /// Operators that the exported decoding moves raw values with.

@@ -7,12 +7,12 @@ mod ultralytics;
 use super::file::LoadOptions;
 use super::graph::infer_at;
 use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
-use crate::error::{Error, Result};
-use crate::operation::{OptionKind, OptionValue};
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{OptionKind, OptionValue};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-crate::choice! {
+compresso_base::choice! {
     /// What the outputs of a model mean.
     pub enum DecodeAs {
         /// One output `[batch, 4 + classes, anchors]` of boxes and class probabilities.
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for DecodeOption {
         use serde::de::Error as _;
         let value = serde_json::Value::deserialize(deserializer)?;
         if value.is_object() {
-            return crate::operation::decode::<BoxDecode>(value).map(Self::from).map_err(D::Error::custom);
+            return compresso_base::operation::decode::<BoxDecode>(value).map(Self::from).map_err(D::Error::custom);
         }
         serde_json::from_value(value).map(Self::As).map_err(D::Error::custom)
     }

@@ -1,10 +1,10 @@
 //! Models that Ultralytics exported: their metadata says task, class names and image size.
 
 use super::{class_names, fitting, head, image_input, image_size, output};
-use crate::error::{Error, Result};
-use crate::model::file::LoadOptions;
-use crate::model::literal::Literal;
-use crate::model::{Decode, Detect, Graph};
+use crate::file::LoadOptions;
+use crate::literal::Literal;
+use crate::{Decode, Detect, Graph};
+use compresso_base::error::{Error, Result};
 
 /// Ultralytics' default image size.
 const DEFAULT_SIZE: usize = 640;

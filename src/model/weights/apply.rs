@@ -1,8 +1,8 @@
 //! Putting loaded weights into a graph.
 
-use crate::error::{Error, Result};
-use crate::model::{Constant, Graph, Patch, Value};
+use crate::{Constant, Graph, Patch, Value};
 use candle_core::DType;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use serde::Serialize;
 

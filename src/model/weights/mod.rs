@@ -1,30 +1,29 @@
 //! Tensors in files: .npy, .npz, ONNX .pb, .safetensors, and PyTorch's .pt and .pth, which are only read.
 //!
 //! ```
-//! use compresso::model::{Value, weights};
+//! use compresso_model::{Value, weights};
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let path = dir.path().join("x.npz");
 //! let x = Value::ints(&[1, 2, 3], &candle_core::Device::Cpu)?;
 //! weights::save_tensors(&[("x".to_string(), x)].into(), &path)?;
 //! assert_eq!(weights::load_tensors(&path)?["x"].to_i64s()?, [1, 2, 3]);
-//! # Ok::<(), compresso::Error>(())
+//! # Ok::<(), compresso_base::Error>(())
 //! ```
 
 mod apply;
-mod atomic;
 mod npy;
 mod npz;
-pub(crate) mod safetensors;
+pub mod safetensors;
 
 pub use apply::{Applied, apply_state_dict, apply_weights};
-pub use atomic::atomic_write;
+pub use compresso_base::files::atomic_write;
 
 use super::constant::Constant;
 use super::onnx;
 use super::pytorch;
 use super::value::Value;
-use crate::error::{At, Error, Result};
 use candle_core::Device;
+use compresso_base::error::{At, Error, Result};
 use indexmap::IndexMap;
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! NumPy's .npy files (format 1.0 to 3.0, numpy/lib/format.py).
 
-use crate::error::{Error, Result};
-use crate::model::literal::Literal;
-use crate::model::{Constant, Element, Payload};
+use crate::literal::Literal;
+use crate::{Constant, Element, Payload};
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 

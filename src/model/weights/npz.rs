@@ -1,9 +1,9 @@
 //! NumPy's .npz files: a zip archive of .npy files.
 
 use super::npy;
-use crate::error::{Error, Result};
-use crate::model::Constant;
+use crate::Constant;
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -59,7 +59,7 @@ fn read(entry: &mut impl Read, declared: u64, budget: &mut u64) -> Result<Consta
 
 pub(super) fn save(tensors: &IndexMap<String, Constant>, path: &Path) -> Result<()> {
     super::atomic_write(path, |w| {
-        let bad = |e: zip::result::ZipError| Error::new(crate::ErrorKind::Io, "cannot write the archive").because(e);
+        let bad = |e: zip::result::ZipError| Error::new(compresso_base::ErrorKind::Io, "cannot write the archive").because(e);
         // Fixed dates make equal tensors equal files.
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
         let mut archive = ZipWriter::new_stream(w);

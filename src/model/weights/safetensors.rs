@@ -1,15 +1,15 @@
 //! Files of the safetensors format: a JSON header, then the tensors' bytes.
 
-use crate::error::{Error, Result};
-use crate::model::{Constant, Element, Payload};
+use crate::{Constant, Element, Payload};
 use bytes::Bytes;
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// A file's contents.
-pub(crate) struct File {
+pub struct File {
     /// In the order of the file's data.
     pub tensors: IndexMap<String, Constant>,
     pub metadata: IndexMap<String, String>,
@@ -39,7 +39,7 @@ const TYPES: [(Dtype, Element, &str); 20] = [
 ];
 
 /// Whether the format holds this element type.
-pub(crate) fn holds(element: Element) -> bool {
+pub fn holds(element: Element) -> bool {
     TYPES.iter().any(|(_, e, _)| *e == element)
 }
 
@@ -72,7 +72,7 @@ impl File {
 ///
 /// # Errors
 /// `Unsupported` for element types that the format lacks; `Io`.
-pub(crate) fn save(tensors: &IndexMap<String, Constant>, metadata: &IndexMap<String, String>, path: &Path) -> Result<()> {
+pub fn save(tensors: &IndexMap<String, Constant>, metadata: &IndexMap<String, String>, path: &Path) -> Result<()> {
     let mut order: Vec<(&String, &Constant)> = tensors.iter().collect();
     order.sort_by_key(|(_, c)| std::cmp::Reverse(c.element().bits()));
     let mut header = Map::new();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Element;
+use crate::Element;
 use candle_core::{DType, Tensor};
 
 fn values() -> IndexMap<String, Value> {
@@ -49,11 +49,11 @@ fn every_format_gives_back_what_it_took() {
 fn wrong_extensions_counts_and_types_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let e = load_tensors(dir.path().join("a.txt")).unwrap_err();
-    assert_eq!(e.kind(), crate::ErrorKind::Argument);
-    assert_eq!(load_tensors(dir.path().join("a.npy")).unwrap_err().kind(), crate::ErrorKind::Io);
-    assert_eq!(save_tensors(&values(), dir.path().join("a.npy")).unwrap_err().kind(), crate::ErrorKind::Argument);
+    assert_eq!(e.kind(), compresso_base::ErrorKind::Argument);
+    assert_eq!(load_tensors(dir.path().join("a.npy")).unwrap_err().kind(), compresso_base::ErrorKind::Io);
+    assert_eq!(save_tensors(&values(), dir.path().join("a.npy")).unwrap_err().kind(), compresso_base::ErrorKind::Argument);
     let bf16 = Value::plain(Tensor::zeros(2, DType::BF16, &Device::Cpu).unwrap()).unwrap();
     let e = save_tensors(&IndexMap::from([("x".into(), bf16)]), dir.path().join("a.npy")).unwrap_err();
-    assert_eq!(e.kind(), crate::ErrorKind::Unsupported);
+    assert_eq!(e.kind(), compresso_base::ErrorKind::Unsupported);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing half-written");
 }

@@ -3,8 +3,8 @@
 use super::assemble::{Made, Site};
 use super::blocks::Conv;
 use super::detect;
-use crate::error::Result;
-use crate::model::{AnchorHead, BoxDecode, Constant, Decode, Detect, Node, Task};
+use crate::{AnchorHead, BoxDecode, Constant, Decode, Detect, Node, Task};
+use compresso_base::error::Result;
 
 /// Values per anchor before the classes: box and objectness.
 const FIXED: usize = 5;

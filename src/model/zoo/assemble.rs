@@ -3,8 +3,8 @@
 use super::blocks::{BatchNorm, Blocks, Feature};
 use super::yaml::{Architecture, Layer};
 use super::{ZooOptions, modules};
-use crate::error::{Error, Result};
-use crate::model::{Classify, Constant, Dim, Element, Fact, GraphBuilder, Model, Task};
+use crate::{Classify, Constant, Dim, Element, Fact, GraphBuilder, Model, Task};
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 
 /// Operator set of built graphs.
@@ -126,7 +126,7 @@ fn batch_norm(arch: &Architecture) -> BatchNorm {
 /// # Errors
 /// `Format` and `Unsupported`, naming the line of the architecture; `Missing`, `Shape` and `Unsupported` for given weights
 /// that do not fit it; `Argument` for a bad option.
-pub(in crate::model) fn assemble(
+pub(crate) fn assemble(
     arch: &Architecture,
     scale: Option<(String, f64, f64, usize)>,
     name: &str,

@@ -2,8 +2,8 @@
 //! Networks").
 
 use super::blocks::{Act, Blocks, Conv, Feature};
-use crate::error::{Error, Result};
-use crate::model::{Constant, Node};
+use crate::{Constant, Node};
+use compresso_base::error::{Error, Result};
 
 /// Channels of one attention head.
 const HEAD: usize = 64;

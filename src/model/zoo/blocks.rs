@@ -2,8 +2,8 @@
 //!
 //! Shapes are `[batch, channels, height, width]` throughout.
 
-use crate::error::{Error, Result};
-use crate::model::{Attr, Constant, GraphBuilder, Node};
+use crate::{Attr, Constant, GraphBuilder, Node};
+use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

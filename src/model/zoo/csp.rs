@@ -1,7 +1,7 @@
 //! Cross-stage partial blocks (Wang et al. 2019, "CSPNet") as YOLOv5, YOLOv8 and YOLO11 have them.
 
 use super::blocks::{Act, Blocks, Conv, Feature};
-use crate::error::Result;
+use compresso_base::error::Result;
 
 /// What is inside the cross-stage partial blocks: two convolutions with an optional shortcut.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use super::assemble::{Made, Site};
 use super::blocks::{Blocks, Conv, Feature};
-use crate::error::Result;
-use crate::model::{Constant, Decode, Detect, DetectHead, Node, Task};
+use crate::{Constant, Decode, Detect, DetectHead, Node, Task};
+use compresso_base::error::Result;
 
 /// What the branches that give class logits are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

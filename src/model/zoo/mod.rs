@@ -10,11 +10,11 @@ mod modules;
 mod residual;
 mod yaml;
 
-pub(in crate::model) use assemble::assemble;
+pub(crate) use assemble::assemble;
 pub use yaml::{Architecture, Layer, Value, parse};
 
 use super::Model;
-use crate::error::{At, Error, Result, nearest};
+use compresso_base::error::{At, Error, Result, nearest};
 use std::path::Path;
 
 /// Size and scaling of a model to be built.

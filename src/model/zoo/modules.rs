@@ -5,7 +5,7 @@ use super::blocks::{Act, Conv, Feature};
 use super::csp::Bottleneck;
 use super::yaml::Value;
 use super::{anchors, detect};
-use crate::error::{Error, Result, nearest};
+use compresso_base::error::{Error, Result, nearest};
 
 /// A module of architecture files.
 pub struct Module {

@@ -3,7 +3,7 @@
 
 use super::assemble::under;
 use super::blocks::{Act, Blocks, Conv, Feature};
-use crate::error::Result;
+use compresso_base::error::Result;
 
 impl Blocks {
     /// A depthwise 3 × 3 and a pointwise convolution (`name.depthwise`, `name.pointwise`, with biases), each with batch norm

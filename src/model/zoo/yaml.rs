@@ -1,7 +1,7 @@
 //! Reads an architecture file in the style of Ultralytics: a list of `[from, repeats, module, args]`, or
 //! `[from, repeats, module, args, name]` where the layer's weights have names of their own.
 
-use crate::error::{Error, Result};
+use compresso_base::error::{Error, Result};
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 /// An architecture as its file states it, before scaling.

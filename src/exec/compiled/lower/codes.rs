@@ -4,11 +4,11 @@
 //! again, is exact in one look-up per element. Moves of data commute with it.
 
 use super::{Affine, Lower, Op, Val};
-use crate::error::Result;
-use crate::exec::compiled::tensor::{Home, How, Id, Kind, Source, Tensor};
-use crate::kernels::activation::Activation;
-use crate::model::graph::Node;
-use crate::model::{Constant, Element};
+use crate::compiled::tensor::{Home, How, Id, Kind, Source, Tensor};
+use compresso_base::error::Result;
+use compresso_kernels::activation::Activation;
+use compresso_model::graph::Node;
+use compresso_model::{Constant, Element};
 use std::sync::Arc;
 
 /// `table[q]` for the bytes `q` of a tensor.
@@ -127,7 +127,7 @@ impl Lower<'_> {
                 Ok(to)
             }
             Val::Sum(terms) => {
-                let [a, b] = terms.as_slice() else { return Err(crate::Error::internal("a sum of one")) };
+                let [a, b] = terms.as_slice() else { return Err(compresso_base::Error::internal("a sum of one")) };
                 if let (Some(x), Some(y)) = (a.affine, b.affine) {
                     let (dims, order) = self.like(a.id)?;
                     let to = self.tensors.root(Kind::U8, &dims, &order);

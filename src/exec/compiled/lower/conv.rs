@@ -1,14 +1,14 @@
 //! Layers: convolutions, and matrix products with constant weights, which are convolutions of one tap.
 
 use super::{Affine, Conv, Lower, Op, Out, Val, Weights};
-use crate::error::{Error, Result};
-use crate::exec::compiled::tensor::{How, Id, Kind};
-use crate::kernels::Window;
-use crate::kernels::last::Epilogue;
-use crate::kernels::last::int8::MAX_DEPTH;
-use crate::model::Element;
-use crate::model::graph::Node;
-use crate::model::ops::window::WindowAttrs;
+use crate::compiled::tensor::{How, Id, Kind};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::Window;
+use compresso_kernels::last::Epilogue;
+use compresso_kernels::last::int8::MAX_DEPTH;
+use compresso_model::Element;
+use compresso_model::graph::Node;
+use compresso_model::ops::window::WindowAttrs;
 
 impl Lower<'_> {
     pub(super) fn conv(&mut self, node: &Node) -> Result<bool> {
@@ -108,13 +108,13 @@ impl Lower<'_> {
         };
         let zeros = match node.input(2) {
             None => true,
-            Some(z) => self.constant(z).map(crate::model::Constant::to_i64s).transpose()?.is_some_and(|z| z.iter().all(|&v| v == 0)),
+            Some(z) => self.constant(z).map(compresso_model::Constant::to_i64s).transpose()?.is_some_and(|z| z.iter().all(|&v| v == 0)),
         };
         if !node.is("DequantizeLinear") || q.element() != Element::I8 || !zeros || node.get_int("block_size", 0)? != 0 {
             return Ok(None);
         }
         let (outs, scales) = (q.dims().get(axis).copied().unwrap_or(0), s.to_f32s()?);
-        let given = crate::model::graph::normalize_axis(node.get_int("axis", 1)?, q.dims().len())?;
+        let given = compresso_model::graph::normalize_axis(node.get_int("axis", 1)?, q.dims().len())?;
         let scales = match scales.len() {
             1 => vec![scales[0]; outs],
             n if n == outs && given == axis => scales,

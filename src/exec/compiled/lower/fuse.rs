@@ -1,9 +1,9 @@
 //! What can be done in the same step as the node before it.
 
 use super::Lower;
-use crate::error::Result;
-use crate::kernels::activation::Activation;
-use crate::model::ops::activation;
+use compresso_base::error::Result;
+use compresso_kernels::activation::Activation;
+use compresso_model::ops::activation;
 
 /// Nodes that compute one function of a value together.
 pub(super) struct Follow {

@@ -11,14 +11,14 @@ mod moves;
 mod nodes;
 
 use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
-use crate::error::{At, Error, Result};
-use crate::kernels::Window;
-use crate::kernels::activation::Activation;
-use crate::kernels::last::Epilogue;
-use crate::kernels::last::strided::Binary;
-use crate::model::graph::{Facts, Graph, Node};
-use crate::model::{Constant, Element, ops};
 use codes::Coded;
+use compresso_base::error::{At, Error, Result};
+use compresso_kernels::Window;
+use compresso_kernels::activation::Activation;
+use compresso_kernels::last::Epilogue;
+use compresso_kernels::last::strided::Binary;
+use compresso_model::graph::{Facts, Graph, Node};
+use compresso_model::{Constant, Element, ops};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -337,7 +337,7 @@ impl<'g> Lower<'g> {
     }
 
     fn dims(&self, name: &str) -> Result<Vec<usize>> {
-        self.facts.get(name).and_then(crate::model::graph::Fact::dims).ok_or_else(|| unknown_shape(name))
+        self.facts.get(name).and_then(compresso_model::graph::Fact::dims).ok_or_else(|| unknown_shape(name))
     }
     fn out_dims(&self, node: &Node) -> Result<Vec<usize>> {
         self.dims(&node.outputs[0])
@@ -372,7 +372,7 @@ impl<'g> Lower<'g> {
         }
         let inputs: Option<Vec<&Constant>> = node.inputs.iter().filter(|n| !n.is_empty()).map(|n| self.constant(n)).collect();
         let Some(inputs) = inputs else { return Ok(None) };
-        let values = inputs.into_iter().map(|c| crate::model::Value::of_constant(c, &candle_core::Device::Cpu).map(Some));
+        let values = inputs.into_iter().map(|c| compresso_model::Value::of_constant(c, &candle_core::Device::Cpu).map(Some));
         let values = values.collect::<Result<Vec<_>>>()?;
         let mode = ops::Mode::default();
         let made = (ops::find(node)?.forward)(&ops::Exec::new(node, self.graph.opset_of(node), &values, &mode))?;

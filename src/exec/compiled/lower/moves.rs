@@ -1,11 +1,11 @@
 //! Arithmetic of two tensors, functions of one, and moves of data.
 
 use super::{Lower, Op, Val};
-use crate::error::{Error, Result};
-use crate::exec::compiled::tensor::{How, Id, Kind};
-use crate::kernels::activation::Activation;
-use crate::kernels::last::strided::Binary;
-use crate::model::graph::{Node, normalize_axis};
+use crate::compiled::tensor::{How, Id, Kind};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::activation::Activation;
+use compresso_kernels::last::strided::Binary;
+use compresso_model::graph::{Node, normalize_axis};
 
 /// Most terms of a sum that is worked out in one step.
 const MOST_TERMS: usize = 6;
@@ -144,7 +144,7 @@ impl Lower<'_> {
         let ints = |name: &str, input: usize| -> Result<Option<Vec<i64>>> {
             match (node.find_ints(name)?, node.input(input)) {
                 (Some(v), _) => Ok(Some(v.to_vec())),
-                (None, Some(n)) => self.constant(n).map(crate::model::Constant::to_i64s).transpose(),
+                (None, Some(n)) => self.constant(n).map(compresso_model::Constant::to_i64s).transpose(),
                 (None, None) => Ok(None),
             }
         };

@@ -12,7 +12,7 @@ mod tests;
 
 use super::tile::{self, Level};
 use super::{ConvShape, Shared};
-use crate::kernels::window::Window2;
+use crate::window::Window2;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use tiles::POINTS;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::kernels::tests::values;
-use crate::kernels::{Window, reference};
+use crate::tests::values;
+use crate::{Window, reference};
 use proptest::prelude::*;
 
 fn close(what: &str, got: &[f32], expected: &[f32]) {

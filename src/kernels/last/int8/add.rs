@@ -3,8 +3,8 @@
 use super::super::{Args, Job, View, share};
 use super::cut;
 use super::store::{Sink, Store};
-use crate::kernels::activation::{Activation, wide};
-use crate::kernels::conv::tile::Level;
+use crate::activation::{Activation, wide};
+use crate::conv::tile::Level;
 
 /// `real = act((a − zeros[0]) · scales[0] + (b − zeros[1]) · scales[1])`, then stored.
 #[derive(Debug, Clone, PartialEq)]

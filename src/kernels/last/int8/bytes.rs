@@ -1,8 +1,8 @@
 //! Rows of bytes: copies, tables and rounding.
 
 use super::store::{Quant, to_byte};
-use crate::kernels::activation::wide;
-use crate::kernels::conv::tile::Level;
+use crate::activation::wide;
+use crate::conv::tile::Level;
 use std::mem::MaybeUninit;
 
 /// Copies `n` bytes; inline, for the short rows of pixels.

@@ -5,9 +5,9 @@ use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
 use super::store::{Sink, Store, runs};
 use super::tile::{MAX_PIXELS, Tile};
-use crate::kernels::Window2;
-use crate::kernels::activation::Activation;
-use crate::kernels::conv::tile::Level;
+use crate::Window2;
+use crate::activation::Activation;
+use crate::conv::tile::Level;
 
 /// Longest sum of products of a result (input channels of its group times taps) that 32 bits hold for sure.
 pub const MAX_DEPTH: usize = 65_536;

@@ -3,9 +3,9 @@
 use super::super::{Args, Job, View, share};
 use super::cut;
 use super::store::{Sink, Store};
-use crate::kernels::Window2;
-use crate::kernels::activation::wide;
-use crate::kernels::conv::tile::Level;
+use crate::Window2;
+use crate::activation::wide;
+use crate::conv::tile::Level;
 use std::ops::Range;
 
 /// A job from one input of bytes to one output of bytes: the largest under the window; 0 where it holds only padding.

@@ -4,7 +4,7 @@ use super::super::{Args, Job, View, share};
 use super::bytes::{round_row, transpose_pixels};
 use super::cut;
 use super::store::{Bytes, Quant, Writer, check};
-use crate::kernels::conv::tile::Level;
+use crate::conv::tile::Level;
 
 /// A job from one input of float32, of any strides, to one output of bytes per view.
 ///

@@ -3,8 +3,8 @@
 use super::super::View;
 use super::store::{Bytes, Store};
 use super::{AveragePool, Int8Add, Int8Conv};
-use crate::kernels::Window2;
-use crate::kernels::activation::Activation;
+use crate::Window2;
+use crate::activation::Activation;
 
 /// The values of a view, dense.
 pub fn gather<T: Copy>(view: &View, from: &[T]) -> Vec<T> {

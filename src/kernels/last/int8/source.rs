@@ -2,7 +2,7 @@
 
 use super::super::View;
 use super::bytes::copy_bytes;
-use crate::kernels::Window2;
+use crate::Window2;
 
 /// A band of about so many bytes stays in the second-level cache beside the weights.
 const BAND: usize = 1 << 16;

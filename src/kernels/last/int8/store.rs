@@ -2,7 +2,7 @@
 
 use super::super::{Args, View};
 use super::bytes::{Lookup, copy_pixels, round_row};
-use crate::kernels::conv::tile::Level;
+use crate::conv::tile::Level;
 use std::ops::Range;
 
 /// What becomes of the real results of a kernel.

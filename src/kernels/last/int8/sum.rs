@@ -3,8 +3,8 @@
 use super::super::{Args, Job, View, share};
 use super::cut;
 use super::store::{Sink, Store};
-use crate::kernels::activation::wide;
-use crate::kernels::conv::tile::Level;
+use crate::activation::wide;
+use crate::conv::tile::Level;
 
 /// A job with an input of bytes for each table and the outputs of its store: `real = tables[0][q0] + tables[1][q1] + …`,
 /// added from the left.
@@ -120,7 +120,7 @@ impl Job for Sum {
 mod tests {
     use super::super::reference;
     use super::*;
-    use crate::kernels::last::run_alone;
+    use crate::last::run_alone;
 
     #[test]
     fn sums_of_tables_as_floats_and_as_bytes() {

@@ -2,9 +2,9 @@
 
 use super::super::{Args, Job, View};
 use super::*;
-use crate::kernels::Window2;
-use crate::kernels::activation::Activation;
-use crate::kernels::conv::tile::Level;
+use crate::Window2;
+use crate::activation::Activation;
+use crate::conv::tile::Level;
 use proptest::prelude::*;
 
 /// Bytes from a fixed sequence.

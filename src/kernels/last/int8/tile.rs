@@ -3,7 +3,7 @@
 
 use super::pack::{LANES, ORDER, Panel};
 use super::store::{Quant, to_byte};
-use crate::kernels::conv::tile::Level;
+use crate::conv::tile::Level;
 
 #[cfg(target_arch = "x86_64")]
 mod groups;

@@ -1,10 +1,10 @@
 //! Outputs that a description says how to read.
 
 use super::{Read, sigmoid, unfit};
-use crate::error::{At, Error, Result};
-use crate::learn::data::BBox;
-use crate::learn::eval::Detection;
-use crate::model::{AnchorLayout, BoxDecode, BoxFormat, RowPart, ScoreActivation};
+use crate::data::BBox;
+use crate::eval::Detection;
+use compresso_base::error::{At, Error, Result};
+use compresso_model::{AnchorLayout, BoxDecode, BoxFormat, RowPart, ScoreActivation};
 
 pub(super) fn decode(read: &Read<'_>, d: &BoxDecode) -> Result<Vec<Vec<Detection>>> {
     let boxes = d.boxes.as_deref().ok_or_else(|| Error::argument("the description names no output of boxes"))?;

@@ -3,10 +3,10 @@
 mod described;
 
 use super::Detection;
-use crate::error::{At, Error, Result};
-use crate::exec::Outputs;
-use crate::learn::data::BBox;
-use crate::model::{Decode, Detect};
+use crate::data::BBox;
+use compresso_base::error::{At, Error, Result};
+use compresso_exec::Outputs;
+use compresso_model::{Decode, Detect};
 
 /// Reads candidates per image, boxes in input pixels, scores above `confidence`. A box counts once for its best class,
 /// or, when `multi_label`, once for each class above the threshold.

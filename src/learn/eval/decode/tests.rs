@@ -1,11 +1,11 @@
 //! Small graphs whose outputs hold two known objects in each form that a description can name.
 
-use crate::context::Context;
-use crate::error::{ErrorKind, Result};
-use crate::learn::data::BBox;
-use crate::learn::eval::{Detection, ImageRunner, decode, model_input};
-use crate::model::{Constant, DecodeOption, Element, Fact, Graph, GraphBuilder, LoadOptions, Model, Node};
+use crate::data::BBox;
+use crate::eval::{Detection, ImageRunner, decode, model_input};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{ErrorKind, Result};
+use compresso_model::{Constant, DecodeOption, Element, Fact, Graph, GraphBuilder, LoadOptions, Model, Node};
 use serde_json::{Value as Json, json};
 
 /// The input: 32 high, 64 wide.
@@ -48,7 +48,7 @@ fn floats(outputs: &[Out<'_>]) -> Graph {
 
 fn load(graph: &Graph, decode: &Json, classes: &[&str]) -> Result<Model> {
     let classes = if classes.is_empty() { Json::Null } else { json!(classes) };
-    Model::of_graph(graph.clone(), &crate::operation::decode::<LoadOptions>(json!({ "decode": decode, "classes": classes }))?)
+    Model::of_graph(graph.clone(), &compresso_base::operation::decode::<LoadOptions>(json!({ "decode": decode, "classes": classes }))?)
 }
 
 fn found(model: &Model) -> Result<Vec<Detection>> {

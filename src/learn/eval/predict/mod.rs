@@ -8,14 +8,14 @@ pub use pipeline::{Throughput, predict_each};
 pub use prediction::{Found, Prediction, Predictions, Ranked};
 pub use source::{image_files_dataset, samples_dataset};
 
-use crate::context::Context;
-use crate::error::Result;
-use crate::learn::data::Dataset;
-use crate::model::Model;
-use crate::operation::{Arg, Options, Signature};
+use crate::data::Dataset;
+use compresso_base::context::Context;
+use compresso_base::error::Result;
+use compresso_base::operation::{Arg, Options, Signature};
+use compresso_model::Model;
 use std::path::PathBuf;
 
-crate::options! {
+compresso_base::options! {
     /// Options of `predict`.
     pub struct Predict {
         /// Boxes of lower confidence are dropped.

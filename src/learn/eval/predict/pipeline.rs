@@ -4,15 +4,15 @@
 
 use super::Predict;
 use super::prediction::{Found, Places, Prediction, Ranked, write_image};
-use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
-use crate::exec::Outputs;
-use crate::learn::data::{Dataset, Letterbox, Source, letterbox, to_chw};
-use crate::learn::eval::{ImageRunner, decode, nms};
-use crate::model::size_of;
-use crate::model::{Classify, Detect, Model, Task};
-use crate::operation::in_range;
+use crate::data::{Dataset, Letterbox, Source, letterbox, to_chw};
+use crate::eval::{ImageRunner, decode, nms};
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_base::operation::in_range;
+use compresso_exec::Outputs;
+use compresso_model::size_of;
+use compresso_model::{Classify, Detect, Model, Task};
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,7 +50,7 @@ pub struct Throughput {
 impl Throughput {
     /// In a line, for notes.
     pub fn line(&self) -> String {
-        let ms = crate::report::millis;
+        let ms = compresso_base::report::millis;
         let draw = if self.draw_ms > 0.0 { format!(", draw and write {}", ms(self.draw_ms)) } else { String::new() };
         let plural = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
         format!(

@@ -1,10 +1,10 @@
 //! What `predict` gives.
 
 use super::pipeline::Throughput;
-use crate::error::{At, Error, Result};
-use crate::learn::data::{BBox, Source};
-use crate::learn::eval::draw::draw_detections;
-use crate::report::{Picture, Show, Table};
+use crate::data::{BBox, Source};
+use crate::eval::draw::draw_detections;
+use compresso_base::error::{At, Error, Result};
+use compresso_base::report::{Picture, Show, Table};
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -147,7 +147,7 @@ fn check_ending(path: &Path) -> Result<()> {
 pub(super) fn write_image(image: RgbImage, path: &Path) -> Result<()> {
     let picture = Picture { title: String::new(), image };
     let bytes = if ending(path) == "png" { picture.png() } else { picture.jpeg() };
-    crate::report::write_file(path, &bytes.in_file(path)?)
+    compresso_base::report::write_file(path, &bytes.in_file(path)?)
 }
 
 /// Where drawn images go: one file, or a folder with a file for each.
@@ -211,7 +211,7 @@ impl Predictions {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if Self::is_coco(path) {
-            return crate::report::write_file(path, format!("{:#}\n", self.coco()).as_bytes());
+            return compresso_base::report::write_file(path, format!("{:#}\n", self.coco()).as_bytes());
         }
         let mut places = Places::new(path, self.images.len())?;
         for (i, p) in self.images.iter().enumerate() {
@@ -316,6 +316,6 @@ impl Show for Predictions {
         if matches!(ending.as_str(), "" | "png" | "jpg" | "jpeg") || Self::is_coco(path) {
             return self.save(path);
         }
-        crate::report::save(self, path)
+        compresso_base::report::save(self, path)
     }
 }

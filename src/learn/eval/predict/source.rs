@@ -1,7 +1,7 @@
 //! Images that are no dataset yet.
 
-use crate::error::Result;
-use crate::learn::data::{DataKind, Dataset, Sample, Source, image_files, sample};
+use crate::data::{DataKind, Dataset, Sample, Source, image_files, sample};
+use compresso_base::error::Result;
 use std::path::PathBuf;
 use std::sync::Arc;
 

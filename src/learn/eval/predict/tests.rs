@@ -1,9 +1,9 @@
 use super::*;
-use crate::error::{Error, ErrorKind};
-use crate::learn::data::{DataKind, DataOptions, Sample, Source, dataset};
-use crate::model::zoo::{self, ZooOptions};
-use crate::model::{Graph, Task};
-use crate::report::Show;
+use crate::data::{DataKind, DataOptions, Sample, Source, dataset};
+use compresso_base::error::{Error, ErrorKind};
+use compresso_base::report::Show;
+use compresso_model::zoo::{self, ZooOptions};
+use compresso_model::{Graph, Task};
 use image::RgbImage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +103,7 @@ impl Source for Counting {
     fn len(&self) -> usize {
         self.images
     }
-    fn get(&self, i: usize) -> crate::error::Result<Sample> {
+    fn get(&self, i: usize) -> compresso_base::error::Result<Sample> {
         self.read.fetch_add(1, Ordering::SeqCst);
         Ok(Sample { name: i.to_string(), image: RgbImage::new(20, 20), targets: Vec::new(), label: None })
     }

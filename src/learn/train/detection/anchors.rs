@@ -7,11 +7,11 @@
 //! together on plain slices, image by image.
 
 use super::geometry::{Dual, Number, complete_iou};
-use crate::error::{Error, Result};
-use crate::learn::data::Target;
-use crate::learn::train::objective::{Loss, attach};
-use crate::model::AnchorHead;
+use crate::data::Target;
+use crate::train::objective::{Loss, attach};
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
+use compresso_model::AnchorHead;
 use rayon::prelude::*;
 
 /// Values per anchor before the classes: box and objectness.

@@ -1,8 +1,9 @@
 //! The loss of anchor-based detectors against PyTorch's numbers, and its gradient against finite differences.
 
-use super::super::super::test_support::{fixture, relative, targets, values};
+use super::super::super::test_support::targets;
 use super::*;
 use candle_core::{Device, Var};
+use compresso_test_support::{arrays, relative, values};
 
 fn head() -> AnchorHead {
     AnchorHead {
@@ -17,7 +18,7 @@ fn head() -> AnchorHead {
 }
 
 fn equals_pytorch(name: &str, classes: usize) {
-    let f = fixture(name);
+    let f = arrays(format!("train/{name}"));
     let outputs: Vec<Var> = head().outputs.iter().map(|n| Var::from_tensor(&f[n]).unwrap()).collect();
     let tensors: Vec<Tensor> = outputs.iter().map(|v| v.as_tensor().clone()).collect();
     let images = tensors[0].dims()[0];
@@ -47,7 +48,7 @@ fn one_object_of_one_class_and_an_empty_image_equal_pytorch() {
 
 #[test]
 fn gradients_equal_finite_differences_where_targets_stay() {
-    let f = fixture("anchors_crowded.npz");
+    let f = arrays("train/anchors_crowded.npz");
     // Without objectness and aspect ratios, whose targets and weights are constants in the gradient.
     let loss = AnchorLoss { object_gain: 0.0, ..AnchorLoss::new(head(), 3).unwrap() };
     let level = f["output.1"].clone();
@@ -99,14 +100,14 @@ fn misfits_are_errors() {
         [4, 2, 1].map(|n| Tensor::zeros((1, c, n, n), candle_core::DType::F32, &Device::Cpu).unwrap()).to_vec()
     };
     let loss = AnchorLoss::new(head(), 2).unwrap();
-    let stray = Target { class: 2, bbox: crate::learn::data::BBox::default() };
+    let stray = Target { class: 2, bbox: crate::data::BBox::default() };
     let e = loss.forward(&make(21), &[vec![stray]]).unwrap_err();
     assert!(e.to_string().starts_with("an object has class 2, the model has 2 classes"), "{e}");
     assert!(loss.forward(&make(20), &[vec![]]).is_err());
     assert!(loss.forward(&make(21)[..2], &[vec![]]).is_err());
     assert!(AnchorLoss::new(AnchorHead { strides: vec![8, 16], ..head() }, 2).is_err());
     // A box without area matches nothing.
-    let flat = Target { class: 0, bbox: crate::learn::data::BBox { x1: 3.0, y1: 3.0, x2: 3.0, y2: 9.0 } };
+    let flat = Target { class: 0, bbox: crate::data::BBox { x1: 3.0, y1: 3.0, x2: 3.0, y2: 9.0 } };
     let got = loss.forward(&make(21), &[vec![flat]]).unwrap();
     assert_eq!(got.parts[0], ("box", 0.0));
 }

@@ -1,7 +1,7 @@
 //! Which cells of the head answer for which objects: task-aligned assignment (Feng et al. 2021, "TOOD").
 
 use super::geometry::complete_iou;
-use crate::learn::data::Target;
+use crate::data::Target;
 
 /// The cells of all levels of a head, numbered level by level, row by row.
 #[derive(Debug, Clone)]
@@ -175,7 +175,7 @@ fn for_cells_inside(grid: &Grid, bbox: [f32; 4], mut f: impl FnMut(usize)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learn::data::BBox;
+    use crate::data::BBox;
 
     fn target(class: usize, x1: f32, y1: f32, x2: f32, y2: f32) -> Target {
         Target { class, bbox: BBox { x1, y1, x2, y2 } }

@@ -16,10 +16,10 @@ pub use assign::{Assigned, Assigner, Grid, Level};
 pub use geometry::{Dual, Number, complete_iou};
 
 use super::objective::{Loss, attach};
-use crate::error::{Error, Result};
-use crate::learn::data::Target;
-use crate::model::DetectHead;
+use crate::data::Target;
 use candle_core::Tensor;
+use compresso_base::error::{Error, Result};
+use compresso_model::DetectHead;
 use rayon::prelude::*;
 
 /// The loss of a YOLOv8 detector from the raw values of its head.

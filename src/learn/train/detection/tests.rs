@@ -1,8 +1,9 @@
 //! The detection loss against PyTorch's numbers.
 
-use super::super::test_support::{fixture, relative, targets, values};
+use super::super::test_support::targets;
 use super::*;
 use candle_core::Var;
+use compresso_test_support::{arrays, relative, values};
 
 fn head() -> DetectHead {
     let names = |kind: &str| (0..3).map(|i| format!("{kind}.{i}")).collect();
@@ -10,7 +11,7 @@ fn head() -> DetectHead {
 }
 
 fn equals_pytorch(name: &str) {
-    let f = fixture(name);
+    let f = arrays(format!("train/{name}"));
     let var = |n: &String| Var::from_tensor(&f[n]).unwrap();
     let (boxes, scores): (Vec<Var>, Vec<Var>) = (head().boxes.iter().map(var).collect(), head().scores.iter().map(var).collect());
     let tensors = |v: &[Var]| v.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
@@ -59,7 +60,7 @@ fn classes_out_of_range_and_wrong_shapes_are_errors() {
     let cpu = &candle_core::Device::Cpu;
     let make = |c: usize| -> Vec<Tensor> { [4, 2, 1].map(|n| Tensor::zeros((1, c, n, n), candle_core::DType::F32, cpu).unwrap()).to_vec() };
     let loss = DetectionLoss::new(head(), 2).unwrap();
-    let stray = Target { class: 2, bbox: crate::learn::data::BBox::default() };
+    let stray = Target { class: 2, bbox: crate::data::BBox::default() };
     let e = loss.forward(&make(64), &make(2), &[vec![stray]]).unwrap_err();
     assert!(e.to_string().starts_with("an object has class 2, the model has 2 classes"), "{e}");
     assert!(loss.forward(&make(60), &make(2), &[vec![]]).is_err());

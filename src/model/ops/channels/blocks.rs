@@ -1,7 +1,7 @@
 //! Labels through Reshape and its relatives.
 
 use super::{Atom, AxisLabels, Channels};
-use crate::model::graph::Dim;
+use crate::graph::Dim;
 use std::collections::HashMap;
 
 /// Elements of a block up to which its indices are followed one by one.

@@ -1,8 +1,8 @@
 //! Channel rules that several operators share.
 
 use super::{AxisLabels, Channels};
-use crate::error::Result;
-use crate::model::graph::Dim;
+use crate::graph::Dim;
+use compresso_base::error::Result;
 
 /// The rule of operators through which nothing may be pruned: all inputs are fixed, outputs have no labels.
 pub fn fixed(cx: &mut Channels<'_>) -> Result<()> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Element;
+use crate::Element;
 
 /// Labels of a reshape of `from`, whose axes are labelled where `labelled` says; as roots, `None` for fixed axes. Roots of
 /// fixed atoms are left out of the second result: those that can still be removed.

@@ -1,7 +1,7 @@
 //! Channel rules of convolutions.
 
-use crate::error::Result;
-use crate::model::ops::channels::{self, AxisLabels, Channels, Place, Size};
+use crate::ops::channels::{self, AxisLabels, Channels, Place, Size};
+use compresso_base::error::Result;
 
 /// Channels of a convolution: outputs follow the weight's first axis, inputs its second one.
 ///

@@ -1,8 +1,8 @@
 //! Channel rule of Resize and Upsample.
 
-use crate::error::Result;
-use crate::model::graph::normalize_axis;
-use crate::model::ops::channels::{self, Channels, Place, Size};
+use crate::graph::normalize_axis;
+use crate::ops::channels::{self, Channels, Place, Size};
+use compresso_base::error::Result;
 
 /// Channels through resizing: axes that keep their size stay apart.
 pub(super) fn resize(cx: &mut Channels<'_>) -> Result<()> {

@@ -1,11 +1,11 @@
 //! Channel rules of operators that rearrange axes.
 
-use crate::error::Result;
-use crate::model::graph::{Dim, normalize_axis};
-use crate::model::ops::channels::{self, AxisLabels, Channels, Place, Size};
+use crate::graph::{Dim, normalize_axis};
+use crate::ops::channels::{self, AxisLabels, Channels, Place, Size};
+use compresso_base::error::Result;
 
 /// Channels of Transpose: axes change places.
-pub(in crate::model::ops) fn transpose(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn transpose(cx: &mut Channels<'_>) -> Result<()> {
     let axes = cx.axes(0)?;
     let out = match cx.node.find_ints("perm")? {
         Some(perm) => perm.iter().map(|&p| normalize_axis(p, axes.len()).map(|p| axes[p].clone())).collect::<Result<Vec<_>>>()?,
@@ -18,7 +18,7 @@ pub(in crate::model::ops) fn transpose(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Reshape, Flatten, Squeeze and Unsqueeze, whose data is the same in row-major order.
-pub(in crate::model::ops) fn reshape(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn reshape(cx: &mut Channels<'_>) -> Result<()> {
     let (from, to, labels) = (cx.shape(0)?, cx.out_shape(0)?, cx.axes(0)?);
     let out = channels::reshape(cx, &from, &labels, &to);
     let zero = cx.zero(0);
@@ -43,7 +43,7 @@ pub(in crate::model::ops) fn reshape(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Expand: axes that are repeated get labels of their own, and the target follows.
-pub(in crate::model::ops) fn expand(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn expand(cx: &mut Channels<'_>) -> Result<()> {
     let (from, to, axes) = (cx.shape(0)?, cx.out_shape(0)?, cx.axes(0)?);
     let lead = to.len() - from.len();
     let float = cx.fact(0)?.element.is_float();
@@ -82,17 +82,17 @@ pub(in crate::model::ops) fn expand(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Cast: floats stay what they are.
-pub(in crate::model::ops) fn cast(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn cast(cx: &mut Channels<'_>) -> Result<()> {
     if cx.out_fact(0)?.element.is_float() { channels::through(cx) } else { channels::fixed(cx) }
 }
 
 /// Channels of Identity.
-pub(in crate::model::ops) fn identity(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn identity(cx: &mut Channels<'_>) -> Result<()> {
     if cx.fact(0)?.rank().is_some() { channels::through(cx) } else { channels::fixed(cx) }
 }
 
 /// Shape reads sizes only: what follows from them is rewritten where it is used.
 #[expect(clippy::unnecessary_wraps, reason = "the type of a channel rule")]
-pub(in crate::model::ops) fn shape(_: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn shape(_: &mut Channels<'_>) -> Result<()> {
     Ok(())
 }

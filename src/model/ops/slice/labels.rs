@@ -1,12 +1,12 @@
 //! Channel rules of operators that cut and join tensors.
 
-use crate::error::{Error, Result};
-use crate::model::graph::normalize_axis;
-use crate::model::ops::channels::{self, Atom, AxisLabels, Channels, Place, Size};
+use crate::graph::normalize_axis;
+use crate::ops::channels::{self, Atom, AxisLabels, Channels, Place, Size};
+use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
 /// Channels of Concat: the labels of its inputs one after the other.
-pub(in crate::model::ops) fn concat(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn concat(cx: &mut Channels<'_>) -> Result<()> {
     let axis = cx.normal_axis(0, cx.node.get_int("axis", 1)?)?;
     let n = cx.node.inputs.len();
     let mut out = cx.axes(0)?;
@@ -44,7 +44,7 @@ pub(in crate::model::ops) fn concat(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Split: each output has its part of the labels; sizes follow.
-pub(in crate::model::ops) fn split(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn split(cx: &mut Channels<'_>) -> Result<()> {
     let axis = cx.normal_axis(0, cx.node.get_int("axis", 0)?)?;
     let axes = cx.axes(0)?;
     let zero = cx.zero(0);
@@ -73,7 +73,7 @@ pub(in crate::model::ops) fn split(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Slice with step 1: a range of the labels; its bounds follow.
-pub(in crate::model::ops) fn slice(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn slice(cx: &mut Channels<'_>) -> Result<()> {
     let (shape, to, mut axes) = (cx.shape(0)?, cx.out_shape(0)?, cx.axes(0)?);
     let attrs = cx.opset < 10;
     let read = |cx: &Channels<'_>, i: usize, name: &str| -> Result<Option<Vec<i64>>> {
@@ -120,7 +120,7 @@ pub(in crate::model::ops) fn slice(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Tile with known repeats: labels repeat likewise.
-pub(in crate::model::ops) fn tile(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn tile(cx: &mut Channels<'_>) -> Result<()> {
     let axes = cx.axes(0)?;
     let Some(repeats) = cx.ints(1).filter(|r| cx.opset >= 6 && r.len() == axes.len()) else { return channels::fixed(cx) };
     let tile = |(l, &n): (AxisLabels, &i64)| l.map(|l| (0..n.max(0)).flat_map(|_| l.iter().copied()).collect());
@@ -132,7 +132,7 @@ pub(in crate::model::ops) fn tile(cx: &mut Channels<'_>) -> Result<()> {
 }
 
 /// Channels of Pad: added indices stay; axes with padding that is not constant are fixed.
-pub(in crate::model::ops) fn pad(cx: &mut Channels<'_>) -> Result<()> {
+pub(in crate::ops) fn pad(cx: &mut Channels<'_>) -> Result<()> {
     let rank = cx.rank(0)?;
     let attrs = cx.opset < 11;
     let pads = if attrs { cx.node.find_ints(if cx.opset < 2 { "paddings" } else { "pads" })?.map(<[i64]>::to_vec) } else { cx.ints(1) };

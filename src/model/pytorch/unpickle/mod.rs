@@ -7,7 +7,7 @@ mod scalar;
 
 use super::object::{Global, Heap, Id, Object, Record};
 use super::policy;
-use crate::error::{Error, Result};
+use compresso_base::error::{Error, Result};
 use std::collections::HashMap;
 
 /// A pickle's objects and the one that it stands for.

@@ -1,8 +1,8 @@
 //! Opcodes that hold a number, a text or bytes.
 
 use super::{Machine, short};
-use crate::error::{Error, Result};
-use crate::model::pytorch::object::Object;
+use crate::pytorch::object::Object;
+use compresso_base::error::{Error, Result};
 
 impl<'d> Machine<'d> {
     /// Opcodes that name an object with all its content.

@@ -12,11 +12,11 @@ pub use lint::{Lint, lint};
 pub use onnx::OnnxExport;
 pub use tensorrt::{TensorrtArtifacts, TensorrtExport};
 
-use crate::context::Context;
-use crate::error::Result;
-use crate::learn::data::Dataset;
-use crate::model::Model;
-use crate::report::Show;
+use compresso_base::context::Context;
+use compresso_base::error::Result;
+use compresso_base::report::Show;
+use compresso_learn::data::Dataset;
+use compresso_model::Model;
 use serde::Serialize;
 use std::path::Path;
 

@@ -5,14 +5,14 @@
 //! `shell` binds it to the script language and builds `help()` from it.
 //!
 //! ```
-//! compresso::options! {
+//! compresso_base::options! {
 //!     /// Options of a made-up operation.
 //!     pub struct Blur {
 //!         /// Radius in pixels.
 //!         pub radius: usize = 3,
 //!     }
 //! }
-//! use compresso::operation::{decode, Options};
+//! use compresso_base::operation::{decode, Options};
 //! let blur: Blur = decode(serde_json::json!({ "radius": 5 })).unwrap();
 //! assert_eq!(blur.radius, 5);
 //! assert_eq!(Blur::FIELDS[0].doc, "Radius in pixels.");
@@ -287,7 +287,7 @@ macro_rules! options {
 /// Writes an enum whose variants are words in scripts, usable as an option.
 ///
 /// ```
-/// compresso::choice! {
+/// compresso_base::choice! {
 ///     /// Where something counts.
 ///     pub enum Scope { Global = "global", Layer = "layer" }
 /// }

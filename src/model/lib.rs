@@ -33,7 +33,7 @@ pub use summary::Summary;
 pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
 pub use value::{Value, count_of, uniform};
 
-use crate::error::Result;
+use compresso_base::error::Result;
 use std::sync::{Arc, OnceLock};
 
 /// A model: a graph, what it is for, and how it came to be. A value: operations return new models; clones are cheap.

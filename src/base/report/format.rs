@@ -3,8 +3,8 @@
 /// Three significant digits with a unit prefix: `512`, `3.16 K`, `8.74 G`.
 ///
 /// ```
-/// assert_eq!(compresso::report::count(3_157_200), "3.16 M");
-/// assert_eq!(compresso::report::count(512), "512");
+/// assert_eq!(compresso_base::report::count(3_157_200), "3.16 M");
+/// assert_eq!(compresso_base::report::count(512), "512");
 /// ```
 pub fn count(n: u64) -> String {
     scaled(n as f64, 1000.0, &["", " K", " M", " G", " T", " P", " E"])

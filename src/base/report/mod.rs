@@ -17,6 +17,7 @@ mod plot_text;
 mod save;
 mod style;
 mod table;
+mod tensor;
 mod terminal;
 mod text;
 
@@ -31,8 +32,11 @@ pub use plot_text::plot_text;
 pub use save::{FORMATS, make_parent, save, write_file};
 pub use style::{Ink, Style};
 pub use table::{Align, Table};
+pub use tensor::tensor_line;
 pub use terminal::Graphics;
 pub use text::{printable, table_text, text};
+
+use indexmap::IndexMap;
 
 /// A result that can be shown and read as data.
 pub trait Show: Send + Sync {
@@ -65,6 +69,44 @@ pub trait Show: Send + Sync {
         Self: Sized,
     {
         save(self, path)
+    }
+    /// What one of these is called, in lower case.
+    fn noun() -> &'static str
+    where
+        Self: Sized,
+    {
+        "value"
+    }
+    /// Writes several of these by name to one file, where the type has a format for that.
+    ///
+    /// # Errors
+    /// `Unsupported` for types without one.
+    fn save_named(_all: &IndexMap<String, Self>, path: &std::path::Path) -> crate::error::Result<()>
+    where
+        Self: Sized,
+    {
+        let e = crate::error::Error::unsupported(format!("several {}s cannot be saved to one file", Self::noun()));
+        Err(e.hint("save them one by one").file(path))
+    }
+}
+
+/// Values by name, such as a model's outputs.
+impl<T: Show> Show for IndexMap<String, T> {
+    fn tables(&self) -> Vec<Table> {
+        let noun = T::noun();
+        let mut chars = noun.chars();
+        let title: String = chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default();
+        let mut table = Table::new(format!("{title}s"), &["name", noun]);
+        for (name, value) in self {
+            table.row([name.clone(), value.line().unwrap_or_default()]);
+        }
+        vec![table]
+    }
+    fn data(&self) -> serde_json::Value {
+        self.iter().map(|(name, value)| (name.clone(), value.data())).collect::<serde_json::Map<_, _>>().into()
+    }
+    fn save_as(&self, path: &std::path::Path) -> crate::error::Result<()> {
+        T::save_named(self, path)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Each pass leaves the outputs as they were, and says what it did or why not.
 
-use super::*;
-use crate::exec::{self, Run};
-use crate::model::{Attr, Constant, Element, Fact, GraphBuilder, Node, Value};
 use candle_core::{Device, Tensor};
+use compresso::exec::{self, Run};
+use compresso::model::passes::*;
+use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, Value};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 
@@ -186,7 +186,7 @@ fn constants_are_computed_but_int8_weights_stay_int8() {
     let shape = b.op("Shape", &[&x]);
     let y = b.op("Mul", &[&x, &sum]);
     let y = b.op("Reshape", &[&y, &shape]);
-    let q = Constant::new(Element::I8, vec![4], crate::model::Payload::Raw(vec![1, 2, 3, 4].into())).unwrap();
+    let q = Constant::new(Element::I8, vec![4], compresso::model::Payload::Raw(vec![1, 2, 3, 4].into())).unwrap();
     let q = b.constant("q", q);
     let w = b.op("DequantizeLinear", &[&q, &a]);
     let y = b.op("Mul", &[&y, &w]);

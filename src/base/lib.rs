@@ -1,0 +1,11 @@
+//! What every crate of Compresso shares: [errors](error), [reports](report) of results, [files](files) that appear whole, the [context](context) in which
+//! work runs, and how an [operation](operation) declares its options.
+
+pub mod context;
+pub mod error;
+pub mod files;
+pub mod operation;
+pub mod report;
+
+pub use context::Context;
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,50 @@
+//! What the tests of several crates share: fixtures and comparisons. It knows no crate of the project.
+
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A file or folder of `tests/fixtures`.
+pub fn fixture(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(path)
+}
+
+/// The arrays of a fixture (.npz), as float32.
+///
+/// # Panics
+/// When the file is not there or holds another type of numbers.
+pub fn arrays(path: impl AsRef<Path>) -> HashMap<String, Tensor> {
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(fixture(path)).unwrap()).unwrap();
+    let names: Vec<String> = (0..zip.len()).map(|i| zip.by_index(i).unwrap().name().unwrap().to_string()).collect();
+    let mut read = |file: &str| {
+        let mut bytes = Vec::new();
+        zip.by_name(file).unwrap().read_to_end(&mut bytes).unwrap();
+        let npy = npyz::NpyFile::new(&bytes[..]).unwrap();
+        let shape: Vec<usize> = npy.shape().iter().map(|&d| d as usize).collect();
+        let kind = npy.dtype().descr();
+        let values: Vec<f32> = match kind.trim_matches('\'') {
+            "<f4" => npy.into_vec::<f32>().unwrap(),
+            // Bits of float16.
+            "<u2" => npy.into_vec::<u16>().unwrap().into_iter().map(|b| half::f16::from_bits(b).to_f32()).collect(),
+            "<i8" => npy.into_vec::<i64>().unwrap().into_iter().map(|v| v as f32).collect(),
+            "|u1" => npy.into_vec::<u8>().unwrap().into_iter().map(f32::from).collect(),
+            other => panic!("{other}"),
+        };
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    };
+    names.iter().map(|n| (n.trim_end_matches(".npy").to_string(), read(n))).collect()
+}
+
+/// All elements, in order.
+pub fn values(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest difference relative to the largest expected magnitude.
+pub fn relative(got: &Tensor, expected: &Tensor) -> f32 {
+    assert_eq!(got.elem_count(), expected.elem_count());
+    let (got, expected) = (values(got), values(expected));
+    let size = expected.iter().fold(1e-12f32, |m, v| m.max(v.abs()));
+    got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / size
+}
