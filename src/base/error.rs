@@ -153,7 +153,11 @@ impl fmt::Display for Error {
         f.write_str(&self.0.message)?;
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
-            write!(f, "\n  because: {cause}")?;
+            let text = cause.to_string();
+            // What became the message is kept as a cause, too, for callers that look for its type.
+            if first_line(&text) != self.0.message {
+                write!(f, "\n  because: {text}")?;
+            }
             source = cause.source();
         }
         if let Some(hint) = &self.0.hint {
@@ -174,7 +178,7 @@ impl From<candle_core::Error> for Error {
         // An error of ours that travelled through a candle operation comes back as itself.
         match e {
             candle_core::Error::Wrapped(inner) if inner.to_string() == CANCELLED => Self::cancelled(),
-            e => Self::new(ErrorKind::Internal, first_line(&e.to_string())),
+            e => Self::new(ErrorKind::Internal, first_line(&e.to_string())).because(e),
         }
     }
 }
@@ -206,8 +210,8 @@ impl<T, E: Into<Error>> At<T> for std::result::Result<T, E> {
 /// The candidate nearest to `word` by edit distance, when it is near enough to be a likely typo.
 ///
 /// ```
-/// assert_eq!(compresso_kernels::error::nearest("ration", ["ratio", "scope"]), Some("ratio"));
-/// assert_eq!(compresso_kernels::error::nearest("xyz", ["ratio", "scope"]), None);
+/// assert_eq!(compresso_base::error::nearest("ration", ["ratio", "scope"]), Some("ratio"));
+/// assert_eq!(compresso_base::error::nearest("xyz", ["ratio", "scope"]), None);
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1) + usize::from(word.len() > 4);
@@ -258,6 +262,15 @@ mod tests {
             "file m.onnx: node 'conv1' (Conv): expected 3 channels, got 4\n  because: low level\n  help: pass an RGB image"
         );
         assert_eq!(e.kind(), ErrorKind::Shape);
+    }
+
+    #[test]
+    fn errors_of_candle_are_told_once_and_stay_reachable() {
+        let from: Error = candle_core::Error::Msg("no such axis".into()).into();
+        assert_eq!(from.to_string(), "no such axis");
+        assert!(std::error::Error::source(&from).unwrap().is::<candle_core::Error>());
+        let cancelled: Error = candle_core::Error::wrap(CANCELLED).into();
+        assert!(cancelled.is_cancelled());
     }
 
     #[test]

