@@ -39,6 +39,26 @@ compresso_base::choice! {
 }
 
 compresso_base::choice! {
+    /// How the centre of a box lies to the grid cell that made it.
+    pub enum CellCentre {
+        /// The numbers are the distance from the cell's corner, in cells (YOLOX).
+        Offset = "offset",
+        /// Their hyperbolic tangent is (FastestDet).
+        Tanh = "tanh",
+    }
+}
+
+compresso_base::choice! {
+    /// How the size of a box follows from its two numbers.
+    pub enum CellExtent {
+        /// Their exponential, in cells (YOLOX).
+        Exp = "exp",
+        /// Their logistic function, in parts of the image (FastestDet).
+        Sigmoid = "sigmoid",
+    }
+}
+
+compresso_base::choice! {
     /// A part of a row of an output of finished detections.
     pub enum RowPart {
         /// Four numbers.
@@ -72,12 +92,21 @@ compresso_base::options! {
         pub layout: Option<AnchorLayout> = None,
         /// The first score is that of an object of any class; it multiplies the others.
         pub objectness: bool = false,
+        /// The objectness stands before the box, not between box and classes.
+        pub objectness_first: bool = false,
+        /// The powers to which objectness and score are raised before they are multiplied; 1 both when left out.
+        pub powers: Vec<f64> = Vec::new(),
         /// What makes probabilities of the scores.
         pub activation: ScoreActivation = ScoreActivation::None,
         /// The number, among the scores or labels, of the class that stands for nothing: 0 in SSD and torchvision.
         pub background: Option<usize> = None,
         /// Pixels per cell of each level, for boxes that are raw offsets from grid cells (YOLOX); empty for finished boxes.
+        /// An output of one level may have its cells in two axes: `[batch, channels, rows, columns]`.
         pub strides: Vec<usize> = Vec::new(),
+        /// How the centre of such a box lies to its cell.
+        pub centre: CellCentre = CellCentre::Offset,
+        /// How the size of such a box follows from its numbers.
+        pub extent: CellExtent = CellExtent::Exp,
         /// Whether overlapping boxes are still to be suppressed; when left out, where there is a score for each class.
         pub nms: Option<bool> = None,
         /// The model takes blue, green, red, not red, green, blue.
@@ -91,6 +120,9 @@ compresso_base::options! {
     }
 }
 
+/// Pixels per cell of FastestDet.
+pub(crate) const FASTEST_DET_STRIDE: usize = 16;
+
 impl BoxDecode {
     /// Rows of `[left, top, right, bottom, score, class]` in input pixels, as end-to-end exports give them.
     pub fn end_to_end(output: impl Into<String>) -> Self {
@@ -101,6 +133,23 @@ impl BoxDecode {
     pub fn yolov5(output: impl Into<String>) -> Self {
         let layout = Some(AnchorLayout::ChannelsLast);
         Self { boxes: Some(output.into()), format: BoxFormat::Cxcywh, layout, objectness: true, ..Self::default() }
+    }
+    /// One output `[batch, 5 + classes, rows, columns]`: objectness, a box relative to its cell of 16 pixels, class
+    /// probabilities, and a score of objectness^0.6 · probability^0.4 (FastestDet's reference decoder). Its images are
+    /// blue, green, red, as OpenCV reads them.
+    pub fn fastest_det(output: impl Into<String>) -> Self {
+        Self {
+            boxes: Some(output.into()),
+            format: BoxFormat::Cxcywh,
+            objectness: true,
+            objectness_first: true,
+            powers: vec![0.6, 0.4],
+            strides: vec![FASTEST_DET_STRIDE],
+            centre: CellCentre::Tanh,
+            extent: CellExtent::Sigmoid,
+            bgr: true,
+            ..Self::default()
+        }
     }
     /// Names of the outputs that are read, without repeats.
     pub fn outputs(&self) -> Vec<&str> {
@@ -148,6 +197,18 @@ impl BoxDecode {
         }
         if !self.strides.is_empty() && (self.format != BoxFormat::Cxcywh || self.normalized || self.strides.contains(&0)) {
             return wrong("'strides' must be above 0, and go with the format \"cxcywh\" in pixels");
+        }
+        if self.strides.is_empty() && (self.centre != CellCentre::Offset || self.extent != CellExtent::Exp) {
+            return wrong("'centre' and 'extent' are for boxes relative to grid cells, which need 'strides'");
+        }
+        if !self.objectness && (self.objectness_first || !self.powers.is_empty()) {
+            return wrong("'objectness_first' and 'powers' need 'objectness'");
+        }
+        if self.objectness_first && self.scores.is_some() {
+            return wrong("'objectness_first' is for one output of boxes and scores");
+        }
+        if !(self.powers.is_empty() || self.powers.len() == 2 && self.powers.iter().all(|p| p.is_finite() && *p > 0.0)) {
+            return wrong(&format!("'powers' must be two numbers above 0, of the objectness and of the scores, got {:?}", self.powers));
         }
         for (name, list) in [("mean", &self.mean), ("std", &self.std)] {
             if !list.is_empty() && list.len() != 3 || list.iter().any(|v| !v.is_finite()) {

@@ -20,7 +20,7 @@ mod value;
 pub mod weights;
 pub mod zoo;
 
-pub use box_decode::{AnchorLayout, BoxDecode, BoxFormat, RowPart, ScoreActivation};
+pub use box_decode::{AnchorLayout, BoxDecode, BoxFormat, CellCentre, CellExtent, RowPart, ScoreActivation};
 pub use constant::{Constant, Payload};
 pub use element::Element;
 pub use file::LoadOptions;

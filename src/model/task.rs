@@ -42,23 +42,39 @@ pub struct Detect {
 
 /// How boxes and scores are read from the outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "lowercase", from = "StoredDecode")]
 pub enum Decode {
     /// One output `[batch, 4 + classes, anchors]`: centre x, centre y, width, height in input pixels, then class
     /// probabilities.
     Yolo { output: String },
-    /// One output `[batch, 5 + classes, rows, columns]` of FastestDet: objectness, box relative to the cell, class
-    /// probabilities.
-    FastestDet { output: String },
     /// Outputs of any form that a [`BoxDecode`] can describe.
     Described(BoxDecode),
+}
+
+/// A [`Decode`] in a file; earlier versions had a form of its own for FastestDet.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum StoredDecode {
+    Yolo { output: String },
+    FastestDet { output: String },
+    Described(BoxDecode),
+}
+
+impl From<StoredDecode> for Decode {
+    fn from(stored: StoredDecode) -> Self {
+        match stored {
+            StoredDecode::Yolo { output } => Self::Yolo { output },
+            StoredDecode::FastestDet { output } => Self::Described(BoxDecode::fastest_det(output)),
+            StoredDecode::Described(d) => Self::Described(d),
+        }
+    }
 }
 
 impl Decode {
     /// Names of the outputs that are read.
     pub fn outputs(&self) -> Vec<&str> {
         match self {
-            Self::Yolo { output } | Self::FastestDet { output } => vec![output.as_str()],
+            Self::Yolo { output } => vec![output.as_str()],
             Self::Described(d) => d.outputs(),
         }
     }
@@ -120,5 +136,20 @@ impl Task {
     }
     pub fn classify(&self) -> Option<&Classify> {
         if let Self::Classify(c) = self { Some(c) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of version 0.1.0 up to November 2026 have it.
+    #[test]
+    fn a_form_that_has_become_a_description_still_opens() {
+        let stored = r#"{ "kind": "fastestdet", "output": "758" }"#;
+        let expected = Decode::Described(BoxDecode::fastest_det("758"));
+        assert_eq!(serde_json::from_str::<Decode>(stored).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Decode>(&serde_json::to_string(&expected).unwrap()).unwrap(), expected);
+        BoxDecode::fastest_det("758").check().unwrap();
     }
 }

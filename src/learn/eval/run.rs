@@ -150,15 +150,14 @@ impl InputForm {
     }
 }
 
-/// Images `[n, 3, height, width]`, RGB, 0 to 1, in the colours that the model was trained on: FastestDet takes blue, green,
-/// red, as OpenCV reads them; a description says order, range and normalization.
+/// Images `[n, 3, height, width]`, RGB, 0 to 1, as the model was trained on: the
+/// description of its outputs says order, range and normalization.
 pub fn model_input(task: &Task, images: &Tensor) -> Result<Tensor> {
     let swapped = |images: &Tensor| {
         let [b, g, r] = [2, 1, 0].map(|c| images.narrow(1, c, 1));
         Tensor::cat(&[b?, g?, r?], 1)
     };
     match task.detect().map(|d| &d.decode) {
-        Some(Decode::FastestDet { .. }) => Ok(swapped(images)?),
         Some(Decode::Described(d)) => {
             let mut images = if d.bgr { swapped(images)? } else { images.clone() };
             if d.scale != 1.0 {

@@ -4,6 +4,7 @@ mod described;
 mod head;
 mod ultralytics;
 
+use super::box_decode::FASTEST_DET_STRIDE;
 use super::file::LoadOptions;
 use super::graph::infer_at;
 use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
@@ -247,7 +248,6 @@ fn looks_like_fastest_det(graph: &Graph) -> bool {
         })
 }
 
-const FASTEST_DET_STRIDE: usize = 16;
 /// FastestDet's training size.
 const FASTEST_DET_SIZE: usize = 352;
 
@@ -260,7 +260,7 @@ fn fastest_det(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
     Ok(Detect {
         classes: class_names(options, channels - 5)?,
         image_size,
-        decode: Decode::FastestDet { output: name },
+        decode: Decode::Described(BoxDecode::fastest_det(name)),
         head: None,
         anchors: None,
     })

@@ -4,11 +4,17 @@ use super::{Read, sigmoid, unfit};
 use crate::data::BBox;
 use crate::eval::Detection;
 use compresso_base::error::{At, Error, Result};
-use compresso_model::{AnchorLayout, BoxDecode, BoxFormat, RowPart, ScoreActivation};
+use compresso_model::{AnchorLayout, BoxDecode, BoxFormat, CellCentre, CellExtent, RowPart, ScoreActivation};
 
 pub(super) fn decode(read: &Read<'_>, d: &BoxDecode) -> Result<Vec<Vec<Detection>>> {
     let boxes = d.boxes.as_deref().ok_or_else(|| Error::argument("the description names no output of boxes"))?;
-    let boxes = Output::read(read, boxes)?;
+    let mut boxes = Output::read(read, boxes)?;
+    if let ([stride], &[n, channels, rows, columns], None) = (d.strides.as_slice(), boxes.dims.as_slice(), &d.scores)
+        && [rows * stride, columns * stride] == read.task.image_size
+    {
+        boxes.dims = vec![n, channels, rows * columns];
+        return scored(read, &BoxDecode { layout: Some(AnchorLayout::AnchorsLast), ..d.clone() }, &boxes, None);
+    }
     if !d.columns.is_empty() {
         return rows(read, d, &boxes).at(|| format!("output '{}'", boxes.name));
     }
@@ -95,6 +101,8 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
         if d.objectness { "objectness + " } else { "" },
         if d.background.is_some() { " + background" } else { "" }
     );
+    // Of a joint output, where the box begins and where the scores do; with the objectness first, that stands apart.
+    let (box_at, scores_at) = if d.objectness_first { (1, 5) } else { (0, 4) };
     let (places, values, first) = match scores {
         Some(scores) => {
             let places = boxes.grid(d.layout, None, "[batch, boxes, 4]", |n| n == 4)?;
@@ -107,11 +115,13 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
         }
         None => {
             let joint = || boxes.grid(d.layout, None, &format!("[batch, boxes, 4 + {parts}]"), |n| n > 4 && enough(n - 4));
-            (joint()?, joint()?, 4)
+            (joint()?, joint()?, scores_at)
         }
     };
     let cells = cells(read, d, places.anchors).at(|| format!("output '{}'", boxes.name))?;
-    if let Some(b) = d.background.filter(|&b| b >= values.channels - first - usize::from(d.objectness)) {
+    // An objectness among the scores is none of them.
+    let before = usize::from(d.objectness && !d.objectness_first);
+    if let Some(b) = d.background.filter(|&b| b >= values.channels - first - before) {
         let e = Error::argument(format!("there is no class {b} among {} scores", values.channels - first));
         return Err(e.at("'background' of the description"));
     }
@@ -121,7 +131,11 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
         for a in 0..places.anchors {
             logits.clear();
             logits.extend((first..values.channels).map(|c| values.at(n, a, c)));
-            let object = if d.objectness { activated(d, logits.remove(0)) } else { 1.0 };
+            let object = match d.objectness {
+                true if d.objectness_first => activated(d, values.at(n, a, 0)),
+                true => activated(d, logits.remove(0)),
+                false => 1.0,
+            };
             match d.activation {
                 ScoreActivation::None => {}
                 ScoreActivation::Sigmoid => logits.iter_mut().for_each(|v| *v = sigmoid(*v)),
@@ -130,15 +144,18 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
             if let Some(b) = d.background {
                 logits.remove(b);
             }
-            let raw = std::array::from_fn(|c| places.at(n, a, c));
+            let raw = std::array::from_fn(|c| places.at(n, a, box_at + c));
             let bbox = match cells.get(a) {
                 None => placed(read, d, raw),
-                Some(&[x, y, stride]) => {
-                    let [dx, dy, w, h] = raw;
-                    BBox::from_centre((dx + x) * stride, (dy + y) * stride, w.exp() * stride, h.exp() * stride)
-                }
+                Some(&cell) => in_cell(read, d, raw, cell),
             };
-            read.push(&mut found, bbox, logits.iter().map(|&v| v * object));
+            match d.powers.as_slice() {
+                &[of_object, of_score] => {
+                    let object = object.max(0.0).powf(of_object as f32);
+                    read.push(&mut found, bbox, logits.iter().map(|&v| v.max(0.0).powf(of_score as f32) * object));
+                }
+                _ => read.push(&mut found, bbox, logits.iter().map(|&v| v * object)),
+            }
         }
         found
     });
@@ -160,6 +177,20 @@ fn cells(read: &Read<'_>, d: &BoxDecode, anchors: usize) -> Result<Vec<[f32; 3]>
         return Err(Error::shape(message));
     }
     Ok(cells)
+}
+
+/// The box of four numbers relative to a cell (column, row, pixels per cell), in input pixels.
+fn in_cell(read: &Read<'_>, d: &BoxDecode, [dx, dy, w, h]: [f32; 4], [x, y, stride]: [f32; 3]) -> BBox {
+    let (dx, dy) = match d.centre {
+        CellCentre::Offset => (dx, dy),
+        CellCentre::Tanh => (dx.tanh(), dy.tanh()),
+    };
+    let [height, width] = read.task.image_size.map(|s| s as f32);
+    let (w, h) = match d.extent {
+        CellExtent::Exp => (w.exp() * stride, h.exp() * stride),
+        CellExtent::Sigmoid => (sigmoid(w) * width, sigmoid(h) * height),
+    };
+    BBox::from_centre((dx + x) * stride, (dy + y) * stride, w, h)
 }
 
 /// Boxes with a score and a label each.

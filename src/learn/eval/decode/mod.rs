@@ -17,7 +17,6 @@ pub fn decode(task: &Detect, outputs: &Outputs, confidence: f32, multi_label: bo
     let read = Read { task, outputs, confidence, multi_label };
     match &task.decode {
         Decode::Yolo { output } => read.yolo(output).at(|| format!("output '{output}'")),
-        Decode::FastestDet { output } => read.fastestdet(output).at(|| format!("output '{output}'")),
         Decode::Described(d) => described::decode(&read, d),
     }
 }
@@ -69,33 +68,6 @@ impl Read<'_> {
             found
         };
         Ok(data.chunks_exact((rows * anchors).max(1)).map(image).collect())
-    }
-
-    /// Layout `[batch, 5 + classes, rows, columns]`: objectness, then the box relative to the cell: offset of the centre
-    /// in cells by tanh, width and height as a part of the image by sigmoid; then class probabilities. The score is
-    /// objectness^0.6 · probability^0.4 (FastestDet's reference decoder).
-    fn fastestdet(&self, output: &str) -> Result<Vec<Vec<Detection>>> {
-        let (dims, data) = self.output(output)?;
-        let classes = self.task.classes.len();
-        let expected = || format!("[batch, 5 + {classes} classes, rows, columns]");
-        let &[_, planes, h, w] = dims.as_slice() else { return Err(unfit(&expected(), &dims)) };
-        if planes <= 5 || (classes != 0 && planes != 5 + classes) {
-            return Err(unfit(&expected(), &dims));
-        }
-        let [height, width] = self.task.image_size.map(|v| v as f32);
-        let image = |image: &[f32]| {
-            let mut found = Vec::new();
-            for cell in 0..h * w {
-                let at = |plane: usize| image[plane * h * w + cell];
-                let cx = (at(1).tanh() + (cell % w) as f32) / w as f32 * width;
-                let cy = (at(2).tanh() + (cell / w) as f32) / h as f32 * height;
-                let bbox = BBox::from_centre(cx, cy, sigmoid(at(3)) * width, sigmoid(at(4)) * height);
-                let object = at(0).max(0.0).powf(0.6);
-                self.push(&mut found, bbox, (5..planes).map(|p| object * at(p).max(0.0).powf(0.4)));
-            }
-            found
-        };
-        Ok(data.chunks_exact((planes * h * w).max(1)).map(image).collect())
     }
 
     /// Takes up a box with its scores by class.
