@@ -52,12 +52,14 @@ step "format"
 cargo fmt --all --check
 # One set of features for all tests, that of the largest build. The default one is checked, not built a second time.
 packages=(--workspace --exclude compresso-prelude --features evcxr)
+# Front ends and compilers at work: minutes each, so `cargo test` leaves them out (see Cargo.toml).
+kernels=(--test jupyter --test rust_cells)
 step "lints"
-cargo clippy --release --workspace --all-targets --features evcxr -- -D warnings
+cargo clippy --release --workspace --all-targets "${kernels[@]}" --features evcxr -- -D warnings
 cargo clippy --release --all-targets -- -D warnings
 step "build"
 # Not `cargo build`: tests need crates with other features, and all would be built twice.
-cargo test --release "${packages[@]}" --all-targets --no-run
+cargo test --release "${packages[@]}" --all-targets "${kernels[@]}" --no-run
 
 step "Python environment for comparison"
 wait "$python_environment"
@@ -70,4 +72,7 @@ mkdir -p "$YOLO_CONFIG_DIR"
 
 step "tests"
 cargo test --release "${packages[@]}" --all-targets --no-fail-fast
+step "documents"
 cargo test --release "${packages[@]}" --doc
+step "kernels"
+cargo test --release "${packages[@]}" "${kernels[@]}" --no-fail-fast
