@@ -53,21 +53,20 @@ impl OnnxExport {
             return Err(Error::argument("the file name must end in .onnx").file(path));
         }
         compresso_base::report::make_parent(path)?;
-        let mut graph = model.graph().clone();
-        let mut changes = Vec::new();
+        let mut list: Vec<&dyn passes::Pass> = Vec::new();
         if self.simplify {
-            let (simple, reports) = passes::simplify(&graph)?;
-            graph = simple;
-            changes = reports.into_iter().flat_map(|r| r.done).collect();
+            list.extend(passes::pipelines::ONNXRUNTIME.passes());
         }
         if self.raise_opset {
-            graph = passes::raise_opset(&graph)?;
+            list.push(&passes::RaiseOpset::PER_CHANNEL);
         }
+        let simple = passes::run(model.graph(), &list, &[])?;
         ctx.check()?;
-        let made = if changes.is_empty() && graph.opset() == model.graph().opset() {
+        let changes: Vec<String> = simple.changes().map(str::to_string).collect();
+        let made = if changes.is_empty() {
             model.clone()
         } else {
-            model.derive(graph, Step::writing(Self::SIGNATURE.name, path, None, changed(self), path))
+            model.derive(simple.graph, Step::writing(Self::SIGNATURE.name, path, None, changed(self), path))
         };
         made.save(path)?;
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();

@@ -1,9 +1,10 @@
 //! Which channels of a graph go together.
 
-use compresso_base::error::{At, Error, Result, nearest};
+use compresso_base::error::{Error, Result, nearest};
 use compresso_base::report::{Show, Table};
 use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
-use compresso_model::{Constant, Element, Fact, Facts, Graph, Node, Patch, Payload, infer};
+use compresso_model::passes::pipelines;
+use compresso_model::{Facts, Graph, Node};
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -53,9 +54,9 @@ impl Analysis {
     /// `Unsupported` for a quantized graph; what shape inference or a channel rule reports.
     pub fn new(graph: &Graph, keep: &[String]) -> Result<Self> {
         refuse_quantized(graph)?;
-        let graph = constants_first(graph)?;
-        let (graph, copies) = own_vectors(&graph)?;
-        let facts = infer(&graph)?;
+        let mut own = pipelines::PRUNE.run(graph)?;
+        let copies = std::mem::take(&mut own.copies);
+        let (graph, facts) = own.with_facts()?;
         let mut labels = Labels::of_graph(&graph, &facts)?;
         for value in keep {
             if !graph.consumers().contains_key(value.as_str()) && !graph.is_output(value) {
@@ -173,65 +174,6 @@ fn refuse_quantized(graph: &Graph) -> Result<()> {
         Some(node) => Err(Error::unsupported("the model is quantized already").at(node.label()).hint("prune first, then quantize")),
         None => Ok(()),
     }
-}
-
-/// Values that do not depend on the inputs' contents become initializers: floats, so that they can be cut like weights and
-/// keep their values when they were computed from a shape; integers, so that sizes of one value do not follow from another's.
-fn constants_first(graph: &Graph) -> Result<Graph> {
-    let facts = infer(graph)?;
-    let mut patch = Patch::new(graph);
-    for (i, node) in graph.nodes().iter().enumerate() {
-        let outputs = || node.outputs.iter().filter(|o| !o.is_empty());
-        let known: Option<Vec<(&String, Constant)>> = outputs().map(|o| Some((o, known(facts.get(o)?)?))).collect();
-        if let Some(known) = known
-            && !known.is_empty()
-            && !outputs().any(|o| graph.is_output(o))
-        {
-            patch.remove(i);
-            known.into_iter().for_each(|(name, c)| patch.set_constant(name, c));
-        }
-    }
-    if patch.is_empty() { Ok(graph.clone()) } else { patch.apply() }
-}
-
-/// The value of which this is known, when all of it is.
-fn known(fact: &Fact) -> Option<Constant> {
-    if let Some(c) = &fact.constant {
-        return Some(c.clone());
-    }
-    let contents = fact.contents.as_ref().filter(|_| fact.element == Element::I64)?;
-    let numbers: Vec<i64> = contents.iter().map(|d| i64::try_from(d.known()?).ok()).collect::<Option<_>>()?;
-    let bytes = numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
-    Constant::new(Element::I64, fact.dims()?, Payload::Raw(bytes.into())).ok()
-}
-
-/// Exporters store equal vectors (zero biases) once. Each reader gets its own, since layers that share only such a vector
-/// need not lose the same channels. [`super::Removal`] shares them again where they stayed equal.
-fn own_vectors(graph: &Graph) -> Result<(Graph, IndexMap<String, String>)> {
-    let mut patch = Patch::new(graph);
-    let mut copies = IndexMap::new();
-    let consumers = graph.consumers();
-    for (name, constant) in graph.constants() {
-        if !constant.element().is_float() || constant.dims().len() != 1 || constant.count() < 2 {
-            continue;
-        }
-        let mut first = true;
-        let mut readers = consumers.get(name.as_str()).cloned().unwrap_or_default();
-        readers.dedup();
-        for node in readers {
-            for input in 0..graph.nodes()[node].inputs.len() {
-                if graph.nodes()[node].inputs[input] != *name || std::mem::take(&mut first) {
-                    continue;
-                }
-                let copy = patch.fresh(name);
-                patch.set_constant(&copy, constant.clone());
-                patch.edit(node).inputs[input].clone_from(&copy);
-                copies.insert(copy, name.clone());
-            }
-        }
-    }
-    let graph = if patch.is_empty() { graph.clone() } else { patch.apply().at(|| "while copying shared vectors".into())? };
-    Ok((graph, copies))
 }
 
 impl Show for Groups {

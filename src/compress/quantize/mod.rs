@@ -108,8 +108,7 @@ impl Quantize {
         if self.mode == Mode::Dynamic && self.target == Target::Tensorrt {
             return Err(Error::unsupported("TensorRT does not run dynamically quantized graphs").hint("use mode: \"static\""));
         }
-        let (graph, _) = passes::simplify(model.graph())?;
-        let graph = passes::raise_opset(&graph)?;
+        let graph = passes::pipelines::QUANTIZE.run(model.graph())?.graph;
         ctx.check()?;
         let (quantized, plan, ranges) = if is_static {
             let dataset = dataset.ok_or_else(|| {

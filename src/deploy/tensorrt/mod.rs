@@ -166,11 +166,10 @@ impl TensorrtExport {
             }
             return Ok(model.clone());
         }
-        let (graph, _) = passes::simplify(model.graph())?;
         match self.precision {
-            Precision::Fp32 => Ok(model.derive(graph, step(self.precision))),
+            Precision::Fp32 => Ok(model.derive(passes::pipelines::TENSORRT.run(model.graph())?.graph, step(self.precision))),
             Precision::Fp16 => {
-                let (graph, changes) = to_float16(&graph)?;
+                let (graph, changes) = to_float16(model.graph())?;
                 notes.extend(changes);
                 Ok(model.derive(graph, step(self.precision)))
             }
@@ -183,6 +182,7 @@ impl TensorrtExport {
                     ..Quantize::default()
                 };
                 let int8 = options.apply(model, Some(data), ctx)?;
+                let graph = passes::pipelines::TENSORRT.run(model.graph())?.graph;
                 let ranges = calibrate::calibrate(&graph, model.task(), data, |_| true, self.images, ctx)?;
                 let float = folder.join(self.file_name(Precision::Fp32));
                 model.derive(graph, step(Precision::Fp32)).save(&float)?;

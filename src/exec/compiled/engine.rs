@@ -33,13 +33,13 @@ impl Engine {
         Self::watching(graph, wanted, HashSet::new(), threads)
     }
 
-    /// As [`Engine::new`]; the values in `keep` can be watched. They are values of `graph` as it is given, which is not
-    /// simplified.
+    /// As [`Engine::new`]; the values in `keep` can be watched.
     ///
     /// # Errors
     /// As [`Engine::new`].
     pub fn watching(graph: &Graph, wanted: &[&str], keep: HashSet<String>, threads: usize) -> Result<Self> {
-        let simple = with_outputs(graph, wanted)?.and_then(|g| if keep.is_empty() { passes::simplify(&g).map(|s| s.0) } else { Ok(g) });
+        let kept: Vec<String> = keep.iter().cloned().collect();
+        let simple = with_outputs(graph, wanted)?.and_then(|g| passes::pipelines::NATIVE.run_keeping(&g, &kept).map(|o| o.graph));
         let (simple, refused) = match simple {
             Ok(s) => (s, None),
             Err(e) => (Graph::default(), Some(e.to_string())),

@@ -76,7 +76,7 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Plans `graph`, which must be as [`compresso_model::passes::simplify`] leaves it, for inputs of the given shapes.
+    /// Plans `graph`, which must be as the pipeline [`NATIVE`](compresso_model::passes::pipelines::NATIVE) leaves it, for inputs of the given shapes.
     /// Values named in `keep` are worked out as floats of their own, so that [`Compiled::run_watched`] can show them.
     ///
     /// # Errors

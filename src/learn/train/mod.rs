@@ -10,7 +10,6 @@ mod optimizer;
 mod options;
 mod params;
 mod plan;
-mod prepare;
 mod rehearsal;
 #[cfg(test)]
 mod resume_tests;

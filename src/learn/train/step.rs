@@ -4,7 +4,6 @@ use super::objective::{Loss, Objective};
 use super::optimizer::{Optimizer, Pace, Rule, gradient_norm};
 use super::options::Train;
 use super::params::{Param, ParamSet};
-use super::prepare::prepare;
 use super::scaler::Scaler;
 use crate::data::Batch;
 use candle_core::{DType, Tensor};
@@ -12,6 +11,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Outputs, Tape};
 use compresso_model::ops::{Mode, Precision};
+use compresso_model::passes::pipelines;
 use compresso_model::{Dim, Graph, Model, Patch, Value, ValueInfo};
 use indexmap::IndexMap;
 use std::collections::HashMap;
@@ -108,7 +108,7 @@ impl<'a> Stepper<'a> {
         }
         let trained: Vec<Param> = params.params.iter().cloned().chain(objective.variables()).collect();
         let optimizer = Optimizer::new(rule, &trained)?;
-        let mut graph = prepare(model.graph(), &wanted)?;
+        let mut graph = pipelines::TRAINING.run_keeping(model.graph(), &wanted)?.graph;
         if options.multi_scale > 0.0 {
             graph = of_any_size(&graph, &input)?;
         }

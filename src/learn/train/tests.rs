@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use compresso_base::context::Context;
 use compresso_exec as exec;
 use compresso_model::ops::{Mode, ParamKind};
+use compresso_model::passes::pipelines;
 use compresso_model::zoo::{ZooOptions, build};
 use compresso_model::{Constant, Model, Patch, Value};
 use compresso_test_support::{arrays, relative, values};
@@ -148,7 +149,7 @@ fn whole_model_gradients_equal_pytorch() {
     let mut objective = TaskLoss::of(model.task(), 0.0).unwrap();
     let wanted = objective.wanted();
     // As written, and as training runs it.
-    let prepared = prepare::prepare(&given_graph, &wanted).unwrap();
+    let prepared = pipelines::TRAINING.run_keeping(&given_graph, &wanted).unwrap().graph;
     let count = |g: &compresso_model::Graph, op: &str| g.nodes().iter().filter(|n| n.op.ends_with(op)).count();
     assert_eq!(count(&given_graph, "Swish"), 0);
     assert_eq!(count(&prepared, "Swish"), count(&given_graph, "Sigmoid") - count(&prepared, "Sigmoid"));

@@ -54,19 +54,14 @@ impl Graph {
             }
             for output in node.outputs.iter().map(String::as_str).filter(|n| !n.is_empty()) {
                 if !own.insert(output) {
-                    return Err(Error::check(format!("makes '{output}', which exists already")).at(node.label()));
+                    let other = self.nodes.iter().find(|n| n.outputs.iter().any(|o| o == output));
+                    let of = other.filter(|n| !std::ptr::eq(*n, node)).map_or_else(String::new, |n| format!(": {} makes it", n.label()));
+                    return Err(Error::check(format!("makes '{output}', which exists already{of}")).at(node.label()));
                 }
                 scope.made.insert(output);
             }
-            for attr in node.attrs.values() {
-                let graphs: &[Self] = match attr {
-                    super::Attr::Graph(g) => std::slice::from_ref(g),
-                    super::Attr::Graphs(gs) => gs,
-                    _ => continue,
-                };
-                for g in graphs {
-                    g.check_within(&scope).map_err(|e| e.at(node.label()))?;
-                }
+            for g in node.inner() {
+                g.check_within(&scope).map_err(|e| e.at(node.label()))?;
             }
         }
         for out in &self.outputs {

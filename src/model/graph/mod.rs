@@ -141,10 +141,7 @@ impl Graph {
     pub fn consumers(&self) -> HashMap<&str, Vec<usize>> {
         let mut map: HashMap<&str, Vec<usize>> = HashMap::new();
         for (i, node) in self.nodes.iter().enumerate() {
-            for name in node.inputs.iter().filter(|o| !o.is_empty()) {
-                map.entry(name).or_default().push(i);
-            }
-            for name in node.captured() {
+            for name in node.reads() {
                 map.entry(name).or_default().push(i);
             }
         }
@@ -172,23 +169,28 @@ impl Graph {
 }
 
 impl Node {
+    /// The inner graphs of a control-flow node (If, Loop, Scan).
+    pub fn inner(&self) -> impl Iterator<Item = &Graph> {
+        self.attrs.values().flat_map(|attr| match attr {
+            Attr::Graph(g) => std::slice::from_ref(g.as_ref()),
+            Attr::Graphs(gs) => gs,
+            _ => &[],
+        })
+    }
+    /// Names of the values that the node reads, once for each time: its inputs, and what its inner graphs read from outside.
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().map(String::as_str).filter(|n| !n.is_empty()).chain(self.captured())
+    }
     /// Names that inner graphs (of If, Loop, Scan) read from outside.
     pub fn captured(&self) -> Vec<&str> {
         let mut names = Vec::new();
-        for attr in self.attrs.values() {
-            let graphs: &[Graph] = match attr {
-                Attr::Graph(g) => std::slice::from_ref(g),
-                Attr::Graphs(gs) => gs,
-                _ => continue,
-            };
-            for g in graphs {
-                let made = g.producers();
-                let local = |n: &str| made.contains_key(n) || g.constants.contains_key(n) || g.inputs.iter().any(|i| i.name == n);
-                for node in &g.nodes {
-                    names.extend(node.inputs.iter().map(String::as_str).chain(node.captured()).filter(|n| !n.is_empty() && !local(n)));
-                }
-                names.extend(g.outputs.iter().map(|o| o.name.as_str()).filter(|n| !local(n)));
+        for g in self.inner() {
+            let made = g.producers();
+            let local = |n: &str| made.contains_key(n) || g.constants.contains_key(n) || g.inputs.iter().any(|i| i.name == n);
+            for node in &g.nodes {
+                names.extend(node.inputs.iter().map(String::as_str).chain(node.captured()).filter(|n| !n.is_empty() && !local(n)));
             }
+            names.extend(g.outputs.iter().map(|o| o.name.as_str()).filter(|n| !local(n)));
         }
         names
     }

@@ -4,56 +4,65 @@
 //! ([BatchNormalization](https://onnx.ai/onnx/operators/onnx__BatchNormalization.html)). Computed in float64 and rounded
 //! once to the weight's own type.
 
-use super::Rewrite;
-use crate::constant::Constant;
-use crate::graph::{Attr, Graph, Node};
-use candle_core::{Device, Tensor};
+use super::{Pass, PassContext, Rewrite};
 use compresso_base::error::{Error, Result};
-use std::collections::HashMap;
+use crate::constant::Constant;
+use crate::graph::{Attr, Node};
+use candle_core::{Device, Tensor};
 
-pub(super) fn rewrite(graph: &Graph) -> Result<Rewrite<'_>> {
-    let mut out = Rewrite::new(graph);
-    let makers = graph.producers();
-    let readers = graph.consumers();
-    let mut folded: Vec<usize> = Vec::new();
-    for (i, bn) in graph.nodes().iter().enumerate() {
-        if !bn.is("BatchNormalization") {
-            continue;
-        }
-        let Some(p) = bn.input(0).and_then(|x| makers.get(x).copied()) else { continue };
-        let layer = &graph.nodes()[p];
-        if !["Conv", "ConvTranspose", "Gemm"].iter().any(|op| layer.is(op)) || folded.contains(&p) {
-            continue;
-        }
-        match fold(graph, layer, bn, &readers).map_err(|e| e.at(bn.label()))? {
-            Err(reason) => out.refused.push(format!("{} stays: {reason}", bn.label())),
-            Ok(Folded { weight, bias }) => {
-                folded.push(p);
-                let own = |name: &str| readers.get(name).is_some_and(|r| r.len() == 1);
-                let weight_name = layer.inputs[1].clone();
-                let weight_name = if own(&weight_name) { weight_name } else { out.patch.fresh(&format!("{weight_name}_folded")) };
-                let bias_name = match layer.input(2) {
-                    Some(b) if own(b) => b.to_string(),
-                    _ => {
-                        let stem = weight_name.strip_suffix("weight").map_or_else(|| format!("{weight_name}_bias"), |s| format!("{s}bias"));
-                        out.patch.fresh(&stem)
+/// Merges batch normalizations into the convolution or matrix product before them.
+#[derive(Debug, Clone, Copy)]
+pub struct FoldBatchNorm;
+
+impl Pass for FoldBatchNorm {
+    fn name(&self) -> &'static str {
+        "fold_batch_norm"
+    }
+    fn summary(&self) -> &'static str {
+        "Merges batch normalizations into the convolution or matrix product before them"
+    }
+    fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
+        let mut out = cx.rewrite();
+        let mut folded: Vec<usize> = Vec::new();
+        for (i, bn) in cx.graph().nodes().iter().enumerate() {
+            if !bn.is("BatchNormalization") {
+                continue;
+            }
+            let Some((p, layer)) = bn.input(0).and_then(|x| cx.producer(x)) else { continue };
+            if !["Conv", "ConvTranspose", "Gemm"].iter().any(|op| layer.is(op)) || folded.contains(&p) {
+                continue;
+            }
+            match fold(cx, layer, bn).map_err(|e| e.at(bn.label()))? {
+                Err(reason) => out.refused.push(format!("{} stays: {reason}", bn.label())),
+                Ok(Folded { weight, bias }) => {
+                    folded.push(p);
+                    let own = |name: &str| cx.sole_reader(name).is_some();
+                    let weight_name = layer.inputs[1].clone();
+                    let weight_name = if own(&weight_name) { weight_name } else { out.patch.fresh(&format!("{weight_name}_folded")) };
+                    let bias_name = match layer.input(2) {
+                        Some(b) if own(b) => b.to_string(),
+                        _ => {
+                            let stem =
+                                weight_name.strip_suffix("weight").map_or_else(|| format!("{weight_name}_bias"), |s| format!("{s}bias"));
+                            out.patch.fresh(&stem)
+                        }
+                    };
+                    out.patch.set_constant(&weight_name, weight);
+                    out.patch.set_constant(&bias_name, bias);
+                    let edited = out.patch.edit(p);
+                    edited.inputs.truncate(1);
+                    edited.inputs.extend([weight_name, bias_name]);
+                    if layer.is("Gemm") {
+                        edited.attrs.insert("beta".into(), Attr::Float(1.0));
                     }
-                };
-                out.patch.set_constant(&weight_name, weight);
-                out.patch.set_constant(&bias_name, bias);
-                let edited = out.patch.edit(p);
-                edited.inputs.truncate(1);
-                edited.inputs.extend([weight_name, bias_name]);
-                if layer.is("Gemm") {
-                    edited.attrs.insert("beta".into(), Attr::Float(1.0));
+                    out.patch.remove(i);
+                    out.patch.redirect(&bn.outputs[0], &layer.outputs[0]);
+                    out.done.push(format!("{} is folded into {}", bn.label(), layer.label()));
                 }
-                out.patch.remove(i);
-                out.patch.redirect(&bn.outputs[0], &layer.outputs[0]);
-                out.done.push(format!("{} is folded into {}", bn.label(), layer.label()));
             }
         }
+        Ok(out)
     }
-    Ok(out)
 }
 
 struct Folded {
@@ -62,15 +71,16 @@ struct Folded {
 }
 
 /// The merged weight and bias, or the reason why these two cannot merge.
-fn fold(graph: &Graph, layer: &Node, bn: &Node, readers: &HashMap<&str, Vec<usize>>) -> Result<Result<Folded, String>> {
+fn fold(cx: &PassContext<'_>, layer: &Node, bn: &Node) -> Result<Result<Folded, String>> {
+    let graph = cx.graph();
     let value = &layer.outputs[0];
-    if readers.get(value.as_str()).is_none_or(|r| r.len() != 1) || graph.is_output(value) {
+    if cx.sole_reader(value).is_none() {
         return Ok(Err(format!("'{value}' has other readers")));
     }
     if bn.get_int("training_mode", 0)? != 0 {
         return Ok(Err("it is in training mode".into()));
     }
-    if bn.outputs.iter().skip(1).any(|o| readers.contains_key(o.as_str()) || graph.is_output(o)) {
+    if bn.outputs.iter().skip(1).any(|o| cx.is_used(o)) {
         return Ok(Err("its statistics are read".into()));
     }
     let mut stats = Vec::new();

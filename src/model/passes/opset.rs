@@ -4,55 +4,84 @@
 //! inputs or whose defaults changed are converted here, from ONNX's
 //! [changelog](https://github.com/onnx/onnx/blob/main/docs/Changelog.md).
 
-use crate::constant::Constant;
-use crate::graph::{Attr, Facts, Graph, Node, Patch, infer, normalize_axis};
+use super::{Pass, PassContext, Rewrite};
 use compresso_base::error::{Error, Result};
+use crate::constant::Constant;
+use crate::graph::{Attr, Node, Patch, normalize_axis};
 
-/// The graph in operator set 13 at least; a graph that is newer is returned as it is.
-///
-/// # Errors
-/// `Unsupported`, naming the node whose meaning changed in a way that is not converted.
-pub fn raise_opset(graph: &Graph) -> Result<Graph> {
-    const TO: i64 = 13;
-    let from = graph.opset();
-    if from >= TO {
-        return Ok(graph.clone());
-    }
-    if from < 7 {
-        return Err(Error::unsupported(format!("operator set {from} cannot be raised to {TO}"))
-            .hint("export the model again with operator set 7 or newer"));
-    }
-    let facts = infer(graph)?;
-    let mut patch = Patch::new(graph);
-    for (i, node) in graph.nodes().iter().enumerate() {
-        if matches!(node.domain.as_str(), "" | "ai.onnx") {
-            convert(&mut patch, i, node, from, &facts).map_err(|e| e.at(node.label()))?;
-        }
-    }
-    let domain = if graph.opsets().contains_key("") { "" } else { "ai.onnx" };
-    patch.set_opset(domain, TO);
-    patch.apply()
+/// Raises the ONNX operator set where it is older.
+#[derive(Debug, Clone, Copy)]
+pub struct RaiseOpset {
+    to: i64,
 }
 
-fn convert(patch: &mut Patch<'_>, i: usize, node: &Node, from: i64, facts: &Facts) -> Result<()> {
+impl RaiseOpset {
+    /// To set 13, the first in which quantization has scales per channel.
+    pub const PER_CHANNEL: Self = Self { to: 13 };
+
+    /// To the set `to`, 11 to 13.
+    ///
+    /// # Errors
+    /// `Argument` for another set.
+    pub fn to(to: i64) -> Result<Self> {
+        if (11..=13).contains(&to) {
+            Ok(Self { to })
+        } else {
+            Err(Error::argument(format!("graphs are raised to operator sets 11 to 13, not {to}")))
+        }
+    }
+}
+
+impl Pass for RaiseOpset {
+    fn name(&self) -> &'static str {
+        "raise_opset"
+    }
+    fn summary(&self) -> &'static str {
+        "Raises an older operator set, where every operator's meaning can be kept"
+    }
+    fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
+        let mut out = cx.rewrite();
+        let graph = cx.graph();
+        let from = graph.opset();
+        if from >= self.to {
+            return Ok(out);
+        }
+        if from < 7 {
+            return Err(Error::unsupported(format!("operator set {from} cannot be raised to {}", self.to))
+                .hint("export the model again with operator set 7 or newer"));
+        }
+        for (i, node) in graph.nodes().iter().enumerate() {
+            if matches!(node.domain.as_str(), "" | "ai.onnx") {
+                convert(&mut out.patch, i, node, [from, self.to], cx).map_err(|e| e.at(node.label()))?;
+            }
+        }
+        let domain = if graph.opsets().contains_key("") { "" } else { "ai.onnx" };
+        out.patch.set_opset(domain, self.to);
+        out.done.push(format!("the operator set is raised from {from} to {}", self.to));
+        Ok(out)
+    }
+}
+
+fn convert(patch: &mut Patch<'_>, i: usize, node: &Node, [from, to]: [i64; 2], cx: &PassContext<'_>) -> Result<()> {
     if node.attrs.values().any(|a| matches!(a, Attr::Graph(_) | Attr::Graphs(_))) {
         return Err(Error::unsupported("its inner graph cannot be raised to a newer operator set"));
     }
+    let crosses = |version| from < version && version <= to;
     match node.op.as_str() {
-        "Squeeze" | "Unsqueeze" | "ReduceSum" => ints_to_input(patch, i, node, "axes", 1),
-        "Split" => ints_to_input(patch, i, node, "split", 1),
-        "Slice" if from < 10 => {
+        "Squeeze" | "Unsqueeze" | "ReduceSum" if crosses(13) => ints_to_input(patch, i, node, "axes", 1),
+        "Split" if crosses(13) => ints_to_input(patch, i, node, "split", 1),
+        "Slice" if crosses(10) => {
             ints_to_input(patch, i, node, "starts", 1)?;
             ints_to_input(patch, i, node, "ends", 2)?;
             ints_to_input(patch, i, node, "axes", 3)
         }
-        "TopK" if from < 10 => {
+        "TopK" if crosses(10) => {
             let k = node.get_int("k", 1)?;
             add_input(patch, i, node, 1, Constant::ints(&[k]));
             patch.edit(i).attrs.shift_remove("k");
             Ok(())
         }
-        "Clip" if from < 11 => {
+        "Clip" if crosses(11) => {
             for (at, name) in [(1, "min"), (2, "max")] {
                 if node.attrs.contains_key(name) {
                     add_input(patch, i, node, at, Constant::scalar(node.get_float(name, 0.0)?));
@@ -61,30 +90,30 @@ fn convert(patch: &mut Patch<'_>, i: usize, node: &Node, from: i64, facts: &Fact
             }
             Ok(())
         }
-        "Pad" if from < 11 => {
+        "Pad" if crosses(11) => {
             let value = node.get_float("value", 0.0)?;
             ints_to_input(patch, i, node, "pads", 1)?;
             add_input(patch, i, node, 2, Constant::scalar(value));
             patch.edit(i).attrs.shift_remove("value");
             Ok(())
         }
-        "Dropout" if from < 12 => {
+        "Dropout" if crosses(12) => {
             patch.edit(i).attrs.shift_remove("ratio");
             Ok(())
         }
-        "Upsample" | "Resize" if from < 11 => {
+        "Upsample" | "Resize" if crosses(11) => {
             resize(patch, i, node)?;
             Ok(())
         }
-        "BatchNormalization" if from < 9 => {
+        "BatchNormalization" if crosses(9) => {
             if node.get_int("spatial", 1)? != 1 {
-                return Err(Error::unsupported("spatial = 0 has no counterpart in operator set 13"));
+                return Err(Error::unsupported("spatial = 0 has no counterpart in newer operator sets"));
             }
             patch.edit(i).attrs.shift_remove("spatial");
             Ok(())
         }
-        "Softmax" | "LogSoftmax" | "Hardmax" => softmax(patch, i, node, facts),
-        "Scatter" => {
+        "Softmax" | "LogSoftmax" | "Hardmax" if crosses(13) => softmax(patch, i, node, cx),
+        "Scatter" if crosses(11) => {
             patch.edit(i).op = "ScatterElements".into();
             Ok(())
         }
@@ -129,7 +158,8 @@ fn resize(patch: &mut Patch<'_>, i: usize, node: &Node) -> Result<()> {
 }
 
 /// Before set 13, Softmax ran over all axes from `axis` (default 1) on; since then over `axis` (default -1) alone.
-fn softmax(patch: &mut Patch<'_>, i: usize, node: &Node, facts: &Facts) -> Result<()> {
+fn softmax(patch: &mut Patch<'_>, i: usize, node: &Node, cx: &PassContext<'_>) -> Result<()> {
+    let facts = cx.facts()?;
     let shape = node.input(0).and_then(|n| facts.get(n)).and_then(|f| f.shape.clone());
     let shape = shape.ok_or_else(|| Error::unsupported("raising its operator set needs a known rank of its input"))?;
     let axis = normalize_axis(node.get_int("axis", 1)?, shape.len())?;

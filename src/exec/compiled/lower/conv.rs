@@ -145,7 +145,7 @@ impl Lower<'_> {
         if quantized.is_none() {
             if let Some(f) = self.activation_of(&makes)? {
                 epilogue.act = Some(f.act);
-                self.take(&f.nodes);
+                self.take(f.node);
                 makes = f.makes;
             }
             if int8 {
@@ -153,11 +153,11 @@ impl Lower<'_> {
             } else if !flat && let Some((add, other)) = self.residual_of(&makes) {
                 epilogue.residual = true;
                 reads.push(other);
-                self.take(&[add]);
+                self.take(add);
                 makes = self.graph.nodes()[add].outputs[0].clone();
                 if let Some(f) = self.activation_of(&makes)? {
                     epilogue.then = Some(f.act);
-                    self.take(&f.nodes);
+                    self.take(f.node);
                     makes = f.makes;
                 }
             }
@@ -183,7 +183,7 @@ impl Lower<'_> {
         };
         match quantized {
             Some((i, _, signed)) => {
-                self.take(&[i]);
+                self.take(i);
                 let name = self.graph.nodes()[i].outputs[0].clone();
                 self.set(&name, Val::Quantized { id: y, signed })
             }

@@ -12,21 +12,15 @@ const MOST_TERMS: usize = 6;
 
 impl Lower<'_> {
     pub(super) fn unary(&mut self, node: &Node, act: Activation) -> Result<bool> {
-        let (mut act, mut makes) = (act, node.outputs[0].clone());
-        if let Some(f) = self.gated(&node.inputs[0])?.filter(|f| f.nodes[0] == self.node) {
-            act = f.act;
-            self.take(&f.nodes);
-            makes = f.makes;
-        }
         if let Some(c) = self.coded(&node.inputs[0]) {
-            self.set(&makes, Val::Coded(c.map(act)))?;
+            self.set(&node.outputs[0], Val::Coded(c.map(act)))?;
             return Ok(true);
         }
         let x = self.float(&node.inputs[0])?;
         let (dims, order) = self.like(x)?;
         let y = self.tensors.root(Kind::F32, &dims, &order);
         self.step(Op::Unary(act), &[x], &[y]);
-        self.set(&makes, Val::Float(y))?;
+        self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)
     }
 

@@ -1,0 +1,79 @@
+//! What passes know of the graph they look at, worked out once for all of them.
+
+use super::Rewrite;
+use compresso_base::error::Result;
+use crate::graph::{Facts, Graph, Node, Patch, infer};
+use std::cell::{Cell, OnceCell};
+use std::collections::{HashMap, HashSet};
+
+/// One state of a graph, with what can be asked of it. Each answer is worked out when it is first asked for, and all passes
+/// that look at this state share it.
+#[derive(Debug)]
+pub struct PassContext<'g> {
+    graph: &'g Graph,
+    keep: &'g HashSet<String>,
+    facts: OnceCell<Facts>,
+    producers: OnceCell<HashMap<&'g str, usize>>,
+    consumers: OnceCell<HashMap<&'g str, Vec<usize>>>,
+    /// How often shape inference has run.
+    inferences: Cell<usize>,
+}
+
+impl<'g> PassContext<'g> {
+    /// The values named in `keep` must stay, as graph outputs do.
+    pub fn new(graph: &'g Graph, keep: &'g HashSet<String>) -> Self {
+        Self { graph, keep, facts: OnceCell::new(), producers: OnceCell::new(), consumers: OnceCell::new(), inferences: Cell::new(0) }
+    }
+    pub fn graph(&self) -> &'g Graph {
+        self.graph
+    }
+    /// Types and shapes of all values.
+    ///
+    /// # Errors
+    /// As [`infer`].
+    pub fn facts(&self) -> Result<&Facts> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts);
+        }
+        self.inferences.set(self.inferences.get() + 1);
+        let facts = infer(self.graph)?;
+        Ok(self.facts.get_or_init(|| facts))
+    }
+    /// Index of the node that makes each value.
+    pub fn producers(&self) -> &HashMap<&'g str, usize> {
+        self.producers.get_or_init(|| self.graph.producers())
+    }
+    /// The node that makes a value, with its index.
+    pub fn producer(&self, value: &str) -> Option<(usize, &'g Node)> {
+        self.producers().get(value).map(|&i| (i, &self.graph.nodes()[i]))
+    }
+    /// Indices of the nodes that read a value, as in [`Graph::consumers`].
+    pub fn readers(&self, value: &str) -> &[usize] {
+        self.consumers.get_or_init(|| self.graph.consumers()).get(value).map_or(&[], Vec::as_slice)
+    }
+    /// True for a value that must still be there under its name: a graph output, or one that the caller wants.
+    pub fn stays(&self, value: &str) -> bool {
+        self.keep.contains(value) || self.graph.is_output(value)
+    }
+    /// True for a value that something reads or that [`PassContext::stays`].
+    pub fn is_used(&self, value: &str) -> bool {
+        !self.readers(value).is_empty() || self.stays(value)
+    }
+    /// The node that alone reads a value, once, unless the value stays.
+    pub fn sole_reader(&self, value: &str) -> Option<(usize, &'g Node)> {
+        match self.readers(value) {
+            [i] if !self.stays(value) => Some((*i, &self.graph.nodes()[*i])),
+            _ => None,
+        }
+    }
+    /// A rewrite that does nothing yet.
+    pub fn rewrite(&self) -> Rewrite<'g> {
+        let mut patch = Patch::new(self.graph);
+        patch.keep(self.keep);
+        Rewrite { patch, done: Vec::new(), refused: Vec::new(), warnings: Vec::new(), copies: Vec::new() }
+    }
+    /// How often shape inference has run, and what it found.
+    pub(super) fn into_facts(self) -> (usize, Option<Facts>) {
+        (self.inferences.get(), self.facts.into_inner())
+    }
+}

@@ -1,0 +1,99 @@
+//! Joins activations that exporters write as two nodes: `x · sigmoid(x)` becomes
+//! [Swish](https://onnx.ai/onnx/operators/onnx__Swish.html), `x · hard_sigmoid(x)`
+//! [HardSwish](https://onnx.ai/onnx/operators/onnx__HardSwish.html), and a BatchNormalization before a Swish part of it.
+//!
+//! Swish came with operator set 24, and the joined batch norm is an operator of this library's own: the results are for
+//! this library's executors, not for files.
+
+use super::{Pass, PassContext, Rewrite};
+use compresso_base::error::Result;
+use crate::graph::Node;
+
+/// Joins `x · sigmoid(x)` to Swish.
+#[derive(Debug, Clone, Copy)]
+pub struct FuseSwish;
+
+impl Pass for FuseSwish {
+    fn name(&self) -> &'static str {
+        "fuse_swish"
+    }
+    fn summary(&self) -> &'static str {
+        "Joins x · sigmoid(x), written as two nodes, to Swish"
+    }
+    fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
+        join(cx, "Swish", |gate| Ok(gate.is("Sigmoid")))
+    }
+}
+
+/// Joins `x · hard_sigmoid(x)` to HardSwish.
+#[derive(Debug, Clone, Copy)]
+pub struct FuseHardSwish;
+
+impl Pass for FuseHardSwish {
+    fn name(&self) -> &'static str {
+        "fuse_hard_swish"
+    }
+    fn summary(&self) -> &'static str {
+        "Joins x · hard_sigmoid(x), written as two nodes, to HardSwish"
+    }
+    fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
+        join(cx, "HardSwish", |gate| {
+            // HardSwish is defined with slope 1/6 and offset 1/2.
+            Ok(gate.is("HardSigmoid") && (gate.get_float("alpha", 0.2)? - 1.0 / 6.0).abs() <= 1e-6 && gate.get_float("beta", 0.5)? == 0.5)
+        })
+    }
+}
+
+/// Joins each gate and the product of its input with its output, its only reader.
+fn join<'g>(cx: &PassContext<'g>, op: &str, is_gate: impl Fn(&Node) -> Result<bool>) -> Result<Rewrite<'g>> {
+    let mut out = cx.rewrite();
+    for (i, gate) in cx.graph().nodes().iter().enumerate() {
+        if !is_gate(gate).map_err(|e| e.at(gate.label()))? {
+            continue;
+        }
+        let (Some(x), Some(s)) = (gate.input(0), gate.output(0)) else { continue };
+        let Some((reader, product)) = cx.sole_reader(s) else { continue };
+        let both = product.inputs.len() == 2 && product.inputs.iter().any(|n| n == x) && product.inputs.iter().any(|n| n == s);
+        if !product.is("Mul") || !both {
+            continue;
+        }
+        out.patch.remove(i);
+        let joined = out.patch.edit(reader);
+        joined.op = op.to_string();
+        joined.inputs = vec![x.to_string()];
+        out.done.push(format!("{} and {} become {op}", gate.label(), product.label()));
+    }
+    Ok(out)
+}
+
+/// Joins a BatchNormalization and the Swish that alone reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct FuseBatchNormSwish;
+
+impl Pass for FuseBatchNormSwish {
+    fn name(&self) -> &'static str {
+        "fuse_batch_norm_swish"
+    }
+    fn summary(&self) -> &'static str {
+        "Joins a batch normalization and the Swish after it"
+    }
+    fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
+        let mut out = cx.rewrite();
+        for (i, norm) in cx.graph().nodes().iter().enumerate() {
+            let others = norm.outputs.iter().skip(1).any(|o| !o.is_empty());
+            if !norm.is("BatchNormalization") || others {
+                continue;
+            }
+            let Some((reader, swish)) = norm.output(0).and_then(|y| cx.sole_reader(y)) else { continue };
+            if !swish.is("Swish") || swish.get_float("alpha", 1.0)? != 1.0 {
+                continue;
+            }
+            out.patch.remove(i);
+            let joined = out.patch.edit(reader);
+            (joined.op, joined.domain) = ("BatchNormSwish".to_string(), "compresso".to_string());
+            (joined.inputs, joined.attrs) = (norm.inputs.clone(), norm.attrs.clone());
+            out.done.push(format!("{} and {} become BatchNormSwish", norm.label(), swish.label()));
+        }
+        Ok(out)
+    }
+}

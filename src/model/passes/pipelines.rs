@@ -1,0 +1,124 @@
+//! The named lists of passes: the registration of every pass.
+//!
+//! A pass is registered by its line in one of the lists below. Passes that belong to a room above this one (they need what
+//! this room does not know) stand in a [`Pipeline`] of that room.
+
+use super::{
+    DeadCode, EliminateIdentity, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, JoinSplits, Outcome,
+    OwnVectors, Pass, RaiseOpset, run,
+};
+use compresso_base::error::{Error, Result, nearest};
+use crate::graph::Graph;
+
+/// Passes in running order, an order in which they help each other.
+pub type Passes = &'static [&'static dyn Pass];
+
+/// What any use of a graph without training gains by.
+pub const CLEAN: Passes = &[&FoldConstants, &EliminateIdentity, &FoldBatchNorm, &DeadCode];
+
+/// Nodes joined into one that only this library's executors know.
+const JOINED: Passes = &[&FuseSwish, &FuseHardSwish];
+
+/// A named list of passes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pipeline {
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Its passes in running order, as lists that pipelines share.
+    pub lists: &'static [Passes],
+}
+
+/// For any inference engine.
+pub const INFERENCE: Pipeline = Pipeline { name: "inference", summary: "What every inference engine gains by", lists: &[CLEAN] };
+
+/// Before training: the same constants, values and gradients with less memory moved, forward and backward.
+pub const TRAINING: Pipeline = Pipeline {
+    name: "training",
+    summary: "Less memory to move, with the same parameters and gradients",
+    lists: &[&[&FuseSwish, &FuseBatchNormSwish, &JoinSplits]],
+};
+
+/// Before pruning: each layer reads constants of its own.
+pub const PRUNE: Pipeline = Pipeline {
+    name: "prune",
+    summary: "Computed values as constants, and no vector that several layers share",
+    lists: &[&[&FoldConstants, &OwnVectors]],
+};
+
+/// Before quantization.
+pub const QUANTIZE: Pipeline = Pipeline {
+    name: "quantize",
+    summary: "As inference, in an operator set that has scales per channel",
+    lists: &[CLEAN, &[&RaiseOpset::PER_CHANNEL]],
+};
+
+/// For the planned executor of this library.
+pub const NATIVE: Pipeline =
+    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[CLEAN, JOINED] };
+
+/// For onnxruntime.
+pub const ONNXRUNTIME: Pipeline = Pipeline { name: "onnxruntime", summary: "As inference; onnxruntime fuses for itself", lists: &[CLEAN] };
+
+/// For TensorRT.
+pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[CLEAN] };
+
+/// All pipelines of this room.
+pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT];
+
+impl Pipeline {
+    /// Its passes in running order.
+    pub fn passes(&self) -> Vec<&'static dyn Pass> {
+        self.lists.concat()
+    }
+    /// Runs its passes until none of them finds anything more to do.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn run(&self, graph: &Graph) -> Result<Outcome> {
+        self.run_keeping(graph, &[])
+    }
+    /// As [`Pipeline::run`]; the values named in `keep` stay, as graph outputs do.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn run_keeping(&self, graph: &Graph, keep: &[String]) -> Result<Outcome> {
+        run(graph, &self.passes(), keep).map_err(|e| e.at(format!("pipeline '{}'", self.name)))
+    }
+}
+
+/// The pipeline with this name.
+///
+/// # Errors
+/// `Argument`, with the nearest name.
+pub fn find(name: &str) -> Result<&'static Pipeline> {
+    PIPELINES.iter().find(|p| p.name == name).ok_or_else(|| unknown("pipeline", name, PIPELINES.iter().map(|p| p.name)))
+}
+
+/// All passes of the pipelines, each once.
+pub fn passes() -> Vec<&'static dyn Pass> {
+    let mut all: Vec<&'static dyn Pass> = Vec::new();
+    for pass in PIPELINES.iter().flat_map(Pipeline::passes) {
+        if all.iter().all(|p| p.name() != pass.name()) {
+            all.push(pass);
+        }
+    }
+    all
+}
+
+/// The pass with this name.
+///
+/// # Errors
+/// `Argument`, with the nearest name.
+pub fn pass(name: &str) -> Result<&'static dyn Pass> {
+    let all = passes();
+    all.iter().copied().find(|p| p.name() == name).ok_or_else(|| unknown("pass", name, all.iter().map(|p| p.name())))
+}
+
+fn unknown(what: &str, name: &str, names: impl Iterator<Item = &'static str> + Clone) -> Error {
+    let e = Error::argument(format!("there is no {what} '{name}'"));
+    match nearest(name, names.clone()) {
+        Some(near) => e.hint(format!("did you mean '{near}'?")),
+        None => e.hint(format!("there are {}", names.collect::<Vec<_>>().join(", "))),
+    }
+}

@@ -1,0 +1,266 @@
+//! Each pass leaves the outputs as they were, and says what it did or why not.
+
+use candle_core::{Device, Tensor};
+use compresso::exec::{self, Run};
+use compresso::model::passes::*;
+use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, Value};
+use rand::{RngExt, SeedableRng};
+use std::collections::HashMap;
+
+fn run(g: &Graph, names: &[&str]) -> compresso::Result<(Graph, Vec<PassReport>)> {
+    let passes = names.iter().map(|n| pipelines::pass(n)).collect::<compresso::Result<Vec<_>>>()?;
+    compresso::model::passes::run(g, &passes, &[]).map(|o| (o.graph, o.reports))
+}
+
+fn raise_opset(g: &Graph) -> compresso::Result<Graph> {
+    run(g, &["raise_opset"]).map(|o| o.0)
+}
+
+fn noise(seed: u64, dims: &[usize], low: f32, high: f32) -> Vec<f32> {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    (0..dims.iter().product()).map(|_| rng.random_range(low..high)).collect()
+}
+
+fn constant(b: &mut GraphBuilder, name: &str, dims: &[usize], low: f32, high: f32) -> String {
+    let seed = name.bytes().fold(7u64, |s, c| s.wrapping_mul(31).wrapping_add(u64::from(c)));
+    b.constant(name, Constant::floats(dims, &noise(seed, dims, low, high)).unwrap())
+}
+
+fn outputs(g: &Graph) -> Vec<Vec<f32>> {
+    let feeds: HashMap<String, Value> = g
+        .feeds()
+        .map(|i| {
+            let dims = i.fact.dims().unwrap();
+            let t = Tensor::from_vec(noise(99, &dims, -1.0, 1.0), dims, &Device::Cpu).unwrap();
+            (i.name.clone(), Value::plain(t).unwrap())
+        })
+        .collect();
+    exec::run(g, &feeds, Run::default()).unwrap().values().map(|v| v.to_f32s().unwrap()).collect()
+}
+
+fn assert_unchanged(before: &Graph, after: &Graph) {
+    let names = |g: &Graph| g.outputs().iter().map(|o| o.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(before), names(after));
+    for (a, b) in outputs(before).iter().zip(outputs(after)) {
+        let scale = a.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+        let worst = a.iter().zip(&b).fold(0f32, |m, (x, y)| m.max((x - y).abs()));
+        assert!(a.len() == b.len() && worst <= 1e-5 * scale, "outputs moved by {worst} of {scale}");
+    }
+}
+
+fn batch_norm(b: &mut GraphBuilder, x: &str, channels: usize) -> String {
+    let params: Vec<String> = [("gamma", 0.5, 2.0), ("beta", -1.0, 1.0), ("mean", -1.0, 1.0), ("var", 0.1, 3.0)]
+        .iter()
+        .map(|(n, low, high)| constant(b, n, &[channels], *low, *high))
+        .collect();
+    let inputs: Vec<&str> = std::iter::once(x).chain(params.iter().map(String::as_str)).collect();
+    b.node(Node::new("BatchNormalization", "", inputs, [""]).float("epsilon", 1e-3))
+}
+
+fn count(g: &Graph, op: &str) -> usize {
+    g.nodes().iter().filter(|n| n.is(op)).count()
+}
+
+/// A layer of each kind that a batch norm folds into: the node, its weight's dims, its bias.
+fn layers() -> Vec<(Node, Vec<usize>, Option<usize>, Vec<usize>)> {
+    let n = |op: &str| Node::new(op, op, [""; 0], [""]);
+    vec![
+        (n("Conv").ints("pads", &[1, 1, 1, 1]), vec![6, 4, 3, 3], None, vec![2, 4, 5, 5]),
+        (n("Conv").int("group", 2), vec![6, 2, 3, 3], Some(6), vec![2, 4, 5, 5]),
+        (n("Conv").int("group", 4), vec![4, 1, 3, 3], Some(4), vec![1, 4, 5, 5]),
+        (n("ConvTranspose").ints("strides", &[2, 2]), vec![4, 6, 2, 2], Some(6), vec![1, 4, 3, 3]),
+        (n("ConvTranspose").int("group", 2), vec![4, 3, 2, 2], None, vec![1, 4, 3, 3]),
+        (n("Gemm"), vec![4, 6], None, vec![3, 4]),
+        (n("Gemm").int("transB", 1).float("alpha", 0.5).float("beta", 2.0), vec![6, 4], Some(6), vec![3, 4]),
+    ]
+}
+
+#[test]
+fn batch_norms_fold_into_every_layer() {
+    for (i, (node, dims, bias, input)) in layers().into_iter().enumerate() {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &input));
+        let w = constant(&mut b, "weight", &dims, -1.0, 1.0);
+        let mut node = node;
+        node.inputs = vec![x, w];
+        if let Some(n) = bias {
+            node.inputs.push(constant(&mut b, "bias", &[n], -1.0, 1.0));
+        }
+        let y = b.node(node);
+        let y = batch_norm(&mut b, &y, if input.len() == 2 || dims[0] == 6 || dims[1] != 1 { 6 } else { 4 });
+        let y = b.op("Relu", &[&y]);
+        b.output(&y);
+        let g = b.finish().unwrap();
+        let (after, reports) = run(&g, &["fold_batch_norm"]).unwrap();
+        assert_eq!(count(&after, "BatchNormalization"), 0, "layer {i}: {:?}", reports[0].refused);
+        assert!(reports[0].done[0].contains("is folded into"));
+        assert!(after.constant("weight").is_some() && after.constant("bias").is_some(), "names are kept");
+        assert_unchanged(&g, &after);
+    }
+}
+
+#[test]
+fn a_batch_norm_stays_where_folding_would_change_something() {
+    let build = |also_read: bool, training: bool, declared: bool| {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 4]));
+        let w = constant(&mut b, "weight", &[3, 3, 1, 1], -1.0, 1.0);
+        let y = b.op("Conv", &[&x, &w]);
+        if also_read {
+            let z = b.op("Relu", &[&y]);
+            b.output(&z);
+        }
+        if declared {
+            b.output(&y);
+        }
+        let z = batch_norm(&mut b, &y, 3);
+        b.output(&z);
+        let g = b.finish().unwrap();
+        if !training {
+            return g;
+        }
+        let mut p = Patch::new(&g);
+        let i = g.find(&z).unwrap();
+        p.edit(i).attrs.insert("training_mode".into(), Attr::Int(1));
+        p.apply().unwrap()
+    };
+    for (g, reason) in [
+        (build(true, false, false), "other readers"),
+        (build(false, false, true), "other readers"),
+        (build(false, true, false), "training mode"),
+    ] {
+        let (after, reports) = run(&g, &["fold_batch_norm"]).unwrap();
+        assert_eq!(count(&after, "BatchNormalization"), 1);
+        assert!(reports[0].refused[0].contains(reason), "{:?}", reports[0].refused);
+        assert_eq!(after, g);
+    }
+}
+
+#[test]
+fn a_shared_weight_is_folded_into_a_copy() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 4]));
+    let w = constant(&mut b, "weight", &[3, 3, 1, 1], -1.0, 1.0);
+    let y = b.op("Conv", &[&x, &w]);
+    let y = batch_norm(&mut b, &y, 3);
+    let y = b.op("Conv", &[&y, &w]);
+    b.output(&y);
+    let g = b.finish().unwrap();
+    let (after, _) = run(&g, &["fold_batch_norm"]).unwrap();
+    assert_eq!(count(&after, "BatchNormalization"), 0);
+    assert_eq!(after.constant("weight"), g.constant("weight"));
+    assert_unchanged(&g, &after);
+}
+
+#[test]
+fn identities_and_dropouts_go() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 4]));
+    let i = b.op("Identity", &[&x]);
+    let y = b.op("Relu", &[&i]);
+    let ratio = b.constant("ratio", Constant::scalar(0.4));
+    let y = b.op("Dropout", &[&y, &ratio]);
+    let z = b.op("Neg", &[&y]);
+    b.output_as(&z, "named");
+    b.output_as(&x, "passed");
+    let g = b.finish().unwrap();
+    let (after, reports) = run(&g, &["eliminate_identity", "dead_code"]).unwrap();
+    assert_eq!(after.nodes().iter().map(|n| n.op.as_str()).collect::<Vec<_>>(), ["Relu", "Neg", "Identity"]);
+    assert!(reports[0].refused[0].contains("graph output 'passed'"), "{:?}", reports[0].refused);
+    assert!(after.constant("ratio").is_none());
+    assert_unchanged(&g, &after);
+}
+
+#[test]
+fn a_dropout_with_a_read_mask_stays() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 4]));
+    let y = b.node(Node::new("Dropout", "drop", [x.as_str()], ["y", "mask"]));
+    let m = b.node(Node::new("Cast", "", ["mask"], [""]).int("to", 1));
+    let z = b.op("Mul", &[&y, &m]);
+    b.output(&z);
+    let g = b.finish().unwrap();
+    let (after, reports) = run(&g, &["eliminate_identity"]).unwrap();
+    assert_eq!(after, g);
+    assert!(reports[0].refused[0].contains("its mask is read"));
+}
+
+#[test]
+fn constants_are_computed_but_int8_weights_stay_int8() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[2, 3, 4]));
+    let a = b.constant("a", Constant::scalar(2.0));
+    let c = b.constant("c", Constant::scalar(3.0));
+    let sum = b.op("Add", &[&a, &c]);
+    let shape = b.op("Shape", &[&x]);
+    let y = b.op("Mul", &[&x, &sum]);
+    let y = b.op("Reshape", &[&y, &shape]);
+    let q = Constant::new(Element::I8, vec![4], compresso::model::Payload::Raw(vec![1, 2, 3, 4].into())).unwrap();
+    let q = b.constant("q", q);
+    let w = b.op("DequantizeLinear", &[&q, &a]);
+    let y = b.op("Mul", &[&y, &w]);
+    b.output(&y);
+    let g = b.finish().unwrap();
+    let (after, reports) = simplify(&g).unwrap();
+    assert_eq!(after.nodes().iter().map(|n| n.op.as_str()).collect::<Vec<_>>(), ["Mul", "Reshape", "DequantizeLinear", "Mul"]);
+    assert_eq!(after.constant(&sum).unwrap().to_f32s().unwrap(), [5.0]);
+    assert_eq!(after.constant(&shape).unwrap().to_i64s().unwrap(), [2, 3, 4]);
+    assert!(reports[0].done.iter().any(|l| l.contains("is computed")));
+    assert_unchanged(&g, &after);
+}
+
+#[test]
+fn what_no_output_needs_is_removed() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 4]));
+    let dead = constant(&mut b, "dead", &[4], 0.0, 1.0);
+    let y = b.op("Relu", &[&x]);
+    let z = b.op("Mul", &[&y, &dead]);
+    b.op("Neg", &[&z]);
+    b.output(&y);
+    let g = b.finish().unwrap();
+    let (after, reports) = run(&g, &["dead_code"]).unwrap();
+    assert_eq!((after.nodes().len(), after.constants().len()), (1, 0));
+    assert_eq!(reports[0].done.len(), 3);
+    assert_unchanged(&g, &after);
+}
+
+#[test]
+fn old_operator_sets_are_raised_with_the_same_meaning() {
+    let mut b = GraphBuilder::new("g", 9);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 4, 6, 6]));
+    let y = b.node(Node::new("Clip", "", [x.as_str()], [""]).float("min", -0.5).float("max", 0.5));
+    let y = b.node(Node::new("Pad", "", [y.as_str()], [""]).ints("pads", &[0, 0, 1, 1, 0, 0, 1, 1]).float("value", 2.0));
+    let y = b.node(Node::new("Slice", "", [y.as_str()], [""]).ints("starts", &[1, 0]).ints("ends", &[7, 6]).ints("axes", &[2, 3]));
+    let scales = b.constant("scales", Constant::floats(&[4], &[1.0, 1.0, 2.0, 2.0]).unwrap());
+    let y = b.op("Upsample", &[&y, &scales]);
+    b.node(Node::new("Split", "", [y.as_str()], ["s0", "s1"]).int("axis", 1).ints("split", &[1, 3]));
+    let y = b.node(Node::new("ReduceSum", "", ["s1"], [""]).ints("axes", &[2]).int("keepdims", 0));
+    let y = b.node(Node::new("Unsqueeze", "", [y.as_str()], [""]).ints("axes", &[0]));
+    let y = b.node(Node::new("Squeeze", "", [y.as_str()], [""]).ints("axes", &[0]));
+    let y = b.node(Node::new("Softmax", "", [y.as_str()], [""]).int("axis", 2));
+    b.output(&y);
+    b.output("s0");
+    let g = b.finish().unwrap();
+    let after = raise_opset(&g).unwrap();
+    assert_eq!(after.opset(), 13);
+    assert_eq!(count(&after, "Resize"), 1);
+    assert_unchanged(&g, &after);
+    assert_eq!(raise_opset(&after).unwrap(), after);
+}
+
+#[test]
+fn a_meaning_that_cannot_be_kept_is_an_error_that_names_the_node() {
+    let mut b = GraphBuilder::new("g", 11);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 4, 6]));
+    let y = b.node(Node::new("Softmax", "soft", [x.as_str()], [""]));
+    b.output(&y);
+    let e = raise_opset(&b.finish().unwrap()).unwrap_err();
+    assert!(e.to_string().contains("node 'soft' (Softmax)") && e.to_string().contains("axes 1 to 2"), "{e}");
+}
+
+#[test]
+fn an_unknown_pass_is_named_with_its_neighbour() {
+    let g = Graph::default();
+    assert!(run(&g, &["fold_batchnorm"]).unwrap_err().to_string().contains("did you mean 'fold_batch_norm'?"));
+}
