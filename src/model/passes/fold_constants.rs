@@ -3,13 +3,13 @@
 //! DequantizeLinear of a constant is left alone: folding it would turn int8 weights back into float ones.
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::{At, Result};
 use crate::constant::Constant;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Node};
 use crate::ops::{self, Exec, Mode};
 use crate::value::Value;
 use candle_core::Device;
+use compresso_base::error::{At, Result};
 use std::collections::HashMap;
 
 /// Results with more elements than this, and than their inputs, are not stored.

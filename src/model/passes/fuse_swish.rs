@@ -6,8 +6,8 @@
 //! this library's executors, not for files.
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::Result;
 use crate::graph::Node;
+use compresso_base::error::Result;
 
 /// Joins `x · sigmoid(x)` to Swish.
 #[derive(Debug, Clone, Copy)]

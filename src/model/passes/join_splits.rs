@@ -1,8 +1,8 @@
 //! Takes out a Split whose parts a Concat puts together again: the Concat reads what was split.
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::Result;
 use crate::graph::Node;
+use compresso_base::error::Result;
 use std::collections::HashMap;
 
 /// Lets a Concat that reads all parts of a Split side by side read what was split.

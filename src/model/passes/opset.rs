@@ -5,9 +5,9 @@
 //! [changelog](https://github.com/onnx/onnx/blob/main/docs/Changelog.md).
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::{Error, Result};
 use crate::constant::Constant;
 use crate::graph::{Attr, Node, Patch, normalize_axis};
+use compresso_base::error::{Error, Result};
 
 /// Raises the ONNX operator set where it is older.
 #[derive(Debug, Clone, Copy)]

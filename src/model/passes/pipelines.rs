@@ -7,8 +7,8 @@ use super::{
     DeadCode, EliminateIdentity, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, JoinSplits, Outcome,
     OwnVectors, Pass, RaiseOpset, run,
 };
-use compresso_base::error::{Error, Result, nearest};
 use crate::graph::Graph;
+use compresso_base::error::{Error, Result, nearest};
 
 /// Passes in running order, an order in which they help each other.
 pub type Passes = &'static [&'static dyn Pass];

@@ -1,8 +1,8 @@
 //! Running passes until nothing changes.
 
 use super::{Pass, PassContext, Rewrite};
-use compresso_base::error::{At, Error, Result};
 use crate::graph::{Facts, Graph, infer};
+use compresso_base::error::{At, Error, Result};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashSet;
 

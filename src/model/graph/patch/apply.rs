@@ -2,9 +2,9 @@
 
 use super::Patch;
 use super::names::Names;
-use compresso_base::error::{At, Error, Result};
 use crate::constant::Constant;
 use crate::graph::{Attr, Fact, Graph, Node};
+use compresso_base::error::{At, Error, Result};
 use indexmap::IndexMap;
 use std::collections::{BTreeSet, HashMap, HashSet};
 

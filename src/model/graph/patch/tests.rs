@@ -1,9 +1,9 @@
 //! Edits that contradict each other are named; random edits of random graphs mean what a slow reference says they mean.
 
 use super::Patch;
-use compresso_base::error::ErrorKind;
 use crate::graph::{Attr, Fact, Graph, Node, ValueInfo};
 use crate::{Constant, Element};
+use compresso_base::error::ErrorKind;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
