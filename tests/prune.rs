@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::{Device, Tensor};
-use compresso::compress::prune::{Prune, Scope, prune_report};
+use compresso::compress::prune::{Importance, Prune, Ranking, prune_report};
 use compresso::exec::{Run, run};
 use compresso::learn::train::trainable;
 use compresso::measure::runtimes::onnxruntime::Session;
@@ -62,7 +62,7 @@ fn check(name: &str, model: &Model) -> Vec<String> {
     let mut failures = Vec::new();
     let mut last = u64::MAX;
     for ratio in [0.25, 0.5, 0.75] {
-        let options = Prune { ratio, scope: if ratio == 0.5 { Scope::Layer } else { Scope::Global }, ..Prune::default() };
+        let options = Prune { ratio, scope: if ratio == 0.5 { Ranking::Layer } else { Ranking::Global }, ..Prune::default() };
         let pruned = match options.apply(model, None, &Context::new()) {
             Ok(p) => p,
             Err(e) => {
@@ -126,7 +126,7 @@ fn zoo_models_keep_their_heads() {
 #[test]
 fn batch_norm_importance_works_unfused_and_is_refused_fused() {
     let options = ZooOptions { image_size: Some([64, 64]), ..ZooOptions::default() };
-    let by_scale = Prune { importance: compresso::compress::prune::Importance::BatchNorm, ..Prune::default() };
+    let by_scale = Prune { importance: Importance::BATCHNORM, ..Prune::default() };
     let model = build("yolov8n", &options).unwrap();
     let pruned = by_scale.apply(&model, None, &Context::new()).unwrap();
     assert!(pruned.stats().unwrap().macs < model.stats().unwrap().macs);

@@ -10,10 +10,15 @@
 //! # let _ = (options, Context::new());
 //! ```
 
+mod combine;
+mod criteria;
+mod gather;
 mod groups;
-mod importance;
 mod report;
+mod rounds;
+mod score;
 mod select;
+mod slices;
 mod surgery;
 mod verify;
 mod weights;
@@ -21,19 +26,23 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use combine::{Normalization, Reduction};
+pub use criteria::{CRITERIA, Criterion, Importance, Need, Score};
 pub use groups::{Analysis, Group, Groups, groups};
 pub use report::{LayerChange, PruneReport, prune_report};
+pub use rounds::Ramp;
+pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
 pub use surgery::Removal;
 
 use compresso_base::context::Context;
-use compresso_base::error::{Error, Result};
+use compresso_base::error::Result;
 use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
 use compresso_learn::data::Dataset;
 use compresso_model::{Model, Step, Task};
 
 compresso_base::choice! {
     /// What is removed.
-    pub enum Method {
+    pub enum Granularity {
         /// Whole channels: smaller and faster on any runtime.
         Channels = "channels",
         /// Single weights, set to zero: the shapes stay.
@@ -43,25 +52,11 @@ compresso_base::choice! {
 
 compresso_base::choice! {
     /// Among what the least important are sought.
-    pub enum Scope {
+    pub enum Ranking {
         /// All layers together; layers end up with different shares.
         Global = "global",
         /// Each layer (group of layers) on its own, with the same share.
         Layer = "layer",
-    }
-}
-
-compresso_base::choice! {
-    /// How the importance of a channel is measured.
-    pub enum Importance {
-        /// Sum of absolute weights.
-        L1 = "l1",
-        /// Root of the sum of squared weights.
-        L2 = "l2",
-        /// Absolute scale (gamma) of the batch norms after the layer (network slimming).
-        BatchNorm = "batchnorm",
-        /// Seeded random numbers: a baseline to compare with.
-        Random = "random",
     }
 }
 
@@ -72,13 +67,27 @@ compresso_base::options! {
         /// `align`, `min_channels` and `exclude` say so. 0 does nothing.
         pub ratio: f64 = 0.5,
         /// "channels" removes whole channels, "weights" sets single weights to zero (shapes and speed stay).
-        pub method: Method = Method::Channels,
-        /// "global" ranks all layers together, each channel by its share of its layer's mean; "layer" removes the same share
-        /// of each group of layers.
-        pub scope: Scope = Scope::Global,
-        /// How channels are ranked: "l1" or "l2" norm of their weights (times the scale of a batch norm that follows),
-        /// "batchnorm" for the batch norm's scale alone (layers without one by "l2"), or "random".
+        pub method: Granularity = Granularity::Channels,
+        /// "global" ranks all layers together; "layer" removes the same share of each group of layers.
+        pub scope: Ranking = Ranking::Global,
+        /// By what channels are ranked: by default the norm of their weights (times the scale of a batch norm that follows).
+        /// "taylor", "activation" and "apoz" look at images of the dataset; docs/guide.md says what each goes by.
         pub importance: Importance = Importance::L2,
+        /// What becomes of the scores that the layers of a group give a channel; left out: "sum" for "taylor", else "mean".
+        pub reduction: Option<Reduction> = None,
+        /// Makes scores of different layers comparable: each layer's scores as they are ("none"), by their mean, their
+        /// largest, as distances from their mean in standard deviations ("gaussian"), or "lamp"; left out: what the
+        /// importance is made for, mostly "mean".
+        pub normalization: Option<Normalization> = None,
+        /// Count the weights that read a channel with those that make it.
+        pub readers: bool = false,
+        /// Images from which activations and gradients are taken, where the importance needs them.
+        pub images: usize = 64,
+        /// Rounds in which the ratio is reached; each ranks anew what is left.
+        pub steps: usize = 1,
+        /// How the removed share grows over the rounds: evenly ("linear"), slowly at both ends ("cosine"), by the same share
+        /// of what is left ("exponential"), or fast at first ("cubic").
+        pub schedule: Ramp = Ramp::Linear,
         /// Kept channels of each layer are rounded to the nearest multiple of this where its parts allow, for fast kernels.
         /// 1 for no rounding.
         pub align: usize = 8,
@@ -103,62 +112,44 @@ pub const SIGNATURE: Signature = Signature {
         r#"prune(model("yolov8n"), #{ ratio: 0.25 })"#,
         r#"prune(model("yolov8n"), #{ ratio: 0.5, scope: "layer", importance: "batchnorm", exclude: ["model.0"] })"#,
         r#"prune(model("classifier"), #{ method: "weights", ratio: 0.8 })"#,
+        r#"prune(model("classifier", #{ classes: 3, image_size: 32 }), dataset("shapes", #{ images: 8, size: 32, task: "classify" }), #{ importance: "taylor", images: 8, steps: 2 })"#,
     ],
     keywords: &["channels", "filters", "sparsity", "slimming", "magnitude", "structured", "unstructured", "remove", "smaller"],
 };
 
 impl Prune {
-    /// The pruned model. `data` gives the images on which pruned and masked model are compared; without it they are
-    /// seeded noise.
+    /// The pruned model. `data` gives the images on which pruned and masked model are compared (without it they are seeded
+    /// noise), and those that criteria need.
     ///
     /// # Errors
-    /// `Argument` for options out of range, names that match nothing, or a layer that would be left empty;
+    /// `Argument` for options out of range, names that match nothing, a layer that would be left empty, or a criterion that
+    /// needs images without `data`;
     /// `Unsupported` for quantized models and models in which nothing can be pruned; `Check` when the pruned model does
     /// not equal the masked one.
     pub fn apply(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Model> {
         in_range("ratio", self.ratio, 0.0..1.0)?;
         in_range("align", self.align as f64, 1.0..)?;
+        in_range("images", self.images as f64, 1.0..)?;
+        in_range("steps", self.steps as f64, 1.0..)?;
         if self.ratio == 0.0 {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
             return Ok(model.clone());
         }
-        let graph = match self.method {
-            Method::Channels => self.channels(model, data, ctx)?,
-            Method::Weights => weights::prune(self, model.graph(), ctx)?,
+        let Some(graph) = self.rounds(model, data, ctx, &mut |model, _| Ok(model))? else {
+            if self.method == Granularity::Channels {
+                ctx.note(format!(
+                    "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
+                    self.ratio, self.align, self.min_channels
+                ));
+            }
+            return Ok(model.clone());
         };
-        let Some(graph) = graph else { return Ok(model.clone()) };
         let args = data.into_iter().map(Dataset::expression).collect();
         let pruned = model.derive(graph, Step::new(SIGNATURE.name, args, changed(self)));
-        if self.method == Method::Channels {
+        if self.method == Granularity::Channels {
             ctx.note(prune_report(model, &pruned)?.headline());
         }
         Ok(pruned)
-    }
-
-    /// The graph without channels; `None` when all stay.
-    fn channels(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Option<compresso_model::Graph>> {
-        let found = Analysis::new(model.graph(), &head_values(model.task()))?;
-        let chosen = found.groups.chosen(&self.include, &self.exclude)?;
-        if chosen.is_empty() {
-            let e = Error::unsupported("no channels of this model can be removed");
-            return Err(e.hint("prune_groups(m) lists what can be pruned; method: \"weights\" works on any model with weights"));
-        }
-        ctx.check()?;
-        let scores = importance::scores(self.importance, &found, &chosen, ctx)?;
-        let (all, weights) = select::axes(&found, &chosen);
-        let atoms = select::select(self, &chosen, &scores, &all, &weights)?;
-        if atoms.is_empty() {
-            ctx.note(format!(
-                "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
-                self.ratio, self.align, self.min_channels
-            ));
-            return Ok(None);
-        }
-        let removal = Removal::new(&found, atoms);
-        let pruned = removal.pruned()?;
-        let masked = removal.masked()?;
-        verify::equal(&masked, &pruned, model.task(), data, ctx)?;
-        Ok(Some(pruned))
     }
 }
 

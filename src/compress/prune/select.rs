@@ -1,6 +1,6 @@
 //! Which channels go: the least important, within what each axis must keep.
 
-use super::{Analysis, Group, Prune, Scope};
+use super::{Analysis, Group, Prune, Ranking};
 use compresso_base::error::{Error, Result};
 use compresso_model::ops::channels::{Atom, AxisLabels};
 use std::collections::{HashMap, HashSet};
@@ -71,7 +71,7 @@ pub(super) fn select(options: &Prune, groups: &[&Group], scores: &[Vec<f64>], al
         kept[g] > 0 && of_group[g].iter().all(fits)
     };
     let mut kept = full.clone();
-    if options.scope == Scope::Global {
+    if options.scope == Ranking::Global {
         let mut left = (options.ratio * full.iter().sum::<usize>() as f64).round() as usize;
         let mut ranked: Vec<(f64, usize)> = scores.iter().enumerate().flat_map(|(g, s)| s.iter().map(move |&s| (s, g))).collect();
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -88,8 +88,8 @@ pub(super) fn select(options: &Prune, groups: &[&Group], scores: &[Vec<f64>], al
         let open: Vec<(usize, usize)> = axis.parts.iter().copied().filter(|&(g, _)| !settled[g]).collect();
         let whole = axis.size(&full);
         let wish = match options.scope {
-            Scope::Global => axis.size(&kept) as f64,
-            Scope::Layer => {
+            Ranking::Global => axis.size(&kept) as f64,
+            Ranking::Layer => {
                 open.iter().for_each(|&(g, _)| kept[g] = full[g]);
                 axis.size(&kept) as f64 - options.ratio * open.iter().map(|&(g, times)| times * full[g]).sum::<usize>() as f64
             }
@@ -158,7 +158,7 @@ mod tests {
         let axes = [axis(&[(0, 1)])];
         let scores = [(0..20).map(f64::from).collect::<Vec<_>>()];
         for (ratio, kept) in [(0.25, 16), (0.5, 8), (0.45, 8), (0.4, 16), (0.9, 8), (0.01, 20)] {
-            let options = Prune { ratio, scope: Scope::Layer, ..Prune::default() };
+            let options = Prune { ratio, scope: Ranking::Layer, ..Prune::default() };
             assert_eq!(20 - select(&options, &[&g], &scores, &axes, &axes).unwrap().len(), kept, "{ratio}");
         }
     }
@@ -172,7 +172,7 @@ mod tests {
         let pieces = [axis(&[(2, 2), (3, 2), (4, 1)])];
         let weights = [halves.as_slice(), &pieces].concat();
         let scores: Vec<Vec<f64>> = groups.iter().map(|g| (0..g.channels).map(|i| ((i * 7 + 3) % 11) as f64).collect()).collect();
-        for scope in [Scope::Global, Scope::Layer] {
+        for scope in [Ranking::Global, Ranking::Layer] {
             for ratio in [0.3, 0.45, 0.6] {
                 let options = Prune { ratio, scope, min_channels: 1, ..Prune::default() };
                 let removed = select(&options, &groups, &scores, &weights, &weights).unwrap();
@@ -187,7 +187,7 @@ mod tests {
     fn an_empty_layer_is_an_error_that_names_it() {
         let g = group(0, 4);
         let axes = [axis(&[(0, 1)])];
-        let options = Prune { ratio: 0.9, scope: Scope::Layer, align: 1, min_channels: 0, ..Prune::default() };
+        let options = Prune { ratio: 0.9, scope: Ranking::Layer, align: 1, min_channels: 0, ..Prune::default() };
         let e = select(&options, &[&g], &[vec![1.0; 4]], &axes, &axes).unwrap_err();
         assert!(e.to_string().contains("would leave layer 'conv0' without channels"), "{e}");
     }

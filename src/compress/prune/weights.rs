@@ -1,7 +1,7 @@
 //! Unstructured pruning: the smallest weights become zero.
 
 use super::groups::{check_pattern, matches, name_of};
-use super::{Prune, Scope};
+use super::{Prune, Ranking};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -38,8 +38,8 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
         return Err(Error::unsupported("the model has no weights to prune").hint("summary(m) lists its layers"));
     }
     let global = match options.scope {
-        Scope::Global => Some(quantile(tensors.iter().flat_map(|(_, _, v)| v.iter().map(|w| w.abs())).collect(), options.ratio)),
-        Scope::Layer => None,
+        Ranking::Global => Some(quantile(tensors.iter().flat_map(|(_, _, v)| v.iter().map(|w| w.abs())).collect(), options.ratio)),
+        Ranking::Layer => None,
     };
     let mut patch = Patch::new(graph);
     let (mut zeros, mut count) = (0usize, 0usize);
