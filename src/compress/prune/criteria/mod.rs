@@ -167,7 +167,7 @@ impl fmt::Debug for Importance {
 
 /// The example of docs/adding-a-criterion.md, in a list of its own.
 #[cfg(test)]
-mod recipe {
+pub(super) mod recipe {
     use super::*;
 
     criteria! {

@@ -14,6 +14,8 @@ fn the_example_is_the_compiled_file() {
 
 #[test]
 fn the_example_ranks_by_what_it_says() {
+    use crate::prune::criteria::recipe::CRITERIA;
+    assert_eq!(CRITERIA.iter().map(|c| c.name).collect::<Vec<_>>(), ["deviation"]);
     let m = two_layers();
     let found = Analysis::new(m.graph(), &[]).unwrap();
     let got = scores(&raw(Importance::DEVIATION), &found, None).unwrap().remove(1);
