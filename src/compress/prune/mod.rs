@@ -112,7 +112,7 @@ pub const SIGNATURE: Signature = Signature {
         r#"prune(model("yolov8n"), #{ ratio: 0.25 })"#,
         r#"prune(model("yolov8n"), #{ ratio: 0.5, scope: "layer", importance: "batchnorm", exclude: ["model.0"] })"#,
         r#"prune(model("classifier"), #{ method: "weights", ratio: 0.8 })"#,
-        r#"prune(model("classifier", #{ classes: 3, image_size: 32 }), dataset("shapes", #{ images: 8, size: 32, task: "classify" }), #{ importance: "taylor", images: 8, steps: 2 })"#,
+        r#"prune(model("classifier", #{ classes: 3, image_size: 32 }), dataset("shapes", #{ images: 8, size: 32, classes: 3, task: "classify" }), #{ importance: "taylor", images: 8, steps: 2 })"#,
     ],
     keywords: &["channels", "filters", "sparsity", "slimming", "magnitude", "structured", "unstructured", "remove", "smaller"],
 };

@@ -67,7 +67,7 @@ impl Prune {
             let pruned = match self.method {
                 Granularity::Channels => {
                     let options = Self { ratio: (share - before) / (1.0 - before), align, ..self.clone() };
-                    options.channels(current.graph(), model.task(), data, ctx)
+                    options.channels(current.graph(), model.task(), data, changed, ctx)
                 }
                 // Weights that are zero already are the first to be so again.
                 Granularity::Weights => weights::prune(&Self { ratio: share, ..self.clone() }, current.graph(), ctx),
@@ -86,9 +86,13 @@ impl Prune {
         Ok(changed.then(|| current.graph().clone()))
     }
 
-    /// The graph without a share `ratio` of its channels, shown to be what masking gives; `None` when all stay.
-    fn channels(&self, graph: &Graph, task: &Task, data: Option<&Dataset>, ctx: &Context) -> Result<Option<Graph>> {
+    /// The graph without a share `ratio` of its channels, shown to be what masking gives; `None` when all stay. `again`
+    /// allows that rounds before have left none to choose from.
+    fn channels(&self, graph: &Graph, task: &Task, data: Option<&Dataset>, again: bool, ctx: &Context) -> Result<Option<Graph>> {
         let found = Analysis::new(graph, &head_values(task))?;
+        if again && found.groups.0.is_empty() {
+            return Ok(None);
+        }
         let chosen = found.groups.chosen(&self.include, &self.exclude)?;
         if chosen.is_empty() {
             let e = Error::unsupported("no channels of this model can be removed");

@@ -55,3 +55,22 @@ fn single_weights_go_in_rounds_too() {
     };
     assert_eq!(zeros(Prune { steps: 4, schedule: Ramp::Cubic, ..base.clone() }), zeros(base));
 }
+
+/// Where a single channel is left after the second round, there is nothing to choose from in the third.
+#[test]
+fn rounds_end_early_where_nothing_is_left_to_remove() {
+    let mut n = Net::new(17);
+    let x = n.image(3, 4);
+    let y = n.conv("a", &x, 3, 4, 1, 1);
+    let (flat, image) = (n.ints(&[1, 4, 16]), n.ints(&[1, 4, 4, 4]));
+    let y = n.op("Reshape", &[&y, &flat]);
+    let y = n.op("Relu", &[&y]);
+    let y = n.op("Reshape", &[&y, &image]);
+    let m = n.end(&y, 4);
+    let once = Prune { ratio: 0.75, ..half() }.apply(&m, None, &Context::new()).unwrap();
+    assert_eq!(group_sizes(&once), []);
+    let p = Prune { ratio: 0.75, steps: 3, schedule: Ramp::Cubic, ..half() }.apply(&m, None, &Context::new()).unwrap();
+    assert_eq!(dims(&p, "a.weight"), dims(&once, "a.weight"));
+    // A model in which nothing can be removed from the start is still refused.
+    assert!(Prune { steps: 3, ..half() }.apply(&once, None, &Context::new()).is_err());
+}
