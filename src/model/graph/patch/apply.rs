@@ -286,7 +286,7 @@ impl Graph {
     ///
     /// # Errors
     /// `Check` naming a node that stands in a cycle.
-    pub(in crate::model) fn sort(&mut self) -> Result<()> {
+    pub(crate) fn sort(&mut self) -> Result<()> {
         let order = {
             let makers = self.producers();
             let mut waits = vec![0usize; self.nodes.len()];
