@@ -100,6 +100,10 @@ struct Where {
 }
 
 fn main() -> ExitCode {
+    // Before the next one: a process for cells has workers too.
+    if let Some(code) = compresso::measure::worker::hook() {
+        return code;
+    }
     #[cfg(feature = "evcxr")]
     jupyter::rust::runtime_hook();
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {

@@ -7,5 +7,6 @@ pub mod memory;
 pub mod power;
 pub mod runtimes;
 pub mod timing;
+pub mod worker;
 
 pub use benchmark::{Benchmark, BenchmarkReport, benchmark};

@@ -1,6 +1,8 @@
-//! Peak memory of a piece of work, from the kernel's own accounts.
+//! Resident memory of this process, from the kernel's own accounts.
 
-/// Resident memory of this process in bytes: now, and its highest value since it was last reset.
+use serde::{Deserialize, Serialize};
+
+/// Resident memory in bytes: now, and its highest value since it was last reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resident {
     pub now: u64,
@@ -20,20 +22,35 @@ fn parse(status: &str) -> Option<Resident> {
     Some(Resident { now: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
-/// Runs `work` and returns its result with the bytes by which resident memory rose above where it started.
+/// Peak memory of a piece of work, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// How far the process rose above what it had before.
+    pub added: u64,
+    /// All of the process.
+    pub process: u64,
+}
+
+/// The memory of this process before a piece of work.
 ///
-/// The kernel's high-water mark is reset first (`/proc/self/clear_refs`). Memory that an earlier piece of work left with
-/// the allocator is reused without being seen, so figures of one process are lower bounds; `None` where the kernel does
-/// not let the mark be reset.
-pub fn peak<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
-    let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
-    let before = resident();
-    let result = work();
-    let rise = match (reset, before, resident()) {
-        (true, Some(before), Some(after)) => Some(after.peak.saturating_sub(before.now)),
-        _ => None,
-    };
-    (result, rise)
+/// Memory that earlier work left with the allocator is used again without being seen. So the figures are those of the
+/// work only in a process that has done little else; in others they are lower bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Before(u64);
+
+impl Before {
+    /// Begins: the kernel's high-water mark is set back to what is resident now (`/proc/self/clear_refs`). Where that is
+    /// not allowed, the mark so far is what counts as before. `None` where the kernel keeps no such accounts.
+    pub fn now() -> Option<Self> {
+        let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        let resident = resident()?;
+        Some(Self(if reset { resident.now } else { resident.peak }))
+    }
+    /// The highest since then.
+    pub fn peak(self) -> Option<Peak> {
+        let peak = resident()?.peak;
+        Some(Peak { added: peak.saturating_sub(self.0), process: peak })
+    }
 }
 
 #[cfg(test)]
@@ -49,14 +66,12 @@ mod tests {
 
     #[test]
     fn a_large_allocation_shows_even_after_it_is_freed() {
-        const SIZE: usize = 256 << 20;
-        let (_, rise) = peak(|| {
-            let v = vec![1u8; SIZE];
-            std::hint::black_box(&v);
-        });
-        // Absent where a container forbids resetting the mark.
-        if let Some(rise) = rise {
-            assert!(rise >= (SIZE as u64) * 9 / 10, "{rise} bytes seen of {SIZE}");
-        }
+        const SIZE: u64 = 256 << 20;
+        let before = Before::now();
+        assert_eq!(before.is_some(), cfg!(target_os = "linux"), "Linux keeps these accounts");
+        let Some(before) = before else { return };
+        std::hint::black_box(vec![1u8; SIZE as usize]);
+        let peak = before.peak().unwrap();
+        assert!(peak.added >= SIZE * 9 / 10 && peak.process >= peak.added, "{peak:?} of {SIZE}");
     }
 }

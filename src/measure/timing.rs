@@ -3,7 +3,6 @@
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use serde::Serialize;
-use std::time::Instant;
 
 /// Summary of latencies in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -53,30 +52,53 @@ fn percentile(sorted: &[f64], percent: f64) -> f64 {
     sorted[low] + (sorted[high] - sorted[low]) * part
 }
 
-/// Something to be timed.
-pub type Subject<'a> = Box<dyn FnMut() -> Result<()> + 'a>;
+/// Something to be timed: runs a number of times and gives the milliseconds of each; `None` when it can run no more.
+pub type Subject<'a> = Box<dyn FnMut(usize) -> Result<Option<Vec<f64>>> + 'a>;
+
+/// A subject that has nobody to take turns with runs for about this long before the next look at progress.
+const TURN_MS: f64 = 100.0;
 
 /// Times each subject `runs` times after `warmup` runs that do not count. Round by round every subject runs once, in an
-/// order that is turned by one each round, so that drift of the machine and effects of the neighbour hit all equally.
+/// order that is turned by one each round, so that drift of the machine and effects of the neighbour hit all equally. A
+/// subject that can run no more has fewer samples.
 ///
 /// # Errors
 /// The first error of a subject; `Cancelled`.
 pub fn interleaved(subjects: &mut [Subject<'_>], warmup: usize, runs: usize, label: &str, ctx: &Context) -> Result<Vec<Vec<f64>>> {
-    let mut samples = vec![Vec::with_capacity(runs); subjects.len()];
-    let mut progress = ctx.progress(label, ((warmup + runs) * subjects.len()) as u64);
-    for round in 0..warmup + runs {
-        for i in 0..subjects.len() {
-            let at = (i + round) % subjects.len();
-            let start = Instant::now();
-            subjects[at]()?;
-            let took = start.elapsed().as_secs_f64() * 1e3;
-            if round >= warmup {
-                samples[at].push(took);
+    let count = subjects.len();
+    let mut samples = vec![Vec::with_capacity(runs); count];
+    let mut over = vec![false; count];
+    let mut progress = ctx.progress(label, ((warmup + runs) * count) as u64);
+    let (mut turn, mut start) = (0, 0);
+    let mut at_once = 1;
+    while turn < warmup + runs {
+        // A turn does not reach over the end of the warm-up.
+        let left = if turn < warmup { warmup - turn } else { warmup + runs - turn };
+        let now = left.min(at_once);
+        for i in (0..count).map(|i| (i + start) % count) {
+            if over[i] {
+                continue;
             }
-            progress.step("")?;
+            match subjects[i](now)? {
+                Some(times) if turn < warmup => at_once = if count == 1 { in_turn(&times) } else { 1 },
+                Some(times) => samples[i].extend(times),
+                None => over[i] = true,
+            }
+            for _ in 0..now {
+                progress.step("")?;
+            }
         }
+        turn += now;
+        start += 1;
     }
     Ok(samples)
+}
+
+/// Runs that take [`TURN_MS`] in all.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
+fn in_turn(times: &[f64]) -> usize {
+    let longest = times.iter().fold(0f64, |a, &b| a.max(b));
+    (TURN_MS / longest).clamp(1.0, 1000.0) as usize
 }
 
 #[cfg(test)]
@@ -102,9 +124,9 @@ mod tests {
         let mut subjects: Vec<Subject<'_>> = (0..2)
             .map(|i| {
                 let order = &order;
-                Box::new(move || {
+                Box::new(move |runs| {
                     order.borrow_mut().push(i);
-                    Ok(())
+                    Ok(Some(vec![1.0; runs]))
                 }) as Subject<'_>
             })
             .collect();
@@ -119,14 +141,40 @@ mod tests {
         let ctx = Context::new();
         let cancel = ctx.cancel.clone();
         let mut runs = 0;
-        let mut subjects: Vec<Subject<'_>> = vec![Box::new(|| {
-            runs += 1;
+        let mut subjects: Vec<Subject<'_>> = vec![Box::new(|n| {
+            runs += n;
             cancel.cancel();
-            Ok(())
+            Ok(Some(vec![1.0; n]))
         })];
         let e = interleaved(&mut subjects, 0, 100, "time", &ctx).unwrap_err();
         drop(subjects);
         assert!(e.is_cancelled());
         assert_eq!(runs, 1);
+    }
+
+    #[test]
+    fn one_that_is_over_leaves_the_others_their_turns() {
+        let mut left = 2;
+        let mut subjects: Vec<Subject<'_>> = vec![
+            Box::new(move |n| {
+                left -= 1;
+                Ok((left >= 0).then(|| vec![2.0; n]))
+            }),
+            Box::new(|n| Ok(Some(vec![1.0; n]))),
+        ];
+        let samples = interleaved(&mut subjects, 1, 4, "time", &Context::new()).unwrap();
+        assert_eq!(samples, [vec![2.0], vec![1.0; 4]]);
+    }
+
+    #[test]
+    fn one_alone_runs_in_long_turns() {
+        let turns = RefCell::new(Vec::new());
+        let mut subjects: Vec<Subject<'_>> = vec![Box::new(|n| {
+            turns.borrow_mut().push(n);
+            Ok(Some(vec![25.0; n]))
+        })];
+        let samples = interleaved(&mut subjects, 2, 10, "time", &Context::new()).unwrap();
+        drop(subjects);
+        assert_eq!((samples[0].len(), turns.into_inner()), (10, vec![1, 1, 4, 4, 2]));
     }
 }

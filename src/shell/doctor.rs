@@ -1,6 +1,6 @@
 //! `compresso doctor`: what this machine has, what each part is needed for, and how to get what is missing.
 
-use crate::measure::runtimes::{find_library, onnxruntime};
+use crate::measure::runtimes::{RUNTIMES, RuntimeSpec, find_library};
 use crate::report::{Graphics, Show, Style, Table, bytes};
 use crate::shell::jupyter::install;
 use serde::Serialize;
@@ -26,7 +26,10 @@ pub struct Diagnosis {
 
 /// Looks at the machine. Takes up to a second: it loads the libraries that it finds.
 pub fn diagnose() -> Diagnosis {
-    Diagnosis { findings: vec![build(), cpu(), memory(), gpu(), runtime(), tensorrt(), openvino(), jupyter(), terminal()] }
+    let mut findings = vec![build(), cpu(), memory(), gpu()];
+    findings.extend(RUNTIMES.iter().map(|r| runtime(r)));
+    findings.extend([tensorrt(), openvino(), jupyter(), terminal()]);
+    Diagnosis { findings }
 }
 
 impl Show for Diagnosis {
@@ -116,13 +119,12 @@ fn gpus() -> Result<Vec<String>, String> {
     (0..count).map(describe).collect::<Result<_, nvml_wrapper::error::NvmlError>>().map_err(|e| e.to_string())
 }
 
-fn runtime() -> Finding {
-    let (found, detail) = match onnxruntime::find() {
-        Ok(path) => (true, format!("{} at {}", onnxruntime::version().unwrap_or("unknown version"), path.display())),
-        Err(e) => (false, e.message().split(" (no lib").next().unwrap_or_default().to_string()),
+fn runtime(spec: &RuntimeSpec) -> Finding {
+    let (found, detail) = match (spec.find)() {
+        Ok(f) => (true, format!("{} {}", f.version, f.place.map_or("in this program".into(), |p| format!("at {}", p.display())))),
+        Err(absent) => (false, absent.reason),
     };
-    let get = "pip install onnxruntime, or set COMPRESSO_ONNXRUNTIME to libonnxruntime (1.24 or newer)";
-    Finding { part: "onnxruntime", found, detail, needed_for: "benchmark and evaluation by onnxruntime", get }
+    Finding { part: spec.name, found, detail, needed_for: "benchmark: times and accuracy in this runtime", get: spec.get }
 }
 
 fn tensorrt() -> Finding {

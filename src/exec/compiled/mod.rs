@@ -42,7 +42,7 @@ pub struct Seen<'a> {
 pub type Watch<'a> = &'a mut dyn FnMut(&Seen<'_>) -> Result<()>;
 
 /// What one step took.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct StepTime {
     /// The node that it began with.
     pub node: String,

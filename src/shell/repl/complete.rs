@@ -81,10 +81,10 @@ pub fn option_about(f: &Field) -> String {
 /// The words of a choice, or `true` and `false`.
 fn words(call: &str, key: &str, quoted: bool) -> Vec<Suggestion> {
     let Some(field) = find(call).and_then(|b| b.signature.fields.iter().find(|f| f.name == key)) else { return Vec::new() };
-    let kind = match field.kind {
-        OptionKind::Optional(inner) => *inner,
-        kind => kind,
-    };
+    let mut kind = field.kind;
+    while let OptionKind::Optional(inner) | OptionKind::List(inner) = kind {
+        kind = *inner;
+    }
     match kind {
         OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words) if quoted => {
             words.iter().map(|w| suggestion(format!("{w}\""), "")).collect()
@@ -171,6 +171,8 @@ mod tests {
     fn words_of_choices() {
         assert_eq!(texts_of("prune(m, #{ scope: \"l"), ["layer\""]);
         assert_eq!(texts_of("prune(m, #{ scope: "), ["\"global\"", "\"layer\""]);
+        assert_eq!(texts_of("benchmark(m, #{ runtimes: [\"n"), ["native\""]);
+        assert_eq!(texts_of("benchmark(m, #{ runtimes: [\"native\", "), ["\"native\"", "\"onnxruntime\""]);
         assert_eq!(texts_of("model(\"yolov8")[..5], ["yolov8n\"", "yolov8s\"", "yolov8m\"", "yolov8l\"", "yolov8x\""]);
         assert_eq!(texts_of("model(\"yolo11s"), ["yolo11s\"", "yolo11s-cls\""]);
         assert_eq!(texts_of("help(\"prune"), ["prune\"", "prune_groups\""]);

@@ -3,16 +3,29 @@
 //! The library is looked for in `ORT_DYLIB_PATH` and `COMPRESSO_ONNXRUNTIME` (a file or a folder), in the `onnxruntime`
 //! package of the Python environments in reach, and where systems keep libraries. Version 1.24 or newer is needed.
 
-use super::convert::{failed, from_ort, to_ort};
-use super::{Runtime, locate};
+mod convert;
+
+use super::{Absent, Found, ONNX, Runtime, RuntimeSpec, locate};
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_exec::Outputs;
 use compresso_model::{Graph, Value, onnx};
-use ort::session::builder::GraphOptimizationLevel;
+use convert::{failed, from_ort, to_ort};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::DynTensor;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+pub(super) const SPEC: RuntimeSpec = RuntimeSpec {
+    name: "onnxruntime",
+    summary: "onnxruntime's CPU provider",
+    get: "pip install onnxruntime, or set COMPRESSO_ONNXRUNTIME to libonnxruntime (1.24 or newer)",
+    find: || library().map(|l| Found { version: l.version.clone(), place: Some(l.path.clone()) }),
+    artefact: ONNX,
+    open: |o| Ok(Box::new(Session::from_file(&o.file, o.threads)?)),
+    train: None,
+    profiles: false,
+};
 
 struct Library {
     environment: ort::environment::Environment,
@@ -32,44 +45,28 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// The library in use, or the reason there is none.
-///
-/// # Errors
-/// `Unavailable`, saying what was looked for and where.
-pub fn find() -> Result<&'static Path> {
-    library().map(|l| l.path.as_path())
+/// The library in use, or why there is none.
+fn library() -> std::result::Result<&'static Library, Absent> {
+    static LIBRARY: OnceLock<std::result::Result<Library, Absent>> = OnceLock::new();
+    LIBRARY.get_or_init(load).as_ref().map_err(Clone::clone)
 }
 
-/// Version of the library in use, such as `1.24.0`.
-///
-/// # Errors
-/// As [`find`].
-pub fn version() -> Result<&'static str> {
-    library().map(|l| l.version.as_str())
-}
-
-fn library() -> Result<&'static Library> {
-    static LIBRARY: OnceLock<std::result::Result<Library, String>> = OnceLock::new();
-    LIBRARY.get_or_init(load).as_ref().map_err(|reason| {
-        Error::unavailable(reason.clone())
-            .hint("install it with `pip install onnxruntime`, or set COMPRESSO_ONNXRUNTIME to libonnxruntime (1.24 or newer)")
-    })
-}
-
-fn load() -> std::result::Result<Library, String> {
+fn load() -> std::result::Result<Library, Absent> {
     let search = locate::library("libonnxruntime", &["ORT_DYLIB_PATH", "COMPRESSO_ONNXRUNTIME"], "onnxruntime/capi");
-    let path = search.found.ok_or_else(|| {
-        let tried: Vec<String> = search.tried.iter().map(|p| p.display().to_string()).collect();
-        format!("onnxruntime is not on this machine (no libonnxruntime in {})", tried.join(", "))
-    })?;
+    let absent = || Absent { reason: "no libonnxruntime on this machine".into(), searched: search.tried.clone() };
+    let path = search.found.clone().ok_or_else(absent)?;
     let environment = ort::init_from(&path)
         .map_err(|e| e.to_string())
         .and_then(|b| b.with_telemetry(false).build().map_err(|e| e.to_string()))
-        .map_err(|e| format!("onnxruntime at {} cannot be used: {e}", path.display()))?;
+        .map_err(|e| Absent { reason: format!("{} does not load ({})", path.display(), first_line(&e)), searched: Vec::new() })?;
     // Its warnings (unused initializers, shape merges) would mix with ours on the terminal.
     environment.set_log_level(ort::logging::LogLevel::Error);
     let version = version_in(&path).unwrap_or_else(|| "unknown".into());
     Ok(Library { environment, path, version })
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// The version in a library's file name, or that of the Python package around it.
@@ -86,30 +83,16 @@ impl Session {
     /// # Errors
     /// `Unavailable` without a library; `Unsupported` with onnxruntime's own message when it refuses the model.
     pub fn from_bytes(bytes: &[u8], threads: usize) -> Result<Self> {
-        let library = library()?;
-        let build = || -> ort::Result<ort::session::Session> {
-            ort::session::Session::builder(&library.environment)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(threads.max(1))?
-                .with_inter_threads(1)?
-                // Its threads would go on looking for work after a run, on cores that others are measured on.
-                .with_config_entry("session.force_spinning_stop", "1")?
-                .commit_from_memory(bytes)
-        };
-        let session = build().map_err(|e| {
-            let text = e.to_string();
-            Error::new(ErrorKind::Unsupported, format!("onnxruntime refuses the model: {}", text.lines().next().unwrap_or_default()))
-        })?;
-        Ok(Self { session, fed: Vec::new() })
+        Self::load(threads, |builder| builder.commit_from_memory(bytes))
     }
-    /// Loads an ONNX file.
+    /// Loads an ONNX file, and what stands beside it.
     ///
     /// # Errors
-    /// `Io` when it cannot be read; as [`Session::from_bytes`].
+    /// `Io` when there is none; as [`Session::from_bytes`].
     pub fn from_file(path: impl AsRef<Path>, threads: usize) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Self::from_bytes(&bytes, threads).map_err(|e| e.file(path))
+        std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        Self::load(threads, |builder| builder.commit_from_file(path)).map_err(|e| e.file(path))
     }
     /// Encodes a graph and loads it.
     ///
@@ -117,6 +100,21 @@ impl Session {
     /// As [`Session::from_bytes`].
     pub fn from_graph(graph: &Graph, threads: usize) -> Result<Self> {
         Self::from_bytes(&onnx::encode(graph)?, threads)
+    }
+    fn load(threads: usize, commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<ort::session::Session>) -> Result<Self> {
+        let library = library().map_err(|absent| SPEC.missing(&absent))?;
+        let build = || -> ort::Result<ort::session::Session> {
+            let mut builder = ort::session::Session::builder(&library.environment)?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(threads.max(1))?
+                .with_inter_threads(1)?
+                // Its threads would go on looking for work after a run, on cores that others are measured on.
+                .with_config_entry("session.force_spinning_stop", "1")?;
+            commit(&mut builder)
+        };
+        let session = build()
+            .map_err(|e| Error::new(ErrorKind::Unsupported, format!("onnxruntime refuses the model: {}", first_line(&e.to_string()))))?;
+        Ok(Self { session, fed: Vec::new() })
     }
     /// Names of the inputs that must be fed.
     pub fn inputs(&self) -> Vec<String> {
@@ -146,12 +144,6 @@ impl Session {
 }
 
 impl Runtime for Session {
-    fn name(&self) -> &'static str {
-        "onnxruntime"
-    }
-    fn version(&self) -> String {
-        version().unwrap_or("unknown").to_string()
-    }
     fn run(&mut self, feeds: &HashMap<String, Value>) -> Result<Outputs> {
         Session::run(self, feeds)
     }
@@ -169,8 +161,9 @@ impl Runtime for Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
+    use crate::runtimes::tests::present;
     use compresso_model::Element;
+    use candle_core::{Device, Tensor};
 
     #[test]
     fn versions_are_read_from_file_names() {
@@ -180,9 +173,7 @@ mod tests {
 
     #[test]
     fn every_element_survives_the_way_there_and_back() {
-        if let Err(e) = find() {
-            assert_eq!(e.kind(), ErrorKind::Unavailable);
-            eprintln!("skipped: {e}");
+        if !present(&SPEC) {
             return;
         }
         for (element, values) in [
@@ -208,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_broken_model_is_refused_with_the_runtimes_words() {
-        if find().is_err() {
+        if !present(&SPEC) {
             return;
         }
         let e = Session::from_bytes(&[1, 2, 3], 1).unwrap_err();

@@ -1,36 +1,29 @@
 //! Training steps of this library's own executor, timed as a runtime.
 
-use super::Runtime;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::Outputs;
 use compresso_learn::train::Rehearsal;
-use compresso_model::{Model, Value};
+use crate::runtimes::{Opening, Runtime};
+use compresso_model::{LoadOptions, Model, Value};
 use std::collections::HashMap;
 
 /// A model whose step is one of training: forward, backward, update.
-pub struct Training<'a> {
-    model: &'a Model,
+struct Training<'a> {
+    model: Model,
     ctx: &'a Context,
     rehearsal: Option<Rehearsal<'a>>,
     pool: rayon::ThreadPool,
 }
 
-impl<'a> Training<'a> {
-    /// # Errors
-    /// `Unavailable` when the threads cannot be started.
-    pub fn new(model: &'a Model, threads: usize, ctx: &'a Context) -> Result<Self> {
-        Ok(Self { model, ctx, rehearsal: None, pool: super::native::pool(threads)? })
-    }
+/// # Errors
+/// Those of loading the model; `Unavailable` when the threads cannot be started.
+pub(super) fn open<'a>(o: &Opening<'a>) -> Result<Box<dyn Runtime + 'a>> {
+    let model = Model::load(&o.file, &LoadOptions::default())?;
+    Ok(Box::new(Training { model, ctx: o.ctx, rehearsal: None, pool: super::pool(o.threads)? }))
 }
 
 impl Runtime for Training<'_> {
-    fn name(&self) -> &'static str {
-        "native"
-    }
-    fn version(&self) -> String {
-        env!("CARGO_PKG_VERSION").into()
-    }
     fn run(&mut self, _: &HashMap<String, Value>) -> Result<Outputs> {
         Err(Error::unsupported("a training step has no outputs"))
     }
@@ -39,7 +32,7 @@ impl Runtime for Training<'_> {
             [images] => images.tensor.to_device(&self.ctx.device)?,
             _ => return Err(Error::unsupported(format!("training needs a model with one input, this one has {}", feeds.len()))),
         };
-        self.rehearsal = Some(Rehearsal::new(self.model, images, self.ctx)?);
+        self.rehearsal = Some(Rehearsal::new(&self.model, images, self.ctx)?);
         Ok(())
     }
     fn step(&mut self) -> Result<()> {

@@ -1,0 +1,23 @@
+//! What models are timed on.
+
+use super::Benchmark;
+use compresso_base::error::{Error, Result};
+use crate::worker::Input;
+use compresso_model::{Fact, Model, graph::specialize, size_of};
+
+/// The inputs of a model, with the sizes that it leaves open filled in by the options and its task.
+///
+/// # Errors
+/// `Argument` when a size is still open; `DType` for inputs that cannot be computed with.
+pub(super) fn inputs(model: &Model, options: &Benchmark) -> Result<Vec<Input>> {
+    let size = options.size.as_ref().map(|v| size_of("size", v)).transpose()?.or_else(|| model.task().image_size());
+    let make = |input: &compresso_model::ValueInfo| {
+        let fact: Fact = specialize(&input.fact, options.batch, size);
+        let dims = fact.dims().ok_or_else(|| {
+            Error::argument(format!("the input '{}' is {}, with sizes left open", input.name, input.fact))
+                .hint("give the image size: benchmark(m, #{ size: 640 })")
+        })?;
+        Ok(Input { name: input.name.clone(), element: fact.element.code(), dims })
+    };
+    model.graph().feeds().map(make).collect()
+}

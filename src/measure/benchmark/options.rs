@@ -1,0 +1,52 @@
+//! Options of `benchmark`.
+
+use crate::runtimes::RuntimeName;
+use compresso_base::operation::{Arg, Options, Signature};
+
+compresso_base::options! {
+    /// Options of `benchmark`.
+    pub struct Benchmark {
+        /// Measured runs of each model.
+        pub runs: usize = 50,
+        /// Runs before them that do not count.
+        pub warmup: usize = 5,
+        /// Images per run, where the model leaves it open.
+        pub batch: usize = 1,
+        /// Input size in pixels, one number or [height, width], where the model leaves it open.
+        pub size: Option<serde_json::Value> = None,
+        /// Threads of each runtime; the session's when left out.
+        pub threads: Option<usize> = None,
+        /// Runtimes to measure in; all that are on this machine when left out.
+        pub runtimes: Option<Vec<RuntimeName>> = None,
+        /// Time steps of training (forward, backward, update) instead of inference.
+        pub training: bool = false,
+        /// Measure accuracy too, when a dataset is given.
+        pub accuracy: bool = true,
+        /// Only the first images of the dataset count for accuracy.
+        pub images: Option<usize> = None,
+        /// Measure power, where a sensor reports it.
+        pub power: bool = true,
+        /// Time each step of the plan too, in a runtime that tells it: this library's own.
+        pub layers: bool = false,
+        /// Measure each model and runtime in a process of its own, which memory needs; all in this one otherwise.
+        pub isolate: bool = true,
+    }
+}
+
+impl Benchmark {
+    pub const SIGNATURE: Signature = Signature {
+        name: "benchmark",
+        summary: "Times models side by side: latency percentiles, throughput, memory, size, power, and accuracy on a dataset",
+        group: "measure",
+        args: &[Arg::new("models", "model or .onnx file, or a list of them"), Arg::optional("d", "dataset")],
+        returns: "report",
+        fields: <Self as Options>::FIELDS,
+        examples: &[
+            r#"benchmark(model("classifier", #{ image_size: 32 }), #{ runs: 3, warmup: 1 }).p50_ms"#,
+            r#"benchmark(model("classifier", #{ image_size: 32 }), #{ training: true, batch: 4, runs: 3, warmup: 1 }).throughput"#,
+            r#"benchmark(model("classifier", #{ image_size: 32 }), #{ runs: 3, runtimes: ["native"], layers: true })"#,
+            r#"let a = model("classifier", #{ image_size: 32 }); let b = model("classifier", #{ image_size: 32, width: 0.5 }); benchmark([a, b], #{ runs: 3, runtimes: ["native"] })"#,
+        ],
+        keywords: &["training", "latency", "speed", "time", "throughput", "fps", "memory", "power", "compare", "p95", "p99"],
+    };
+}

@@ -1,0 +1,216 @@
+//! What `benchmark` measured.
+
+use compresso_exec::StepTime;
+use crate::environment::Environment;
+use crate::timing::Latency;
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, bytes, count, number};
+use serde::Serialize;
+
+/// One model in one runtime.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub name: String,
+    pub runtime: String,
+    pub params: u64,
+    pub macs: u64,
+    /// Bytes of the ONNX file.
+    pub size_bytes: u64,
+    pub batch: usize,
+    #[serde(flatten)]
+    pub latency: Latency,
+    /// Images per second, from the mean latency.
+    pub throughput: f64,
+    /// Bytes that loading and running the model added to a process of its own at its highest: above what the process had
+    /// with the runtime loaded, and no model.
+    pub peak_memory_bytes: Option<u64>,
+    /// Bytes of all of that process at its highest, with the runtime and this library.
+    pub process_memory_bytes: Option<u64>,
+    /// Mean power of the whole processor while the model ran, in watts.
+    pub power_w: Option<f64>,
+    /// Energy per image in joules.
+    pub energy_j: Option<f64>,
+    /// Why power is not known.
+    pub power_reason: Option<String>,
+    pub map50: Option<f64>,
+    pub map: Option<f64>,
+    pub top1: Option<f64>,
+}
+
+/// What `benchmark` measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchmarkReport {
+    pub rows: Vec<Row>,
+    pub environment: Environment,
+    pub threads: usize,
+    /// The runs were steps of training.
+    pub training: bool,
+    /// Each model and runtime had a process of its own.
+    pub isolated: bool,
+    pub dataset: Option<String>,
+    /// The least time of each step of each model, where asked for.
+    pub layers: Vec<Layers>,
+    /// What was left out or set otherwise, and why.
+    pub warnings: Vec<String>,
+}
+
+/// The steps of one model.
+#[derive(Debug, Clone, Serialize)]
+pub struct Layers {
+    pub name: String,
+    pub steps: Vec<StepTime>,
+}
+
+impl BenchmarkReport {
+    pub(super) fn line(&self) -> String {
+        let parts: Vec<String> = self.rows.iter().map(|r| format!("{} ({}) {:.2} ms", r.name, r.runtime, r.latency.p50_ms)).collect();
+        format!("benchmark, median: {}", parts.join(", "))
+    }
+    fn has(&self, of: impl Fn(&Row) -> bool) -> bool {
+        self.rows.iter().any(of)
+    }
+    fn runtimes(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for r in &self.rows {
+            if !names.contains(&r.runtime.as_str()) {
+                names.push(&r.runtime);
+            }
+        }
+        names
+    }
+}
+
+impl Row {
+    fn accuracy(&self) -> Option<f64> {
+        self.map50.or(self.top1)
+    }
+}
+
+impl Show for BenchmarkReport {
+    fn tables(&self) -> Vec<Table> {
+        let mut headers = vec![
+            "model",
+            "runtime",
+            ">params",
+            ">MACs",
+            ">size",
+            ">mean ms",
+            ">std",
+            ">p50 ms",
+            ">p95 ms",
+            ">p99 ms",
+            ">images/s",
+            ">peak memory",
+        ];
+        let (power, map, top1) = (self.has(|r| r.power_w.is_some()), self.has(|r| r.map50.is_some()), self.has(|r| r.top1.is_some()));
+        if power {
+            headers.extend([">watts", ">J/image"]);
+        }
+        if map {
+            headers.extend([">mAP50", ">mAP50-95"]);
+        }
+        if top1 {
+            headers.push(">top-1");
+        }
+        let or_dash = |v: Option<String>| v.unwrap_or_else(|| "–".into());
+        let ms = |v: f64| format!("{v:.2}");
+        let mut table = Table::new("Benchmark", &headers);
+        for r in &self.rows {
+            let l = &r.latency;
+            let mut cells = vec![r.name.clone(), r.runtime.clone(), count(r.params), count(r.macs), bytes(r.size_bytes)];
+            cells.extend([l.mean_ms, l.std_ms, l.p50_ms, l.p95_ms, l.p99_ms].map(ms));
+            cells.extend([number(r.throughput), or_dash(r.peak_memory_bytes.map(bytes))]);
+            if power {
+                cells.extend([or_dash(r.power_w.map(number)), or_dash(r.energy_j.map(number))]);
+            }
+            let share = |v: Option<f64>| or_dash(v.map(|v| format!("{v:.4}")));
+            if map {
+                cells.extend([share(r.map50), share(r.map)]);
+            }
+            if top1 {
+                cells.push(share(r.top1));
+            }
+            table.row(cells);
+        }
+        let mut tables = vec![table];
+        for l in &self.layers {
+            let title = format!("Steps of {}", l.name);
+            let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
+            let total: f64 = l.steps.iter().map(|s| s.seconds).sum();
+            for s in &l.steps {
+                let speed = if s.macs == 0 { "–".into() } else { number(2e-9 * s.macs as f64 / s.seconds) };
+                let share = format!("{:.1} %", 100.0 * s.seconds / total);
+                let macs = if s.macs == 0 { "–".into() } else { count(s.macs as u64) };
+                let time = format!("{:.3}", 1e3 * s.seconds);
+                table.row(vec![s.node.clone(), s.kernel.clone(), time, share, macs, speed, bytes(s.bytes as u64)]);
+            }
+            tables.push(table);
+        }
+        tables
+    }
+
+    fn plots(&self) -> Vec<Plot> {
+        let several = self.runtimes().len() > 1;
+        let label = |r: &Row| if several { format!("{} ({})", r.name, r.runtime) } else { r.name.clone() };
+        if self.has(|r| r.accuracy().is_some()) {
+            let series = self.runtimes().into_iter().map(|runtime| {
+                let rows: Vec<&Row> = self.rows.iter().filter(|r| r.runtime == runtime && r.accuracy().is_some()).collect();
+                Series {
+                    name: runtime.into(),
+                    kind: SeriesKind::Points,
+                    points: rows.iter().map(|r| (r.latency.p50_ms, r.accuracy().unwrap_or_default())).collect(),
+                    labels: rows.iter().map(|r| label(r)).collect(),
+                }
+            });
+            return vec![Plot {
+                title: "Latency and accuracy".into(),
+                x_label: "median latency (ms)".into(),
+                y_label: if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" }.into(),
+                series: series.collect(),
+                ..Plot::default()
+            }];
+        }
+        let series = Series {
+            name: "p50".into(),
+            kind: SeriesKind::Bars,
+            points: self.rows.iter().enumerate().map(|(i, r)| (i as f64, r.latency.p50_ms)).collect(),
+            labels: self.rows.iter().map(label).collect(),
+        };
+        vec![Plot {
+            title: "Latency".into(),
+            x_label: "model".into(),
+            y_label: "median latency (ms)".into(),
+            series: vec![series],
+            ..Plot::default()
+        }]
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.environment.lines();
+        if let Some(r) = self.rows.first() {
+            notes.push(format!(
+                "{} threads, batch {}, {} {} each, models taking turns{}",
+                self.threads,
+                r.batch,
+                r.latency.runs,
+                if self.training { "training steps (forward, backward, update)" } else { "runs" },
+                if self.isolated { ", each in its own process; memory is what loading and running added to it" } else { "" }
+            ));
+            notes.extend(r.power_reason.as_ref().map(|reason| format!("no power: {reason}")));
+        }
+        notes.extend(self.dataset.as_ref().map(|d| format!("accuracy on {d}")));
+        notes.extend(self.warnings.iter().cloned());
+        notes
+    }
+
+    /// The report, and beside it the fields of its first row: `benchmark(m).p50_ms`.
+    fn data(&self) -> serde_json::Value {
+        let mut all = serde_json::to_value(self).unwrap_or_default();
+        if let (Some(map), Some(Ok(serde_json::Value::Object(first)))) = (all.as_object_mut(), self.rows.first().map(serde_json::to_value))
+        {
+            for (k, v) in first {
+                map.entry(k).or_insert(v);
+            }
+        }
+        all
+    }
+}

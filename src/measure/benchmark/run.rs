@@ -1,0 +1,210 @@
+//! The course of a benchmark.
+
+use super::Benchmark;
+use super::report::{BenchmarkReport, Layers};
+use super::seat::{Room, Seat, place};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_learn::data::Dataset;
+use crate::environment::Environment;
+use crate::power::Meter;
+use crate::runtimes::{Files, RUNTIMES, RuntimeSpec};
+use crate::timing::{Subject, interleaved};
+use crate::worker::{Fault, program};
+use compresso_model::Model;
+use compresso_base::operation::in_range;
+use std::path::PathBuf;
+
+/// Times each model in each runtime, in turns.
+///
+/// Each has a process of its own, where a program for it is found (see [`program::find`]) and `isolate` is not turned off.
+/// A runtime that is not on this machine or that refuses a model, and a process that ends, are left out with a warning,
+/// unless the runtime was asked for by name and is missing, or nothing is left.
+///
+/// # Errors
+/// `Argument` for options out of range; `Unavailable` for a runtime that was asked for and is missing; whatever running
+/// reports.
+pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &Benchmark, ctx: &Context) -> Result<BenchmarkReport> {
+    in_range("runs", options.runs as f64, 1.0..=1e6)?;
+    in_range("batch", options.batch as f64, 1.0..=4096.0)?;
+    let threads = options.threads.unwrap_or(ctx.threads);
+    in_range("threads", threads as f64, 1.0..=1024.0)?;
+    if models.is_empty() {
+        return Err(Error::argument("there is no model to benchmark"));
+    }
+    let mut warnings = Vec::new();
+    let specs = chosen(options, &mut warnings)?;
+    if options.training && data.is_some() {
+        warnings.push("the dataset is not used: training steps are timed on noise".into());
+    }
+    if cfg!(debug_assertions) {
+        warnings.push("this is a debug build: its own figures are slow".into());
+    }
+    let program = if options.isolate { worker_program(&mut warnings, ctx)? } else { None };
+    let room = Room { options, threads, program: program.as_deref(), ctx };
+    let mut seats = load(models, &specs, &room, &mut warnings)?;
+    let samples = time(&mut seats, options, &mut warnings, ctx)?;
+    let meter = if options.power { Meter::cpu() } else { Err("not asked for".into()) };
+    let judged = data.filter(|_| options.accuracy && !options.training);
+    let mut rows = Vec::new();
+    for (seat, samples) in seats.iter_mut().zip(samples) {
+        let Some(samples) = samples else { continue };
+        let beside = seat.beside(&meter, judged, &room, &mut warnings)?;
+        rows.push(seat.row(&samples, beside)?);
+    }
+    let layers = if options.layers { layers(models, &room, &mut warnings)? } else { Vec::new() };
+    let report = BenchmarkReport {
+        layers,
+        environment: Environment::now(versions(&seats)),
+        threads,
+        training: options.training,
+        isolated: program.is_some(),
+        dataset: data.filter(|_| !options.training).map(Dataset::label),
+        rows,
+        warnings,
+    };
+    ctx.note(report.line());
+    Ok(report)
+}
+
+/// The runtimes that the options name, or all that are on this machine.
+fn chosen(options: &Benchmark, warnings: &mut Vec<String>) -> Result<Vec<&'static RuntimeSpec>> {
+    let fits = |spec: &RuntimeSpec| !options.training || spec.train.is_some();
+    let Some(names) = &options.runtimes else {
+        let mut found = Vec::new();
+        let mut absent = Vec::new();
+        for &spec in RUNTIMES.iter().filter(|s| fits(s)) {
+            match (spec.find)() {
+                Ok(_) => found.push(spec),
+                Err(e) => absent.push(format!("{} ({})", spec.name, e.reason)),
+            }
+        }
+        if !absent.is_empty() {
+            warnings.push(format!("left out: {}; `compresso doctor` says how to get it", absent.join(", ")));
+        }
+        return Ok(found);
+    };
+    if names.is_empty() {
+        return Err(Error::argument("option 'runtimes' is empty"));
+    }
+    let specs = names.iter().map(|n| n.spec()).collect::<Result<Vec<_>>>()?;
+    if let Some(spec) = specs.iter().find(|s| !fits(s)) {
+        let able: Vec<&str> = RUNTIMES.iter().filter(|s| fits(s)).map(|s| s.name).collect();
+        let e = Error::argument(format!("option 'training' cannot be used with {}, which does not train", spec.name));
+        return Err(e.hint(format!("runtimes that train: {}", able.join(", "))));
+    }
+    specs.iter().try_for_each(|s| s.require().map(drop))?;
+    Ok(specs)
+}
+
+fn worker_program(warnings: &mut Vec<String>, ctx: &Context) -> Result<Option<PathBuf>> {
+    match program::find(&ctx.cancel) {
+        Ok(program) => Ok(Some(program)),
+        Err(Fault::Ended(reason)) => {
+            let what = "all models are measured in this process, without memory, as no program for others is found";
+            warnings.push(format!("{what} ({reason}); {} names one", program::VARIABLE));
+            Ok(None)
+        }
+        Err(fault) => Err(fault.error()),
+    }
+}
+
+fn load<'a>(
+    models: &'a [(String, Model)],
+    specs: &[&'static RuntimeSpec],
+    room: &Room<'a>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Seat<'a>>> {
+    let mut seats: Vec<Seat<'a>> = Vec::new();
+    let mut refused = None;
+    for (name, model) in models {
+        let files = Files::new(model)?;
+        let mut batch = room.options.batch;
+        for &spec in specs {
+            room.ctx.check()?;
+            match room.seat(name, &files, spec, room.options.training) {
+                Ok(seat) => {
+                    if seat.batch != batch {
+                        batch = seat.batch;
+                        warnings.push(format!("'{name}' has a fixed batch of {batch}"));
+                    }
+                    seats.push(seat);
+                }
+                Err(Fault::Ended(how)) => {
+                    warnings.push(format!("{} is left out: {how}", place(name, spec)));
+                    refused = Some(Error::internal(how).at(format!("model {}", place(name, spec))));
+                }
+                Err(Fault::Error(e)) if e.kind() == ErrorKind::Unsupported => {
+                    warnings.push(format!("'{name}' does not run in {}: {}", spec.name, e.message()));
+                    refused = Some(e);
+                }
+                Err(Fault::Error(e)) => return Err(e.at(format!("model {}", place(name, spec)))),
+            }
+        }
+    }
+    match (seats.is_empty(), refused) {
+        (true, Some(e)) => Err(e),
+        _ => Ok(seats),
+    }
+}
+
+/// The samples of each seat; `None`, with a warning, where its process ended.
+fn time(seats: &mut [Seat<'_>], options: &Benchmark, warnings: &mut Vec<String>, ctx: &Context) -> Result<Vec<Option<Vec<f64>>>> {
+    let mut ends: Vec<Option<String>> = vec![None; seats.len()];
+    let mut subjects: Vec<Subject<'_>> = Vec::new();
+    for (seat, end) in seats.iter_mut().zip(&mut ends) {
+        let place = seat.place();
+        let carrier = &mut seat.carrier;
+        subjects.push(Box::new(move |runs| match carrier.step(runs) {
+            Ok(times) => Ok(Some(times)),
+            Err(Fault::Ended(how)) => {
+                *end = Some(format!("{place} is left out: {how}"));
+                Ok(None)
+            }
+            Err(Fault::Error(e)) => Err(e.at(format!("model {place}"))),
+        }));
+    }
+    let samples = interleaved(&mut subjects, options.warmup, options.runs, "benchmark", ctx)?;
+    drop(subjects);
+    if let [Some(how), rest @ ..] = ends.as_slice()
+        && rest.iter().all(Option::is_some)
+    {
+        return Err(Error::internal(how.clone()));
+    }
+    let samples = samples.into_iter().zip(&ends).map(|(s, end)| end.is_none().then_some(s)).collect();
+    warnings.extend(ends.into_iter().flatten());
+    Ok(samples)
+}
+
+/// Times the steps of each model's plan, in the first runtime that tells them.
+fn layers(models: &[(String, Model)], room: &Room<'_>, warnings: &mut Vec<String>) -> Result<Vec<Layers>> {
+    let Some(spec) = RUNTIMES.iter().copied().find(|s| s.profiles && (s.find)().is_ok()) else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for (name, model) in models {
+        let files = Files::new(model)?;
+        let steps = room.seat(name, &files, spec, false).and_then(|mut seat| seat.carrier.profile(room.options.runs));
+        match steps {
+            Ok(steps) => all.push(Layers { name: name.clone(), steps }),
+            Err(Fault::Ended(how)) => warnings.push(format!("no steps of '{name}': {how}")),
+            Err(Fault::Error(e)) if e.kind() == ErrorKind::Unsupported => warnings.push(format!("no steps of '{name}': {}", e.message())),
+            Err(Fault::Error(e)) => return Err(e),
+        }
+    }
+    Ok(all)
+}
+
+/// Name and version of each runtime in use that is not part of this library.
+fn versions(seats: &[Seat<'_>]) -> Vec<String> {
+    let mut versions: Vec<String> = Vec::new();
+    for spec in seats.iter().map(|s| s.spec) {
+        if let Ok(found) = (spec.find)()
+            && found.place.is_some()
+        {
+            let version = format!("{} {}", spec.name, found.version);
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
+    }
+    versions
+}

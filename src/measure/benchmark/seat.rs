@@ -1,0 +1,188 @@
+//! One model in one runtime, while it is measured.
+
+use super::Benchmark;
+use super::inputs::inputs;
+use super::report::Row;
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_learn::data::Dataset;
+use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
+use crate::memory::Peak;
+use crate::power::Meter;
+use crate::runtimes::{Files, RuntimeSpec};
+use crate::timing::Latency;
+use crate::worker::{Carrier, Fault, Local, Order, Process};
+use compresso_model::{Model, onnx};
+use candle_core::{DeviceLocation, Tensor};
+use std::path::Path;
+
+/// How models are loaded.
+pub(super) struct Room<'a> {
+    pub options: &'a Benchmark,
+    pub threads: usize,
+    /// The program of workers; without one, all run in this process.
+    pub program: Option<&'a Path>,
+    pub ctx: &'a Context,
+}
+
+/// A loaded model.
+pub(super) struct Seat<'a> {
+    pub name: &'a str,
+    pub model: &'a Model,
+    pub spec: &'static RuntimeSpec,
+    pub batch: usize,
+    pub carrier: Box<dyn Carrier + 'a>,
+}
+
+/// What the sensors and the dataset said, beside the times.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub peak: Option<Peak>,
+    /// Watts, and joules per image.
+    pub power: Option<(f64, f64)>,
+    pub power_reason: Option<String>,
+    pub accuracy: Option<Evaluation>,
+}
+
+impl<'a> Room<'a> {
+    /// Loads a model into a runtime, for training or inference, and runs it once.
+    pub fn seat(&self, name: &'a str, files: &Files<'a>, spec: &'static RuntimeSpec, training: bool) -> Result<Seat<'a>, Fault> {
+        let model = files.model();
+        let inputs = inputs(model, self.options)?;
+        let batch = inputs.first().and_then(|i| i.dims.first().copied()).unwrap_or(1);
+        let order = Order {
+            runtime: spec.name.into(),
+            file: files.of(&spec.artefact)?,
+            threads: self.threads,
+            training,
+            gpu: match self.ctx.device.location() {
+                DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
+                _ => None,
+            },
+            seed: self.ctx.seed,
+            inputs,
+        };
+        let carrier: Box<dyn Carrier + 'a> = match self.program {
+            Some(program) => Box::new(Process::open(program, &order, &self.ctx.cancel)?),
+            None => Box::new(Local::open(&order, false, self.ctx)?),
+        };
+        Ok(Seat { name, model, spec, batch, carrier })
+    }
+}
+
+impl Seat<'_> {
+    /// As messages name it.
+    pub fn place(&self) -> String {
+        place(self.name, self.spec)
+    }
+
+    /// Memory, power and accuracy. When the process ends meanwhile, what is known by then, and how it ended.
+    ///
+    /// # Errors
+    /// What running reports; `Cancelled`.
+    pub fn beside(
+        &mut self,
+        meter: &Result<Meter, String>,
+        data: Option<&Dataset>,
+        room: &Room<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Beside> {
+        let mut found = Beside::default();
+        match self.fill(&mut found, meter, data, room, warnings) {
+            Err(Fault::Ended(how)) => warnings.push(format!("{} stopped before all was measured: {how}", self.place())),
+            Err(Fault::Error(e)) => return Err(e),
+            Ok(()) => {}
+        }
+        Ok(found)
+    }
+
+    fn fill(
+        &mut self,
+        found: &mut Beside,
+        meter: &Result<Meter, String>,
+        data: Option<&Dataset>,
+        room: &Room<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        found.peak = self.carrier.peak()?;
+        let power = match meter {
+            Ok(meter) => self.power(meter)?,
+            Err(reason) => Err(reason.clone()),
+        };
+        match power {
+            Ok(power) => found.power = Some(power),
+            Err(reason) => found.power_reason = Some(reason),
+        }
+        if let Some(data) = data {
+            found.accuracy = self.judge(data, room, warnings)?;
+        }
+        Ok(())
+    }
+
+    /// Runs for a while under a power meter: mean watts and joules per image, or why they are not known.
+    fn power(&mut self, meter: &Meter) -> Result<Result<(f64, f64), String>, Fault> {
+        let (runs, energy) = meter.measure(|| self.carrier.run_for(0.5));
+        let images = (runs?.max(1) * self.batch) as f64;
+        Ok(energy.and_then(|e| {
+            if e.joules > 0.0 { Ok((e.watts(), e.joules / images)) } else { Err(format!("{} reported no energy", meter.name())) }
+        }))
+    }
+
+    /// Accuracy in this runtime; `None`, with a warning, when the dataset does not fit the model.
+    fn judge(&mut self, data: &Dataset, room: &Room<'_>, warnings: &mut Vec<String>) -> Result<Option<Evaluation>, Fault> {
+        let settings = Evaluate { images: room.options.images, size: room.options.size.clone(), ..Evaluate::default() };
+        let (model, carrier) = (self.model, &mut self.carrier);
+        let mut ended = None;
+        let mut run = |images: &Tensor| {
+            run_images_with(model, images, &mut |feeds| {
+                carrier.run(feeds).map_err(|fault| match fault {
+                    Fault::Error(e) => e,
+                    Fault::Ended(how) => Error::internal(ended.insert(how).clone()),
+                })
+            })
+        };
+        let found = evaluate_with(&mut run, model.task(), data, &settings, room.ctx);
+        if let Some(how) = ended {
+            return Err(Fault::Ended(how));
+        }
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if matches!(e.kind(), ErrorKind::Argument | ErrorKind::Unsupported) => {
+                warnings.push(format!("no accuracy of '{}': {}", self.name, e.message()));
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// # Errors
+    /// `Internal` without samples; what the model's costs report.
+    pub fn row(&self, samples: &[f64], beside: Beside) -> Result<Row> {
+        let stats = self.model.stats()?;
+        let latency = Latency::of(samples).ok_or_else(|| Error::internal("no run was measured"))?;
+        let Beside { peak, power, power_reason, accuracy } = beside;
+        Ok(Row {
+            name: self.name.into(),
+            runtime: self.spec.name.into(),
+            params: stats.params,
+            macs: stats.macs,
+            size_bytes: onnx::encode(self.model.graph())?.len() as u64,
+            batch: self.batch,
+            throughput: self.batch as f64 * 1e3 / latency.mean_ms,
+            latency,
+            peak_memory_bytes: peak.map(|p| p.added),
+            process_memory_bytes: peak.map(|p| p.process),
+            power_w: power.map(|p| p.0),
+            energy_j: power.map(|p| p.1),
+            power_reason,
+            map50: accuracy.as_ref().and_then(|a| a.map50),
+            map: accuracy.as_ref().and_then(|a| a.map),
+            top1: accuracy.as_ref().and_then(|a| a.top1),
+        })
+    }
+}
+
+/// `'base' in onnxruntime`
+pub(super) fn place(name: &str, spec: &RuntimeSpec) -> String {
+    format!("'{name}' in {}", spec.name)
+}

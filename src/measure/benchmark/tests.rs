@@ -1,0 +1,101 @@
+//! Measured in this process; tests/benchmark.rs has what processes of their own need.
+
+use super::{Benchmark, BenchmarkReport, benchmark};
+use compresso_base::context::Context;
+use crate::runtimes::NAMES;
+use compresso_model::{Constant, Element, Fact, GraphBuilder, Model, Task};
+use compresso_base::report::Show;
+use std::time::Instant;
+
+/// A convolution of one by one from 3 to `width` channels, on an image of `size` by `size`.
+fn sized(width: usize, size: usize) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 3, size, size]));
+    let w = b.constant("w", Constant::floats(&[width, 3, 1, 1], &vec![0.5; width * 3]).unwrap());
+    let y = b.op("Conv", &[&x, &w]);
+    b.output(&y);
+    Model::new(b.finish().unwrap(), Task::Unknown)
+}
+
+fn model(width: usize) -> Model {
+    sized(width, 8)
+}
+
+fn here() -> Benchmark {
+    Benchmark { isolate: false, power: false, runtimes: Some(vec!["native".into()]), ..Benchmark::default() }
+}
+
+fn run(models: &[(String, Model)], options: &Benchmark) -> BenchmarkReport {
+    benchmark(models, None, options, &Context::new()).unwrap()
+}
+
+#[test]
+fn rows_carry_cost_and_latency_and_scripts_read_the_first() {
+    let models = [("small".to_string(), model(4)), ("large".to_string(), sized(64, 512))];
+    let start = Instant::now();
+    let report = run(&models, &Benchmark { runs: 5, warmup: 1, threads: Some(1), power: true, ..here() });
+    let took = start.elapsed().as_secs_f64() * 1e3;
+    assert_eq!(report.rows.len(), 2);
+    let [small, large] = [&report.rows[0], &report.rows[1]];
+    assert_eq!((small.params, small.macs), (12, 4 * 3 * 64));
+    assert_eq!((large.params, large.macs), (192, 64 * 3 * 512 * 512));
+    // 65 thousand times the work; the times are those of the models, and all of them are within the call's.
+    assert!(large.latency.min_ms > 10.0 * small.latency.p50_ms, "{large:?} {small:?}");
+    let sum: f64 = report.rows.iter().map(|r| r.latency.mean_ms * 5.0).sum();
+    assert!(sum < took && report.rows.iter().all(|r| r.latency.runs == 5), "{sum} of {took} ms");
+    assert!(report.rows.iter().all(|r| (r.throughput * r.latency.mean_ms - 1e3).abs() < 1e-6));
+    let data = report.data();
+    assert_eq!(data["p50_ms"], data["rows"][0]["p50_ms"]);
+    assert_eq!(data["rows"][1]["name"], "large");
+    // Power is a figure or null with a reason; memory is not known in a process that does all this.
+    assert!(data["power_w"].is_number() != data["power_reason"].is_string());
+    assert!(data["peak_memory_bytes"].is_null() && data["process_memory_bytes"].is_null() && data["isolated"] == false);
+    assert_eq!(report.tables()[0].rows.len(), 2);
+    assert_eq!(report.plots()[0].series[0].labels, ["small", "large"]);
+}
+
+#[test]
+fn all_runtimes_that_are_found_are_used_and_the_others_told_once() {
+    let found = |name: &str| (crate::runtimes::named(name).unwrap().find)().is_ok();
+    let report = run(&[("net".into(), model(4))], &Benchmark { runtimes: None, runs: 1, ..here() });
+    let rows: Vec<&str> = report.rows.iter().map(|r| r.runtime.as_str()).collect();
+    assert_eq!(rows, NAMES.into_iter().filter(|n| found(n)).collect::<Vec<_>>());
+    let told: Vec<&String> = report.warnings.iter().filter(|w| w.starts_with("left out: ")).collect();
+    for name in NAMES {
+        assert_eq!(told.iter().filter(|w| w.contains(name)).count(), usize::from(!found(name)), "{name}: {told:?}");
+    }
+}
+
+#[test]
+fn steps_of_the_plan_are_timed() {
+    let report = run(&[("net".into(), model(4))], &Benchmark { layers: true, runs: 3, ..here() });
+    let steps = &report.layers[0].steps;
+    assert!(steps[0].kernel.starts_with("conv 1x1 3→4") && steps[0].macs == 4 * 3 * 64 && steps[0].seconds > 0.0, "{steps:?}");
+    assert_eq!(steps[0].bytes, 4 * (3 * 64 + 4 * 64 + 12));
+    assert!(report.tables()[1].title.contains("Steps of net"));
+}
+
+#[test]
+fn training_steps_are_timed_on_the_model_alone() {
+    let models = [("net".to_string(), model(4))];
+    let options = Benchmark { training: true, runs: 3, warmup: 1, threads: Some(1), runtimes: None, ..here() };
+    let report = run(&models, &options);
+    let row = &report.rows[0];
+    assert_eq!((report.rows.len(), row.runtime.as_str(), row.latency.runs), (1, "native", 3));
+    assert!((row.throughput - 1e3 / row.latency.mean_ms).abs() < 1e-6 * row.throughput);
+    assert!(report.notes().iter().any(|n| n.contains("training steps")), "{:?}", report.notes());
+    let e = benchmark(&models, None, &Benchmark { runtimes: Some(vec!["onnxruntime".into()]), ..options }, &Context::new());
+    let e = e.unwrap_err();
+    assert!(e.to_string().contains("option 'training'"), "{e}");
+    assert_eq!(e.suggestion(), Some("runtimes that train: native"));
+}
+
+#[test]
+fn bad_requests_name_the_option() {
+    let models = [("m".to_string(), model(4))];
+    let run = |options: Benchmark| benchmark(&models, None, &options, &Context::new()).unwrap_err().to_string();
+    assert!(run(Benchmark { runs: 0, ..Benchmark::default() }).contains("option 'runs'"));
+    let e = run(Benchmark { runtimes: Some(vec!["onnxruntim".into()]), ..Benchmark::default() });
+    assert!(e.contains("there is no runtime 'onnxruntim'") && e.contains("did you mean 'onnxruntime'?"), "{e}");
+    assert!(benchmark(&[], None, &Benchmark::default(), &Context::new()).is_err());
+}

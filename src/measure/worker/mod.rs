@@ -1,0 +1,114 @@
+//! A process for each model and runtime that is measured.
+//!
+//! What runs a model is a [`Carrier`]: a [`Local`] in this process, or a [`Process`] that has a `Local` in another one, its
+//! worker. A worker holds one model in one runtime, so that its peak memory is theirs, and that the end of one is not the
+//! end of all. It is timed where it runs; only results travel.
+//!
+//! - The worker is the program `compresso`, or any other that calls [`hook`]; see [`program`].
+//! - Requests and answers are frames on its standard input and output; see [`protocol`].
+//! - It waits for requests without using the processor, and ends when its input does, even amid a request.
+
+mod local;
+mod process;
+pub mod program;
+pub mod protocol;
+mod serve;
+
+pub use local::Local;
+pub use process::Process;
+pub use program::hook;
+
+use compresso_base::error::{Error, Result};
+use compresso_exec::{Outputs, StepTime};
+use crate::memory::Peak;
+use compresso_model::{Element, Value};
+use candle_core::{Device, Tensor};
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// What a carrier is to load, and to run it on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// Name of the runtime.
+    pub runtime: String,
+    /// Its artefact.
+    pub file: PathBuf,
+    pub threads: usize,
+    /// A step is one of training, not of inference.
+    pub training: bool,
+    /// The CUDA device of training; the CPU when there is none.
+    pub gpu: Option<usize>,
+    pub seed: u64,
+    /// Steps run on seeded noise in these.
+    pub inputs: Vec<Input>,
+}
+
+/// Name, element type (by its ONNX code) and shape of an input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    pub name: String,
+    pub element: i32,
+    pub dims: Vec<usize>,
+}
+
+/// One model, loaded into one runtime.
+pub trait Carrier {
+    /// Runs this many times and gives the milliseconds of each.
+    fn step(&mut self, runs: usize) -> Result<Vec<f64>, Fault>;
+    /// Runs for this long, and says how often.
+    fn run_for(&mut self, seconds: f64) -> Result<usize, Fault>;
+    /// Runs on values by input name.
+    fn run(&mut self, feeds: &HashMap<String, Value>) -> Result<Outputs, Fault>;
+    /// The least time of each step of the plan in `runs` runs.
+    fn profile(&mut self, runs: usize) -> Result<Vec<StepTime>, Fault>;
+    /// What loading and running took so far, in a process of its own; `None` in one that does other things, and where the
+    /// system does not say it.
+    fn peak(&mut self) -> Result<Option<Peak>, Fault>;
+}
+
+/// Why a carrier gives no answer.
+#[derive(Debug)]
+pub enum Fault {
+    /// Its process has ended: how, and what it last wrote.
+    Ended(String),
+    /// It says why.
+    Error(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        Self::Error(e)
+    }
+}
+
+impl Fault {
+    /// As an error.
+    pub fn error(self) -> Error {
+        match self {
+            Self::Ended(how) => Error::internal(how),
+            Self::Error(e) => e,
+        }
+    }
+}
+
+/// Seeded numbers between 0 and 1 for each float input, zeros for others.
+///
+/// # Errors
+/// `DType` for inputs of a type that cannot be computed with.
+fn noise(inputs: &[Input], seed: u64) -> Result<HashMap<String, Value>> {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let make = |input: &Input| {
+        let element = Element::from_code(input.element).ok_or_else(|| Error::dtype(format!("there is no type {}", input.element)))?;
+        let storage = element.storage().ok_or_else(|| Error::dtype(format!("inputs of type {element} cannot be made")))?;
+        let tensor = if element.is_float() {
+            let values: Vec<f32> = (0..input.dims.iter().product()).map(|_| rng.random::<f32>()).collect();
+            Tensor::from_vec(values, input.dims.as_slice(), &Device::Cpu)?.to_dtype(storage)?
+        } else {
+            Tensor::zeros(input.dims.as_slice(), storage, &Device::Cpu)?
+        };
+        Ok((input.name.clone(), Value::new(element, tensor)?))
+    };
+    inputs.iter().map(make).collect()
+}
