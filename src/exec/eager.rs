@@ -159,7 +159,8 @@ fn run_in<'g>(
             let reads = || node.inputs.iter().map(String::as_str).chain(node.captured());
             let Some(tape) = tape.as_mut().filter(|t| reads().any(|n| t.is_live(n))) else { return run_short(values, &inputs) };
             let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
-            let ruled = |v: &Value| !v.tensor.dtype().is_float() || v.tensor.dtype() == DType::F32 && v.tensor.device().is_cpu();
+            let placed = |v: &Value| op.backward_anywhere || v.tensor.device().is_cpu();
+            let ruled = |v: &Value| !v.tensor.dtype().is_float() || v.tensor.dtype() == DType::F32 && placed(v);
             if let Some(rule) = cx.inputs().all(ruled).then(|| (op.backward)(&cx)).flatten() {
                 let Some(short) = short else {
                     let made = run_node(values, &inputs)?;

@@ -127,7 +127,8 @@ impl<'g> Tape<'g> {
                     }
                 }
                 How::Candle(variables) => {
-                    let mut store = through_candle(&made, gradients).at(place)?;
+                    let made = made.into_iter().zip(gradients).filter_map(|(v, g)| Some((v.tensor, g?)));
+                    let Some(mut store) = through_candle(made).at(place)? else { continue };
                     for (name, variable) in variables {
                         if let Some(g) = store.remove(&variable) {
                             add(&mut sums, &name, Flow::Shared(g.detach()), variable.dims()).at(place)?;
@@ -167,23 +168,24 @@ fn add(sums: &mut HashMap<String, Sum>, name: &str, flow: Flow, dims: &[usize]) 
     Ok(())
 }
 
-/// Candle's backward pass from values with given gradients.
-fn through_candle(made: &[Value], gradients: Vec<Option<Tensor>>) -> Result<GradStore> {
+/// Candle's backward pass from tensors with given gradients; `None` when there are none.
+///
+/// # Errors
+/// Whatever candle reports.
+pub fn through_candle(made: impl IntoIterator<Item = (Tensor, Tensor)>) -> Result<Option<GradStore>> {
     let mut total: Option<Tensor> = None;
-    for (value, gradient) in made.iter().zip(gradients) {
-        let Some(gradient) = gradient else { continue };
+    for (tensor, gradient) in made {
         let seed = if gradient.device().is_cpu() {
-            value.tensor.apply_op1(Seed(gradient))?
+            tensor.apply_op1(Seed(gradient))?
         } else {
-            (&value.tensor * gradient)?.sum_all()?.to_dtype(DType::F32)?
+            (tensor * gradient)?.sum_all()?.to_dtype(DType::F32)?
         };
         total = Some(match total {
             Some(t) => (t + seed)?,
             None => seed,
         });
     }
-    let total = total.ok_or_else(|| Error::internal("a backward pass without gradients"))?;
-    Ok(total.backward()?)
+    Ok(total.map(|t| t.backward()).transpose()?)
 }
 
 /// A zero with a given gradient.

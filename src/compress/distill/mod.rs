@@ -112,7 +112,7 @@ impl Distill {
         let args = [Some(data), val].into_iter().flatten().map(Dataset::expression);
         let args = std::iter::once(teacher.expression()).chain(args).collect();
         let step = Step::new(Self::SIGNATURE.name, args, changed(self));
-        let trained = fit(student, data, val, &self.training(), &mut objective, step, ctx)?;
+        let trained = fit(student, data, val, &self.training(), &mut objective, Vec::new(), step, ctx)?;
         ctx.note(format!("distill: {}", trained.history.summary()));
         Ok(trained)
     }

@@ -1,7 +1,8 @@
 //! Ranges of activations, from images of a dataset.
 
-use super::affine::Range;
-use super::observer::MinMax;
+use super::affine::{Grid, Range};
+use super::extremes::{MinMax, gathered};
+use super::observers::{Observe, Observer, Sample};
 use super::probe::Probe;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
@@ -13,26 +14,47 @@ use indexmap::IndexMap;
 use std::collections::HashMap;
 
 /// What was seen of each value, by name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Ranges {
-    seen: IndexMap<String, MinMax>,
+    seen: IndexMap<String, Activation>,
+    observers: Vec<Observe>,
     /// Images that were run.
     pub images: usize,
 }
 
+/// What was seen of one value.
+#[derive(Debug)]
+struct Activation {
+    extremes: MinMax,
+    /// One for each of [`Ranges`]' observers.
+    observers: Vec<Box<dyn Observer>>,
+}
+
 impl Ranges {
+    /// The range that an observer makes of values that share a scale, for a grid. It contains zero.
+    ///
     /// # Errors
-    /// `Missing` for a value that was not observed.
-    pub fn range(&self, value: &str) -> Result<Range> {
-        let seen = self.seen.get(value).map(MinMax::range).filter(|r| !r.is_empty());
-        seen.ok_or_else(|| Error::missing(format!("calibration saw no values of '{value}'")))
+    /// `Missing` for a value that was not observed, `Argument` for an observer that did not take part.
+    pub fn range(&self, observer: &Observe, values: &[&str], grid: Grid) -> Result<Range> {
+        let name = observer.definition().name;
+        let Some(which) = self.observers.iter().position(|o| o == observer) else {
+            return Err(Error::argument(format!("the observer '{name}', with these options, did not take part in calibration")));
+        };
+        let mut all = observer.observer();
+        for value in values {
+            let missing = || Error::missing(format!("calibration saw no values of '{value}'"));
+            let seen = self.seen.get(*value).filter(|a| !a.extremes.range().is_empty()).ok_or_else(missing)?;
+            all.merge(seen.observers[which].as_ref());
+        }
+        Ok(all.range(grid).join(Range { min: 0.0, max: 0.0 }))
     }
+    /// The extremes of a value.
     pub fn get(&self, value: &str) -> Option<&MinMax> {
-        self.seen.get(value)
+        self.seen.get(value).map(|a| &a.extremes)
     }
-    /// All observed values, in the order in which they were first made.
+    /// The extremes of all observed values, in the order in which these were first made.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Range)> {
-        self.seen.iter().map(|(name, m)| (name.as_str(), m.range()))
+        self.seen.iter().map(|(name, a)| (name.as_str(), a.extremes.range()))
     }
 }
 
@@ -123,7 +145,7 @@ pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
 }
 
 /// Runs images through the graph, which must be as [`simplify`](compresso_model::passes::simplify) leaves it, and keeps the
-/// range of each float32 value that `wanted` accepts.
+/// extremes of each float32 value that `wanted` accepts.
 ///
 /// # Errors
 /// As [`Images::new`]; `Check` when a value is NaN or infinite; `Cancelled`.
@@ -135,22 +157,26 @@ pub fn calibrate(
     images: usize,
     ctx: &Context,
 ) -> Result<Ranges> {
-    let made = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str));
-    let names = graph.feeds().map(|i| i.name.as_str()).chain(made).filter(|n| !n.is_empty() && wanted(n)).map(String::from);
-    observe(&mut Probe::new(graph, names.collect(), ctx)?, graph, task, dataset, wanted, images, ctx)
+    observe(graph, task, dataset, wanted, &[], images, ctx)
 }
 
-/// As [`calibrate`], with a probe that shows more values too, perhaps.
-pub(super) fn observe(
-    probe: &mut Probe<'_>,
+/// As [`calibrate`], with any number of observers of each value in one pass over the images.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn observe(
     graph: &Graph,
     task: &Task,
     dataset: &Dataset,
     wanted: impl Fn(&str) -> bool,
+    observers: &[Observe],
     images: usize,
     ctx: &Context,
 ) -> Result<Ranges> {
-    let mut ranges = Ranges::default();
+    let made = graph.nodes().iter().flat_map(|n| n.outputs.iter().map(String::as_str));
+    let names = graph.feeds().map(|i| i.name.as_str()).chain(made).filter(|n| !n.is_empty() && wanted(n)).map(String::from);
+    let mut probe = Probe::new(graph, names.collect(), ctx)?;
+    let mut ranges = Ranges { observers: observers.to_vec(), ..Ranges::default() };
     let total = images.min(dataset.for_training().len());
     let mut progress = ctx.progress("calibrate", total as u64);
     for feeds in Images::new(graph, task, dataset, images, ctx)? {
@@ -158,14 +184,21 @@ pub(super) fn observe(
         let seen = &mut ranges.seen;
         let mut see = |value: &Seen<'_>| -> Result<()> {
             if wanted(value.name) {
-                let m = match seen.get_mut(value.name) {
-                    Some(m) => m,
-                    None => seen.entry(value.name.to_string()).or_default(),
+                let activation = match seen.get_mut(value.name) {
+                    Some(a) => a,
+                    None => seen.entry(value.name.to_string()).or_insert_with(|| Activation {
+                        extremes: MinMax::default(),
+                        observers: observers.iter().map(Observe::observer).collect(),
+                    }),
                 };
-                m.see_strided(value.values, value.dims, value.strides);
-                if m.is_broken() {
+                let range = activation.extremes.see_strided(value.values, value.dims, value.strides);
+                if activation.extremes.is_broken() {
                     return Err(Error::check(format!("'{}' is infinite or not a number on a calibration image", value.name))
                         .hint("the float model itself is broken: evaluate it first"));
+                }
+                if !observers.is_empty() && !range.is_empty() {
+                    let values = gathered(value.values, value.dims, value.strides);
+                    activation.observers.iter_mut().for_each(|o| o.observe(Sample { values: &values, range }));
                 }
             }
             Ok(())

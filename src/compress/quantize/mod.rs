@@ -7,7 +7,8 @@
 pub mod affine;
 pub mod calibrate;
 mod dynamic;
-pub mod observer;
+pub mod extremes;
+pub mod observers;
 pub mod placement;
 mod probe;
 mod report;
@@ -24,6 +25,7 @@ use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, Options, Signature};
 use compresso_learn::data::Dataset;
 use compresso_model::{Model, Step, passes};
+use observers::Observe;
 
 compresso_base::choice! {
     /// When scales of activations are found.
@@ -41,6 +43,9 @@ compresso_base::options! {
         pub mode: Mode = Mode::Static,
         /// Calibration images, sampled from the dataset's training split (static mode).
         pub images: usize = 100,
+        /// What makes ranges of the activations that calibration sees (static mode): an observer's name, or a map that sets a number
+        /// of it too, such as #{ name: "percentile", percentile: 99.9 }.
+        pub observer: Observe = Observe::default(),
         /// One scale per output channel of a weight; false: one per weight.
         pub per_channel: bool = true,
         /// Layers that stay in float: node, output or weight names; `*` stands for any text.
@@ -117,12 +122,13 @@ impl Quantize {
             })?;
             let mut plan = placement::plan(&graph, &self.exclude, self.target, self.elementwise)?;
             nothing_left(&plan)?;
-            let ranges = calibrate::calibrate(&graph, model.task(), dataset, |n| plan.values.contains_key(n), self.images, ctx)?;
+            let wanted = |n: &str| plan.values.contains_key(n);
+            let ranges = calibrate::observe(&graph, model.task(), dataset, wanted, std::slice::from_ref(&self.observer), self.images, ctx)?;
             if self.target == Target::Onnxruntime {
                 let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges);
                 plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
             }
-            (static_int8::insert(&graph, &plan, &ranges, &settings)?, plan, Some(ranges))
+            (static_int8::insert(&graph, &plan, &ranges, &self.observer, &settings)?, plan, Some(ranges))
         } else {
             let plan = placement::plan(&graph, &self.exclude, self.target, false)?;
             nothing_left(&plan)?;

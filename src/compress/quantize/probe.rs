@@ -1,6 +1,6 @@
 //! Looking at inner values of a graph while it runs.
 
-use super::observer::row_major;
+use super::extremes::row_major;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_exec::compiled::{Seen, Watch};

@@ -3,14 +3,13 @@
 use super::Settings;
 use super::affine::Range;
 use super::calibrate::{Images, Ranges};
-use super::observer::{MinMax, joined, offsets};
+use super::extremes::{MinMax, by_position};
 use super::placement::{Plan, label};
 use super::probe::Probe;
 use super::weights::{Weight, sqnr};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
-use compresso_exec::compiled::Seen;
 use compresso_learn::data::Dataset;
 use compresso_model::{Graph, Model, Task};
 use serde::Serialize;
@@ -68,12 +67,12 @@ pub(super) fn compare(
     if let Some((_, feeds)) = found {
         let mut exact: HashMap<String, (Vec<usize>, Vec<f32>)> = HashMap::new();
         Probe::new(float, names.clone(), ctx)?.run(&feeds, &mut |seen| {
-            exact.insert(seen.name.to_string(), (seen.dims.to_vec(), gather(seen)));
+            exact.insert(seen.name.to_string(), (seen.dims.to_vec(), by_position(seen.values, seen.dims, seen.strides)));
             Ok(())
         })?;
         Probe::new(quantized, names, ctx)?.run(&feeds, &mut |seen| {
             if let Some((_, values)) = exact.remove(seen.name).filter(|e| e.0 == seen.dims) {
-                errors.insert(seen.name.to_string(), sqnr(&values, &gather(seen)));
+                errors.insert(seen.name.to_string(), sqnr(&values, &by_position(seen.values, seen.dims, seen.strides)));
             }
             Ok(())
         })?;
@@ -98,23 +97,6 @@ pub(super) fn compare(
     }
     report.outputs = outputs.iter().filter_map(|&o| Some((o.to_string(), *errors.get(o)?))).filter(|(_, v)| v.is_finite()).collect();
     Ok(report)
-}
-
-/// The values, channel by channel of each position in turn, whatever their layout.
-fn gather(seen: &Seen<'_>) -> Vec<f32> {
-    let (channels, stride) = if seen.dims.len() >= 2 { (seen.dims[1], seen.strides[1]) } else { (1, 1) };
-    let mut values = Vec::with_capacity(seen.dims.iter().product());
-    if seen.dims.contains(&0) {
-        return values;
-    }
-    for at in offsets(&joined(seen.dims, seen.strides)) {
-        if stride == 1 {
-            values.extend_from_slice(&seen.values[at..at + channels]);
-        } else {
-            values.extend(seen.values[at..].iter().step_by(stride).take(channels));
-        }
-    }
-    values
 }
 
 impl QuantizeReport {

@@ -3,6 +3,7 @@
 
 use super::affine::{Affine, Grid};
 use super::calibrate::Ranges;
+use super::observers::Observe;
 use super::placement::{Layer, Plan};
 use super::weights::{Weight, int32_bias};
 use super::{Settings, Target};
@@ -28,17 +29,18 @@ pub(super) fn drop_uneven(graph: &Graph, plan: &mut Plan, ranges: &Ranges) -> Ve
 ///
 /// # Errors
 /// `Missing` for a value without an observed range; `Check` for weights that are not finite.
-pub(super) fn insert(graph: &Graph, plan: &Plan, ranges: &Ranges, settings: &Settings) -> Result<Graph> {
+pub(super) fn insert(graph: &Graph, plan: &Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<Graph> {
     let grid = settings.activations;
-    let mut groups: BTreeMap<usize, super::affine::Range> = BTreeMap::new();
+    let mut groups: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
     for (name, &group) in &plan.values {
-        let range = groups.entry(group).or_insert(super::affine::Range::EMPTY);
-        *range = range.join(ranges.range(name)?);
+        groups.entry(group).or_default().push(name);
     }
+    let fit = |(group, names): (usize, Vec<&str>)| Ok((group, Affine::fit(ranges.range(observer, &names, grid)?, grid)));
+    let groups: BTreeMap<usize, Affine> = groups.into_iter().map(fit).collect::<Result<_>>()?;
     let mut patch = Patch::new(graph);
     let mut through: HashMap<&str, (String, f32)> = HashMap::new();
     for (name, group) in &plan.values {
-        let affine = Affine::fit(groups[group], grid);
+        let affine = groups[group];
         through.insert(name, (pair(&mut patch, name, affine, grid)?, affine.scale));
     }
     let mut weights: HashMap<(String, usize), (String, Vec<f32>)> = HashMap::new();

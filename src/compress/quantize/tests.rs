@@ -362,8 +362,8 @@ fn a_broken_model_is_not_calibrated() {
 }
 
 /// What the eager executor sees of every float32 value.
-fn eager_ranges(g: &Graph, data: &Dataset, images: usize, ctx: &Context) -> HashMap<String, observer::MinMax> {
-    let mut seen: HashMap<String, observer::MinMax> = HashMap::new();
+fn eager_ranges(g: &Graph, data: &Dataset, images: usize, ctx: &Context) -> HashMap<String, extremes::MinMax> {
+    let mut seen: HashMap<String, extremes::MinMax> = HashMap::new();
     for feeds in calibrate::Images::new(g, &Task::Unknown, data, images, ctx).unwrap() {
         let mut observe = |name: &str, value: &Value| {
             if value.element == Element::F32 {
@@ -409,4 +409,69 @@ fn quantizing_stops_when_cancelled() {
     let e = Quantize { images: 500, ..Quantize::default() }.apply(&model, Some(&data), &ctx).unwrap_err();
     assert!(e.is_cancelled(), "{e}");
     waiter.join().unwrap();
+}
+
+/// A quantized model is trained as it is: through its rounding, to other integers under the same scales.
+#[test]
+fn a_quantized_model_learns_and_stays_quantized() {
+    use compresso_learn::train::{MASKS_KEY, Train, train};
+    let ctx = Context::new();
+    let data = DataOptions { images: Some(8), size: Some(serde_json::json!(64)), ..DataOptions::default() };
+    let data = dataset("shapes", &data, &ctx).unwrap().for_training();
+    let zoo = compresso_model::zoo::ZooOptions {
+        classes: Some(data.classes.to_vec()),
+        image_size: Some([64, 64]),
+        width: Some(0.125),
+        depth: Some(0.33),
+        seed: 1,
+        ..Default::default()
+    };
+    let float = compresso_model::zoo::build("yolov8n", &zoo).unwrap();
+    let quick =
+        |epochs| Train { epochs, batch: 8, augment: false, workers: Some(1), learning_rate: Some(0.005), ema: false, ..Train::default() };
+    let float = train(&float, &data, None, &quick(15), &ctx).unwrap().model;
+    // A sparse layer, as pruning leaves it.
+    let (graph, _) = passes::simplify(float.graph()).unwrap();
+    let name = "model.2.cv1.conv.weight";
+    let weight = graph.constant(name).unwrap();
+    let mut sparse = weight.to_f32s().unwrap();
+    sparse.iter_mut().step_by(2).for_each(|v| *v = 0.0);
+    let mut patch = compresso_model::Patch::new(&graph);
+    patch.set_constant(name, Constant::floats(weight.dims(), &sparse).unwrap());
+    patch.set_metadata(MASKS_KEY, format!("[\"{name}\"]"));
+    let float = Model::new(patch.apply().unwrap(), float.task().clone());
+    for (options, largest) in [
+        (Quantize { images: 8, ..Quantize::default() }, 64),
+        (Quantize { images: 8, target: Target::Tensorrt, elementwise: true, ..Quantize::default() }, 127),
+    ] {
+        let before = options.apply(&float, Some(&data), &ctx).unwrap();
+        let trained = train(&before, &data, None, &quick(10), &ctx).unwrap();
+        let losses: Vec<f64> = trained.history.epochs.iter().map(|e| e.loss).collect();
+        assert!(losses[9] < 0.85 * losses[0], "{losses:?}");
+        let (old, new) = (before.graph(), trained.model.graph());
+        assert_eq!(old.nodes(), new.nodes());
+        assert!(old.constants().keys().eq(new.constants().keys()));
+        let mut changed = 0;
+        for (name, c) in old.constants() {
+            let now = new.constant(name).unwrap();
+            assert_eq!((c.element(), c.dims()), (now.element(), now.dims()), "{name}");
+            if name.ends_with("_scale") || name.ends_with("_zero_point") {
+                assert_eq!(c, now, "{name}");
+            }
+            if c.element() == Element::I8 {
+                changed += usize::from(c != now);
+                assert!(now.to_i64s().unwrap().iter().all(|q| q.abs() <= largest), "{name}");
+            }
+        }
+        assert!(changed > 20, "{changed} weights changed");
+        let zeros = new.constant(&format!("{name}_quantized")).unwrap().to_i64s().unwrap();
+        assert!(zeros.iter().step_by(2).all(|q| *q == 0) && zeros.iter().any(|q| *q != 0));
+        // What was minimised is what the file computes: one more epoch begins where this one ended.
+        let again = train(&trained.model, &data, None, &Train { learning_rate: Some(1e-5), ..quick(1) }, &ctx).unwrap();
+        assert!(again.history.epochs[0].loss < 1.15 * losses[9], "{} {losses:?}", again.history.epochs[0].loss);
+        assert_eq!(onnx::encode(new).unwrap(), onnx::encode(&onnx::decode(onnx::encode(new).unwrap()).unwrap()).unwrap());
+    }
+    let dynamic = Quantize { mode: Mode::Dynamic, ..Quantize::default() }.apply(&float, None, &ctx).unwrap();
+    let e = train(&dynamic, &data, None, &quick(1), &ctx).unwrap_err();
+    assert!(e.kind() == compresso_base::error::ErrorKind::Unsupported && e.to_string().contains("are stored as uint8"), "{e}");
 }

@@ -1,7 +1,7 @@
 //! The whole state of a training in a file, so that it can go on as if it had never stopped.
 //!
 //! A .safetensors file: `weight.*` and `variable.*` (the objective's own), the optimizer's moments `first.*` and `second.*`,
-//! the moving average `average.*`, the best weights `best.*` with their `score`, and the history, `epochs`, a row of numbers
+//! what parametrizations remember `parametrization.*` (what they train stands among the weights), the moving average `average.*`, the best weights `best.*` with their `score`, and the history, `epochs`, a row of numbers
 //! per epoch. The metadata under `training` says the rest. Everything random depends on seed, epoch and step alone, so there
 //! is no generator to keep.
 
@@ -40,6 +40,9 @@ struct Card {
     scores: Vec<String>,
     stopped_early: bool,
     skipped_steps: usize,
+    /// Names of the parametrizations that were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parametrizations: Vec<String>,
     /// Good and bad steps of float16's scale, whose value stands in the tensor `scale`.
     scaler: Option<(u32, u32)>,
 }
@@ -79,6 +82,9 @@ pub(super) fn save(path: &Path, run: &Run<'_>, stepper: &Stepper<'_>) -> Result<
             put(format!("second.{name}"), second)?;
         }
     }
+    for (name, t) in &state.parametrizations {
+        put(format!("parametrization.{name}"), t)?;
+    }
     if let Some(ema) = &run.ema {
         for (name, t) in ema.tensors()? {
             put(format!("average.{name}"), &t)?;
@@ -109,6 +115,7 @@ pub(super) fn save(path: &Path, run: &Run<'_>, stepper: &Stepper<'_>) -> Result<
         scores,
         stopped_early: history.stopped_early,
         skipped_steps: history.skipped_steps,
+        parametrizations: own(stepper.parametrizations()),
         scaler: state.scaler.map(|s| (s.good, s.bad)),
     };
     let text = serde_json::to_string(&card).map_err(|e| Error::internal("the state does not serialize").because(e))?;
@@ -142,7 +149,7 @@ fn restore(path: &Path, run: &mut Run<'_>, stepper: &mut Stepper<'_>) -> Result<
     let file = File::parse(bytes.into())?;
     let text = file.metadata.get(KEY).ok_or_else(|| Error::format("the file holds no state of a training"))?;
     let card: Card = serde_json::from_str(text).map_err(|e| Error::format(format!("the metadata '{KEY}' cannot be read")).because(e))?;
-    same_training(&card, run)?;
+    same_training(&card, run, stepper)?;
     let saved = Saved { file: &file, device: &run.ctx.device };
     let current = stepper.params.tensors();
     let like = |prefix: &str| -> Result<IndexMap<String, Tensor>> {
@@ -160,7 +167,9 @@ fn restore(path: &Path, run: &mut Run<'_>, stepper: &mut Stepper<'_>) -> Result<
         (Some(_), Some((good, bad))) => Some(Scaler { scale: saved.number("scale")?, good, bad }),
         _ => None,
     };
-    let state = StepperState { steps: card.steps, moments, variables: variables.collect::<Result<_>>()?, scaler };
+    let remembered = state.parametrizations.iter().map(|(n, t)| Ok((n.clone(), saved.any(&format!("parametrization.{n}"), t)?)));
+    let parametrizations = remembered.collect::<Result<_>>()?;
+    let state = StepperState { steps: card.steps, moments, variables: variables.collect::<Result<_>>()?, scaler, parametrizations };
     let weights = like("weight")?;
     if run.ema.is_some() {
         let averages = like("average")?;
@@ -180,7 +189,7 @@ fn restore(path: &Path, run: &mut Run<'_>, stepper: &mut Stepper<'_>) -> Result<
 }
 
 /// The checkpoint is one of the training that is asked for.
-fn same_training(card: &Card, run: &Run<'_>) -> Result<()> {
+fn same_training(card: &Card, run: &Run<'_>, stepper: &Stepper<'_>) -> Result<()> {
     let other = |what: String| {
         let e = Error::argument(format!("the checkpoint is that of another training: {what}"));
         Err(e.hint("give the same data, options and seed, or another file, or leave out 'resume' to begin anew"))
@@ -194,6 +203,11 @@ fn same_training(card: &Card, run: &Run<'_>) -> Result<()> {
     }
     if card.seed != run.ctx.seed {
         return other(format!("its seed was {}, not {}", card.seed, run.ctx.seed));
+    }
+    let list = |names: &[&str]| if names.is_empty() { "none".to_string() } else { names.join(", ") };
+    let (had, has) = (card.parametrizations.iter().map(String::as_str).collect::<Vec<_>>(), stepper.parametrizations());
+    if had != has {
+        return other(format!("its parametrizations were {}, not {}", list(&had), list(&has)));
     }
     let wanted = decisive(run.options);
     let shown = |v: Option<&Value>| v.map_or_else(|| "the default".to_string(), Value::to_string);
@@ -223,6 +237,10 @@ impl Saved<'_> {
             return Err(Error::argument(format!("it is {:?}, the model's is {dims:?}", c.dims())).at(place()));
         }
         c.tensor(self.device).at(place)
+    }
+    /// A tensor of the type and shape of another.
+    fn any(&self, name: &str, like: &Tensor) -> Result<Tensor> {
+        Ok(self.tensor(name, like.dims())?.to_dtype(like.dtype())?)
     }
     fn number(&self, name: &str) -> Result<f64> {
         Ok(self.tensor(name, &[])?.to_dtype(candle_core::DType::F64)?.to_scalar()?)

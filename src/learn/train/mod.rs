@@ -8,6 +8,7 @@ mod history;
 mod objective;
 mod optimizer;
 mod options;
+pub mod parametrize;
 mod params;
 mod plan;
 mod rehearsal;

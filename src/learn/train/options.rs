@@ -96,6 +96,9 @@ compresso_base::options! {
         /// What stays as it is: the number of first layers (of the YOLO family), or a list of names such as "model.4".
         /// Norms there still follow their batches.
         pub freeze: Option<Freeze> = None,
+        /// Keep every zero of the weights, for models that were made sparse elsewhere. Where `prune` with method "weights" made
+        /// the zeros, the model says so and they are kept anyway.
+        pub keep_zeros: bool = false,
         /// Numbers of convolutions and matrix products: "float32", "bfloat16", or "float16" with a scaled loss, whose
         /// overflowing steps are left out. On the CPU the short numbers are imitated, for study, not for speed.
         pub precision: Precision = Precision::Float32,

@@ -6,7 +6,7 @@
 
 use super::options::Freeze;
 use candle_core::{Device, Tensor, Var};
-use compresso_base::error::{At, Error, Result, nearest};
+use compresso_base::error::{Error, Result, nearest};
 use compresso_exec as exec;
 use compresso_model::graph::parameter_kind;
 use compresso_model::ops::{self, ParamKind};
@@ -14,7 +14,7 @@ use compresso_model::{Constant, Element, Graph, Patch};
 use indexmap::IndexMap;
 use std::collections::HashSet;
 
-/// Metadata key under which a sparse model lists the constants whose zeros are frozen, as a JSON list of names.
+/// Metadata key under which a sparse model lists the constants whose zeros stay, as a JSON list of names.
 pub const MASKS_KEY: &str = "compresso.masks";
 
 /// A trained constant.
@@ -23,13 +23,11 @@ pub struct Param {
     pub name: String,
     pub var: Var,
     pub kind: ParamKind,
-    /// 1 where the element may change, 0 where it is a frozen zero.
-    pub mask: Option<Tensor>,
 }
 
 impl Param {
     pub fn new(name: impl Into<String>, value: &Tensor, kind: ParamKind) -> Result<Self> {
-        Ok(Self { name: name.into(), var: Var::from_tensor(&value.copy()?)?, kind, mask: None })
+        Ok(Self { name: name.into(), var: Var::from_tensor(&value.copy()?)?, kind })
     }
     /// Weights decay; biases and norms do not.
     pub fn decays(&self) -> bool {
@@ -42,17 +40,19 @@ impl Param {
 pub struct ParamSet {
     pub params: Vec<Param>,
     pub statistics: IndexMap<String, Tensor>,
+    /// What parametrizations train of their own.
+    pub variables: Vec<Param>,
 }
 
 impl ParamSet {
     /// The parameters that influence `wanted`, as variables on `device`.
     ///
     /// # Errors
-    /// `DType` for parameters that are not float32; `Unsupported` when there are none; `Format` for a broken list of masks.
+    /// `DType` for parameters that are not float32; `Unsupported` when there are none, or for weights that are stored as integers.
     pub fn of(graph: &Graph, wanted: &[String], device: &Device) -> Result<Self> {
+        integer_weights(graph, wanted)?;
         let found = trainable(graph, wanted)?;
-        let masked = masked_names(graph)?;
-        let mut set = Self { params: Vec::new(), statistics: IndexMap::new() };
+        let mut set = Self { params: Vec::new(), statistics: IndexMap::new(), variables: Vec::new() };
         for (name, kind) in found {
             let Some(constant) = graph.constant(&name) else { continue };
             if constant.element() != Element::F32 {
@@ -64,15 +64,10 @@ impl ParamSet {
                 set.statistics.insert(name, tensor);
                 continue;
             }
-            let mut param = Param::new(name, &tensor, kind)?;
-            if masked.contains(&param.name) {
-                param.mask = Some(tensor.ne(0f32)?.to_dtype(tensor.dtype())?);
-            }
-            set.params.push(param);
+            set.params.push(Param::new(name, &tensor, kind)?);
         }
         if set.params.is_empty() {
-            let e = Error::unsupported("the model has no trainable float32 weights on the way to its outputs");
-            return Err(e.hint("a quantized model is trained before quantization"));
+            return Err(Error::unsupported("the model has no trainable float32 weights on the way to its outputs"));
         }
         Ok(set)
     }
@@ -108,9 +103,14 @@ impl ParamSet {
         self.params.iter().map(|p| p.var.elem_count()).sum()
     }
 
-    /// The tensors with which the graph runs under training.
+    /// All that is trained: the graph's constants, then what parametrizations train.
+    pub fn trained(&self) -> impl Iterator<Item = &Param> {
+        self.params.iter().chain(&self.variables)
+    }
+
+    /// The tensors that are stored, as variables where they are trained.
     pub fn bind(&self) -> exec::Params {
-        let params = self.params.iter().map(|p| (p.name.clone(), p.var.as_tensor().clone()));
+        let params = self.trained().map(|p| (p.name.clone(), p.var.as_tensor().clone()));
         self.statistics.iter().map(|(n, t)| (n.clone(), t.clone())).chain(params).collect()
     }
 
@@ -130,7 +130,7 @@ impl ParamSet {
 
     /// All tensors by name, trained ones and statistics, as they are now.
     pub fn tensors(&self) -> IndexMap<String, Tensor> {
-        let params = self.params.iter().map(|p| (p.name.clone(), p.var.as_tensor().detach()));
+        let params = self.trained().map(|p| (p.name.clone(), p.var.as_tensor().detach()));
         params.chain(self.statistics.iter().map(|(n, t)| (n.clone(), t.clone()))).collect()
     }
 }
@@ -187,12 +187,19 @@ pub fn ancestors(graph: &Graph, values: &[String]) -> Vec<usize> {
     order
 }
 
-fn masked_names(graph: &Graph) -> Result<HashSet<String>> {
-    match graph.metadata().get(MASKS_KEY) {
-        None => Ok(HashSet::new()),
-        Some(text) => serde_json::from_str::<Vec<String>>(text)
-            .map(HashSet::from_iter)
-            .map_err(|e| Error::format("expected a list of constant names").because(e))
-            .at(|| format!("metadata '{MASKS_KEY}'")),
+/// Weights that are stored as integers have no gradient, and what comes before them would silently have none either.
+fn integer_weights(graph: &Graph, wanted: &[String]) -> Result<()> {
+    for node in ancestors(graph, wanted).into_iter().map(|i| &graph.nodes()[i]) {
+        if !ops::find(node)?.weights {
+            continue;
+        }
+        for (name, c) in node.inputs.iter().filter_map(|n| Some((n, graph.constant(n)?))) {
+            if c.dims().len() >= 2 && c.element().int_range().is_some() && c.element().bits() <= 16 {
+                let e =
+                    Error::unsupported(format!("its weights '{name}' are stored as {}, where training does not reach them", c.element()));
+                return Err(e.at(node.label()).hint("train the float model before it is quantized, or quantize with mode: \"static\""));
+            }
+        }
     }
+    Ok(())
 }

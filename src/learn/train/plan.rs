@@ -110,6 +110,7 @@ impl Plan {
         let within = step % self.steps_per_epoch + 1;
         Pacing {
             step,
+            total: self.schedule.total_steps,
             learning_rate,
             bias_rate: if warm < 1.0 { toward(self.warmup_bias, self.schedule.rate) } else { learning_rate },
             momentum: toward(self.warmup_momentum, self.momentum),

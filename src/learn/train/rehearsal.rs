@@ -29,7 +29,7 @@ impl<'a> Rehearsal<'a> {
             Task::Unknown => model.graph().outputs().iter().map(|o| o.name.clone()).collect(),
             task => TaskLoss::of(task, 0.0)?.wanted(),
         };
-        let stepper = Stepper::new(model, Box::new(MeanSquares(wanted)), Rule::Sgd { nesterov: true }, &Train::default(), ctx)?;
+        let stepper = Stepper::new(model, Box::new(MeanSquares(wanted)), Vec::new(), Rule::Sgd { nesterov: true }, &Train::default(), ctx)?;
         let batch = Batch { images, targets: Vec::new(), labels: Vec::new(), indices: Vec::new(), letterboxes: Vec::new() };
         Ok(Self { stepper, batch, steps: 0 })
     }
@@ -39,8 +39,16 @@ impl<'a> Rehearsal<'a> {
     /// `Check` when numbers are not finite; whatever the graph reports; `Cancelled`.
     pub fn step(&mut self) -> Result<f64> {
         let rate = 1e-4;
-        let pacing =
-            Pacing { step: self.steps, learning_rate: rate, bias_rate: rate, momentum: 0.9, weight_decay: 5e-4, clip: 10.0, hold: false };
+        let pacing = Pacing {
+            step: self.steps,
+            total: 0,
+            learning_rate: rate,
+            bias_rate: rate,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            clip: 10.0,
+            hold: false,
+        };
         self.steps += 1;
         Ok(self.stepper.step(&self.batch, &pacing)?.parts.iter().map(|(_, v)| v).sum())
     }

@@ -107,11 +107,12 @@ fn batches(data: &Dataset, batch: usize) -> Vec<Batch> {
     Loader::new(data, options, &Context::new()).unwrap().collect::<compresso_base::Result<_>>().unwrap()
 }
 
-const PLAIN: Pacing = Pacing { step: 0, learning_rate: 0.1, bias_rate: 0.1, momentum: 0.0, weight_decay: 0.0, clip: 0.0, hold: false };
+const PLAIN: Pacing =
+    Pacing { step: 0, total: 0, learning_rate: 0.1, bias_rate: 0.1, momentum: 0.0, weight_decay: 0.0, clip: 0.0, hold: false };
 
 fn stepper<'a>(model: &Model, options: &Train, ctx: &'a Context) -> Stepper<'a> {
     let objective = Box::new(TaskLoss::of(model.task(), 0.0).unwrap());
-    Stepper::new(model, objective, Rule::Sgd { nesterov: false }, options, ctx).unwrap()
+    Stepper::new(model, objective, Vec::new(), Rule::Sgd { nesterov: false }, options, ctx).unwrap()
 }
 
 fn weights(s: &Stepper<'_>) -> Vec<f32> {

@@ -3,6 +3,7 @@
 use super::objective::{Loss, Objective};
 use super::optimizer::{Optimizer, Pace, Rule, gradient_norm};
 use super::options::Train;
+use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCount, Tensors};
 use super::params::{Param, ParamSet};
 use super::scaler::Scaler;
 use crate::data::Batch;
@@ -32,6 +33,8 @@ pub(super) fn image_input(graph: &Graph) -> Result<&ValueInfo> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pacing {
     pub step: usize,
+    /// Steps of the whole training; 0 where it has no planned end.
+    pub total: usize,
     pub learning_rate: f64,
     /// Learning rate of biases.
     pub bias_rate: f64,
@@ -62,15 +65,15 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn forward(&self, params: &ParamSet, batch: &Batch, mode: &Mode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
-        let bound = params.bind();
+    /// `bound` are the tensors that stand in for constants.
+    fn forward(&self, bound: &Tensors, batch: &Batch, mode: &Mode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
         let feeds = HashMap::from([(self.input.clone(), Value::plain(batch.images.clone())?)]);
         let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
         // A closure of this function's own shortens the observer's lifetime to that of the run.
         let mut relay = observer.map(|o| move |name: &str, value: &Value| o(name, value));
         let run = exec::Run {
             wanted: &wanted,
-            params: Some(&bound),
+            params: Some(bound),
             mode: Some(mode),
             cancel: Some(&self.ctx.cancel),
             observer: relay.as_mut().map(|r| r as exec::Observer<'_>),
@@ -86,7 +89,8 @@ pub(super) struct Stepper<'a> {
     objective: Box<dyn Objective + 'a>,
     ctx: &'a Context,
     pub params: ParamSet,
-    /// The model's parameters, then the objective's.
+    chain: Chain,
+    /// The model's parameters, those of parametrizations, then the objective's.
     trained: Vec<Param>,
     optimizer: Optimizer,
     precision: Precision,
@@ -99,23 +103,39 @@ pub(super) struct Stepper<'a> {
 type Gradients = Vec<Option<Tensor>>;
 
 impl<'a> Stepper<'a> {
-    pub fn new(model: &Model, objective: Box<dyn Objective + 'a>, rule: Rule, options: &Train, ctx: &'a Context) -> Result<Self> {
+    /// Weights that the model lists as sparse keep their zeros, and weights that it stores as integers are trained as such,
+    /// whatever `parametrizations` there are between.
+    pub fn new(
+        model: &Model,
+        objective: Box<dyn Objective + 'a>,
+        parametrizations: Vec<Box<dyn Parametrization>>,
+        rule: Rule,
+        options: &Train,
+        ctx: &'a Context,
+    ) -> Result<Self> {
         let input = image_input(model.graph())?.name.clone();
         let wanted = objective.wanted();
-        let mut params = ParamSet::of(model.graph(), &wanted, &ctx.device)?;
+        let mask = if options.keep_zeros { Mask::of_all_weights() } else { Mask::listed(model.graph())? };
+        let mut list: Vec<Box<dyn Parametrization>> = vec![Box::new(mask)];
+        list.extend(parametrizations);
+        list.push(Box::new(QuantizedWeights::default()));
+        let mut chain = Chain::new(list);
+        let graph = chain.rewrite(model.graph())?;
+        let mut params = ParamSet::of(&graph, &wanted, &ctx.device)?;
         if let Some(freeze) = &options.freeze {
             params.freeze(freeze)?;
         }
-        let trained: Vec<Param> = params.params.iter().cloned().chain(objective.variables()).collect();
+        params.variables = chain.start(&graph, &params.params)?;
+        let trained: Vec<Param> = params.trained().cloned().chain(objective.variables()).collect();
         let optimizer = Optimizer::new(rule, &trained)?;
-        let mut graph = pipelines::TRAINING.run_keeping(model.graph(), &wanted)?.graph;
+        let mut graph = pipelines::TRAINING.run_keeping(&graph, &wanted)?.graph;
         if options.multi_scale > 0.0 {
             graph = of_any_size(&graph, &input)?;
         }
         let precision = options.precision;
         let scaler = (precision == Precision::Float16).then(Scaler::default);
         let pass = Pass { graph, input, wanted, ctx };
-        Ok(Self { pass, objective, ctx, params, trained, optimizer, precision, scaler, held: None })
+        Ok(Self { pass, objective, ctx, params, chain, trained, optimizer, precision, scaler, held: None })
     }
 
     /// Everything beside the model's own tensors that the next step depends on.
@@ -123,37 +143,53 @@ impl<'a> Stepper<'a> {
     /// # Errors
     /// Whatever a copy reports.
     pub fn state(&self) -> Result<StepperState> {
-        let own = self.trained.iter().skip(self.params.params.len());
+        let own = self.trained.iter().skip(self.params.trained().count());
         Ok(StepperState {
             steps: self.optimizer.steps(),
             moments: self.optimizer.moments(&self.trained)?,
             variables: own.map(|p| p.var.as_tensor().copy()).collect::<candle_core::Result<_>>()?,
             scaler: self.scaler,
+            parametrizations: self.chain.state(),
         })
     }
 
-    /// Names of the trained parameters: the model's, then the objective's.
+    /// Names of the trained parameters: those in [`ParamSet::tensors`], then the objective's.
     pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
         let names: Vec<&str> = self.trained.iter().map(|p| p.name.as_str()).collect();
-        let own = names[self.params.params.len()..].to_vec();
-        (names[..self.params.params.len()].to_vec(), own)
+        let (stored, own) = names.split_at(self.params.trained().count());
+        (stored.to_vec(), own.to_vec())
     }
 
-    /// Goes on from tensors of the model (all of [`ParamSet::tensors`]) and a state.
+    /// Names of the parametrizations that were given.
+    pub fn parametrizations(&self) -> Vec<&'static str> {
+        let names = self.chain.names();
+        names[1..names.len() - 1].to_vec()
+    }
+
+    /// The model's graph with constants made of stored tensors (all of [`ParamSet::tensors`]).
+    ///
+    /// # Errors
+    /// Whatever the parametrizations report.
+    pub fn finish(&self, graph: &Graph, tensors: Tensors) -> Result<Graph> {
+        self.chain.finish(graph, tensors)
+    }
+
+    /// Goes on from stored tensors (all of [`ParamSet::tensors`]) and a state.
     ///
     /// # Errors
     /// `Internal` when they do not fit.
     pub fn restore(&mut self, tensors: &IndexMap<String, Tensor>, state: StepperState) -> Result<()> {
-        for param in &self.params.params {
+        for param in self.params.trained() {
             let t = tensors.get(&param.name).ok_or_else(|| Error::internal(format!("no tensor '{}'", param.name)))?;
             param.var.set(t)?;
         }
         for (name, slot) in &mut self.params.statistics {
             *slot = tensors.get(name).ok_or_else(|| Error::internal(format!("no tensor '{name}'")))?.clone();
         }
-        for (param, t) in self.trained.iter().skip(self.params.params.len()).zip(&state.variables) {
+        for (param, t) in self.trained.iter().skip(self.params.trained().count()).zip(&state.variables) {
             param.var.set(t)?;
         }
+        self.chain.restore(state.parametrizations)?;
         self.scaler = state.scaler;
         self.optimizer.restore(state.steps, state.moments)
     }
@@ -163,9 +199,14 @@ impl<'a> Stepper<'a> {
     /// helped); whatever graph and objective report.
     pub fn step(&mut self, batch: &Batch, pacing: &Pacing) -> Result<Done> {
         let mode = self.mode(pacing);
-        let (outputs, tape) = self.pass.forward(&self.params, batch, &mode, None)?;
-        let loss = self.objective.loss(&outputs, batch, self.ctx)?;
+        let (bound, penalties) = self.chain.forward(self.params.bind())?;
+        let (outputs, tape) = self.pass.forward(&bound, batch, &mode, None)?;
+        let mut loss = self.objective.loss(&outputs, batch, self.ctx)?;
         drop(outputs);
+        for (name, penalty) in penalties {
+            loss.parts.push((name, penalty.to_dtype(DType::F64)?.to_scalar()?));
+            loss.total = (loss.total + penalty)?;
+        }
         let value = loss.total.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         if !value.is_finite() || !loss.value().is_finite() {
             if self.retries() {
@@ -177,19 +218,25 @@ impl<'a> Stepper<'a> {
         let total = if self.scaler.is_some() { (&loss.total * scale)? } else { loss.total.clone() };
         let mut store = total.backward()?;
         let mut found = tape.backward(&mut store, Some(&self.ctx.cancel))?;
-        let gradient = |p: &Param| -> Result<Option<Tensor>> {
+        // From what the graph saw back to what is stored.
+        let made = bound.iter().filter(|(_, t)| t.track_op() && !t.is_variable());
+        let made: Vec<(Tensor, Tensor)> = made.filter_map(|(n, t)| Some((t.clone(), found.remove(n)?))).collect();
+        let mut behind = exec::through_candle(made)?;
+        let mut gradient = |p: &Param| -> Result<Option<Tensor>> {
             // The loss may read a parameter beside the graph.
-            let sum = match (store.remove(p.var.as_tensor()), found.remove(&p.name)) {
-                (Some(a), Some(b)) => Some((a + b)?),
-                (a, b) => a.or(b),
-            };
-            Ok(match (sum, &p.mask) {
-                (Some(g), Some(mask)) => Some((g * mask)?),
-                (g, _) => g,
+            let var = p.var.as_tensor();
+            let parts = [store.remove(var), found.remove(&p.name), behind.as_mut().and_then(|b| b.remove(var))];
+            let mut parts = parts.into_iter().flatten();
+            let first = parts.next();
+            parts.try_fold(first, |sum, part| {
+                Ok(match sum {
+                    Some(sum) => Some((sum + part)?),
+                    None => Some(part),
+                })
             })
         };
-        let mut gradients = self.trained.iter().map(gradient).collect::<Result<Gradients>>()?;
-        drop((store, found));
+        let mut gradients = self.trained.iter().map(&mut gradient).collect::<Result<Gradients>>()?;
+        drop((store, found, behind));
         if let Some(held) = self.held.take() {
             for (g, before) in gradients.iter_mut().zip(held) {
                 *g = match (g.take(), before) {
@@ -215,6 +262,9 @@ impl<'a> Stepper<'a> {
         }
         let updates = mode.updates.into_inner().map_err(|_| Error::internal("a thread panicked while training"))?;
         self.params.update_statistics(updates)?;
+        if gradient_norm.is_some() {
+            self.chain.stepped(StepCount { done: pacing.step + 1, total: pacing.total }, &self.params.tensors())?;
+        }
         Ok(Done { parts: loss.parts, gradient_norm, overflowed: false })
     }
 
@@ -285,7 +335,8 @@ impl<'a> Stepper<'a> {
             Ok(())
         };
         let mode = self.mode(pacing);
-        self.pass.forward(&self.params, batch, &mode, Some(&mut observe)).at(|| "looking for the value that is not finite".to_string())?;
+        let (bound, _) = self.chain.forward(self.params.bind())?;
+        self.pass.forward(&bound, batch, &mode, Some(&mut observe)).at(|| "looking for the value that is not finite".to_string())?;
         Ok(found)
     }
 }
@@ -298,6 +349,8 @@ pub(super) struct StepperState {
     /// The objective's own.
     pub variables: Vec<Tensor>,
     pub scaler: Option<Scaler>,
+    /// What parametrizations remember, by name.
+    pub parametrizations: Tensors,
 }
 
 /// The graph for images of any height and width.

@@ -5,11 +5,10 @@ use super::ema::Ema;
 use super::history::{Epoch, History};
 use super::objective::{Objective, TaskLoss};
 use super::options::Train;
-use super::params::write_back;
+use super::parametrize::{Parametrization, Tensors};
 use super::plan::Plan;
 use super::step::{Done, Stepper};
 use crate::data::{DataKind, Dataset, Loader, LoaderOptions};
-use candle_core::Tensor;
 use compresso_base::context::{Context, Progress};
 use compresso_base::error::{At, Error, ErrorKind, Result};
 use compresso_model::{Model, Step, Task};
@@ -25,6 +24,9 @@ pub struct Trained {
 
 /// Trains `model` on `data` (its training split, where it has one). With `val`, or a split `val` in the data, the weights of the epoch with the best score are kept, else the last ones.
 ///
+/// A sparse model keeps its zeros; a quantized one is trained as it is, through its rounding, and stays quantized (see
+/// [`QuantizedWeights`](super::parametrize::QuantizedWeights)).
+///
 /// Cancelling ends it within a layer's time: once an epoch is complete, with what was reached and
 /// [`History::cancelled`] set.
 ///
@@ -35,12 +37,13 @@ pub fn train(model: &Model, data: &Dataset, val: Option<&Dataset>, options: &Tra
     let mut objective = TaskLoss::of(model.task(), options.label_smoothing)?;
     let args = [Some(data), val].into_iter().flatten().map(Dataset::expression).collect();
     let step = Step::new(Train::SIGNATURE.name, args, compresso_base::operation::changed(options));
-    let trained = fit(model, data, val, options, &mut objective, step, ctx)?;
+    let trained = fit(model, data, val, options, &mut objective, Vec::new(), step, ctx)?;
     ctx.note(format!("train: {}", trained.history.summary()));
     Ok(trained)
 }
 
-/// Trains `model` towards any [`Objective`]; `step` is what the model's provenance says of it.
+/// Trains `model` towards any [`Objective`], through `parametrizations`, the first of which is nearest to what is stored;
+/// `step` is what the model's provenance says of it.
 ///
 /// # Errors
 /// As [`train`].
@@ -50,6 +53,7 @@ pub fn fit(
     val: Option<&Dataset>,
     options: &Train,
     objective: &mut dyn Objective,
+    parametrizations: Vec<Box<dyn Parametrization>>,
     step: Step,
     ctx: &Context,
 ) -> Result<Trained> {
@@ -65,7 +69,7 @@ pub fn fit(
         check_data(model, val).at(|| "validation data".to_string())?;
     }
     let plan = Plan::new(model, data, options, ctx)?;
-    let mut stepper = Stepper::new(model, Box::new(objective), plan.rule, options, ctx)?;
+    let mut stepper = Stepper::new(model, Box::new(objective), parametrizations, plan.rule, options, ctx)?;
     let mut run = Run {
         model,
         data,
@@ -98,7 +102,7 @@ pub fn fit(
             run.tensors(&stepper)?
         }
     };
-    Ok(Trained { model: model.derive(write_back(model.graph(), &tensors)?, step), history: run.history })
+    Ok(Trained { model: model.derive(stepper.finish(model.graph(), tensors)?, step), history: run.history })
 }
 
 /// The data fits the model's task and classes.
@@ -124,7 +128,7 @@ fn check_data(model: &Model, data: &Dataset) -> Result<()> {
 pub(super) struct Best {
     pub epoch: usize,
     pub score: f64,
-    pub tensors: IndexMap<String, Tensor>,
+    pub tensors: Tensors,
 }
 
 /// A training in progress.
@@ -208,7 +212,7 @@ impl Run<'_> {
         let due = last || (options.validate_every > 0 && (number + 1).is_multiple_of(options.validate_every));
         let Some(val) = self.val.filter(|_| due) else { return Ok(()) };
         let tensors = self.tensors(stepper)?;
-        let model = Model::new(write_back(self.model.graph(), &tensors)?, self.model.task().clone());
+        let model = Model::new(stepper.finish(self.model.graph(), tensors.clone())?, self.model.task().clone());
         let (scores, score) = super::validate::scores(&model, val, self.plan.size, self.plan.batch, self.ctx)?;
         if let Some(epoch) = self.history.epochs.last_mut() {
             epoch.scores = scores;
@@ -222,7 +226,7 @@ impl Run<'_> {
     }
 
     /// The weights that are judged and kept.
-    fn tensors(&self, stepper: &Stepper<'_>) -> Result<IndexMap<String, Tensor>> {
+    fn tensors(&self, stepper: &Stepper<'_>) -> Result<Tensors> {
         match &self.ema {
             Some(ema) => ema.tensors(),
             None => stepper.params.tensors().into_iter().map(|(n, t)| Ok((n, t.copy()?))).collect(),

@@ -99,6 +99,8 @@ pub struct OpDef {
     /// The rule by which gradients flow back through a node in training, where there is one for these inputs. All inputs
     /// that are floating point are float32 on the CPU. Without a rule, candle differentiates [`OpDef::forward`].
     pub backward: fn(&Exec<'_>) -> Option<Rule>,
+    /// True when the rule works on any device.
+    pub backward_anywhere: bool,
 }
 
 /// How gradients flow back through a node: what each input receives, by its index, any number of times.
@@ -158,6 +160,7 @@ impl OpDef {
             params: &[],
             foldable: true,
             backward: |_| None,
+            backward_anywhere: false,
         }
     }
     pub const fn cost(mut self, cost: fn(&CostInput<'_>) -> super::graph::Cost) -> Self {
@@ -182,6 +185,12 @@ impl OpDef {
     }
     pub const fn backward(mut self, rule: fn(&Exec<'_>) -> Option<Rule>) -> Self {
         self.backward = rule;
+        self
+    }
+    /// As [`OpDef::backward`], for inputs on any device.
+    pub const fn backward_anywhere(mut self, rule: fn(&Exec<'_>) -> Option<Rule>) -> Self {
+        self.backward = rule;
+        self.backward_anywhere = true;
         self
     }
     pub const fn not_foldable(mut self) -> Self {

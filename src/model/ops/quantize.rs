@@ -2,11 +2,16 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html>: `y = saturate(round(x / scale) + zero_point)`, rounding halves
 //! to even, with one scale per tensor, per index of an axis, or per block of an axis.
+//!
+//! In training, gradients pass QuantizeLinear straight through where the rounded value lies inside the integers' range, and
+//! stop where it was clipped. A scale that is trained gets the gradient of LSQ (Esser et al. 2020, "Learned Step Size
+//! Quantization"): of `x / scale` from QuantizeLinear, with rounding taken for the identity, and of `(q - zero) * scale` from
+//! DequantizeLinear, which add up to `round(x / scale) - x / scale` inside and to the limit outside.
 
 use super::facts::fact;
 use super::ints::{Ints, broadcast_offsets, offsets, strides};
 use super::matmul::{centered, int_matmul, product_shape};
-use super::{CostInput, Exec, OpDef, cost};
+use super::{Back, CostInput, Exec, Flow, OpDef, cost};
 use crate::element::Element;
 use crate::graph::{Cost, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
@@ -14,8 +19,13 @@ use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize).cost(cost::per_output),
-    OpDef::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize).cost(cost::per_output).weights(),
+    OpDef::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize)
+        .cost(cost::per_output)
+        .backward_anywhere(|_| Some(quantize_backward)),
+    OpDef::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize)
+        .cost(cost::per_output)
+        .weights()
+        .backward_anywhere(|_| Some(dequantize_backward)),
     OpDef::new("DynamicQuantizeLinear", &[11], infer_dynamic, dynamic).cost(cost::per_input),
     OpDef::new("QLinearMatMul", &[10, 21], infer_qlinear_matmul, qlinear_matmul).cost(qlinear_matmul_cost).weights(),
     OpDef::new("QLinearConv", &[10], infer_qlinear_conv, qlinear_conv).cost(qlinear_conv_cost).weights(),
@@ -118,6 +128,66 @@ fn quantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let storage = element.storage().ok_or_else(|| Error::unsupported(format!("quantization to {element} is not supported")))?;
     let t = Tensor::from_vec(data, x.dims(), &Device::Cpu)?.to_dtype(storage)?;
     Ok(vec![Value::new(element, t.to_device(x.tensor.device())?)?])
+}
+
+/// Of `clamp(x / scale + zero)`: straight through where nothing is clipped.
+fn quantize_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let cx = back.cx;
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let (low, high) = range_of(target(cx.node, cx.get(2).map(|z| z.element))?)?;
+    let (low, high) = (low as f32, high as f32);
+    let which = Scales::of(cx.node, x.dims(), scale.dims())?;
+    let scales = scale.to_f32s()?;
+    let zeros = zero_points(cx.get(2), scales.len())?;
+    let gradient = back.gradient()?.flatten_all()?.to_vec1::<f32>()?;
+    let pairs: Vec<(f32, f32)> = x.to_f32s()?.into_iter().zip(gradient).collect();
+    let mut by_x = vec![0f32; pairs.len()];
+    which.runs(&pairs, &mut by_x, |s, pairs, by_x| {
+        let (scale, zero) = (scales[s], zeros[s] as f32);
+        for (by, (x, g)) in by_x.iter_mut().zip(pairs) {
+            let q = (x / scale).round_ties_even() + zero;
+            *by = if (low..=high).contains(&q) { g / scale } else { 0.0 };
+        }
+    });
+    let mut flows = Vec::new();
+    if back.needs[1] {
+        // d(x / scale) = -x / scale²
+        let terms: Vec<(f32, f32)> = pairs.iter().zip(&by_x).map(|((x, _), by)| (*x, *by)).collect();
+        flows.push((1, scale_gradient(&which, &terms, scale, |s, x, by| -f64::from(by) * f64::from(x) / f64::from(scales[s]))?));
+    }
+    flows.push((0, Flow::Own(Tensor::from_vec(by_x, x.dims(), x.tensor.device())?)));
+    Ok(flows)
+}
+
+/// Of `(x - zero) * scale`.
+fn dequantize_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let cx = back.cx;
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let which = Scales::of(cx.node, x.dims(), scale.dims())?;
+    let scales = scale.to_f32s()?;
+    let zeros = zero_points(cx.get(2), scales.len())?;
+    let gradient = back.gradient()?.flatten_all()?.to_vec1::<f32>()?;
+    let mut flows = Vec::new();
+    if back.needs[0] {
+        let mut by_x = vec![0f32; gradient.len()];
+        which.runs(&gradient, &mut by_x, |s, g, by| by.iter_mut().zip(g).for_each(|(by, g)| *by = g * scales[s]));
+        flows.push((0, Flow::Own(Tensor::from_vec(by_x, x.dims(), x.tensor.device())?)));
+    }
+    if back.needs[1] {
+        let terms: Vec<(f32, f32)> = x.to_f32s()?.into_iter().zip(gradient).collect();
+        flows.push((1, scale_gradient(&which, &terms, scale, |s, x, g| (f64::from(x) - zeros[s] as f64) * f64::from(g))?));
+    }
+    Ok(flows)
+}
+
+/// The sum of `f` over the elements of each scale.
+fn scale_gradient(which: &Scales, terms: &[(f32, f32)], scale: &Value, f: impl Fn(usize, f32, f32) -> f64) -> Result<Flow> {
+    let mut each = vec![(0usize, 0f64); terms.len()];
+    which.runs(terms, &mut each, |s, terms, each| each.iter_mut().zip(terms).for_each(|(e, &(a, b))| *e = (s, f(s, a, b))));
+    let mut sums = vec![0f64; scale.tensor.elem_count()];
+    each.into_iter().for_each(|(s, v)| sums[s] += v);
+    let sums: Vec<f32> = sums.into_iter().map(|v| v as f32).collect();
+    Ok(Flow::Own(Tensor::from_vec(sums, scale.dims(), scale.tensor.device())?))
 }
 
 fn real(node: &Node, scale: Element) -> Result<Element> {

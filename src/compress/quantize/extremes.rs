@@ -1,7 +1,8 @@
-//! What calibration keeps of the values it sees.
+//! The extremes of an activation, channel by channel, in whatever order its values lie.
 
 use super::affine::Range;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Smallest and largest value of one tensor, over all images, per channel (axis 1).
 #[derive(Debug, Clone, Default)]
@@ -20,13 +21,13 @@ const SPAN: usize = 1 << 16;
 
 impl MinMax {
     /// Looks at a tensor in row-major order. Tensors of rank 0 and 1 count as one channel.
-    pub fn see(&mut self, values: &[f32], dims: &[usize]) {
-        self.see_strided(values, dims, &row_major(dims));
+    pub fn see(&mut self, values: &[f32], dims: &[usize]) -> Range {
+        self.see_strided(values, dims, &row_major(dims))
     }
 
     /// Looks at a tensor whose element `index` is `values[Σ index[i] · strides[i]]`. Tensors of rank 0 and 1 count as one
-    /// channel.
-    pub fn see_strided(&mut self, values: &[f32], dims: &[usize], strides: &[usize]) {
+    /// channel. Gives the range of this tensor, empty where it has no elements.
+    pub fn see_strided(&mut self, values: &[f32], dims: &[usize], strides: &[usize]) -> Range {
         let (channels, stride) = if dims.len() >= 2 { (dims[1], strides[1]) } else { (1, 0) };
         if self.channels.len() != channels {
             // Another channel count on a later image: keep one range for all.
@@ -37,7 +38,7 @@ impl MinMax {
             }
         }
         if dims.contains(&0) {
-            return;
+            return Range::EMPTY;
         }
         let axes = joined(dims, strides);
         let (&(count, step), outer) = axes.split_last().unwrap_or((&(1, 0), &[]));
@@ -67,10 +68,12 @@ impl MinMax {
             spans.par_iter().fold(none, look).reduce(none, join)
         };
         self.broken |= found.iter().any(|r| !r.min.is_finite() || !r.max.is_finite());
+        let all = found.iter().fold(Range::EMPTY, |a, &b| a.join(b));
         let own = self.channels.len();
         for (c, range) in found.into_iter().enumerate() {
             self.channels[c % own] = self.channels[c % own].join(range);
         }
+        all
     }
     /// The range over all channels; empty before anything was seen.
     pub fn range(&self) -> Range {
@@ -128,6 +131,36 @@ pub(super) fn offsets(axes: &[(usize, usize)]) -> impl Iterator<Item = usize> {
             at + here * stride
         })
     })
+}
+
+/// The values of a tensor as [`MinMax::see_strided`] takes it, in no promised order: as they lie where they lie side by side.
+pub(super) fn gathered<'a>(values: &'a [f32], dims: &[usize], strides: &[usize]) -> Cow<'a, [f32]> {
+    let count: usize = dims.iter().product();
+    if count == 0 {
+        return Cow::Borrowed(&[]);
+    }
+    let last: usize = dims.iter().zip(strides).map(|(n, stride)| (n - 1) * stride).sum();
+    if last + 1 == count {
+        return Cow::Borrowed(&values[..count]);
+    }
+    Cow::Owned(by_position(values, dims, strides))
+}
+
+/// The values, channel by channel of each position in turn, whatever their layout.
+pub(super) fn by_position(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f32> {
+    let (channels, stride) = if dims.len() >= 2 { (dims[1], strides[1]) } else { (1, 1) };
+    let mut found = Vec::with_capacity(dims.iter().product());
+    if dims.contains(&0) {
+        return found;
+    }
+    for at in offsets(&joined(dims, strides)) {
+        if stride == 1 {
+            found.extend_from_slice(&values[at..at + channels]);
+        } else {
+            found.extend(values[at..].iter().step_by(stride).take(channels));
+        }
+    }
+    found
 }
 
 /// Widens the ranges of channels that lie side by side, over `count` positions that lie `step` apart. NaN shows as an

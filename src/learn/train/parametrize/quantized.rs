@@ -1,0 +1,173 @@
+//! Weights that a graph stores as integers behind DequantizeLinear: training of a quantized model.
+
+use super::{Limits, Parametrization, Tensors, fake_quantize};
+use crate::train::params::Param;
+use candle_core::{Device, Tensor};
+use compresso_base::error::{At, Error, Result};
+use compresso_model::graph::normalize_axis;
+use compresso_model::{Constant, Element, Graph, Node, Patch, Payload, ops};
+use indexmap::IndexMap;
+
+/// Trains what a quantized graph stores as integers, and leaves a quantized graph.
+///
+/// Each such weight or bias becomes a float32 parameter, which the forward pass rounds to the graph's own grid and gradients
+/// pass; activations are rounded by the QuantizeLinear and DequantizeLinear of the graph, whose rules pass gradients too. At the
+/// end the parameters are rounded for good: integers change, scales, zero points and nodes stay. Biases of more than 16 bits are
+/// rounded only then, as their steps are finer than float32.
+///
+/// A parameter is named as before quantization where its integers are called `NAME_quantized`, else like the value that
+/// DequantizeLinear makes. Weights of which none uses the eighth bit stay in seven, which processors without VNNI need.
+#[derive(Debug, Default)]
+pub struct QuantizedWeights {
+    /// By parameter.
+    pub(super) stored: IndexMap<String, Stored>,
+    /// Scales and zero points of the parameters that are rounded in the forward pass.
+    grids: IndexMap<String, (Tensor, Tensor)>,
+}
+
+/// How the integers of a parameter stand for numbers.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// The constant that holds them.
+    integers: String,
+    element: Element,
+    dims: Vec<usize>,
+    /// Shape in which scales and zero points are broadcast.
+    spread: Vec<usize>,
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+    pub(super) limits: Limits,
+}
+
+impl Stored {
+    /// What a DequantizeLinear reads, if it is constants in a form that can be written again.
+    fn of(graph: &Graph, node: &Node) -> Result<Option<(Self, Constant)>> {
+        let constant = |i: usize| node.input(i).and_then(|n| graph.constant(n));
+        let (Some(integers), Some(scale)) = (constant(0), constant(1)) else { return Ok(None) };
+        let element = integers.element();
+        let Some((low, high)) = element.int_range() else { return Ok(None) };
+        let whole_bytes = matches!(element.bits(), 8 | 16 | 32);
+        if !whole_bytes || scale.element() != Element::F32 || node.get_int("block_size", 0)? != 0 || node.get_int("output_dtype", 0)? > 1 {
+            return Ok(None);
+        }
+        let dims = integers.dims().to_vec();
+        let scales = scale.to_f32s()?;
+        let zeros: Vec<f32> = match (node.input(2), constant(2)) {
+            (None, _) => vec![0.0; scales.len()],
+            (_, Some(c)) => c.to_f32s()?,
+            (Some(_), None) => return Ok(None),
+        };
+        let spread = if scales.len() == 1 {
+            vec![1; dims.len()]
+        } else {
+            let axis = normalize_axis(node.get_int("axis", 1)?, dims.len())?;
+            (0..dims.len()).map(|d| if d == axis { dims[d] } else { 1 }).collect()
+        };
+        if spread.iter().product::<usize>() != scales.len() || zeros.len() != scales.len() {
+            return Err(Error::shape(format!("{} scales and {} zero points for {dims:?}", scales.len(), zeros.len())));
+        }
+        let values = integers.to_i64s()?;
+        let largest = values.iter().map(|v| v.abs()).max().unwrap_or(0);
+        let around_zero = element == Element::I8 && zeros.iter().all(|z| *z == 0.0);
+        let limits = match largest {
+            0..=64 if around_zero => (-64.0, 64.0),
+            65..=127 if around_zero => (-127.0, 127.0),
+            _ => (low as f64, high as f64),
+        };
+        let (of, count) = (scale_of(&spread, &dims), dims.iter().product::<usize>());
+        let floats: Vec<f32> = (0..count).map(|i| (values[i] - zeros[of(i)] as i64) as f32 * scales[of(i)]).collect();
+        let float = Constant::floats(&dims, &floats)?;
+        let name = node.inputs[0].clone();
+        Ok(Some((Self { integers: name, element, dims, spread, scales, zeros, limits }, float)))
+    }
+
+    /// True where float32 can count the steps.
+    fn is_short(&self) -> bool {
+        self.element.bits() <= 16
+    }
+
+    /// The integers nearest to `values`.
+    fn integers(&self, values: &[f32]) -> Result<Constant> {
+        let of = scale_of(&self.spread, &self.dims);
+        let round = |(i, &v): (usize, &f32)| -> i64 {
+            let (scale, zero) = (self.scales[of(i)], self.zeros[of(i)]);
+            let q = if self.is_short() {
+                f64::from((v / scale).round_ties_even() + zero)
+            } else {
+                (f64::from(v) / f64::from(scale)).round_ties_even() + f64::from(zero)
+            };
+            q.clamp(self.limits.0, self.limits.1) as i64
+        };
+        let bytes = self.element.bits() / 8;
+        let raw: Vec<u8> = values.iter().enumerate().flat_map(|v| round(v).to_le_bytes().into_iter().take(bytes)).collect();
+        Constant::new(self.element, self.dims.clone(), Payload::Raw(raw.into()))
+    }
+}
+
+/// Which scale an element has.
+fn scale_of(spread: &[usize], dims: &[usize]) -> impl Fn(usize) -> usize + use<> {
+    // All indices have the one scale where no axis is spread.
+    let (inner, size) = spread.iter().position(|&n| n > 1).map_or((1, 1), |a| (dims[a + 1..].iter().product(), dims[a]));
+    move |i| i / inner % size
+}
+
+impl Parametrization for QuantizedWeights {
+    fn name(&self) -> &'static str {
+        "quantized"
+    }
+    fn rewrite(&mut self, graph: &Graph) -> Result<Option<Graph>> {
+        self.stored.clear();
+        let readers = graph.consumers();
+        let is_parameter = |value: &str| -> Result<bool> {
+            for &n in readers.get(value).into_iter().flatten() {
+                let node = &graph.nodes()[n];
+                if ops::find(node)?.params.iter().any(|&(slot, _)| node.input(slot) == Some(value)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let mut patch = Patch::new(graph);
+        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is("DequantizeLinear")) {
+            let Some(made) = node.output(0) else { continue };
+            if graph.is_output(made) || !is_parameter(made)? {
+                continue;
+            }
+            let Some((stored, float)) = Stored::of(graph, node).at(|| node.label())? else { continue };
+            let name = patch.fresh(stored.integers.strip_suffix("_quantized").unwrap_or(made));
+            patch.remove(i);
+            patch.redirect(made, &name);
+            patch.set_constant(&name, float);
+            self.stored.insert(name, stored);
+        }
+        if self.stored.is_empty() { Ok(None) } else { patch.apply().map(Some) }
+    }
+    fn start(&mut self, params: &[Param]) -> Result<Vec<Param>> {
+        let mut grids = IndexMap::new();
+        for p in params {
+            if let Some(stored) = self.stored.get(&p.name).filter(|s| s.is_short()) {
+                let spread = |v: &[f32]| Tensor::from_slice(v, stored.spread.as_slice(), p.var.device());
+                grids.insert(p.name.clone(), (spread(&stored.scales)?, spread(&stored.zeros)?));
+            }
+        }
+        self.grids = grids;
+        Ok(Vec::new())
+    }
+    fn forward(&self, tensors: &mut Tensors) -> Result<()> {
+        for (name, (scale, zero)) in &self.grids {
+            if let (Some(t), Some(stored)) = (tensors.get_mut(name), self.stored.get(name)) {
+                *t = fake_quantize(t, scale, Some(zero), stored.limits)?;
+            }
+        }
+        Ok(())
+    }
+    fn finish(&self, tensors: &mut Tensors, constants: &mut IndexMap<String, Constant>) -> Result<()> {
+        for (name, stored) in &self.stored {
+            if let Some(t) = tensors.shift_remove(name) {
+                let values = t.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+                constants.insert(stored.integers.clone(), stored.integers(&values)?);
+            }
+        }
+        Ok(())
+    }
+}
