@@ -64,15 +64,15 @@ fn detector(width: f64) -> Model {
     build("yolov8n", &ZooOptions { image_size: Some([128, 128]), classes, width: Some(width), ..ZooOptions::default() }).unwrap()
 }
 
-/// A model whose run takes tens of seconds: products of one matrix with itself.
+/// A model whose run takes a minute on one core: a hundred convolutions of 128 channels on 512 by 512 pixels.
 fn endless() -> Model {
-    const SIDE: usize = 2048;
+    const CHANNELS: usize = 128;
     let mut b = GraphBuilder::new("endless", 17);
-    let x = b.input("x", Fact::known(Element::F32, &[SIDE, SIDE]));
-    let w = b.constant("w", Constant::floats(&[SIDE, SIDE], &vec![1e-4; SIDE * SIDE]).unwrap());
+    let x = b.input("x", Fact::known(Element::F32, &[1, CHANNELS, 512, 512]));
+    let w = b.constant("w", Constant::floats(&[CHANNELS, CHANNELS, 3, 3], &vec![1e-3; CHANNELS * CHANNELS * 9]).unwrap());
     let mut y = x;
-    for _ in 0..400 {
-        y = b.op("MatMul", &[&y, &w]);
+    for _ in 0..100 {
+        y = b.op("Conv", &[&y, &w]);
     }
     b.output(&y);
     Model::new(b.finish().unwrap(), Task::Unknown)
@@ -170,7 +170,7 @@ fn a_process_that_ends_is_a_warning_and_not_the_end() {
             let mut ids = workers();
             ids.sort_unstable();
             assert_eq!(ids.len(), 3);
-            which.iter().for_each(|&i| signal("SEGV", ids[i]));
+            which.iter().for_each(|&i| signal("ABRT", ids[i]));
         })
     };
     let report = |which| -> Result<BenchmarkReport> {
@@ -179,9 +179,9 @@ fn a_process_that_ends_is_a_warning_and_not_the_end() {
     let r = report(&[1]).unwrap();
     assert_eq!(r.rows.iter().map(|r| (r.name.as_str(), r.latency.runs)).collect::<Vec<_>>(), [("a", 20), ("c", 20)]);
     let told: Vec<&String> = r.warnings.iter().filter(|w| w.contains("'b'")).collect();
-    assert_eq!(told, ["'b' in native is left out: the process was ended by signal 11 (SIGSEGV)"]);
+    assert_eq!(told, ["'b' in native is left out: the process was ended by signal 6 (SIGABRT)"]);
     let e = report(&[0, 1, 2]).unwrap_err();
-    assert!(e.to_string().contains("signal 11"), "{e}");
+    assert!(e.to_string().contains("signal 6"), "{e}");
     assert!(workers().is_empty());
 }
 

@@ -1,8 +1,8 @@
 //! What models are timed on.
 
 use super::Benchmark;
-use compresso_base::error::{Error, Result};
 use crate::worker::Input;
+use compresso_base::error::{Error, Result};
 use compresso_model::{Fact, Model, graph::specialize, size_of};
 
 /// The inputs of a model, with the sizes that it leaves open filled in by the options and its task.

@@ -1,9 +1,9 @@
 //! What `benchmark` measured.
 
-use compresso_exec::StepTime;
 use crate::environment::Environment;
 use crate::timing::Latency;
 use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, bytes, count, number};
+use compresso_exec::StepTime;
 use serde::Serialize;
 
 /// One model in one runtime.

@@ -3,16 +3,16 @@
 use super::Benchmark;
 use super::report::{BenchmarkReport, Layers};
 use super::seat::{Room, Seat, place};
-use compresso_base::context::Context;
-use compresso_base::error::{Error, ErrorKind, Result};
-use compresso_learn::data::Dataset;
 use crate::environment::Environment;
 use crate::power::Meter;
 use crate::runtimes::{Files, RUNTIMES, RuntimeSpec};
 use crate::timing::{Subject, interleaved};
 use crate::worker::{Fault, program};
-use compresso_model::Model;
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::in_range;
+use compresso_learn::data::Dataset;
+use compresso_model::Model;
 use std::path::PathBuf;
 
 /// Times each model in each runtime, in turns.

@@ -3,17 +3,17 @@
 use super::Benchmark;
 use super::inputs::inputs;
 use super::report::Row;
-use compresso_base::context::Context;
-use compresso_base::error::{Error, ErrorKind, Result};
-use compresso_learn::data::Dataset;
-use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
 use crate::memory::Peak;
 use crate::power::Meter;
 use crate::runtimes::{Files, RuntimeSpec};
 use crate::timing::Latency;
 use crate::worker::{Carrier, Fault, Local, Order, Process};
-use compresso_model::{Model, onnx};
 use candle_core::{DeviceLocation, Tensor};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_learn::data::Dataset;
+use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
+use compresso_model::{Model, onnx};
 use std::path::Path;
 
 /// How models are loaded.

@@ -1,10 +1,10 @@
 //! Measured in this process; tests/benchmark.rs has what processes of their own need.
 
 use super::{Benchmark, BenchmarkReport, benchmark};
-use compresso_base::context::Context;
 use crate::runtimes::NAMES;
-use compresso_model::{Constant, Element, Fact, GraphBuilder, Model, Task};
+use compresso_base::context::Context;
 use compresso_base::report::Show;
+use compresso_model::{Constant, Element, Fact, GraphBuilder, Model, Task};
 use std::time::Instant;
 
 /// A convolution of one by one from 3 to `width` channels, on an image of `size` by `size`.

@@ -1,9 +1,9 @@
 //! Every runtime of the table.
 
 use super::*;
+use candle_core::{Device, Tensor};
 use compresso_base::error::ErrorKind;
 use compresso_model::{Constant, Element, Fact, GraphBuilder, Task};
-use candle_core::{Device, Tensor};
 
 /// Whether a runtime is on this machine.
 ///

@@ -1,11 +1,11 @@
 //! A carrier in this process.
 
 use super::{Carrier, Fault, Order, noise};
+use crate::memory::{Before, Peak};
+use crate::runtimes::{Opening, Runtime, named};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::{Outputs, StepTime};
-use crate::memory::{Before, Peak};
-use crate::runtimes::{Opening, Runtime, named};
 use compresso_model::Value;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -18,11 +18,11 @@ pub use local::Local;
 pub use process::Process;
 pub use program::hook;
 
+use crate::memory::Peak;
+use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_exec::{Outputs, StepTime};
-use crate::memory::Peak;
 use compresso_model::{Element, Value};
-use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

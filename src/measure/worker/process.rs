@@ -3,10 +3,10 @@
 use super::program::ARGUMENT;
 use super::protocol::{Hello, Reply, Request, read, write};
 use super::{Carrier, Fault, Order};
+use crate::memory::Peak;
 use compresso_base::context::Cancel;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_exec::{Outputs, StepTime};
-use crate::memory::Peak;
 use compresso_model::Value;
 use std::collections::HashMap;
 use std::io::Read;

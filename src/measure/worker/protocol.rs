@@ -3,12 +3,12 @@
 //! A frame is the mark `cmpr`, the length of a JSON text in bytes (u32, little-endian), the text, and after it the bytes of
 //! the tensors that the text lists. The worker begins with [`Reply::Hello`], and then answers each request with one reply.
 
-use compresso_base::error::{Error, ErrorKind, Result};
-use compresso_exec::{Outputs, StepTime};
 use crate::memory::Peak;
 use crate::worker::Order;
-use compresso_model::{Constant, Element, Payload, Value};
 use candle_core::Device;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_exec::{Outputs, StepTime};
+use compresso_model::{Constant, Element, Payload, Value};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 

@@ -2,10 +2,10 @@
 
 use super::protocol::{Failure, Hello, Reply, Request, read, write};
 use super::{Carrier, Fault, Local, Order};
+use candle_core::Device;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::Outputs;
-use candle_core::Device;
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, channel};
 

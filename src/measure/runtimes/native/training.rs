@@ -1,10 +1,10 @@
 //! Training steps of this library's own executor, timed as a runtime.
 
+use crate::runtimes::{Opening, Runtime};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::Outputs;
 use compresso_learn::train::Rehearsal;
-use crate::runtimes::{Opening, Runtime};
 use compresso_model::{LoadOptions, Model, Value};
 use std::collections::HashMap;
 

@@ -162,8 +162,8 @@ impl Runtime for Session {
 mod tests {
     use super::*;
     use crate::runtimes::tests::present;
-    use compresso_model::Element;
     use candle_core::{Device, Tensor};
+    use compresso_model::Element;
 
     #[test]
     fn versions_are_read_from_file_names() {
