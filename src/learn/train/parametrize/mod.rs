@@ -81,7 +81,8 @@ pub trait Parametrization: Send {
         Ok(())
     }
 
-    /// What it remembers from step to step, beside what is trained; it stands in checkpoints.
+    /// What it remembers from step to step, beside what is trained; it stands in checkpoints. The weights of the best epoch are
+    /// finished with what is remembered last.
     fn state(&self) -> Tensors {
         Tensors::new()
     }
