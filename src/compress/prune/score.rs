@@ -76,10 +76,8 @@ impl Scoring {
             }
             Score::Group(score) => {
                 let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(ctx.seed);
-                for group in groups {
+                for (group, slices) in groups.iter().zip(by_group(slices, groups)) {
                     ctx.check()?;
-                    let own: HashSet<Atom> = group.atoms.iter().copied().collect();
-                    let slices = slices.iter().filter(|s| s.roots.iter().any(|r| own.contains(r))).copied().collect();
                     let mut scores = score(&mut GroupSlices { slices, atoms: &group.atoms, rng: &mut rng })?;
                     check(criterion, &scores, group.atoms.len())?;
                     let unit = self.normalization.apply(&mut scores);
@@ -102,6 +100,17 @@ impl Scoring {
         }
         Ok(means.into_iter().map(|(root, (s, n))| (root, unit.of(s / n))).collect())
     }
+}
+
+/// The slices that have channels of each group.
+fn by_group<'a>(slices: &[Slice<'a>], groups: &[&Group]) -> Vec<Vec<Slice<'a>>> {
+    let of_atom: HashMap<Atom, usize> = groups.iter().enumerate().flat_map(|(g, group)| group.atoms.iter().map(move |&a| (a, g))).collect();
+    let mut found = vec![Vec::new(); groups.len()];
+    for slice in slices {
+        let own: HashSet<usize> = slice.roots.iter().filter_map(|r| of_atom.get(r).copied()).collect();
+        own.into_iter().for_each(|g| found[g].push(*slice));
+    }
+    found
 }
 
 fn check(criterion: &Criterion, scores: &[f64], wanted: usize) -> Result<()> {

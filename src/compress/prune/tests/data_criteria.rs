@@ -97,12 +97,12 @@ fn taylor_is_the_change_of_the_loss() {
         patch.set_constant(name, Constant::floats(constant.dims(), &values).unwrap());
         loss(&patch.apply().unwrap())
     };
-    let step = 1.0 / 64.0;
+    let step = 1.0 / 512.0;
     let slope = |name: &str, i: usize| ((scaled(name, i, 1.0 + step) - scaled(name, i, 1.0 - step)) / f64::from(2.0 * step)).abs();
     let expected: Vec<f64> = (0..6).map(|i| slope("a.weight", i) + slope("a.bias", i)).collect();
     let got = scores(&Prune { images: IMAGES, importance: Importance::TAYLOR, ..half() }, &found, Some(&data)).unwrap().remove(0);
     let scale = expected.iter().copied().fold(0.0, f64::max);
-    assert!(got.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= 2e-3 * scale), "{got:?} is not {expected:?}");
+    assert!(got.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= 5e-3 * scale), "{got:?} is not {expected:?}");
 }
 
 #[test]
