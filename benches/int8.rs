@@ -1,13 +1,13 @@
 //! 8-bit kernels on layers of YOLOv8n at 640 px, one thread. Throughput is in operations, two per product: "Gelem/s" reads
 //! as GOP/s; for what moves bytes, in elements.
 
-use compresso_kernels::Window2;
-use compresso_kernels::activation::Activation;
-use compresso_kernels::last::int8::{
+use compresso_kernels::kernels::Window2;
+use compresso_kernels::kernels::activation::Activation;
+use compresso_kernels::kernels::channels_last::int8::{
     AveragePool, Bytes, Int8Add, Int8Conv, Store, add, average_pool, binary, conv, copy, dequantize, max_pool, quantize, resize_nearest,
     sum as int8_sum, table,
 };
-use compresso_kernels::last::{Job, View, run_alone};
+use compresso_kernels::kernels::channels_last::{Job, View, run_alone};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! Convolution passes on layers of YOLOv8 at 160 px (batch 16) and 640 px (batch 1), and the channels-last layers of
 //! inference at 640 px on one thread. Throughput is in floating-point operations: "Gelem/s" reads as GFLOP/s.
 
-use compresso_kernels::activation::Activation;
-use compresso_kernels::conv::tile::Level;
-use compresso_kernels::last::conv::{Algorithm, ConvSpec, conv_with};
-use compresso_kernels::last::{Epilogue, View, run_alone};
-use compresso_kernels::{ConvShape, Window, conv};
+use compresso_kernels::kernels::activation::Activation;
+use compresso_kernels::kernels::conv::tile::Level;
+use compresso_kernels::kernels::channels_last::conv::{Algorithm, ConvSpec, conv_with};
+use compresso_kernels::kernels::channels_last::{Epilogue, View, run_alone};
+use compresso_kernels::kernels::{ConvShape, Window, conv};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;

@@ -7,8 +7,8 @@
 //! devices candle's own operations.
 
 pub mod activation;
+pub mod channels_last;
 pub mod conv;
-pub mod last;
 pub mod norm;
 pub mod ops;
 pub mod pool;

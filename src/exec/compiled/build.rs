@@ -3,12 +3,12 @@
 use super::lower::{Conv, Lowered, Op, Step, Weights};
 use super::place::Arena;
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
-use compresso_base::error::{Error, Result};
-use compresso_kernels::last::conv::{ConvSpec, conv};
-use compresso_kernels::last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
-use compresso_kernels::last::program::{Buffer, Program, Slot, Step as Run};
-use compresso_kernels::last::{Job, View, map, pool, resize, strided};
-use compresso_kernels::{Window, Window2};
+use crate::error::{Error, Result};
+use crate::kernels::channels_last::conv::{ConvSpec, conv};
+use crate::kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
+use crate::kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
+use crate::kernels::channels_last::{Job, View, map, pool, resize, strided};
+use crate::kernels::{Window, Window2};
 
 /// Makes the jobs of steps and adds them to a program.
 pub struct Build<'a> {

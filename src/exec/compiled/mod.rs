@@ -19,11 +19,16 @@ mod tests;
 pub use engine::Engine;
 
 use super::eager::{self, Outputs};
+use crate::context::Cancel;
+use crate::error::{At, Error, Result};
+use crate::kernels::channels_last::program::{Program, Slot};
+use crate::model::graph::{Facts, Graph, infer_with};
+use crate::model::{Element, Fact, Value, ops};
 use build::Build;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::context::Cancel;
 use compresso_base::error::{At, Error, Result};
-use compresso_kernels::last::program::{Program, Slot};
+use compresso_kernels::channels_last::program::{Program, Slot};
 use compresso_model::graph::{Facts, Graph, infer_with};
 use compresso_model::{Element, Fact, Value, ops};
 use lower::{From, Lowered, Op, Output, To};
@@ -309,11 +314,11 @@ fn stored(bytes: &[u8], dims: &[usize], signed: bool) -> Result<Value> {
 }
 
 fn bytes_of(floats: &[f32]) -> &[u8] {
-    compresso_kernels::last::program::as_bytes(floats)
+    crate::kernels::channels_last::program::as_bytes(floats)
 }
 
 fn floats_of(bytes: &[u8]) -> &[f32] {
-    compresso_kernels::last::program::as_floats(bytes)
+    crate::kernels::channels_last::program::as_floats(bytes)
 }
 
 /// Runs by the eager executor, for what cannot be planned.

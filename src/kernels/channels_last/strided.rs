@@ -460,7 +460,7 @@ impl Job for Product {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::last::run_alone;
+    use crate::kernels::channels_last::run_alone;
 
     fn index(sizes: &[usize], strides: &[usize], f: &mut dyn FnMut(usize, usize)) {
         let n: usize = sizes.iter().product();

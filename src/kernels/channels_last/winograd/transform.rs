@@ -1,9 +1,9 @@
 //! The linear maps around the products: Lavin and Gray's for 4×4 outputs of a 3×3 kernel, by the points 0, ±1, ±2, ∞.
 
 use super::POINTS;
-use crate::conv::tile::Level;
-use crate::last::finish::Sums;
-use crate::last::lanes::Lanes;
+use crate::kernels::conv::tile::Level;
+use crate::kernels::channels_last::finish::Sums;
+use crate::kernels::channels_last::lanes::Lanes;
 
 /// Transforms 6×6 pixels: value `[point, channel]` goes to `to[point · plane + channel]`, also for channels up to a
 /// multiple of 16.

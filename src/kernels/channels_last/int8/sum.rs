@@ -120,7 +120,7 @@ impl Job for Sum {
 mod tests {
     use super::super::reference;
     use super::*;
-    use crate::last::run_alone;
+    use crate::kernels::channels_last::run_alone;
 
     #[test]
     fn sums_of_tables_as_floats_and_as_bytes() {
