@@ -1,13 +1,14 @@
 //! 8-bit kernels on layers of YOLOv8n at 640 px, one thread. Throughput is in operations, two per product: "Gelem/s" reads
 //! as GOP/s; for what moves bytes, in elements.
 
-use compresso_kernels::kernels::Window2;
-use compresso_kernels::kernels::activation::Activation;
-use compresso_kernels::kernels::channels_last::int8::{
+use compresso_base::error::Result;
+use compresso_kernels::Window2;
+use compresso_kernels::activation::Activation;
+use compresso_kernels::channels_last::int8::{
     AveragePool, Bytes, Int8Add, Int8Conv, Store, add, average_pool, binary, conv, copy, dequantize, max_pool, quantize, resize_nearest,
     sum as int8_sum, table,
 };
-use compresso_kernels::kernels::channels_last::{Job, View, run_alone};
+use compresso_kernels::channels_last::{Job, Scalar, View, run_alone};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use std::hint::black_box;
 use std::time::Duration;
@@ -59,16 +60,16 @@ fn pixels(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i * 37 % 251) as u8).collect()
 }
 
-fn measure<I: Copy, O: Copy + Default>(
+fn measure<I: Scalar, O: Scalar + Default>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
-    job: &dyn Job,
+    job: Result<Box<dyn Job>>,
     inputs: &[&[I]],
     outputs: usize,
 ) {
+    let job = job.expect("sizes that fit");
     let mut y = vec![O::default(); outputs];
-    let inputs: Vec<(&[I], usize)> = inputs.iter().map(|x| (*x, x.len())).collect();
-    group.bench_function(name, |b| b.iter(|| run_alone(job, black_box(&inputs), &mut [(&mut y, outputs)])));
+    group.bench_function(name, |b| b.iter(|| run_alone(&*job, black_box(inputs), &mut [&mut y]).expect("slices that fit")));
 }
 
 fn convolutions(c: &mut Criterion) {
@@ -105,12 +106,12 @@ fn convolutions(c: &mut Criterion) {
         group.throughput(Throughput::Elements(2 * (out * out * outs * depth) as u64));
         let depthwise = if groups > 1 { " depthwise" } else { "" };
         let name = format!("{kernel}x{kernel}/{stride} {channels}→{outs} {size}{depthwise}");
-        measure::<u8, u8>(&mut group, &name, &*conv(&spec, &weights), &[&x], out * out * outs);
+        measure::<u8, u8>(&mut group, &name, conv(&spec, &weights), &[&x], out * out * outs);
         if [channels, outs, size, kernel] == [64, 64, 80, 3] && groups == 1 {
             let activated = Int8Conv { act: Some(Activation::Swish { alpha: 1.0 }), ..spec.clone() };
-            measure::<u8, u8>(&mut group, &format!("{name} silu in float"), &*conv(&activated, &weights), &[&x], out * out * outs);
+            measure::<u8, u8>(&mut group, &format!("{name} silu in float"), conv(&activated, &weights), &[&x], out * out * outs);
             let floats = Int8Conv { store: Store::Floats { output: View::dense(out, out, outs) }, ..spec };
-            measure::<u8, f32>(&mut group, &format!("{name} to float"), &*conv(&floats, &weights), &[&x], out * out * outs);
+            measure::<u8, f32>(&mut group, &format!("{name} to float"), conv(&floats, &weights), &[&x], out * out * outs);
         }
     }
     group.finish();
@@ -124,7 +125,7 @@ fn others(c: &mut Criterion) {
     let x: Vec<f32> = (0..image.reach()).map(|i| (i % 256) as f32 / 255.0).collect();
     group.throughput(Throughput::Elements(image.reach() as u64));
     let job = quantize(255.0, 0, image, vec![Bytes::whole(four)], 1);
-    measure::<f32, u8>(&mut group, "quantize an image of planes", &*job, &[&x], four.reach());
+    measure::<f32, u8>(&mut group, "quantize an image of planes", job, &[&x], four.reach());
 
     let view = View::dense(40, 40, 128);
     let n = view.reach();
@@ -132,29 +133,29 @@ fn others(c: &mut Criterion) {
     group.throughput(Throughput::Elements(n as u64));
     let silu: Box<[u8; 256]> = Box::new(std::array::from_fn(|q| (q / 2) as u8));
     let real: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| q as f32 * 0.1));
-    measure::<f32, u8>(&mut group, "quantize", &*quantize(20.0, 7, view, vec![Bytes::whole(view)], 1), &[&reals], n);
-    measure::<u8, f32>(&mut group, "dequantize", &*dequantize(real.clone(), view, view, 1), &[&x], n);
-    measure::<u8, f32>(&mut group, "dequantize to planes", &*dequantize(real.clone(), view, View::planes(40, 40, 128), 1), &[&x], n);
+    measure::<f32, u8>(&mut group, "quantize", quantize(20.0, 7, view, vec![Bytes::whole(view)], 1), &[&reals], n);
+    measure::<u8, f32>(&mut group, "dequantize", dequantize(real.clone(), view, view, 1), &[&x], n);
+    measure::<u8, f32>(&mut group, "dequantize to planes", dequantize(real.clone(), view, View::planes(40, 40, 128), 1), &[&x], n);
     let outputs = vec![Bytes { view, first: 0, table: Some(silu) }];
-    measure::<u8, u8>(&mut group, "table", &*table(view, outputs, 1), &[&x], n);
+    measure::<u8, u8>(&mut group, "table", table(view, outputs, 1), &[&x], n);
     let wide = View { row: 40 * 256, pixel: 256, ..view };
-    measure::<u8, u8>(&mut group, "copy into channels", &*copy(view, wide, 1), &[&x], wide.reach());
+    measure::<u8, u8>(&mut group, "copy into channels", copy(view, wide, 1), &[&x], wide.reach());
     let sums = Box::new(std::array::from_fn(|i| ((i / 256 + i % 256) / 2) as u8));
     let store = Store::Bytes { inverse_scale: 20.0, zero: 7, outputs: vec![Bytes::whole(view)] };
     let sum = Int8Add { inputs: [view; 2], scales: [0.1, 0.2], zeros: [7, 3], act: None, store, threads: 1 };
-    measure::<u8, u8>(&mut group, "add", &*add(&sum), &[&x, &x], n);
+    measure::<u8, u8>(&mut group, "add", add(&sum), &[&x, &x], n);
     let curve: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| (q * q) as f32));
     let store = Store::Bytes { inverse_scale: 20.0, zero: 7, outputs: vec![Bytes::whole(view)] };
     let job = int8_sum(vec![curve, real], vec![view; 2], &store, 1);
-    measure::<u8, u8>(&mut group, "sum of a table and a line", &*job, &[&x, &x], n);
-    measure::<u8, u8>(&mut group, "add by table", &*binary(sums, view, view, view, 1), &[&x, &x], n);
-    measure::<u8, u8>(&mut group, "nearest 2x", &*resize_nearest([2, 2], view, View::dense(80, 80, 128), 1), &[&x], 4 * n);
+    measure::<u8, u8>(&mut group, "sum of a table and a line", job, &[&x, &x], n);
+    measure::<u8, u8>(&mut group, "add by table", binary(sums, view, view, view, 1), &[&x, &x], n);
+    measure::<u8, u8>(&mut group, "nearest 2x", resize_nearest([2, 2], view, View::dense(80, 80, 128), 1), &[&x], 4 * n);
     let pool = Window2 { input: [40; 2], kernel: [5; 2], stride: [1; 2], dilation: [1; 2], pad: [2; 2], output: [40; 2] };
-    measure::<u8, u8>(&mut group, "max pool 5x5", &*max_pool(pool, view, view, 1), &[&x], n);
+    measure::<u8, u8>(&mut group, "max pool 5x5", max_pool(pool, view, view, 1), &[&x], n);
     let global = Window2 { input: [40; 2], kernel: [40; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 2], output: [1; 2] };
     let store = Store::Floats { output: View::dense(1, 1, 128) };
     let spec = AveragePool { window: global, input: view, input_zero: 7, scale: 0.1, padded: None, store, threads: 1 };
-    measure::<u8, f32>(&mut group, "global average pool", &*average_pool(&spec), &[&x], 128);
+    measure::<u8, f32>(&mut group, "global average pool", average_pool(&spec), &[&x], 128);
     group.finish();
 }
 

@@ -1,6 +1,8 @@
 //! Elementwise activations with their derivatives, written so that the compiler vectorises them.
 
+use super::out::Out;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// An elementwise function; definitions are those of the ONNX operators of the same names.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,8 +49,12 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// `y[i] = f(x[i])`.
-    pub fn forward(self, x: &[f32], y: &mut [f32]) {
+    /// `y[i] = f(x[i])`; gives `y`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn forward<'a>(self, x: &[f32], y: impl Into<Out<'a>>) -> &'a mut [f32] {
+        let y = y.into();
         assert_eq!(x.len(), y.len(), "lengths of an elementwise function");
         match self {
             Self::Relu => map(x, y, |v| if v < 0.0 { 0.0 } else { v }),
@@ -76,8 +82,12 @@ impl Activation {
         }
     }
 
-    /// `gx[i] = gy[i] · f'(x[i])`, with `y[i] = f(x[i])` at hand. At kinks the derivative is that of PyTorch.
-    pub fn backward(self, x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32]) {
+    /// `gx[i] = gy[i] · f'(x[i])`, with `y[i] = f(x[i])` at hand. At kinks the derivative is that of PyTorch; gives `gx`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn backward<'a>(self, x: &[f32], y: &[f32], gy: &[f32], gx: impl Into<Out<'a>>) -> &'a mut [f32] {
+        let gx = gx.into();
         assert!(x.len() == y.len() && x.len() == gy.len() && x.len() == gx.len(), "lengths of an elementwise function");
         match self {
             Self::Relu => grad(x, y, gy, gx, |v, _| if v > 0.0 { 1.0 } else { 0.0 }),
@@ -217,34 +227,49 @@ pub fn erf(x: f32) -> f32 {
 /// Elements that one task works on.
 const CHUNK: usize = 1 << 15;
 
-fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
-    let run = |x: &[f32], y: &mut [f32]| {
+/// `y` is as long as `x`.
+fn map<'a>(x: &[f32], mut y: Out<'a>, f: impl Fn(f32) -> f32 + Sync) -> &'a mut [f32] {
+    let run = |x: &[f32], y: &mut [MaybeUninit<f32>]| {
         wide(
             #[inline(always)]
-            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)),
+            || {
+                y.iter_mut().zip(x).for_each(|(y, &x)| {
+                    y.write(f(x));
+                })
+            },
         )
     };
     if x.len() <= CHUNK {
-        run(x, y);
+        run(x, y.cells());
     } else {
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| run(x, y));
+        y.cells().par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| run(x, y));
     }
+    assert_eq!(x.len(), y.len(), "lengths of an elementwise function");
+    // SAFETY: there is an `x` for every one.
+    unsafe { y.written() }
 }
 
-fn grad(x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
-    let run = |start: usize, gx: &mut [f32]| {
+/// All are of one length.
+fn grad<'a>(x: &[f32], y: &[f32], gy: &[f32], mut gx: Out<'a>, f: impl Fn(f32, f32) -> f32 + Sync) -> &'a mut [f32] {
+    let run = |start: usize, gx: &mut [MaybeUninit<f32>]| {
         let at = start..start + gx.len();
         let (x, y, gy) = (&x[at.clone()], &y[at.clone()], &gy[at]);
         wide(
             #[inline(always)]
-            || gx.iter_mut().zip(x).zip(y).zip(gy).for_each(|(((gx, &x), &y), &gy)| *gx = gy * f(x, y)),
+            || {
+                gx.iter_mut().zip(x).zip(y).zip(gy).for_each(|(((gx, &x), &y), &gy)| {
+                    gx.write(gy * f(x, y));
+                })
+            },
         );
     };
     if gx.len() <= CHUNK {
-        run(0, gx);
+        run(0, gx.cells());
     } else {
-        gx.par_chunks_mut(CHUNK).enumerate().for_each(|(i, gx)| run(i * CHUNK, gx));
+        gx.cells().par_chunks_mut(CHUNK).enumerate().for_each(|(i, gx)| run(i * CHUNK, gx));
     }
+    // SAFETY: the pieces of the others are as long as each piece.
+    unsafe { gx.written() }
 }
 
 /// Runs `f` compiled for the widest vectors that this machine has. `f` must be inlined to profit.

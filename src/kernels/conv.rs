@@ -6,60 +6,37 @@
 //! computation on the output's gradient, one sub-lattice of the stride at a time.
 
 mod gather;
+pub(crate) mod shape;
 mod single;
-pub mod tile;
+mod tile;
 mod winograd;
 
 #[cfg(test)]
 mod tests;
 
+use super::level::Level;
+use super::out::Out;
 use super::reference;
-use super::window::{Window, Window2};
 use gather::{Gather, SLACK};
 use rayon::prelude::*;
+use shape::{Shared, shifts};
 use std::cell::RefCell;
-use tile::{Level, Pixels};
+use std::mem::MaybeUninit;
+use tile::Pixels;
 
-/// Sizes of a convolution: `x: [batch, in_channels, input…]`, `w: [out_channels, in_channels / groups, kernel…]`,
-/// `y: [batch, out_channels, output…]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConvShape {
-    pub batch: usize,
-    pub in_channels: usize,
-    pub out_channels: usize,
-    pub groups: usize,
-    pub window: Window,
-}
+pub use shape::ConvShape;
 
-impl ConvShape {
-    pub fn x_len(&self) -> usize {
-        self.batch * self.in_channels * self.window.input_len()
-    }
-    pub fn w_len(&self) -> usize {
-        self.out_channels * (self.in_channels / self.groups) * self.window.kernel_len()
-    }
-    pub fn y_len(&self) -> usize {
-        self.batch * self.out_channels * self.window.output_len()
-    }
-    /// Multiply-accumulates of one pass.
-    pub fn macs(&self) -> usize {
-        self.y_len() * (self.in_channels / self.groups) * self.window.kernel_len()
-    }
-    /// Input and output channels of a group.
-    fn per_group(&self) -> (usize, usize) {
-        (self.in_channels / self.groups, self.out_channels / self.groups)
-    }
-}
-
-/// `y = conv(x, w) + bias`.
+/// `y = conv(x, w) + bias`; gives `y`.
 ///
 /// # Panics
 /// When a slice does not have the length that `s` says.
-pub fn forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    check(s, x.len(), w.len(), y.len());
+pub fn forward<'a>(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: impl Into<Out<'a>>) -> &'a mut [f32] {
+    let mut y = y.into();
+    check(s, x.len(), w.len(), y.len(), bias.map(<[f32]>::len));
     let Some(win) = s.window.as_2d() else {
-        y.fill(0.0);
-        return reference::conv(s, x, w, bias, y);
+        let y = y.fill(0.0);
+        reference::conv(s, x, w, bias, y);
+        return y;
     };
     if winograd::suits(s, &win) {
         return winograd::Pass::forward(Level::best(), s, &win, w).run(x, bias, y);
@@ -77,21 +54,25 @@ pub fn forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mu
         phases,
         shifts: shifts(&win),
         output: win.output,
-        place: Place { size: win.output, first: [0, 0], step: [1, 1] },
+        lattice: Lattice { size: win.output, first: [0, 0], step: [1, 1] },
     };
     let taps = s.window.kernel_len();
-    stage.run(x, &Weights { w, group: mg * cg * taps, made: cg * taps, read: taps, taps: (0..taps).collect() }, bias, y);
+    stage.run(x, &Weights { w, group: mg * cg * taps, made: cg * taps, read: taps, taps: (0..taps).collect() }, bias, y.cells());
+    // SAFETY: the lattice of the only stage is all of `y`.
+    unsafe { y.written() }
 }
 
-/// Gradient with respect to `x`; overwrites `gx`.
+/// Gradient with respect to `x`; overwrites `gx` and gives it.
 ///
 /// # Panics
 /// As [`forward`].
-pub fn backward_data(s: &ConvShape, w: &[f32], gy: &[f32], gx: &mut [f32]) {
-    check(s, gx.len(), w.len(), gy.len());
+pub fn backward_data<'a>(s: &ConvShape, w: &[f32], gy: &[f32], gx: impl Into<Out<'a>>) -> &'a mut [f32] {
+    let mut gx = gx.into();
+    check(s, gx.len(), w.len(), gy.len(), None);
     let Some(win) = s.window.as_2d() else {
-        gx.fill(0.0);
-        return reference::conv_backward_data(s, w, gy, gx);
+        let gx = gx.fill(0.0);
+        reference::conv_backward_data(s, w, gy, gx);
+        return gx;
     };
     if winograd::suits(s, &win) {
         return winograd::Pass::backward(Level::best(), s, &win, w).run(gy, None, gx);
@@ -126,24 +107,33 @@ pub fn backward_data(s: &ConvShape, w: &[f32], gy: &[f32], gx: &mut [f32]) {
                 phases: [1, 1],
                 shifts: mine.iter().map(|&t| [reach[0] - q(t)[0], reach[1] - q(t)[1]]).collect(),
                 output: [rows, columns],
-                place: Place {
+                lattice: Lattice {
                     size: win.input,
                     first: [ty * win.stride[0] + py - win.pad[0], tx * win.stride[1] + px - win.pad[1]],
                     step: win.stride,
                 },
             };
-            stage.run(gy, &Weights { w, group: mg * cg * taps, made: taps, read: cg * taps, taps: mine }, None, gx);
+            stage.run(gy, &Weights { w, group: mg * cg * taps, made: taps, read: cg * taps, taps: mine }, None, gx.cells());
         }
     }
+    // SAFETY: each position of the input is in the lattice of one phase, and all that are not empty have been written.
+    unsafe { gx.written() }
 }
 
-/// Gradient with respect to `w`; overwrites `gw`.
+/// Gradient with respect to `w`; overwrites `gw` and gives it.
 ///
 /// # Panics
 /// As [`forward`].
-pub fn backward_weight(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
-    check(s, x.len(), gw.len(), gy.len());
-    gw.fill(0.0);
+pub fn backward_weight<'a>(s: &ConvShape, x: &[f32], gy: &[f32], gw: impl Into<Out<'a>>) -> &'a mut [f32] {
+    let gw = gw.into();
+    check(s, x.len(), gw.len(), gy.len(), None);
+    let gw = gw.fill(0.0);
+    add_weight_gradient(s, x, gy, gw);
+    gw
+}
+
+/// `gw` is 0.
+fn add_weight_gradient(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     let Some(win) = s.window.as_2d() else {
         return reference::conv_backward_weight(s, x, gy, gw);
     };
@@ -251,9 +241,13 @@ fn turn(level: Level, gy: &[f32], channels: usize, plane: usize, first: usize, c
 }
 
 /// Sums of planes per channel, the gradient of a bias: `gy: [batch, channels, plane]`; overwrites `gb`.
+///
+/// # Panics
+/// When `gb` does not have a float per channel.
 pub fn sum_planes(channels: usize, plane: usize, gy: &[f32], gb: &mut [f32]) {
+    assert_eq!(gb.len(), channels, "length of a bias's gradient");
     gb.fill(0.0);
-    if plane == 0 {
+    if plane == 0 || channels == 0 {
         return;
     }
     for (i, plane) in gy.chunks_exact(plane).enumerate() {
@@ -261,13 +255,12 @@ pub fn sum_planes(channels: usize, plane: usize, gy: &[f32], gb: &mut [f32]) {
     }
 }
 
-fn check(s: &ConvShape, x: usize, w: usize, y: usize) {
+/// # Panics
+/// When the sizes are out of range or the lengths are not those that they say.
+fn check(s: &ConvShape, x: usize, w: usize, y: usize, bias: Option<usize>) {
+    s.check().unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((x, w, y), (s.x_len(), s.w_len(), s.y_len()), "lengths of x, w and y of {s:?}");
-}
-
-/// Rows and columns of each tap after the first.
-fn shifts(win: &Window2) -> Vec<[usize; 2]> {
-    (0..win.kernel[0]).flat_map(|y| (0..win.kernel[1]).map(move |x| [y * win.dilation[0], x * win.dilation[1]])).collect()
+    assert!(bias.is_none_or(|n| n == s.out_channels), "a bias of {bias:?} for {} channels", s.out_channels);
 }
 
 /// Floats of scratch that a job may use: it should stay in the second-level cache.
@@ -307,7 +300,7 @@ impl Weights<'_> {
 }
 
 /// Where results go: element `(t, u)` to row `first[0] + t · step[0]` and column `first[1] + u · step[1]`.
-struct Place {
+struct Lattice {
     size: [usize; 2],
     first: [usize; 2],
     step: [usize; 2],
@@ -334,21 +327,17 @@ struct Stage {
     shifts: Vec<[usize; 2]>,
     /// Rows and columns of what is made.
     output: [usize; 2],
-    place: Place,
+    lattice: Lattice,
 }
-
-/// Output that several jobs write, each to elements of its own.
-struct Shared(*mut f32, usize);
-// SAFETY: jobs write disjoint elements; see `Stage::run`.
-unsafe impl Sync for Shared {}
 
 impl Stage {
     /// True when each result is made of the elements at its own position.
     fn is_plain(&self) -> bool {
-        let whole = self.size == self.output && self.size == self.place.size && self.shifts == [[0, 0]];
-        whole && self.origin == [0, 0] && self.step == [1, 1] && self.place.step == [1, 1]
+        let whole = self.size == self.output && self.size == self.lattice.size && self.shifts == [[0, 0]];
+        whole && self.origin == [0, 0] && self.step == [1, 1] && self.lattice.step == [1, 1]
     }
-    fn run(&self, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+    /// Writes every element of the lattice of every channel.
+    fn run(&self, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>, y: &mut [MaybeUninit<f32>]) {
         let [out_rows, out_columns] = self.output;
         if self.batch * self.channels * out_rows * out_columns == 0 {
             return;
@@ -371,7 +360,7 @@ impl Stage {
                 }
             });
         }
-        let (area, place) = (self.size[0] * self.size[1], self.place.size[0] * self.place.size[1]);
+        let (area, place) = (self.size[0] * self.size[1], self.lattice.size[0] * self.lattice.size[1]);
         assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
         let busy = self.batch * self.groups >= rayon::current_num_threads();
         if busy && depth > 0 && self.is_plain() && made == self.channels && !alone && area.is_multiple_of(level.lanes()) {
@@ -391,6 +380,8 @@ impl Stage {
                 };
                 (0..area).step_by(most).for_each(|first| BUFFERS.with_borrow_mut(|buffers| run(buffers, first)));
                 if let Some(bias) = bias {
+                    // SAFETY: the rows of the tiles are as long as the area, a multiple of a vector, and all were made.
+                    let y = unsafe { y.assume_init_mut() };
                     let planes = y.chunks_exact_mut(area).zip(&bias[g * made..]);
                     planes.for_each(|(y, b)| y.iter_mut().for_each(|v| *v += b));
                 }
@@ -399,7 +390,7 @@ impl Stage {
         let per_row = (self.depth_channels * self.phases[0] * self.phases[1] * pitch).max(made * pitch);
         let rows = band_rows(out_rows, halo, per_row, self.batch * self.groups, rayon::current_num_threads());
         let bands = out_rows.div_ceil(rows);
-        let shared = Shared(y.as_mut_ptr(), y.len());
+        let shared = Shared(y.as_mut_ptr().cast(), y.len());
         let shared = &shared;
         let job = |scratch: &mut (Vec<f32>, Vec<f32>), job: usize| {
             let (image, out) = scratch;
@@ -428,25 +419,27 @@ impl Stage {
             if alone {
                 single::multiply(&offsets, packed, image, len, out);
             } else {
-                tile::multiply(level, &heights, &offsets, packed, image, len, out, ld);
+                tile::multiply(level, &heights, &offsets, packed, image, len, Out::from(&mut *out).cells(), ld);
             }
             for m in 0..self.channels {
                 let bias = bias.map_or(0.0, |b| b[g * self.channels + m]);
                 for t in 0..count {
                     let from = &out[m * ld + t * pitch..][..out_columns];
-                    let row = self.place.first[0] + (first + t) * self.place.step[0];
-                    let at = (ng * self.channels + m) * place + row * self.place.size[1] + self.place.first[1];
-                    let step = self.place.step[1];
+                    let row = self.lattice.first[0] + (first + t) * self.lattice.step[0];
+                    let at = (ng * self.channels + m) * place + row * self.lattice.size[1] + self.lattice.first[1];
+                    let step = self.lattice.step[1];
                     assert!(at + (out_columns - 1) * step < shared.1, "place of a convolution's result");
                     // SAFETY: the assertion bounds the row by the result, and no two jobs, channels or rows share one: a
                     // job is an image, a group and a band of rows.
                     unsafe {
                         let to = shared.0.add(at);
                         if step == 1 {
-                            let to = std::slice::from_raw_parts_mut(to, out_columns);
-                            to.iter_mut().zip(from).for_each(|(y, v)| *y = v + bias);
+                            let to = std::slice::from_raw_parts_mut(to.cast::<MaybeUninit<f32>>(), out_columns);
+                            to.iter_mut().zip(from).for_each(|(y, v)| {
+                                y.write(v + bias);
+                            });
                         } else {
-                            from.iter().enumerate().for_each(|(u, v)| *to.add(u * step) = v + bias);
+                            from.iter().enumerate().for_each(|(u, v)| to.add(u * step).write(v + bias));
                         }
                     }
                 }

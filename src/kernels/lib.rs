@@ -9,8 +9,10 @@
 pub mod activation;
 pub mod channels_last;
 pub mod conv;
+pub mod level;
 pub mod norm;
 pub mod ops;
+pub mod out;
 pub mod pool;
 pub mod reference;
 pub mod resize;
@@ -18,7 +20,9 @@ pub mod softmax;
 #[cfg(test)]
 mod tests;
 pub mod update;
+mod vector;
 pub mod window;
 
 pub use conv::ConvShape;
+pub use level::Level;
 pub use window::{Window, Window2};

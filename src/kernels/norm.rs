@@ -4,7 +4,9 @@
 //! Activations are `[batch, channels, plane]`; everything per channel is `[channels]`.
 
 use super::activation::{sigmoid, wide};
+use super::out::Out;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Partial sums kept apart, so that they can be added in vectors.
 const LANES: usize = 16;
@@ -23,22 +25,27 @@ fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]> + Clone, count: f64) -
     (mean, ((squares - rest * rest / count) / count).max(0.0) as f32)
 }
 
-/// Batch normalization with the statistics of the batch, followed by SiLU (`z · sigmoid(z)`) when `silu`. Overwrites `y` and
-/// returns mean and population variance of each channel.
+/// Batch normalization with the statistics of the batch, followed by SiLU (`z · sigmoid(z)`) when `silu`. Overwrites
+/// `y` and returns mean and population variance of each channel, and `y`.
 ///
 /// Work is shared out by channel: a channel is still in the cache when its statistics are known.
-pub fn batch_norm(
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn batch_norm<'a>(
     plane: usize,
     (scale, bias): (&[f32], &[f32]),
     epsilon: f64,
     silu: bool,
     x: &[f32],
-    y: &mut [f32],
-) -> (Vec<f32>, Vec<f32>) {
+    y: impl Into<Out<'a>>,
+) -> (Vec<f32>, Vec<f32>, &'a mut [f32]) {
+    let mut y = y.into();
     let channels = scale.len();
     assert!(x.len() == y.len() && bias.len() == channels, "lengths of a normalization");
+    check_planes(channels, plane, x.len());
     let count = (x.len() / channels.max(1)) as f64;
-    let run = |(c, outputs): (usize, Vec<&mut [f32]>)| {
+    let run = |(c, outputs): (usize, Vec<&mut [MaybeUninit<f32>]>)| {
         let (mean, var) = statistics(planes(channels, plane, c, x), count);
         let a = scale[c] * inverse(var, epsilon);
         let b = bias[c] - mean * a;
@@ -49,17 +56,21 @@ pub fn batch_norm(
                     if silu {
                         y.iter_mut().zip(x).for_each(|(y, x)| {
                             let z = x * a + b;
-                            *y = z * sigmoid(z);
+                            y.write(z * sigmoid(z));
                         });
                     } else {
-                        y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b);
+                        y.iter_mut().zip(x).for_each(|(y, x)| {
+                            y.write(x * a + b);
+                        });
                     }
                 },
             );
         }
         (mean, var)
     };
-    by_channel(channels, plane, y).into_par_iter().enumerate().map(run).unzip()
+    let (mean, var) = by_channel(channels, plane, y.cells()).into_par_iter().enumerate().map(run).unzip();
+    // SAFETY: the planes of all channels are all of `y`, and there is an `x` for every one.
+    (mean, var, unsafe { y.written() })
 }
 
 /// `1 / sqrt(var + epsilon)`
@@ -67,19 +78,37 @@ pub fn inverse(var: f32, epsilon: f64) -> f32 {
     (1.0 / (f64::from(var) + epsilon).sqrt()) as f32
 }
 
-/// `y = x · scale[c] + shift[c]`.
-pub fn affine(channels: usize, plane: usize, x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+/// `y = x · scale[c] + shift[c]`; gives `y`.
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn affine<'a>(channels: usize, plane: usize, x: &[f32], scale: &[f32], shift: &[f32], y: impl Into<Out<'a>>) -> &'a mut [f32] {
+    let mut y = y.into();
     assert!(x.len() == y.len() && scale.len() == channels && shift.len() == channels, "lengths of a channel map");
+    check_planes(channels, plane, x.len());
     if plane == 0 {
-        return;
+        return y.fill(0.0);
     }
-    y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (y, x))| {
+    y.cells().par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(min_planes(plane)).enumerate().for_each(|(i, (y, x))| {
         let (a, b) = (scale[i % channels], shift[i % channels]);
         wide(
             #[inline(always)]
-            || y.iter_mut().zip(x).for_each(|(y, x)| *y = x * a + b),
+            || {
+                y.iter_mut().zip(x).for_each(|(y, x)| {
+                    y.write(x * a + b);
+                })
+            },
         );
     });
+    // SAFETY: there is an `x` for every one.
+    unsafe { y.written() }
+}
+
+/// # Panics
+/// When `len` values are not whole images of `channels` planes.
+fn check_planes(channels: usize, plane: usize, len: usize) {
+    let image = channels.checked_mul(plane);
+    assert!(image.is_some_and(|n| len.is_multiple_of(n)), "{len} values are not whole images of {channels} planes of {plane}");
 }
 
 /// Sums over each channel of `g` and of `g · x`.
@@ -105,18 +134,32 @@ pub struct Normalized<'a> {
     pub bias: &'a [f32],
 }
 
-/// Gradient of [`batch_norm`]. Overwrites `gx` and returns the gradients of scale and bias.
-pub fn batch_norm_backward(plane: usize, n: Normalized<'_>, silu: bool, x: &[f32], gy: &[f32], gx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
+/// Gradient of [`batch_norm`]. Overwrites `gx` and returns the gradients of scale and bias, and `gx`.
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn batch_norm_backward<'a>(
+    plane: usize,
+    n: Normalized<'_>,
+    silu: bool,
+    x: &[f32],
+    gy: &[f32],
+    gx: impl Into<Out<'a>>,
+) -> (Vec<f32>, Vec<f32>, &'a mut [f32]) {
+    let mut gx = gx.into();
     let channels = n.mean.len();
-    assert!(x.len() == gx.len() && gy.len() == gx.len(), "lengths of a normalization's gradient");
+    let per_channel = [n.inv, n.scale, n.bias].iter().all(|v| v.len() == channels);
+    assert!(x.len() == gx.len() && gy.len() == gx.len() && per_channel, "lengths of a normalization's gradient");
+    check_planes(channels, plane, x.len());
     let count = (x.len() / channels.max(1)) as f32;
-    let run = |(c, mut outputs): (usize, Vec<&mut [f32]>)| {
+    let run = |(c, outputs): (usize, Vec<&mut [MaybeUninit<f32>]>)| {
         let (mean, factor) = (n.mean[c], n.scale[c] * n.inv[c]);
         let shift = n.bias[c] - mean * factor;
         let inputs = planes(channels, plane, c, x).zip(planes(channels, plane, c, gy));
         let (mut g_scale, mut g_bias) = (0.0f32, 0.0f32);
         // First the gradient of z, kept in gx, and its sums.
-        for (gz, (x, gy)) in outputs.iter_mut().zip(inputs) {
+        let mut gradients = Vec::with_capacity(outputs.len());
+        for (gz, (x, gy)) in outputs.into_iter().zip(inputs) {
             if silu {
                 wide(
                     #[inline(always)]
@@ -124,21 +167,24 @@ pub fn batch_norm_backward(plane: usize, n: Normalized<'_>, silu: bool, x: &[f32
                         gz.iter_mut().zip(x).zip(gy).for_each(|((gz, x), gy)| {
                             let z = x * factor + shift;
                             let s = sigmoid(z);
-                            *gz = gy * s * (1.0 + z * (1.0 - s));
+                            gz.write(gy * s * (1.0 + z * (1.0 - s)));
                         })
                     },
                 );
             } else {
-                gz.copy_from_slice(gy);
+                gz.write_copy_of_slice(gy);
             }
+            // SAFETY: `x`, `gy` and this are planes of one size, so every one has been written.
+            let gz = unsafe { gz.assume_init_mut() };
             let (first, second) = sums(x, gz, |x, g| (g, g * (x - mean)));
             g_bias += first;
             g_scale += second * n.inv[c];
+            gradients.push(gz);
         }
         // gx = factor · (gz - mean(gz) - x̂ · mean(gz · x̂)), as one map of gz and x.
         let b = -factor * n.inv[c] * g_scale / count;
         let rest = -factor * g_bias / count - b * mean;
-        for (g, x) in outputs.into_iter().zip(planes(channels, plane, c, x)) {
+        for (g, x) in gradients.into_iter().zip(planes(channels, plane, c, x)) {
             wide(
                 #[inline(always)]
                 || g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * factor + x * b + rest),
@@ -146,12 +192,14 @@ pub fn batch_norm_backward(plane: usize, n: Normalized<'_>, silu: bool, x: &[f32
         }
         (g_scale, g_bias)
     };
-    by_channel(channels, plane, gx).into_par_iter().enumerate().map(run).unzip()
+    let (g_scale, g_bias) = by_channel(channels, plane, gx.cells()).into_par_iter().enumerate().map(run).unzip();
+    // SAFETY: the planes of all channels are all of `gx`, and each has been written whole.
+    (g_scale, g_bias, unsafe { gx.written() })
 }
 
 /// The planes of each channel, one per image.
-fn by_channel(channels: usize, plane: usize, v: &mut [f32]) -> Vec<Vec<&mut [f32]>> {
-    let mut all: Vec<Vec<&mut [f32]>> = (0..channels).map(|_| Vec::new()).collect();
+fn by_channel<T>(channels: usize, plane: usize, v: &mut [T]) -> Vec<Vec<&mut [T]>> {
+    let mut all: Vec<Vec<&mut [T]>> = (0..channels).map(|_| Vec::new()).collect();
     for (i, p) in v.chunks_exact_mut(plane.max(1)).enumerate() {
         all[i % channels].push(p);
     }

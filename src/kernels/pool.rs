@@ -8,14 +8,28 @@ use rayon::prelude::*;
 /// Index of a window that holds no input element.
 pub const NOTHING: u32 = u32::MAX;
 
+/// Elements of a plane of the input and of the output.
+///
+/// # Panics
+/// When the window is out of range or the lengths do not fit it.
+fn check(w: &Window, planes: usize, x: usize, y: usize) -> [usize; 2] {
+    w.check().unwrap_or_else(|e| panic!("{e}"));
+    let (ins, outs) = (w.input_len(), w.output_len());
+    let lengths = (planes.checked_mul(ins), planes.checked_mul(outs));
+    assert!(lengths == (Some(x), Some(y)), "lengths {x} and {y} of {planes} planes of {w:?}");
+    [ins, outs]
+}
+
 /// Largest value under the window of each plane; a NaN is largest.
 ///
 /// # Panics
 /// When the lengths do not fit the window.
 pub fn max_forward(w: &Window, planes: usize, x: &[f32], y: &mut [f32]) {
-    let (ins, outs) = (w.input_len(), w.output_len());
-    assert!(x.len() == planes * ins && y.len() == planes * outs, "lengths of {planes} planes of {w:?}");
-    if outs == 0 {
+    let [ins, outs] = check(w, planes, x.len(), y.len());
+    if ins == 0 {
+        return y.fill(f32::NEG_INFINITY);
+    }
+    if y.is_empty() {
         return;
     }
     let Some(w2) = w.as_2d() else { return reference::max_pool(w, planes, x, y, &mut vec![0; planes * outs]) };
@@ -53,7 +67,11 @@ fn give(left: &mut f32, gx: &mut f32, x: f32, y: f32) {
 
 /// Index, in the input plane, of the element that each output of a max pool takes: the first of equals, [`NOTHING`] where
 /// the window holds none.
+///
+/// # Panics
+/// When the lengths do not fit the window.
 pub fn max_indices(w: &Window, planes: usize, x: &[f32]) -> Vec<u32> {
+    check(w, planes, x.len(), planes.saturating_mul(w.output_len()));
     let count = planes * w.output_len();
     let (mut y, mut at) = (vec![0.0; count], vec![0; count]);
     reference::max_pool(w, planes, x, &mut y, &mut at);
@@ -66,10 +84,9 @@ pub fn max_indices(w: &Window, planes: usize, x: &[f32]) -> Vec<u32> {
 /// # Panics
 /// When the lengths do not fit the window.
 pub fn max_backward(w: &Window, planes: usize, x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32]) {
-    let (ins, outs) = (w.input_len(), w.output_len());
-    assert!(x.len() == planes * ins && y.len() == planes * outs, "lengths of {planes} planes of {w:?}");
+    let [ins, outs] = check(w, planes, x.len(), y.len());
     assert!(gx.len() == x.len() && gy.len() == y.len(), "lengths of {planes} planes of {w:?}");
-    if ins == 0 || outs == 0 {
+    if x.is_empty() || y.is_empty() {
         return gx.fill(0.0);
     }
     let Some(w2) = w.as_2d() else {
@@ -110,10 +127,12 @@ pub fn max_backward(w: &Window, planes: usize, x: &[f32], y: &[f32], gy: &[f32],
 }
 
 /// Mean under the window of each plane. With `count_padding` the padding counts as zeros.
+///
+/// # Panics
+/// When the lengths do not fit the window.
 pub fn average_forward(w: &Window, planes: usize, count_padding: bool, x: &[f32], y: &mut [f32]) {
-    let (ins, outs) = (w.input_len(), w.output_len());
-    assert!(x.len() == planes * ins && y.len() == planes * outs, "lengths of {planes} planes of {w:?}");
-    if outs == 0 {
+    let [ins, outs] = check(w, planes, x.len(), y.len());
+    if y.is_empty() {
         return;
     }
     let Some(w2) = w.as_2d() else { return reference::average_pool(w, planes, count_padding, x, y) };
@@ -127,10 +146,12 @@ pub fn average_forward(w: &Window, planes: usize, count_padding: bool, x: &[f32]
 }
 
 /// Gradient of an average pool. Overwrites `gx`.
+///
+/// # Panics
+/// When the lengths do not fit the window.
 pub fn average_backward(w: &Window, planes: usize, count_padding: bool, gy: &[f32], gx: &mut [f32]) {
-    let (ins, outs) = (w.input_len(), w.output_len());
-    assert!(gx.len() == planes * ins && gy.len() == planes * outs, "lengths of {planes} planes of {w:?}");
-    if ins == 0 {
+    let [ins, outs] = check(w, planes, gx.len(), gy.len());
+    if gx.is_empty() {
         return;
     }
     let Some(w2) = w.as_2d() else {
@@ -153,9 +174,9 @@ fn scales(w: &Window, count_padding: bool) -> Vec<f32> {
 /// the input, tap by tap; consecutive outputs read inputs `stride[1]` apart.
 #[inline(always)]
 fn each_run(w: &Window2, mut f: impl FnMut(usize, usize, usize)) {
-    for ky in 0..w.kernel[0] {
+    for ky in w.useful(0) {
         let (y0, y1) = w.valid(0, ky);
-        for kx in 0..w.kernel[1] {
+        for kx in w.useful(1) {
             let (x0, x1) = w.valid(1, kx);
             for oy in (y0..y1).take_while(|_| x0 < x1) {
                 let iy = oy * w.stride[0] + ky * w.dilation[0] - w.pad[0];

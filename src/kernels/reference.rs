@@ -1,7 +1,8 @@
 //! The plain definitions: any number of spatial axes, no blocking, no threads. Fast kernels are tested against these,
 //! and shapes without a fast kernel (three spatial axes) run on them.
 
-use super::{ConvShape, Window};
+use super::conv::shape::ConvShape;
+use super::window::Window;
 
 /// `y[n, m, o] = bias[m] + Σ x[n, c, read(o, k)] · w[m, c, k]` over the channels `c` of the group of `m`.
 pub fn conv(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -72,8 +73,7 @@ pub fn max_pool(w: &Window, planes: usize, x: &[f32], y: &mut [f32], at: &mut [u
 
 /// Number that the sum under the window is divided by at output position `o`.
 pub fn average_divisor(w: &Window, o: usize, count_padding: bool) -> usize {
-    let inside = || (0..w.kernel_len()).filter(|&k| w.read(o, k).is_some()).count();
-    (if count_padding { w.padded_taps(o) } else { inside() }).max(1)
+    w.count(o, count_padding).max(1)
 }
 
 /// Mean under the window of each plane.

@@ -1,4 +1,56 @@
 //! Geometry of a sliding window over any number of spatial axes.
+//!
+//! Kernels compute positions without asking whether numbers overflow: [`Window::check`] and [`Window2::check`] have made sure
+//! that they cannot.
+
+use compresso_base::error::{Error, Result};
+use std::ops::Range;
+
+/// Most positions of one axis that a window spans: the input with its padding, and the window at its last output.
+pub const MAX_SPAN: usize = 1 << 31;
+
+/// Most elements of an array.
+const MAX_ELEMENTS: usize = isize::MAX as usize / size_of::<f32>();
+
+/// The number of elements of an array of such sizes.
+///
+/// # Errors
+/// `Shape` when no memory holds as many floats.
+pub fn elements(sizes: &[usize]) -> Result<usize> {
+    let count = sizes.iter().try_fold(1usize, |p, &n| p.checked_mul(n)).filter(|n| *n <= MAX_ELEMENTS);
+    count.ok_or_else(|| Error::shape(format!("an array of sizes {sizes:?} has more than {MAX_ELEMENTS} elements")))
+}
+
+/// One axis of a window.
+struct Axis {
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    pads: [usize; 2],
+    output: usize,
+}
+
+impl Axis {
+    fn check(&self, axis: usize) -> Result<()> {
+        if self.kernel == 0 || self.stride == 0 || self.dilation == 0 {
+            let (kernel, stride, dilation) = (self.kernel, self.stride, self.dilation);
+            return Err(Error::shape(format!(
+                "kernel size, stride and dilation of axis {axis} must be at least 1, got {kernel}, {stride} and {dilation}"
+            )));
+        }
+        let padded = self.input.checked_add(self.pads[0]).and_then(|n| n.checked_add(self.pads[1]));
+        let last = self.output.saturating_sub(1).checked_mul(self.stride);
+        let reached = last.and_then(|at| (self.kernel - 1).checked_mul(self.dilation)?.checked_add(at)?.checked_add(1));
+        match padded.zip(reached) {
+            Some((padded, reached)) if padded.max(reached) <= MAX_SPAN => Ok(()),
+            _ => Err(Error::shape(format!(
+                "the window or the padded input spans more than {MAX_SPAN} positions of axis {axis}: input {}, pads {:?}, kernel {}, dilation {}, stride {}, output {}",
+                self.input, self.pads, self.kernel, self.dilation, self.stride, self.output
+            ))),
+        }
+    }
+}
 
 /// A window that slides over a padded input: of convolutions and pools.
 ///
@@ -18,7 +70,7 @@ pub struct Window {
 impl Window {
     /// A two-dimensional window whose output is as large as fits.
     pub fn square(input: [usize; 2], kernel: usize, stride: usize, pad: usize, dilation: usize) -> Self {
-        let out = |n: usize| (n + 2 * pad).saturating_sub(dilation * (kernel - 1) + 1) / stride + 1;
+        let out = |n: usize| (n + 2 * pad).saturating_sub(dilation * kernel.saturating_sub(1) + 1) / stride + 1;
         Self {
             input: input.to_vec(),
             kernel: vec![kernel; 2],
@@ -31,6 +83,28 @@ impl Window {
     }
     pub fn rank(&self) -> usize {
         self.input.len()
+    }
+    /// Checks that the lists are of one length and that no number that is worked out from them overflows.
+    ///
+    /// # Errors
+    /// `Shape` with the axis that is out of range.
+    pub fn check(&self) -> Result<()> {
+        let lists = [&self.kernel, &self.stride, &self.dilation, &self.pad_begin, &self.pad_end, &self.output];
+        if lists.iter().any(|l| l.len() != self.rank()) {
+            return Err(Error::shape(format!("a window needs one number per axis, got {self:?}")));
+        }
+        for d in 0..self.rank() {
+            let axis = Axis {
+                input: self.input[d],
+                kernel: self.kernel[d],
+                stride: self.stride[d],
+                dilation: self.dilation[d],
+                pads: [self.pad_begin[d], self.pad_end[d]],
+                output: self.output[d],
+            };
+            axis.check(d)?;
+        }
+        elements(&self.input).and(elements(&self.output)).and(elements(&self.kernel)).map(|_| ())
     }
     /// Elements of one input plane.
     pub fn input_len(&self) -> usize {
@@ -60,14 +134,15 @@ impl Window {
         }
         Some(index)
     }
-    /// Taps of output position `out` that lie inside the input and its padding.
-    pub fn padded_taps(&self, mut out: usize) -> usize {
+    /// Taps of output position `out` that lie inside the input or, with `padding`, inside the input and its padding.
+    pub fn count(&self, mut out: usize, padding: bool) -> usize {
         let mut count = 1;
         for d in (0..self.rank()).rev() {
             let start = (out % self.output[d]) * self.stride[d];
             out /= self.output[d];
-            let limit = self.pad_begin[d] + self.input[d] + self.pad_end[d];
-            count *= (0..self.kernel[d]).filter(|k| start + k * self.dilation[d] < limit).count();
+            let end = self.pad_begin[d] + self.input[d];
+            let within = if padding { 0..end + self.pad_end[d] } else { self.pad_begin[d]..end };
+            count *= taps_in(start, self.dilation[d], self.kernel[d], within).len();
         }
         count
     }
@@ -102,7 +177,52 @@ pub struct Window2 {
     pub output: [usize; 2],
 }
 
+/// Kernel positions `k` at which `start + k · dilation` lies in a range.
+fn taps_in(start: usize, dilation: usize, kernel: usize, within: Range<usize>) -> Range<usize> {
+    let first = |at: usize| at.saturating_sub(start).div_ceil(dilation).min(kernel);
+    let end = first(within.end);
+    first(within.start).min(end)..end
+}
+
 impl Window2 {
+    /// Checks that no number that is worked out from the window overflows.
+    ///
+    /// # Errors
+    /// As [`Window::check`].
+    pub fn check(&self) -> Result<()> {
+        for d in 0..2 {
+            let axis = Axis {
+                input: self.input[d],
+                kernel: self.kernel[d],
+                stride: self.stride[d],
+                dilation: self.dilation[d],
+                pads: [self.pad[d], 0],
+                output: self.output[d],
+            };
+            axis.check(d)?;
+        }
+        elements(&self.input).and(elements(&self.output)).and(elements(&self.kernel)).map(|_| ())
+    }
+    /// Positions of axis `d`, padding before the input included, that the input and the window at its last output take.
+    pub fn span(&self, d: usize) -> usize {
+        let reached = self.output[d].saturating_sub(1) * self.stride[d] + (self.kernel[d] - 1) * self.dilation[d] + 1;
+        reached.max(self.pad[d] + self.input[d])
+    }
+    /// Kernel positions of axis `d` that lie inside the input for output position `o`.
+    pub fn taps(&self, d: usize, o: usize) -> Range<usize> {
+        self.taps_in(d, o, self.pad[d]..self.pad[d] + self.input[d])
+    }
+    /// Kernel positions of axis `d` that lie in a range of positions, padding before the input included, for output `o`.
+    pub fn taps_in(&self, d: usize, o: usize, within: Range<usize>) -> Range<usize> {
+        taps_in(o * self.stride[d], self.dilation[d], self.kernel[d], within)
+    }
+    /// Kernel positions of axis `d` that may lie inside the input for some output position: no others do.
+    pub fn useful(&self, d: usize) -> Range<usize> {
+        let last = self.output[d].saturating_sub(1) * self.stride[d];
+        let end = taps_in(0, self.dilation[d], self.kernel[d], 0..self.pad[d] + self.input[d]).end;
+        let start = self.pad[d].saturating_sub(last).div_ceil(self.dilation[d]).min(end);
+        start..end
+    }
     /// Output positions of axis `d` at which kernel position `k` reads inside the input: a half-open range.
     pub fn valid(&self, d: usize, k: usize) -> (usize, usize) {
         let (shift, stride) = (k * self.dilation[d], self.stride[d]);

@@ -3,12 +3,12 @@
 use super::lower::{Conv, Lowered, Op, Step, Weights};
 use super::place::Arena;
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
-use crate::error::{Error, Result};
-use crate::kernels::channels_last::conv::{ConvSpec, conv};
-use crate::kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
-use crate::kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
-use crate::kernels::channels_last::{Job, View, map, pool, resize, strided};
-use crate::kernels::{Window, Window2};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::channels_last::conv::conv;
+use compresso_kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
+use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
+use compresso_kernels::channels_last::{ConvSpec, Element, Job, View, map, pool, resize, strided};
+use compresso_kernels::{Window, Window2};
 
 /// Makes the jobs of steps and adds them to a program.
 pub struct Build<'a> {
@@ -42,7 +42,8 @@ impl Build<'_> {
             Home::Constants(at) => (Buffer::Constants, *at),
             Home::Within { .. } => return Err(Error::internal("an outermost root within another")),
         };
-        Ok(Slot { buffer, offset: base + layout.offset * bytes, image: apart * bytes, reach: reach * bytes })
+        let [image, reach] = [apart, reach].map(|elements| elements.saturating_mul(bytes));
+        Ok(Slot { buffer, offset: base + layout.offset * bytes, image, reach })
     }
     /// The slot of a whole tensor.
     pub fn whole(&self, id: Id) -> Result<Slot> {
@@ -66,12 +67,12 @@ impl Build<'_> {
         let inputs = reads.iter().map(|(id, i)| self.image_slot(*id, i)).collect::<Result<Vec<_>>>()?;
         let outputs = writes.iter().map(|(id, i)| self.image_slot(*id, i)).collect::<Result<Vec<_>>>()?;
         let images = writes.first().map_or(1, |(_, i)| i.count);
-        Ok(self.program.push(Run { job, images, inputs, outputs }))
+        self.program.push(Run { job, images, inputs, outputs })
     }
     fn push_whole(&mut self, job: Box<dyn Job>, reads: &[Id], writes: &[Id]) -> Result<usize> {
         let inputs = reads.iter().map(|&id| self.whole(id)).collect::<Result<Vec<_>>>()?;
         let outputs = writes.iter().map(|&id| self.whole(id)).collect::<Result<Vec<_>>>()?;
-        Ok(self.program.push(Run { job, images: 1, inputs, outputs }))
+        self.program.push(Run { job, images: 1, inputs, outputs })
     }
 
     /// Tensors of equal sizes as images that are worked on element by element.
@@ -126,22 +127,22 @@ impl Build<'_> {
             Op::MaxPool(w) => {
                 let (x, y, w) = (self.image(reads[0])?, self.image(writes[0])?, plane(w)?);
                 let job = match self.tensors[reads[0]].kind {
-                    Kind::F32 => pool::max_pool(&w, x.view, y.view),
-                    Kind::U8 => int8::max_pool(w, x.view, y.view, threads),
+                    Kind::F32 => pool::max_pool(&w, x.view, y.view)?,
+                    Kind::U8 => int8::max_pool(w, x.view, y.view, threads)?,
                 };
                 vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
             }
             Op::AveragePool(w, count_padding) => {
                 let (x, y) = (self.image(reads[0])?, self.image(writes[0])?);
                 let end = pair(&w.pad_end, 0)?;
-                let job = pool::average_pool(&plane(w)?, x.view, y.view, *count_padding, end);
+                let job = pool::average_pool(&plane(w)?, x.view, y.view, *count_padding, end)?;
                 vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
             }
             Op::Nearest(scale) => {
                 let (x, y) = (self.image(reads[0])?, self.image(writes[0])?);
                 let job = match self.tensors[reads[0]].kind {
-                    Kind::F32 => resize::nearest(*scale, x.view, y.view),
-                    Kind::U8 => int8::resize_nearest(*scale, x.view, y.view, threads),
+                    Kind::F32 => resize::nearest(*scale, x.view, y.view)?,
+                    Kind::U8 => int8::resize_nearest(*scale, x.view, y.view, threads)?,
                 };
                 vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
             }
@@ -149,13 +150,13 @@ impl Build<'_> {
                 let ids = [reads[0], writes[0]];
                 match self.elements(&ids) {
                     Ok(pair) => {
-                        let job = map::map(*act, pair[0].1.view, pair[1].1.view);
+                        let job = map::map(*act, pair[0].1.view, pair[1].1.view)?;
                         vec![self.push_images(job, &pair[..1], &pair[1..])?]
                     }
                     // More axes that lie apart than an image has.
                     Err(_) => {
                         let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
-                        let job = strided::unary(*act, &self.tensors[reads[0]].dims, &x.strides, &y.strides);
+                        let job = strided::unary(*act, &self.tensors[reads[0]].dims, &x.strides, &y.strides)?;
                         vec![self.push_whole(job, reads, writes)?]
                     }
                 }
@@ -163,12 +164,12 @@ impl Build<'_> {
             Op::Binary(op) => {
                 let dims = &self.tensors[writes[0]].dims;
                 let (a, b) = (self.broadcast(reads[0], dims)?, self.broadcast(reads[1], dims)?);
-                let job = strided::binary(*op, dims, &a, &b, &self.layout(writes[0])?.strides);
+                let job = strided::binary(*op, dims, &a, &b, &self.layout(writes[0])?.strides)?;
                 vec![self.push_whole(job, reads, writes)?]
             }
             Op::Softmax(axis) => {
                 let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
-                let job = strided::softmax(&self.tensors[reads[0]].dims, *axis, &x.strides, &y.strides);
+                let job = strided::softmax(&self.tensors[reads[0]].dims, *axis, &x.strides, &y.strides)?;
                 vec![self.push_whole(job, reads, writes)?]
             }
             Op::MatMul => {
@@ -176,7 +177,7 @@ impl Build<'_> {
                 let n = a.len() - 2;
                 let strides = [reads[0], reads[1], writes[0]].map(|id| self.layout(id).map(|l| l.strides));
                 let [x, w, y] = strides;
-                let job = strided::matmul(&a[..n], [a[n], a[n + 1], b[n + 1]], &x?, &w?, &y?);
+                let job = strided::matmul(&a[..n], [a[n], a[n + 1], b[n + 1]], &x?, &w?, &y?)?;
                 vec![self.push_whole(job, reads, writes)?]
             }
             Op::Concat(axis) => self.concat(*axis, reads, writes[0])?,
@@ -187,23 +188,23 @@ impl Build<'_> {
                     4 => vec![(reads[0], self.image(reads[0])?), (writes[0], self.image(writes[0])?)],
                     _ => self.elements(&[reads[0], writes[0]])?,
                 };
-                let job = int8::quantize(1.0 / affine.scale, affine.zero, pair[0].1.view, vec![Bytes::whole(pair[1].1.view)], threads);
+                let job = int8::quantize(1.0 / affine.scale, affine.zero, pair[0].1.view, vec![Bytes::whole(pair[1].1.view)], threads)?;
                 vec![self.push_images(job, &pair[..1], &pair[1..])?]
             }
             Op::Dequantize(table) => {
                 let pair = self.elements(&[reads[0], writes[0]])?;
-                let job = int8::dequantize(Box::new(**table), pair[0].1.view, pair[1].1.view, threads);
+                let job = int8::dequantize(Box::new(**table), pair[0].1.view, pair[1].1.view, threads)?;
                 vec![self.push_images(job, &pair[..1], &pair[1..])?]
             }
             Op::Table(table) => {
                 let pair = self.elements(&[reads[0], writes[0]])?;
                 let out = Bytes { view: pair[1].1.view, first: 0, table: Some(Box::new(**table)) };
-                vec![self.push_images(int8::table(pair[0].1.view, vec![out], threads), &pair[..1], &pair[1..])?]
+                vec![self.push_images(int8::table(pair[0].1.view, vec![out], threads)?, &pair[..1], &pair[1..])?]
             }
             Op::SumTable(table) => {
                 let all = self.elements(&[reads[0], reads[1], writes[0]])?;
                 let boxed: Box<[u8; 65536]> = table.to_vec().try_into().map_err(|_| Error::internal("a table of another size"))?;
-                let job = int8::binary(boxed, all[0].1.view, all[1].1.view, all[2].1.view, threads);
+                let job = int8::binary(boxed, all[0].1.view, all[1].1.view, all[2].1.view, threads)?;
                 vec![self.push_images(job, &all[..2], &all[2..])?]
             }
             Op::Add(from, to) => {
@@ -211,7 +212,7 @@ impl Build<'_> {
                 let store = Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(all[2].1.view)] };
                 let inputs = [all[0].1.view, all[1].1.view];
                 let spec = Int8Add { inputs, scales: from.map(|a| a.scale), zeros: from.map(|a| a.zero), act: None, store, threads };
-                vec![self.push_images(int8::add(&spec), &all[..2], &all[2..])?]
+                vec![self.push_images(int8::add(&spec)?, &all[..2], &all[2..])?]
             }
             Op::Sum(tables, to) => {
                 let ids: Vec<Id> = reads.iter().chain(writes).copied().collect();
@@ -222,7 +223,7 @@ impl Build<'_> {
                     Some(to) => Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(out[0].1.view)] },
                 };
                 let tables = tables.iter().map(|t| Box::new(**t)).collect();
-                let job = int8::sum(tables, terms.iter().map(|t| t.1.view).collect(), &store, threads);
+                let job = int8::sum(tables, terms.iter().map(|t| t.1.view).collect(), &store, threads)?;
                 vec![self.push_images(job, terms, out)?]
             }
             Op::Candle { .. } => Vec::new(),
@@ -240,7 +241,7 @@ impl Build<'_> {
                 inputs.extend(residual);
                 let residual = residual.map(|r| r.1.view);
                 let spec = ConvSpec { window, groups: c.groups, input: x.view, output: ys[0].1.view, residual, epilogue: c.epilogue };
-                conv(&spec, w, c.bias.as_deref(), threads)
+                conv(&spec, w, c.bias.as_deref(), threads)?
             }
             Weights::Int8(w, scales) => {
                 let store = match c.quantized {
@@ -267,7 +268,7 @@ impl Build<'_> {
                     store,
                     threads,
                 };
-                int8::conv(&spec, w)
+                int8::conv(&spec, w)?
             }
         };
         self.push_images(job, &inputs, &ys)
@@ -298,13 +299,16 @@ impl Build<'_> {
     /// Copies a tensor to positions `start..` of `axis` of another.
     fn copy(&mut self, from: Id, to: Id, axis: usize, start: usize) -> Result<usize> {
         let (x, y, dims) = (self.layout(from)?, self.layout(to)?, &self.tensors[from].dims);
-        let bytes = self.tensors[from].kind.bytes();
-        let job = strided::copy(bytes, dims, &x.strides, &y.strides);
+        let (bytes, element) = match self.tensors[from].kind {
+            Kind::F32 => (4, Element::F32),
+            Kind::U8 => (1, Element::U8),
+        };
+        let job = strided::copy(element, dims, &x.strides, &y.strides)?;
         let mut output = self.whole(to)?;
         output.offset += start * y.strides.get(axis).copied().unwrap_or(0) * bytes;
         output.reach = y.reach(dims) * bytes;
         let inputs = vec![self.whole(from)?];
-        Ok(self.program.push(Run { job, images: 1, inputs, outputs: vec![output] }))
+        self.program.push(Run { job, images: 1, inputs, outputs: vec![output] })
     }
 }
 

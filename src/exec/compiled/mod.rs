@@ -19,11 +19,6 @@ mod tests;
 pub use engine::Engine;
 
 use super::eager::{self, Outputs};
-use crate::context::Cancel;
-use crate::error::{At, Error, Result};
-use crate::kernels::channels_last::program::{Program, Slot};
-use crate::model::graph::{Facts, Graph, infer_with};
-use crate::model::{Element, Fact, Value, ops};
 use build::Build;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::context::Cancel;
@@ -98,8 +93,7 @@ impl Compiled {
         place::place_parts(&mut plan.tensors, &plan.steps);
         let arena = place::lay_out(&plan);
         let inputs = build::input_bytes(&plan);
-        let mut program = Program::new(arena.bytes, &plan.constants, inputs, threads)
-            .map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
+        let mut program = Program::new(arena.bytes, &plan.constants, inputs, threads)?;
         let mut build = Build { tensors: &plan.tensors, arena: &arena, program: &mut program };
         let (mut actions, mut origin, mut slots) = (Vec::new(), Vec::new(), HashMap::new());
         for (i, step) in plan.steps.iter().enumerate() {
@@ -176,7 +170,7 @@ impl Compiled {
                 c.check()?;
             }
             match action {
-                Action::Job(step) => self.program.run(*step, &inputs[..self.program.input_count()]),
+                Action::Job(step) => self.program.run(*step, &inputs[..self.program.input_count()])?,
                 Action::Candle { node, from, to } => {
                     let made = candle(&self.graph, *node, from, &self.plan, &|id| self.program.read(&self.slots[&id], 1, &inputs), &held)
                         .at(|| self.graph.nodes()[*node].label())?;
@@ -184,7 +178,7 @@ impl Compiled {
                         match to {
                             To::Tensor(id) => {
                                 let floats = value.to_f32s()?;
-                                let target = self.program.write(&self.slots[id], 1);
+                                let target = self.program.write(&self.slots[id], 1)?;
                                 let bytes = bytes_of(&floats);
                                 if bytes.len() != target.len() {
                                     return Err(Error::internal(format!("{} made {:?}", self.graph.nodes()[*node].label(), value.dims())));
@@ -199,7 +193,7 @@ impl Compiled {
                 Action::Watch(n) => {
                     let (name, id, _) = &self.plan.observed[*n];
                     let layout = self.plan.tensors.layout(*id).ok_or_else(|| Error::internal("a tensor without a layout"))?;
-                    let values = floats_of(self.program.read(&self.slots[id], 1, &inputs));
+                    let values = floats_of(self.program.read(&self.slots[id], 1, &inputs)?)?;
                     watch(&Seen { name, dims: &self.plan.tensors[*id].dims, strides: &layout.strides, values })?;
                 }
             }
@@ -215,10 +209,10 @@ impl Compiled {
         for (name, output) in &self.plan.outputs {
             let value = match output {
                 Output::Tensor(id) => {
-                    let floats = floats_of(self.program.read(&self.slots[id], 1, &[])).to_vec();
+                    let floats = floats_of(self.program.read(&self.slots[id], 1, &[])?)?.to_vec();
                     Value::plain(Tensor::from_vec(floats, self.plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?
                 }
-                Output::Bytes { id, signed } => stored(self.program.read(&self.slots[id], 1, &[]), &self.plan.tensors[*id].dims, *signed)?,
+                Output::Bytes { id, signed } => stored(self.program.read(&self.slots[id], 1, &[])?, &self.plan.tensors[*id].dims, *signed)?,
                 Output::Held(n) => held[*n].take().ok_or_else(|| Error::internal(format!("'{name}' was not made")))?,
                 Output::Constant(c) => Value::of_constant(c, &Device::Cpu)?,
             };
@@ -282,7 +276,7 @@ fn candle<'a>(
     node: usize,
     from: &[From],
     plan: &Lowered,
-    read: &dyn Fn(usize) -> &'a [u8],
+    read: &dyn Fn(usize) -> Result<&'a [u8]>,
     held: &[Option<Value>],
 ) -> Result<Vec<Value>> {
     let inputs = from
@@ -293,10 +287,10 @@ fn candle<'a>(
                 From::Constant(c) => Some(Value::of_constant(c, &Device::Cpu)?),
                 From::Held(n) => held[*n].clone(),
                 From::Tensor(id) => {
-                    let floats = floats_of(read(*id)).to_vec();
+                    let floats = floats_of(read(*id)?)?.to_vec();
                     Some(Value::plain(Tensor::from_vec(floats, plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?)
                 }
-                From::Bytes { id, signed } => Some(stored(read(*id), &plan.tensors[*id].dims, *signed)?),
+                From::Bytes { id, signed } => Some(stored(read(*id)?, &plan.tensors[*id].dims, *signed)?),
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -314,11 +308,11 @@ fn stored(bytes: &[u8], dims: &[usize], signed: bool) -> Result<Value> {
 }
 
 fn bytes_of(floats: &[f32]) -> &[u8] {
-    crate::kernels::channels_last::program::as_bytes(floats)
+    compresso_kernels::channels_last::program::as_bytes(floats)
 }
 
-fn floats_of(bytes: &[u8]) -> &[f32] {
-    crate::kernels::channels_last::program::as_floats(bytes)
+fn floats_of(bytes: &[u8]) -> Result<&[f32]> {
+    compresso_kernels::channels_last::program::as_floats(bytes)
 }
 
 /// Runs by the eager executor, for what cannot be planned.

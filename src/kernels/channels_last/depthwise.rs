@@ -1,19 +1,20 @@
 //! Convolution with a group per channel: vectors of channels, summed over the taps in registers for several pixels.
 
-use super::conv::ConvSpec;
-use super::direct::parts_for;
 use super::finish::{self, Channels, Finish, Sums};
-use super::lanes::Lanes;
+use super::job::{Args, Job, about, parts_for, share};
+use super::operand::Operands;
 use super::patches::{Patches, Pixels};
+use super::spec::ConvSpec;
 use super::tile::COLUMNS;
-use super::{Args, Job, share};
-use crate::conv::tile::Level;
+use crate::level::Level;
+use crate::vector::Vector;
 
 /// Pixels of a tile.
 const PIXELS: usize = 6;
 
 pub struct Depthwise {
     spec: ConvSpec,
+    operands: Operands,
     patches: Patches,
     /// `[panels of 16 channels, taps, 16]`
     packed: Vec<f32>,
@@ -39,7 +40,8 @@ impl Depthwise {
         spec.groups == spec.input.channels && spec.groups == spec.output.channels && spec.input.channel == 1
     }
 
-    pub fn new(level: Level, spec: &ConvSpec, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
+    /// For a spec that [`Depthwise::fits`], with its operands.
+    pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
         let patches = Patches::new(spec);
         let (taps, channels) = (patches.taps(), spec.output.channels);
         let padded = channels.next_multiple_of(COLUMNS);
@@ -52,7 +54,7 @@ impl Depthwise {
         biases[..channels].copy_from_slice(bias.unwrap_or(&vec![0.0; channels]));
         let pixels = spec.output.height * spec.output.width;
         // A tap costs more than a product of a matrix: values are loaded for it alone.
-        let wanted = parts_for(8 * pixels * weights.len(), threads);
+        let wanted = parts_for(about(&[8, pixels, weights.len()]), threads);
         let by_pixels = wanted.min(pixels / (2 * PIXELS)).max(1);
         let by_panels = wanted.div_ceil(by_pixels).min(padded / COLUMNS).max(1);
         let sum: Sum = match level {
@@ -61,13 +63,26 @@ impl Depthwise {
             _ => sum::<[f32; 8]>,
         };
         let finish = finish::kernel(level);
-        Self { spec: *spec, patches, packed, bias: biases, zeros: vec![0.0; channels], sum, finish, parts: [by_pixels, by_panels] }
+        Self {
+            spec: *spec,
+            operands,
+            patches,
+            packed,
+            bias: biases,
+            zeros: vec![0.0; channels],
+            sum,
+            finish,
+            parts: [by_pixels, by_panels],
+        }
     }
 }
 
 impl Job for Depthwise {
     fn name(&self) -> String {
         self.spec.name("depthwise")
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.parts[0] * self.parts[1]
@@ -120,7 +135,7 @@ impl Job for Depthwise {
 /// # Safety
 /// See [`Sum`].
 #[inline(always)]
-unsafe fn sum<L: Lanes>(table: &[[*const f32; PIXELS]], channels: Channels, weights: *const f32, bias: *const f32, sums: &mut Sums) {
+unsafe fn sum<L: Vector>(table: &[[*const f32; PIXELS]], channels: Channels, weights: *const f32, bias: *const f32, sums: &mut Sums) {
     let Channels { first, count } = channels;
     // SAFETY: as the caller vouches.
     unsafe {
@@ -140,7 +155,7 @@ unsafe fn sum<L: Lanes>(table: &[[*const f32; PIXELS]], channels: Channels, weig
 /// # Safety
 /// See [`Sum`]; `V` vectors of channels from `c` on are there.
 #[inline(always)]
-unsafe fn vectors<L: Lanes, const V: usize>(
+unsafe fn vectors<L: Vector, const V: usize>(
     table: &[[*const f32; PIXELS]],
     first: usize,
     weights: *const f32,

@@ -1,12 +1,14 @@
 //! Direct convolution: each tile of pixels and output channels is summed in registers over taps and input channels, which
 //! are read where they lie.
 
-use super::conv::ConvSpec;
 use super::finish::{self, Channels, Finish, Sums};
+use super::job::{Args, Job, about, parts_for, share};
+use super::operand::Operands;
 use super::patches::{Corner, Patches, Pixels};
+use super::spec::ConvSpec;
 use super::tile::{self, COLUMNS, Kernels};
-use super::{Args, Job, share};
-use crate::conv::tile::Level;
+use crate::level::Level;
+use compresso_base::error::{Error, Result};
 use std::ops::Range;
 
 /// Bytes of weights that stay in the second-level cache while pixels stream past.
@@ -16,6 +18,7 @@ const LONG_TAP: usize = 8;
 
 pub struct Direct {
     spec: ConvSpec,
+    operands: Operands,
     patches: Patches,
     panels: Vec<Panel>,
     /// All panels, `[taps, in / groups, columns]` each.
@@ -41,7 +44,7 @@ struct Panel {
     index: usize,
     group: usize,
     /// Its output channels, at most the columns.
-    place: Channels,
+    channels: Channels,
     columns: usize,
     /// Where its weights start.
     at: usize,
@@ -56,7 +59,11 @@ enum Reading {
 }
 
 impl Direct {
-    pub fn new(level: Level, spec: &ConvSpec, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
+    /// For any spec, with its operands.
+    ///
+    /// # Errors
+    /// `Unsupported` for windows that span more elements of the planes of an image than 32 bits count.
+    pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Result<Self> {
         let (w, x, y) = (&spec.window, &spec.input, &spec.output);
         let patches = Patches::new(spec);
         let (taps, ins, outs) = (patches.taps(), x.channels / spec.groups, y.channels / spec.groups);
@@ -66,7 +73,7 @@ impl Direct {
             while done < outs {
                 let columns = tile::columns(level, outs - done);
                 let (first, channels) = (group * outs + done, columns.min(outs - done));
-                panels.push(Panel { index: panels.len(), group, place: Channels { first, count: channels }, columns, at: packed.len() });
+                panels.push(Panel { index: panels.len(), group, channels: Channels { first, count: channels }, columns, at: packed.len() });
                 for k in 0..taps * ins {
                     let weight = |m: usize| weights[((first + m) * ins + k % ins) * taps + k / ins];
                     packed.extend((0..columns).map(|m| if m < channels { weight(m) } else { 0.0 }));
@@ -80,14 +87,17 @@ impl Direct {
             Reading::Taps { joined: x.pixel == ins && w.dilation[1] == 1 }
         } else {
             let offset = |k: usize| patches.offsets()[k / ins] + k % ins * x.channel;
-            let short = |v: usize| u32::try_from(v).expect("planes of one window lie within 2^32 elements");
-            let offsets = (0..taps * ins).map(|k| short(offset(k))).collect();
-            Reading::Offsets { offsets, gathered: (0..taps * ins).map(short).collect() }
+            let short = |v: usize| {
+                u32::try_from(v)
+                    .map_err(|_| Error::unsupported(format!("a window that spans more than 2^32 elements of planes: {w:?} over {x:?}")))
+            };
+            let offsets = (0..taps * ins).map(|k| short(offset(k))).collect::<Result<_>>()?;
+            Reading::Offsets { offsets, gathered: (0..taps * ins).map(short).collect::<Result<_>>()? }
         };
         let rows = tile::rows(level);
         let tiles = (y.height * y.width).div_ceil(rows);
         let bytes = size_of_val(&packed[..]);
-        let wanted = parts_for(2 * y.height * y.width * y.channels * ins * taps, threads);
+        let wanted = parts_for(about(&[2, y.height, y.width, weights.len()]), threads);
         // Pixels are cut first, panels when there are too few pixels or when a thread had better keep to its own weights.
         let by_panels = |n: usize| n.min(panels.len()).max(1);
         let by_pixels = |n: usize| n.min(tiles.div_ceil(2)).max(1);
@@ -100,8 +110,9 @@ impl Direct {
         };
         let block = (CACHED_WEIGHTS * panels.len() / bytes.max(1)).clamp(1, panels.len().max(1));
         let kernels = [8, COLUMNS].map(|columns| tile::kernels(level, columns));
-        Self {
+        Ok(Self {
             spec: *spec,
+            operands,
             patches,
             panels,
             packed,
@@ -113,7 +124,7 @@ impl Direct {
             rows,
             parts,
             block,
-        }
+        })
     }
 
     /// Addresses that a tile needs.
@@ -132,22 +143,8 @@ impl Direct {
     }
 }
 
-/// Parts of a job of so many floating-point operations: a few per thread, none too small to be worth its start.
-pub(super) fn parts_for(work: usize, threads: usize) -> usize {
-    const SMALLEST: usize = 1 << 20;
-    let threads = threads.max(1);
-    let most = work / SMALLEST;
-    if threads == 1 {
-        1
-    } else if most <= threads {
-        most.max(1)
-    } else {
-        threads * (most / threads / 4).clamp(1, 4)
-    }
-}
-
 /// Memory for a tile.
-struct Tile<'a> {
+struct Workspace<'a> {
     pixels: Pixels,
     /// Addresses of taps.
     table: &'a mut [*const f32],
@@ -161,12 +158,12 @@ impl Direct {
     ///
     /// # Safety
     /// As [`Job::run`].
-    unsafe fn tile(&self, start: usize, panels: Range<usize>, args: Args<'_>, tile: &mut Tile<'_>) {
+    unsafe fn tile(&self, start: usize, panels: Range<usize>, args: Args<'_>, work: &mut Workspace<'_>) {
         let s = &self.spec;
         let (taps, ins) = (self.patches.taps(), s.input.channels / s.groups);
         let n = self.rows.min(s.output.height * s.output.width - start);
-        let inside = tile.pixels.place(&self.patches, start..start + n, args);
-        let pixels = &tile.pixels;
+        let inside = work.pixels.place(&self.patches, start..start + n, args);
+        let pixels = &work.pixels;
         let (mut group, mut rows, mut depth) = (usize::MAX, taps, ins);
         for panel in &self.panels[panels] {
             if panel.group != group {
@@ -181,45 +178,45 @@ impl Direct {
                     Reading::Taps { joined: true } if inside => {
                         let kw = s.window.kernel[1];
                         (rows, depth) = (taps / kw, ins * kw);
-                        let rows = tile.table[..rows * n].chunks_exact_mut(n);
+                        let rows = work.table[..rows * n].chunks_exact_mut(n);
                         rows.zip(self.patches.offsets().iter().step_by(kw)).for_each(|(row, &offset)| shifted(row, offset));
                     }
                     Reading::Taps { .. } if inside => {
-                        let rows = tile.table[..taps * n].chunks_exact_mut(n);
+                        let rows = work.table[..taps * n].chunks_exact_mut(n);
                         rows.zip(self.patches.offsets()).for_each(|(row, &offset)| shifted(row, offset));
                     }
                     Reading::Taps { .. } => {
-                        for (k, row) in tile.table[..taps * n].chunks_exact_mut(n).enumerate() {
+                        for (k, row) in work.table[..taps * n].chunks_exact_mut(n).enumerate() {
                             for (t, &corner) in row.iter_mut().zip(&pixels.corners) {
                                 *t = self.patches.tap(base, corner, k).unwrap_or(self.zeros.as_ptr());
                             }
                         }
                     }
-                    Reading::Offsets { .. } if inside => shifted(&mut tile.table[..n], 0),
+                    Reading::Offsets { .. } if inside => shifted(&mut work.table[..n], 0),
                     Reading::Offsets { offsets, .. } => {
                         for (r, &corner) in pixels.corners.iter().enumerate().take(n) {
-                            let patch = tile.patches.wrapping_add(r * offsets.len());
+                            let patch = work.patches.wrapping_add(r * offsets.len());
                             // SAFETY: the scratch holds a patch for each pixel.
                             unsafe { self.gather(base, corner, patch) };
-                            tile.table[r] = patch;
+                            work.table[r] = patch;
                         }
                     }
                 }
             }
             let kernels = &self.kernels[usize::from(panel.columns == COLUMNS)];
             let (weights, bias) = (self.packed[panel.at..].as_ptr(), self.bias[panel.index * COLUMNS..].as_ptr());
-            let out = tile.sums.0.as_mut_ptr().cast::<f32>();
+            let out = work.sums.0.as_mut_ptr().cast::<f32>();
             // SAFETY: the table points at taps inside the image, at the zeros or at patches; panel and bias are as deep and wide
             // as the kernel reads; and the panel's channels are inside output and residual.
             unsafe {
                 match &self.reading {
-                    Reading::Taps { .. } => kernels.taps[n - 1](&tile.table[..rows * n], depth, weights, bias, out, COLUMNS),
+                    Reading::Taps { .. } => kernels.taps[n - 1](&work.table[..rows * n], depth, weights, bias, out, COLUMNS),
                     Reading::Offsets { offsets, gathered } => {
                         let offsets = if inside { offsets } else { gathered };
-                        kernels.offsets[n - 1](&tile.table[..n], offsets, weights, bias, out, COLUMNS);
+                        kernels.offsets[n - 1](&work.table[..n], offsets, weights, bias, out, COLUMNS);
                     }
                 }
-                (self.finish)(&s.epilogue, &mut tile.sums, &pixels.to[..n], &pixels.residual[..n], panel.place);
+                (self.finish)(&s.epilogue, &mut work.sums, &pixels.to[..n], &pixels.residual[..n], panel.channels);
             }
         }
     }
@@ -244,6 +241,9 @@ impl Job for Direct {
     fn name(&self) -> String {
         self.spec.name("direct")
     }
+    fn operands(&self) -> &Operands {
+        &self.operands
+    }
     fn parts(&self) -> usize {
         self.parts[0] * self.parts[1]
     }
@@ -261,11 +261,11 @@ impl Job for Direct {
             std::slice::from_raw_parts_mut(table, self.table())
         };
         let patches = scratch.wrapping_add(size_of_val(table)).cast();
-        let mut tile = Tile { pixels: Pixels::new(), table, sums: Sums([[0.0; COLUMNS]; 16]), patches };
+        let mut work = Workspace { pixels: Pixels::new(), table, sums: Sums([[0.0; COLUMNS]; 16]), patches };
         for first in panels.clone().step_by(self.block) {
             for t in tiles.clone() {
                 // SAFETY: as the caller vouches.
-                unsafe { self.tile(t * self.rows, first..panels.end.min(first + self.block), args, &mut tile) };
+                unsafe { self.tile(t * self.rows, first..panels.end.min(first + self.block), args, &mut work) };
             }
         }
     }

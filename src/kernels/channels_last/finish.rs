@@ -1,9 +1,9 @@
 //! What follows a sum: activation, residual, activation, and the way to memory.
 
-use super::Epilogue;
+use super::spec::Epilogue;
 use super::tile::COLUMNS;
 use crate::activation::Activation;
-use crate::conv::tile::Level;
+use crate::level::Level;
 
 /// Sums of up to 16 pixels and 16 channels.
 #[repr(align(64))]

@@ -1,33 +1,36 @@
 //! Elementwise functions from view to view.
 
 use super::finish::{self, Activate};
+use super::job::{Args, Job, PART, share};
+use super::operand::{Element, Operand, Operands};
 use super::tile::COLUMNS;
-use super::{Args, Job, PART, View, share};
+use super::view::View;
 use crate::activation::Activation;
-use crate::conv::tile::Level;
+use crate::level::Level;
+use compresso_base::error::{Error, Result};
 
 /// `y = act(x)`; float32. The output may be the input itself. Views of any layout.
 ///
-/// # Panics
-/// When the views differ in size.
-pub fn map(act: Activation, input: View, output: View) -> Box<dyn Job> {
-    Box::new(Map::new(vec![input], output, Some(act)))
+/// # Errors
+/// `Shape` when the views differ in size.
+pub fn map(act: Activation, input: View, output: View) -> Result<Box<dyn Job>> {
+    Ok(Box::new(Map::new(vec![input], output, Some(act))?))
 }
 
 /// `y = x`, from one layout to another; float32.
 ///
-/// # Panics
-/// When the views differ in size.
-pub fn copy(input: View, output: View) -> Box<dyn Job> {
-    Box::new(Map::new(vec![input], output, None))
+/// # Errors
+/// `Shape` when the views differ in size.
+pub fn copy(input: View, output: View) -> Result<Box<dyn Job>> {
+    Ok(Box::new(Map::new(vec![input], output, None)?))
 }
 
 /// `y = then(a + b)`; float32. The output may be one of the inputs. Views of any layout.
 ///
-/// # Panics
-/// When the views differ in size.
-pub fn add(a: View, b: View, output: View, then: Option<Activation>) -> Box<dyn Job> {
-    Box::new(Map::new(vec![a, b], output, then))
+/// # Errors
+/// `Shape` when the views differ in size.
+pub fn add(a: View, b: View, output: View, then: Option<Activation>) -> Result<Box<dyn Job>> {
+    Ok(Box::new(Map::new(vec![a, b], output, then)?))
 }
 
 /// Elements that are worked on at once.
@@ -36,6 +39,7 @@ const ROWS: usize = 16;
 
 /// The sum of the inputs, then a function.
 struct Map {
+    operands: Operands,
     inputs: Vec<View>,
     output: View,
     act: Option<Activation>,
@@ -43,16 +47,19 @@ struct Map {
 }
 
 impl Map {
-    fn new(mut inputs: Vec<View>, mut output: View, act: Option<Activation>) -> Self {
-        let size = |v: &View| (v.height, v.width, v.channels);
-        assert!(inputs.iter().all(|i| size(i) == size(&output)), "views of an elementwise function: {inputs:?} {output:?}");
+    fn new(mut inputs: Vec<View>, mut output: View, act: Option<Activation>) -> Result<Self> {
+        if inputs.iter().any(|i| i.size() != output.size()) {
+            return Err(Error::shape(format!("views of an elementwise function must have one size: {inputs:?} {output:?}")));
+        }
+        let reads = inputs.iter().map(|i| Ok(Operand::image(Element::F32, i)?.in_place())).collect::<Result<_>>()?;
+        let operands = Operands::new(reads, vec![Operand::image(Element::F32, &output)?])?;
         // A row of pixels without gaps is one long pixel.
         if inputs.iter().chain([&output]).all(|v| v.channel == 1 && v.pixel == v.channels) {
             for v in inputs.iter_mut().chain([&mut output]) {
                 *v = View { width: 1, channels: v.width * v.channels, ..*v };
             }
         }
-        Self { inputs, output, act, activate: finish::activation(Level::best()) }
+        Ok(Self { operands, inputs, output, act, activate: finish::activation(Level::best()) })
     }
 }
 
@@ -60,6 +67,9 @@ impl Job for Map {
     fn name(&self) -> String {
         let what = if self.inputs.len() == 2 { "add" } else { "map" };
         self.act.map_or_else(|| what.into(), |a| format!("{what} {a:?}"))
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         let o = &self.output;

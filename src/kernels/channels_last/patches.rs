@@ -1,8 +1,9 @@
 //! Where the pixels of a convolution lie in memory, and the taps of its window.
 
-use super::conv::ConvSpec;
+use super::job::Args;
+use super::spec::ConvSpec;
 use super::tile::ROWS;
-use super::{Args, View};
+use super::view::View;
 use crate::window::Window2;
 use std::ops::Range;
 

@@ -1,26 +1,30 @@
 //! Max and average pools of float32 images, channels last.
 
-use super::lanes::Lanes;
-use super::{Args, Job, PART, View, share};
-use crate::conv::tile::Level;
+use super::job::{Args, Job, PART, about, share};
+use super::operand::{Element, Operand, Operands};
+use super::spec::fits;
+use super::view::View;
+use crate::level::Level;
+use crate::vector::Vector;
 use crate::window::Window2;
+use compresso_base::error::{Error, Result};
 use std::ops::Range;
 
 /// Largest value under the window; a NaN is largest, and a window of nothing gives −∞.
 ///
-/// # Panics
-/// When window and views do not fit together, or a view is not channels last.
-pub fn max_pool(window: &Window2, input: View, output: View) -> Box<dyn Job> {
-    Box::new(Pool::max(Level::best(), window, input, output))
+/// # Errors
+/// `Shape` when window and views do not fit together, or a view is not channels last.
+pub fn max_pool(window: &Window2, input: View, output: View) -> Result<Box<dyn Job>> {
+    Ok(Box::new(Pool::max(Level::best(), window, input, output)?))
 }
 
 /// Mean under the window: over what lies inside the image or, with `count_padding`, inside the image and its padding,
 /// of which `pad_end` is at the bottom and the right. A window of nothing gives 0.
 ///
-/// # Panics
-/// When window and views do not fit together, or a view is not channels last.
-pub fn average_pool(window: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Box<dyn Job> {
-    Box::new(Pool::average(Level::best(), window, input, output, count_padding, pad_end))
+/// # Errors
+/// `Shape` when window and views do not fit together, or a view is not channels last.
+pub fn average_pool(window: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Result<Box<dyn Job>> {
+    Ok(Box::new(Pool::average(Level::best(), window, input, output, count_padding, pad_end)?))
 }
 
 /// Channels that are worked on together.
@@ -29,10 +33,11 @@ const CHUNK: usize = 64;
 /// A pool, first down, then across.
 pub(super) struct Pool {
     window: Window2,
+    operands: Operands,
     input: View,
     output: View,
-    /// Of a mean: positions that count, by output row and column.
-    counts: Option<[Vec<usize>; 2]>,
+    /// Of a mean: positions that count, down and across, from the start of the padding on.
+    counted: Option<[Range<usize>; 2]>,
     line: Line,
 }
 
@@ -43,36 +48,33 @@ pub(super) struct Pool {
 type Line = unsafe fn(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32);
 
 impl Pool {
-    pub fn max(level: Level, window: &Window2, input: View, output: View) -> Self {
+    /// # Errors
+    /// As [`max_pool`].
+    pub fn max(level: Level, window: &Window2, input: View, output: View) -> Result<Self> {
         Self::new(window, input, output, None, line_of::<Max>(level))
     }
-    pub fn average(level: Level, w: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Self {
-        let counts = [0, 1].map(|d| {
-            let inside = w.pad[d]..w.pad[d] + w.input[d];
-            let counted = if count_padding { 0..inside.end + pad_end[d] } else { inside };
-            let at = |o: usize, k: usize| o * w.stride[d] + k * w.dilation[d];
-            (0..w.output[d]).map(|o| (0..w.kernel[d]).filter(|&k| counted.contains(&at(o, k))).count()).collect()
-        });
-        Self::new(w, input, output, Some(counts), line_of::<Sum>(level))
+    /// # Errors
+    /// As [`average_pool`].
+    pub fn average(level: Level, w: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Result<Self> {
+        Self::new(w, input, output, Some((count_padding, pad_end)), line_of::<Sum>(level))
     }
-    fn new(w: &Window2, input: View, output: View, counts: Option<[Vec<usize>; 2]>, line: Line) -> Self {
-        let (i, o) = (&input, &output);
-        assert!(w.input == [i.height, i.width] && w.output == [o.height, o.width], "views of a pool over {w:?}: {i:?} {o:?}");
-        assert!([w.kernel, w.stride, w.dilation].iter().flatten().all(|&n| n > 0), "a window of nothing: {w:?}");
-        assert!(i.channels == o.channels && i.channel == 1 && o.channel == 1, "views of a pool: {i:?} {o:?}");
-        Self { window: *w, input, output, counts, line }
+    fn new(w: &Window2, input: View, output: View, mean: Option<(bool, [usize; 2])>, line: Line) -> Result<Self> {
+        fits(w, &input, output.height, output.width)?;
+        if input.channels != output.channels || input.channel != 1 || output.channel != 1 {
+            return Err(Error::shape(format!("views of a pool must have as many channels, channels last: {input:?} {output:?}")));
+        }
+        let operands = Operands::new(vec![Operand::image(Element::F32, &input)?], vec![Operand::image(Element::F32, &output)?])?;
+        let counted = mean.map(|(count_padding, pad_end)| {
+            [0, 1].map(|d| {
+                let end = w.pad[d] + w.input[d];
+                if count_padding { 0..end.saturating_add(pad_end[d]) } else { w.pad[d]..end }
+            })
+        });
+        Ok(Self { window: *w, operands, input, output, counted, line })
     }
     /// Chunks of channels by which the image is cut.
     fn chunks(&self) -> usize {
         self.output.channels.div_ceil(CHUNK)
-    }
-    /// Kernel positions of axis `d` that lie inside the image for output position `o`.
-    fn taps(&self, d: usize, o: usize) -> Range<usize> {
-        let w = &self.window;
-        let start = o * w.stride[d];
-        let first = w.pad[d].saturating_sub(start).div_ceil(w.dilation[d]);
-        let end = (w.pad[d] + w.input[d]).saturating_sub(start).div_ceil(w.dilation[d]).min(w.kernel[d]);
-        first.min(end)..end
     }
     /// Input position of a tap inside the image; 0 when there is none.
     fn at(&self, d: usize, o: usize, taps: &Range<usize>) -> usize {
@@ -84,11 +86,14 @@ impl Pool {
 impl Job for Pool {
     fn name(&self) -> String {
         let [h, w] = self.window.kernel;
-        format!("{} pool {h}x{w}", if self.counts.is_some() { "average" } else { "max" })
+        format!("{} pool {h}x{w}", if self.counted.is_some() { "average" } else { "max" })
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         let (i, o, [h, w]) = (&self.input, &self.output, self.window.kernel);
-        let work = o.height * o.channels * (i.width * h + o.width * w);
+        let work = about(&[o.height, o.channels, about(&[i.width, h]).saturating_add(about(&[o.width, w]))]);
         (work / 4).div_ceil(PART).clamp(1, (o.height * self.chunks()).max(1))
     }
     fn scratch(&self) -> usize {
@@ -100,7 +105,7 @@ impl Job for Pool {
         for unit in share(o.height * chunks, part, self.parts()) {
             let (y, first) = (unit / chunks, unit % chunks * CHUNK);
             let n = CHUNK.min(o.channels - first);
-            let down = self.taps(0, y);
+            let down = self.window.taps(0, y);
             let row = from.wrapping_add(self.at(0, y, &down) * i.row + first);
             for x in 0..i.width {
                 let (from, to) = (row.wrapping_add(x * i.pixel), columns.wrapping_add(x * CHUNK));
@@ -108,8 +113,11 @@ impl Job for Pool {
                 unsafe { (self.line)(from, down.len(), w.dilation[0] * i.row, n, 1.0, to) };
             }
             for x in 0..o.width {
-                let across = self.taps(1, x);
-                let count = self.counts.as_ref().map_or(1, |[rows, columns]| rows[y] * columns[x]);
+                let across = self.window.taps(1, x);
+                let count = self
+                    .counted
+                    .as_ref()
+                    .map_or(1, |[rows, columns]| w.taps_in(0, y, rows.clone()).len() * w.taps_in(1, x, columns.clone()).len());
                 let from = columns.wrapping_add(self.at(1, x, &across) * CHUNK);
                 let to = to.wrapping_add(y * o.row + x * o.pixel + first);
                 // SAFETY: the taps are columns of the scratch, and the pixel is inside the output.
@@ -125,8 +133,8 @@ trait Merge {
     const START: f32;
     const SCALED: bool;
     /// # Safety
-    /// See [`Lanes::splat`].
-    unsafe fn merge<L: Lanes>(a: L, b: L) -> L;
+    /// See [`Vector::splat`].
+    unsafe fn merge<L: Vector>(a: L, b: L) -> L;
 }
 
 struct Max;
@@ -135,7 +143,7 @@ impl Merge for Max {
     const START: f32 = f32::NEG_INFINITY;
     const SCALED: bool = false;
     #[inline(always)]
-    unsafe fn merge<L: Lanes>(a: L, b: L) -> L {
+    unsafe fn merge<L: Vector>(a: L, b: L) -> L {
         // SAFETY: as the caller vouches.
         unsafe { a.max(b) }
     }
@@ -147,7 +155,7 @@ impl Merge for Sum {
     const START: f32 = 0.0;
     const SCALED: bool = true;
     #[inline(always)]
-    unsafe fn merge<L: Lanes>(a: L, b: L) -> L {
+    unsafe fn merge<L: Vector>(a: L, b: L) -> L {
         // SAFETY: as the caller vouches.
         unsafe { a.add(b) }
     }
@@ -166,7 +174,7 @@ fn line_of<M: Merge>(level: Level) -> Line {
 /// # Safety
 /// See [`Line`].
 #[inline(always)]
-unsafe fn line<L: Lanes, M: Merge>(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32) {
+unsafe fn line<L: Vector, M: Merge>(from: *const f32, taps: usize, step: usize, n: usize, scale: f32, to: *mut f32) {
     // SAFETY: as the caller vouches; no more than `n` channels are used.
     unsafe {
         let mut c = 0;
@@ -190,7 +198,7 @@ unsafe fn line<L: Lanes, M: Merge>(from: *const f32, taps: usize, step: usize, n
 /// # Safety
 /// See [`Line`].
 #[inline(always)]
-unsafe fn vectors<L: Lanes, M: Merge, const V: usize>(from: *const f32, taps: usize, step: usize, scale: f32, to: *mut f32) {
+unsafe fn vectors<L: Vector, M: Merge, const V: usize>(from: *const f32, taps: usize, step: usize, scale: f32, to: *mut f32) {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut acc = [L::splat(M::START); V];

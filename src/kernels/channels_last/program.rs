@@ -1,14 +1,15 @@
 //! Memory and order of a planned network: jobs on slots of one arena.
 //!
-//! This is where the promise that jobs rely on is kept: every slot is checked against its buffer when a step is added, and
-//! only one step runs at a time.
+//! This is where the promise that jobs rely on is kept: every slot is checked against what the job declares and against its
+//! buffer when a step is added, inputs when a step is run, and only one step runs at a time.
 
+use super::job::{Args, Job};
+use super::memory::Memory;
+use super::operand::{Operand, Place};
 use super::team::Team;
-use super::{Args, Job};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-
+use compresso_base::error::{Error, Result};
 /// What a slot lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Buffer {
     /// Memory of the program, written by steps.
     Arena,
@@ -30,6 +31,30 @@ pub struct Slot {
     pub reach: usize,
 }
 
+impl Slot {
+    /// The input that it lies in.
+    fn input(&self) -> Option<usize> {
+        match self.buffer {
+            Buffer::Input(i) => Some(i),
+            Buffer::Arena | Buffer::Constants => None,
+        }
+    }
+    /// Bytes from the first of the first image to the last of the last; `None` when they cannot be counted.
+    fn bytes(&self, images: usize) -> Option<usize> {
+        match images {
+            0 => Some(0),
+            n => self.image.checked_mul(n - 1)?.checked_add(self.reach),
+        }
+    }
+    /// # Errors
+    /// `Argument` when the slot reaches beyond the buffer.
+    fn range(&self, images: usize, size: usize) -> Result<std::ops::Range<usize>> {
+        let end = self.bytes(images).and_then(|n| n.checked_add(self.offset)).filter(|end| *end <= size);
+        let end = end.ok_or_else(|| Error::argument(format!("{images} images of {self:?} do not lie in a buffer of {size} bytes")))?;
+        Ok(self.offset..end)
+    }
+}
+
 /// A job on slots, for each of `images` images.
 pub struct Step {
     pub job: Box<dyn Job>,
@@ -44,42 +69,13 @@ impl std::fmt::Debug for Step {
     }
 }
 
-/// Memory aligned to cache lines.
-struct Memory {
-    start: *mut u8,
-    layout: Layout,
-}
-
-// SAFETY: the memory is owned, and reached through `&` and `&mut` of its owner only.
-unsafe impl Send for Memory {}
-// SAFETY: as above; shared references only read.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn new(bytes: usize) -> Self {
-        let layout = Layout::from_size_align(bytes.max(64), 64).expect("an arena smaller than the address space");
-        // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        if start.is_null() {
-            handle_alloc_error(layout);
-        }
-        Self { start, layout }
-    }
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: the allocation is initialized and lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.start, self.layout.size()) }
-    }
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `self` is borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.layout.size()) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: made with this layout.
-        unsafe { dealloc(self.start, self.layout) };
-    }
+/// What every run must give as an input.
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    /// Least size in bytes.
+    bytes: usize,
+    /// What its address must be a multiple of, for the steps that read it.
+    alignment: usize,
 }
 
 /// Jobs in order, with their memory and threads.
@@ -88,13 +84,13 @@ pub struct Program {
     arena: Memory,
     constants: Memory,
     scratch: Vec<Memory>,
-    inputs: Vec<usize>,
+    inputs: Vec<Input>,
     team: Team,
 }
 
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Program").field("steps", &self.steps).field("arena", &self.arena.layout.size()).finish_non_exhaustive()
+        f.debug_struct("Program").field("steps", &self.steps).field("arena", &self.arena.len()).finish_non_exhaustive()
     }
 }
 
@@ -102,39 +98,72 @@ impl Program {
     /// A program of no steps over an arena of `arena` bytes; `inputs` are the sizes of each run's inputs in bytes.
     ///
     /// # Errors
-    /// When the threads cannot be started.
-    pub fn new(arena: usize, constants: &[u8], inputs: Vec<usize>, threads: usize) -> std::io::Result<Self> {
-        let team = Team::new(threads)?;
-        let mut memory = Memory::new(constants.len());
+    /// `Unavailable` when there is not so much memory or the threads cannot be started.
+    pub fn new(arena: usize, constants: &[u8], inputs: Vec<usize>, threads: usize) -> Result<Self> {
+        let team = Team::new(threads).map_err(|e| Error::unavailable("threads cannot be started").because(e))?;
+        let mut memory = Memory::new(constants.len())?;
         memory.bytes_mut()[..constants.len()].copy_from_slice(constants);
-        Ok(Self { steps: Vec::new(), arena: Memory::new(arena), constants: memory, scratch: Vec::new(), inputs, team })
+        let inputs = inputs.into_iter().map(|bytes| Input { bytes, alignment: 1 }).collect();
+        Ok(Self { steps: Vec::new(), arena: Memory::new(arena)?, constants: memory, scratch: Vec::new(), inputs, team })
     }
 
     /// Adds a step; returns its number.
     ///
-    /// # Panics
-    /// When a slot reaches beyond its buffer, or an output lies outside the arena or across an input of the same step.
-    pub fn push(&mut self, step: Step) -> usize {
-        let end = |s: &Slot| s.offset + s.image * step.images.saturating_sub(1) + s.reach;
-        for s in step.inputs.iter().chain(&step.outputs) {
-            let size = match s.buffer {
-                Buffer::Arena => self.arena.layout.size(),
-                Buffer::Constants => self.constants.layout.size(),
-                Buffer::Input(i) => self.inputs[i],
-            };
-            assert!(end(s) <= size, "{}: a slot of {} bytes at {} in a buffer of {size}", step.job.name(), s.reach, s.offset);
+    /// # Errors
+    /// `Argument` when the slots are not those that the job declares, a slot is not aligned or reaches beyond its buffer, or
+    /// an output lies outside the arena or across another slot of the step.
+    pub fn push(&mut self, step: Step) -> Result<usize> {
+        let Step { job, images, inputs, outputs } = &step;
+        let named = |e: Error| e.at(job.name());
+        let operands = job.operands();
+        let places = |slots: &[Slot]| slots.iter().map(|s| self.place(s)).collect::<Result<Vec<_>>>();
+        let (from, to) = (places(inputs).map_err(named)?, places(outputs).map_err(named)?);
+        operands.check(&from, &to, *images).map_err(named)?;
+        let all = || operands.inputs().iter().zip(inputs).chain(operands.outputs().iter().zip(outputs));
+        let refused = if inputs.len() + outputs.len() > MOST_SLOTS {
+            Some(format!("at most {MOST_SLOTS} slots, got {}", inputs.len() + outputs.len()))
+        } else if let Some(slot) = outputs.iter().find(|s| s.buffer != Buffer::Arena) {
+            Some(format!("outputs must lie in the arena, got {slot:?}"))
+        } else if let Some((operand, slot)) = all().find(|(o, s)| s.reach < o.bytes()) {
+            Some(format!("the job reaches over {} bytes of {slot:?}", operand.bytes()))
+        } else if job.parts().checked_mul(*images).is_none() {
+            Some(format!("{images} images of {} parts", job.parts()))
+        } else {
+            None
+        };
+        if let Some(rule) = refused {
+            return Err(named(Error::argument(rule)));
         }
-        assert!(step.inputs.len() + step.outputs.len() <= MOST_SLOTS, "{}: too many slots", step.job.name());
-        assert!(step.outputs.iter().all(|s| s.buffer == Buffer::Arena), "{}: an output outside the arena", step.job.name());
+        let read: Vec<(usize, usize)> =
+            operands.inputs().iter().zip(inputs).filter_map(|(o, s)| Some((s.input()?, alignment(o)))).collect();
+        for (input, alignment) in read {
+            let input = &mut self.inputs[input];
+            input.alignment = input.alignment.max(alignment);
+        }
         self.steps.push(step);
-        self.steps.len() - 1
+        Ok(self.steps.len() - 1)
     }
+
+    /// # Errors
+    /// `Argument` for an input that there is not.
+    fn place(&self, slot: &Slot) -> Result<Place> {
+        let (memory, size) = match slot.buffer {
+            Buffer::Arena => (0, self.arena.len()),
+            Buffer::Constants => (1, self.constants.len()),
+            Buffer::Input(i) => {
+                let input = self.inputs.get(i).ok_or_else(|| Error::argument(format!("no input {i} of {}", self.inputs.len())))?;
+                (2 + i, input.bytes)
+            }
+        };
+        Ok(Place { memory, size, offset: slot.offset, image: slot.image })
+    }
+
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
     /// Bytes of the arena.
     pub fn arena_bytes(&self) -> usize {
-        self.arena.layout.size()
+        self.arena.len()
     }
     pub fn threads(&self) -> usize {
         self.team.threads()
@@ -146,20 +175,30 @@ impl Program {
 
     /// Runs one step.
     ///
-    /// # Panics
-    /// When an input is shorter than said.
-    pub fn run(&mut self, step: usize, inputs: &[&[u8]]) {
-        assert!(inputs.len() == self.inputs.len() && inputs.iter().zip(&self.inputs).all(|(i, n)| i.len() >= *n), "inputs of a program");
+    /// # Errors
+    /// `Argument` when there is no such step, or an input is shorter than said or not aligned; `Unavailable` when there is no
+    /// memory for the step's scratch.
+    pub fn run(&mut self, step: usize, inputs: &[&[u8]]) -> Result<()> {
+        let fits = |i: &[u8], n: &Input| i.len() >= n.bytes && i.as_ptr().addr().is_multiple_of(n.alignment);
+        if inputs.len() != self.inputs.len() || !inputs.iter().zip(&self.inputs).all(|(i, n)| fits(i, n)) {
+            let found: Vec<usize> = inputs.iter().map(|i| i.len()).collect();
+            return Err(Error::argument(format!("a program with the inputs {:?} got inputs of {found:?} bytes", self.inputs)));
+        }
         let Self { steps, arena, constants, scratch, team, .. } = self;
-        let Step { job, images, inputs: from, outputs: to } = &steps[step];
+        let count = steps.len();
+        let step = steps.get(step).ok_or_else(|| Error::argument(format!("no step {step} of {count}")))?;
+        let Step { job, images, inputs: from, outputs: to } = step;
+        if job.operands().is_empty() {
+            return Ok(());
+        }
         let needed = job.scratch();
-        if scratch.len() < team.threads() || scratch[0].layout.size() < needed {
-            *scratch = (0..team.threads()).map(|_| Memory::new(needed)).collect();
+        if scratch.len() < team.threads() || scratch[0].len() < needed {
+            *scratch = (0..team.threads()).map(|_| Memory::new(needed)).collect::<Result<_>>()?;
         }
         let starts = &*scratch;
         let base = |s: &Slot| match s.buffer {
-            Buffer::Arena => Address(arena.start),
-            Buffer::Constants => Address(constants.start),
+            Buffer::Arena => Address(arena.start()),
+            Buffer::Constants => Address(constants.start()),
             Buffer::Input(i) => Address(inputs[i].as_ptr().cast_mut()),
         };
         let mut slots = [(Address(std::ptr::null_mut()), 0, 0); MOST_SLOTS];
@@ -177,26 +216,43 @@ impl Program {
             let (inputs, outputs) = all.split_at(reads);
             let mut read = [std::ptr::null::<u8>(); MOST_SLOTS];
             read.iter_mut().zip(inputs).for_each(|(r, &i)| *r = i);
-            // SAFETY: `push` has checked that every view lies inside its buffer, `run` that the inputs are as long as said;
-            // `&mut self` keeps others away from the arena, parts write elements of their own by contract, and the scratch
-            // memory is this thread's.
-            unsafe { job.run(part, Args { inputs: &read[..inputs.len()], outputs }, starts[thread].start) };
+            // SAFETY: `push` has checked that every operand lies aligned inside its buffer and that no output lies across
+            // another operand of any image, `run` that the inputs are as long as said and aligned; `&mut self` keeps others
+            // away from the arena, parts write elements of their own by contract, and the scratch memory is this thread's.
+            unsafe { job.run(part, Args { inputs: &read[..inputs.len()], outputs }, starts[thread].start()) };
         });
+        Ok(())
     }
 
     /// The bytes of a slot, of `images` images.
-    pub fn read<'a>(&'a self, slot: &Slot, images: usize, inputs: &[&'a [u8]]) -> &'a [u8] {
+    ///
+    /// # Errors
+    /// `Argument` when the slot reaches beyond its buffer or lies in an input that is not given.
+    pub fn read<'a>(&'a self, slot: &Slot, images: usize, inputs: &[&'a [u8]]) -> Result<&'a [u8]> {
         let bytes = match slot.buffer {
             Buffer::Arena => self.arena.bytes(),
             Buffer::Constants => self.constants.bytes(),
-            Buffer::Input(i) => inputs[i],
+            Buffer::Input(i) => inputs.get(i).ok_or_else(|| Error::argument(format!("no input {i} of {}", inputs.len())))?,
         };
-        &bytes[slot.offset..][..slot.image * images.saturating_sub(1) + slot.reach]
+        Ok(&bytes[slot.range(images, bytes.len())?])
     }
     /// The bytes of a slot of the arena, for writing.
-    pub fn write(&mut self, slot: &Slot, images: usize) -> &mut [u8] {
-        &mut self.arena.bytes_mut()[slot.offset..][..slot.image * images.saturating_sub(1) + slot.reach]
+    ///
+    /// # Errors
+    /// `Argument` when the slot lies elsewhere or reaches beyond the arena.
+    pub fn write(&mut self, slot: &Slot, images: usize) -> Result<&mut [u8]> {
+        if slot.buffer != Buffer::Arena {
+            return Err(Error::argument(format!("only the arena is written, got {slot:?}")));
+        }
+        let bytes = self.arena.bytes_mut();
+        let range = slot.range(images, bytes.len())?;
+        Ok(&mut bytes[range])
     }
+}
+
+/// What addresses of an operand must be a multiple of.
+fn alignment(operand: &Operand) -> usize {
+    operand.element().bytes()
 }
 
 /// Floats as they lie in memory.
@@ -207,13 +263,15 @@ pub fn as_bytes(floats: &[f32]) -> &[u8] {
 
 /// Bytes of the arena as the floats that a step has written.
 ///
-/// # Panics
-/// When they do not begin and end with a float.
-pub fn as_floats(bytes: &[u8]) -> &[f32] {
+/// # Errors
+/// `Argument` when they do not begin and end with a float.
+pub fn as_floats(bytes: &[u8]) -> Result<&[f32]> {
     // SAFETY: any four bytes are a float.
     let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
-    assert!(before.is_empty() && after.is_empty(), "floats that begin or end inside of one");
-    floats
+    if before.is_empty() && after.is_empty() {
+        return Ok(floats);
+    }
+    Err(Error::argument(format!("{} bytes that begin or end inside of a float", bytes.len())))
 }
 
 /// Most inputs and outputs of a job together.

@@ -1,7 +1,9 @@
 //! Operations on tensors of any strides: copies, arithmetic of two tensors, softmax.
 
-use super::{Activation, Args, Job};
-use crate::activation::{exp, wide};
+use super::job::{Args, Job};
+use super::operand::{Element, Operand, Operands};
+use crate::activation::{Activation, exp, wide};
+use compresso_base::error::{Error, Result};
 
 /// Loops over a tensor's indices with `N` strides each, the fastest last. Axes that all strides allow are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +21,7 @@ impl<const N: usize> Loops<N> {
         let mut merged: Vec<(usize, [usize; N])> = Vec::new();
         for (n, s) in axes {
             match merged.last_mut() {
-                Some((outer, t)) if (0..N).all(|i| t[i] == s[i] * n) => (*outer, *t) = (*outer * n, s),
+                Some((outer, t)) if (0..N).all(|i| t[i] == s[i].saturating_mul(n)) => (*outer, *t) = (*outer * n, s),
                 _ => merged.push((n, s)),
             }
         }
@@ -73,20 +75,30 @@ impl Cut {
     }
 }
 
-/// Copies elements of `bytes` (1 or 4) from one arrangement to another.
+/// The operands of a job from tensors of such strides to one.
 ///
-/// # Panics
-/// For other sizes of elements.
-pub fn copy(bytes: usize, sizes: &[usize], from: &[usize], to: &[usize]) -> Box<dyn Job> {
-    match bytes {
-        1 => Box::new(Move::<u8>::new(sizes, from, to)),
-        4 => Box::new(Move::<u32>::new(sizes, from, to)),
-        _ => panic!("elements of {bytes} bytes"),
-    }
+/// # Errors
+/// `Shape` when there are not as many strides as sizes, or an element of the result is several.
+fn operands(element: Element, sizes: &[usize], reads: &[&[usize]], write: &[usize]) -> Result<Operands> {
+    let inputs = reads.iter().map(|strides| Operand::strided(element, sizes, strides)).collect::<Result<_>>()?;
+    Operands::new(inputs, vec![Operand::strided(element, sizes, write)?])
+}
+
+/// Copies elements from one arrangement to another.
+///
+/// # Errors
+/// `Shape` when there are not as many strides as sizes, or an element of the result is several.
+pub fn copy(element: Element, sizes: &[usize], from: &[usize], to: &[usize]) -> Result<Box<dyn Job>> {
+    let operands = operands(element, sizes, &[from], to)?;
+    Ok(match element {
+        Element::U8 => Box::new(Move::<u8>::new(operands, sizes, from, to)),
+        Element::F32 => Box::new(Move::<u32>::new(operands, sizes, from, to)),
+    })
 }
 
 /// Rows, or tiles where reading and writing run along different axes.
 struct Move<T> {
+    operands: Operands,
     outer: Loops<2>,
     inner: (usize, [usize; 2]),
     /// The axis along which reading is contiguous, when that is not the inner one.
@@ -96,22 +108,25 @@ struct Move<T> {
 }
 
 /// Side of a tile of a transposing copy.
-const TILE: usize = 16;
+const SIDE: usize = 16;
 
 impl<T> Move<T> {
-    fn new(sizes: &[usize], from: &[usize], to: &[usize]) -> Self {
+    fn new(operands: Operands, sizes: &[usize], from: &[usize], to: &[usize]) -> Self {
         let mut outer = Loops::new(sizes, [from, to]);
         let inner = outer.inner();
         let cross = (inner.1[0] > 1).then(|| outer.strides.iter().position(|s| s[0] == 1)).flatten().map(|axis| outer.take(axis));
-        let width = inner.0 * cross.map_or(1, |(_, _)| TILE);
-        let count = outer.len() * cross.map_or(1, |(n, _)| n.div_ceil(TILE));
-        Self { cut: Cut::new(count, width), outer, inner, cross, element: std::marker::PhantomData }
+        let width = inner.0 * cross.map_or(1, |(_, _)| SIDE);
+        let count = outer.len() * cross.map_or(1, |(n, _)| n.div_ceil(SIDE));
+        Self { operands, cut: Cut::new(count, width), outer, inner, cross, element: std::marker::PhantomData }
     }
 }
 
 impl<T: Copy + Send + Sync> Job for Move<T> {
     fn name(&self) -> String {
         if self.cross.is_some() { "transpose".into() } else { "copy".into() }
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.cut.parts()
@@ -133,14 +148,14 @@ impl<T: Copy + Send + Sync> Job for Move<T> {
                         }
                     }
                     Some((m, [cross_read, cross_write])) => {
-                        let tiles = m.div_ceil(TILE);
+                        let tiles = m.div_ceil(SIDE);
                         let [a, b] = self.outer.offsets(row / tiles);
-                        let first = row % tiles * TILE;
-                        let last = (first + TILE).min(m);
+                        let first = row % tiles * SIDE;
+                        let last = (first + SIDE).min(m);
                         let (from, to) = (from.add(a), to.add(b));
-                        for i0 in (0..n).step_by(TILE) {
+                        for i0 in (0..n).step_by(SIDE) {
                             for j in first..last {
-                                for i in i0..(i0 + TILE).min(n) {
+                                for i in i0..(i0 + SIDE).min(n) {
                                     *to.add(i * write + j * cross_write) = *from.add(i * read + j * cross_read);
                                 }
                             }
@@ -191,14 +206,19 @@ impl Binary {
 }
 
 /// `y = op(a, b)`, float32. A stride of 0 repeats an operand along an axis.
-pub fn binary(op: Binary, sizes: &[usize], a: &[usize], b: &[usize], y: &[usize]) -> Box<dyn Job> {
+///
+/// # Errors
+/// As [`copy`].
+pub fn binary(op: Binary, sizes: &[usize], a: &[usize], b: &[usize], y: &[usize]) -> Result<Box<dyn Job>> {
+    let operands = operands(Element::F32, sizes, &[a, b], y)?;
     let mut outer = Loops::new(sizes, [a, b, y]);
     let inner = outer.inner();
-    Box::new(Arithmetic { op, cut: Cut::new(outer.len(), inner.0), outer, inner })
+    Ok(Box::new(Arithmetic { op, operands, cut: Cut::new(outer.len(), inner.0), outer, inner }))
 }
 
 struct Arithmetic {
     op: Binary,
+    operands: Operands,
     outer: Loops<3>,
     inner: (usize, [usize; 3]),
     cut: Cut,
@@ -207,6 +227,9 @@ struct Arithmetic {
 impl Job for Arithmetic {
     fn name(&self) -> String {
         format!("{:?}", self.op).to_lowercase()
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.cut.parts()
@@ -259,14 +282,19 @@ impl Arithmetic {
 }
 
 /// `y = act(x)`, float32.
-pub fn unary(act: Activation, sizes: &[usize], x: &[usize], y: &[usize]) -> Box<dyn Job> {
+///
+/// # Errors
+/// As [`copy`].
+pub fn unary(act: Activation, sizes: &[usize], x: &[usize], y: &[usize]) -> Result<Box<dyn Job>> {
+    let operands = operands(Element::F32, sizes, &[x], y)?;
     let mut outer = Loops::new(sizes, [x, y]);
     let inner = outer.inner();
-    Box::new(Unary { act, cut: Cut::new(outer.len(), inner.0), outer, inner })
+    Ok(Box::new(Unary { act, operands, cut: Cut::new(outer.len(), inner.0), outer, inner }))
 }
 
 struct Unary {
     act: Activation,
+    operands: Operands,
     outer: Loops<2>,
     inner: (usize, [usize; 2]),
     cut: Cut,
@@ -278,6 +306,9 @@ const CHUNK: usize = 256;
 impl Job for Unary {
     fn name(&self) -> String {
         format!("{:?}", self.act).to_lowercase()
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.cut.parts()
@@ -312,14 +343,22 @@ impl Job for Unary {
 }
 
 /// Softmax along one axis, float32.
-pub fn softmax(sizes: &[usize], axis: usize, x: &[usize], y: &[usize]) -> Box<dyn Job> {
+///
+/// # Errors
+/// As [`copy`], and when there is no such axis.
+pub fn softmax(sizes: &[usize], axis: usize, x: &[usize], y: &[usize]) -> Result<Box<dyn Job>> {
+    let operands = operands(Element::F32, sizes, &[x], y)?;
+    if axis >= sizes.len() {
+        return Err(Error::shape(format!("no axis {axis} in a tensor of sizes {sizes:?}")));
+    }
     let along = (sizes[axis], [x[axis], y[axis]]);
     let rest = |v: &[usize]| -> Vec<usize> { (0..v.len()).filter(|&d| d != axis).map(|d| v[d]).collect() };
     let outer = Loops::new(&rest(sizes), [&rest(x), &rest(y)]);
-    Box::new(Softmax { cut: Cut::new(outer.len(), along.0), outer, along })
+    Ok(Box::new(Softmax { operands, cut: Cut::new(outer.len(), along.0), outer, along }))
 }
 
 struct Softmax {
+    operands: Operands,
     outer: Loops<2>,
     along: (usize, [usize; 2]),
     cut: Cut,
@@ -328,6 +367,9 @@ struct Softmax {
 impl Job for Softmax {
     fn name(&self) -> String {
         "softmax".into()
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.cut.parts()
@@ -394,14 +436,20 @@ fn normalize(line: &mut [f32]) {
 /// `y[…, i, j] = Σ_k a[…, i, k] · b[…, k, j]`, float32, over any leading axes: one product per part.
 ///
 /// Sizes are `[leading…, rows, inner, columns]`; strides of each operand are those of its own axes after the leading ones.
-pub fn matmul(leading: &[usize], [rows, inner, columns]: [usize; 3], a: &[usize], b: &[usize], y: &[usize]) -> Box<dyn Job> {
+///
+/// # Errors
+/// As [`copy`].
+pub fn matmul(leading: &[usize], [rows, inner, columns]: [usize; 3], a: &[usize], b: &[usize], y: &[usize]) -> Result<Box<dyn Job>> {
     let n = leading.len();
+    let matrix = |size: [usize; 2], strides: &[usize]| Operand::strided(Element::F32, &[leading, &size].concat(), strides);
+    let operands = Operands::new(vec![matrix([rows, inner], a)?, matrix([inner, columns], b)?], vec![matrix([rows, columns], y)?])?;
     let outer = Loops::new(leading, [&a[..n], &b[..n], &y[..n]]);
     let pair = |s: &[usize]| [s[n], s[n + 1]];
-    Box::new(Product { outer, rows, inner, columns, a: pair(a), b: pair(b), y: pair(y) })
+    Ok(Box::new(Product { operands, outer, rows, inner, columns, a: pair(a), b: pair(b), y: pair(y) }))
 }
 
 struct Product {
+    operands: Operands,
     outer: Loops<3>,
     rows: usize,
     inner: usize,
@@ -418,6 +466,9 @@ impl Job for Product {
     fn name(&self) -> String {
         format!("matmul {}x{}x{}", self.rows, self.inner, self.columns)
     }
+    fn operands(&self) -> &Operands {
+        &self.operands
+    }
     fn parts(&self) -> usize {
         self.outer.len() * self.rows.div_ceil(BAND)
     }
@@ -426,11 +477,12 @@ impl Job for Product {
         let first = part % bands * BAND;
         let rows = BAND.min(self.rows - first);
         let [i, j, k] = self.outer.offsets(part / bands);
-        let [a, b, y] = [self.a, self.b, self.y].map(|s| s.map(|v| isize::try_from(v).unwrap_or(isize::MAX)));
+        let [a, b, y] = [self.a, self.b, self.y].map(|s| s.map(|v| v as isize));
         // SAFETY: the operands are matrices inside their views, and the result's rows are this part's alone.
         unsafe {
-            let from = args.inputs[0].cast::<f32>().add(i + first * self.a[0]);
-            let with = args.inputs[1].cast::<f32>().add(j);
+            // An empty factor has no elements: its addresses are not followed.
+            let from = args.inputs[0].cast::<f32>().wrapping_add(i + first * self.a[0]);
+            let with = args.inputs[1].cast::<f32>().wrapping_add(j);
             let to = args.outputs[0].cast::<f32>().add(k + first * self.y[0]);
             gemm::gemm(
                 rows,
@@ -460,7 +512,7 @@ impl Job for Product {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::channels_last::run_alone;
+    use crate::channels_last::run_alone;
 
     fn index(sizes: &[usize], strides: &[usize], f: &mut dyn FnMut(usize, usize)) {
         let n: usize = sizes.iter().product();
@@ -497,14 +549,14 @@ mod tests {
                 let (a, b) = (dense(&sizes, &from), dense(&sizes, &to));
                 let x = noise(n);
                 let mut y = vec![f32::NAN; n];
-                run_alone(&*copy(4, &sizes, &a, &b), &[(&x, n)], &mut [(&mut y, n)]);
+                run_alone(&*copy(Element::F32, &sizes, &a, &b).unwrap(), &[&x], &mut [&mut y]).unwrap();
                 let (mut reads, mut writes) = (vec![0; n], vec![0; n]);
                 index(&sizes, &a, &mut |i, o| reads[i] = o);
                 index(&sizes, &b, &mut |i, o| writes[i] = o);
                 (0..n).for_each(|i| assert_eq!(y[writes[i]], x[reads[i]]));
                 let bytes: Vec<u8> = (0..n).map(|i| (i % 251) as u8).collect();
                 let mut copied = vec![0u8; n];
-                run_alone(&*copy(1, &sizes, &a, &b), &[(&bytes, n)], &mut [(&mut copied, n)]);
+                run_alone(&*copy(Element::U8, &sizes, &a, &b).unwrap(), &[&bytes], &mut [&mut copied]).unwrap();
                 (0..n).for_each(|i| assert_eq!(copied[writes[i]], bytes[reads[i]]));
             }
         }
@@ -517,15 +569,16 @@ mod tests {
         let (x, w) = (noise(n), noise(17));
         for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
             for (strides, small) in [([0, 0, 1], 17), ([0, 1, 0], 4), ([0, 0, 0], 1)] {
+                let w = &w[..small];
                 for order in [[0, 1, 2], [2, 0, 1]] {
                     let (a, y) = (dense(&sizes, &order), dense(&sizes, &[0, 1, 2]));
                     let mut out = vec![f32::NAN; n];
-                    run_alone(&*binary(op, &sizes, &a, &strides, &y), &[(&x, n), (&w, small)], &mut [(&mut out, n)]);
+                    run_alone(&*binary(op, &sizes, &a, &strides, &y).unwrap(), &[&x, w], &mut [&mut out]).unwrap();
                     let mut expected = vec![0.0; n];
                     index(&sizes, &a, &mut |i, o| expected[i] = x[o]);
                     index(&sizes, &strides, &mut |i, o| expected[i] = op.apply(expected[i], w[o]));
                     assert_eq!(out, expected, "{op:?}");
-                    run_alone(&*binary(op, &sizes, &strides, &a, &y), &[(&w, small), (&x, n)], &mut [(&mut out, n)]);
+                    run_alone(&*binary(op, &sizes, &strides, &a, &y).unwrap(), &[w, &x], &mut [&mut out]).unwrap();
                     index(&sizes, &strides, &mut |i, o| expected[i] = w[o]);
                     index(&sizes, &a, &mut |i, o| expected[i] = op.apply(expected[i], x[o]));
                     assert_eq!(out, expected, "{op:?}");
@@ -544,12 +597,12 @@ mod tests {
             let mut plain = vec![0.0; n];
             index(&sizes, &a, &mut |i, o| plain[i] = x[o]);
             let mut out = vec![f32::NAN; n];
-            run_alone(&*unary(Activation::Swish { alpha: 1.0 }, &sizes, &a, &y), &[(&x, n)], &mut [(&mut out, n)]);
+            run_alone(&*unary(Activation::Swish { alpha: 1.0 }, &sizes, &a, &y).unwrap(), &[&x], &mut [&mut out]).unwrap();
             let mut expected = vec![0.0; n];
             Activation::Swish { alpha: 1.0 }.forward(&plain, &mut expected);
             assert_eq!(out, expected);
             for axis in 0..3 {
-                run_alone(&*softmax(&sizes, axis, &a, &y), &[(&x, n)], &mut [(&mut out, n)]);
+                run_alone(&*softmax(&sizes, axis, &a, &y).unwrap(), &[&x], &mut [&mut out]).unwrap();
                 let stride = y[axis];
                 for i in 0..n {
                     let first = i - i / stride % sizes[axis] * stride;
@@ -573,9 +626,9 @@ mod tests {
             &[rows * inner, 1, rows],
             &[inner * columns, columns, 1],
             &[rows * columns, columns, 1],
-        );
-        let (la, lb, ly) = (a.len(), b.len(), y.len());
-        run_alone(&*job, &[(&a, la), (&b, lb)], &mut [(&mut y, ly)]);
+        )
+        .unwrap();
+        run_alone(&*job, &[&a, &b], &mut [&mut y]).unwrap();
         for n in 0..batch {
             for i in 0..rows {
                 for j in 0..columns {

@@ -1,7 +1,7 @@
-use super::conv::{Algorithm, ConvSpec, conv_with};
+use super::conv::{Algorithm, conv_with};
 use super::*;
 use crate::activation::Activation;
-use crate::conv::tile::Level;
+use crate::level::Level;
 use crate::tests::values;
 use crate::window::Window2;
 use proptest::prelude::*;
@@ -11,16 +11,16 @@ const GUARD: f32 = -1e30;
 
 /// Where a view lies among other tensors: channels before and after it, pixels after each row.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Margins {
     before: usize,
     after: usize,
     row_end: usize,
     planes: bool,
 }
 
-fn places() -> impl Strategy<Value = Place> {
+fn margins() -> impl Strategy<Value = Margins> {
     let some = || prop_oneof![Just(0usize), 1usize..10];
-    (some(), some(), some()).prop_map(|(before, after, row_end)| Place { before, after, row_end, planes: false })
+    (some(), some(), some()).prop_map(|(before, after, row_end)| Margins { before, after, row_end, planes: false })
 }
 
 /// A buffer with an image in it.
@@ -32,7 +32,7 @@ struct Image {
 }
 
 impl Image {
-    fn new([height, width, channels]: [usize; 3], p: Place, seed: Option<u32>) -> Self {
+    fn new([height, width, channels]: [usize; 3], p: Margins, seed: Option<u32>) -> Self {
         let view = if p.planes {
             let row = width + p.row_end;
             View { height, width, channels, row, pixel: 1, channel: (height + p.after) * row }
@@ -114,7 +114,7 @@ struct Case {
     window: Window2,
     groups: usize,
     channels: [usize; 2],
-    places: [Place; 3],
+    margins: [Margins; 3],
     bias: bool,
     epilogue: Epilogue,
     threads: usize,
@@ -127,8 +127,8 @@ fn compare(case: &Case, algorithms: &[Algorithm]) -> usize {
     let mut parts = usize::MAX;
     let (w, [per_in, per_out]) = (&case.window, case.channels);
     let [ins, outs] = case.channels.map(|c| c * case.groups);
-    let x = Image::new([w.input[0], w.input[1], ins], case.places[0], Some(1));
-    let residual = Image::new([w.output[0], w.output[1], outs], case.places[2], Some(2));
+    let x = Image::new([w.input[0], w.input[1], ins], case.margins[0], Some(1));
+    let residual = Image::new([w.output[0], w.output[1], outs], case.margins[2], Some(2));
     let taps = w.kernel[0] * w.kernel[1];
     let (weights, bias) = (values(outs * per_in * taps, 3), values(outs, 4));
     let bias = case.bias.then_some(&bias[..]);
@@ -154,7 +154,7 @@ fn compare(case: &Case, algorithms: &[Algorithm]) -> usize {
     let largest = sums.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     for level in LEVELS.into_iter().filter(|l| l.available()) {
         for &algorithm in algorithms {
-            let mut y = Image::new([w.output[0], w.output[1], outs], case.places[1], None);
+            let mut y = Image::new([w.output[0], w.output[1], outs], case.margins[1], None);
             let spec = ConvSpec {
                 window: *w,
                 groups: case.groups,
@@ -163,7 +163,7 @@ fn compare(case: &Case, algorithms: &[Algorithm]) -> usize {
                 residual: case.epilogue.residual.then_some(residual.view),
                 epilogue: case.epilogue,
             };
-            let job = conv_with(level, algorithm, &spec, &weights, bias, case.threads);
+            let job = conv_with(level, algorithm, &spec, &weights, bias, case.threads).unwrap();
             parts = parts.min(job.parts());
             let inputs = [&x, &residual];
             run(&*job, &inputs[..1 + usize::from(case.epilogue.residual)], &mut y);
@@ -222,15 +222,15 @@ prop_compose! {
         window in window,
         groups in groups,
         channels in [channel_counts(), channel_counts()],
-        places in [places(), places(), places()],
+        margins in [margins(), margins(), margins()],
         bias in any::<bool>(),
         epilogue in epilogues(),
         threads in 1usize..4,
     ) -> Case {
         let channels = if groups > 1 { channels.map(|c| c % 20 + 1) } else { channels };
-        let mut places = places;
-        places[0].planes = planes;
-        Case { window, groups, channels, places, bias, epilogue, threads }
+        let mut margins = margins;
+        margins[0].planes = planes;
+        Case { window, groups, channels, margins, bias, epilogue, threads }
     }
 }
 
@@ -276,9 +276,19 @@ proptest! {
 }
 
 #[test]
+fn a_wide_kernel_over_planes_makes_few_channels() {
+    let window = Window2 { input: [6, 30], kernel: [5, 5], stride: [1, 1], dilation: [1, 1], pad: [0, 0], output: [2, 29] };
+    let margin = |planes: bool| Margins { before: 0, after: 0, row_end: 0, planes };
+    let then = Some(Activation::Clip { min: -0.5, max: 0.5 });
+    let epilogue = Epilogue { act: Some(Activation::LeakyRelu { alpha: 0.1 }), residual: false, then };
+    let margins = [margin(true), margin(false), margin(false)];
+    compare(&Case { window, groups: 1, channels: [37, 3], margins, bias: false, epilogue, threads: 1 }, &[Algorithm::Auto]);
+}
+
+#[test]
 fn large_convolutions_are_cut_into_parts_that_agree() {
     use Algorithm::{Depthwise, Direct, Winograd};
-    let place = Place { before: 3, after: 1, row_end: 2, planes: false };
+    let margin = Margins { before: 3, after: 1, row_end: 2, planes: false };
     let epilogue = Epilogue { act: Some(Activation::Swish { alpha: 1.0 }), residual: true, then: None };
     for (algorithm, groups, channels, size, kernel, stride) in [
         (Direct, 1, [37, 41], [30, 33], 3, 2),
@@ -293,19 +303,19 @@ fn large_convolutions_are_cut_into_parts_that_agree() {
         let pad = kernel / 2;
         let output = size.map(|n: usize| (n + 2 * pad - kernel) / stride + 1);
         let window = Window2 { input: size, kernel: [kernel; 2], stride: [stride; 2], dilation: [1, 1], pad: [pad; 2], output };
-        let case = Case { window, groups, channels, places: [place; 3], bias: true, epilogue, threads: 3 };
+        let case = Case { window, groups, channels, margins: [margin; 3], bias: true, epilogue, threads: 3 };
         assert!(compare(&case, &[algorithm]) > 1, "{case:?} is one part");
     }
     let window = Window2 { input: [90, 91], kernel: [3, 3], stride: [2, 2], dilation: [1, 1], pad: [1, 1], output: [45, 46] };
-    let places = [Place { planes: true, ..place }, place, place];
-    let case = Case { window, groups: 1, channels: [3, 40], places, bias: true, epilogue, threads: 3 };
+    let margins = [Margins { planes: true, ..margin }, margin, margin];
+    let case = Case { window, groups: 1, channels: [3, 40], margins, bias: true, epilogue, threads: 3 };
     assert!(compare(&case, &[Direct]) > 1, "{case:?} is one part");
 }
 
 prop_compose! {
-    fn pooled()(window in windows(5, 3, 2), channels in prop_oneof![channel_counts(), 60usize..140], places in [places(), places()])
-        -> (Window2, usize, [Place; 2]) {
-        (window, channels, places)
+    fn pooled()(window in windows(5, 3, 2), channels in prop_oneof![channel_counts(), 60usize..140], margins in [margins(), margins()])
+        -> (Window2, usize, [Margins; 2]) {
+        (window, channels, margins)
     }
 }
 
@@ -318,15 +328,15 @@ fn under(w: &Window2, x: &Image, y: usize, x0: usize, c: usize) -> Vec<f64> {
 
 proptest! {
     #[test]
-    fn max_pools_agree_with_plain_ones((w, channels, places) in pooled(), nan in any::<bool>()) {
-        let mut x = Image::new([w.input[0], w.input[1], channels], places[0], Some(1));
+    fn max_pools_agree_with_plain_ones((w, channels, margins) in pooled(), nan in any::<bool>()) {
+        let mut x = Image::new([w.input[0], w.input[1], channels], margins[0], Some(1));
         if nan {
             let at = x.at(w.input[0] / 2, w.input[1] / 2, channels / 2);
             x.data[at] = f32::NAN;
         }
         for level in LEVELS.into_iter().filter(|l| l.available()) {
-            let mut y = Image::new([w.output[0], w.output[1], channels], places[1], None);
-            run(&pool::Pool::max(level, &w, x.view, y.view), &[&x], &mut y);
+            let mut y = Image::new([w.output[0], w.output[1], channels], margins[1], None);
+            run(&pool::Pool::max(level, &w, x.view, y.view).unwrap(), &[&x], &mut y);
             y.check("max pool", 0.0, |py, px, c| {
                 let larger = |a: f64, b: f64| if a.is_nan() || a > b { a } else { b };
                 under(&w, &x, py, px, c).into_iter().fold(f64::NEG_INFINITY, larger)
@@ -335,11 +345,11 @@ proptest! {
     }
 
     #[test]
-    fn average_pools_agree_with_plain_ones((w, channels, places) in pooled(), count in any::<bool>(), end in [0usize..4, 0usize..4]) {
-        let x = Image::new([w.input[0], w.input[1], channels], places[0], Some(1));
+    fn average_pools_agree_with_plain_ones((w, channels, margins) in pooled(), count in any::<bool>(), end in [0usize..4, 0usize..4]) {
+        let x = Image::new([w.input[0], w.input[1], channels], margins[0], Some(1));
         for level in LEVELS.into_iter().filter(|l| l.available()) {
-            let mut y = Image::new([w.output[0], w.output[1], channels], places[1], None);
-            run(&pool::Pool::average(level, &w, x.view, y.view, count, end), &[&x], &mut y);
+            let mut y = Image::new([w.output[0], w.output[1], channels], margins[1], None);
+            run(&pool::Pool::average(level, &w, x.view, y.view, count, end).unwrap(), &[&x], &mut y);
             y.check("average pool", 1e-6, |py, px, c| {
                 let found = under(&w, &x, py, px, c);
                 let padded = |d: usize, o: usize| {
@@ -352,40 +362,40 @@ proptest! {
     }
 
     #[test]
-    fn resizing_repeats_pixels(size in [1usize..9, 1usize..9, 1usize..40], scale in [1usize..4, 1usize..4], at in [places(), places()]) {
+    fn resizing_repeats_pixels(size in [1usize..9, 1usize..9, 1usize..40], scale in [1usize..4, 1usize..4], at in [margins(), margins()]) {
         let x = Image::new(size, at[0], Some(1));
         let mut y = Image::new([size[0] * scale[0], size[1] * scale[1], size[2]], at[1], None);
-        run(&*resize::nearest(scale, x.view, y.view), &[&x], &mut y);
+        run(&*resize::nearest(scale, x.view, y.view).unwrap(), &[&x], &mut y);
         y.check("resize", 0.0, |py, px, c| x.get(py / scale[0], px / scale[1], c));
     }
 
     #[test]
     fn elementwise_jobs_agree_with_plain_functions(
-        size in [1usize..9, 1usize..9, 1usize..600], at in [places(), places(), places()], planes in any::<[bool; 2]>(), act in acts()
+        size in [1usize..9, 1usize..9, 1usize..600], at in [margins(), margins(), margins()], planes in any::<[bool; 2]>(), act in acts()
     ) {
         let mut at = at;
         (at[0].planes, at[2].planes) = (planes[0], planes[1]);
         let (a, b) = (Image::new(size, at[0], Some(1)), Image::new(size, at[1], Some(2)));
         let mut y = Image::new(size, at[2], None);
-        run(&*map::add(a.view, b.view, y.view, act), &[&a, &b], &mut y);
+        run(&*map::add(a.view, b.view, y.view, act).unwrap(), &[&a, &b], &mut y);
         y.check("add", 1e-6, |py, px, c| apply(act, a.get(py, px, c) + b.get(py, px, c)));
         let job = act.map_or_else(|| map::copy(a.view, y.view), |act| map::map(act, a.view, y.view));
-        run(&*job, &[&a], &mut y);
+        run(&*job.unwrap(), &[&a], &mut y);
         y.check("map", 1e-6, |py, px, c| apply(act, a.get(py, px, c)));
     }
 }
 
 #[test]
 fn the_output_may_be_an_input() {
-    let place = Place { before: 2, after: 3, row_end: 1, planes: false };
-    let a = Image::new([5, 7, 37], place, Some(1));
+    let margin = Margins { before: 2, after: 3, row_end: 1, planes: false };
+    let a = Image::new([5, 7, 37], margin, Some(1));
     let mut y = a.clone();
     let from: [*const u8; 2] = [y.data[y.start..].as_ptr().cast(), a.data[a.start..].as_ptr().cast()];
     let to = [y.data[y.start..].as_mut_ptr().cast()];
-    let job = map::add(y.view, a.view, y.view, None);
+    let job = map::add(y.view, a.view, y.view, None).unwrap();
     for part in 0..job.parts() {
         // SAFETY: the images hold their views.
         unsafe { job.run(part, Args { inputs: &from, outputs: &to }, std::ptr::null_mut()) };
     }
-    y.check("add in place", 0.0, |py, px, c| 2.0 * a.get(py, px, c));
+    y.check("add in margin", 0.0, |py, px, c| 2.0 * a.get(py, px, c));
 }

@@ -3,7 +3,7 @@
 //! Weights come in panels of 8 or 16 columns, `[depth, columns]`. The left factor is read in place, one value for a whole
 //! row of the tile: by [`Taps`] in runs of consecutive values, by [`Offsets`] in any pattern that all rows share.
 
-use crate::conv::tile::Level;
+use crate::level::Level;
 
 /// Columns of the widest panel.
 pub const COLUMNS: usize = 16;

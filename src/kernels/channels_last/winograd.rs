@@ -5,17 +5,15 @@
 
 mod transform;
 
-use super::conv::ConvSpec;
-use super::direct::parts_for;
 use super::finish::{self, Channels, Finish, Sums};
+use super::job::{Args, Job, about, parts_for, share};
+use super::operand::Operands;
+use super::spec::ConvSpec;
 use super::tile::{self, COLUMNS, Kernels, ROWS};
-use super::{Args, Job, share};
-use crate::conv::tile::Level;
+use crate::level::Level;
 use std::ops::Range;
-use transform::{Input, Output};
+use transform::{Input, Output, POINTS};
 
-/// Values of a transformed tile.
-const POINTS: usize = 36;
 /// Bytes of transformed values of tiles that are worked on together.
 const CACHED: usize = 320 << 10;
 /// Panels of output channels that are worked on together.
@@ -23,6 +21,7 @@ const BLOCK: usize = 4;
 
 pub struct Winograd {
     spec: ConvSpec,
+    operands: Operands,
     /// Tiles down and across.
     tiles: [usize; 2],
     panels: Vec<Panel>,
@@ -45,7 +44,7 @@ pub struct Winograd {
 }
 
 struct Panel {
-    place: Channels,
+    channels: Channels,
     columns: usize,
     /// Where its weights start among those of a point.
     at: usize,
@@ -66,24 +65,25 @@ impl Winograd {
         const WEIGHTS: usize = 2 << 20;
         let (ins, outs) = (spec.input.channels, spec.output.channels);
         let tiles = spec.output.height.div_ceil(4) * spec.output.width.div_ceil(4);
-        Self::fits(spec) && ins.min(outs) >= CHANNELS && (tiles >= 8 || POINTS * ins * outs <= WEIGHTS)
+        Self::fits(spec) && ins.min(outs) >= CHANNELS && (tiles >= 8 || about(&[POINTS, ins, outs]) <= WEIGHTS)
     }
 
-    pub fn new(level: Level, spec: &ConvSpec, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
+    /// For a spec that [`Winograd::fits`], with its operands.
+    pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
         let (ins, outs) = (spec.input.channels, spec.output.channels);
         let mut panels = Vec::new();
         let (mut first, mut at) = (0, 0);
         while first < outs {
             let columns = tile::columns(level, outs - first);
-            panels.push(Panel { place: Channels { first, count: columns.min(outs - first) }, columns, at });
+            panels.push(Panel { channels: Channels { first, count: columns.min(outs - first) }, columns, at });
             first += columns;
             at += columns * ins;
         }
         let mut packed = vec![0.0; POINTS * at];
         let mut biases = vec![0.0; panels.len() * COLUMNS];
         for (i, panel) in panels.iter().enumerate() {
-            for m in 0..panel.place.count {
-                let out = panel.place.first + m;
+            for m in 0..panel.channels.count {
+                let out = panel.channels.first + m;
                 biases[i * COLUMNS + m] = bias.map_or(0.0, |b| b[out]);
                 for c in 0..ins {
                     let kernel = std::array::from_fn(|k| f64::from(weights[(out * ins + c) * 9 + k]));
@@ -99,13 +99,14 @@ impl Winograd {
         let padded = ins.next_multiple_of(COLUMNS);
         let each = POINTS * size_of::<f32>() * (padded + COLUMNS * BLOCK.min(panels.len()));
         let batch = (CACHED / each / rows).max(2) * rows;
-        let wanted = parts_for(count * POINTS * ins * outs * 2, threads);
+        let wanted = parts_for(about(&[count, POINTS, ins, outs, 2]), threads);
         // Cut by tiles when each part gets enough of them, by channels otherwise.
         let by_tiles = wanted.min(count / batch).max(1);
         let parts = [by_tiles, threads.min(wanted).div_ceil(by_tiles).min(panels.len()).max(1)];
         let (input, output) = transform::transforms(level);
         Self {
             spec: *spec,
+            operands,
             tiles,
             panels,
             packed,
@@ -187,7 +188,7 @@ impl Winograd {
             }
         }
         // SAFETY: the pixels and channels are inside output and residual.
-        unsafe { (self.finish)(&s.epilogue, sums, &to[..height * width], &residual[..height * width], self.panels[panel].place) };
+        unsafe { (self.finish)(&s.epilogue, sums, &to[..height * width], &residual[..height * width], self.panels[panel].channels) };
     }
 
     /// Multiplies the values of `n` tiles with the weights of some panels.
@@ -226,6 +227,9 @@ impl Winograd {
 impl Job for Winograd {
     fn name(&self) -> String {
         self.spec.name("winograd")
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.parts[0] * self.parts[1]

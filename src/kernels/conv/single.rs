@@ -2,7 +2,8 @@
 
 use super::super::activation::wide;
 use super::gather::{Gather, SLACK};
-use super::{ConvShape, Window2, shifts};
+use super::shape::{ConvShape, shifts};
+use crate::window::Window2;
 use rayon::prelude::*;
 
 /// Columns summed in registers at a time.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::tests::values;
+use crate::window::Window;
 use proptest::prelude::*;
 
 fn close(what: &str, got: &[f32], expected: &[f32]) {
@@ -95,7 +96,7 @@ fn every_instruction_set_gives_the_same_tiles() {
             let packed = values(made * offsets.len(), 6);
             let ld = len + 64;
             let mut out = vec![f32::NAN; made * ld];
-            tile::multiply(level, &heights, &offsets, &packed, &src, len, &mut out, ld);
+            tile::multiply(level, &heights, &offsets, &packed, &src, len, Out::from(&mut out).cells(), ld);
             let mut first = 0;
             for height in heights {
                 for r in 0..height {

@@ -4,65 +4,8 @@
 //! of a padded image. [`multiply`] makes outputs and data gradients, [`accumulate`] weight gradients. Each exists in
 //! vectors of 16 (AVX-512) and 8 (AVX2) floats and as safe portable code, chosen at run time.
 
-/// Instructions to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    Portable,
-    Avx2,
-    Avx512,
-}
-
-impl Level {
-    /// The best that this machine has.
-    pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Portable
-    }
-    /// True when this machine can run it.
-    #[cfg(test)]
-    pub fn available(self) -> bool {
-        self as u8 <= Self::best() as u8
-    }
-    /// Floats of a vector.
-    pub fn lanes(self) -> usize {
-        if self == Self::Avx512 { 16 } else { 8 }
-    }
-    /// Heights of the tiles of [`multiply`] that cover `rows` output channels with the least waste.
-    pub fn heights(self, rows: usize) -> Vec<usize> {
-        let (tall, low) = match self {
-            Self::Avx512 => (8, 4),
-            Self::Avx2 => (6, 4),
-            Self::Portable => (4, 4),
-        };
-        let (mut full, rest) = (rows / tall, rows % tall);
-        let lows = match rest {
-            0 => 0,
-            // Two more rows than a multiple of six: 6 + 2 = 4 + 4.
-            1 | 2 if tall == 6 && full > 0 => {
-                full -= 1;
-                2
-            }
-            _ if rest <= low => 1,
-            _ => {
-                full += 1;
-                0
-            }
-        };
-        [vec![tall; full], vec![low; lows]].concat()
-    }
-    /// Rows of a tile of [`accumulate`].
-    pub fn taps(self) -> usize {
-        if self == Self::Avx512 { 8 } else { 6 }
-    }
-}
+use crate::level::Level;
+use std::mem::MaybeUninit;
 
 /// Vectors side by side in a tile of [`multiply`].
 const WIDTH: usize = 2;
@@ -76,7 +19,16 @@ const CACHED_WEIGHTS: usize = 1 << 16;
 ///
 /// # Panics
 /// When a slice is too short for what would be read or written.
-pub fn multiply(level: Level, heights: &[usize], offsets: &[u32], packed: &[f32], src: &[f32], len: usize, out: &mut [f32], ld: usize) {
+pub fn multiply(
+    level: Level,
+    heights: &[usize],
+    offsets: &[u32],
+    packed: &[f32],
+    src: &[f32],
+    len: usize,
+    out: &mut [MaybeUninit<f32>],
+    ld: usize,
+) {
     let (depth, lanes, rows) = (offsets.len(), level.lanes(), heights.iter().sum::<usize>());
     let padded = len.next_multiple_of(lanes);
     let reach = offsets.iter().copied().max().unwrap_or(0) as usize + padded;
@@ -102,7 +54,7 @@ pub fn multiply(level: Level, heights: &[usize], offsets: &[u32], packed: &[f32]
             if let Some(f) = f {
                 // SAFETY: the level was detected; the assertions bound every offset plus `padded` by the source and every
                 // row of the block by the result, and `p + width · lanes` is at most `padded`.
-                return unsafe { f(offsets, packed.as_ptr(), src.as_ptr().add(p), out.as_mut_ptr().add(at), ld) };
+                return unsafe { f(offsets, packed.as_ptr(), src.as_ptr().add(p), out.as_mut_ptr().add(at).cast(), ld) };
             }
         }
         (0..width * lanes).step_by(8).for_each(|v| portable_multiply(height, offsets, packed, &src[p + v..], &mut out[at + v..], ld));
@@ -125,7 +77,7 @@ pub fn multiply(level: Level, heights: &[usize], offsets: &[u32], packed: &[f32]
 }
 
 /// One tile of 8 columns.
-fn portable_multiply(height: usize, offsets: &[u32], packed: &[f32], src: &[f32], out: &mut [f32], ld: usize) {
+fn portable_multiply(height: usize, offsets: &[u32], packed: &[f32], src: &[f32], out: &mut [MaybeUninit<f32>], ld: usize) {
     let mut sums = [[0.0f32; 8]; 8];
     for (&offset, weights) in offsets.iter().zip(packed.chunks_exact(height)) {
         let values = &src[offset as usize..][..8];
@@ -134,7 +86,7 @@ fn portable_multiply(height: usize, offsets: &[u32], packed: &[f32], src: &[f32]
         }
     }
     for (r, sum) in sums.iter().enumerate().take(height) {
-        out[r * ld..][..8].copy_from_slice(sum);
+        out[r * ld..][..8].write_copy_of_slice(sum);
     }
 }
 

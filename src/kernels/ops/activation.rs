@@ -1,5 +1,6 @@
-use super::{Candle, floats, in_f32, output, read, unset};
+use super::storage::{Candle, floats, in_f32, output, read};
 use crate::activation::Activation;
+use crate::out::fresh;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 use compresso_base::error::Result;
 
@@ -22,14 +23,14 @@ impl CustomOp1 for Elementwise {
     }
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s, l)?;
-        let mut y = unset(x.len());
-        self.0.forward(x, &mut y);
-        output(y, l.shape().clone())
+        output(fresh(x.len(), |y| self.0.forward(x, y)), l.shape().clone())
     }
     fn bwd(&self, x: &Tensor, y: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
         let gy = gy.contiguous()?;
-        let mut gx = unset(x.elem_count());
-        self.0.backward(&read(x)?, &read(y)?, &read(&gy)?, &mut gx);
+        let gx = {
+            let (from, to, gradient) = (read(x)?, read(y)?, read(&gy)?);
+            fresh(x.elem_count(), |gx| self.0.backward(&from, &to, &gradient, gx))
+        };
         Tensor::from_vec(gx, x.shape(), x.device()).map(Some)
     }
 }

@@ -1,4 +1,4 @@
-use super::Candle;
+use super::storage::Candle;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
 use compresso_base::error::Result;
 use rayon::prelude::*;

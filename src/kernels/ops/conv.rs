@@ -1,5 +1,6 @@
-use super::{Candle, floats, output, read, unset};
+use super::storage::{Candle, floats, output, read};
 use crate::conv::{self, ConvShape};
+use crate::out::fresh;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use compresso_base::error::{Error, Result};
 
@@ -8,6 +9,9 @@ use compresso_base::error::{Error, Result};
 /// # Shapes
 /// `x: [batch, in_channels, input…]`, `w: [out_channels, in_channels / groups, kernel…]`, `bias: [out_channels]`, result
 /// `[batch, out_channels, output…]`, as `s` says.
+///
+/// # Errors
+/// `Shape` when the sizes are out of range or the tensors have others.
 pub fn conv(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return on_device(s, x, w, bias, false);
@@ -15,20 +19,37 @@ pub fn conv(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Res
     run(s, x, w, bias, false)
 }
 
+/// # Errors
+/// `Shape` when the sizes are out of range or tensors of such lengths do not have them.
+fn check(s: &ConvShape, x: usize, w: usize, y: Option<usize>, bias: Option<(usize, usize)>) -> Result<()> {
+    s.check()?;
+    let fits = (x, w) == (s.x_len(), s.w_len()) && y.is_none_or(|n| n == s.y_len()) && bias.is_none_or(|(n, channels)| n == channels);
+    if fits {
+        return Ok(());
+    }
+    let expected = (s.x_len(), s.w_len(), s.y_len());
+    Err(Error::shape(format!(
+        "a convolution of {expected:?} values, weights and results got {x}, {w} and {y:?}, and {bias:?} biases of channels"
+    )))
+}
+
 /// Gradients of [`conv`] with respect to `x`, `w` and the bias, those that `needs` asks for, from that of its result. All
 /// tensors are float32 on the CPU.
 pub fn conv_backward(s: &ConvShape, x: &Tensor, w: &Tensor, gy: &Tensor, needs: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+    check(s, x.elem_count(), w.elem_count(), Some(gy.elem_count()), None)?;
     let gy = gy.contiguous()?;
     let gy_values = read(&gy)?;
     let mut gradients = [None, None, None];
     if needs[0] {
-        let mut gx = unset(x.elem_count());
-        conv::backward_data(s, &read(&w.contiguous()?)?, &gy_values, &mut gx);
+        let w = w.contiguous()?;
+        let w = read(&w)?;
+        let gx = fresh(x.elem_count(), |gx| conv::backward_data(s, &w, &gy_values, gx));
         gradients[0] = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
     }
     if needs[1] {
-        let mut gw = unset(w.elem_count());
-        conv::backward_weight(s, &read(&x.contiguous()?)?, &gy_values, &mut gw);
+        let x = x.contiguous()?;
+        let x = read(&x)?;
+        let gw = fresh(w.elem_count(), |gw| conv::backward_weight(s, &x, &gy_values, gw));
         gradients[1] = Some(Tensor::from_vec(gw, w.shape(), w.device())?);
     }
     if needs[2] {
@@ -56,6 +77,10 @@ fn run(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, transposed:
     if !dtype.is_float() {
         return Err(Error::dtype(format!("expected floating point, got {dtype:?}")));
     }
+    s.check()?;
+    let (found, channels) = (x.elem_count(), if transposed { s.in_channels } else { s.out_channels });
+    let (x_len, y_len) = if transposed { (s.x_len(), Some(found)) } else { (found, None) };
+    check(s, x_len, w.elem_count(), y_len, bias.map(|b| (b.elem_count(), channels)))?;
     let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
     let (x, w) = (single(x)?, single(w)?);
     let op = Convolution { shape: s.clone(), transposed };
@@ -77,9 +102,11 @@ impl Convolution {
         let spatial = if self.transposed { &s.window.input } else { &s.window.output };
         let channels = if self.transposed { s.in_channels } else { s.out_channels };
         let dims: Vec<usize> = [s.batch, channels].into_iter().chain(spatial.iter().copied()).collect();
-        let mut y = unset(dims.iter().product());
-        if self.transposed {
-            conv::backward_data(s, w, x, &mut y);
+        if !self.transposed {
+            return output(fresh(s.y_len(), |y| conv::forward(s, x, w, bias, y)), dims);
+        }
+        let y = fresh(s.x_len(), |y| {
+            let y = conv::backward_data(s, w, x, y);
             if let Some(bias) = bias {
                 let plane = s.window.input_len();
                 for (row, i) in y.chunks_exact_mut(plane.max(1)).zip(0..) {
@@ -87,9 +114,8 @@ impl Convolution {
                     row.iter_mut().for_each(|v| *v += b);
                 }
             }
-        } else {
-            conv::forward(s, x, w, bias, &mut y);
-        }
+            y
+        });
         output(y, dims)
     }
 
@@ -98,22 +124,20 @@ impl Convolution {
         let gy = read(gy)?;
         let mut grad_x = None;
         if x.track_op() {
-            let mut gx = unset(x.elem_count());
-            if self.transposed {
-                conv::forward(s, &gy, &read(w)?, None, &mut gx);
-            } else {
-                conv::backward_data(s, &read(w)?, &gy, &mut gx);
-            }
+            let w = read(w)?;
+            let gx = fresh(x.elem_count(), |gx| match self.transposed {
+                true => conv::forward(s, &gy, &w, None, gx),
+                false => conv::backward_data(s, &w, &gy, gx),
+            });
             grad_x = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
         }
         let mut grad_w = None;
         if w.track_op() {
-            let mut gw = unset(w.elem_count());
-            if self.transposed {
-                conv::backward_weight(s, &gy, &read(x)?, &mut gw);
-            } else {
-                conv::backward_weight(s, &read(x)?, &gy, &mut gw);
-            }
+            let x_values = read(x)?;
+            let gw = fresh(w.elem_count(), |gw| match self.transposed {
+                true => conv::backward_weight(s, &gy, &x_values, gw),
+                false => conv::backward_weight(s, &x_values, &gy, gw),
+            });
             grad_w = Some(Tensor::from_vec(gw, w.shape(), w.device())?);
         }
         Ok((grad_x, grad_w))

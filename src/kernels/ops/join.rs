@@ -1,5 +1,6 @@
 use super::add::rows;
-use super::{Candle, unset};
+use super::storage::Candle;
+use crate::out::fresh;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use compresso_base::error::Result;
 use rayon::prelude::*;
@@ -22,24 +23,32 @@ pub fn join(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
 }
 
 fn copied(parts: &[&Tensor], axis: usize, dims: &[usize]) -> Candle<Tensor> {
-    let mut values = unset(dims.iter().product());
     let width: usize = dims[axis..].iter().product();
-    let mut start = 0;
-    for part in parts {
-        let (guard, layout) = part.storage_and_layout();
-        let (Storage::Cpu(CpuStorage::F32(from)), Some(r)) = (&*guard, rows(layout)) else {
+    let held: Vec<_> = parts.iter().map(|p| p.storage_and_layout()).collect();
+    let mut sources = Vec::with_capacity(parts.len());
+    for (part, (guard, layout)) in parts.iter().zip(&held) {
+        let (Storage::Cpu(CpuStorage::F32(from)), Some(r)) = (&**guard, rows(layout)) else {
             return Err(candle_core::Error::Msg("expected float32 tensors of rows on the CPU".into()).bt());
         };
-        let len: usize = part.dims()[axis..].iter().product();
-        if len > 0 {
-            values.par_chunks_mut(width).enumerate().for_each(|(i, row)| {
-                let at = i * len;
-                let from = &from[r.start + at / r.len * r.stride + at % r.len..][..len];
-                row[start..start + len].copy_from_slice(from);
-            });
-        }
-        start += len;
+        sources.push((from, r, part.dims()[axis..].iter().product::<usize>()));
     }
+    let lengths: usize = sources.iter().map(|(_, _, len)| len).sum();
+    if lengths != width {
+        return Err(candle_core::Error::Msg(format!("rows of {lengths} values do not make rows of {width}")).bt());
+    }
+    let values = fresh(dims.iter().product(), |mut values| {
+        let mut start = 0;
+        for (from, r, len) in sources.iter().filter(|(_, _, len)| *len > 0) {
+            values.cells().par_chunks_mut(width).enumerate().for_each(|(i, row)| {
+                let at = i * len;
+                let from = &from[r.start + at / r.len * r.stride + at % r.len..][..*len];
+                row[start..start + len].write_copy_of_slice(from);
+            });
+            start += len;
+        }
+        // SAFETY: the parts of a row are as long as the row, and each was written.
+        unsafe { values.written() }
+    });
     Tensor::from_vec(values, dims, &Device::Cpu)
 }
 

@@ -1,5 +1,6 @@
-use super::{Candle, floats, in_f32, output, read, unset};
+use super::storage::{Candle, floats, in_f32, output, read};
 use crate::norm::{self, Normalized};
+use crate::out::fresh;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 use compresso_base::error::{Error, Result};
 use std::sync::{Arc, OnceLock};
@@ -87,9 +88,8 @@ impl CustomOp3 for ChannelAffine {
     ) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s1, l1)?;
         let (channels, plane) = sizes(l1.dims());
-        let mut y = unset(x.len());
-        norm::affine(channels, plane, x, floats(s2, l2)?, floats(s3, l3)?, &mut y);
-        output(y, l1.shape().clone())
+        let (scale, shift) = (floats(s2, l2)?, floats(s3, l3)?);
+        output(fresh(x.len(), |y| norm::affine(channels, plane, x, scale, shift, y)), l1.shape().clone())
     }
     fn bwd(
         &self,
@@ -103,8 +103,8 @@ impl CustomOp3 for ChannelAffine {
         let (channels, plane) = sizes(x.dims());
         let mut grads = (None, None, None);
         if x.track_op() {
-            let mut gx = unset(x.elem_count());
-            norm::affine(channels, plane, &read(&gy)?, &read(scale)?, &vec![0.0; channels], &mut gx);
+            let (gy, scale) = (read(&gy)?, read(scale)?);
+            let gx = fresh(x.elem_count(), |gx| norm::affine(channels, plane, &gy, &scale, &vec![0.0; channels], gx));
             grads.0 = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
         }
         if scale.track_op() || shift.track_op() {
@@ -126,16 +126,21 @@ struct BatchNorm {
 impl BatchNorm {
     fn backward(&self, x: &Tensor, scale: &Tensor, bias: &Tensor, gy: &Tensor) -> Candle<[Tensor; 3]> {
         let (channels, plane) = sizes(x.dims());
-        let mut gx = unset(x.elem_count());
         let Some((mean, var)) = self.statistics.get() else {
             return Err(candle_core::Error::Msg("a gradient before the result".into()).bt());
         };
         let inv: Vec<f32> = var.iter().map(|&v| norm::inverse(v, self.epsilon)).collect();
-        let (g_scale, g_bias) = {
-            let (scale, bias) = (read(scale)?, read(bias)?);
+        let mut sums = (Vec::new(), Vec::new());
+        let gx = {
+            let (scale, bias, x, gy) = (read(scale)?, read(bias)?, read(x)?, read(gy)?);
             let n = Normalized { mean, inv: &inv, scale: &scale, bias: &bias };
-            norm::batch_norm_backward(plane, n, self.silu, &read(x)?, &read(gy)?, &mut gx)
+            fresh(x.len(), |gx| {
+                let (g_scale, g_bias, gx) = norm::batch_norm_backward(plane, n, self.silu, &x, &gy, gx);
+                sums = (g_scale, g_bias);
+                gx
+            })
         };
+        let (g_scale, g_bias) = sums;
         let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
         Ok([gx, Tensor::from_vec(g_scale, channels, x.device())?, Tensor::from_vec(g_bias, channels, x.device())?])
     }
@@ -156,8 +161,13 @@ impl CustomOp3 for BatchNorm {
     ) -> Candle<(CpuStorage, Shape)> {
         let x = floats(s1, l1)?;
         let (_, plane) = sizes(l1.dims());
-        let mut y = unset(x.len());
-        let found = norm::batch_norm(plane, (floats(s2, l2)?, floats(s3, l3)?), self.epsilon, self.silu, x, &mut y);
+        let affine = (floats(s2, l2)?, floats(s3, l3)?);
+        let mut found = (Vec::new(), Vec::new());
+        let y = fresh(x.len(), |y| {
+            let (mean, var, y) = norm::batch_norm(plane, affine, self.epsilon, self.silu, x, y);
+            found = (mean, var);
+            y
+        });
         if self.statistics.set(found).is_err() {
             return Err(candle_core::Error::Msg("a batch normalization runs once".into()).bt());
         }

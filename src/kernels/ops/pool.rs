@@ -1,4 +1,4 @@
-use super::{Candle, floats, in_f32, output, read};
+use super::storage::{Candle, floats, in_f32, output, read};
 use crate::Window;
 use crate::{pool, reference};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
@@ -7,8 +7,9 @@ use compresso_base::error::{Error, Result};
 /// Max pool of `x: [batch, channels, w.input…]`; the result is `[batch, channels, w.output…]`.
 ///
 /// # Errors
-/// `Shape` when the window is larger than the padded input.
+/// `Shape` when the window is out of range or is not one over `x`.
 pub fn max_pool(w: &Window, x: &Tensor) -> Result<Tensor> {
+    check(w, x)?;
     if !x.device().is_cpu() {
         return max_on_device(w, x);
     }
@@ -17,23 +18,42 @@ pub fn max_pool(w: &Window, x: &Tensor) -> Result<Tensor> {
 
 /// Gradient of [`max_pool`] from its input, its result and the gradient of that. All tensors are float32 on the CPU.
 pub fn max_pool_backward(w: &Window, x: &Tensor, y: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    check(w, x)?;
     let op = MaxPool { window: w.clone() };
     op.bwd(&x.contiguous()?, y, gy)?.ok_or_else(|| Error::internal("a pool without a gradient"))
 }
 
 /// Indices, in the plane of each, of the elements that [`max_pool`] takes.
+///
+/// # Errors
+/// As [`max_pool`].
 pub fn max_pool_indices(w: &Window, x: &Tensor) -> Result<Vec<u32>> {
+    check(w, x)?;
     let x = x.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
     let planes = x.elem_count() / w.input_len().max(1);
     Ok(pool::max_indices(w, planes, &read(&x)?))
 }
 
 /// Average pool of `x: [batch, channels, w.input…]`; with `count_padding` the padding counts as zeros.
+///
+/// # Errors
+/// As [`max_pool`].
 pub fn average_pool(w: &Window, x: &Tensor, count_padding: bool) -> Result<Tensor> {
+    check(w, x)?;
     if !x.device().is_cpu() {
         return average_on_device(w, x, count_padding);
     }
     in_f32(x, |x| Ok(x.contiguous()?.apply_op1(AveragePool { window: w.clone(), count_padding })?))
+}
+
+/// # Errors
+/// `Shape` when the window is out of range or is not one over `x: [batch, channels, w.input…]`.
+fn check(w: &Window, x: &Tensor) -> Result<()> {
+    w.check()?;
+    match x.dims() {
+        [_, _, size @ ..] if size == w.input => Ok(()),
+        dims => Err(Error::shape(format!("a window over {:?} does not fit a tensor {dims:?}", w.input))),
+    }
 }
 
 /// The elements under each tap of the window, of the shape of the output; `fill` stands in the padding.

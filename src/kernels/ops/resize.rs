@@ -1,4 +1,4 @@
-use super::{Candle, floats, in_f32, output, read};
+use super::storage::{Candle, floats, in_f32, output, read};
 use crate::resize::{self, AxisMap};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use compresso_base::error::Result;

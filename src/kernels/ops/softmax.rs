@@ -1,4 +1,4 @@
-use super::{Candle, floats, in_f32, output, read};
+use super::storage::{Candle, floats, in_f32, output, read};
 use crate::softmax::{self, Kind};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 use compresso_base::error::Result;

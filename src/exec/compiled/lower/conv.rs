@@ -1,14 +1,14 @@
 //! Layers: convolutions, and matrix products with constant weights, which are convolutions of one tap.
 
 use super::{Affine, Conv, Lower, Op, Out, Val, Weights};
-use crate::error::{Error, Result};
-use crate::exec::compiled::tensor::{How, Id, Kind};
-use crate::kernels::Window;
-use crate::kernels::channels_last::Epilogue;
-use crate::kernels::channels_last::int8::MAX_DEPTH;
-use crate::model::Element;
-use crate::model::graph::Node;
-use crate::model::ops::window::WindowAttrs;
+use crate::compiled::tensor::{How, Id, Kind};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::Window;
+use compresso_kernels::channels_last::Epilogue;
+use compresso_kernels::channels_last::int8::MAX_DEPTH;
+use compresso_model::Element;
+use compresso_model::graph::Node;
+use compresso_model::ops::window::WindowAttrs;
 
 impl Lower<'_> {
     pub(super) fn conv(&mut self, node: &Node) -> Result<bool> {

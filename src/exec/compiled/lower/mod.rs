@@ -11,13 +11,6 @@ mod moves;
 mod nodes;
 
 use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
-use crate::error::{At, Error, Result};
-use crate::kernels::Window;
-use crate::kernels::activation::Activation;
-use crate::kernels::channels_last::Epilogue;
-use crate::kernels::channels_last::strided::Binary;
-use crate::model::graph::{Facts, Graph, Node};
-use crate::model::{Constant, Element, ops};
 use codes::Coded;
 use compresso_base::error::{At, Error, Result};
 use compresso_kernels::Window;

@@ -1,11 +1,11 @@
 //! Arithmetic of two tensors, functions of one, and moves of data.
 
 use super::{Lower, Op, Val};
-use crate::error::{Error, Result};
-use crate::exec::compiled::tensor::{How, Id, Kind};
-use crate::kernels::activation::Activation;
-use crate::kernels::channels_last::strided::Binary;
-use crate::model::graph::{Node, normalize_axis};
+use crate::compiled::tensor::{How, Id, Kind};
+use compresso_base::error::{Error, Result};
+use compresso_kernels::activation::Activation;
+use compresso_kernels::channels_last::strided::Binary;
+use compresso_model::graph::{Node, normalize_axis};
 
 /// Most terms of a sum that is worked out in one step.
 const MOST_TERMS: usize = 6;

@@ -1,14 +1,14 @@
 //! One node.
 
 use super::{From, Lower, Op, To, Val};
-use crate::error::{Error, Result};
-use crate::exec::compiled::tensor::Kind;
-use crate::kernels::Window;
-use crate::kernels::channels_last::strided::Binary;
-use crate::model::graph::{Node, normalize_axis};
-use crate::model::ops::activation;
-use crate::model::ops::window::WindowAttrs;
-use crate::model::{Attr, Element};
+use crate::compiled::tensor::Kind;
+use compresso_base::error::{Error, Result};
+use compresso_kernels::Window;
+use compresso_kernels::channels_last::strided::Binary;
+use compresso_model::graph::{Node, normalize_axis};
+use compresso_model::ops::activation;
+use compresso_model::ops::window::WindowAttrs;
+use compresso_model::{Attr, Element};
 
 impl Lower<'_> {
     pub(super) fn lower_node(&mut self, node: &Node) -> Result<()> {

@@ -1,47 +1,39 @@
 //! Operations on two byte images: sums, and anything else by a table of all pairs.
 
-use super::super::{Args, Job, View, share};
-use super::cut;
-use super::store::{Sink, Store};
-use crate::activation::{Activation, wide};
-use crate::conv::tile::Level;
-
-/// `real = act((a − zeros[0]) · scales[0] + (b − zeros[1]) · scales[1])`, then stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Int8Add {
-    /// Channels last, of one size.
-    pub inputs: [View; 2],
-    pub scales: [f32; 2],
-    pub zeros: [u8; 2],
-    pub act: Option<Activation>,
-    pub store: Store,
-    pub threads: usize,
-}
+use super::super::job::{Args, Job, cut, share};
+use super::super::operand::{Operand, Operands};
+use super::super::view::View;
+use super::spec::{Bytes, Int8Add, byte_input, byte_outputs};
+use super::store::Sink;
+use crate::activation::wide;
+use crate::level::Level;
+use compresso_base::error::{Error, Result};
 
 /// A job with two inputs of bytes and the outputs of its store.
 ///
-/// # Panics
-/// When sizes differ or an input is not channels last.
-pub fn add(spec: &Int8Add) -> Box<dyn Job> {
+/// # Errors
+/// `Shape` when sizes differ or an input is not channels last.
+pub fn add(spec: &Int8Add) -> Result<Box<dyn Job>> {
     add_with(Level::best(), spec)
 }
 
-/// [`add`] with given instructions, which the machine must have.
+/// [`add`] with given instructions.
 ///
-/// # Panics
-/// As [`add`].
-pub fn add_with(level: Level, spec: &Int8Add) -> Box<dyn Job> {
+/// # Errors
+/// As [`add`]; `Unavailable` when the machine lacks the instructions.
+pub fn add_with(level: Level, spec: &Int8Add) -> Result<Box<dyn Job>> {
+    level.check()?;
     let [a, b] = &spec.inputs;
-    check(a, b, a);
-    spec.store.check(a.height, a.width, a.channels);
+    let operands = Operands::new(inputs(a, b)?, spec.store.outputs(a.height, a.width, a.channels)?)?;
     let chunk = (STAGE / a.channels.max(1)).clamp(1, a.width.max(1));
-    Box::new(Add { sink: Sink::new(level, &spec.store), spec: spec.clone(), chunk })
+    Ok(Box::new(Add { operands, sink: Sink::new(level, &spec.store), spec: spec.clone(), chunk }))
 }
 
 /// Values that are staged at a time, unless a pixel has more.
 const STAGE: usize = 2048;
 
 struct Add {
+    operands: Operands,
     spec: Int8Add,
     sink: Sink,
     /// Pixels of a row that are staged at a time.
@@ -70,6 +62,9 @@ impl Add {
 impl Job for Add {
     fn name(&self) -> String {
         format!("int8 add {}", self.spec.inputs[0].channels)
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         let a = &self.spec.inputs[0];
@@ -115,22 +110,30 @@ impl Job for Add {
 
 /// A job from inputs a and b of bytes to one output of bytes: `y = table[a · 256 + b]`.
 ///
-/// # Panics
-/// When sizes differ or a view is not channels last.
-pub fn binary(table: Box<[u8; 65536]>, a: View, b: View, output: View, threads: usize) -> Box<dyn Job> {
-    check(&a, &b, &output);
-    assert_eq!(output.channel, 1, "bytes are channels last");
-    Box::new(Binary { table, a, b, output, threads })
+/// # Errors
+/// `Shape` when sizes differ or a view is not channels last.
+pub fn binary(table: Box<[u8; 65536]>, a: View, b: View, output: View, threads: usize) -> Result<Box<dyn Job>> {
+    if output.channels != a.channels {
+        return Err(Error::shape(format!(
+            "an operation on two images must keep their channels, got {} and {}",
+            a.channels, output.channels
+        )));
+    }
+    let operands = Operands::new(inputs(&a, &b)?, byte_outputs(&[Bytes::whole(output)], a.height, a.width, a.channels)?)?;
+    Ok(Box::new(Binary { table, operands, a, b, output, threads }))
 }
 
-fn check(a: &View, b: &View, output: &View) {
-    let size = |v: &View| [v.height, v.width, v.channels];
-    assert!(size(a) == size(b) && size(a) == size(output), "sizes of an operation on two images");
-    assert!(a.channel == 1 && b.channel == 1, "bytes are channels last");
+/// Two images of one size.
+fn inputs(a: &View, b: &View) -> Result<Vec<Operand>> {
+    if a.size() != b.size() {
+        return Err(Error::shape(format!("an operation on two images of different sizes: {a:?} {b:?}")));
+    }
+    Ok(vec![byte_input(a)?, byte_input(b)?])
 }
 
 struct Binary {
     table: Box<[u8; 65536]>,
+    operands: Operands,
     a: View,
     b: View,
     output: View,
@@ -140,6 +143,9 @@ struct Binary {
 impl Job for Binary {
     fn name(&self) -> String {
         format!("int8 binary {}", self.a.channels)
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.a.height, self.a.height * self.a.width * self.a.channels, self.threads)

@@ -1,8 +1,8 @@
 //! Rows of bytes: copies, tables and rounding.
 
-use super::store::{Quant, to_byte};
+use super::quant::{Quant, to_byte};
 use crate::activation::wide;
-use crate::conv::tile::Level;
+use crate::level::Level;
 use std::mem::MaybeUninit;
 
 /// Copies `n` bytes; inline, for the short rows of pixels.
@@ -157,8 +157,8 @@ pub unsafe fn transpose_pixels(planes: *const u8, channels: usize, n: usize, to:
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::tile::Rounding;
-    use super::{Quant, copy_bytes};
+    use super::super::quant::{Quant, Rounding};
+    use super::copy_bytes;
     use std::arch::x86_64::*;
 
     #[repr(C, align(32))]

@@ -1,75 +1,77 @@
 //! Convolution of bytes with 8-bit weights.
 
-use super::super::{Args, Job, View, share};
+use super::super::job::{Args, Job, share};
+use super::super::operand::{MAX_ELEMENTS, Operands};
+use super::super::spec::{fits, product};
 use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
-use super::store::{Sink, Store, runs};
-use super::tile::{MAX_PIXELS, Tile};
-use crate::Window2;
+use super::spec::{Int8Conv, MAX_DEPTH, byte_input};
+use super::store::{Sink, runs};
+use super::tile::{MAX_PIXELS, TileKernel};
 use crate::activation::Activation;
-use crate::conv::tile::Level;
-
-/// Longest sum of products of a result (input channels of its group times taps) that 32 bits hold for sure.
-pub const MAX_DEPTH: usize = 65_536;
-
-/// `real = act(Σ (q − input_zero) · w · scales[o] + bias[o])`, then stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Int8Conv {
-    pub window: Window2,
-    pub groups: usize,
-    /// Channels last. With 3 channels and a pixel stride of 4, the fourth byte may hold anything.
-    pub input: View,
-    /// The byte of the real number 0, which padding is filled with.
-    pub input_zero: u8,
-    /// Per output channel: scale of the input times scale of the weights.
-    pub scales: Vec<f32>,
-    /// Per output channel, in real units.
-    pub bias: Vec<f32>,
-    pub act: Option<Activation>,
-    pub store: Store,
-    pub threads: usize,
-}
+use crate::level::Level;
+use crate::window::Window2;
+use compresso_base::error::{Error, Result};
 
 /// A job with one input of bytes and the outputs of its store. `weights: [out, in / groups, kh, kw]`.
 ///
-/// # Panics
-/// When sizes do not agree, or sums are longer than [`MAX_DEPTH`].
-pub fn conv(spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> {
+/// # Errors
+/// `Shape` when sizes do not agree; `Unsupported` when sums are longer than [`MAX_DEPTH`] or a window spans 4 GiB.
+pub fn conv(spec: &Int8Conv, weights: &[i8]) -> Result<Box<dyn Job>> {
     conv_with(Level::best(), spec, weights)
 }
 
-/// [`conv`] with given instructions, which the machine must have.
+/// [`conv`] with given instructions.
 ///
-/// # Panics
-/// As [`conv`].
-pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> {
+/// # Errors
+/// As [`conv`]; `Unavailable` when the machine lacks the instructions.
+pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Result<Box<dyn Job>> {
+    level.check()?;
     let (w, outs, input) = (&spec.window, spec.scales.len(), &spec.input);
-    assert_eq!([input.height, input.width], w.input, "input of a convolution");
-    assert_eq!(spec.bias.len(), outs, "bias of a convolution");
-    assert!(input.channels.is_multiple_of(spec.groups) && outs.is_multiple_of(spec.groups), "groups of a convolution");
+    fits(w, input, w.output[0], w.output[1])?;
+    if spec.groups == 0 || !input.channels.is_multiple_of(spec.groups) || !outs.is_multiple_of(spec.groups) || outs == 0 {
+        return Err(Error::shape(format!("{} groups of {} input and {outs} output channels", spec.groups, input.channels)));
+    }
     let per_in = input.channels / spec.groups;
-    let depth = per_in * w.kernel[0] * w.kernel[1];
-    assert!((1..=MAX_DEPTH).contains(&depth) && weights.len() == outs * depth, "weights of a convolution");
-    assert!(w.output[0] * w.output[1] > 0, "output of a convolution");
-    assert_eq!(input.channel, 1, "bytes are channels last");
-    spec.store.check(w.output[0], w.output[1], outs);
+    let depth = product(&[per_in, w.kernel[0], w.kernel[1]]).filter(|depth| *depth <= MAX_DEPTH);
+    let depth =
+        depth.ok_or_else(|| Error::unsupported(format!("sums of more than {MAX_DEPTH} products: {per_in} channels under {w:?}")))?;
+    if product(&[outs, depth]) != Some(weights.len()) || spec.bias.len() != outs {
+        let (found, bias) = (weights.len(), spec.bias.len());
+        return Err(Error::shape(format!("{found} weights and a bias of {bias} for {outs} output channels, each of {depth} products")));
+    }
 
     let depthwise = per_in == 1 && outs == spec.groups && outs > 1;
-    let tile = if depthwise { Tile::depthwise(level) } else { Tile::dense(level) };
+    let tile = if depthwise { TileKernel::depthwise(level) } else { TileKernel::dense(level) };
     // A depthwise tile reads a byte of each of its channels, other tiles four bytes of each group.
     let (groups, span) = if depthwise { (1, outs.next_multiple_of(LANES)) } else { (spec.groups, per_in.next_multiple_of(4)) };
     let direct = unpadded(w) && groups * span == input.channels;
     let band = (!direct).then_some(Band { window: *w, input: *input, groups, span, zero: spec.input_zero });
-    let taps = band.map_or([w.dilation[0] * input.row, w.dilation[1] * input.pixel], |b| b.taps());
-    let panels = match depthwise {
-        true => pack::depthwise(spec, weights, taps),
-        false => pack::dense(spec, weights, [taps[0], taps[1], span], tile.grouped),
+    let (bytes, taps) = match &band {
+        None => (Some(0), [w.dilation[0].checked_mul(input.row), w.dilation[1].checked_mul(input.pixel)]),
+        Some(band) => (band.least(), band.taps()),
     };
-    let rows = if spec.threads > 1 { w.output[0].min(4 * spec.threads) } else { 1 };
-    let columns = if spec.threads > 1 { (4 * spec.threads).div_ceil(rows).min(panels.len()) } else { 1 };
+    let last = |d: usize| taps[d].and_then(|tap| tap.checked_mul(w.kernel[d] - 1));
+    let furthest = last(0).and_then(|y| last(1)?.checked_add(y)).and_then(|at| at.checked_add(groups * span));
+    let (Some(taps), true, true) =
+        (taps[0].zip(taps[1]), bytes.is_some_and(|n| n <= MAX_ELEMENTS), furthest.is_some_and(|at| at <= u32::MAX as usize))
+    else {
+        return Err(Error::unsupported(format!("a window that spans more than 4 GiB: {w:?} over {input:?}")));
+    };
+    let read = byte_input(input)?;
+    let read = if band.is_some_and(|b| b.reads_gaps()) { read.whole() } else { read };
+    let operands = Operands::new(vec![read], spec.store.outputs(w.output[0], w.output[1], outs)?)?;
+    let panels = match depthwise {
+        true => pack::depthwise(spec, weights, [taps.0, taps.1]),
+        false => pack::dense(spec, weights, [taps.0, taps.1, span], tile.grouped),
+    };
+    let wanted = spec.threads.saturating_mul(4);
+    let rows = if spec.threads > 1 { w.output[0].min(wanted) } else { 1 };
+    let columns = if spec.threads > 1 { wanted.div_ceil(rows).min(panels.len()) } else { 1 };
     let large = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4 > LARGE_WEIGHTS;
-    Box::new(Conv {
+    Ok(Box::new(Conv {
         name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
+        operands,
         chunk: if large && spec.act.is_none() { MAX_PIXELS } else { MAX_PIXELS / 2 },
         pitch: panels.last().map_or(0, |p| p.first + LANES),
         window: *w,
@@ -81,7 +83,7 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Box<dyn Job> 
         sink: Sink::new(level, &spec.store),
         rows,
         columns,
-    })
+    }))
 }
 
 /// Weights of more bytes are read less often, for more pixels at a time.
@@ -89,8 +91,9 @@ const LARGE_WEIGHTS: usize = 1 << 17;
 
 struct Conv {
     name: String,
+    operands: Operands,
     window: Window2,
-    tile: Tile,
+    tile: TileKernel,
     /// `None`: windows read the input itself.
     band: Option<Band>,
     strides: Strides,
@@ -163,6 +166,9 @@ impl Conv {
 impl Job for Conv {
     fn name(&self) -> String {
         self.name.clone()
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         self.rows * self.columns

@@ -9,26 +9,23 @@ mod conv;
 mod copy;
 mod pack;
 mod pool;
+mod quant;
 mod quantize;
 pub mod reference;
 mod resize;
 mod source;
+mod spec;
 mod store;
 mod sum;
 #[cfg(test)]
 mod tests;
 mod tile;
 
-pub use add::{Int8Add, add, add_with, binary};
-pub use conv::{Int8Conv, MAX_DEPTH, conv, conv_with};
+pub use add::{add, add_with, binary};
+pub use conv::{conv, conv_with};
 pub use copy::copy;
-pub use pool::{AveragePool, average_pool, average_pool_with, max_pool};
+pub use pool::{average_pool, average_pool_with, max_pool};
 pub use quantize::{dequantize, quantize, quantize_with, table, table_with};
 pub use resize::resize_nearest;
-pub use store::{Bytes, Store};
+pub use spec::{AveragePool, Bytes, Int8Add, Int8Conv, MAX_DEPTH, Store};
 pub use sum::sum;
-
-/// Parts that `rows` of a job are cut into: a few per thread, unless there is too little to do.
-fn cut(rows: usize, bytes: usize, threads: usize) -> usize {
-    if threads <= 1 { 1 } else { (threads * 4).min(bytes / 4096 + 1).min(rows).max(1) }
-}

@@ -1,6 +1,6 @@
 //! Weights in the order in which the tiles of [`super::tile`] read them.
 
-use super::Int8Conv;
+use super::spec::Int8Conv;
 
 /// Output channels of a panel.
 pub const LANES: usize = 16;

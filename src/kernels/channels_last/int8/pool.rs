@@ -1,33 +1,35 @@
 //! Pools of bytes. A row of results takes two steps: down the rows under the window, then along it.
 
-use super::super::{Args, Job, View, share};
-use super::cut;
-use super::store::{Sink, Store};
-use crate::Window2;
+use super::super::job::{Args, Job, cut, share};
+use super::super::operand::Operands;
+use super::super::spec::{fits, product};
+use super::super::view::View;
+use super::spec::{AveragePool, Bytes, byte_input, byte_outputs};
+use super::store::Sink;
 use crate::activation::wide;
-use crate::conv::tile::Level;
+use crate::level::Level;
+use crate::window::Window2;
+use compresso_base::error::{Error, Result};
 use std::ops::Range;
 
 /// A job from one input of bytes to one output of bytes: the largest under the window; 0 where it holds only padding.
 ///
-/// # Panics
-/// When sizes do not agree or a view is not channels last.
-pub fn max_pool(window: Window2, input: View, output: View, threads: usize) -> Box<dyn Job> {
-    check(&window, &input);
-    assert_eq!([output.height, output.width, output.channels], [window.output[0], window.output[1], input.channels], "output of a pool");
-    assert_eq!(output.channel, 1, "bytes are channels last");
-    Box::new(MaxPool { window, input, output, threads })
-}
-
-fn check(window: &Window2, input: &View) {
-    assert_eq!([input.height, input.width], window.input, "input of a pool");
-    assert_eq!(input.channel, 1, "bytes are channels last");
+/// # Errors
+/// `Shape` when sizes do not agree or a view is not channels last.
+pub fn max_pool(window: Window2, input: View, output: View, threads: usize) -> Result<Box<dyn Job>> {
+    fits(&window, &input, output.height, output.width)?;
+    if output.channels != input.channels {
+        return Err(Error::shape(format!("a pool must keep the channels, got {} and {}", input.channels, output.channels)));
+    }
+    let to = byte_outputs(&[Bytes::whole(output)], output.height, output.width, output.channels)?;
+    let operands = Operands::new(vec![byte_input(&input)?], to)?;
+    Ok(Box::new(MaxPool { window, operands, input, output, threads }))
 }
 
 /// The taps of axis `d` that lie inside the input at output position `out`, as input positions.
 fn inside(w: &Window2, d: usize, out: usize) -> impl Iterator<Item = usize> + Clone {
-    let (start, pad, input, step) = (out * w.stride[d], w.pad[d], w.input[d], w.dilation[d]);
-    (0..w.kernel[d]).filter_map(move |k| (start + k * step).checked_sub(pad).filter(|&at| at < input))
+    let (start, pad, step) = (out * w.stride[d], w.pad[d], w.dilation[d]);
+    w.taps(d, out).map(move |k| start + k * step - pad)
 }
 
 /// `rows[x, c] = f(rows[x, c], input[y, x, c])` for the rows `y` under output row `out`.
@@ -53,6 +55,7 @@ unsafe fn down<T>(w: &Window2, view: &View, out: usize, from: *const u8, rows: &
 
 struct MaxPool {
     window: Window2,
+    operands: Operands,
     input: View,
     output: View,
     threads: usize,
@@ -61,6 +64,9 @@ struct MaxPool {
 impl Job for MaxPool {
     fn name(&self) -> String {
         format!("int8 max pool {}x{}", self.window.kernel[0], self.window.kernel[1])
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.output.height, self.output.height * self.output.width * self.output.channels, self.threads)
@@ -95,57 +101,32 @@ impl Job for MaxPool {
     }
 }
 
-/// `real = Σ (q − input_zero) · (scale / count)` over what is under the window.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AveragePool {
-    pub window: Window2,
-    /// Channels last.
-    pub input: View,
-    pub input_zero: u8,
-    pub scale: f32,
-    /// `Some`: padding counts, as far as this many rows and columns beyond the end of the input.
-    pub padded: Option<[usize; 2]>,
-    pub store: Store,
-    pub threads: usize,
-}
-
-impl AveragePool {
-    /// What the sum at an output position is divided by; at least 1.
-    pub fn count(&self, out: [usize; 2]) -> usize {
-        let w = &self.window;
-        let along = |d: usize| {
-            let start = out[d] * w.stride[d];
-            let taps = (0..w.kernel[d]).map(|k| start + k * w.dilation[d]);
-            match self.padded {
-                Some(end) => taps.filter(|&at| at < w.pad[d] + w.input[d] + end[d]).count(),
-                None => taps.filter(|&at| at >= w.pad[d] && at < w.pad[d] + w.input[d]).count(),
-            }
-        };
-        (along(0) * along(1)).max(1)
-    }
-}
-
 /// A job with one input of bytes and the outputs of its store.
 ///
-/// # Panics
-/// When sizes do not agree, the input is not channels last, or the window has more than 2^23 taps.
-pub fn average_pool(spec: &AveragePool) -> Box<dyn Job> {
+/// # Errors
+/// `Shape` when sizes do not agree or the input is not channels last, `Unsupported` when the window has more than 2^23 taps.
+pub fn average_pool(spec: &AveragePool) -> Result<Box<dyn Job>> {
     average_pool_with(Level::best(), spec)
 }
 
-/// [`average_pool`] with given instructions, which the machine must have.
+/// [`average_pool`] with given instructions.
 ///
-/// # Panics
-/// As [`average_pool`].
-pub fn average_pool_with(level: Level, spec: &AveragePool) -> Box<dyn Job> {
+/// # Errors
+/// As [`average_pool`]; `Unavailable` when the machine lacks the instructions.
+pub fn average_pool_with(level: Level, spec: &AveragePool) -> Result<Box<dyn Job>> {
+    level.check()?;
     let w = &spec.window;
-    check(w, &spec.input);
-    assert!(w.kernel[0] * w.kernel[1] <= 1 << 23, "window of a pool");
-    spec.store.check(w.output[0], w.output[1], spec.input.channels);
-    Box::new(Average { sink: Sink::new(level, &spec.store), spec: spec.clone() })
+    fits(w, &spec.input, w.output[0], w.output[1])?;
+    if product(&w.kernel).is_none_or(|taps| taps > 1 << 23) {
+        return Err(Error::unsupported(format!("a pool's window of more than 2^23 taps: {:?}", w.kernel)));
+    }
+    let to = spec.store.outputs(w.output[0], w.output[1], spec.input.channels)?;
+    let operands = Operands::new(vec![byte_input(&spec.input)?], to)?;
+    Ok(Box::new(Average { operands, sink: Sink::new(level, &spec.store), spec: spec.clone() }))
 }
 
 struct Average {
+    operands: Operands,
     spec: AveragePool,
     sink: Sink,
 }
@@ -163,6 +144,9 @@ impl Average {
 impl Job for Average {
     fn name(&self) -> String {
         format!("int8 average pool {}x{}", self.spec.window.kernel[0], self.spec.window.kernel[1])
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.spec.window.output[0], self.spec.window.input[0] * self.spec.input.width * self.spec.input.channels, self.spec.threads)

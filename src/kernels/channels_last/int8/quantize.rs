@@ -1,27 +1,34 @@
 //! Between real numbers and bytes, and from bytes to bytes through a table.
 
-use super::super::{Args, Job, View, share};
+use super::super::job::{Args, Job, cut, share};
+use super::super::operand::{Element, Operand, Operands};
+use super::super::view::View;
 use super::bytes::{round_row, transpose_pixels};
-use super::cut;
-use super::store::{Bytes, Quant, Writer, check};
-use crate::conv::tile::Level;
+use super::quant::Quant;
+use super::spec::{Bytes, byte_input, byte_outputs};
+use super::store::Writer;
+use crate::level::Level;
+use compresso_base::error::{Error, Result};
 
 /// A job from one input of float32, of any strides, to one output of bytes per view.
 ///
-/// # Panics
-/// When the size of an output differs from that of the input.
-pub fn quantize(inverse_scale: f32, zero: u8, input: View, outputs: Vec<Bytes>, threads: usize) -> Box<dyn Job> {
+/// # Errors
+/// `Shape` when the size of an output differs from that of the input.
+pub fn quantize(inverse_scale: f32, zero: u8, input: View, outputs: Vec<Bytes>, threads: usize) -> Result<Box<dyn Job>> {
     quantize_with(Level::best(), inverse_scale, zero, input, &outputs, threads)
 }
 
-/// [`quantize`] with given instructions, which the machine must have.
+/// [`quantize`] with given instructions.
 ///
-/// # Panics
-/// As [`quantize`].
-pub fn quantize_with(level: Level, inverse_scale: f32, zero: u8, input: View, outputs: &[Bytes], threads: usize) -> Box<dyn Job> {
-    check(outputs, input.height, input.width, input.channels);
+/// # Errors
+/// As [`quantize`]; `Unavailable` when the machine lacks the instructions.
+pub fn quantize_with(level: Level, inverse_scale: f32, zero: u8, input: View, outputs: &[Bytes], threads: usize) -> Result<Box<dyn Job>> {
+    level.check()?;
+    let to = byte_outputs(outputs, input.height, input.width, input.channels)?;
+    let operands = Operands::new(vec![Operand::image(Element::F32, &input)?], to)?;
     let chunk = (STAGE / input.channels.max(1)).clamp(1, input.width.max(1));
-    Box::new(Quantize { level, quant: Quant { inverse_scale, zero }, input, chunk, writer: Writer::new(level, outputs), threads })
+    let (quant, writer) = (Quant { inverse_scale, zero }, Writer::new(level, outputs));
+    Ok(Box::new(Quantize { level, quant, operands, input, chunk, writer, threads }))
 }
 
 /// Bytes that are staged at a time, unless a pixel has more.
@@ -30,6 +37,7 @@ const STAGE: usize = 8192;
 struct Quantize {
     level: Level,
     quant: Quant,
+    operands: Operands,
     input: View,
     /// Pixels of a row that are staged at a time.
     chunk: usize,
@@ -50,6 +58,9 @@ impl Quantize {
 impl Job for Quantize {
     fn name(&self) -> String {
         format!("quantize {}", self.input.channels)
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.input.height, self.input.height * self.input.width * self.input.channels, self.threads)
@@ -94,16 +105,19 @@ impl Job for Quantize {
 
 /// A job from one input of bytes to one output of float32, of any strides: `y = table[q]`.
 ///
-/// # Panics
-/// When sizes differ or the input is not channels last.
-pub fn dequantize(table: Box<[f32; 256]>, input: View, output: View, threads: usize) -> Box<dyn Job> {
-    assert_eq!([input.height, input.width, input.channels], [output.height, output.width, output.channels], "sizes of a dequantization");
-    assert_eq!(input.channel, 1, "bytes are channels last");
-    Box::new(Dequantize { table, input, output, threads })
+/// # Errors
+/// `Shape` when sizes differ or the input is not channels last.
+pub fn dequantize(table: Box<[f32; 256]>, input: View, output: View, threads: usize) -> Result<Box<dyn Job>> {
+    if input.size() != output.size() {
+        return Err(Error::shape(format!("a dequantization must keep the size: {input:?} {output:?}")));
+    }
+    let operands = Operands::new(vec![byte_input(&input)?], vec![Operand::image(Element::F32, &output)?])?;
+    Ok(Box::new(Dequantize { table, operands, input, output, threads }))
 }
 
 struct Dequantize {
     table: Box<[f32; 256]>,
+    operands: Operands,
     input: View,
     output: View,
     threads: usize,
@@ -112,6 +126,9 @@ struct Dequantize {
 impl Job for Dequantize {
     fn name(&self) -> String {
         format!("dequantize {}", self.input.channels)
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.input.height, self.input.height * self.input.width * self.input.channels, self.threads)
@@ -144,23 +161,24 @@ impl Job for Dequantize {
 
 /// A job from one input of bytes to one output of bytes per view, each through its table.
 ///
-/// # Panics
-/// When sizes differ or a view is not channels last.
-pub fn table(input: View, outputs: Vec<Bytes>, threads: usize) -> Box<dyn Job> {
+/// # Errors
+/// `Shape` when sizes differ or a view is not channels last.
+pub fn table(input: View, outputs: Vec<Bytes>, threads: usize) -> Result<Box<dyn Job>> {
     table_with(Level::best(), input, &outputs, threads)
 }
 
-/// [`table()`] with given instructions, which the machine must have.
+/// [`table()`] with given instructions.
 ///
-/// # Panics
-/// As [`table()`].
-pub fn table_with(level: Level, input: View, outputs: &[Bytes], threads: usize) -> Box<dyn Job> {
-    check(outputs, input.height, input.width, input.channels);
-    assert_eq!(input.channel, 1, "bytes are channels last");
-    Box::new(Table { input, writer: Writer::new(level, outputs), threads })
+/// # Errors
+/// As [`table()`]; `Unavailable` when the machine lacks the instructions.
+pub fn table_with(level: Level, input: View, outputs: &[Bytes], threads: usize) -> Result<Box<dyn Job>> {
+    level.check()?;
+    let operands = Operands::new(vec![byte_input(&input)?], byte_outputs(outputs, input.height, input.width, input.channels)?)?;
+    Ok(Box::new(Table { operands, input, writer: Writer::new(level, outputs), threads }))
 }
 
 struct Table {
+    operands: Operands,
     input: View,
     writer: Writer,
     threads: usize,
@@ -169,6 +187,9 @@ struct Table {
 impl Job for Table {
     fn name(&self) -> String {
         format!("table {}", self.input.channels)
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.input.height, self.input.height * self.input.width * self.input.channels, self.threads)

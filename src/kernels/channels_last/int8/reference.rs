@@ -1,10 +1,9 @@
 //! The plain definitions. Results are dense channels-last vectors `[height, width, channels]`.
 
-use super::super::View;
-use super::store::{Bytes, Store};
-use super::{AveragePool, Int8Add, Int8Conv};
-use crate::Window2;
+use super::super::view::View;
+use super::spec::{AveragePool, Bytes, Int8Add, Int8Conv, Store};
 use crate::activation::Activation;
+use crate::window::Window2;
 
 /// The values of a view, dense.
 pub fn gather<T: Copy>(view: &View, from: &[T]) -> Vec<T> {

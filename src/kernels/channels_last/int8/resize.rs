@@ -1,21 +1,23 @@
 //! Enlarging by whole factors.
 
-use super::super::{Args, Job, View, share};
-use super::cut;
+use super::super::job::{Args, Job, cut, share};
+use super::super::operand::{Element, Operands};
+use super::super::resize::operands;
+use super::super::view::View;
+use compresso_base::error::Result;
 
 /// A job from one input of bytes to one output of bytes: each pixel becomes a rectangle of `factors` (height, width) pixels.
 ///
-/// # Panics
-/// When sizes do not agree or a view is not channels last.
-pub fn resize_nearest(factors: [usize; 2], input: View, output: View, threads: usize) -> Box<dyn Job> {
-    let size = [input.height * factors[0], input.width * factors[1], input.channels];
-    assert_eq!([output.height, output.width, output.channels], size, "output of a resize");
-    assert!(input.channel == 1 && output.channel == 1, "bytes are channels last");
-    Box::new(Nearest { factors, input, output, threads })
+/// # Errors
+/// `Shape` when sizes do not agree or a view is not channels last.
+pub fn resize_nearest(factors: [usize; 2], input: View, output: View, threads: usize) -> Result<Box<dyn Job>> {
+    let operands = operands(Element::U8, factors, &input, &output)?;
+    Ok(Box::new(Nearest { factors, operands, input, output, threads }))
 }
 
 struct Nearest {
     factors: [usize; 2],
+    operands: Operands,
     input: View,
     output: View,
     threads: usize,
@@ -24,6 +26,9 @@ struct Nearest {
 impl Job for Nearest {
     fn name(&self) -> String {
         format!("int8 nearest {}x{}", self.factors[0], self.factors[1])
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         cut(self.output.height, self.output.height * self.output.width * self.output.channels, self.threads)

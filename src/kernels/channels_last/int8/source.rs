@@ -1,8 +1,8 @@
 //! Where the windows of a convolution read: in the input itself, or in a padded copy of a band of it.
 
-use super::super::View;
+use super::super::view::View;
 use super::bytes::copy_bytes;
-use crate::Window2;
+use crate::window::Window2;
 
 /// A band of about so many bytes stays in the second-level cache beside the weights.
 const BAND: usize = 1 << 16;
@@ -49,13 +49,26 @@ impl Band {
         let more = fit.saturating_sub(self.height(1)) / self.window.stride[0];
         (1 + more).min(self.window.output[0].max(1))
     }
+    /// Bytes of the copy for one output row, if they can be counted.
+    pub fn least(&self) -> Option<usize> {
+        self.height(1).checked_mul(self.checked_row()?)
+    }
+    fn checked_row(&self) -> Option<usize> {
+        self.width().checked_mul(self.pixel())
+    }
+    /// Bytes from a tap to the one below and the one to the right, each if they can be counted.
+    pub fn taps(&self) -> [Option<usize>; 2] {
+        let [down, across] = self.window.dilation;
+        [self.checked_row().and_then(|row| row.checked_mul(down)), self.pixel().checked_mul(across)]
+    }
+    /// True when rows are copied whole though there is something between the channels of their pixels: the fourth byte after
+    /// three.
+    pub fn reads_gaps(&self) -> bool {
+        self.groups == 1 && (self.input.channels, self.input.pixel, self.pixel()) == (3, 4, 4)
+    }
     /// Bytes of the copy for so many output rows, of which the last may be read beyond.
     pub fn len(&self, outputs: usize) -> usize {
         self.height(outputs) * self.row()
-    }
-    /// Bytes from a tap to the one below and the one to the right.
-    pub fn taps(&self) -> [usize; 2] {
-        [self.window.dilation[0] * self.row(), self.window.dilation[1] * self.pixel()]
     }
     pub fn strides(&self) -> Strides {
         Strides { row: self.window.stride[0] * self.row(), pixel: self.window.stride[1] * self.pixel() }
@@ -93,7 +106,7 @@ impl Band {
         // SAFETY: the caller's promise. What lies between pixels, and in the input need not be readable after the last, is
         // multiplied by zero weights.
         unsafe {
-            if self.groups == 1 && stride == pixel {
+            if self.groups == 1 && stride == pixel && (channels == pixel || self.reads_gaps()) {
                 let whole = (n - 1) * pixel + channels;
                 from.copy_to_nonoverlapping(to, whole);
                 to.add(whole).write_bytes(0, pixel - channels);

@@ -1,23 +1,30 @@
 //! Sums of functions of bytes.
 
-use super::super::{Args, Job, View, share};
-use super::cut;
-use super::store::{Sink, Store};
+use super::super::job::{Args, Job, cut, share};
+use super::super::operand::Operands;
+use super::super::view::View;
+use super::spec::{Store, byte_input};
+use super::store::Sink;
 use crate::activation::wide;
-use crate::conv::tile::Level;
+use crate::level::Level;
+use compresso_base::error::{Error, Result};
 
 /// A job with an input of bytes for each table and the outputs of its store: `real = tables[0][q0] + tables[1][q1] + …`,
 /// added from the left.
 ///
-/// # Panics
-/// When there is no table or as many inputs, sizes differ, or an input is not channels last.
-pub fn sum(tables: Vec<Box<[f32; 256]>>, inputs: Vec<View>, store: &Store, threads: usize) -> Box<dyn Job> {
-    assert!(!tables.is_empty() && tables.len() == inputs.len(), "tables of a sum");
-    let size = |v: &View| [v.height, v.width, v.channels];
-    assert!(inputs.iter().all(|v| size(v) == size(&inputs[0]) && v.channel == 1), "inputs of a sum");
-    store.check(inputs[0].height, inputs[0].width, inputs[0].channels);
-    let chunk = (STAGE / inputs[0].channels.max(1)).clamp(1, inputs[0].width.max(1));
-    Box::new(Sum { terms: tables.into_iter().map(Term::new).collect(), inputs, sink: Sink::new(Level::best(), store), chunk, threads })
+/// # Errors
+/// `Shape` when there is no table or not as many inputs, sizes differ, or an input is not channels last.
+pub fn sum(tables: Vec<Box<[f32; 256]>>, inputs: Vec<View>, store: &Store, threads: usize) -> Result<Box<dyn Job>> {
+    let first = inputs.first().filter(|_| tables.len() == inputs.len());
+    let first = first.ok_or_else(|| Error::shape(format!("a sum of {} tables and {} inputs", tables.len(), inputs.len())))?;
+    if inputs.iter().any(|v| v.size() != first.size()) {
+        return Err(Error::shape(format!("a sum of images of different sizes: {inputs:?}")));
+    }
+    let reads = inputs.iter().map(byte_input).collect::<Result<_>>()?;
+    let operands = Operands::new(reads, store.outputs(first.height, first.width, first.channels)?)?;
+    let chunk = (STAGE / first.channels.max(1)).clamp(1, first.width.max(1));
+    let terms = tables.into_iter().map(Term::new).collect();
+    Ok(Box::new(Sum { terms, operands, inputs, sink: Sink::new(Level::best(), store), chunk, threads }))
 }
 
 /// Values that are staged at a time, unless a pixel has more.
@@ -64,6 +71,7 @@ impl Term {
 
 struct Sum {
     terms: Vec<Term>,
+    operands: Operands,
     inputs: Vec<View>,
     sink: Sink,
     /// Pixels of a row that are staged at a time.
@@ -80,6 +88,9 @@ impl Sum {
 impl Job for Sum {
     fn name(&self) -> String {
         format!("int8 sum of {}", self.terms.len())
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
     }
     fn parts(&self) -> usize {
         let v = &self.inputs[0];
@@ -120,7 +131,7 @@ impl Job for Sum {
 mod tests {
     use super::super::reference;
     use super::*;
-    use crate::kernels::channels_last::run_alone;
+    use crate::channels_last::run_alone;
 
     #[test]
     fn sums_of_tables_as_floats_and_as_bytes() {
@@ -132,20 +143,20 @@ mod tests {
             let value = |t: usize, q: usize| if (t + count).is_multiple_of(2) { curve(t, q) } else { line(t, q) };
             let tables: Vec<Box<[f32; 256]>> = (0..count).map(|t| Box::new(std::array::from_fn(|q| value(t, q)))).collect();
             let images: Vec<Vec<u8>> = (0..count).map(|t| (0..view.reach()).map(|i| (i * 31 + t * 77) as u8).collect()).collect();
-            let inputs: Vec<(&[u8], usize)> = images.iter().map(|i| (i.as_slice(), view.reach())).collect();
+            let inputs: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
             let gathered: Vec<Vec<u8>> = images.iter().map(|i| reference::gather(&view, i)).collect();
             let expected: Vec<f32> = (0..35 * channels)
                 .map(|i| (1..count).fold(tables[0][usize::from(gathered[0][i])], |s, t| s + tables[t][usize::from(gathered[t][i])]))
                 .collect();
             let dense = View::dense(5, 7, channels);
             let mut floats = vec![f32::NAN; 35 * channels];
-            let job = sum(tables.clone(), vec![view; count], &Store::Floats { output: dense }, 2);
-            run_alone(&*job, &inputs, &mut [(&mut floats, dense.reach())]);
+            let job = sum(tables.clone(), vec![view; count], &Store::Floats { output: dense }, 2).unwrap();
+            run_alone(&*job, &inputs, &mut [&mut floats]).unwrap();
             assert_eq!(floats, expected);
             let bytes = super::super::Bytes::whole(view);
             let store = Store::Bytes { inverse_scale: 8.0, zero: 100, outputs: vec![bytes] };
             let mut out = vec![7u8; view.reach()];
-            run_alone(&*sum(tables, vec![view; count], &store, 2), &inputs, &mut [(&mut out, view.reach())]);
+            run_alone(&*sum(tables, vec![view; count], &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
             let exact: Vec<u8> = expected.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
             assert_eq!(reference::gather(&view, &out), exact);
             let gaps = (0..view.reach()).filter(|i| i % pitch >= channels);

@@ -4,7 +4,7 @@ use super::super::{Args, Job, View};
 use super::*;
 use crate::Window2;
 use crate::activation::Activation;
-use crate::conv::tile::Level;
+use crate::level::Level;
 use proptest::prelude::*;
 
 /// Bytes from a fixed sequence.
@@ -168,7 +168,7 @@ proptest! {
         let Case { spec, weights, x } = &case;
         let reals = reference::conv(spec, weights, &reference::gather(&spec.input, x));
         for level in levels() {
-            compare(&*conv_with(level, spec, weights), x, &spec.store, spec.scales.len(), &reals);
+            compare(&*conv_with(level, spec, weights).unwrap(), x, &spec.store, spec.scales.len(), &reals);
         }
     }
 
@@ -180,7 +180,7 @@ proptest! {
         let dense = reference::gather(&input, &values);
         let output = view(window.output[0], window.output[1], channels, gap);
         let mut largest = vec![GUARD; output.reach()];
-        run(&*max_pool(window, input, output, threads), &[values.as_ptr()], &[largest.as_mut_ptr()]);
+        run(&*max_pool(window, input, output, threads).unwrap(), &[values.as_ptr()], &[largest.as_mut_ptr()]);
         prop_assert_eq!(&largest, &expected(&output, &reference::max_pool(&window, channels, &dense), GUARD));
 
         let outputs = two_outputs(output.height, output.width, channels, gap);
@@ -189,7 +189,7 @@ proptest! {
             let spec = AveragePool { window, input, input_zero: seed as u8, scale: 0.37, padded, store, threads };
             let reals = reference::average_pool(&spec, &dense);
             for level in levels() {
-                compare(&*average_pool_with(level, &spec), &values, &spec.store, channels, &reals);
+                compare(&*average_pool_with(level, &spec).unwrap(), &values, &spec.store, channels, &reals);
             }
         }
     }
@@ -213,11 +213,11 @@ proptest! {
         let dense = reference::gather(&input, &values);
         let numbers: Vec<f32> = reference::gather(&reals_view, &reals);
         for level in levels() {
-            let job = quantize_with(level, 60.0, zero, reals_view, &outputs, threads);
+            let job = quantize_with(level, 60.0, zero, reals_view, &outputs, threads).unwrap();
             compare_floats(&*job, &reals, &store, channels, &numbers);
             let mut ys: Vec<Vec<u8>> = outputs.iter().map(|o| vec![GUARD; o.view.reach()]).collect();
             let to: Vec<*mut u8> = ys.iter_mut().map(|y| y.as_mut_ptr()).collect();
-            run(&*table_with(level, input, &outputs, threads), &[values.as_ptr()], &to);
+            run(&*table_with(level, input, &outputs, threads).unwrap(), &[values.as_ptr()], &to);
             for (o, y) in outputs.iter().zip(&ys) {
                 prop_assert_eq!(y, &expected(&o.view, &reference::through(&dense, channels, o), GUARD));
             }
@@ -225,19 +225,19 @@ proptest! {
 
         let real: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| q as f32 * 0.3 - 9.0));
         let mut y = vec![-77.0f32; reals_view.reach()];
-        run(&*dequantize(real.clone(), input, reals_view, threads), &[values.as_ptr()], &[y.as_mut_ptr().cast()]);
+        run(&*dequantize(real.clone(), input, reals_view, threads).unwrap(), &[values.as_ptr()], &[y.as_mut_ptr().cast()]);
         let numbers: Vec<f32> = dense.iter().map(|&q| real[usize::from(q)]).collect();
         prop_assert_eq!(&y, &expected(&reals_view, &numbers, -77.0));
 
         let to = view(height, width, channels, 2 - gap);
         let mut y = vec![GUARD; to.reach()];
-        run(&*copy(input, to, threads), &[values.as_ptr()], &[y.as_mut_ptr()]);
+        run(&*copy(input, to, threads).unwrap(), &[values.as_ptr()], &[y.as_mut_ptr()]);
         prop_assert_eq!(&y, &expected(&to, &dense, GUARD));
 
         for factors in [[1, 2], [2, 2], [3, 1]] {
             let to = view(height * factors[0], width * factors[1], channels, gap);
             let mut y = vec![GUARD; to.reach()];
-            run(&*resize_nearest(factors, input, to, threads), &[values.as_ptr()], &[y.as_mut_ptr()]);
+            run(&*resize_nearest(factors, input, to, threads).unwrap(), &[values.as_ptr()], &[y.as_mut_ptr()]);
             prop_assert_eq!(&y, &expected(&to, &reference::resize_nearest(factors, [height, width, channels], &dense), GUARD));
         }
     }
@@ -258,13 +258,13 @@ proptest! {
             let spec = Int8Add { inputs: views, scales: [0.013, 0.031], zeros: [128, seed as u8], act, store, threads };
             let reals = reference::add(&spec, &a, &b);
             for level in levels() {
-                compare_inputs(&*add_with(level, &spec), &from, &spec.store, channels, &reals);
+                compare_inputs(&*add_with(level, &spec).unwrap(), &from, &spec.store, channels, &reals);
             }
         }
 
         let pairs: Box<[u8; 65536]> = (0..65536).map(|i| (i / 256 * 3 + i * 7) as u8).collect::<Vec<u8>>().try_into().expect("all pairs");
         let mut y = vec![GUARD; views[0].reach()];
-        run(&*binary(pairs.clone(), views[0], views[1], views[0], threads), &from, &[y.as_mut_ptr()]);
+        run(&*binary(pairs.clone(), views[0], views[1], views[0], threads).unwrap(), &from, &[y.as_mut_ptr()]);
         let values: Vec<u8> = a.iter().zip(&b).map(|(&a, &b)| pairs[usize::from(a) * 256 + usize::from(b)]).collect();
         prop_assert_eq!(&y, &expected(&views[0], &values, GUARD));
     }
@@ -291,7 +291,7 @@ fn large_convolutions_equal_their_definition() {
         let x = bytes(input.reach(), 4);
         let reals = reference::conv(&spec, &weights, &x);
         for level in levels() {
-            compare(&*conv_with(level, &spec, &weights), &x, &spec.store, outs, &reals);
+            compare(&*conv_with(level, &spec, &weights).unwrap(), &x, &spec.store, outs, &reals);
         }
     }
 }
@@ -307,7 +307,7 @@ fn rounding_is_to_even_and_saturates() {
     let view = View::dense(1, 1, 16);
     for level in levels() {
         let mut y = [GUARD; 16];
-        let job = quantize_with(level, 1.0, 100, view, &[Bytes::whole(view)], 1);
+        let job = quantize_with(level, 1.0, 100, view, &[Bytes::whole(view)], 1).unwrap();
         run(&*job, &[reals.as_ptr().cast()], &[y.as_mut_ptr()]);
         assert_eq!(y, bytes, "{level:?}");
     }

@@ -2,22 +2,20 @@
 //! what makes reals or bytes of them.
 
 use super::pack::{LANES, ORDER, Panel};
-use super::store::{Quant, to_byte};
-use crate::conv::tile::Level;
+use super::quant::{Quant, to_byte};
+use crate::level::Level;
 
 #[cfg(target_arch = "x86_64")]
 mod groups;
+mod sums;
 #[cfg(target_arch = "x86_64")]
 mod x86;
-#[cfg(target_arch = "x86_64")]
-pub use x86::Rounding;
 
-/// Most pixels that a tile is run for at once: a multiple of what any computes together.
-pub const MAX_PIXELS: usize = 96;
+pub use sums::MAX_PIXELS;
 
 /// One way to compute tiles.
 #[derive(Debug, Clone, Copy)]
-pub struct Tile {
+pub struct TileKernel {
     /// Pixels that are computed at once; `run` takes a multiple of it, up to [`MAX_PIXELS`].
     pub pixels: usize,
     /// Sums are made in 16 bits: panels need groups.
@@ -31,7 +29,7 @@ pub struct Tile {
     pub run: unsafe fn(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>),
 }
 
-impl Tile {
+impl TileKernel {
     pub fn dense(level: Level) -> Self {
         #[cfg(target_arch = "x86_64")]
         match level {

@@ -1,9 +1,11 @@
 //! The linear maps around the products: Lavin and Gray's for 4×4 outputs of a 3×3 kernel, by the points 0, ±1, ±2, ∞.
 
-use super::POINTS;
-use crate::kernels::conv::tile::Level;
-use crate::kernels::channels_last::finish::Sums;
-use crate::kernels::channels_last::lanes::Lanes;
+use crate::channels_last::finish::Sums;
+use crate::level::Level;
+use crate::vector::Vector;
+
+/// Values of a transformed tile.
+pub const POINTS: usize = 36;
 
 /// Transforms 6×6 pixels: value `[point, channel]` goes to `to[point · plane + channel]`, also for channels up to a
 /// multiple of 16.
@@ -43,9 +45,9 @@ pub fn weights(kernel: &[f64; 9]) -> [f64; POINTS] {
 }
 
 /// # Safety
-/// See [`Lanes::splat`].
+/// See [`Vector::splat`].
 #[inline(always)]
-unsafe fn input_line<L: Lanes>(d: [L; 6]) -> [L; 6] {
+unsafe fn input_line<L: Vector>(d: [L; 6]) -> [L; 6] {
     // SAFETY: as the caller vouches.
     unsafe {
         let (four, minus_four, minus_five) = (L::splat(4.0), L::splat(-4.0), L::splat(-5.0));
@@ -64,9 +66,9 @@ unsafe fn input_line<L: Lanes>(d: [L; 6]) -> [L; 6] {
 }
 
 /// # Safety
-/// See [`Lanes::splat`].
+/// See [`Vector::splat`].
 #[inline(always)]
-unsafe fn output_line<L: Lanes>(m: [L; 6]) -> [L; 4] {
+unsafe fn output_line<L: Vector>(m: [L; 6]) -> [L; 4] {
     // SAFETY: as the caller vouches.
     unsafe {
         let (even, odd) = (m[1].add(m[2]), m[1].sub(m[2]));
@@ -78,7 +80,7 @@ unsafe fn output_line<L: Lanes>(m: [L; 6]) -> [L; 4] {
 /// # Safety
 /// See [`Input`].
 #[inline(always)]
-unsafe fn input<L: Lanes>(pixels: &[*const f32; POINTS], channels: usize, to: *mut f32, plane: usize) {
+unsafe fn input<L: Vector>(pixels: &[*const f32; POINTS], channels: usize, to: *mut f32, plane: usize) {
     // SAFETY: as the caller vouches; the last channels come from a copy filled up with zeros.
     unsafe {
         let full = channels / L::N * L::N;
@@ -99,7 +101,7 @@ unsafe fn input<L: Lanes>(pixels: &[*const f32; POINTS], channels: usize, to: *m
 /// `L::N` channels from `c` on can be read of each pixel; see [`Input`].
 #[expect(clippy::needless_range_loop, reason = "the loops transpose")]
 #[inline(always)]
-unsafe fn input_block<L: Lanes>(pixels: &[*const f32; POINTS], c: usize, to: *mut f32, plane: usize) {
+unsafe fn input_block<L: Vector>(pixels: &[*const f32; POINTS], c: usize, to: *mut f32, plane: usize) {
     // SAFETY: as the caller vouches.
     unsafe {
         let mut half = [[L::splat(0.0); 6]; 6];
@@ -126,7 +128,7 @@ unsafe fn input_block<L: Lanes>(pixels: &[*const f32; POINTS], c: usize, to: *mu
 /// See [`Output`].
 #[expect(clippy::needless_range_loop, reason = "the loops transpose")]
 #[inline(always)]
-unsafe fn output<L: Lanes>(from: *const f32, plane: usize, columns: usize, bias: *const f32, sums: &mut Sums) {
+unsafe fn output<L: Vector>(from: *const f32, plane: usize, columns: usize, bias: *const f32, sums: &mut Sums) {
     // SAFETY: as the caller vouches; a row of sums has 16 values.
     unsafe {
         for c in (0..columns).step_by(L::N) {

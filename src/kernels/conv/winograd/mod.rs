@@ -4,17 +4,20 @@
 //! point by point, summed over channels, and turned back into four by four results: 36 products in place of 144. The
 //! products of a point are a matrix product, made by the register tiles of [`super::tile`] with tiles as columns.
 
-mod lanes;
+mod eight;
 pub(super) mod tiles;
 
 #[cfg(test)]
 mod tests;
 
-use super::tile::{self, Level};
-use super::{ConvShape, Shared};
+use super::shape::{ConvShape, Shared};
+use super::tile;
+use crate::level::Level;
+use crate::out::Out;
 use crate::window::Window2;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use tiles::POINTS;
 
 /// True for convolutions that this way suits.
@@ -182,8 +185,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Adds `bias` per channel; overwrites `y`.
-    pub fn run(&self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    /// Adds `bias` per channel; overwrites `y` and gives it.
+    pub fn run<'y>(&self, x: &[f32], bias: Option<&[f32]>, y: impl Into<Out<'y>>) -> &'y mut [f32] {
+        let mut y = y.into();
         let (depth, channels) = (self.depth, self.channels);
         let heights = self.level.heights(channels);
         let made: usize = heights.iter().sum();
@@ -194,7 +198,7 @@ impl<'a> Pass<'a> {
         let [out_rows, out_columns] = self.output;
         let place = out_rows * out_columns;
         assert_eq!(y.len(), self.batch * channels * place, "length of a convolution's result");
-        let shared = Shared(y.as_mut_ptr(), y.len());
+        let shared = Shared(y.cells().as_mut_ptr().cast(), y.len());
         let shared = &shared;
         let run = |scratch: &mut Scratch, job: usize| {
             self.points(&grid, job, x, scratch);
@@ -205,8 +209,8 @@ impl<'a> Pass<'a> {
                 let mut first = 0;
                 for &height in &heights {
                     let packed = &filters[(POINTS * first + p * height) * depth..][..height * depth];
-                    let out = &mut products[first * pitch..][..height * pitch];
-                    tile::multiply(self.level, &[height], &offsets, packed, points, tiles, out, pitch);
+                    let mut out = Out::from(&mut products[first * pitch..][..height * pitch]);
+                    tile::multiply(self.level, &[height], &offsets, packed, points, tiles, out.cells(), pitch);
                     first += height;
                 }
             }
@@ -222,13 +226,17 @@ impl<'a> Pass<'a> {
                         assert!(at + out_columns <= shared.1, "place of a convolution's result");
                         // SAFETY: the assertion bounds the row by the result, and rows of tiles, which no two jobs share,
                         // have rows of their own in it.
-                        let to = unsafe { std::slice::from_raw_parts_mut(shared.0.add(at), out_columns) };
-                        to.iter_mut().zip(from).for_each(|(y, v)| *y = v + bias);
+                        let to = unsafe { std::slice::from_raw_parts_mut(shared.0.add(at).cast::<MaybeUninit<f32>>(), out_columns) };
+                        to.iter_mut().zip(from).for_each(|(y, v)| {
+                            y.write(v + bias);
+                        });
                     }
                 }
             }
         };
         (0..grid.jobs()).into_par_iter().for_each(|job| BUFFERS.with_borrow_mut(|scratch| run(scratch, job)));
+        // SAFETY: the rows of the tiles of all jobs are all rows of each channel, and each was written whole.
+        unsafe { y.written() }
     }
 
     /// Points of all filters: for each block of made channels, `[POINTS, depth, height]`.

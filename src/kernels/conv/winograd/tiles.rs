@@ -2,8 +2,8 @@
 
 #![expect(clippy::needless_range_loop, reason = "register tiles are read across their rows")]
 
-use super::super::tile::Level;
-use super::lanes::{Lanes, filter3, filter4, results3, results4, signal};
+use super::eight::{Eight, filter3, filter4, results3, results4, signal};
+use crate::level::Level;
 
 /// Points per tile: six by six.
 pub const POINTS: usize = 36;
@@ -43,7 +43,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn split_in<V: Lanes>(line: *const f32, tiles: usize, pitch: usize, to: *mut f32) {
+unsafe fn split_in<V: Eight>(line: *const f32, tiles: usize, pitch: usize, to: *mut f32) {
     for t in (0..tiles).step_by(8) {
         // SAFETY: the caller's check.
         unsafe {
@@ -68,7 +68,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn signals_in<V: Lanes>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
+unsafe fn signals_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
     for t in (0..tiles).step_by(8) {
         // SAFETY: the caller's check.
         unsafe {
@@ -104,7 +104,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn results_in<V: Lanes>(from: *const f32, tiles: usize, step: usize, to: *mut f32, pitch: usize) {
+unsafe fn results_in<V: Eight>(from: *const f32, tiles: usize, step: usize, to: *mut f32, pitch: usize) {
     for t in (0..tiles).step_by(8) {
         // SAFETY: the caller's check.
         unsafe {
@@ -135,7 +135,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn filters_in<V: Lanes>(taps: *const f32, to: *mut f32) {
+unsafe fn filters_in<V: Eight>(taps: *const f32, to: *mut f32) {
     // SAFETY: the arrays have the sizes that are read and written.
     unsafe {
         let mut columns = [[V::splat(0.0); 6]; 3];
@@ -161,7 +161,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn blocks_in<V: Lanes>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
+unsafe fn blocks_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
     for t in (0..tiles).step_by(8) {
         // SAFETY: the caller's check.
         unsafe {
@@ -189,7 +189,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn gradients_in<V: Lanes>(points: *const f32, step: usize, to: *mut f32) {
+unsafe fn gradients_in<V: Eight>(points: *const f32, step: usize, to: *mut f32) {
     // SAFETY: the caller's check.
     unsafe {
         let mut columns = [[V::splat(0.0); 3]; 6];
@@ -222,7 +222,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn turn_in<V: Lanes>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, wide: usize) {
+unsafe fn turn_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, wide: usize) {
     for t in (0..tiles).step_by(8) {
         // SAFETY: the caller's check.
         unsafe {

@@ -1,7 +1,7 @@
 //! Sums of groups of steps for three pixels.
 
-use super::LANES;
-use super::x86::Sums;
+use super::super::pack::LANES;
+use super::sums::Sums;
 use std::arch::x86_64::__m256i;
 
 /// Pixels of a dense tile: for each, two vectors of 32-bit and two of 16-bit sums stay in registers.

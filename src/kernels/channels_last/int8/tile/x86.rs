@@ -1,7 +1,9 @@
 //! Tiles in vectors of 32 and 64 bytes.
 
+use super::super::pack::{LANES, Panel};
+use super::super::quant::{Quant, Rounding};
 use super::groups::{R, pairs, quads, singles, triples};
-use super::{LANES, MAX_PIXELS, Panel, Quant};
+use super::sums::{Stage, Sums};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
@@ -13,16 +15,11 @@ pub fn has_avx_vnni() -> bool {
     std::arch::is_x86_feature_detected!("avxvnni")
 }
 
-/// The sums of a pixel.
-pub type Sums = [__m256i; 2];
-/// Sums of all pixels of a run. What follows is done for all of them together: so tiles need not wait for it.
-type Stage = [MaybeUninit<Sums>; MAX_PIXELS];
-
 /// # Safety
-/// As [`super::Tile::run`], with as many pixels as a multiple of [`R`].
+/// As [`super::TileKernel::run`], with as many pixels as a multiple of [`R`].
 #[target_feature(enable = "avx2")]
 pub unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
         let at: &[*const u8; R] = at.try_into().expect("a chunk");
         let mut sums = [start(panel); R];
@@ -52,10 +49,10 @@ pub unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, 
 }
 
 /// # Safety
-/// As [`super::Tile::run`], with an even number of pixels.
+/// As [`super::TileKernel::run`], with an even number of pixels.
 #[target_feature(enable = "avx2")]
 pub unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(2).zip(stage.chunks_exact_mut(2)) {
         let mut sums = [start(panel); 2];
         for (offsets, step) in panel.offsets.chunks_exact(2).zip(&panel.steps) {
@@ -80,10 +77,10 @@ pub unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usi
 }
 
 /// # Safety
-/// As [`super::Tile::run`], with as many pixels as a multiple of 6.
+/// As [`super::TileKernel::run`], with as many pixels as a multiple of 6.
 #[target_feature(enable = "avx2,avxvnni")]
 pub unsafe fn avx_vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(6).zip(stage.chunks_exact_mut(6)) {
         let mut sums = [start(panel); 6];
         for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
@@ -106,10 +103,10 @@ pub unsafe fn avx_vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usiz
 }
 
 /// # Safety
-/// As [`super::Tile::run`], with as many pixels as a multiple of 8.
+/// As [`super::TileKernel::run`], with as many pixels as a multiple of 8.
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
 pub unsafe fn vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-    let mut stage: Stage = [MaybeUninit::uninit(); MAX_PIXELS];
+    let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(8).zip(stage.chunks_exact_mut(8)) {
         // SAFETY: the start has one such vector; pixels as the caller promises.
         let sums = unsafe {
@@ -174,35 +171,5 @@ unsafe fn finish(panel: &Panel, stage: &Stage, count: usize, to: *mut u8, pitch:
             let bytes = _mm_packus_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256::<1>(shorts));
             _mm_storeu_si128(to.add((count - 1) * pitch).cast(), bytes);
         }
-    }
-}
-
-/// Makes bytes of reals as [`super::to_byte`] does.
-#[derive(Clone, Copy)]
-pub struct Rounding {
-    inverse_scale: __m256,
-    high: __m256,
-    zero: __m256i,
-}
-
-impl Rounding {
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    pub fn new(quant: Quant) -> Self {
-        Self {
-            inverse_scale: _mm256_set1_ps(quant.inverse_scale),
-            high: _mm256_set1_ps(f32::from(255 - quant.zero)),
-            zero: _mm256_set1_epi16(i16::from(quant.zero)),
-        }
-    }
-
-    /// The rounded reals plus the zero point, as 16 bits that saturate to bytes; the halves of `a` and `b` take turns.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    pub fn shorts(self, a: __m256, b: __m256) -> __m256i {
-        // A minimum is its second operand where one is NaN. What is below the range of 32 bits and NaN become the least of
-        // 32 bits, hence 0.
-        let round = |v: __m256| _mm256_cvtps_epi32(_mm256_min_ps(self.high, _mm256_mul_ps(v, self.inverse_scale)));
-        _mm256_adds_epi16(_mm256_packs_epi32(round(a), round(b)), self.zero)
     }
 }

@@ -1,7 +1,7 @@
 //! Vectors of float32, so that one source serves every level.
 
 /// Some floats side by side. The methods of vectors of an instruction set are for functions compiled for it.
-pub trait Lanes: Copy {
+pub trait Vector: Copy {
     const N: usize;
     /// # Safety
     /// `N` values can be read, and the machine has the instructions.
@@ -13,24 +13,24 @@ pub trait Lanes: Copy {
     /// The machine has the instructions; so for all others.
     unsafe fn splat(v: f32) -> Self;
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn add(self, other: Self) -> Self;
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn sub(self, other: Self) -> Self;
     /// `self · by + plus`
     ///
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn fma(self, by: Self, plus: Self) -> Self;
     /// The larger of each two; a NaN is largest.
     ///
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn max(self, other: Self) -> Self;
 }
 
-impl Lanes for f32 {
+impl Vector for f32 {
     const N: usize = 1;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
@@ -64,7 +64,7 @@ impl Lanes for f32 {
     }
 }
 
-impl Lanes for [f32; 8] {
+impl Vector for [f32; 8] {
     const N: usize = 8;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
@@ -104,12 +104,12 @@ impl Lanes for [f32; 8] {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Lanes;
+    use super::Vector;
     use std::arch::x86_64::*;
 
     macro_rules! lanes {
         ($type:ident, $n:literal, $load:ident, $store:ident, $all:ident, $add:ident, $sub:ident, $fma:ident, $v:ident, $max:expr) => {
-            impl Lanes for $type {
+            impl Vector for $type {
                 const N: usize = $n;
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {

@@ -2,37 +2,19 @@
 
 #![expect(clippy::needless_range_loop, reason = "register tiles are read across their rows")]
 
-/// Eight floats.
-pub trait Lanes: Copy {
+use crate::vector::Vector;
+
+/// Vectors of eight floats that can be rearranged.
+pub trait Eight: Vector {
     /// # Safety
-    /// Eight floats can be read at `from`; the machine has the instructions of the type, here and below.
-    unsafe fn load(from: *const f32) -> Self;
-    /// # Safety
-    /// Eight floats can be written at `to`.
-    unsafe fn store(self, to: *mut f32);
-    /// # Safety
-    /// See [`Lanes::load`].
-    unsafe fn splat(v: f32) -> Self;
-    /// # Safety
-    /// See [`Lanes::load`].
-    unsafe fn add(self, b: Self) -> Self;
-    /// # Safety
-    /// See [`Lanes::load`].
-    unsafe fn sub(self, b: Self) -> Self;
-    /// # Safety
-    /// See [`Lanes::load`].
+    /// See [`Vector::splat`].
     unsafe fn mul(self, b: Self) -> Self;
-    /// `self · b + c`.
-    ///
-    /// # Safety
-    /// See [`Lanes::load`].
-    unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// Of 32 floats, those at positions 0, 1, 2 and 3 modulo 4.
     ///
     /// # Safety
-    /// 32 floats can be read at `from`.
+    /// 32 floats can be read at `from`; the machine has the instructions of the type, here and below.
     unsafe fn split4(from: *const f32) -> [Self; 4];
-    /// The inverse of [`Lanes::split4`].
+    /// The inverse of [`Eight::split4`].
     ///
     /// # Safety
     /// 32 floats can be written at `to`.
@@ -44,29 +26,9 @@ pub trait Lanes: Copy {
     unsafe fn transpose(rows: [Self; 8], to: *mut f32, pitch: usize);
 }
 
-impl Lanes for [f32; 8] {
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's.
-        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
-    }
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's.
-        unsafe { to.cast::<[f32; 8]>().write_unaligned(self) }
-    }
-    unsafe fn splat(v: f32) -> Self {
-        [v; 8]
-    }
-    unsafe fn add(self, b: Self) -> Self {
-        std::array::from_fn(|i| self[i] + b[i])
-    }
-    unsafe fn sub(self, b: Self) -> Self {
-        std::array::from_fn(|i| self[i] - b[i])
-    }
+impl Eight for [f32; 8] {
     unsafe fn mul(self, b: Self) -> Self {
         std::array::from_fn(|i| self[i] * b[i])
-    }
-    unsafe fn fma(self, b: Self, c: Self) -> Self {
-        std::array::from_fn(|i| self[i] * b[i] + c[i])
     }
     unsafe fn split4(from: *const f32) -> [Self; 4] {
         // SAFETY: the caller's.
@@ -89,44 +51,14 @@ impl Lanes for [f32; 8] {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Lanes;
+    use super::Eight;
     use std::arch::x86_64::*;
 
-    impl Lanes for __m256 {
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's.
-            unsafe { _mm256_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller's.
-            unsafe { _mm256_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        unsafe fn splat(v: f32) -> Self {
-            // SAFETY: the caller's.
-            unsafe { _mm256_set1_ps(v) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, b: Self) -> Self {
-            // SAFETY: the caller's.
-            unsafe { _mm256_add_ps(self, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(self, b: Self) -> Self {
-            // SAFETY: the caller's.
-            unsafe { _mm256_sub_ps(self, b) }
-        }
+    impl Eight for __m256 {
         #[inline(always)]
         unsafe fn mul(self, b: Self) -> Self {
             // SAFETY: the caller's.
             unsafe { _mm256_mul_ps(self, b) }
-        }
-        #[inline(always)]
-        unsafe fn fma(self, b: Self, c: Self) -> Self {
-            // SAFETY: the caller's.
-            unsafe { _mm256_fmadd_ps(self, b, c) }
         }
         #[inline(always)]
         unsafe fn split4(from: *const f32) -> [Self; 4] {
@@ -185,9 +117,9 @@ mod x86 {
 /// Values of a signal of six at the points 0, ±1, ±2 and infinity: the matrix Bᵀ.
 ///
 /// # Safety
-/// See [`Lanes::load`], here and below.
+/// See [`Eight::split4`], here and below.
 #[inline(always)]
-pub unsafe fn signal<V: Lanes>(d: [V; 6]) -> [V; 6] {
+pub unsafe fn signal<V: Eight>(d: [V; 6]) -> [V; 6] {
     // SAFETY: the caller's.
     unsafe {
         let (two, four, minus_two, minus_four, minus_five) = (V::splat(2.0), V::splat(4.0), V::splat(-2.0), V::splat(-4.0), V::splat(-5.0));
@@ -209,7 +141,7 @@ pub unsafe fn signal<V: Lanes>(d: [V; 6]) -> [V; 6] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn filter3<V: Lanes>(g: [V; 3]) -> [V; 6] {
+pub unsafe fn filter3<V: Eight>(g: [V; 3]) -> [V; 6] {
     // SAFETY: the caller's.
     unsafe {
         let (quarter, sixth, part, two, four) = (V::splat(0.25), V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0), V::splat(2.0), V::splat(4.0));
@@ -224,7 +156,7 @@ pub unsafe fn filter3<V: Lanes>(g: [V; 3]) -> [V; 6] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn filter4<V: Lanes>(g: [V; 4]) -> [V; 6] {
+pub unsafe fn filter4<V: Eight>(g: [V; 4]) -> [V; 6] {
     // SAFETY: the caller's.
     unsafe {
         let (quarter, sixth, part, two, four) = (V::splat(0.25), V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0), V::splat(2.0), V::splat(4.0));
@@ -239,7 +171,7 @@ pub unsafe fn filter4<V: Lanes>(g: [V; 4]) -> [V; 6] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn results4<V: Lanes>(m: [V; 6]) -> [V; 4] {
+pub unsafe fn results4<V: Eight>(m: [V; 6]) -> [V; 4] {
     // SAFETY: the caller's.
     unsafe {
         let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
@@ -254,7 +186,7 @@ pub unsafe fn results4<V: Lanes>(m: [V; 6]) -> [V; 4] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn results3<V: Lanes>(m: [V; 6]) -> [V; 3] {
+pub unsafe fn results3<V: Eight>(m: [V; 6]) -> [V; 3] {
     // SAFETY: the caller's.
     unsafe {
         let (two, four) = (V::splat(2.0), V::splat(4.0));

@@ -1,0 +1,139 @@
+//! What operations on bytes are, apart from weights and tables.
+
+use super::super::operand::{Element, Operand};
+use super::super::view::View;
+use crate::activation::Activation;
+use crate::window::Window2;
+use compresso_base::error::{Error, Result};
+
+/// What becomes of the real results of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Store {
+    /// float32, to one output of any strides.
+    Floats { output: View },
+    /// Bytes `q = clamp(round_ties_even(real · inverse_scale) + zero, 0, 255)`, to one output per view.
+    Bytes { inverse_scale: f32, zero: u8, outputs: Vec<Bytes> },
+}
+
+/// One output of bytes: the channels `first..first + view.channels` of a result, each through the table if there is one.
+/// Nothing but these channels of the view is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bytes {
+    /// Channels last: `view.channel` is 1.
+    pub view: View,
+    pub first: usize,
+    pub table: Option<Box<[u8; 256]>>,
+}
+
+impl Bytes {
+    /// All channels of a view, as they are.
+    pub fn whole(view: View) -> Self {
+        Self { view, first: 0, table: None }
+    }
+}
+
+impl Store {
+    /// The outputs of a result of `height × width` pixels of so many channels.
+    ///
+    /// # Errors
+    /// `Shape` when an output has another size, channels that the result does not have, or bytes that are not channels last.
+    pub fn outputs(&self, height: usize, width: usize, channels: usize) -> Result<Vec<Operand>> {
+        match self {
+            Self::Floats { output } if output.size() == [height, width, channels] => Ok(vec![Operand::image(Element::F32, output)?]),
+            Self::Floats { output } => {
+                Err(Error::shape(format!("a result of {height}x{width} pixels of {channels} channels does not fit {output:?}")))
+            }
+            Self::Bytes { outputs, .. } => byte_outputs(outputs, height, width, channels),
+        }
+    }
+}
+
+/// Outputs of bytes.
+///
+/// # Errors
+/// As [`Store::outputs`].
+pub fn byte_outputs(outputs: &[Bytes], height: usize, width: usize, channels: usize) -> Result<Vec<Operand>> {
+    let operand = |Bytes { view, first, .. }: &Bytes| {
+        let inside = first.checked_add(view.channels).is_some_and(|end| end <= channels);
+        if [view.height, view.width] != [height, width] || !inside || view.channel != 1 {
+            return Err(Error::shape(format!(
+                "channels from {first} on of {height}x{width} pixels of {channels} channels do not fit the channels-last {view:?}"
+            )));
+        }
+        Operand::image(Element::U8, view)
+    };
+    outputs.iter().map(operand).collect()
+}
+
+/// An input of bytes.
+///
+/// # Errors
+/// `Shape` when it is not channels last.
+pub fn byte_input(view: &View) -> Result<Operand> {
+    if view.channel != 1 {
+        return Err(Error::shape(format!("bytes must lie channels last, got {view:?}")));
+    }
+    Operand::image(Element::U8, view)
+}
+
+/// Longest sum of products of a result (input channels of its group times taps) that 32 bits hold for sure.
+pub const MAX_DEPTH: usize = 65_536;
+
+/// `real = act(Σ (q − input_zero) · w · scales[o] + bias[o])`, then stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Int8Conv {
+    pub window: Window2,
+    pub groups: usize,
+    /// Channels last. With 3 channels and a pixel stride of 4, the fourth byte may hold anything.
+    pub input: View,
+    /// The byte of the real number 0, which padding is filled with.
+    pub input_zero: u8,
+    /// Per output channel: scale of the input times scale of the weights.
+    pub scales: Vec<f32>,
+    /// Per output channel, in real units.
+    pub bias: Vec<f32>,
+    pub act: Option<Activation>,
+    pub store: Store,
+    pub threads: usize,
+}
+
+/// `real = Σ (q − input_zero) · (scale / count)` over what is under the window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AveragePool {
+    pub window: Window2,
+    /// Channels last.
+    pub input: View,
+    pub input_zero: u8,
+    pub scale: f32,
+    /// `Some`: padding counts, as far as this many rows and columns beyond the end of the input.
+    pub padded: Option<[usize; 2]>,
+    pub store: Store,
+    pub threads: usize,
+}
+
+impl AveragePool {
+    /// What the sum at an output position is divided by; at least 1.
+    pub fn count(&self, out: [usize; 2]) -> usize {
+        let w = &self.window;
+        let along = |d: usize| {
+            let end = w.pad[d] + w.input[d];
+            match self.padded {
+                Some(more) => w.taps_in(d, out[d], 0..end.saturating_add(more[d])).len(),
+                None => w.taps_in(d, out[d], w.pad[d]..end).len(),
+            }
+        };
+        (along(0) * along(1)).max(1)
+    }
+}
+
+/// `real = act((a − zeros[0]) · scales[0] + (b − zeros[1]) · scales[1])`, then stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Int8Add {
+    /// Channels last, of one size.
+    pub inputs: [View; 2],
+    pub scales: [f32; 2],
+    pub zeros: [u8; 2],
+    pub act: Option<Activation>,
+    pub store: Store,
+    pub threads: usize,
+}

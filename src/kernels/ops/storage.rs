@@ -1,0 +1,58 @@
+//! Elements of tensors in memory.
+
+use candle_core::{CpuStorage, DType, Layout, Shape, Storage, Tensor};
+use compresso_base::error::{Error, Result};
+use std::ops::Deref;
+
+pub type Candle<T> = candle_core::Result<T>;
+
+/// Runs `f` on the tensor in float32 and gives the result the tensor's own type.
+pub fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match x.dtype() {
+        DType::F32 => f(x),
+        t if t.is_float() => Ok(f(&x.to_dtype(DType::F32)?)?.to_dtype(t)?),
+        t => Err(Error::dtype(format!("expected floating point, got {t:?}"))),
+    }
+}
+
+/// The elements of a contiguous float32 operand of a custom operation.
+pub fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Candle<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(v), Some((start, end))) => Ok(&v[start..end]),
+        _ => Err(candle_core::Error::Msg("expected a contiguous float32 tensor".into()).bt()),
+    }
+}
+
+/// A read guard of a tensor's float32 elements.
+pub struct Floats<G> {
+    guard: G,
+    start: usize,
+    end: usize,
+}
+
+impl<G: Deref<Target = Storage>> Deref for Floats<G> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match &*self.guard {
+            Storage::Cpu(CpuStorage::F32(v)) => &v[self.start..self.end],
+            _ => unreachable!("read checks the type"),
+        }
+    }
+}
+
+/// Reads the elements of a contiguous float32 tensor on the CPU.
+pub fn read(t: &Tensor) -> Candle<Floats<impl Deref<Target = Storage> + '_>> {
+    let (guard, layout) = t.storage_and_layout();
+    let (start, end) = match &*guard {
+        Storage::Cpu(s) => {
+            floats(s, layout)?;
+            layout.contiguous_offsets().unwrap_or_default()
+        }
+        _ => return Err(candle_core::Error::Msg("expected a tensor on the CPU".into()).bt()),
+    };
+    Ok(Floats { guard, start, end })
+}
+
+pub fn output(values: Vec<f32>, shape: impl Into<Shape>) -> Candle<(CpuStorage, Shape)> {
+    Ok((CpuStorage::F32(values), shape.into()))
+}
