@@ -95,14 +95,16 @@ fn infer_transpose(cx: &Infer<'_>) -> Result<Vec<Fact>> {
         if let Some(size) = &extra.output {
             return Ok(Dim::Known(size[d]));
         }
-        let (stride, add) = (attrs.stride[d], attrs.extent(d) as i64 + extra.padding[d] as i64);
+        let (stride, add) = (attrs.stride[d], (attrs.extent(d) as i64).saturating_add(extra.padding[d] as i64));
         if matches!(attrs.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
             return Ok(n.times(&Dim::Known(stride)));
         }
         let add = add - stride as i64 - (attrs.pad_begin[d] + attrs.pad_end[d]) as i64;
         Ok(match (stride, add) {
             (_, 0) => n.times(&Dim::Known(stride)),
-            _ => n.map(&format!("({stride}*{{}}{add:+})"), |n| usize::try_from((n * stride) as i64 + add).ok()),
+            _ => n.map(&format!("({stride}*{{}}{add:+})"), |n| {
+                usize::try_from(i64::try_from(n.checked_mul(stride)?).ok()?.checked_add(add)?).ok()
+            }),
         })
     })
 }
@@ -137,11 +139,12 @@ fn transpose_window(node: &Node, kernel: &[usize], input: &[usize]) -> Result<Wi
     let (mut begin, mut end) = (attrs.pad_begin.clone(), attrs.pad_end.clone());
     let mut sizes = Vec::with_capacity(rank);
     for d in 0..rank {
-        let full = input[d].saturating_sub(1) * attrs.stride[d] + extra.padding[d] + attrs.extent(d);
+        let reached = input[d].saturating_sub(1).saturating_mul(attrs.stride[d]);
+        let full = reached.saturating_add(extra.padding[d]).saturating_add(attrs.extent(d));
         let same = matches!(attrs.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
         let wanted = match &extra.output {
             Some(size) => Some(size[d]),
-            None if same => Some(input[d] * attrs.stride[d]),
+            None if same => Some(input[d].saturating_mul(attrs.stride[d])),
             None => None,
         };
         sizes.push(match wanted {
@@ -157,7 +160,7 @@ fn transpose_window(node: &Node, kernel: &[usize], input: &[usize]) -> Result<Wi
             })?,
         });
     }
-    Ok(Window {
+    let window = Window {
         input: sizes,
         kernel: attrs.kernel,
         stride: attrs.stride,
@@ -165,7 +168,9 @@ fn transpose_window(node: &Node, kernel: &[usize], input: &[usize]) -> Result<Wi
         pad_begin: begin,
         pad_end: end,
         output: input.to_vec(),
-    })
+    };
+    window.check()?;
+    Ok(window)
 }
 
 /// Checks the operands of a convolution at run time and gives the number of groups.

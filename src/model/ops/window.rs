@@ -3,6 +3,7 @@
 use crate::graph::{Dim, Node};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::Window;
+use compresso_kernels::window::MAX_SPAN;
 
 /// How padding is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl WindowAttrs {
     ///
     /// # Errors
     /// `Format` for lists of the wrong length, strides or dilations below 1 and unknown `auto_pad` values;
-    /// `Unsupported` for negative padding.
+    /// `Unsupported` for negative padding; `Shape` for an empty window, and for numbers and windows above [`MAX_SPAN`].
     pub fn of(node: &Node, kernel: Option<&[usize]>, rank: usize) -> Result<Self> {
         let list = |name: &str, len: usize, fill: usize, least: i64| -> Result<Vec<usize>> {
             let Some(v) = node.find_ints(name)?.filter(|v| !v.is_empty()) else { return Ok(vec![fill; len]) };
@@ -69,7 +70,7 @@ impl WindowAttrs {
             other => return Err(Error::format(format!("attribute 'auto_pad' has the unknown value '{other}'"))),
         };
         let pads = if auto_pad == AutoPad::Explicit { list("pads", 2 * rank, 0, 0)? } else { vec![0; 2 * rank] };
-        Ok(Self {
+        let attrs = Self {
             kernel,
             stride: list("strides", rank, 1, 1)?,
             dilation: list("dilations", rank, 1, 1)?,
@@ -77,7 +78,27 @@ impl WindowAttrs {
             pad_end: pads[rank..].to_vec(),
             auto_pad,
             ceil: node.get_int("ceil_mode", 0)? != 0,
-        })
+        };
+        attrs.check()?;
+        Ok(attrs)
+    }
+
+    /// Checks that sizes which are worked out from the attributes can be counted.
+    fn check(&self) -> Result<()> {
+        for d in 0..self.kernel.len() {
+            let (kernel, stride, dilation) = (self.kernel[d], self.stride[d], self.dilation[d]);
+            let Some(last) = kernel.checked_sub(1) else {
+                return Err(Error::shape(format!("the window of spatial axis {d} is empty: it needs at least one position")));
+            };
+            let most = [stride, self.pad_begin[d], self.pad_end[d]].into_iter().max().unwrap_or(0);
+            if most > MAX_SPAN || last.checked_mul(dilation).is_none_or(|n| n >= MAX_SPAN) {
+                let pads = [self.pad_begin[d], self.pad_end[d]];
+                return Err(Error::shape(format!(
+                    "a window spans at most {MAX_SPAN} positions, and so do its stride and padding: spatial axis {d} has kernel {kernel}, dilation {dilation}, stride {stride} and pads {pads:?}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Input positions from the first to the last tap of axis `d`.
@@ -91,16 +112,16 @@ impl WindowAttrs {
         match self.auto_pad {
             AutoPad::SameUpper | AutoPad::SameLower => {
                 let out = n.div_ceil(stride);
-                let total = (out.saturating_sub(1) * stride + extent).saturating_sub(n);
+                let total = (out.saturating_sub(1) * stride).saturating_add(extent).saturating_sub(n);
                 let begin = if self.auto_pad == AutoPad::SameUpper { total / 2 } else { total - total / 2 };
                 Some((begin, total - begin, out))
             }
             AutoPad::Valid | AutoPad::Explicit => {
                 let (begin, end) = (self.pad_begin[d], self.pad_end[d]);
-                let room = (n + begin + end).checked_sub(extent)?;
+                let room = n.checked_add(begin + end)?.checked_sub(extent)?;
                 let mut out = room / stride + 1;
                 // A last, partial window counts only when it starts inside the input or the padding before it.
-                if self.ceil && room % stride != 0 && out * stride < n + begin {
+                if self.ceil && room % stride != 0 && out.saturating_mul(stride) < n + begin {
                     out += 1;
                 }
                 Some((begin, end, out))
@@ -149,11 +170,12 @@ impl WindowAttrs {
             w.pad_end.push(end);
             w.output.push(out);
         }
+        w.check()?;
         Ok(w)
     }
 
     fn too_large(&self, d: usize, n: usize) -> Error {
-        let (extent, padded) = (self.extent(d), n + self.pad_begin[d] + self.pad_end[d]);
+        let (extent, padded) = (self.extent(d), n.saturating_add(self.pad_begin[d] + self.pad_end[d]));
         Error::shape(format!("the window spans {extent} positions of spatial axis {d}, which has {padded} with padding"))
     }
 }
