@@ -14,7 +14,7 @@ fn scripts_know_each_criterion_by_a_name_of_its_own() {
         let options: Prune = decode(serde_json::json!({ "importance": criterion.name })).unwrap();
         assert_eq!(options.importance, Importance::of(criterion));
         let wanted = if criterion.name == "l2" { serde_json::json!({}) } else { serde_json::json!({ "importance": criterion.name }) };
-        assert_eq!(serde_json::Value::Object(changed(&options)), wanted);
+        assert_eq!(serde_json::Value::Object(compresso_base::operation::changed(&options)), wanted);
         // What a fallback needs is there.
         let needs = |c: &Criterion| c.fallback.is_none_or(|f| f.needs.iter().all(|n| c.needs(*n)));
         assert!(needs(criterion), "{}", criterion.name);
