@@ -80,8 +80,10 @@ pub fn backward_data<'a>(s: &ConvShape, w: &[f32], gy: &[f32], gx: impl Into<Out
     let (cg, mg) = s.per_group();
     let taps = s.window.kernel_len();
     // Input position i + pad = step · t + phase receives from outputs t - q through the taps at step · q + phase.
-    for py in 0..win.stride[0] {
-        for px in 0..win.stride[1] {
+    // Later phases have no position.
+    let phases = [0, 1].map(|d| win.stride[d].min(win.input[d] + win.pad[d]));
+    for py in 0..phases[0] {
+        for px in 0..phases[1] {
             let phase = [py, px];
             let lattice = |d: usize| {
                 let first = (win.pad[d].saturating_sub(phase[d])).div_ceil(win.stride[d]);

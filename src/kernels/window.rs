@@ -43,9 +43,9 @@ impl Axis {
         let last = self.output.saturating_sub(1).checked_mul(self.stride);
         let reached = last.and_then(|at| (self.kernel - 1).checked_mul(self.dilation)?.checked_add(at)?.checked_add(1));
         match padded.zip(reached) {
-            Some((padded, reached)) if padded.max(reached) <= MAX_SPAN => Ok(()),
+            Some((padded, reached)) if padded.max(reached).max(self.stride).max(self.dilation) <= MAX_SPAN => Ok(()),
             _ => Err(Error::shape(format!(
-                "the window or the padded input spans more than {MAX_SPAN} positions of axis {axis}: input {}, pads {:?}, kernel {}, dilation {}, stride {}, output {}",
+                "the window, its stride or the padded input spans more than {MAX_SPAN} positions of axis {axis}: input {}, pads {:?}, kernel {}, dilation {}, stride {}, output {}",
                 self.input, self.pads, self.kernel, self.dilation, self.stride, self.output
             ))),
         }

@@ -87,7 +87,7 @@ pub fn fits(w: &Window2, input: &View, height: usize, width: usize) -> Result<()
         return Err(Error::shape(format!("a window over nothing, or that makes nothing: {w:?} over {input:?}")));
     }
     // Addresses of taps in the padding, which no one follows, must be countable too.
-    let axis = |d: usize, stride: usize| w.span(d).checked_mul(stride);
+    let axis = |d: usize, stride: usize| w.span(d).max(w.stride[d]).max(w.dilation[d]).checked_mul(stride);
     let most = axis(0, input.row).and_then(|y| axis(1, input.pixel)?.checked_add(y));
     match most {
         Some(n) if n <= super::operand::MAX_ELEMENTS => Ok(()),

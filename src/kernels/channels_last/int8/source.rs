@@ -49,11 +49,13 @@ impl Band {
         let more = fit.saturating_sub(self.height(1)) / self.window.stride[0];
         (1 + more).min(self.window.output[0].max(1))
     }
-    /// Bytes of the copy for one output row, if they can be counted.
+    /// Bytes of the copy for one output row, or from one output row to the next where that is more; none when they cannot be
+    /// counted.
     pub fn least(&self) -> Option<usize> {
-        self.height(1).checked_mul(self.checked_row()?)
+        self.height(1).max(self.window.stride[0]).checked_mul(self.checked_row()?)
     }
     fn checked_row(&self) -> Option<usize> {
+        self.width().max(self.window.stride[1]).checked_mul(self.pixel())?;
         self.width().checked_mul(self.pixel())
     }
     /// Bytes from a tap to the one below and the one to the right, each if they can be counted.
