@@ -192,7 +192,7 @@ fn shapes_are_inferred_once_for_each_state_of_the_graph() {
     assert_eq!(passes::run(&g, &[&Ask(0)], &[]).unwrap().inferences, 0);
     let passes: Vec<&dyn Pass> = pipelines::CLEAN.iter().copied().flat_map(|p| [&Ask(1) as &dyn Pass, p]).collect();
     let out = passes::run(&g, &passes, &[]).unwrap();
-    assert!(out.changes >= 2 && (2..=out.changes + 1).contains(&out.inferences), "{} of {}", out.inferences, out.changes);
+    assert!((2..=out.changes + 1).contains(&out.inferences), "{} inferences for {} changes", out.inferences, out.changes);
     let (graph, facts) = out.with_facts().unwrap();
     assert_eq!(facts.len(), compresso::model::infer(&graph).unwrap().len());
 }

@@ -115,7 +115,7 @@ impl<'g> Patch<'g> {
         self.added.push(node);
     }
     /// Every reader of `from` in the old graph reads `to` instead; nodes added by this patch read what they say. When
-    /// `from` is a graph output, the output keeps its name and `to`'s producer is renamed.
+    /// `from` is a graph output or kept, its name goes over to what `to`'s producer makes.
     pub fn redirect(&mut self, from: &str, to: &str) {
         match self.redirects.get(from) {
             Some(other) if other != to => {
@@ -186,7 +186,7 @@ impl<'g> Patch<'g> {
         }
         self.shapes.insert(name, shape);
     }
-    /// The values stay, whether something reads them or not. That alone is no edit.
+    /// The values stay, as graph outputs do: under their names, whether something reads them or not. That alone is no edit.
     pub fn keep<'n>(&mut self, names: impl IntoIterator<Item = &'n String>) {
         self.kept.extend(names.into_iter().cloned());
     }

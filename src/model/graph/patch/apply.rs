@@ -124,15 +124,17 @@ fn set_constants(g: &mut Graph, constants: IndexMap<String, Option<Constant>>) {
     }
 }
 
-/// Redirected graph outputs: the new producer takes the output's name, or an Identity does where it cannot. What made the
-/// output before gets a new name.
+/// Redirected graph outputs and kept values: the new producer takes their name, or an Identity does where it cannot. What made
+/// them before gets a new name.
 fn name_outputs(g: &mut Graph, redirects: &IndexMap<String, String>, kept: &HashSet<String>) -> Result<()> {
     let mut copies: Vec<Node> = Vec::new();
     let renames = {
         let made: HashSet<&str> = g.nodes.iter().flat_map(|n| n.outputs.iter().map(String::as_str)).collect();
         let mut names = None;
         let mut renames: IndexMap<String, String> = IndexMap::new();
-        for (name, to) in g.outputs.iter().filter_map(|o| Some((&o.name, redirects.get(&o.name)?))) {
+        let mut stay: Vec<&String> = kept.iter().filter(|k| !g.is_output(k)).collect();
+        stay.sort_unstable();
+        for (name, to) in g.outputs.iter().map(|o| &o.name).chain(stay).filter_map(|name| Some((name, redirects.get(name)?))) {
             // Two outputs of one name share their node.
             if renames.contains_key(name) || renames.get(to) == Some(name) || copies.iter().any(|c| c.outputs[0] == *name) {
                 continue;

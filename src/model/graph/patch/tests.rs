@@ -126,12 +126,21 @@ fn a_redirection_into_an_inner_graph_that_has_the_name_is_refused() {
 fn kept_values_stay_where_nothing_reads_them() {
     let g = chain();
     for keep in [false, true] {
-        let mut patch = Patch::new(&g);
-        patch.redirect("b", "a");
-        if keep {
-            patch.keep(&["b".to_string()]);
-        }
-        assert_eq!(patch.apply().unwrap().nodes().iter().any(|n| n.op == "B"), keep);
+        let patch = || {
+            let mut patch = Patch::new(&g);
+            if keep {
+                patch.keep(&["b".to_string()]);
+            }
+            patch
+        };
+        let maker = |g: &Graph| g.producers().get("b").map(|&i| g.nodes()[i].op.clone());
+        let mut unread = patch();
+        unread.edit(2).inputs[0] = "a".into();
+        assert_eq!(maker(&unread.apply().unwrap()).as_deref(), keep.then_some("B"));
+        // The name goes over to what stands for the value.
+        let mut redirected = patch();
+        redirected.redirect("b", "a");
+        assert_eq!(maker(&redirected.apply().unwrap()).as_deref(), keep.then_some("A"));
     }
 }
 
