@@ -7,10 +7,11 @@ use compresso::compress::quantize::weights::sqnr;
 use compresso::compress::quantize::{Mode, Quantize, Target};
 use compresso::exec::{self, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
-use compresso::learn::eval::{Evaluate, evaluate, evaluate_with, run_images_with};
+use compresso::learn::eval::{Evaluate, evaluate_with, run_images_with};
 use compresso::measure::runtimes::onnxruntime::Session;
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Model, Value};
+use compresso::operation::Operation;
 use std::collections::HashMap;
 
 fn shapes(images: usize) -> Dataset {
@@ -86,7 +87,7 @@ fn default_int8_keeps_the_accuracy_of_a_real_detector() {
     let data = dataset(&format!("{root}/bccd"), &DataOptions::default(), &ctx).unwrap();
     let (train, test) = (data.split("train").unwrap(), data.split("test").unwrap());
     let settings = Evaluate::default();
-    println!("float: {}", evaluate(&m, &test, &settings, &ctx).unwrap().summary());
+    println!("float: {}", settings.run((&m, &test), &ctx).unwrap().summary());
     for (way, options) in [
         ("static", Quantize::default()),
         ("elementwise", Quantize { elementwise: true, ..Quantize::default() }),
@@ -94,7 +95,7 @@ fn default_int8_keeps_the_accuracy_of_a_real_detector() {
         ("tensorrt", Quantize { target: Target::Tensorrt, ..Quantize::default() }),
     ] {
         let q = options.apply(&m, Some(&train), &ctx).unwrap();
-        let ours = evaluate(&q, &test, &settings, &ctx).unwrap();
+        let ours = settings.run((&q, &test), &ctx).unwrap();
         let mut session = Session::from_graph(q.graph(), 2).unwrap();
         let mut run = |images: &_| run_images_with(&q, images, &mut |feeds| session.run(feeds));
         let theirs = evaluate_with(&mut run, q.task(), &test, &settings, &ctx).unwrap();

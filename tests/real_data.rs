@@ -4,9 +4,10 @@
 
 use compresso::Context;
 use compresso::learn::data::{DataOptions, dataset};
-use compresso::learn::eval::{Evaluate, Evaluation, Predict, evaluate, evaluate_with, image_files_dataset, predict};
+use compresso::learn::eval::{Evaluate, Evaluation, Predict, evaluate_with, image_files_dataset};
 use compresso::measure::runtimes::onnxruntime;
 use compresso::model::{LoadOptions, Model, Value};
+use compresso::operation::Operation;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -60,7 +61,7 @@ fn bccd_figures_with_onnxruntime() {
 #[ignore = "needs the BCCD photographs"]
 fn bccd_figures_with_the_eager_executor() {
     let (model, set) = bccd();
-    check(&evaluate(&model, &set, &Evaluate::default(), &Context::new()).unwrap());
+    check(&Evaluate::default().run((&model, &set), &Context::new()).unwrap());
 }
 
 /// The trainer's own checkpoint, of which the .onnx file is an export.
@@ -71,7 +72,7 @@ fn bccd_figures_of_the_pytorch_checkpoint() {
     let model = Model::load(data("bccd_yolov8n/best.pt"), &LoadOptions::default()).unwrap();
     assert_eq!((model.task().classes(), model.task().image_size()), (exported.task().classes(), Some([320, 320])));
     assert!(model.task().detect().unwrap().head.is_some());
-    let e = evaluate(&model, &set, &Evaluate::default(), &Context::new()).unwrap();
+    let e = Evaluate::default().run((&model, &set), &Context::new()).unwrap();
     check(&e);
     assert!((e.map50.unwrap() - 0.823).abs() < 0.002 && (e.map.unwrap() - 0.513).abs() < 0.002, "{:?} {:?}", e.map50, e.map);
 }
@@ -84,7 +85,7 @@ fn fastestdet_sees_what_is_in_the_photographs() {
     let model = Model::load(data("fastestdet/FastestDet.onnx"), &options).unwrap();
     let images = image_files_dataset(&[data("fastestdet").join("*.jpg").display().to_string()]).unwrap();
     assert_eq!(images.len(), 5);
-    let found = predict(&model, &images, &Predict { confidence: 0.5, iou: 0.45, ..Predict::default() }, &Context::new()).unwrap();
+    let found = Predict { confidence: 0.5, iou: 0.45, ..Predict::default() }.run((&model, &images), &Context::new()).unwrap();
     for p in &found.images {
         println!("{} {:?}", p.name, p.detections.iter().map(|d| format!("{} {:.2}", d.label, d.score)).collect::<Vec<_>>());
         assert!(!p.detections.is_empty(), "{}", p.name);

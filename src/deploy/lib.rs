@@ -6,10 +6,12 @@
 pub mod half;
 mod lint;
 pub mod onnx;
+mod replay;
 pub mod tensorrt;
 
 pub use lint::{Lint, lint};
 pub use onnx::OnnxExport;
+pub use replay::{Remade, Replay};
 pub use tensorrt::{TensorrtArtifacts, TensorrtExport};
 
 use compresso_base::context::Context;

@@ -3,10 +3,10 @@
 use super::{Finding, Severity, Target};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, Options, Signature, changed};
+use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Signature};
 use compresso_base::report::{Show, Table, bytes};
 use compresso_learn::data::Dataset;
-use compresso_model::{Model, Step, passes};
+use compresso_model::{Model, passes};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -31,24 +31,25 @@ pub struct OnnxFile {
     pub changes: Vec<String>,
 }
 
-impl OnnxExport {
-    pub const SIGNATURE: Signature = Signature {
+/// Writes a model to an `.onnx` file, which appears whole or not at all. Its folder is made.
+///
+/// # Errors
+/// `Argument` for another ending; `Io`; `Unsupported` when the operator set cannot be raised.
+impl Operation for OnnxExport {
+    const SIGNATURE: Signature = Signature {
         name: "onnx_export",
         summary: "Writes a model as an ONNX file for inference, batch norms folded; save(m, path) keeps the model as it is",
         group: "deploy",
-        args: &[Arg::new("m", "model"), Arg::new("path", "text")],
+        args: &[Arg::new("m", ArgKind::Model), Arg::new("path", ArgKind::Text)],
         returns: "report",
-        fields: <Self as Options>::FIELDS,
+        fields: Self::FIELDS,
         examples: &[r#"onnx_export(model("classifier", #{ image_size: 32 }), "classifier.onnx").bytes"#],
         keywords: &["save", "export", "onnxruntime", "file", "deploy"],
     };
+    type Inputs<'a> = (&'a Model, &'a Path);
+    type Output = OnnxFile;
 
-    /// Writes the model to an `.onnx` file, which appears whole or not at all. Its folder is made.
-    ///
-    /// # Errors
-    /// `Argument` for another ending; `Io`; `Unsupported` when the operator set cannot be raised.
-    pub fn apply(&self, model: &Model, path: impl AsRef<Path>, ctx: &Context) -> Result<OnnxFile> {
-        let path = path.as_ref();
+    fn run(&self, (model, path): (&Model, &Path), ctx: &Context) -> Result<OnnxFile> {
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::argument("the file name must end in .onnx").file(path));
         }
@@ -66,12 +67,23 @@ impl OnnxExport {
         let made = if changes.is_empty() {
             model.clone()
         } else {
-            model.derive(simple.graph, Step::writing(Self::SIGNATURE.name, path, None, changed(self), path))
+            let file = path.to_string_lossy().into_owned();
+            model.derive(simple.graph, self.call([model.into(), Argument::Target(file.clone())]).writing(file))
         };
         made.save(path)?;
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
         ctx.note(format!("onnx_export: {}, {}, {} nodes", path.display(), bytes(size), made.graph().nodes().len()));
         Ok(OnnxFile { path: path.to_path_buf(), bytes: size, opset: made.graph().opset(), nodes: made.graph().nodes().len(), changes })
+    }
+}
+
+impl OnnxExport {
+    /// As [`OnnxExport::run`], to any kind of path.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&self, model: &Model, path: impl AsRef<Path>, ctx: &Context) -> Result<OnnxFile> {
+        self.run((model, path.as_ref()), ctx)
     }
 }
 
@@ -89,7 +101,7 @@ impl Target for OnnxExport {
         Ok(old.into_iter().collect())
     }
     fn export(&self, model: &Model, to: &Path, _: Option<&Dataset>, ctx: &Context) -> Result<OnnxFile> {
-        self.apply(model, to, ctx)
+        self.run((model, to), ctx)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::in_range;
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_base::report::{Show, Table, number};
-use compresso_learn::data::{DataOptions, Dataset, Loader, LoaderOptions, dataset};
+use compresso_learn::data::{DataOptions, Dataset, Loader, LoaderOptions};
 use compresso_learn::eval::ImageRunner;
 use compresso_model::{Model, Value};
 use serde::Serialize;
@@ -114,26 +114,44 @@ pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
     Ok(Comparison { outputs: vec![sums.distance("values")], images: 0 })
 }
 
-/// As [`compare`]; on images of seeded noise without a dataset.
+/// A model, or a tensor.
+const SIDE: ArgKind = ArgKind::OneOf(&[ArgKind::Model, ArgKind::Tensor]);
+
+/// The distances between the outputs of two models on the first images of a dataset (seeded noise without one), the first model
+/// being the reference. The outputs are those that the models' task reads, all of them where it is not known; they are compared in
+/// order. For tensors there is [`compare_tensors`].
 ///
 /// # Errors
-/// As [`compare`].
-pub fn compare_on(a: &Model, b: &Model, data: Option<&Dataset>, options: &Compare, ctx: &Context) -> Result<Comparison> {
-    match data {
-        Some(data) => compare(a, b, data, options, ctx),
-        None => {
-            let noise = dataset("random", &DataOptions { images: Some(options.images), ..DataOptions::default() }, ctx)?;
-            compare(a, b, &noise, options, ctx)
+/// `Shape` when the outputs differ in number or shape; whatever loading and running report.
+impl Operation for Compare {
+    const SIGNATURE: Signature = Signature {
+        name: "compare",
+        summary: "How far the outputs of two models are apart on images of a dataset (seeded noise without one); also of two tensors",
+        group: "measure",
+        args: &[Arg::new("a", SIDE), Arg::new("b", SIDE), Arg::optional("d", ArgKind::Dataset)],
+        returns: "report",
+        fields: Self::FIELDS,
+        examples: &[
+            "let m = model(\"classifier\", #{ classes: 3, image_size: 32 }); compare(m, m, #{ images: 2 }).max_abs",
+            "compare(tensor([1, 2]), tensor([1, 2.5])).max_abs",
+        ],
+        keywords: &["difference", "error", "equal", "cosine", "numeric", "diff"],
+    };
+    type Inputs<'a> = (&'a Model, &'a Model, Option<&'a Dataset>);
+    type Output = Comparison;
+
+    fn run(&self, (a, b, data): Self::Inputs<'_>, ctx: &Context) -> Result<Comparison> {
+        match data {
+            Some(data) => compare(a, b, data, self, ctx),
+            None => {
+                let noise = DataOptions { images: Some(self.images), ..DataOptions::default() }.run("random", ctx)?;
+                compare(a, b, &noise, self, ctx)
+            }
         }
     }
 }
 
-/// The distances between the outputs of two models on the first images of a dataset, `a` being the reference. The
-/// outputs are those that the models' task reads, all of them where it is not known; they are compared in order.
-///
-/// # Errors
-/// `Shape` when the outputs differ in number or shape; whatever loading and running report.
-pub fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Context) -> Result<Comparison> {
+fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Context) -> Result<Comparison> {
     in_range("images", options.images as f64, 1.0..)?;
     in_range("batch", options.batch as f64, 1.0..=4096.0)?;
     let size = a.task().image_size().or(b.task().image_size()).or_else(|| input_size(a));

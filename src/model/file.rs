@@ -1,13 +1,14 @@
 //! Models in files.
 
+use super::card::{Card, KEY};
 use super::recognize::{self, Classes, DecodeOption, ImageSize};
 use super::weights::safetensors;
-use super::{Constant, Graph, Model, Step, Task, onnx, pytorch};
+use super::{Constant, Graph, Model, ModelOptions, onnx, pytorch};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::operation::{Argument, Call, Digest, Operation, Recipe, changed};
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 compresso_base::options! {
@@ -23,32 +24,8 @@ compresso_base::options! {
     }
 }
 
-/// Key of the metadata that says what a model is for and how it came to be.
-pub(super) const KEY: &str = "compresso";
 /// Key of the graph in a .safetensors file: an encoded ONNX model whose constants stand beside it, in base64.
 const GRAPH_KEY: &str = "graph";
-
-/// The metadata under [`KEY`].
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Card {
-    pub task: Task,
-    #[serde(default)]
-    pub steps: Vec<Step>,
-}
-
-impl Card {
-    /// The card of a graph's metadata, if it has one.
-    ///
-    /// # Errors
-    /// `Format` when it cannot be read.
-    pub fn of(graph: &Graph) -> Result<Option<Self>> {
-        let Some(text) = graph.metadata().get(KEY) else { return Ok(None) };
-        serde_json::from_str(text).map(Some).map_err(|e| {
-            let e = Error::format(format!("the metadata '{KEY}' cannot be read")).because(e);
-            e.hint("it was written by another version, or by hand; give `decode` and `classes` to load the model without it")
-        })
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -85,12 +62,20 @@ impl Model {
     /// `Io`, `Format`, `Check`, `Unsupported`, naming the file; `Argument` for options that do not fit the model.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let path = path.as_ref();
-        let graph = match format(path)? {
-            Format::Onnx => onnx::load(path)?,
-            Format::Safetensors => load_safetensors(path).in_file(path)?,
-            Format::PyTorch => return pytorch::load(path, options),
+        let model = match format(path)? {
+            Format::Onnx => Self::of_graph(onnx::load(path)?, options).in_file(path)?,
+            Format::Safetensors => Self::of_graph(load_safetensors(path).in_file(path)?, options).in_file(path)?,
+            Format::PyTorch => pytorch::load(path, options)?,
         };
-        Self::of_graph(graph, options).in_file(path)
+        if model.recipe().is_some() {
+            return Ok(model);
+        }
+        let file = Argument::File { path: path.to_string_lossy().into(), sha256: Some(Digest::of_file(path)?) };
+        let mut call = Call::new(ModelOptions::SIGNATURE.name, [file], changed(options));
+        if let Some(Classes::File(names)) = &options.classes {
+            call = call.reading("classes", Digest::of_file(names)?);
+        }
+        Ok(model.opened(Recipe::of(call)))
     }
 
     /// The model of a graph, with its task read from the metadata or recognised, as [`Model::load`] does.
@@ -99,14 +84,18 @@ impl Model {
     /// `Format` for unreadable metadata; `Argument` for options that do not fit the model.
     pub fn of_graph(graph: Graph, options: &LoadOptions) -> Result<Self> {
         let card = if options.decode.is_some() { None } else { Card::of(&graph)? };
-        let (task, steps) = match card {
-            Some(card) => (recognize::overrule(card.task, &graph, options)?, card.steps),
-            None => (recognize::task(&graph, options)?, Vec::new()),
+        let (task, recipe) = match card {
+            Some(card) => (recognize::overrule(card.task, &graph, options)?, card.recipe),
+            None => (recognize::task(&graph, options)?, None),
         };
-        Ok(Self::new(graph, task).with_steps(steps))
+        let model = Self::new(graph, task);
+        Ok(match recipe {
+            Some(recipe) => model.with_recipe(recipe),
+            None => model,
+        })
     }
 
-    /// Writes the model, with its task and steps, whole or not at all. The extension says the format: .onnx, or
+    /// Writes the model, with its task and recipe, whole or not at all. The extension says the format: .onnx, or
     /// .safetensors, whose tensors other tools can read by name.
     ///
     /// # Errors
@@ -128,12 +117,12 @@ impl Model {
     /// it is, so that a foreign model is saved as it was.
     fn carded(&self) -> Result<Graph> {
         let graph = self.graph().clone();
-        let card = Card { task: self.task().clone(), steps: self.steps().to_vec() };
+        let card = Card { task: self.task().clone(), recipe: self.recipe().filter(|_| !self.is_as_opened()).cloned() };
         let has_card = graph.metadata().contains_key(KEY);
         let told = if has_card {
             Card::of(&graph).is_ok_and(|c| c.as_ref() == Some(&card))
         } else {
-            card.steps.is_empty() && recognize::task(&graph, &LoadOptions::default()).is_ok_and(|t| t == card.task)
+            card.recipe.is_none() && recognize::task(&graph, &LoadOptions::default()).is_ok_and(|t| t == card.task)
         };
         if told {
             return Ok(graph);

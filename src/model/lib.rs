@@ -1,6 +1,7 @@
 //! What a model is: the graph, its operators, files, zoo and rewriting passes.
 
 mod box_decode;
+mod card;
 mod constant;
 mod element;
 mod file;
@@ -13,7 +14,6 @@ pub mod ops;
 pub mod passes;
 mod pytorch;
 mod recognize;
-pub mod step;
 mod summary;
 mod task;
 mod value;
@@ -26,14 +26,14 @@ pub use element::Element;
 pub use file::LoadOptions;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
 pub use made::Made;
-pub use open::{Loaded, ModelOptions, load, open, size_of};
+pub use open::{Loaded, ModelOptions, load, size_of};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize};
-pub use step::Step;
 pub use summary::Summary;
 pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
 pub use value::{Value, count_of, uniform};
 
 use compresso_base::error::Result;
+use compresso_base::operation::{Argument, Call, Recipe};
 use std::sync::{Arc, OnceLock};
 
 /// A model: a graph, what it is for, and how it came to be. A value: operations return new models; clones are cheap.
@@ -41,13 +41,15 @@ use std::sync::{Arc, OnceLock};
 pub struct Model {
     graph: Arc<Graph>,
     task: Arc<Task>,
-    steps: Arc<[Step]>,
+    recipe: Option<Recipe>,
+    /// It is as its file has it, and the recipe only opens that.
+    as_opened: bool,
     stats: OnceLock<Arc<Stats>>,
 }
 
 impl Model {
     pub fn new(graph: Graph, task: Task) -> Self {
-        Self { graph: Arc::new(graph), task: Arc::new(task), steps: Arc::from([]), stats: OnceLock::new() }
+        Self { graph: Arc::new(graph), task: Arc::new(task), recipe: None, as_opened: false, stats: OnceLock::new() }
     }
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -55,31 +57,37 @@ impl Model {
     pub fn task(&self) -> &Task {
         &self.task
     }
-    /// The operations that made this model, oldest first.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
+    /// How it was made; `None` of a model that was built in Rust.
+    pub fn recipe(&self) -> Option<&Recipe> {
+        self.recipe.as_ref()
     }
-    /// The model of another graph for the same task, made from this one by `step`.
+    /// The calls that made it step by step, oldest first: see [`Recipe::steps`]. None of a model that is as its file has it.
+    pub fn steps(&self) -> Vec<&Call> {
+        self.recipe.as_ref().filter(|_| !self.as_opened).map(Recipe::steps).unwrap_or_default()
+    }
+    /// The model of another graph for the same task, made from this one by `call`.
     #[must_use]
-    pub fn derive(&self, graph: Graph, step: Step) -> Self {
-        Self { graph: Arc::new(graph), task: self.task.clone(), steps: step::followed(&self.steps, step), stats: OnceLock::new() }
-    }
-    /// The expression of the script language that remakes it: `model("yolov8n").prune(#{ ratio: 0.4 })`. Where its beginning
-    /// is not known, the graph's name stands for it.
-    pub fn expression(&self) -> String {
-        let opened = self.steps.first().is_some_and(|s| s.operation == ModelOptions::SIGNATURE.name);
-        let named = (!opened).then(|| Step::opening(self.graph.name()));
-        step::expression(&named.into_iter().chain(self.steps.iter().cloned()).collect::<Vec<_>>())
+    pub fn derive(&self, graph: Graph, call: Call<Recipe>) -> Self {
+        Self { graph: Arc::new(graph), task: self.task.clone(), recipe: Some(Recipe::of(call)), as_opened: false, stats: OnceLock::new() }
     }
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {
         self.task = Arc::new(task);
         self
     }
+    /// The model, made by this recipe, which its file keeps.
     #[must_use]
-    pub fn with_steps(mut self, steps: Vec<Step>) -> Self {
-        self.steps = steps.into();
-        self
+    pub fn with_recipe(self, recipe: Recipe) -> Self {
+        Self { recipe: Some(recipe), as_opened: false, ..self }
+    }
+    /// The model as its file has it. The recipe, which opens the file, becomes part of models that are made from it, not of this
+    /// one, so that it can be saved unchanged.
+    #[must_use]
+    pub(crate) fn opened(self, recipe: Recipe) -> Self {
+        Self { recipe: Some(recipe), as_opened: true, ..self }
+    }
+    pub(crate) fn is_as_opened(&self) -> bool {
+        self.as_opened
     }
     /// Parameters, multiply-accumulates and bytes per layer, at the graph's own input shapes (unknown batch: 1) and, for
     /// unknown image sizes, the task's. Computed once.
@@ -104,5 +112,12 @@ impl Model {
     /// As [`Model::stats`].
     pub fn macs(&self) -> Result<u64> {
         Ok(self.stats()?.macs)
+    }
+}
+
+/// A model as an argument of a call.
+impl From<&Model> for Argument<Recipe> {
+    fn from(model: &Model) -> Self {
+        Self::Call(model.recipe.clone().unwrap_or_else(|| card::named(model.graph.name())))
     }
 }

@@ -1,10 +1,10 @@
 //! Opening a model by what people call it: a file, an architecture, a name of the zoo.
 
 use super::zoo::{self, ZooOptions};
-use super::{DecodeOption, LoadOptions, Made, Model, Step, Value, weights};
+use super::{DecodeOption, LoadOptions, Model, Value, weights};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
-use compresso_base::operation::{Options as _, Signature, changed, decode};
+use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
@@ -31,12 +31,16 @@ compresso_base::options! {
     }
 }
 
-impl ModelOptions {
-    pub const SIGNATURE: Signature = Signature {
+/// Opens a model file, or builds the architecture of a .yaml file or of a name of the zoo.
+///
+/// # Errors
+/// `Argument` for an option that the source does not have; those of reading files and of building.
+impl Operation for ModelOptions {
+    const SIGNATURE: Signature = Signature {
         name: "model",
         summary: "Opens a model: an .onnx, .safetensors or Ultralytics .pt file, an architecture .yaml, or a name of the zoo",
         group: "models",
-        args: &[compresso_base::operation::Arg::new("source", "text")],
+        args: &[Arg::new("source", ArgKind::Text)],
         returns: "model",
         fields: Self::FIELDS,
         examples: &[
@@ -45,39 +49,51 @@ impl ModelOptions {
         ],
         keywords: &["open", "load", "yolo", "onnx", "network", "zoo", "pytorch", "checkpoint", "pretrained"],
     };
+    type Inputs<'a> = &'a str;
+    type Output = Model;
+
+    fn run(&self, source: &str, ctx: &Context) -> Result<Model> {
+        let is_name = zoo::is_name(source);
+        if !is_name && !matches!(ending(source).as_str(), "" | "yaml" | "yml") {
+            return read(source, self);
+        }
+        if self.decode.is_some() {
+            return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
+        }
+        let zoo = ZooOptions {
+            classes: self.classes.as_ref().map(class_names).transpose()?,
+            image_size: self.image_size.as_ref().map(|v| size_of("image_size", v)).transpose()?,
+            width: self.width,
+            depth: self.depth,
+            attention: self.attention.clone().unwrap_or_default(),
+            seed: self.seed.unwrap_or(ctx.seed),
+        };
+        let mut built = zoo::build(source, &zoo)?;
+        // `yolov8n.yaml` without such a file means the zoo's own.
+        let source = if is_name || !Path::new(source).is_file() {
+            Argument::Value(source.into())
+        } else {
+            Argument::File { path: source.into(), sha256: Some(Digest::of_file(source)?) }
+        };
+        let mut call = self.call([source]);
+        if self.seed.is_none() {
+            call = call.seeded(ctx.seed);
+        }
+        if let Some(Json::String(names)) = &self.classes {
+            call = call.reading("classes", Digest::of_file(names)?);
+        }
+        if let Some(path) = &self.weights {
+            let (graph, report) = weights::apply_state_dict(built.graph(), weights::load_tensors(path)?).in_file(path)?;
+            ctx.note(format!("{}: {}", path.display(), report.summary()));
+            built = Model::new(graph, built.task().clone());
+            call = call.reading("weights", Digest::of_file(path)?);
+        }
+        Ok(built.with_recipe(Recipe::of(call)))
+    }
 }
 
 fn ending(path: &str) -> String {
     Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase()
-}
-
-/// Opens a model file, or builds the architecture of a .yaml file or of a name of the zoo.
-///
-/// # Errors
-/// `Argument` for an option that the source does not have; those of reading files and of building.
-pub fn open<R>(source: &str, options: &ModelOptions, ctx: &Context) -> Result<Made<R>> {
-    let step = Step { options: changed(options), ..Step::opening(source) };
-    if !zoo::is_name(source) && !matches!(ending(source).as_str(), "" | "yaml" | "yml") {
-        return Ok(Made::opened(read(source, options)?, step));
-    }
-    if options.decode.is_some() {
-        return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
-    }
-    let zoo = ZooOptions {
-        classes: options.classes.as_ref().map(class_names).transpose()?,
-        image_size: options.image_size.as_ref().map(|v| size_of("image_size", v)).transpose()?,
-        width: options.width,
-        depth: options.depth,
-        attention: options.attention.clone().unwrap_or_default(),
-        seed: options.seed.unwrap_or(ctx.seed),
-    };
-    let mut built = zoo::build(source, &zoo)?;
-    if let Some(path) = &options.weights {
-        let (graph, report) = weights::apply_state_dict(built.graph(), weights::load_tensors(path)?).in_file(path)?;
-        ctx.note(format!("{}: {}", path.display(), report.summary()));
-        built = Model::new(graph, built.task().clone());
-    }
-    Ok(Made::from(built.with_steps(vec![step])))
 }
 
 fn read(path: &str, options: &ModelOptions) -> Result<Model> {
@@ -102,8 +118,8 @@ fn read(path: &str, options: &ModelOptions) -> Result<Model> {
 
 /// What a file holds.
 #[derive(Debug, Clone)]
-pub enum Loaded<R> {
-    Model(Made<R>),
+pub enum Loaded {
+    Model(Model),
     Tensor(Value),
     Tensors(IndexMap<String, Value>),
     Data(Json),
@@ -113,13 +129,10 @@ pub enum Loaded<R> {
 ///
 /// # Errors
 /// `Io`; `Format`; those of loading models and tensors.
-pub fn load<R>(path: &str) -> Result<Loaded<R>> {
+pub fn load(path: &str) -> Result<Loaded> {
     let ending = ending(path);
     match ending.as_str() {
-        "onnx" => {
-            let step = Step::opening(path);
-            Ok(Loaded::Model(Made::opened(Model::load(path, &LoadOptions::default())?, step)))
-        }
+        "onnx" => Ok(Loaded::Model(Model::load(path, &LoadOptions::default())?)),
         "json" => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))

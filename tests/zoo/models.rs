@@ -6,9 +6,10 @@ use compresso::compress::prune::Prune;
 use compresso::compress::quantize::Quantize;
 use compresso::exec::{self, Engine, Run};
 use compresso::learn::data::{DataOptions, DataTask, Dataset, dataset};
-use compresso::learn::train::{Train, train};
+use compresso::learn::train::Train;
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Model, Value};
+use compresso::operation::Operation;
 use compresso::{Context, ErrorKind};
 
 const SIZE: usize = 64;
@@ -53,7 +54,7 @@ fn goes_through(name: &str, attention: &[usize]) {
     assert!((1..dims.len()).all(|a| declared.dim(a as isize) == Some(dims[a])), "{name}: {declared} {dims:?}");
 
     let options = Train { epochs: 1, batch: 2, ema: false, augment: false, ..Train::default() };
-    let trained = train(&model, &data, None, &options, &Context::new()).unwrap();
+    let trained = options.run((&model, &data, None), &Context::new()).unwrap();
     assert!(trained.history.epochs[0].loss.is_finite(), "{name}");
     let changed = |n: &str| trained.model.graph().constant(n).unwrap() != model.graph().constant(n).unwrap();
     let kinds = |n: &str| n.ends_with(".weight") || n.ends_with(".running_mean");

@@ -39,7 +39,7 @@ impl<'a> DistillObjective<'a> {
     /// # Errors
     /// `Unsupported` and `Argument` when the models' tasks do not fit together; as [`pairs`].
     pub fn new(student: &Model, teacher: &'a Model, options: &Distill, ctx: &Context) -> Result<Self> {
-        let hard = TaskLoss::of(student.task(), options.label_smoothing)?;
+        let hard = TaskLoss::of(student.task(), options.train.label_smoothing)?;
         let feeds: Vec<_> = teacher.graph().feeds().collect();
         let [input] = feeds[..] else {
             return Err(Error::unsupported(format!("a teacher needs one input, this one has {}", feeds.len())));

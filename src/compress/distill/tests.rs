@@ -26,7 +26,8 @@ fn shapes(images: usize) -> Dataset {
 }
 
 fn quick(method: Method) -> Distill {
-    Distill { method, epochs: 6, batch: 8, augment: false, validate_every: 0, learning_rate: Some(5e-3), ema: false, ..Distill::default() }
+    let train = Train { epochs: 6, batch: 8, augment: false, validate_every: 0, learning_rate: Some(5e-3), ema: false, ..Train::default() };
+    Distill { method, train, ..Distill::default() }
 }
 
 #[test]
@@ -97,11 +98,11 @@ fn detectors_learn_from_a_wider_teacher_by_each_method() {
     let data = shapes(8);
     let (student, teacher) = (detector(&data, 0.0625, 1), detector(&data, 0.125, 2));
     for (method, part) in [(Method::Logits, "soft"), (Method::Features, "feature"), (Method::Both, "feature")] {
-        let trained = quick(method).train(&student, &teacher, &data, None, &Context::new()).unwrap();
+        let trained = quick(method).run((&student, &teacher, &data, None), &Context::new()).unwrap();
         let epochs = &trained.history.epochs;
         assert!(epochs[5].parts[part] < epochs[0].parts[part], "{method}: {:?}", epochs.iter().map(|e| e.parts[part]).collect::<Vec<_>>());
-        let step = trained.model.steps().last().unwrap();
-        assert_eq!(step.operation, "distill");
+        let steps = trained.model.steps();
+        assert_eq!(steps.last().unwrap().operation, "distill");
         assert!(trained.model.graph().constants().keys().all(|n| !n.contains("adapter")), "adapters are not the student's");
     }
 }
@@ -129,7 +130,7 @@ fn models_and_options_that_do_not_fit_are_named() {
         "yolov8n",
         &ZooOptions { classes: Some(vec!["x".into()]), image_size: Some([64, 64]), width: Some(0.0625), ..ZooOptions::default() },
     );
-    let text = |d: Distill, teacher: &Model| d.apply(&student, teacher, &data, &Context::new()).unwrap_err().to_string();
+    let text = |d: Distill, teacher: &Model| d.run((&student, teacher, &data, None), &Context::new()).unwrap_err().to_string();
     let e = text(quick(Method::Logits), &other.unwrap());
     assert!(e.contains("the teacher 1") && e.contains("method \"features\""), "{e}");
     let e = text(Distill { temperature: 0.0, ..quick(Method::Logits) }, &student);

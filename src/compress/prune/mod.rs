@@ -36,9 +36,9 @@ pub use surgery::Removal;
 
 use compresso_base::context::Context;
 use compresso_base::error::Result;
-use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
-use compresso_model::{Model, Step, Task};
+use compresso_model::{Made, Model, Task};
 
 compresso_base::choice! {
     /// What is removed.
@@ -100,56 +100,70 @@ compresso_base::options! {
     }
 }
 
-/// How scripts see [`Prune`].
-pub const SIGNATURE: Signature = Signature {
-    name: "prune",
-    summary: "A model without its least important channels (or with its smallest weights set to zero)",
-    group: "compress",
-    args: &[Arg::new("m", "model"), Arg::optional("d", "dataset")],
-    returns: "model",
-    fields: Prune::FIELDS,
-    examples: &[
-        r#"prune(model("yolov8n"), #{ ratio: 0.25 })"#,
-        r#"prune(model("yolov8n"), #{ ratio: 0.5, scope: "layer", importance: "batchnorm", exclude: ["model.0"] })"#,
-        r#"prune(model("classifier"), #{ method: "weights", ratio: 0.8 })"#,
-        r#"prune(model("classifier", #{ classes: 3, image_size: 32 }), dataset("shapes", #{ images: 8, size: 32, classes: 3, task: "classify" }), #{ importance: "taylor", images: 8, steps: 2 })"#,
-    ],
-    keywords: &["channels", "filters", "sparsity", "slimming", "magnitude", "structured", "unstructured", "remove", "smaller"],
-};
+/// Prunes a model. `data` gives the images on which pruned and masked model are compared (without it they are seeded noise), and
+/// those that criteria need.
+///
+/// # Errors
+/// `Argument` for options out of range, names that match nothing, a layer that would be left empty, or a criterion that
+/// needs images without `data`; `Unsupported` for quantized models and models in which nothing can be pruned; `Check` when the pruned model does
+/// not equal the masked one.
+impl Operation for Prune {
+    const SIGNATURE: Signature = Signature {
+        name: "prune",
+        summary: "A model without its least important channels (or with its smallest weights set to zero)",
+        group: "compress",
+        args: &[Arg::new("m", ArgKind::Model), Arg::optional("d", ArgKind::Dataset)],
+        returns: "model",
+        fields: Self::FIELDS,
+        examples: &[
+            r#"prune(model("yolov8n"), #{ ratio: 0.25 })"#,
+            r#"prune(model("yolov8n"), #{ ratio: 0.5, scope: "layer", importance: "batchnorm", exclude: ["model.0"] })"#,
+            r#"prune(model("classifier"), #{ method: "weights", ratio: 0.8 })"#,
+            r#"prune(model("classifier", #{ classes: 3, image_size: 32 }), dataset("shapes", #{ images: 8, size: 32, classes: 3, task: "classify" }), #{ importance: "taylor", images: 8, steps: 2 })"#,
+        ],
+        keywords: &["channels", "filters", "sparsity", "slimming", "magnitude", "structured", "unstructured", "remove", "smaller"],
+    };
+    type Inputs<'a> = (&'a Model, Option<&'a Dataset>);
+    type Output = Made<PruneReport>;
 
-impl Prune {
-    /// The pruned model. `data` gives the images on which pruned and masked model are compared (without it they are seeded
-    /// noise), and those that criteria need.
-    ///
-    /// # Errors
-    /// `Argument` for options out of range, names that match nothing, a layer that would be left empty, or a criterion that
-    /// needs images without `data`;
-    /// `Unsupported` for quantized models and models in which nothing can be pruned; `Check` when the pruned model does
-    /// not equal the masked one.
-    pub fn apply(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+    fn run(&self, (model, data): (&Model, Option<&Dataset>), ctx: &Context) -> Result<Made<PruneReport>> {
         in_range("ratio", self.ratio, 0.0..1.0)?;
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
-        if self.ratio == 0.0 {
+        let graph = if self.ratio == 0.0 {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
-            return Ok(model.clone());
-        }
-        let Some(graph) = self.rounds(model, data, ctx, &mut |model, _| Ok(model))? else {
-            if self.method == Granularity::Channels {
+            None
+        } else {
+            let graph = self.rounds(model, data, ctx, &mut |model, _| Ok(model))?;
+            if graph.is_none() && self.method == Granularity::Channels {
                 ctx.note(format!(
                     "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
                     self.ratio, self.align, self.min_channels
                 ));
             }
-            return Ok(model.clone());
+            graph
         };
-        let args = data.into_iter().map(Dataset::expression).collect();
-        let pruned = model.derive(graph, Step::new(SIGNATURE.name, args, changed(self)));
-        if self.method == Granularity::Channels {
-            ctx.note(prune_report(model, &pruned)?.headline());
+        let Some(graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
+        let args = std::iter::once(model.into()).chain(data.map(Into::into));
+        let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
+        if self.method == Granularity::Weights {
+            // A model whose shapes cannot be followed has no report, and needs none here.
+            return Ok(Made { report: prune_report(model, &pruned).ok(), model: pruned });
         }
-        Ok(pruned)
+        let report = prune_report(model, &pruned)?;
+        ctx.note(report.headline());
+        Ok(Made::new(pruned, report))
+    }
+}
+
+impl Prune {
+    /// The pruned model without its report.
+    ///
+    /// # Errors
+    /// As [`Prune::run`].
+    pub fn apply(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        Ok(self.run((model, data), ctx)?.model)
     }
 }
 

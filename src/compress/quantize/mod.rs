@@ -22,9 +22,9 @@ pub use report::{LayerError, QuantizeReport};
 use affine::Grid;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, Options, Signature};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_learn::data::Dataset;
-use compresso_model::{Model, Step, passes};
+use compresso_model::{Made, Model, passes};
 use observers::Observe;
 
 compresso_base::choice! {
@@ -64,37 +64,29 @@ compresso_base::options! {
     }
 }
 
-impl Quantize {
-    pub const SIGNATURE: Signature = Signature {
+/// Quantizes a model. `dataset` gives the calibration images of static mode.
+///
+/// # Errors
+/// `Argument` when static mode gets no dataset; `Missing` for an exclude pattern that matches nothing; `Unsupported`
+/// when nothing can be quantized; `Check` when calibration meets values that are not finite; `Cancelled`.
+impl Operation for Quantize {
+    const SIGNATURE: Signature = Signature {
         name: "quantize",
         summary: "Quantizes a model to INT8, as explicit quantize/dequantize ONNX that onnxruntime and TensorRT run",
         group: "compress",
-        args: &[Arg::new("m", "model"), Arg::optional("d", "dataset")],
+        args: &[Arg::new("m", ArgKind::Model), Arg::optional("d", ArgKind::Dataset)],
         returns: "model",
-        fields: <Self as Options>::FIELDS,
+        fields: Self::FIELDS,
         examples: &[
             r#"let m = model("yolov8n", #{ image_size: 64 }); quantize(m, dataset("shapes", #{ images: 8, size: 64 }), #{ images: 4 })"#,
             r#"quantize(model("classifier", #{ image_size: 32 }), #{ mode: "dynamic" })"#,
         ],
         keywords: &["int8", "ptq", "calibrate", "calibration", "quantise", "qdq", "static", "dynamic", "8 bit"],
     };
+    type Inputs<'a> = (&'a Model, Option<&'a Dataset>);
+    type Output = Made<QuantizeReport>;
 
-    /// The quantized model.
-    ///
-    /// `dataset` gives the calibration images of static mode.
-    ///
-    /// # Errors
-    /// `Argument` when static mode gets no dataset; `Missing` for an exclude pattern that matches nothing; `Unsupported`
-    /// when nothing can be quantized; `Check` when calibration meets values that are not finite; `Cancelled`.
-    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
-        self.apply_with_report(model, dataset, ctx).map(|(m, _)| m)
-    }
-
-    /// As [`Quantize::apply`], with the error of each layer.
-    ///
-    /// # Errors
-    /// As [`Quantize::apply`].
-    pub fn apply_with_report(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<(Model, QuantizeReport)> {
+    fn run(&self, (model, dataset): (&Model, Option<&Dataset>), ctx: &Context) -> Result<Made<QuantizeReport>> {
         if let Some(node) = model.graph().nodes().iter().find(|n| is_quantized(&n.op)) {
             let e = Error::argument("the model is quantized already").at(node.label());
             return Err(e.hint("quantize the float model it was made from"));
@@ -135,11 +127,20 @@ impl Quantize {
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
         };
         let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
-        let args = dataset.map(Dataset::expression).into_iter().collect();
-        let step = Step::new(Self::SIGNATURE.name, args, compresso_base::operation::changed(self));
-        let made = model.derive(quantized, step);
+        let args = std::iter::once(model.into()).chain(dataset.map(Into::into));
+        let made = model.derive(quantized, self.call(args).seeded(ctx.seed));
         ctx.note(report.headline(model, &made)?);
-        Ok((made, report))
+        Ok(Made::new(made, report))
+    }
+}
+
+impl Quantize {
+    /// The quantized model without its report.
+    ///
+    /// # Errors
+    /// As [`Quantize::run`].
+    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        Ok(self.run((model, dataset), ctx)?.model)
     }
 }
 

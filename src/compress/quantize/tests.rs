@@ -156,7 +156,7 @@ fn the_head_stays_in_float_and_layers_do_not() {
 
 #[test]
 fn the_report_names_what_stays_in_float_and_the_error_of_each_layer() {
-    let (_, report) = Quantize::default().apply_with_report(&detector(), Some(&images(4)), &Context::new()).unwrap();
+    let report = Quantize::default().run((&detector(), Some(&images(4))), &Context::new()).unwrap().report.unwrap();
     assert_eq!(report.layers.len(), 5);
     assert!(report.layers.iter().all(|l| l.weight_sqnr_db.unwrap() > 30.0 && l.output_sqnr_db.unwrap() > 20.0), "{report:?}");
     assert_eq!(report.float[0].0, "dfl");
@@ -170,8 +170,8 @@ fn the_report_names_what_stays_in_float_and_the_error_of_each_layer() {
     assert!(range.min >= 0.0 && range.max <= 1.0 && range.max > 0.5, "{stem:?}");
     assert!(report.layers.iter().all(|l| l.range.is_some() && l.spread.unwrap() >= 1.0), "{report:?}");
     assert_eq!(report.plots().iter().map(|p| p.series.len()).collect::<Vec<_>>(), [1, 2]);
-    let (_, dynamic) =
-        Quantize { mode: Mode::Dynamic, ..Quantize::default() }.apply_with_report(&detector(), None, &Context::new()).unwrap();
+    let dynamic = Quantize { mode: Mode::Dynamic, ..Quantize::default() };
+    let dynamic = dynamic.run((&detector(), None), &Context::new()).unwrap().report.unwrap();
     assert!(dynamic.layers.iter().all(|l| l.range.is_none()) && dynamic.plots().is_empty());
 }
 

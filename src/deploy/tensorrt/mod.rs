@@ -17,12 +17,12 @@ use super::half::to_float16;
 use super::{Finding, Severity, Target};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
+use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Signature, in_range};
 use compresso_base::report::{Show, Table};
 use compresso_compress::quantize::{self, Quantize, calibrate};
 use compresso_learn::data::Dataset;
 use compresso_model::weights::atomic_write;
-use compresso_model::{Model, Step, passes};
+use compresso_model::{Model, passes};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -77,28 +77,29 @@ pub struct TensorrtArtifacts {
     pub notes: Vec<String>,
 }
 
-impl TensorrtExport {
-    pub const SIGNATURE: Signature = Signature {
+/// Writes the artefacts into a folder, which is made when it is not there.
+///
+/// # Errors
+/// `Unsupported`, listing the nodes, when TensorRT would refuse the graph; `Argument` when int8 gets no dataset;
+/// `Unavailable` when `build: true` finds no builder, with the artefacts kept and listed.
+impl Operation for TensorrtExport {
+    const SIGNATURE: Signature = Signature {
         name: "tensorrt_export",
         summary: "Writes what TensorRT needs (typed ONNX, calibration cache, build script) and builds the engine where trtexec is found",
         group: "deploy",
-        args: &[Arg::new("m", "model"), Arg::new("folder", "text"), Arg::optional("d", "dataset")],
+        args: &[Arg::new("m", ArgKind::Model), Arg::new("folder", ArgKind::Text), Arg::optional("d", ArgKind::Dataset)],
         returns: "report",
-        fields: <Self as Options>::FIELDS,
+        fields: Self::FIELDS,
         examples: &[
             r#"tensorrt_export(model("classifier", #{ image_size: 32 }), "trt", #{ precision: "fp16", build: false }).files"#,
             r#"tensorrt_export(model("classifier", #{ image_size: 32 }), "trt8", dataset("random", #{ images: 8 }), #{ precision: "int8", build: false })"#,
         ],
         keywords: &["trt", "nvidia", "engine", "plan", "jetson", "fp16", "half", "int8", "trtexec", "deploy"],
     };
+    type Inputs<'a> = (&'a Model, &'a Path, Option<&'a Dataset>);
+    type Output = TensorrtArtifacts;
 
-    /// Writes the artefacts into `folder`, which is made when it is not there.
-    ///
-    /// # Errors
-    /// `Unsupported`, listing the nodes, when TensorRT would refuse the graph; `Argument` when int8 gets no dataset;
-    /// `Unavailable` when `build: true` finds no builder, with the artefacts kept and listed.
-    pub fn apply(&self, model: &Model, folder: impl AsRef<Path>, data: Option<&Dataset>, ctx: &Context) -> Result<TensorrtArtifacts> {
-        let folder = folder.as_ref();
+    fn run(&self, (model, folder, data): Self::Inputs<'_>, ctx: &Context) -> Result<TensorrtArtifacts> {
         in_range("batch", self.batch as f64, 1.0..=65536.0)?;
         let max_batch = self.max_batch.unwrap_or(self.batch);
         in_range("max_batch", max_batch as f64, self.batch as f64..=65536.0)?;
@@ -139,6 +140,16 @@ impl TensorrtExport {
         ctx.note(artifacts.line());
         Ok(artifacts)
     }
+}
+
+impl TensorrtExport {
+    /// As [`TensorrtExport::run`], into any kind of path.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&self, model: &Model, folder: impl AsRef<Path>, data: Option<&Dataset>, ctx: &Context) -> Result<TensorrtArtifacts> {
+        self.run((model, folder.as_ref(), data), ctx)
+    }
 
     fn file_name(&self, precision: Precision) -> String {
         format!("{}_{precision}.onnx", self.name)
@@ -156,7 +167,8 @@ impl TensorrtExport {
     ) -> Result<Model> {
         let step = |precision| {
             let file = folder.join(self.file_name(precision));
-            Step::writing(Self::SIGNATURE.name, folder, data.map(Dataset::expression), changed(self), &file)
+            let args = [model.into(), Argument::Target(folder.to_string_lossy().into())].into_iter().chain(data.map(Into::into));
+            self.call(args).seeded(ctx.seed).writing(file.to_string_lossy())
         };
         let quantized = model.graph().nodes().iter().any(|n| quantize::is_quantized(&n.op));
         if quantized {
@@ -234,7 +246,7 @@ impl TensorrtExport {
             "calibration_cache": (self.precision == Precision::Int8).then_some(
                 "for TensorRT 8 to 10 without explicit quantization: trtexec --onnx=<fp32 graph> --int8 --calib=calibration.cache"
             ),
-            "steps": model.steps(),
+            "recipe": model.recipe(),
             "notes": notes,
         });
         serde_json::to_string_pretty(&manifest).map_err(|e| Error::internal("the manifest cannot be written").because(e))
@@ -257,7 +269,7 @@ impl Target for TensorrtExport {
         lint::lint(model.graph())
     }
     fn export(&self, model: &Model, to: &Path, data: Option<&Dataset>, ctx: &Context) -> Result<TensorrtArtifacts> {
-        self.apply(model, to, data, ctx)
+        self.run((model, to, data), ctx)
     }
 }
 

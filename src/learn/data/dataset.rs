@@ -1,11 +1,11 @@
 //! Choosing from datasets, and showing them.
 
-use super::{DataKind, Dataset, Grid, GridOptions, Region, Sample, Source, Target, plots};
+use super::{DataKind, DataOptions, Dataset, Grid, GridOptions, Region, Sample, Source, Split, Take, Target, plots};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::operation::{Argument, Call, Operation, Recipe};
 use compresso_base::report::{self, Picture, Plot, Show, Table, printable};
-use compresso_model::{Step, step};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl Dataset {
     pub fn new(name: impl Into<String>, kind: DataKind, classes: Vec<String>, source: Arc<dyn Source>) -> Self {
         let name = name.into();
         Self {
-            steps: Arc::from([Step::with(super::SIGNATURE.name, name.as_str())]),
+            recipe: Recipe::of(Call::new(DataOptions::SIGNATURE.name, [Argument::Named(name.clone())], Map::new())),
             name,
             split: String::new(),
             kind,
@@ -80,8 +80,8 @@ impl Dataset {
         let of =
             |(name, source): (String, Arc<dyn Source>)| (name.clone(), Self { split: name, source, told: Arc::default(), ..root.clone() });
         root.splits = splits.into_iter().map(of).collect();
-        let steps = root.steps.clone();
-        root.with_steps(steps)
+        let recipe = root.recipe.clone();
+        root.with_recipe(recipe)
     }
     /// Itself, without the names of its splits.
     pub(super) fn without_splits(self) -> Self {
@@ -137,20 +137,19 @@ impl Dataset {
     #[must_use]
     pub fn take(&self, count: usize) -> Self {
         let taken = self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()));
-        taken.with_steps(step::followed(&self.steps, Step::with("take", count)))
+        taken.with_recipe(Recipe::of(Take {}.call([self.into(), Argument::Value(count.into())])))
     }
-    /// Itself as made by these calls, and its splits as chosen from it.
-    pub(super) fn with_steps(mut self, steps: Arc<[Step]>) -> Self {
-        let choice = |name: &str| step::followed(&steps, Step::with("split", name));
-        let of = |(name, d): &(String, Self)| (name.clone(), Self { steps: choice(name), ..d.clone() });
+    /// How it was made. Of one that was made in Rust, only the name is known.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+    /// Itself as made by this recipe, and its splits as chosen from it.
+    pub(super) fn with_recipe(mut self, recipe: Recipe) -> Self {
+        let choice = |name: &str| Recipe::of(Split {}.call([Argument::Call(recipe.clone()), Argument::Value(name.into())]));
+        let of = |(name, d): &(String, Self)| (name.clone(), Self { recipe: choice(name), ..d.clone() });
         self.splits = self.splits.iter().map(of).collect();
-        self.steps = steps;
+        self.recipe = recipe;
         self
-    }
-    /// The expression of the script language that remakes it: `dataset("shapes").split("val").take(8)`. Of one that was
-    /// made in Rust it only gives the name.
-    pub fn expression(&self) -> String {
-        step::expression(&self.steps)
     }
     /// Itself with other samples, in each split.
     pub(super) fn with_sources(&self, mut source: impl FnMut(&Self) -> Arc<dyn Source>) -> Self {
@@ -190,6 +189,13 @@ impl Dataset {
             }
         }
         Some(counts)
+    }
+}
+
+/// A dataset as an argument of a call.
+impl From<&Dataset> for Argument<Recipe> {
+    fn from(data: &Dataset) -> Self {
+        Self::Call(data.recipe.clone())
     }
 }
 

@@ -4,7 +4,7 @@ use super::rng::rng;
 use super::{BBox, DataKind, Dataset, Sample, resize};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, Options, Signature, in_range};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_base::report::{Mark, Pen, Picture, Show, Table, class_color, draw_marks, fill, label_width, write_text};
 use image::{Rgb, RgbImage};
 use rand::seq::SliceRandom;
@@ -56,18 +56,23 @@ const PEN: Pen = Pen { line: 2, font: 14.0 };
 /// Up to this many objects of an image, all have their label; of more, those that are wide enough for it.
 const FEW: usize = 4;
 
-impl GridOptions {
-    /// The script function `grid`.
-    pub const SIGNATURE: Signature = Signature {
+impl Operation for GridOptions {
+    const SIGNATURE: Signature = Signature {
         name: "grid",
         summary: "Draws images of a dataset with their labels side by side; shown where the terminal can, saved by save(g, \"grid.png\")",
         group: "data",
-        args: &[Arg::new("d", "dataset")],
+        args: &[Arg::new("d", ArgKind::Dataset)],
         returns: "report",
         fields: Self::FIELDS,
         examples: &["save(grid(dataset(\"shapes\", #{ images: 9, size: 96 }), #{ images: 9, size: 160 }), \"grid.png\")"],
         keywords: &["look", "view", "show", "draw", "images", "labels", "boxes", "sample", "mosaic", "preview", "inspect"],
     };
+    type Inputs<'a> = &'a Dataset;
+    type Output = Grid;
+
+    fn run(&self, data: &Dataset, ctx: &Context) -> Result<Grid> {
+        Grid::of(data, self, ctx)
+    }
 }
 
 impl Grid {

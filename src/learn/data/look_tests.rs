@@ -2,6 +2,7 @@
 
 use super::*;
 use compresso_base::Context;
+use compresso_base::operation::Operation;
 use compresso_base::report::{Show, Style, plot_png, text};
 use image::RgbImage;
 use serde_json::json;
@@ -76,7 +77,7 @@ fn checking_leaves_out_what_cannot_be_decoded_and_names_it() {
 fn splits_are_the_same_for_a_seed_disjoint_and_stratified() {
     let options = DataOptions { images: Some(97), size: Some(json!(32)), task: DataTask::Classify, ..DataOptions::default() };
     let data = dataset("shapes", &DataOptions { split: Some("train".into()), ..options }, &Context::new()).unwrap();
-    let split = |seed| SplitOptions { train: 0.7, val: 0.2, test: 0.1, seed: Some(seed) }.apply(&data, 0).unwrap();
+    let split = |seed| SplitOptions { train: 0.7, val: 0.2, test: 0.1, seed: Some(seed) }.run(&data, &Context::new()).unwrap();
     let names = |d: &Dataset| -> Vec<Vec<String>> {
         d.splits.iter().map(|(_, p)| (0..p.len()).map(|i| p.get(i).unwrap().name).collect()).collect()
     };
@@ -95,7 +96,7 @@ fn splits_are_the_same_for_a_seed_disjoint_and_stratified() {
         }
     }
     let bad = |o: SplitOptions, d: &Dataset, part: &str| {
-        let e = o.apply(d, 0).unwrap_err().to_string();
+        let e = o.run(d, &Context::new()).unwrap_err().to_string();
         assert!(e.contains(part), "{e}");
     };
     bad(SplitOptions { train: 0.9, ..SplitOptions::default() }, &data, "add up to 1.1");

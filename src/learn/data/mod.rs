@@ -5,6 +5,7 @@
 
 mod augment;
 mod check;
+mod choose;
 mod coco;
 mod coco_json;
 mod dataset;
@@ -27,17 +28,18 @@ mod warp;
 mod yolo;
 
 pub use augment::Augment;
+pub use choose::{Split, Take};
 pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
 pub use grid::{Grid, GridOptions};
 pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
-pub use open::{DataOptions, DataTask, SIGNATURE, dataset};
+pub use open::{DataOptions, DataTask, dataset};
 pub use reader::Cache;
 pub use splits::SplitOptions;
 
 use candle_core::Tensor;
 use compresso_base::error::Result;
-use compresso_model::Step;
+use compresso_base::operation::Recipe;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -157,8 +159,8 @@ pub struct Dataset {
     pub warnings: Arc<[String]>,
     /// The splits by name, while none is chosen; else empty.
     pub splits: Arc<[(String, Dataset)]>,
-    /// The calls that made it, oldest first.
-    pub(super) steps: Arc<[Step]>,
+    /// How it was made.
+    pub(super) recipe: Recipe,
     /// Most unreadable images that a pass over this split has told of, so that later passes do not repeat it.
     told: Arc<AtomicUsize>,
 }

@@ -7,8 +7,8 @@ use super::shapes::{SHAPES, Shapes};
 use super::{DataKind, Dataset, Source, check, coco, folder, voc, yolo};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result, nearest};
-use compresso_base::operation::{Arg, Options, Signature, changed};
-use compresso_model::{Step, size_of};
+use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature};
+use compresso_model::size_of;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,52 +43,85 @@ compresso_base::options! {
     }
 }
 
-/// The script function `dataset`.
-pub const SIGNATURE: Signature = Signature {
-    name: "dataset",
-    summary: "Opens a dataset: data.yaml (YOLO), COCO annotations (.json or their folder), a Pascal VOC folder, an image folder or pattern, \"shapes\" or \"random\".",
-    group: "data",
-    args: &[Arg::new("source", "text")],
-    returns: "dataset",
-    fields: DataOptions::FIELDS,
-    examples: &[
-        "dataset(\"shapes\", #{ images: 64, size: 96 })",
-        "dataset(\"shapes\", #{ task: \"classify\", classes: [\"circle\", \"star\"] }).split(\"val\").len",
-        "dataset(\"random\", #{ images: 8 })",
-    ],
-    keywords: &["data", "images", "labels", "yolo", "voc", "coco", "imagenet", "folder", "synthetic", "noise", "calibration"],
-};
-
 /// Opens or draws a dataset. `source` is the path of a `data.yaml`, of a COCO annotation file or a folder of these, of a
 /// Pascal VOC folder, of an image folder (a subfolder per class, or plain images), a pattern such as `photos/*.jpg`, or one
 /// of the words `shapes` and `random`.
 ///
 /// # Errors
 /// `Missing` for a source that does not exist, `Format` for a malformed one, `Argument` for options out of range.
-pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
-    let seed = options.seed.unwrap_or(ctx.seed);
-    let size = options.size.as_ref().map(|v| size_of("size", v)).transpose()?;
-    if matches!(source, "shapes" | "random") && options.cache != Cache::None {
-        return Err(Error::argument(format!("option 'cache' is for image files; \"{source}\" has none")));
-    }
-    let mut data = match source {
-        "shapes" => shapes(options, size.unwrap_or([160, 160]), seed)?,
-        "random" => random(options, size, seed)?,
-        path => open(path, options, ctx)?,
+impl Operation for DataOptions {
+    const SIGNATURE: Signature = Signature {
+        name: "dataset",
+        summary: "Opens a dataset: data.yaml (YOLO), COCO annotations (.json or their folder), a Pascal VOC folder, an image folder or pattern, \"shapes\" or \"random\".",
+        group: "data",
+        args: &[Arg::new("source", ArgKind::Text)],
+        returns: "dataset",
+        fields: Self::FIELDS,
+        examples: &[
+            "dataset(\"shapes\", #{ images: 64, size: 96 })",
+            "dataset(\"shapes\", #{ task: \"classify\", classes: [\"circle\", \"star\"] }).split(\"val\").len",
+            "dataset(\"random\", #{ images: 8 })",
+        ],
+        keywords: &["data", "images", "labels", "yolo", "voc", "coco", "imagenet", "folder", "synthetic", "noise", "calibration"],
     };
-    if options.check {
-        data = check::check(&data, ctx)?;
+    type Inputs<'a> = &'a str;
+    type Output = Dataset;
+
+    fn run(&self, source: &str, ctx: &Context) -> Result<Dataset> {
+        let seed = self.seed.unwrap_or(ctx.seed);
+        let size = self.size.as_ref().map(|v| size_of("size", v)).transpose()?;
+        if matches!(source, "shapes" | "random") && self.cache != Cache::None {
+            return Err(Error::argument(format!("option 'cache' is for image files; \"{source}\" has none")));
+        }
+        let mut data = match source {
+            "shapes" => shapes(self, size.unwrap_or([160, 160]), seed)?,
+            "random" => random(self, size, seed)?,
+            path => open(path, self, ctx)?,
+        };
+        if self.check {
+            data = check::check(&data, ctx)?;
+        }
+        for line in data.warnings.iter() {
+            ctx.note(format!("{}: {line}", data.name));
+        }
+        // Taking a split is a call of its own.
+        let whole = Self { split: None, ..self.clone() };
+        let mut call = whole.call([argument(source, &data)?]);
+        if matches!(source, "shapes" | "random") && self.seed.is_none() {
+            call = call.seeded(ctx.seed);
+        }
+        let data = data.with_recipe(Recipe::of(call));
+        match &self.split {
+            Some(name) => data.split(name),
+            None => Ok(data),
+        }
     }
-    for line in data.warnings.iter() {
-        ctx.note(format!("{}: {line}", data.name));
+}
+
+/// As [`DataOptions::run`].
+///
+/// # Errors
+/// As there.
+pub fn dataset(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
+    options.run(source, ctx)
+}
+
+/// The source as an argument: a word, or files with a hash. It covers the content of an opened file, and names and sizes of the
+/// images; not their pixels, nor labels in files of their own, for there may be millions.
+fn argument(source: &str, data: &Dataset) -> Result<Argument<Recipe>> {
+    if matches!(source, "shapes" | "random") {
+        return Ok(Argument::Value(source.into()));
     }
-    // Taking a split is a step of its own.
-    let given = changed(&DataOptions { split: None, ..options.clone() });
-    let data = data.with_steps([Step { options: given, ..Step::with(SIGNATURE.name, source) }].into());
-    match &options.split {
-        Some(name) => data.split(name),
-        None => Ok(data),
+    let path = Path::new(source);
+    let mut content = if path.is_file() { Digest::of_file(path)?.to_string() } else { String::new() };
+    for part in data.parts() {
+        content += &format!("\n{} {}", part.split, part.classes.join(","));
+        for file in (0..part.len()).filter_map(|i| part.source.file_of(i)) {
+            let size = std::fs::metadata(file).map_or(0, |m| m.len());
+            content += &format!("\n{size} {}", file.file_name().unwrap_or_default().to_string_lossy());
+        }
     }
+    Ok(Argument::File { path: source.into(), sha256: Some(Digest::of(content)) })
 }
 
 /// Opens files: by what is at the path.

@@ -3,9 +3,9 @@
 use super::dataset::subset;
 use super::rng::rng;
 use super::{DataKind, Dataset, Source};
+use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
-use compresso_base::operation::{Arg, Options, Signature, changed, in_range};
-use compresso_model::{Step, step};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Recipe, Signature, in_range};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
 
@@ -25,14 +25,18 @@ compresso_base::options! {
 
 const PURPOSE: u64 = 0x0073_706c_6974;
 
-impl SplitOptions {
-    /// The script function `splits`.
-    pub const SIGNATURE: Signature = Signature {
+/// Divides a dataset.
+///
+/// # Errors
+/// `Argument` for shares that do not add up to 1, for a dataset that has splits (choose one of them first), and for one
+/// that is too small to give each split an image.
+impl Operation for SplitOptions {
+    const SIGNATURE: Signature = Signature {
         name: "splits",
         summary: "Divides a dataset by chance into train, val and test: each image in one of them, the same ones for the same seed. \
                   Of image classes, each split gets its share of every class",
         group: "data",
-        args: &[Arg::new("d", "dataset")],
+        args: &[Arg::new("d", ArgKind::Dataset)],
         returns: "dataset",
         fields: Self::FIELDS,
         examples: &[
@@ -41,13 +45,10 @@ impl SplitOptions {
         ],
         keywords: &["divide", "partition", "train", "val", "validation", "test", "holdout", "stratified", "random", "seed"],
     };
+    type Inputs<'a> = &'a Dataset;
+    type Output = Dataset;
 
-    /// Divides `data`.
-    ///
-    /// # Errors
-    /// `Argument` for shares that do not add up to 1, for a dataset that has splits (choose one of them first), and for one
-    /// that is too small to give each split an image.
-    pub fn apply(&self, data: &Dataset, session_seed: u64) -> Result<Dataset> {
+    fn run(&self, data: &Dataset, ctx: &Context) -> Result<Dataset> {
         let shares = [("train", self.train), ("val", self.val), ("test", self.test)];
         for (name, share) in shares {
             in_range(name, share, 0.0..=1.0)?;
@@ -64,7 +65,7 @@ impl SplitOptions {
             return Err(e.hint(format!("to divide one of them: d.split(\"{first}\").splits()")));
         }
         let wanted: Vec<(&str, f64)> = shares.into_iter().filter(|s| s.1 > 0.0).collect();
-        let parts = divide(&self.order(data, self.seed.unwrap_or(session_seed))?, &wanted.iter().map(|w| w.1).collect::<Vec<_>>());
+        let parts = divide(&self.order(data, self.seed.unwrap_or(ctx.seed))?, &wanted.iter().map(|w| w.1).collect::<Vec<_>>());
         let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
         for ((name, share), mut indices) in wanted.into_iter().zip(parts) {
             if indices.is_empty() {
@@ -74,11 +75,14 @@ impl SplitOptions {
             indices.sort_unstable();
             splits.push((name.to_string(), subset(&data.source, indices)));
         }
-        let step = Step::new(Self::SIGNATURE.name, vec![], changed(self));
+        let call = self.call([data.into()]);
+        let call = if self.seed.is_none() { call.seeded(ctx.seed) } else { call };
         let divided = Dataset::of_splits(data.name.clone(), data.kind, data.classes.to_vec(), splits, data.warnings.to_vec());
-        Ok(divided.with_steps(step::followed(&data.steps, step)))
+        Ok(divided.with_recipe(Recipe::of(call)))
     }
+}
 
+impl SplitOptions {
     /// The images in chance order; those of one class stand together.
     fn order(&self, data: &Dataset, seed: u64) -> Result<Vec<usize>> {
         let mut order: Vec<usize> = (0..data.len()).collect();

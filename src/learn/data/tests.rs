@@ -3,6 +3,7 @@
 use super::augment_tests::STILL;
 use super::*;
 use compresso_base::Context;
+use compresso_base::operation::Operation;
 use serde_json::json;
 
 fn shapes(images: usize) -> Dataset {
@@ -127,22 +128,35 @@ fn splits_and_options_are_checked() {
     assert!(e.to_string().contains("has no images"));
 }
 
-/// OpenCV rounds its weights to 11 bits, so a value may differ by one.
-#[test]
-fn datasets_tell_how_they_were_made() {
-    let made = r#"dataset("shapes", #{ images: 12, size: [48, 64], seed: 5 })"#;
-    let d = shapes(12).take(6);
-    let options = SplitOptions { train: 0.5, val: 0.5, test: 0.0, seed: Some(3) };
-    let half = options.apply(&d.split("train").unwrap(), 0).unwrap().split("val").unwrap();
-    assert_eq!(
-        half.expression(),
-        format!(r#"{made}.take(6).split("train").splits(#{{ train: 0.5, val: 0.5, test: 0.0, seed: 3 }}).split("val")"#)
-    );
-    assert_eq!(d.for_evaluation().expression(), format!(r#"{made}.take(6).split("val")"#));
-    let own = Dataset::new("own \"x\"", d.kind, d.classes.to_vec(), d.source.clone());
-    assert_eq!(own.take(2).expression(), r#"dataset("own \"x\"").take(2)"#);
+/// Operations of the steps that made a dataset, with their arguments and options.
+fn steps(d: &Dataset) -> Vec<serde_json::Value> {
+    let rest = |c: &&compresso_base::operation::Call| !c.args.iter().any(|a| matches!(a, compresso_base::operation::Argument::Named(_)));
+    let short = |c: &compresso_base::operation::Call| serde_json::json!([c.operation, c.args.last(), c.options, c.seed]);
+    d.recipe().steps().into_iter().filter(rest).map(short).collect()
 }
 
+#[test]
+fn datasets_tell_how_they_were_made() {
+    use serde_json::json;
+    let d = shapes(12).take(6);
+    let options = SplitOptions { train: 0.5, val: 0.5, test: 0.0, seed: Some(3) };
+    let half = options.run(&d.split("train").unwrap(), &Context::new()).unwrap().split("val").unwrap();
+    let opened = json!(["dataset", { "value": "shapes" }, { "images": 12, "size": [48, 64], "seed": 5 }, null]);
+    let taken = json!(["take", { "value": 6 }, {}, null]);
+    let choice = |name: &str| json!(["split", { "value": name }, {}, null]);
+    let shares = json!({ "train": 0.5, "val": 0.5, "test": 0.0, "seed": 3 });
+    let of_half = steps(&half);
+    assert_eq!(of_half[..3], [opened.clone(), taken.clone(), choice("train")]);
+    assert_eq!((&of_half[3][0], &of_half[3][2]), (&json!("splits"), &shares));
+    assert_eq!(of_half[4..], [choice("val")]);
+    assert_eq!(steps(&d.for_evaluation()), [opened, taken, choice("val")]);
+    // Of one that was made in Rust only the name is known, and it has no hash.
+    let own = Dataset::new("own \"x\"", d.kind, d.classes.to_vec(), d.source.clone()).take(2);
+    assert_eq!(steps(&own), [json!(["take", { "value": 2 }, {}, null])]);
+    assert!(own.recipe().hash().is_none() && d.recipe().hash().is_some());
+}
+
+/// OpenCV rounds its weights to 11 bits, so a value may differ by one.
 #[test]
 fn letterbox_equals_opencv() {
     let dir = compresso_test_support::fixture("letterbox");

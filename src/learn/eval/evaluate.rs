@@ -8,7 +8,7 @@ use crate::data::{Batch, DataKind, Dataset, Loader, LoaderOptions, Target};
 use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
-use compresso_base::operation::{Arg, Options, Signature, in_range};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_exec::Outputs;
 use compresso_model::size_of;
 use compresso_model::{Classify, Detect, Model, Task};
@@ -36,51 +36,54 @@ compresso_base::options! {
     }
 }
 
-/// The script function `evaluate`.
-pub const SIGNATURE: Signature = Signature {
-    name: "evaluate",
-    summary: "Measures a model on a dataset: COCO mAP by IoU and object size, precision, recall, confusion; top-1 and top-5 for a classifier.",
-    group: "measure",
-    args: &[Arg::new("m", "model"), Arg::new("d", "dataset")],
-    returns: "evaluation",
-    fields: Evaluate::FIELDS,
-    examples: &[
-        "let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); let d = dataset(\"shapes\", #{ images: 16, size: 64 }); \
-         evaluate(m, d).map50",
-    ],
-    keywords: &[
-        "accuracy",
-        "mAP",
-        "coco",
-        "confusion matrix",
-        "PR curve",
-        "F1",
-        "average precision",
-        "validate",
-        "validation",
-        "test",
-        "top-1",
-        "recall",
-        "score",
-    ],
-};
-
 /// Evaluates a model. A dataset of several splits is judged by its `val` split, else `test`.
 ///
 /// # Errors
 /// `Unsupported` for a model whose task is not known; `Argument` when the dataset's labels do not fit the task.
-pub fn evaluate(model: &Model, data: &Dataset, options: &Evaluate, ctx: &Context) -> Result<Evaluation> {
-    let mut runner = ImageRunner::new(model, ctx);
-    let result = evaluate_with(&mut |images| runner.run(images), model.task(), data, options, ctx)?;
-    ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
-    Ok(result)
+impl Operation for Evaluate {
+    const SIGNATURE: Signature = Signature {
+        name: "evaluate",
+        summary: "Measures a model on a dataset: COCO mAP by IoU and object size, precision, recall, confusion; top-1 and top-5 for a classifier.",
+        group: "measure",
+        args: &[Arg::new("m", ArgKind::Model), Arg::new("d", ArgKind::Dataset)],
+        returns: "evaluation",
+        fields: Self::FIELDS,
+        examples: &[
+            "let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); let d = dataset(\"shapes\", #{ images: 16, size: 64 }); \
+             evaluate(m, d).map50",
+        ],
+        keywords: &[
+            "accuracy",
+            "mAP",
+            "coco",
+            "confusion matrix",
+            "PR curve",
+            "F1",
+            "average precision",
+            "validate",
+            "validation",
+            "test",
+            "top-1",
+            "recall",
+            "score",
+        ],
+    };
+    type Inputs<'a> = (&'a Model, &'a Dataset);
+    type Output = Evaluation;
+
+    fn run(&self, (model, data): (&Model, &Dataset), ctx: &Context) -> Result<Evaluation> {
+        let mut runner = ImageRunner::new(model, ctx);
+        let result = evaluate_with(&mut |images| runner.run(images), model.task(), data, self, ctx)?;
+        ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
+        Ok(result)
+    }
 }
 
 /// Evaluates whatever `run` runs: it is given `[n, 3, height, width]` RGB images, 0 to 1, with n at most
 /// `options.batch`, and returns the outputs by name.
 ///
 /// # Errors
-/// As [`evaluate`]; and whatever `run` reports.
+/// As [`Evaluate::run`]; and whatever `run` reports.
 pub fn evaluate_with(
     run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
     task: &Task,

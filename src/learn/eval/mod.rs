@@ -16,13 +16,12 @@ pub use coco::{AreaRange, Coco, CocoSummary, LIMITS, RECALLS, THRESHOLDS, Truth}
 pub use confusion::{CONFUSION_CONFIDENCE, CONFUSION_IOU, Confusion};
 pub use decode::decode;
 pub use draw::{class_color, draw_detections};
-pub use evaluate::{Evaluate, SIGNATURE as EVALUATE, evaluate, evaluate_with};
+pub use evaluate::{Evaluate, evaluate_with};
 pub use evaluation::{ClassResult, Conditions, Evaluation};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use predict::{
-    Found, Predict, Prediction, Predictions, Ranked, SIGNATURE as PREDICT, Throughput, image_files_dataset, predict, predict_each,
-    samples_dataset,
+    Found, Predict, Prediction, Predictions, Ranked, Throughput, image_files_dataset, predict_each, samples_dataset,
 };
 pub use run::{ImageRunner, model_input, run_images_with};
 

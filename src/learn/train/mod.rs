@@ -34,4 +34,4 @@ pub use options::{Freeze, OptimizerKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
 pub use rehearsal::Rehearsal;
 pub use schedule::Schedule;
-pub use trainer::{Trained, fit, train};
+pub use trainer::{Trained, fit};

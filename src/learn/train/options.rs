@@ -2,7 +2,7 @@
 
 use crate::data::Augment;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, OptionKind, OptionValue, Options as _, Signature, in_range};
+use compresso_base::operation::{OptionKind, OptionValue, in_range};
 use compresso_model::ops::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -149,20 +149,6 @@ compresso_base::options! {
 }
 
 impl Train {
-    /// What `help("train")` says.
-    pub const SIGNATURE: Signature = Signature {
-        name: "train",
-        summary: "Trains a detector or classifier and returns it with the history of its losses and scores.",
-        group: "models",
-        args: &[Arg::new("model", "model"), Arg::new("data", "dataset"), Arg::optional("val", "dataset")],
-        returns: "model, with its history",
-        fields: Self::FIELDS,
-        examples: &[
-            "let m = model(\"yolov8n\", #{ classes: 3, image_size: 64, width: 0.0625, depth: 0.33 });\nlet d = dataset(\"shapes\", #{ images: 8 });\nlet t = train(m, d, #{ epochs: 1, batch: 4 });",
-        ],
-        keywords: &["fit", "fine-tune", "learn", "epochs", "sgd", "adamw", "loss"],
-    };
-
     /// How images are varied in an epoch, counted from 0.
     pub fn augmentation(&self, epoch: usize) -> Option<Augment> {
         let closed = epoch + self.close_mosaic >= self.epochs;

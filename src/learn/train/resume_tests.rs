@@ -7,6 +7,7 @@ use super::tests::{constants, quick, shapes, small};
 use super::*;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions};
 use compresso_base::context::{Cancel, Context, ProgressSink};
+use compresso_base::operation::Operation;
 use compresso_model::Model;
 use compresso_model::ops::Precision;
 use std::path::Path;
@@ -29,7 +30,7 @@ impl ProgressSink for CancelIn {
 fn interrupted(model: &Model, data: &Dataset, val: &Dataset, options: &Train, epoch: &'static str) -> Trained {
     let ctx = Context::new();
     let cancel = ctx.cancel.clone();
-    train(model, data, Some(val), options, &ctx.with_progress(Arc::new(CancelIn(cancel, epoch)))).unwrap()
+    options.run((model, data, Some(val)), &ctx.with_progress(Arc::new(CancelIn(cancel, epoch)))).unwrap()
 }
 
 fn without_times(h: &History) -> History {
@@ -53,17 +54,17 @@ fn an_interrupted_training_that_goes_on_equals_one_that_was_not() {
     .into_iter()
     .enumerate()
     {
-        let whole = train(&model, &data, Some(&val), &options, &Context::new()).unwrap();
+        let whole = options.run((&model, &data, Some(&val)), &Context::new()).unwrap();
         let checkpoint = folder.path().join(format!("{i}.safetensors"));
         let options = Train { checkpoint: Some(checkpoint.clone()), resume: true, ..options };
         let first = interrupted(&model, &data, &val, &options, "epoch 3/4");
         assert!(first.history.cancelled && first.history.epochs.len() == 2, "{i}");
-        let rest = train(&model, &data, Some(&val), &Train { workers: Some(2), ..options.clone() }, &Context::new()).unwrap();
+        let rest = Train { workers: Some(2), ..options.clone() }.run((&model, &data, Some(&val)), &Context::new()).unwrap();
         assert!(constants(&whole.model) == constants(&rest.model), "{i}: the weights differ");
         assert_ne!(constants(&first.model), constants(&rest.model));
         assert_eq!(format!("{:?}", without_times(&whole.history)), format!("{:?}", without_times(&rest.history)));
         // Once complete, there is nothing left to do.
-        let again = train(&model, &data, Some(&val), &options, &Context::new()).unwrap();
+        let again = options.run((&model, &data, Some(&val)), &Context::new()).unwrap();
         assert!(constants(&again.model) == constants(&whole.model));
     }
 }
@@ -75,8 +76,8 @@ fn checkpoints_of_other_trainings_and_damaged_ones_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     let options = Train { batch: 4, checkpoint: Some(path.clone()), resume: true, ..quick(2) };
-    train(&model, &data, None, &options, &Context::new()).unwrap();
-    let text = |m: &Model, d: &Dataset, o: &Train, seed| train(m, d, None, o, &Context::new().with_seed(seed)).unwrap_err().to_string();
+    options.run((&model, &data, None), &Context::new()).unwrap();
+    let text = |m: &Model, d: &Dataset, o: &Train, seed| o.run((m, d, None), &Context::new().with_seed(seed)).unwrap_err().to_string();
     let e = text(&model, &data, &Train { weight_decay: 0.1, ..options.clone() }, 0);
     assert!(e.contains("its 'weight_decay' was the default, not 0.1"), "{e}");
     assert!(text(&model, &data, &options, 7).contains("its seed was 0, not 7"));
@@ -94,7 +95,7 @@ fn checkpoints_of_other_trainings_and_damaged_ones_are_refused() {
     compresso_model::weights::save_tensors(&indexmap::IndexMap::new(), &path).unwrap();
     assert!(text(&model, &data, &options, 0).contains("holds no state of a training"));
     // Without `resume` it is written anew.
-    train(&model, &data, None, &Train { resume: false, ..options.clone() }, &Context::new()).unwrap();
+    Train { resume: false, ..options.clone() }.run((&model, &data, None), &Context::new()).unwrap();
     assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len());
     assert!(
         text(&model, &data, &Train { checkpoint: Some(Path::new("x.bin").into()), ..quick(1) }, 0).contains("must end in .safetensors")
@@ -169,7 +170,7 @@ fn frozen_parameters_stay() {
         (Freeze::Layers(10), (0..10).map(|i| format!("model.{i}.")).collect::<Vec<_>>()),
         (Freeze::Names(vec!["model.22.cv2".into()]), vec!["model.22.cv2.".to_string()]),
     ] {
-        let trained = train(&model, &data, None, &Train { freeze: Some(freeze), ..quick(1) }, &Context::new()).unwrap().model;
+        let trained = Train { freeze: Some(freeze), ..quick(1) }.run((&model, &data, None), &Context::new()).unwrap().model;
         for ((name, before), (_, after)) in constants(&model).iter().zip(&constants(&trained)) {
             let parameter = name.ends_with(".weight") || name.ends_with(".bias");
             if parameter && !name.contains("dfl") {
@@ -177,7 +178,7 @@ fn frozen_parameters_stay() {
             }
         }
     }
-    let text = |freeze| train(&model, &data, None, &Train { freeze: Some(freeze), ..quick(1) }, &Context::new()).unwrap_err().to_string();
+    let text = |freeze| Train { freeze: Some(freeze), ..quick(1) }.run((&model, &data, None), &Context::new()).unwrap_err().to_string();
     assert!(text(Freeze::Layers(99)).contains("leaves nothing to train"));
     assert!(text(Freeze::Names(vec!["modle.3".into()])).contains("no parameter's name begins with 'modle.3'"));
 }
@@ -188,7 +189,7 @@ fn short_numbers_learn_like_float32_and_float16_leaves_overflowing_steps_out() {
     let model = small(&data);
     let go = |precision| {
         let options = Train { precision, learning_rate: Some(0.005), ..quick(25) };
-        let history = train(&model, &data, None, &options, &Context::new()).unwrap().history;
+        let history = options.run((&model, &data, None), &Context::new()).unwrap().history;
         let losses: Vec<f64> = history.epochs.iter().filter(|e| !e.parts.is_empty()).map(|e| e.loss).collect();
         (losses[0], losses[losses.len() - 1], history.skipped_steps)
     };
@@ -230,6 +231,6 @@ fn a_layer_for_one_image_size_says_that_sizes_cannot_vary() {
     };
     let model = compresso_model::zoo::build("yolo11n", &zoo).unwrap();
     let options = Train { multi_scale: 0.5, batch: 2, ..quick(1) };
-    let e = train(&model, &data, None, &options, &Context::new()).unwrap_err();
+    let e = options.run((&model, &data, None), &Context::new()).unwrap_err();
     assert!(e.to_string().contains("attn") && e.suggestion().unwrap().contains("'multi_scale'"), "{e}");
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::data::{DataOptions, DataTask, Dataset, dataset};
 use candle_core::{DType, Device, Tensor};
 use compresso_base::context::Context;
+use compresso_base::operation::Operation;
 use compresso_exec as exec;
 use compresso_model::ops::{Mode, ParamKind};
 use compresso_model::passes::pipelines;
@@ -196,18 +197,19 @@ fn overfitting_a_few_images_makes_the_loss_fall_and_training_goes_on_from_there(
     let data = shapes(8);
     let model = small_at(&data, 128);
     let options = Train { learning_rate: Some(0.01), ema: false, ..quick(50) };
-    let trained = train(&model, &data, None, &options, &Context::new()).unwrap();
+    let trained = options.run((&model, &data, None), &Context::new()).unwrap();
     let losses: Vec<f64> = trained.history.epochs.iter().map(|e| e.loss).collect();
     let (first, last) = (losses[0], losses[losses.len() - 1]);
     assert!(last < 0.2 * first, "{losses:?}");
-    let step = trained.model.steps().last().unwrap();
+    let steps = trained.model.steps();
+    let step = steps.last().unwrap();
     assert_eq!((step.operation.as_str(), &step.options["learning_rate"]), ("train", &serde_json::json!(0.01)));
     // The given model is untouched, and the trained one is another.
     assert_ne!(constants(&model), constants(&trained.model));
     assert_eq!(constants(&model), constants(&small_at(&data, 128)));
     // Statistics of norms included, it goes on where it was.
     let options = Train { learning_rate: Some(1e-4), ..quick(1) };
-    let again = train(&trained.model, &data, None, &options, &Context::new()).unwrap();
+    let again = options.run((&trained.model, &data, None), &Context::new()).unwrap();
     assert!(again.history.epochs[0].loss < 1.2 * last, "{} {last}", again.history.epochs[0].loss);
     assert_eq!(again.model.steps().len(), 2);
 }
@@ -228,7 +230,7 @@ fn a_classifier_learns_and_its_best_epoch_is_kept() {
     let train_split = data.for_training();
     let options = Train { learning_rate: Some(5e-3), validate_every: 5, ..quick(20) };
     // Judged on what it learned, so that a score of one is possible.
-    let trained = train(&model, &train_split, Some(&train_split), &options, &Context::new()).unwrap();
+    let trained = options.run((&model, &train_split, Some(&train_split)), &Context::new()).unwrap();
     let epochs = &trained.history.epochs;
     assert!(epochs[19].loss < 0.3 * epochs[0].loss, "{:?}", epochs.iter().map(|e| e.loss).collect::<Vec<_>>());
     let validated: Vec<(usize, f64)> = epochs.iter().filter_map(|e| Some((e.epoch, *e.scores.get("top1")?))).collect();
@@ -245,7 +247,7 @@ fn same_seed_same_weights() {
     let data = shapes(8);
     let model = small(&data);
     let options = Train { augment: true, ..quick(2) };
-    let go = |seed| train(&model, &data, None, &options, &Context::new().with_seed(seed)).unwrap();
+    let go = |seed| options.run((&model, &data, None), &Context::new().with_seed(seed)).unwrap();
     let (a, b, c) = (go(5), go(5), go(6));
     assert_eq!(constants(&a.model), constants(&b.model));
     assert_ne!(constants(&a.model), constants(&c.model));
@@ -265,7 +267,7 @@ fn frozen_zeros_stay_zero() {
     patch.set_metadata(MASKS_KEY, format!("[\"{name}\"]"));
     let sparse = Model::new(patch.apply().unwrap(), model.task().clone());
     for optimizer in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
-        let trained = train(&sparse, &data, None, &Train { optimizer, ..quick(2) }, &Context::new()).unwrap().model;
+        let trained = Train { optimizer, ..quick(2) }.run((&sparse, &data, None), &Context::new()).unwrap().model;
         let after = trained.graph().constant(name).unwrap().to_f32s().unwrap();
         assert!(after.iter().step_by(3).all(|&v| v == 0.0));
         assert!(after.iter().zip(&pruned).any(|(a, b)| a != b));
@@ -284,7 +286,7 @@ fn a_loss_that_is_not_finite_names_the_first_bad_value() {
         let mut patch = Patch::new(model.graph());
         patch.set_constant(name, Constant::floats(c.dims(), &v).unwrap());
         let broken = Model::new(patch.apply().unwrap(), model.task().clone());
-        train(&broken, &data, None, &quick(1), &Context::new()).unwrap_err()
+        quick(1).run((&broken, &data, None), &Context::new()).unwrap_err()
     };
     let e = break_it("model.4.cv1.conv.weight", f32::NAN);
     assert_eq!(e.kind(), compresso_base::ErrorKind::Check);
@@ -315,7 +317,7 @@ fn cancelling_before_the_first_epoch_is_an_error_and_later_keeps_what_there_is()
     let go = |step| {
         let ctx = Context::new();
         let cancel = ctx.cancel.clone();
-        train(&model, &data, None, &quick(50), &ctx.with_progress(std::sync::Arc::new(At(cancel, step))))
+        quick(50).run((&model, &data, None), &ctx.with_progress(std::sync::Arc::new(At(cancel, step))))
     };
     assert!(go(1).unwrap_err().is_cancelled());
     let kept = go(3).unwrap();
@@ -328,7 +330,7 @@ fn cancelling_before_the_first_epoch_is_an_error_and_later_keeps_what_there_is()
 fn data_and_options_that_do_not_fit_are_named() {
     let data = shapes(4);
     let model = small(&data);
-    let text = |m: &Model, d: &Dataset, o: Train| train(m, d, None, &o, &Context::new()).unwrap_err().to_string();
+    let text = |m: &Model, d: &Dataset, o: Train| o.run((m, d, None), &Context::new()).unwrap_err().to_string();
     let e = text(&model, &data, Train { image_size: Some(96), ..quick(1) });
     assert!(e.contains("option 'image_size' is 96, the model takes 64×64 images"), "{e}");
     let narrow = build(

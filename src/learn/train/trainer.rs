@@ -11,7 +11,8 @@ use super::step::{Done, Stepper};
 use crate::data::{DataKind, Dataset, Loader, LoaderOptions};
 use compresso_base::context::{Context, Progress};
 use compresso_base::error::{At, Error, ErrorKind, Result};
-use compresso_model::{Model, Step, Task};
+use compresso_base::operation::{Arg, ArgKind, Call, Operation, Options, Recipe, Signature};
+use compresso_model::{Made, Model, Task};
 use indexmap::IndexMap;
 use std::time::Instant;
 
@@ -22,7 +23,14 @@ pub struct Trained {
     pub history: History,
 }
 
-/// Trains `model` on `data` (its training split, where it has one). With `val`, or a split `val` in the data, the weights of the epoch with the best score are kept, else the last ones.
+impl From<Trained> for Made<History> {
+    fn from(trained: Trained) -> Self {
+        Self::new(trained.model, trained.history)
+    }
+}
+
+/// Trains a model on a dataset (its training split, where it has one). With a third input, or a split `val` in the data, the weights
+/// of the epoch with the best score are kept, else the last ones.
 ///
 /// A sparse model keeps its zeros; a quantized one is trained as it is, through its rounding, and stays quantized (see
 /// [`QuantizedWeights`](super::parametrize::QuantizedWeights)).
@@ -33,28 +41,43 @@ pub struct Trained {
 /// # Errors
 /// `Argument` for options and data that do not fit; `Unsupported` for models that cannot be trained; `Check`, naming the
 /// first value that is not finite, when the loss is not; `Cancelled` before the end of the first epoch.
-pub fn train(model: &Model, data: &Dataset, val: Option<&Dataset>, options: &Train, ctx: &Context) -> Result<Trained> {
-    let mut objective = TaskLoss::of(model.task(), options.label_smoothing)?;
-    let args = [Some(data), val].into_iter().flatten().map(Dataset::expression).collect();
-    let step = Step::new(Train::SIGNATURE.name, args, compresso_base::operation::changed(options));
-    let trained = fit(model, data, val, options, &mut objective, Vec::new(), step, ctx)?;
-    ctx.note(format!("train: {}", trained.history.summary()));
-    Ok(trained)
+impl Operation for Train {
+    const SIGNATURE: Signature = Signature {
+        name: "train",
+        summary: "Trains a detector or classifier and returns it with the history of its losses and scores.",
+        group: "models",
+        args: &[Arg::new("model", ArgKind::Model), Arg::new("data", ArgKind::Dataset), Arg::optional("val", ArgKind::Dataset)],
+        returns: "model, with its history",
+        fields: Self::FIELDS,
+        examples: &[
+            "let m = model(\"yolov8n\", #{ classes: 3, image_size: 64, width: 0.0625, depth: 0.33 });\nlet d = dataset(\"shapes\", #{ images: 8 });\nlet t = train(m, d, #{ epochs: 1, batch: 4 });",
+        ],
+        keywords: &["fit", "fine-tune", "learn", "epochs", "sgd", "adamw", "loss"],
+    };
+    type Inputs<'a> = (&'a Model, &'a Dataset, Option<&'a Dataset>);
+    type Output = Trained;
+
+    fn run(&self, (model, data, val): (&Model, &Dataset, Option<&Dataset>), ctx: &Context) -> Result<Trained> {
+        let mut objective = TaskLoss::of(model.task(), self.label_smoothing)?;
+        let call = self.call([model.into(), data.into()].into_iter().chain(val.map(Into::into))).seeded(ctx.seed);
+        let trained = fit(model, data, val, self, &mut objective, Vec::new(), call, ctx)?;
+        ctx.note(format!("train: {}", trained.history.summary()));
+        Ok(trained)
+    }
 }
 
 /// Trains `model` towards any [`Objective`], through `parametrizations`, the first of which is nearest to what is stored;
-/// `step` is what the model's provenance says of it.
+/// `call` is what the model's recipe says of it.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`Train::run`].
 pub fn fit(
     model: &Model,
     data: &Dataset,
     val: Option<&Dataset>,
     options: &Train,
     objective: &mut dyn Objective,
-    parametrizations: Vec<Box<dyn Parametrization>>,
-    step: Step,
+    call: Call<Recipe>,
     ctx: &Context,
 ) -> Result<Trained> {
     options.validate()?;
@@ -102,7 +125,7 @@ pub fn fit(
             run.tensors(&stepper)?
         }
     };
-    Ok(Trained { model: model.derive(stepper.finish(model.graph(), tensors)?, step), history: run.history })
+    Ok(Trained { model: model.derive(write_back(model.graph(), &tensors)?, call), history: run.history })
 }
 
 /// The data fits the model's task and classes.

@@ -1,7 +1,12 @@
 //! Options of `benchmark`.
 
+use super::{BenchmarkReport, benchmark};
 use crate::runtimes::RuntimeName;
-use compresso_base::operation::{Arg, Options, Signature};
+use compresso_base::context::Context;
+use compresso_base::error::Result;
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
+use compresso_learn::data::Dataset;
+use compresso_model::Model;
 
 compresso_base::options! {
     /// Options of `benchmark`.
@@ -33,14 +38,14 @@ compresso_base::options! {
     }
 }
 
-impl Benchmark {
-    pub const SIGNATURE: Signature = Signature {
+impl Operation for Benchmark {
+    const SIGNATURE: Signature = Signature {
         name: "benchmark",
         summary: "Times models side by side: latency percentiles, throughput, memory, size, power, and accuracy on a dataset",
         group: "measure",
-        args: &[Arg::new("models", "model or .onnx file, or a list of them"), Arg::optional("d", "dataset")],
+        args: &[Arg::new("models", ArgKind::Models), Arg::optional("d", ArgKind::Dataset)],
         returns: "report",
-        fields: <Self as Options>::FIELDS,
+        fields: Self::FIELDS,
         examples: &[
             r#"benchmark(model("classifier", #{ image_size: 32 }), #{ runs: 3, warmup: 1 }).p50_ms"#,
             r#"benchmark(model("classifier", #{ image_size: 32 }), #{ training: true, batch: 4, runs: 3, warmup: 1 }).throughput"#,
@@ -49,4 +54,10 @@ impl Benchmark {
         ],
         keywords: &["training", "latency", "speed", "time", "throughput", "fps", "memory", "power", "compare", "p95", "p99"],
     };
+    type Inputs<'a> = (&'a [(String, Model)], Option<&'a Dataset>);
+    type Output = BenchmarkReport;
+
+    fn run(&self, (models, data): Self::Inputs<'_>, ctx: &Context) -> Result<BenchmarkReport> {
+        benchmark(models, data, self, ctx)
+    }
 }

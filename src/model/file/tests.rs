@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Classes, Decode, DecodeAs, Element, Fact, ImageSize, Node, ValueInfo};
+use crate::{Classes, Decode, DecodeAs, Element, Fact, ImageSize, Node, Task, ValueInfo};
 
 /// A detector by its looks: `[1, 4 + classes, 8]` from a 64x64 image, with Ultralytics' metadata.
 fn foreign(names: &str) -> Graph {
@@ -40,20 +40,20 @@ fn a_foreign_detector_is_recognised_and_saved_as_it_was() {
 fn task_and_steps_survive_in_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     let options: serde_json::Map<_, _> = [("ratio".to_string(), serde_json::json!(0.5))].into_iter().collect();
-    let step = Step::new("prune", vec!["dataset(\"bccd\")".into()], options);
     let model = Model::of_graph(foreign(NAMES), &LoadOptions::default()).unwrap();
-    let model = model.derive(model.graph().clone(), step);
+    let call = Call::new("prune", [(&model).into(), Argument::Script("dataset(\"bccd\")".into())], options);
+    let model = model.derive(model.graph().clone(), call.seeded(3));
     for name in ["m.onnx", "m.safetensors"] {
         let path = dir.path().join(name);
         model.save(&path).unwrap();
         let again = Model::load(&path, &LoadOptions::default()).unwrap();
         assert_eq!(again.task(), model.task(), "{name}");
-        assert_eq!(again.steps(), model.steps(), "{name}");
+        assert_eq!(again.recipe(), model.recipe(), "{name}");
         assert_eq!(again.graph().nodes(), model.graph().nodes(), "{name}");
         assert_eq!(again.graph().constants(), model.graph().constants(), "{name}");
     }
-    let name = model.graph().name();
-    assert_eq!(model.expression(), format!("model({name:?}).prune(dataset(\"bccd\"), #{{ ratio: 0.5 }})"));
+    assert_eq!(model.recipe().unwrap().calls()[0].args, [Argument::Named("yolo".into())], "of the beginning only the name is known");
+    assert_eq!(model.steps().iter().map(|s| s.operation.as_str()).collect::<Vec<_>>(), ["prune"]);
     // Both hold the same model.
     let a = Model::load(dir.path().join("m.safetensors"), &LoadOptions::default()).unwrap();
     a.save(dir.path().join("again.onnx")).unwrap();

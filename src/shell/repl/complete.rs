@@ -59,7 +59,7 @@ fn fields(session: &Session, of: Option<&str>) -> Vec<Suggestion> {
     let fits = |s: &crate::operation::Signature| match (s.args.first(), kind) {
         (None, _) => false,
         (Some(first), Some(kind)) => takes(first.kind, kind),
-        (Some(first), None) => takes(first.kind, "model") || takes(first.kind, "report") || takes(first.kind, "dataset"),
+        (Some(first), None) => ["model", "report", "dataset"].iter().any(|kind| takes(first.kind, kind)),
     };
     all.extend(bindings().filter(|b| fits(&b.signature)).map(|b| suggestion(format!("{}(", b.signature.name), b.signature.summary)));
     all
@@ -73,7 +73,7 @@ fn option_keys(call: &str, given: &[&str]) -> Vec<Suggestion> {
 
 /// `number, 0.5: Share to remove …`
 pub fn option_about(f: &Field) -> String {
-    let default = (f.default)();
+    let default = f.default();
     let default = if default.is_null() { String::new() } else { format!(", {default}") };
     format!("{}{default}: {}", f.kind, f.doc.split_whitespace().collect::<Vec<_>>().join(" "))
 }

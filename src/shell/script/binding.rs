@@ -6,11 +6,12 @@ use super::{Shared, functions};
 use crate::context::Context;
 use crate::error::{Error, Result, nearest};
 use crate::learn::data::Dataset;
+use crate::learn::eval::image_files_dataset;
 use crate::model::{LoadOptions, Model, Value};
-use crate::operation::{Options, Signature, decode};
+use crate::operation::{ArgKind, Arguments, Inputs, Operation, Options, Signature, decode};
 use crate::report::Show;
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext};
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ pub fn register(engine: &mut Engine, shared: &Arc<Shared>) {
         let most = sig.args.len() + usize::from(!sig.fields.is_empty());
         let least = sig.args.iter().filter(|a| !a.optional).count();
         // Functions of tensors share their names with those of numbers and lists, so they take tensors only.
-        let first = if sig.group == "tensors" && sig.args.first().is_some_and(|a| a.kind == "tensor") {
+        let first = if sig.group == "tensors" && sig.args.first().is_some_and(|a| a.kind == ArgKind::Tensor) {
             TypeId::of::<Value>()
         } else {
             TypeId::of::<Dynamic>()
@@ -90,7 +91,7 @@ fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallCon
         let e = Error::argument(format!(
             "{} expects {} as argument {} ('{}'), got {}",
             sig.name,
-            with_article(arg.kind),
+            with_article(&arg.kind.to_string()),
             i + 1,
             arg.name,
             describe(value)
@@ -130,32 +131,65 @@ pub fn describe(value: &Dynamic) -> String {
 }
 
 /// Whether a value is of a kind that a signature names.
-fn accepts(kind: &str, value: &Dynamic) -> bool {
+fn accepts(kind: ArgKind, value: &Dynamic) -> bool {
     takes(kind, kind_of(value))
 }
 
-/// Whether an argument of the signature's `kind` takes values of kind `got`. Alternatives are joined by " or "; an unknown
-/// word takes all.
-pub fn takes(kind: &str, got: &str) -> bool {
-    kind.split(" or ").any(|k| {
-        let k = k.trim().trim_start_matches("a ").trim_start_matches("an ");
-        match k {
-            "model" | "dataset" | "tensor" | "plot" | "table" | "list" | "map" | "function" => got == k,
-            "report" => matches!(got, "report" | "plot" | "table"),
-            "text" | "path" | "file" | "folder" | "name" => got == "text",
-            "whole number" | "count" => got == "whole number",
-            "number" => matches!(got, "number" | "whole number"),
-            "true" | "false" | "true/false" => got == "true or false",
-            // Named models: #{ base: a, small: b }.
-            "list of models" => matches!(got, "list" | "map"),
-            _ if k.starts_with("list of") || k.ends_with("s") && !k.contains(' ') => got == "list",
-            _ if k.starts_with("map of") => got == "map",
-            _ => true,
-        }
-    })
+/// Whether an argument of a signature takes values that [`kind_of`] calls so.
+pub fn takes(kind: ArgKind, got: &str) -> bool {
+    match kind {
+        ArgKind::Model | ArgKind::Dataset | ArgKind::Tensor | ArgKind::List | ArgKind::Map | ArgKind::Function => got == kind.to_string(),
+        ArgKind::Text | ArgKind::Int | ArgKind::Bool => got == kind.to_string(),
+        ArgKind::Number => matches!(got, "number" | "whole number"),
+        ArgKind::Report => matches!(got, "report" | "plot" | "table"),
+        // Names and models: #{ base: a, small: b }.
+        ArgKind::Models => matches!(got, "model" | "text" | "list" | "map"),
+        ArgKind::Images => matches!(got, "text" | "list" | "dataset"),
+        ArgKind::OneOf(kinds) => kinds.iter().any(|k| takes(*k, got)),
+        ArgKind::Any => true,
+    }
 }
 
 impl Call<'_> {
+    /// Runs an operation on the call's arguments and options.
+    ///
+    /// # Errors
+    /// `Argument`, naming the argument or the option; those of the operation.
+    pub fn run<O: Operation>(&self) -> Result<O::Output> {
+        let options: O = self.options()?;
+        let mut args = Arguments::default();
+        for (i, arg) in self.signature.args.iter().enumerate() {
+            args.push_any(if self.has(i) { Some(self.converted(i, arg.kind)?) } else { None });
+        }
+        options.run(O::Inputs::read(&args)?, &self.ctx)
+    }
+    /// Argument `i` as the Rust value that its kind stands for.
+    fn converted(&self, i: usize, kind: ArgKind) -> Result<Box<dyn Any>> {
+        Ok(match kind {
+            ArgKind::Model => Box::new(self.model(i)?),
+            ArgKind::Dataset => Box::new(self.dataset(i)?),
+            ArgKind::Tensor => Box::new(self.tensor(i)?),
+            ArgKind::Text => Box::new(self.text(i)?),
+            ArgKind::Int => Box::new(self.int(i)?),
+            ArgKind::Number => Box::new(self.number(i)?),
+            ArgKind::Bool => Box::new(self.args[i].as_bool().map_err(|_| self.wrong(i))?),
+            ArgKind::Models => Box::new(self.named_models(i)?),
+            ArgKind::Images => Box::new(self.images(i)?),
+            ArgKind::OneOf(kinds) => {
+                let kind = kinds.iter().find(|k| accepts(**k, &self.args[i])).ok_or_else(|| self.wrong(i))?;
+                self.converted(i, *kind)?
+            }
+            // Only functions that are no operations take these; they read them as the script has them.
+            ArgKind::Report | ArgKind::List | ArgKind::Map | ArgKind::Function | ArgKind::Any => Box::new(self.args[i].clone()),
+        })
+    }
+    /// A dataset, or image files by their paths.
+    fn images(&self, i: usize) -> Result<Dataset> {
+        match self.args[i].read_lock::<Dataset>() {
+            Some(d) => Ok(d.for_evaluation()),
+            None => image_files_dataset(&self.texts(i)?),
+        }
+    }
     /// Argument `i`; `()` when it was left out.
     pub fn arg(&self, i: usize) -> &Dynamic {
         &self.args[i]
@@ -165,21 +199,16 @@ impl Call<'_> {
     }
     fn wrong(&self, i: usize) -> Error {
         let arg = self.signature.args.get(i);
-        let (kind, name) = arg.map_or(("value", "?"), |a| (a.kind, a.name));
-        Error::argument(format!("{} expects {} for '{name}', got {}", self.signature.name, with_article(kind), describe(&self.args[i])))
+        let (kind, name) = arg.map_or((ArgKind::Any, "?"), |a| (a.kind, a.name));
+        let wanted = with_article(&kind.to_string());
+        Error::argument(format!("{} expects {wanted} for '{name}', got {}", self.signature.name, describe(&self.args[i])))
             .hint(usage(self.signature))
     }
-    pub fn model_value(&self, i: usize) -> Result<ModelValue> {
-        self.args[i].clone().try_cast::<ModelValue>().ok_or_else(|| self.wrong(i))
-    }
     pub fn model(&self, i: usize) -> Result<Model> {
-        Ok(self.model_value(i)?.model)
+        self.args[i].read_lock::<ModelValue>().map(|m| m.model.clone()).ok_or_else(|| self.wrong(i))
     }
     pub fn dataset(&self, i: usize) -> Result<Dataset> {
         self.args[i].clone().try_cast::<Dataset>().ok_or_else(|| self.wrong(i))
-    }
-    pub fn maybe_dataset(&self, i: usize) -> Result<Option<Dataset>> {
-        if self.has(i) { self.dataset(i).map(Some) } else { Ok(None) }
     }
     pub fn tensor(&self, i: usize) -> Result<Value> {
         self.args[i].clone().try_cast::<Value>().ok_or_else(|| self.wrong(i))
@@ -229,13 +258,6 @@ impl Call<'_> {
                 }
                 decode(to_json(&Dynamic::from_map(map.clone()))?)
             }
-        }
-    }
-    /// The option map as it was given.
-    pub fn given(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
-        match &self.options {
-            None => Ok(serde_json::Map::new()),
-            Some(map) => map.iter().map(|(k, v)| Ok((k.to_string(), to_json(v)?))).collect(),
         }
     }
     /// Models with their names: one model, a list of models (or of `[name, model]`), or a map from names to models. Files

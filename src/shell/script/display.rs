@@ -1,10 +1,10 @@
 //! How values look at the prompt.
 
+use super::literal::key;
 use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
 use crate::model::Value;
-use crate::operation::script::key;
 use crate::report::{Graphics, Media, Plot, Show, Style, Table, number, plot_text, table_text};
 use crate::shell::Output;
 use rhai::Dynamic;

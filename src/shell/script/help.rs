@@ -1,10 +1,10 @@
 //! `help()` and `help("prune")`, made from the table of functions.
 
 use super::binding::{Binding, bindings, find};
+use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
 use crate::model::BoxDecode;
-use crate::operation::script::literal;
 use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
 use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text};
 
@@ -158,7 +158,7 @@ const TABLE_WIDTH: usize = 72;
 fn options(fields: &[Field], style: &Style) -> String {
     if style.width.is_some_and(|w| w < TABLE_WIDTH) {
         let entry = |f: &Field| {
-            let head = format!("{}: {} [{}]", style.paint(Ink::Blue, f.name), kind(f.kind), literal(&(f.default)()));
+            let head = format!("{}: {} [{}]", style.paint(Ink::Blue, f.name), kind(f.kind), literal(&f.default()));
             format!("{head}\n    {}", one_paragraph(f.doc))
         };
         return fields.iter().map(entry).collect::<Vec<_>>().join("\n");
@@ -169,7 +169,7 @@ fn options(fields: &[Field], style: &Style) -> String {
 fn option_table(fields: &[Field]) -> Table {
     let mut t = Table::new("Options", &["option", "value", "default", "meaning"]);
     for f in fields {
-        t.row([f.name.to_string(), kind(f.kind), literal(&(f.default)()), one_paragraph(f.doc)]);
+        t.row([f.name.to_string(), kind(f.kind), literal(&f.default()), one_paragraph(f.doc)]);
     }
     t
 }

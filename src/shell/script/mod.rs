@@ -14,7 +14,9 @@ mod display;
 mod error;
 mod functions;
 mod help;
+mod literal;
 mod properties;
+mod recipe;
 mod value;
 
 pub use binding::{Binding, bindings, find, takes};
@@ -23,6 +25,7 @@ pub use error::{Failure, Spot};
 pub use functions::{check_threads, device_name, parse_device};
 pub use help::{help_media, help_text, overview};
 pub use properties::{Property, fields_of};
+pub use recipe::script as recipe_script;
 
 use super::Output;
 use crate::context::Context;

@@ -1,10 +1,11 @@
 //! The fields of models, datasets, tensors and errors: one table for each type, for reading, completion and errors.
 
 use super::error::{Raised, raise};
+use super::recipe;
 use super::value::{ModelValue, Report, from_json, int, no_field};
 use crate::error::Result;
 use crate::learn::data::Dataset;
-use crate::model::{Model, Task, Value, step};
+use crate::model::{Model, Task, Value};
 use rhai::{Dynamic, Engine, ImmutableString, Map, Position};
 
 /// A field of a type.
@@ -39,9 +40,9 @@ pub const MODEL: &[Property<ModelValue>] = &[
         Ok(m.model.graph().metadata().iter().map(|(k, v)| (k.as_str().into(), v.clone().into())).collect::<Map>().into())
     }),
     property("steps", "list of the operations that made it, with their options", |m| {
-        Ok(from_json(&serde_json::to_value(m.steps()).unwrap_or_default()))
+        Ok(m.recipe().map_or_else(|| rhai::Array::new().into(), |r| from_json(&recipe::steps(r))))
     }),
-    property("script", "the script that remakes it", |m| Ok(step::script(&m.steps()).into())),
+    property("script", "the script that remakes it", |m| Ok(m.recipe().map(recipe::script).unwrap_or_default().into())),
     property("history", "losses and scores of the training that just made it, or ()", report),
     property("report", "how the operation that just made it went, or ()", report),
 ];

@@ -201,14 +201,6 @@ pub fn to_f64(value: &Dynamic) -> Option<FLOAT> {
     value.as_float().ok().or_else(|| value.as_int().ok().map(|i| i as FLOAT))
 }
 
-/// A length or count.
-///
-/// # Errors
-/// `Argument` when it is negative.
-pub fn to_usize(value: INT, what: &str) -> Result<usize> {
-    usize::try_from(value).map_err(|_| Error::argument(format!("{what} must not be negative, got {value}")))
-}
-
 /// Any count as a script number.
 pub fn int(n: impl TryInto<INT>) -> Dynamic {
     n.try_into().unwrap_or(INT::MAX).into()

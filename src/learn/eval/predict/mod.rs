@@ -11,7 +11,7 @@ pub use source::{image_files_dataset, samples_dataset};
 use crate::data::Dataset;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
-use compresso_base::operation::{Arg, Options, Signature};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_model::Model;
 use std::path::PathBuf;
 
@@ -38,35 +38,51 @@ compresso_base::options! {
     }
 }
 
-/// The script function `predict`.
-pub const SIGNATURE: Signature = Signature {
-    name: "predict",
-    summary: "Runs a model on images and lists what it sees; the result draws itself on the images: .save(path), or option save.",
-    group: "models",
-    args: &[Arg::new("m", "model"), Arg::new("images", "image path, folder, pattern, list of these, or dataset")],
-    returns: "predictions",
-    fields: Predict::FIELDS,
-    examples: &["let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); \
-         predict(m, dataset(\"shapes\", #{ images: 2, size: 64 }), #{ confidence: 0.5, workers: 2 }).images_per_second"],
-    keywords: &["detect", "detections", "inference", "classify", "run", "draw", "boxes", "image", "photo", "folder", "throughput", "coco"],
-};
-
-#[cfg(test)]
-mod tests;
-
 /// Runs a model on all images and keeps what it sees, not the images themselves. Images that cannot be read are skipped
 /// and counted. When the user cancels, what was seen until then is given.
 ///
 /// # Errors
 /// As [`predict_each`].
-pub fn predict(model: &Model, images: &Dataset, options: &Predict, ctx: &Context) -> Result<Predictions> {
-    let mut all = Predictions::default();
-    let run = predict_each(model, images, options, ctx, &mut |prediction, _| {
-        all.images.push(prediction);
-        Ok(())
-    });
-    let (throughput, skipped) = run?;
-    all.cancelled = throughput.cancelled;
-    (all.throughput, all.skipped) = (throughput, skipped);
-    Ok(all)
+impl Operation for Predict {
+    const SIGNATURE: Signature = Signature {
+        name: "predict",
+        summary: "Runs a model on images and lists what it sees; the result draws itself on the images: .save(path), or option save.",
+        group: "models",
+        args: &[Arg::new("m", ArgKind::Model), Arg::new("images", ArgKind::Images)],
+        returns: "predictions",
+        fields: Self::FIELDS,
+        examples: &["let m = model(\"yolov8n\", #{ classes: 3, width: 0.125, image_size: 64 }); \
+             predict(m, dataset(\"shapes\", #{ images: 2, size: 64 }), #{ confidence: 0.5, workers: 2 }).images_per_second"],
+        keywords: &[
+            "detect",
+            "detections",
+            "inference",
+            "classify",
+            "run",
+            "draw",
+            "boxes",
+            "image",
+            "photo",
+            "folder",
+            "throughput",
+            "coco",
+        ],
+    };
+    type Inputs<'a> = (&'a Model, &'a Dataset);
+    type Output = Predictions;
+
+    fn run(&self, (model, images): (&Model, &Dataset), ctx: &Context) -> Result<Predictions> {
+        let mut all = Predictions::default();
+        let run = predict_each(model, images, self, ctx, &mut |prediction, _| {
+            all.images.push(prediction);
+            Ok(())
+        });
+        let (throughput, skipped) = run?;
+        all.cancelled = throughput.cancelled;
+        (all.throughput, all.skipped) = (throughput, skipped);
+        Ok(all)
+    }
 }
+
+#[cfg(test)]
+mod tests;

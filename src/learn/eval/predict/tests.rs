@@ -38,7 +38,7 @@ fn shapes(images: usize) -> Dataset {
 #[test]
 fn workers_change_nothing_but_the_time() {
     let (model, data) = (net(), shapes(9));
-    let seen = |workers| predict(&model, &data, &Predict { workers, ..low() }, &ctx()).unwrap();
+    let seen = |workers| Predict { workers, ..low() }.run((&model, &data), &ctx()).unwrap();
     let one = seen(1);
     assert_eq!(one.images.len(), 9);
     assert_eq!((one.throughput.workers, one.throughput.threads_per_worker), (1, 2));
@@ -75,7 +75,7 @@ fn a_folder_is_drawn_as_it_is_read_and_bad_images_are_skipped() {
     std::fs::write(root.join("bad.jpg"), b"\xff\xd8\xff\xe0 not a picture").unwrap();
     let images = image_files_dataset(&[root.display().to_string()]).unwrap();
     let out = dir.path().join("out");
-    let seen = predict(&net(), &images, &Predict { save: Some(out.clone()), workers: 2, ..low() }, &ctx()).unwrap();
+    let seen = Predict { save: Some(out.clone()), workers: 2, ..low() }.run((&net(), &images), &ctx()).unwrap();
     assert_eq!((seen.images.len(), seen.skipped.len(), seen.throughput.count), (4, 1, 4));
     assert!(seen.skipped[0].contains("bad.jpg") && seen.notes().iter().any(|n| n.starts_with("1 images skipped")), "{:?}", seen.notes());
     let mut files: Vec<String> = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -88,7 +88,7 @@ fn a_folder_is_drawn_as_it_is_read_and_bad_images_are_skipped() {
     assert!(seen.throughput.draw_ms > 0.0);
     // Nothing but a bad image is an error that says why.
     let bad = image_files_dataset(&[root.join("bad.jpg").display().to_string()]).unwrap();
-    let e = predict(&net(), &bad, &low(), &ctx()).unwrap_err();
+    let e = low().run((&net(), &bad), &ctx()).unwrap_err();
     assert!(e.kind() == ErrorKind::Format && e.to_string().contains("none of the 1 images could be read"), "{e}");
     assert!(e.to_string().contains("not a readable image"), "{e}");
 }
@@ -152,7 +152,7 @@ fn cancelling_keeps_what_was_written() {
     let files: Vec<_> = std::fs::read_dir(dir.path().join("out")).unwrap().map(|f| f.unwrap().path()).collect();
     assert!(files.len() > 20 && files.iter().all(|f| image::open(f).is_ok()), "{}", files.len());
     // A call that starts cancelled sees nothing.
-    let seen = predict(&net(), &data, &low(), &ctx).unwrap();
+    let seen = low().run((&net(), &data), &ctx).unwrap();
     assert!(seen.cancelled && seen.images.is_empty());
 }
 
@@ -164,16 +164,16 @@ fn failures_end_the_line() {
     });
     assert_eq!(visit_fails.unwrap_err().message(), "enough");
     let unknown = Model::new(Graph::default(), Task::Unknown);
-    let e = predict(&unknown, &data, &low(), &ctx()).unwrap_err();
+    let e = low().run((&unknown, &data), &ctx()).unwrap_err();
     assert!(e.to_string().starts_with("the model's task is not known"), "{e}");
     // The model and its task do not fit: the error names the image.
     let model = net();
     let mut task = model.task().detect().unwrap().clone();
     task.classes.pop();
-    let e = predict(&Model::new(model.graph().clone(), Task::Detect(task)), &data, &low(), &ctx()).unwrap_err();
+    let e = low().run((&Model::new(model.graph().clone(), Task::Detect(task)), &data), &ctx()).unwrap_err();
     assert!(e.kind() == ErrorKind::Shape && e.to_string().contains("image "), "{e}");
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), b"").unwrap();
     let into_file = Predict { save: Some(dir.path().join("file")), ..low() };
-    assert_eq!(predict(&net(), &data, &into_file, &ctx()).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(into_file.run((&net(), &data), &ctx()).unwrap_err().kind(), ErrorKind::Io);
 }

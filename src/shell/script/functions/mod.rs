@@ -9,8 +9,13 @@ mod results;
 mod session;
 mod tensors;
 
-use super::binding::Binding;
+use super::binding::{Binding, Call};
+use super::value::{ModelValue, Report};
+use crate::learn::train::Trained;
+use crate::model::Made;
 use crate::operation::{Arg, Signature};
+use crate::report::Show;
+use rhai::Dynamic;
 
 /// All functions, in the order of `help()`.
 pub(super) const TABLES: &[&[Binding]] =
@@ -30,4 +35,24 @@ const fn signature(
     keywords: &'static [&'static str],
 ) -> Signature {
     Signature { name, summary, group, args, returns, fields: &[], examples, keywords }
+}
+
+/// A result as a script value.
+fn report(result: impl Show + 'static) -> Dynamic {
+    Dynamic::from(Report::new(result))
+}
+
+/// A model as a script value, with the report of what made it.
+fn made(made: Made<impl Show + 'static>) -> Dynamic {
+    Dynamic::from::<ModelValue>(made.map(Report::new))
+}
+
+/// The trained model. When the user stopped the training, the session keeps it too, for the script ends here.
+fn trained(c: &Call<'_>, trained: Trained) -> Dynamic {
+    let cancelled = trained.history.cancelled;
+    let value = made(trained.into());
+    if cancelled {
+        c.shared.keep_partial(value.clone());
+    }
+    value
 }

@@ -4,7 +4,7 @@ use super::signature;
 use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
 use crate::model::{Value, weights};
-use crate::operation::{Arg, Options as _, Signature};
+use crate::operation::{Arg, ArgKind, Options as _, Signature};
 use crate::report::{self, Plot, Series, SeriesKind, Show, Table};
 use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::display::{show_value, table_of};
@@ -51,7 +51,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("results", "show"),
             "Shows a value: a model's layers, a dataset's classes, sizes and images, a report's tables and plots",
-            &[Arg::new("x", "any value")],
+            &[Arg::new("x", ArgKind::Any)],
             "nothing",
             &[
                 "show(model(\"classifier\", #{ classes: 3, image_size: 32 }))",
@@ -67,7 +67,7 @@ pub(super) const TABLE: &[Binding] = &[
             name: "table",
             summary: "A table of a list of maps (a row each), a map or a report",
             group: "results",
-            args: &[Arg::new("x", "list or map or report")],
+            args: &[Arg::new("x", ArgKind::OneOf(&[ArgKind::List, ArgKind::Map, ArgKind::Report]))],
             returns: "table",
             fields: TableOptions::FIELDS,
             examples: &["table([#{ model: \"a\", map50: 0.81 }, #{ model: \"b\", map50: 0.79 }], #{ columns: [\"model\", \"map50\"] })"],
@@ -81,7 +81,7 @@ pub(super) const TABLE: &[Binding] = &[
             "Writes a model (.onnx, .safetensors), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
              predictions (.jpg, folder, .coco.json), a dataset (.yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
              data (.json) or text; missing folders are made",
-            &[Arg::new("x", "any value"), Arg::new("path", "text")],
+            &[Arg::new("x", ArgKind::Any), Arg::new("path", ArgKind::Text)],
             "nothing",
             &[],
             &["write", "export", "store", "file"],
@@ -92,7 +92,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("results", "round_to"),
             "A number rounded to so many digits after the point",
-            &[Arg::new("x", "number"), Arg::new("digits", "whole number")],
+            &[Arg::new("x", ArgKind::Number), Arg::new("digits", ArgKind::Int)],
             "number",
             &["round_to(2.0 / 3, 2)"],
             &["round", "format", "digits"],
@@ -105,7 +105,7 @@ pub(super) const TABLE: &[Binding] = &[
             summary: "A plot of a report or dataset, of a list of numbers, of [x, y] or of [x, y, name], or of a map of such lists; with a path \
                       (.png, .svg, .html), saved",
             group: "results",
-            args: &[Arg::new("x", "list or map or report or dataset"), Arg::optional("path", "text")],
+            args: &[Arg::new("x", ArgKind::OneOf(&[ArgKind::List, ArgKind::Map, ArgKind::Report, ArgKind::Dataset])), Arg::optional("path", ArgKind::Text)],
             returns: "plot",
             fields: PlotOptions::FIELDS,
             examples: &[
@@ -121,7 +121,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("results", "plots"),
             "All plots of a report or dataset, in the order in which they are shown",
-            &[Arg::new("x", "report or dataset")],
+            &[Arg::new("x", ArgKind::OneOf(&[ArgKind::Report, ArgKind::Dataset]))],
             "list of plots",
             &["plots(plot([3.0, 2.1, 1.7])).len()"],
             &["charts", "figures", "curves", "confusion"],

@@ -2,7 +2,7 @@
 
 use super::signature;
 use crate::error::{Error, Result};
-use crate::operation::Arg;
+use crate::operation::{Arg, ArgKind};
 use crate::report::Style;
 use crate::shell::script::binding::{Binding, Call};
 use crate::shell::script::display::value_text;
@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "device"),
             "The device that operations run on; with a name, changes it",
-            &[Arg::optional("name", "text")],
+            &[Arg::optional("name", ArgKind::Text)],
             "text",
             &["device()", "device(\"cpu\")"],
             &["gpu", "cuda", "cpu"],
@@ -29,7 +29,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "threads"),
             "Number of threads that operations use; with a number, changes it",
-            &[Arg::optional("n", "whole number")],
+            &[Arg::optional("n", ArgKind::Int)],
             "whole number",
             &["threads()", "threads(2)"],
             &["cores", "parallel"],
@@ -40,7 +40,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "seed"),
             "Seed of everything random; with a number, changes it",
-            &[Arg::optional("n", "whole number")],
+            &[Arg::optional("n", ArgKind::Int)],
             "whole number",
             &["seed()", "seed(7)"],
             &["reproducible"],
@@ -62,7 +62,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "time_s"),
             "Seconds that a function takes",
-            &[Arg::new("f", "function")],
+            &[Arg::new("f", ArgKind::Function)],
             "number",
             &["time_s(|| random([8, 8]).sum())"],
             &["time", "clock", "duration", "measure"],
@@ -85,7 +85,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "eprint"),
             "Prints a line that is no result: to standard error",
-            &[Arg::new("x", "any value")],
+            &[Arg::new("x", ArgKind::Any)],
             "nothing",
             &["eprint(\"the second half may take a while\")"],
             &["warn", "stderr", "note", "log"],
@@ -99,7 +99,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "input"),
             "Asks the user for a line of text",
-            &[Arg::optional("prompt", "text")],
+            &[Arg::optional("prompt", ArgKind::Text)],
             "text",
             &[],
             &["ask", "read", "prompt", "question"],
@@ -113,7 +113,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "clear_output"),
             "Drops what the cell has shown, or clears the terminal; with true, only once there is something new",
-            &[Arg::optional("wait", "true or false")],
+            &[Arg::optional("wait", ArgKind::Bool)],
             "nothing",
             &["clear_output()"],
             &["erase", "clean", "animation"],
@@ -127,7 +127,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("session", "help"),
             "This overview; with a name, that function's options, defaults and examples",
-            &[Arg::optional("name", "text or function")],
+            &[Arg::optional("name", ArgKind::OneOf(&[ArgKind::Text, ArgKind::Function]))],
             "nothing",
             &["help()", "help(\"seed\")"],
             &["usage", "documentation", "man"],

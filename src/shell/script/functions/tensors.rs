@@ -2,15 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::model::{Element, Value, count_of, uniform};
-use crate::operation::{Arg, Signature};
+use crate::operation::{Arg, ArgKind, Signature};
 use crate::shell::script::binding::{Binding, Call, describe};
 use crate::shell::script::error::raise;
 use crate::shell::script::value::{from_json, int, to_f64};
 use candle_core::{DType, Device, Tensor};
 use rhai::{Dynamic, Engine, EvalAltResult, Position};
 
-const X: Arg = Arg::new("x", "tensor");
-const SHAPE: Arg = Arg::new("shape", "list");
+const X: Arg = Arg::new("x", ArgKind::Tensor);
+const SHAPE: Arg = Arg::new("shape", ArgKind::List);
 
 const fn signature(
     name: &'static str,
@@ -27,7 +27,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             "tensor",
             "A float32 tensor of nested lists of numbers, or of a flat list and a shape",
-            &[Arg::new("values", "list or number"), Arg::optional("shape", "list")],
+            &[Arg::new("values", ArgKind::OneOf(&[ArgKind::List, ArgKind::Number])), Arg::optional("shape", ArgKind::List)],
             "tensor",
             &["tensor([[1, 2], [3, 4]]).shape", "tensor([1, 2, 3, 4], [2, 2])[1]"],
         ),
@@ -41,7 +41,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             "random",
             "A float32 tensor of seeded uniform numbers from 0 to 1",
-            &[SHAPE, Arg::optional("seed", "whole number")],
+            &[SHAPE, Arg::optional("seed", ArgKind::Int)],
             "tensor",
             &["random([1, 3, 8, 8]).mean()", "random([4], 7)"],
         ),

@@ -1,0 +1,82 @@
+//! What a model's file says of it beside the graph: the metadata under [`KEY`].
+
+use super::{Graph, ModelOptions, Task};
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Argument, Call, Operation, Recipe};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Key of the metadata that says what a model is for and how it came to be.
+pub(super) const KEY: &str = "compresso";
+
+/// The metadata under [`KEY`].
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Card {
+    pub task: Task,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
+}
+
+/// The card as it is in files.
+#[derive(Deserialize)]
+struct Written {
+    task: Task,
+    #[serde(default)]
+    recipe: Option<Recipe>,
+    #[serde(default)]
+    steps: Vec<Step>,
+}
+
+/// A call as version 0.1 kept it.
+#[derive(Deserialize)]
+struct Step {
+    operation: String,
+    /// The arguments beside the value itself, as script text.
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    options: Map<String, Value>,
+    #[serde(default)]
+    file: Option<String>,
+}
+
+impl Card {
+    /// The card of a graph's metadata, if it has one.
+    ///
+    /// # Errors
+    /// `Format` when it cannot be read.
+    pub fn of(graph: &Graph) -> Result<Option<Self>> {
+        let Some(text) = graph.metadata().get(KEY) else { return Ok(None) };
+        let written: Written = serde_json::from_str(text).map_err(|e| {
+            let e = Error::format(format!("the metadata '{KEY}' cannot be read")).because(e);
+            e.hint("it was written by another version, or by hand; give `decode` and `classes` to load the model without it")
+        })?;
+        let recipe = written.recipe.or_else(|| of_steps(written.steps, graph.name()));
+        Ok(Some(Self { task: written.task, recipe }))
+    }
+}
+
+/// Each step was given the result of the one before, and script texts; of the first, only the name may be known.
+fn of_steps(steps: Vec<Step>, name: &str) -> Option<Recipe> {
+    let opening = ModelOptions::SIGNATURE.name;
+    let known = steps.first().is_none_or(|s| s.operation == opening);
+    let mut made = (!known).then(|| named(name));
+    for step in steps {
+        let given = made.map(Argument::Call);
+        let literal = |text: String| match serde_json::from_str(&text) {
+            Ok(value @ (Value::String(_) | Value::Number(_))) => Argument::Value(value),
+            _ => Argument::Script(text),
+        };
+        let call = Call::new(&step.operation, given.into_iter().chain(step.args.into_iter().map(literal)), step.options);
+        made = Some(Recipe::of(match step.file {
+            Some(file) => call.writing(file),
+            None => call,
+        }));
+    }
+    made
+}
+
+/// A model of which only the name is known.
+pub(super) fn named(name: &str) -> Recipe {
+    Recipe::of(Call::new(ModelOptions::SIGNATURE.name, [Argument::Named(name.into())], Map::new()))
+}
