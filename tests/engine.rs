@@ -7,10 +7,11 @@ use compresso::compress::quantize::{Quantize, Target};
 use compresso::context::{Cancel, Context};
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::learn::data::{DataOptions, dataset};
-use compresso::learn::eval::{Evaluate, ImageRunner, evaluate, evaluate_with, run_images_with};
+use compresso::learn::eval::{Evaluate, ImageRunner, evaluate_with, run_images_with};
 use compresso::model::graph::{Graph, GraphBuilder};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Dim, Element, Fact, Model, Node, Value, ops, passes};
+use compresso::operation::Operation;
 use std::collections::{HashMap, HashSet};
 
 fn noise(n: usize, seed: u32) -> Vec<f32> {
@@ -468,7 +469,7 @@ fn planned_and_eager_runs_are_judged_alike() {
         };
         let by_eager = evaluate_with(&mut both, model.task(), &data, &options, &ctx).unwrap();
         assert_eq!(runs, 3);
-        let by_plan = evaluate(model, &data, &options, &ctx).unwrap();
+        let by_plan = options.run((model, &data), &ctx).unwrap();
         for (what, a, b) in [("mAP50", by_eager.map50, by_plan.map50), ("recall", by_eager.recall, by_plan.recall)] {
             let (a, b) = (a.unwrap(), b.unwrap());
             assert!((a - b).abs() <= 0.02, "{what}: {a} and {b}");

@@ -5,7 +5,6 @@ use crate::data::{BBox, DataKind, DataOptions, DataTask, Dataset, Letterbox, Sam
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{ErrorKind, Result};
-use compresso_base::operation::Operation;
 use compresso_base::report::Show;
 use compresso_exec::Outputs;
 use compresso_model::{BoxDecode, Classify, Decode, Detect, Task, Value};

@@ -234,13 +234,15 @@ fn the_script_of_a_model_remakes_it() {
     assert_eq!(script, again);
     assert!(file == copy, "{script}");
     for part in [
-        r#"distill(m, model("yolov8n", #{ classes: 3, image_size: 64, width: 0.125, depth: 0.33 }).train(dataset("shapes", #{ images: 16, size: 64 })"#,
-        r#"dataset("shapes", #{ images: 16, size: 64 }).split("train").take(8), dataset("shapes", #{ images: 16, size: 64 }).split("val")"#,
-        r#"m = prune(m, dataset("shapes", #{ images: 16, size: 64 }).take(2), #{"#,
-        r#".split("train").splits(#{ train: 0.5, val: 0.5, test: 0.0 }).split("val"), #{ images: 4 });"#,
+        r#"let d = dataset("shapes", #{ images: 16, size: 64 });"#,
+        r#"distill(m, model("yolov8n", #{ classes: 3, image_size: 64, width: 0.125, depth: 0.33 }).train(d, #{"#,
+        r#", d2.take(8), d.split("val"), #{"#,
+        r#"m = prune(m, d.take(2), #{"#,
+        r#"m = quantize(m, d2.splits(#{ train: 0.5, val: 0.5, test: 0.0 }).split("val"), #{ images: 4 });"#,
     ] {
         assert!(script.contains(part), "{part} is missing in\n{script}");
     }
+    assert_eq!(script.matches("dataset(").count(), 1, "{script}");
 }
 
 #[test]
