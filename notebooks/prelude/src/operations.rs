@@ -3,18 +3,20 @@
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::{self as pruning, Groups, Prune, PruneReport, prune_report};
+use compresso::compress::prune::{self as pruning, Groups, Prune, PruneReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
 use compresso::deploy::{self, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
 use compresso::exec::{self, Outputs};
-use compresso::learn::data::{self, DataOptions, Dataset, Grid, GridOptions, SplitOptions};
+use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, SplitOptions};
 use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
-use compresso::learn::train::{self as training, History, Train, Trained};
+use compresso::learn::train::{History, Train, Trained};
 use compresso::measure::compare::{self as comparing, Compare, Comparison};
-use compresso::measure::{self, Benchmark, BenchmarkReport};
+use compresso::measure::{Benchmark, BenchmarkReport};
 use compresso::model::{self as models, Loaded, Made, ModelOptions, Summary, Value};
+use compresso::operation::Operation;
 use compresso::{Context, Model, Result};
 use std::collections::HashMap;
+use std::path::Path;
 
 /// Runs an operation under the session's context and remembers its error.
 fn run<T>(operation: impl FnOnce(&Context) -> Result<T>) -> Result<T> {
@@ -34,14 +36,14 @@ pub fn default<T: Default>() -> T {
 /// # Errors
 /// Those of reading files and of building.
 pub fn model(source: &str, options: ModelOptions) -> Result<Made<()>> {
-    run(|ctx| models::open(source, &options, ctx))
+    run(|ctx| Ok(options.run(source, ctx)?.into()))
 }
 
 /// Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json).
 ///
 /// # Errors
 /// `Io`; `Format`.
-pub fn load(path: &str) -> Result<Loaded<()>> {
+pub fn load(path: &str) -> Result<Loaded> {
     run(|_| models::load(path))
 }
 
@@ -50,7 +52,7 @@ pub fn load(path: &str) -> Result<Loaded<()>> {
 /// # Errors
 /// `Missing`; `Format`.
 pub fn dataset(source: &str, options: DataOptions) -> Result<Dataset> {
-    run(|ctx| data::dataset(source, &options, ctx))
+    run(|ctx| options.run(source, ctx))
 }
 
 /// A split of a dataset: "train", "val" or "test".
@@ -58,7 +60,7 @@ pub fn dataset(source: &str, options: DataOptions) -> Result<Dataset> {
 /// # Errors
 /// `Missing`, with the splits that there are.
 pub fn split(d: &Dataset, name: &str) -> Result<Dataset> {
-    run(|_| d.split(name))
+    run(|ctx| Split {}.run((d, name), ctx))
 }
 
 /// A dataset divided anew into splits.
@@ -66,7 +68,7 @@ pub fn split(d: &Dataset, name: &str) -> Result<Dataset> {
 /// # Errors
 /// `Argument` for parts that do not fit.
 pub fn splits(d: &Dataset, options: SplitOptions) -> Result<Dataset> {
-    run(|ctx| options.apply(d, ctx.seed))
+    run(|ctx| options.run(d, ctx))
 }
 
 /// The first images of a dataset.
@@ -79,12 +81,12 @@ pub fn take(d: &Dataset, n: usize) -> Dataset {
 /// # Errors
 /// Those of reading images.
 pub fn grid(d: &Dataset, options: GridOptions) -> Result<Grid> {
-    run(|ctx| Grid::of(d, &options, ctx))
+    run(|ctx| options.run(d, ctx))
 }
 
-fn trained<R>(before: &Made<R>, trained: Trained) -> Made<History> {
+fn trained(trained: Trained) -> Made<History> {
     let cancelled = trained.history.cancelled;
-    let made = before.derive(trained.model, Some(trained.history));
+    let made = trained.into();
     if cancelled {
         keep_partial(&made);
     }
@@ -95,25 +97,25 @@ fn trained<R>(before: &Made<R>, trained: Trained) -> Made<History> {
 /// it early and well; [`partial`](crate::session::partial) gives what was reached.
 ///
 /// # Errors
-/// Those of [`compresso::learn::train::train`].
-pub fn train<'a, R>(m: &Made<R>, data: &Dataset, val: impl Into<Option<&'a Dataset>>, options: Train) -> Result<Made<History>> {
+/// Those of running [`Train`].
+pub fn train<'a>(m: &Model, data: &Dataset, val: impl Into<Option<&'a Dataset>>, options: Train) -> Result<Made<History>> {
     let val = val.into();
-    run(|ctx| Ok(trained(m, training::train(m, data, val, &options, ctx)?)))
+    run(|ctx| Ok(trained(options.run((m, data, val), ctx)?)))
 }
 
 /// Trains a student to imitate a teacher.
 ///
 /// # Errors
-/// Those of [`Distill::train`].
-pub fn distill<'a, R, T>(
-    student: &Made<R>,
-    teacher: &Made<T>,
+/// Those of running [`Distill`].
+pub fn distill<'a>(
+    student: &Model,
+    teacher: &Model,
     data: &Dataset,
     val: impl Into<Option<&'a Dataset>>,
     options: Distill,
 ) -> Result<Made<History>> {
     let val = val.into();
-    run(|ctx| Ok(trained(student, options.train(student, &teacher.with_source(), data, val, ctx)?)))
+    run(|ctx| Ok(trained(options.run((student, teacher, data, val), ctx)?)))
 }
 
 /// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.
@@ -121,14 +123,10 @@ pub fn distill<'a, R, T>(
 /// `let small = prune(&m, None, Prune { ratio: 0.4, ..default() })?;`
 ///
 /// # Errors
-/// Those of [`Prune::apply`].
-pub fn prune<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Prune) -> Result<Made<PruneReport>> {
+/// Those of running [`Prune`].
+pub fn prune<'a>(m: &Model, data: impl Into<Option<&'a Dataset>>, options: Prune) -> Result<Made<PruneReport>> {
     let data = data.into();
-    run(|ctx| {
-        let after = options.apply(m, data, ctx)?;
-        let report = prune_report(m, &after).ok();
-        Ok(m.derive(after, report))
-    })
+    run(|ctx| options.run((m, data), ctx))
 }
 
 /// The groups of channels of a model that can only be pruned together.
@@ -142,13 +140,10 @@ pub fn prune_groups(m: &Model) -> Result<Groups> {
 /// Rounds a model's numbers to 8 bits; data is for the ranges of static quantization. The report has each layer's error.
 ///
 /// # Errors
-/// Those of [`Quantize::apply`].
-pub fn quantize<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
+/// Those of running [`Quantize`].
+pub fn quantize<'a>(m: &Model, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
     let data = data.into();
-    run(|ctx| {
-        let (after, report) = options.apply_with_report(m, data, ctx)?;
-        Ok(m.derive(after, Some(report)))
-    })
+    run(|ctx| options.run((m, data), ctx))
 }
 
 /// Images that a model looks at.
@@ -180,17 +175,17 @@ impl<const N: usize> Images for [&str; N] {
 /// What a model sees in images: a dataset, or files by their paths.
 ///
 /// # Errors
-/// Those of [`compresso::learn::eval::predict`].
+/// Those of running [`Predict`].
 pub fn predict(m: &Model, images: impl Images, options: Predict) -> Result<Predictions> {
-    run(|ctx| eval::predict(m, &images.images()?, &options, ctx))
+    run(|ctx| options.run((m, &images.images()?), ctx))
 }
 
 /// How right a model is on a dataset.
 ///
 /// # Errors
-/// Those of [`compresso::learn::eval::evaluate`].
+/// Those of running [`Evaluate`].
 pub fn evaluate(m: &Model, d: &Dataset, options: Evaluate) -> Result<Evaluation> {
-    run(|ctx| eval::evaluate(m, d, &options, ctx))
+    run(|ctx| options.run((m, d), ctx))
 }
 
 /// What a model is made of: inputs, outputs, layers with parameters and multiply-accumulates.
@@ -280,10 +275,10 @@ impl<const N: usize> Models for [(&str, &Model); N] {
 /// `benchmark(models! { base: m, small: small }, None, default())?`.
 ///
 /// # Errors
-/// Those of [`compresso::measure::benchmark()`].
+/// Those of running [`Benchmark`].
 pub fn benchmark<'a>(m: impl Models, data: impl Into<Option<&'a Dataset>>, options: Benchmark) -> Result<BenchmarkReport> {
     let data = data.into();
-    run(|ctx| measure::benchmark(&m.models(), data, &options, ctx))
+    run(|ctx| options.run((&m.models(), data), ctx))
 }
 
 /// How far the outputs of two models are apart on images of a dataset (seeded noise without one).
@@ -292,7 +287,7 @@ pub fn benchmark<'a>(m: impl Models, data: impl Into<Option<&'a Dataset>>, optio
 /// `Shape` when the outputs differ in number or shape.
 pub fn compare<'a>(a: &Model, b: &Model, data: impl Into<Option<&'a Dataset>>, options: Compare) -> Result<Comparison> {
     let data = data.into();
-    run(|ctx| comparing::compare_on(a, b, data, &options, ctx))
+    run(|ctx| options.run((a, b, data), ctx))
 }
 
 /// How far two tensors are apart.
@@ -308,7 +303,7 @@ pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
 /// # Errors
 /// `Io`; `Unsupported`.
 pub fn onnx_export(m: &Model, path: &str, options: OnnxExport) -> Result<OnnxFile> {
-    run(|ctx| options.apply(m, path, ctx))
+    run(|ctx| options.run((m, Path::new(path)), ctx))
 }
 
 /// Writes a folder from which TensorRT builds an engine.
@@ -322,7 +317,7 @@ pub fn tensorrt_export<'a>(
     options: TensorrtExport,
 ) -> Result<TensorrtArtifacts> {
     let data = data.into();
-    run(|ctx| options.apply(m, folder, data, ctx))
+    run(|ctx| options.run((m, Path::new(folder), data), ctx))
 }
 
 /// What a target would refuse or run badly: "onnx" or "tensorrt".
