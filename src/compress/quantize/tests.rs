@@ -414,7 +414,7 @@ fn quantizing_stops_when_cancelled() {
 /// A quantized model is trained as it is: through its rounding, to other integers under the same scales.
 #[test]
 fn a_quantized_model_learns_and_stays_quantized() {
-    use compresso_learn::train::{MASKS_KEY, Train, train};
+    use compresso_learn::train::{MASKS_KEY, Train};
     let ctx = Context::new();
     let data = DataOptions { images: Some(8), size: Some(serde_json::json!(64)), ..DataOptions::default() };
     let data = dataset("shapes", &data, &ctx).unwrap().for_training();
@@ -429,7 +429,7 @@ fn a_quantized_model_learns_and_stays_quantized() {
     let float = compresso_model::zoo::build("yolov8n", &zoo).unwrap();
     let quick =
         |epochs| Train { epochs, batch: 8, augment: false, workers: Some(1), learning_rate: Some(0.005), ema: false, ..Train::default() };
-    let float = train(&float, &data, None, &quick(15), &ctx).unwrap().model;
+    let float = quick(15).run((&float, &data, None), &ctx).unwrap().model;
     // A sparse layer, as pruning leaves it.
     let (graph, _) = passes::simplify(float.graph()).unwrap();
     let name = "model.2.cv1.conv.weight";
@@ -445,7 +445,7 @@ fn a_quantized_model_learns_and_stays_quantized() {
         (Quantize { images: 8, target: Target::Tensorrt, elementwise: true, ..Quantize::default() }, 127),
     ] {
         let before = options.apply(&float, Some(&data), &ctx).unwrap();
-        let trained = train(&before, &data, None, &quick(10), &ctx).unwrap();
+        let trained = quick(10).run((&before, &data, None), &ctx).unwrap();
         let losses: Vec<f64> = trained.history.epochs.iter().map(|e| e.loss).collect();
         assert!(losses[9] < 0.85 * losses[0], "{losses:?}");
         let (old, new) = (before.graph(), trained.model.graph());
@@ -467,11 +467,11 @@ fn a_quantized_model_learns_and_stays_quantized() {
         let zeros = new.constant(&format!("{name}_quantized")).unwrap().to_i64s().unwrap();
         assert!(zeros.iter().step_by(2).all(|q| *q == 0) && zeros.iter().any(|q| *q != 0));
         // What was minimised is what the file computes: one more epoch begins where this one ended.
-        let again = train(&trained.model, &data, None, &Train { learning_rate: Some(1e-5), ..quick(1) }, &ctx).unwrap();
+        let again = Train { learning_rate: Some(1e-5), ..quick(1) }.run((&trained.model, &data, None), &ctx).unwrap();
         assert!(again.history.epochs[0].loss < 1.15 * losses[9], "{} {losses:?}", again.history.epochs[0].loss);
         assert_eq!(onnx::encode(new).unwrap(), onnx::encode(&onnx::decode(onnx::encode(new).unwrap()).unwrap()).unwrap());
     }
     let dynamic = Quantize { mode: Mode::Dynamic, ..Quantize::default() }.apply(&float, None, &ctx).unwrap();
-    let e = train(&dynamic, &data, None, &quick(1), &ctx).unwrap_err();
+    let e = quick(1).run((&dynamic, &data, None), &ctx).unwrap_err();
     assert!(e.kind() == compresso_base::error::ErrorKind::Unsupported && e.to_string().contains("are stored as uint8"), "{e}");
 }

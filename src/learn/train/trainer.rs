@@ -77,6 +77,7 @@ pub fn fit(
     val: Option<&Dataset>,
     options: &Train,
     objective: &mut dyn Objective,
+    parametrizations: Vec<Box<dyn Parametrization>>,
     call: Call<Recipe>,
     ctx: &Context,
 ) -> Result<Trained> {

@@ -6,9 +6,10 @@ use crate::train::tests::{constants, quick, shapes, small};
 use crate::train::{ParamSet, TaskLoss, Train, Trained, fit};
 use candle_core::{DType, Device, Var};
 use compresso_base::context::{Cancel, Context, ProgressSink};
+use compresso_base::operation::Call;
 use compresso_exec::{self as exec, Run};
 use compresso_model::ops::ParamKind;
-use compresso_model::{Element, Fact, GraphBuilder, Model, Node, Payload, Step};
+use compresso_model::{Element, Fact, GraphBuilder, Model, Node, Payload};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ fn fitted(
     ctx: &Context,
 ) -> compresso_base::error::Result<Trained> {
     let mut objective = TaskLoss::of(model.task(), 0.0)?;
-    fit(model, data, None, options, &mut objective, list, Step::new("train", Vec::new(), serde_json::Map::new()), ctx)
+    fit(model, data, None, options, &mut objective, list, Call::new("train", [model.into()], serde_json::Map::new()), ctx)
 }
 
 /// The number of steps from zero that the largest magnitude has, if all elements of each output channel lie on such a grid.
