@@ -7,7 +7,7 @@ use compresso::deploy::{OnnxExport, Replay};
 use compresso::learn::data::{DataOptions, DataTask, Dataset};
 use compresso::learn::train::Train;
 use compresso::model::{LoadOptions, ModelOptions};
-use compresso::operation::{Argument, Operation, Recipe};
+use compresso::operation::{Argument, Operation, Recipe, decode};
 use compresso::report::Style;
 use compresso::shell::{Buffer, script::Session, script::recipe_script};
 use compresso::{Context, Model};
@@ -17,8 +17,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 fn classifier(width: f64, ctx: &Context) -> Model {
-    let options =
-        ModelOptions { classes: Some(3.into()), image_size: Some(32.into()), width: Some(width), ..ModelOptions::default() };
+    let options = ModelOptions { classes: Some(3.into()), image_size: Some(32.into()), width: Some(width), ..ModelOptions::default() };
     options.run("classifier", ctx).unwrap()
 }
 
@@ -136,11 +135,9 @@ fn thirty_rounds_of_self_distillation_keep_the_saved_steps_small() {
         let call = options.call([(&m).into(), (&m).into(), (&d).into()]).seeded(0);
         m = m.derive(plain.clone(), call);
     }
-    let kept = Model::load(
-        { m.save(dir.path().join("m.onnx")).unwrap(); dir.path().join("m.onnx") },
-        &LoadOptions::default(),
-    )
-    .unwrap();
+    let path = dir.path().join("m.onnx");
+    m.save(&path).unwrap();
+    let kept = Model::load(&path, &LoadOptions::default()).unwrap();
     assert_eq!(kept.steps().len(), 31);
     let bytes = kept.graph().metadata()["compresso"].len();
     assert!(bytes < 100_000, "{bytes} bytes");
@@ -214,18 +211,19 @@ fn run(calls: Vec<Next>) -> Model {
             }
             Next::Model(n) => made = classifier(0.0625 * f64::from(n), &ctx),
             Next::Dataset(images) => {
-                let options = DataOptions { images: Some(images.into()), size: Some(32.into()), task: DataTask::Classify, ..DataOptions::default() };
+                let options =
+                    DataOptions { images: Some(images.into()), size: Some(32.into()), task: DataTask::Classify, ..DataOptions::default() };
                 data.push(options.run("shapes", &ctx).unwrap());
                 continue;
             }
             Next::Take(at, n) => {
-                data.push(dataset(at).take(n.into()));
+                let taken = dataset(at).take(n.into());
+                data.push(taken);
                 continue;
             }
             Next::Split(at, val) => {
-                if let Ok(d) = dataset(at).split(if val { "val" } else { "train" }) {
-                    data.push(d);
-                }
+                let chosen = dataset(at).split(if val { "val" } else { "train" });
+                data.extend(chosen.ok());
                 continue;
             }
             Next::Prune(m, ratio, d) => {
@@ -236,14 +234,20 @@ fn run(calls: Vec<Next>) -> Model {
                     Err(_) => continue,
                 }
             }
-            Next::Quantize(m) => match (Quantize { mode: compresso::compress::quantize::Mode::Dynamic, ..Quantize::default() }).run((&model(m), None), &ctx) {
-                Ok(quantized) => made = quantized.model,
-                Err(_) => continue,
-            },
-            Next::Distill(student, teacher, d) => match (Distill { train: Train { batch: 2, ..quick() }, ..Distill::default() }).run((&model(student), &model(teacher), &dataset(d), None), &ctx) {
-                Ok(trained) => made = trained.model,
-                Err(_) => continue,
-            },
+            Next::Quantize(m) => {
+                let options: Quantize = decode(serde_json::json!({ "mode": "dynamic" })).unwrap();
+                match options.run((&model(m), None), &ctx) {
+                    Ok(quantized) => made = quantized.model,
+                    Err(_) => continue,
+                }
+            }
+            Next::Distill(student, teacher, d) => {
+                let options = Distill { train: Train { batch: 2, ..quick() }, ..Distill::default() };
+                match options.run((&model(student), &model(teacher), &dataset(d), None), &ctx) {
+                    Ok(trained) => made = trained.model,
+                    Err(_) => continue,
+                }
+            }
         }
         models.push(made.clone());
     }
@@ -276,7 +280,8 @@ fn rust_notebooks_have_every_operation() {
     let known: Vec<String> = ["operations.rs", "results.rs", "session.rs", "tensors.rs"].into_iter().flat_map(functions).collect();
     assert!(known.len() > 30, "{known:?}");
     let groups = ["models", "data", "compress", "deploy", "measure"];
-    let all: Vec<&str> = compresso::shell::script::bindings().map(|b| b.signature).filter(|s| groups.contains(&s.group)).map(|s| s.name).collect();
+    let all: Vec<&str> =
+        compresso::shell::script::bindings().map(|b| b.signature).filter(|s| groups.contains(&s.group)).map(|s| s.name).collect();
     assert!(all.len() > 15, "{all:?}");
     let missing: Vec<&&str> = all.iter().filter(|n| !known.iter().any(|k| k == **n)).collect();
     assert!(missing.is_empty(), "the prelude lacks {missing:?}");

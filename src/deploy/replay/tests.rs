@@ -19,7 +19,8 @@ fn a_recipe_gives_the_value_and_the_recipe_itself() {
     let made = classifier().replay(&Context::new()).unwrap().model().unwrap();
     assert_eq!(made.recipe(), Some(&classifier()));
     let shapes = after("dataset", [Argument::Value("shapes".into())]);
-    let taken = after("take", [Argument::Call(after("split", [Argument::Call(shapes), Argument::Value("val".into())])), Argument::Value(5.into())]);
+    let taken =
+        after("take", [Argument::Call(after("split", [Argument::Call(shapes), Argument::Value("val".into())])), Argument::Value(5.into())]);
     let Remade::Dataset(d) = taken.replay(&Context::new()).unwrap() else { panic!("a dataset") };
     assert_eq!((d.len(), d.split.as_str()), (5, "val"));
     assert!(taken.replay(&Context::new()).unwrap().model().unwrap_err().to_string().contains("that of dataset 'shapes'"));

@@ -42,7 +42,11 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature(
             ("models", "forward"),
             "Runs a model and gives its outputs by name, and any inner values asked for",
-            &[Arg::new("m", ArgKind::Model), Arg::new("x", ArgKind::OneOf(&[ArgKind::Tensor, ArgKind::Map])), Arg::optional("wanted", ArgKind::OneOf(&[ArgKind::List, ArgKind::Text]))],
+            &[
+                Arg::new("m", ArgKind::Model),
+                Arg::new("x", ArgKind::OneOf(&[ArgKind::Tensor, ArgKind::Map])),
+                Arg::optional("wanted", ArgKind::OneOf(&[ArgKind::List, ArgKind::Text])),
+            ],
             "map of tensors",
             &["forward(model(\"classifier\", #{ classes: 3, image_size: 32 }), random([1, 3, 32, 32]))"],
             &["run", "infer", "inference", "outputs", "activations"],

@@ -105,7 +105,10 @@ pub(super) const TABLE: &[Binding] = &[
             summary: "A plot of a report or dataset, of a list of numbers, of [x, y] or of [x, y, name], or of a map of such lists; with a path \
                       (.png, .svg, .html), saved",
             group: "results",
-            args: &[Arg::new("x", ArgKind::OneOf(&[ArgKind::List, ArgKind::Map, ArgKind::Report, ArgKind::Dataset])), Arg::optional("path", ArgKind::Text)],
+            args: &[
+                Arg::new("x", ArgKind::OneOf(&[ArgKind::List, ArgKind::Map, ArgKind::Report, ArgKind::Dataset])),
+                Arg::optional("path", ArgKind::Text),
+            ],
             returns: "plot",
             fields: PlotOptions::FIELDS,
             examples: &[
