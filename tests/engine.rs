@@ -343,7 +343,7 @@ fn by_integers(g: &Graph, feeds: &HashMap<String, Value>) -> HashMap<String, Val
             }
             _ => {
                 let inputs: Vec<Option<Value>> = node.inputs.iter().map(|n| if n.is_empty() { None } else { input(n) }).collect();
-                let mode = ops::Mode::default();
+                let mode = ops::RunMode::default();
                 (ops::find(node).unwrap().forward)(&ops::Exec::new(node, g.opset(), &inputs, &mode)).unwrap()
             }
         };

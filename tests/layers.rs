@@ -144,3 +144,41 @@ fn the_parser_reads_all_forms_of_imports() {
     let found = imports(&code.map(str::to_string));
     assert_eq!(found, ["model::", "Context", "report", "shell", "exec::run"]);
 }
+
+/// Files outside of `model::ops` in which the name of an operator is a word of another language.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("model::zoo::modules", "the modules of architecture files"),
+    ("model::pytorch::object", "torch.Size"),
+    ("model::pytorch::settings", "PyTorch's classes"),
+    // The rules of a target are that target's facts, and most of the operators that it lacks are none of ours.
+    ("deploy::tensorrt::lint", "what TensorRT's parser takes"),
+];
+
+/// What writes a node may spell its operator; what looks for one names it by the constant of the operator's file, and what
+/// asks for a property reads the operator's table entry.
+#[test]
+fn operators_are_known_by_their_table_alone() {
+    let names: std::collections::HashSet<&str> = compresso::model::ops::all().map(|op| op.name).collect();
+    let mut wrong = Vec::new();
+    let mut writes = 0;
+    let elsewhere = |f: &&File| !is_test(f) && !f.module.starts_with("model::ops") && OTHER_WORDS.iter().all(|(m, _)| f.module != *m);
+    for f in files().iter().filter(elsewhere) {
+        let text = f.code.join("\n");
+        let mut pieces = text.split('"');
+        let mut before = pieces.next().unwrap_or_default();
+        // Every second piece stands between quotes, or after an escaped one, which no name contains.
+        for piece in pieces {
+            if names.contains(piece) {
+                let writer = ["Node::new(", ".node(", ".named(", ".op("].iter().any(|w| before.trim_end().ends_with(w));
+                if writer {
+                    writes += 1;
+                } else {
+                    wrong.push(format!("{}: \"{piece}\"", f.module));
+                }
+            }
+            before = piece;
+        }
+    }
+    assert!(writes > 20, "the parser found only {writes} nodes that are written");
+    assert!(wrong.is_empty(), "operators matched by a spelled name, see docs/adding-an-op.md:\n{}", wrong.join("\n"));
+}

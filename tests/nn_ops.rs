@@ -1,7 +1,7 @@
 //! Outputs and gradients of neural-network operators against PyTorch's (tests/fixtures/nn/generate.py).
 
 use candle_core::{Device, Tensor, Var};
-use compresso::model::ops::{Exec, Mode, find};
+use compresso::model::ops::{Exec, RunMode, find};
 use compresso::model::{Attr, Node, Value};
 use serde_json::Value as Json;
 
@@ -57,7 +57,7 @@ fn outputs_and_gradients_are_those_of_pytorch() {
             .zip(&inputs)
             .map(|(v, t)| Some(Value::plain(v.as_ref().map_or(t.clone(), |v| v.as_tensor().clone())).unwrap()))
             .collect();
-        let mode = Mode { training: case["training"].as_bool().unwrap(), ..Mode::default() };
+        let mode = RunMode { training: case["training"].as_bool().unwrap(), ..RunMode::default() };
         let exec = Exec::new(&node, case["opset"].as_i64().unwrap(), &values, &mode);
         let y = match (find(&node).unwrap().forward)(&exec) {
             Ok(out) => out[0].tensor.clone(),

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use compresso::error::ErrorKind;
 use compresso::exec::{self, Run};
-use compresso::model::ops::{Exec, Mode, find};
+use compresso::model::ops::{Exec, RunMode, find};
 use compresso::model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value, infer};
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ fn numbers(dims: &[usize], seed: u64) -> Tensor {
 }
 
 fn run(node: &Node, opset: i64, inputs: &[Option<Value>]) -> compresso::Result<Vec<Value>> {
-    (find(node)?.forward)(&Exec::new(node, opset, inputs, &Mode::default()))
+    (find(node)?.forward)(&Exec::new(node, opset, inputs, &RunMode::default()))
 }
 
 fn node(op: &str, inputs: usize, outputs: usize) -> Node {

@@ -6,7 +6,9 @@
 
 use candle_core::{DType, Device};
 use compresso_base::error::{Error, Result};
-use compresso_compress::quantize::{is_quantized, placement};
+use compresso_compress::quantize::placement;
+use compresso_model::ops::cast::CAST;
+use compresso_model::ops::{self, Float16Rule};
 use compresso_model::passes::{Pass, PassContext, Pipeline, Rewrite, pipelines};
 use compresso_model::{Attr, Constant, Element, Fact, Graph, Node};
 use std::collections::{HashMap, HashSet};
@@ -50,7 +52,7 @@ pub fn to_float16(graph: &Graph) -> Result<(Graph, Vec<String>)> {
 
 fn rewrite<'g>(cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
     let graph = cx.graph();
-    if let Some(node) = graph.nodes().iter().find(|n| is_quantized(&n.op)) {
+    if let Some(node) = ops::quantized_node(graph) {
         return Err(Error::argument("a quantized model is not converted to float16").at(node.label()));
     }
     let (layers, _) = placement::layers(graph)?;
@@ -60,7 +62,13 @@ fn rewrite<'g>(cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
     let inner = placement::inner_values(graph, &layers);
     let mut region: HashSet<usize> = layers.iter().map(|l| l.node).collect();
     region.extend(graph.nodes().iter().enumerate().filter(|(_, n)| n.outputs.iter().any(|o| inner.contains(o.as_str()))).map(|(i, _)| i));
-    let mut c = Converter { graph, cx, out: cx.rewrite(), names: HashMap::new() };
+    for (i, node) in graph.nodes().iter().enumerate() {
+        if ops::find(node)?.float16 == Float16Rule::Float32 {
+            region.remove(&i);
+        }
+    }
+    let made: HashSet<&str> = region.iter().flat_map(|&i| graph.nodes()[i].outputs.iter()).map(String::as_str).collect();
+    let mut c = Converter { graph, made, cx, out: cx.rewrite(), names: HashMap::new() };
     for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| region.contains(i)) {
         c.node(i, node, &region).map_err(|e| e.at(node.label()))?;
     }
@@ -70,6 +78,8 @@ fn rewrite<'g>(cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
 
 struct Converter<'g, 'c> {
     graph: &'g Graph,
+    /// Values that the converted nodes make.
+    made: HashSet<&'g str>,
     cx: &'c PassContext<'g>,
     out: Rewrite<'g>,
     /// float16 name of each float32 value.
@@ -81,9 +91,9 @@ impl Converter<'_, '_> {
         if node.attrs.values().any(|a| matches!(a, Attr::Graph(_) | Attr::Graphs(_))) {
             return Err(Error::unsupported("control flow before a layer is not converted to float16"));
         }
+        let rule = ops::find(node)?.float16;
         for at in 0..node.inputs.len() {
-            // Scales and regions of Resize are float32 in every operator set.
-            if node.is("Resize") && at > 0 || !self.is_float(&node.inputs[at])? {
+            if matches!(rule, Float16Rule::Except(stay) if stay.contains(&at)) || !self.is_float(&node.inputs[at])? {
                 continue;
             }
             let name = self.half(&node.inputs[at])?;
@@ -119,7 +129,7 @@ impl Converter<'_, '_> {
         Ok(self.cx.facts()?.get(name).map(|f: &Fact| f.element) == Some(Element::F32))
     }
 
-    /// The float16 form of a value: of a constant a converted one, of a graph input a cast one, else what its node makes.
+    /// The float16 form of a value: of a constant a converted one, of what a converted node makes that, of others a cast one.
     fn half(&mut self, name: &str) -> Result<String> {
         if let Some(made) = self.names.get(name) {
             return Ok(made.clone());
@@ -128,7 +138,7 @@ impl Converter<'_, '_> {
         if let Some(c) = self.graph.constant(name) {
             let c = self.constant(&c.clone(), name)?;
             self.out.patch.set_constant(&half, c);
-        } else if self.graph.feeds().any(|f| f.name == name) {
+        } else if !self.made.contains(name) {
             self.cast(name, &half, Element::F16);
         }
         Ok(half)
@@ -145,7 +155,7 @@ impl Converter<'_, '_> {
 
     fn cast(&mut self, from: &str, to: &str, element: Element) {
         let name = self.out.patch.fresh(&format!("{to}_Cast"));
-        self.out.patch.add(Node::new("Cast", name, [from], [to]).int("to", i64::from(element.code())));
+        self.out.patch.add(Node::new(CAST, name, [from], [to]).int("to", i64::from(element.code())));
     }
 
     fn constant(&mut self, c: &Constant, name: &str) -> Result<Constant> {

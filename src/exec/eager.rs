@@ -5,7 +5,7 @@ use super::tape::Tape;
 use candle_core::{DType, Device, Tensor, Var};
 use compresso_base::context::Cancel;
 use compresso_base::error::{At, Error, Result, nearest};
-use compresso_model::ops::{self, Exec, Mode};
+use compresso_model::ops::{self, Exec, RunMode};
 use compresso_model::{Graph, Node, Value};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +23,7 @@ pub struct Run<'a> {
     /// Values to return; empty: the graph's outputs. Nodes that these do not need are not run.
     pub wanted: &'a [&'a str],
     pub params: Option<&'a Params>,
-    pub mode: Option<&'a Mode>,
+    pub mode: Option<&'a RunMode>,
     pub cancel: Option<&'a Cancel>,
     pub observer: Option<Observer<'a>>,
     pub device: Option<Device>,
@@ -63,7 +63,7 @@ fn start<'g>(
     tape: &mut Option<Tape<'g>>,
 ) -> Result<Outputs> {
     check_feeds(graph, feeds)?;
-    let default_mode = Mode::default();
+    let default_mode = RunMode::default();
     let mode = options.mode.unwrap_or(&default_mode);
     let device = options.device.clone().or_else(|| feeds.values().next().map(|v| v.tensor.device().clone())).unwrap_or(Device::Cpu);
     let wanted: Vec<&str> =
@@ -76,7 +76,7 @@ fn start<'g>(
 struct Scope<'a> {
     params: Option<&'a Params>,
     cancel: Option<&'a Cancel>,
-    mode: &'a Mode,
+    mode: &'a RunMode,
     device: &'a Device,
 }
 
@@ -143,7 +143,7 @@ fn run_in<'g>(
             cx.subgraph = Some(&subgraph);
             (op.forward)(&cx)
         };
-        let short = scope.mode.precision.of(node);
+        let short = precision::short_of(scope.mode.precision, node);
         // In short numbers, where asked for: float32 goes in and comes out.
         let run_short = |values: &HashMap<String, Value>, inputs: &[Option<Value>]| -> Result<Vec<Value>> {
             match short {

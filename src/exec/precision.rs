@@ -5,7 +5,13 @@
 
 use candle_core::{DType, Tensor};
 use compresso_base::error::Result;
-use compresso_model::{Element, Value};
+use compresso_model::ops::{self, MixedPrecision, QuantRule};
+use compresso_model::{Element, Node, Value};
+
+/// The type in which a node reads and gives its numbers, where it is one of those that are shortened: layers.
+pub(super) fn short_of(precision: MixedPrecision, node: &Node) -> Option<DType> {
+    precision.short().filter(|_| ops::find(node).is_ok_and(|op| op.quant == QuantRule::Weighted))
+}
 
 /// The float32 values among `inputs` in short numbers.
 ///
@@ -60,7 +66,7 @@ pub(super) fn round(t: &Tensor, short: DType) -> Result<Tensor> {
 mod tests {
     use crate::{Params, Run, run, run_with_tape};
     use candle_core::{DType, Device, Tensor, Var};
-    use compresso_model::ops::{Mode, Precision};
+    use compresso_model::ops::{MixedPrecision, RunMode};
     use compresso_model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value};
     use std::collections::HashMap;
 
@@ -117,8 +123,8 @@ mod tests {
         let params: Params = names.iter().zip(&vars).map(|(n, v)| ((*n).to_string(), v.as_tensor().clone())).collect();
         let feeds = HashMap::from([("x".to_string(), Value::plain(x.clone()).unwrap())]);
         let exact = run(&graph, &feeds, Run::default()).unwrap()["y"].tensor.clone();
-        for (precision, dtype, step) in [(Precision::Float16, DType::F16, 1e-3), (Precision::Bfloat16, DType::BF16, 8e-3)] {
-            let mode = Mode { training: true, precision, ..Mode::default() };
+        for (precision, dtype, step) in [(MixedPrecision::Float16, DType::F16, 1e-3), (MixedPrecision::Bfloat16, DType::BF16, 8e-3)] {
+            let mode = RunMode { training: true, precision, ..RunMode::default() };
             let options = Run { params: Some(&params), mode: Some(&mode), ..Run::default() };
             let (outputs, tape) = run_with_tape(&graph, &feeds, options).unwrap();
             let mut store = (&outputs["y"].tensor * &upstream).unwrap().sum_all().unwrap().backward().unwrap();

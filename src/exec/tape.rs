@@ -9,12 +9,12 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, Var};
 use compresso_base::context::Cancel;
 use compresso_base::error::{At, Error, Result};
 use compresso_kernels::ops::add_assign;
-use compresso_model::ops::{Back, Exec, Flow, Rule};
+use compresso_model::ops::{Back, BackwardRule, Exec, Flow};
 use compresso_model::{Node, Value};
 use std::collections::{HashMap, HashSet};
 
 use super::Params;
-use super::precision::round;
+use super::precision::{round, short_of};
 
 /// What a run remembers for its backward pass.
 #[derive(Default)]
@@ -35,7 +35,7 @@ struct Record<'g> {
 
 enum How {
     Rule {
-        rule: Rule,
+        rule: BackwardRule,
         inputs: Vec<Option<Value>>,
         needs: Vec<bool>,
         /// Short numbers that are imitated.
@@ -60,10 +60,10 @@ impl<'g> Tape<'g> {
     pub(super) fn is_live(&self, name: &str) -> bool {
         self.live.contains(name)
     }
-    pub(super) fn by_rule(&mut self, cx: &Exec<'_>, node: &'g Node, rule: Rule, inputs: &[Option<Value>], made: &[Value]) {
+    pub(super) fn by_rule(&mut self, cx: &Exec<'_>, node: &'g Node, rule: BackwardRule, inputs: &[Option<Value>], made: &[Value]) {
         let needs = node.inputs.iter().map(|n| self.is_live(n)).collect();
         self.live.extend(node.outputs.iter().filter(|n| !n.is_empty()).cloned());
-        let how = How::Rule { rule, inputs: inputs.to_vec(), needs, short: cx.mode.precision.of(node) };
+        let how = How::Rule { rule, inputs: inputs.to_vec(), needs, short: short_of(cx.mode.precision, node) };
         self.records.push(Record { node, opset: cx.opset, made: made.to_vec(), how });
     }
     /// Takes what candle has tracked from `variables` on, and gives it without.
@@ -98,7 +98,7 @@ impl<'g> Tape<'g> {
                 add(&mut sums, name, Flow::Shared(g.detach()), tensor.dims())?;
             }
         }
-        let mode = compresso_model::ops::Mode { training: true, ..Default::default() };
+        let mode = compresso_model::ops::RunMode { training: true, ..Default::default() };
         for record in self.records.into_iter().rev() {
             if let Some(c) = cancel {
                 c.check()?;

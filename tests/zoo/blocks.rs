@@ -3,7 +3,7 @@
 use super::feed;
 use candle_core::{Device, Tensor, Var};
 use compresso::exec::{self, Params, Run};
-use compresso::model::ops::Mode;
+use compresso::model::ops::RunMode;
 use compresso::model::weights::{self, apply_weights};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Graph, Value};
@@ -33,7 +33,7 @@ fn equals_pytorch(case: &str, layers: &str, value: &str) {
         params.insert(name.clone(), Var::from_tensor(&c.tensor(&Device::Cpu).unwrap()).unwrap().into_inner());
     }
     params.insert("images".into(), Var::from_tensor(&of("x").tensor).unwrap().into_inner());
-    let mode = Mode { training: true, ..Mode::default() };
+    let mode = RunMode { training: true, ..RunMode::default() };
     let run = Run { wanted: &[value], params: Some(&params), mode: Some(&mode), ..Run::default() };
     let (outputs, tape) = exec::run_with_tape(&graph, &feeds, run).unwrap();
     close(&outputs[0].tensor, &of("train.output").tensor);

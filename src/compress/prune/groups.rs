@@ -3,6 +3,7 @@
 use compresso_base::error::{Error, Result, nearest};
 use compresso_base::report::{Show, Table};
 use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
+use compresso_model::ops::quantized_node;
 use compresso_model::passes::pipelines;
 use compresso_model::{Facts, Graph, Node};
 use indexmap::IndexMap;
@@ -166,11 +167,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 fn refuse_quantized(graph: &Graph) -> Result<()> {
-    let quantized = |n: &&Node| {
-        ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"]
-            .contains(&n.op.as_str())
-    };
-    match graph.nodes().iter().find(quantized) {
+    match quantized_node(graph) {
         Some(node) => Err(Error::unsupported("the model is quantized already").at(node.label()).hint("prune first, then quantize")),
         None => Ok(()),
     }

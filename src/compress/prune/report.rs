@@ -3,7 +3,7 @@
 use super::groups::name_of;
 use compresso_base::error::Result;
 use compresso_base::report::{Show, Table};
-use compresso_model::ops::{self, QuantRule};
+use compresso_model::ops::layer_weight;
 use compresso_model::{Constant, Model};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -79,14 +79,14 @@ fn layers(model: &Model) -> Result<Vec<(String, Seen)>> {
     let graph = model.graph();
     let mut found = Vec::new();
     for (node, layer) in graph.nodes().iter().zip(&stats.layers) {
-        let QuantRule::Weighted { weight, axis } = ops::find(node)?.quant else { continue };
-        let Some(constant) = node.input(weight).and_then(|n| graph.constant(n)) else { continue };
-        let channels = match node.attrs.get("transB") {
-            // Gemm's weight is [in, out] unless transposed.
-            _ if node.is("Gemm") => constant.dims()[usize::from(node.get_int("transB", 0)? == 0)],
-            _ => constant.dims().get(axis).copied().unwrap_or(0),
+        let Some(weight) = layer_weight(graph, node)? else { continue };
+        let seen = Seen {
+            op: node.op.clone(),
+            channels: weight.output_channels(),
+            params: layer.params,
+            macs: layer.cost.macs,
+            sparsity: sparsity(weight.constant)?,
         };
-        let seen = Seen { op: node.op.clone(), channels, params: layer.params, macs: layer.cost.macs, sparsity: sparsity(constant)? };
         found.push((name_of(node).to_string(), seen));
     }
     Ok(found)

@@ -4,6 +4,8 @@ use super::Analysis;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use compresso_model::ops::channels::{Atom, AxisLabels, Edit, Place, Size};
+use compresso_model::ops::concat::CONCAT;
+use compresso_model::ops::gather::GATHER;
 use compresso_model::{Attr, Constant, Dim, Element, Graph, Node, Patch, infer};
 use std::collections::HashSet;
 
@@ -191,13 +193,13 @@ impl<'a> Removal<'a> {
                 Size::Open => {
                     let index = patch.fresh(&format!("{part}_index"));
                     patch.set_constant(&index, Constant::ints(&[k as i64]));
-                    patch.add(Node::new("Gather", "", [input, &index], [part.as_str()]).int("axis", 0));
+                    patch.add(Node::new(GATHER, "", [input, &index], [part.as_str()]).int("axis", 0));
                 }
             }
             parts.push(part);
         }
         let whole = patch.fresh(&stem);
-        patch.add(Node::new("Concat", "", parts, [whole.as_str()]).int("axis", 0));
+        patch.add(Node::new(CONCAT, "", parts, [whole.as_str()]).int("axis", 0));
         patch.edit(node).inputs[i] = whole;
         Ok(())
     }

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_learn::train::MASKS_KEY;
-use compresso_model::ops::{self, QuantRule};
+use compresso_model::ops;
 use compresso_model::{Constant, Graph, Patch, Payload};
 use std::collections::HashSet;
 
@@ -62,33 +62,16 @@ fn weights(graph: &Graph) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let makers = graph.producers();
     for node in graph.nodes() {
-        let QuantRule::Weighted { weight, .. } = ops::find(node)?.quant else { continue };
-        let Some(name) = node.input(weight) else { continue };
-        if graph.constant(name).is_none_or(|c| !c.element().is_float() || c.dims().len() < 2) {
+        let Some(weight) = ops::layer_weight(graph, node)? else { continue };
+        if !weight.constant.element().is_float() || weight.constant.dims().len() < 2 {
             continue;
         }
-        // A product with a softmax's output is an expectation over fixed values (the bins of distribution focal boxes).
-        let expectation = node.input(0).is_some_and(|x| from_softmax(graph, &makers, x));
-        if !expectation {
-            found.push((name_of(node).to_string(), name.to_string()));
+        // An expectation is taken over fixed values (the bins of distribution focal boxes).
+        if !ops::is_expectation(graph, &makers, node) {
+            found.push((name_of(node).to_string(), weight.name.to_string()));
         }
     }
     Ok(found)
-}
-
-fn from_softmax(graph: &Graph, makers: &std::collections::HashMap<&str, usize>, value: &str) -> bool {
-    let mut at = value;
-    while let Some(&i) = makers.get(at) {
-        let node = &graph.nodes()[i];
-        if node.is("Softmax") {
-            return true;
-        }
-        match node.input(0) {
-            Some(x) if ["Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze"].contains(&node.op.as_str()) => at = x,
-            _ => return false,
-        }
-    }
-    false
 }
 
 /// The `q` quantile with linear interpolation, as `torch.quantile`.

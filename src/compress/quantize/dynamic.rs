@@ -11,6 +11,12 @@ use super::placement::Layer;
 use super::static_int8::dequantized_weight;
 use super::weights::Weight;
 use compresso_base::error::{At, Error, Result};
+use compresso_model::ops;
+use compresso_model::ops::arithmetic::{ADD, MUL};
+use compresso_model::ops::cast::CAST;
+use compresso_model::ops::conv::CONV;
+use compresso_model::ops::matmul::{GEMM, MATMUL};
+use compresso_model::ops::quantize::DYNAMIC_QUANTIZE_LINEAR;
 use compresso_model::{Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::HashMap;
 
@@ -49,24 +55,21 @@ pub(super) fn insert(graph: &Graph, layers: &[Layer], settings: &Settings) -> Re
     patch.apply()
 }
 
-/// The integer operator that does a node's products, if there is one.
+/// The integer operator that does a node's products, if there is one. None transposes its first input.
 fn integer_op(node: &Node) -> Result<Option<&'static str>> {
-    Ok(match node.op.as_str() {
-        "Conv" => Some("ConvInteger"),
-        "MatMul" => Some("MatMulInteger"),
-        "Gemm" if node.get_int("transA", 0)? == 0 => Some("MatMulInteger"),
-        _ => None,
-    })
+    let transposed = node.get_int("transA", 0)?;
+    let op = ops::find(node)?.weight.and_then(|w| w.integer);
+    Ok(op.filter(|_| transposed == 0))
 }
 
 /// A weight as the integer operator reads it: Gemm's transposed to `[inputs, outputs]`.
 fn layer_weight(node: &Node, constant: &Constant, axis: usize, settings: &Settings) -> Result<Weight> {
-    if node.is("Gemm") && node.get_int("transB", 0)? != 0 {
+    if node.is(GEMM) && node.get_int("transB", 0)? != 0 {
         let t = constant.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
         return Weight::quantize(&Constant::from_tensor(&t)?, 1, settings.per_channel, settings.weights, None);
     }
     // A batch of matrices has no one output axis.
-    let per_channel = settings.per_channel && (!node.is("MatMul") || constant.dims().len() == 2);
+    let per_channel = settings.per_channel && (!node.is(MATMUL) || constant.dims().len() == 2);
     Weight::quantize(constant, axis, per_channel, settings.weights, None)
 }
 
@@ -74,7 +77,7 @@ fn layer_weight(node: &Node, constant: &Constant, axis: usize, settings: &Settin
 fn quantize_input(patch: &mut Patch<'_>, x: &str) -> [String; 3] {
     let names = ["quantized", "scale", "zero_point"].map(|part| patch.fresh(&format!("{x}_{part}")));
     let name = patch.fresh(&format!("{x}_DynamicQuantizeLinear"));
-    patch.add(Node::new("DynamicQuantizeLinear", name, [x], names.clone()));
+    patch.add(Node::new(DYNAMIC_QUANTIZE_LINEAR, name, [x], names.clone()));
     names
 }
 
@@ -85,10 +88,10 @@ fn replace(patch: &mut Patch<'_>, layer: &Layer, node: &Node, weight: &Weight, i
     let [q, zero, scale] = ["quantized", "zero_point", "scale"].map(|part| patch.fresh(&format!("{stem}_{part}")));
     patch.set_constant(&q, weight.unsigned()?);
     patch.set_constant(&zero, Constant::new(Element::U8, vec![], Payload::Raw(vec![128].into()))?);
-    let alpha = if node.is("Gemm") { node.get_float("alpha", 1.0)? } else { 1.0 };
+    let alpha = if node.is(GEMM) { node.get_float("alpha", 1.0)? } else { 1.0 };
     let scales: Vec<f32> = weight.scales.iter().map(|s| s * alpha).collect();
     // Channels stand on axis 1 of a convolution's output, on the last of a matrix product's.
-    let spread = |n: usize| if node.is("Conv") { [vec![1, n], vec![1; weight.dims.len() - 2]].concat() } else { vec![n] };
+    let spread = |n: usize| if node.is(CONV) { [vec![1, n], vec![1; weight.dims.len() - 2]].concat() } else { vec![n] };
     let one = scales.len() == 1;
     patch.set_constant(&scale, if one { Constant::scalar(scales[0]) } else { Constant::floats(&spread(scales.len()), &scales)? });
 
@@ -96,7 +99,7 @@ fn replace(patch: &mut Patch<'_>, layer: &Layer, node: &Node, weight: &Weight, i
     let bias = node.input(2).map(str::to_string);
     let scaled = if bias.is_some() { patch.fresh(&format!("{out}_scaled")) } else { out.clone() };
     let mut product = Node::new(op, node.name.clone(), [&input[0], &q, &input[2], &zero], [&sums]);
-    if node.is("Conv") {
+    if node.is(CONV) {
         product.attrs = node.attrs.clone();
     }
     patch.remove(layer.node);
@@ -105,17 +108,17 @@ fn replace(patch: &mut Patch<'_>, layer: &Layer, node: &Node, weight: &Weight, i
         let name = patch.fresh(&format!("{output}_{op}"));
         patch.add(Node::new(op, name, inputs, [output]));
     };
-    add("Mul", [&input[1], &scale], &step);
-    add("Mul", [&floats, &step], &scaled);
+    add(MUL, [&input[1], &scale], &step);
+    add(MUL, [&floats, &step], &scaled);
     if let Some(bias) = bias {
         let bias = match (graph.constant(&bias), node.op.as_str()) {
-            (Some(c), "Conv") => {
+            (Some(c), CONV) => {
                 let values = c.to_f32s()?;
                 let name = patch.fresh(&format!("{bias}_spread"));
                 patch.set_constant(&name, Constant::floats(&spread(values.len()), &values)?);
                 name
             }
-            (None, "Conv") => return Err(Error::unsupported("its bias is computed; fold constants first")),
+            (None, CONV) => return Err(Error::unsupported("its bias is computed; fold constants first")),
             (constant, _) => {
                 let beta = node.get_float("beta", 1.0)?;
                 match constant {
@@ -131,9 +134,9 @@ fn replace(patch: &mut Patch<'_>, layer: &Layer, node: &Node, weight: &Weight, i
             }
         };
         let name = patch.fresh(&format!("{out}_Add"));
-        patch.add(Node::new("Add", name, [&scaled, &bias], [&out]));
+        patch.add(Node::new(ADD, name, [&scaled, &bias], [&out]));
     }
     let name = patch.fresh(&format!("{out}_Cast"));
-    patch.add(Node::new("Cast", name, [&sums], [&floats]).int("to", i64::from(Element::F32.code())));
+    patch.add(Node::new(CAST, name, [&sums], [&floats]).int("to", i64::from(Element::F32.code())));
     Ok(())
 }

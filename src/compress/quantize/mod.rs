@@ -24,6 +24,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_learn::data::Dataset;
+use compresso_model::ops::quantized_node;
 use compresso_model::{Made, Model, passes};
 use observers::Observe;
 
@@ -87,7 +88,7 @@ impl Operation for Quantize {
     type Output = Made<QuantizeReport>;
 
     fn run(&self, (model, dataset): (&Model, Option<&Dataset>), ctx: &Context) -> Result<Made<QuantizeReport>> {
-        if let Some(node) = model.graph().nodes().iter().find(|n| is_quantized(&n.op)) {
+        if let Some(node) = quantized_node(model.graph()) {
             let e = Error::argument("the model is quantized already").at(node.label());
             return Err(e.hint("quantize the float model it was made from"));
         }
@@ -153,12 +154,6 @@ struct Settings {
     activations: Grid,
     weights: Grid,
     target: Target,
-}
-
-/// Operators that only a quantized graph has.
-pub fn is_quantized(op: &str) -> bool {
-    matches!(op, "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "ConvInteger" | "MatMulInteger")
-        || op.starts_with("QLinear")
 }
 
 fn nothing_left(plan: &placement::Plan) -> Result<()> {

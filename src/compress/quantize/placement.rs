@@ -14,7 +14,10 @@
 
 use super::Target;
 use compresso_base::error::{Error, Result, nearest};
-use compresso_model::ops::{self, QuantRule};
+use compresso_kernels::activation::Activation;
+use compresso_model::ops::arithmetic::ADD;
+use compresso_model::ops::conv::CONV_TRANSPOSE;
+use compresso_model::ops::{self, LayerWeight, QuantRule, activation};
 use compresso_model::{Element, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -49,28 +52,23 @@ pub fn layers(graph: &Graph) -> Result<(Vec<Layer>, Vec<(String, String)>)> {
     let makers = graph.producers();
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for (i, node) in graph.nodes().iter().enumerate() {
-        let QuantRule::Weighted { weight, axis } = ops::find(node)?.quant else { continue };
-        // A product of two activations (attention) has no weight.
-        let Some((name, constant)) = node.input(weight).and_then(|n| Some((n, graph.constant(n)?))) else { continue };
-        let axis = match node.op.as_str() {
-            "Gemm" => usize::from(node.get_int("transB", 0)? == 0),
-            "MatMul" => constant.dims().len().saturating_sub(1),
-            _ => axis,
+        let Some(LayerWeight { name, constant, axes }) = ops::layer_weight(graph, node)? else { continue };
+        let Some(axes) = axes else {
+            skipped.push((label(node), "its weight has no output-channel axis".into()));
+            continue;
         };
         let reason = if constant.element() != Element::F32 {
             Some(format!("its weight is {}, not float32", constant.element()))
-        } else if constant.dims().len() <= axis {
-            Some("its weight has no output-channel axis".into())
         } else if node.input(0).is_none_or(|x| graph.constant(x).is_some()) {
             Some("its input is a constant".into())
-        } else if reads_distribution(graph, &makers, node)? {
+        } else if ops::is_expectation(graph, &makers, node) {
             Some("it takes an expectation over a Softmax, which is part of decoding the outputs".into())
         } else {
             None
         };
         match reason {
             Some(reason) => skipped.push((label(node), reason)),
-            None => found.push(Layer { node: i, weight: name.to_string(), axis }),
+            None => found.push(Layer { node: i, weight: name.to_string(), axis: axes.output.axis }),
         }
     }
     Ok((found, skipped))
@@ -95,20 +93,6 @@ pub fn inner_values<'g>(graph: &'g Graph, layers: &[Layer]) -> HashSet<&'g str> 
 /// What reports and errors call a layer: its name, else its first output.
 pub fn label(node: &Node) -> String {
     if node.name.is_empty() { node.outputs.first().cloned().unwrap_or_default() } else { node.name.clone() }
-}
-
-fn reads_distribution(graph: &Graph, makers: &HashMap<&str, usize>, node: &Node) -> Result<bool> {
-    let mut at = node;
-    while let Some(&i) = at.input(0).and_then(|x| makers.get(x)) {
-        at = &graph.nodes()[i];
-        if at.is("Softmax") {
-            return Ok(true);
-        }
-        if ops::find(at)?.quant != QuantRule::SameScale {
-            return Ok(false);
-        }
-    }
-    Ok(false)
 }
 
 /// Decides what to quantize. `exclude` names layers (node, output or weight names; `*` stands for any text).
@@ -183,14 +167,12 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 
 /// TensorRT runs convolutions of fewer than 16 channels faster in float.
 fn narrow(graph: &Graph, layer: &Layer) -> Option<String> {
-    let dims = graph.constant(&layer.weight)?.dims();
-    let node = &graph.nodes()[layer.node];
-    let group = usize::try_from(node.get_int("group", 1).ok()?).ok()?;
-    let (out, input) = match node.op.as_str() {
-        "Conv" => (*dims.first()?, dims.get(1)? * group),
-        "ConvTranspose" => (dims.get(1)? * group, *dims.first()?),
-        _ => return None,
-    };
+    let weight = ops::layer_weight(graph, &graph.nodes()[layer.node]).ok()??;
+    // Weights of convolutions have axes of their windows.
+    if weight.constant.dims().len() < 3 {
+        return None;
+    }
+    let (out, input) = (weight.output_channels(), weight.input_channels());
     (out < 16 || input < 16).then(|| format!("it has {input} input and {out} output channels; TensorRT is faster in float below 16"))
 }
 
@@ -247,17 +229,17 @@ impl Placement<'_> {
         for (i, node) in graph.nodes().iter().enumerate() {
             if layer_nodes.contains(&i) {
                 // onnxruntime has no int8 ConvTranspose: its output stays in float.
-                if !node.is("ConvTranspose") {
+                if !node.is(CONV_TRANSPOSE) {
                     made.extend(self.quantize_output(&node.outputs[0])?);
                 }
                 continue;
             }
             let Some(out) = node.output(0) else { continue };
-            if node.outputs.len() != 1 && !node.is("Split") || self.groups.has(out) && made.iter().any(|m| m == out) {
+            if node.outputs.len() != 1 && !ops::moves(node) || self.groups.has(out) && made.iter().any(|m| m == out) {
                 continue;
             }
             let rule = ops::find(node)?.quant;
-            let data = self.data_inputs(node);
+            let data = self.data_inputs(node)?;
             let ready = !data.is_empty() && data.iter().all(|&(_, name)| self.groups.has(name) && made.iter().any(|m| m == name));
             if !ready || !self.inner.contains(out) {
                 continue;
@@ -312,7 +294,7 @@ impl Placement<'_> {
             if ops::find(node)?.quant != QuantRule::SameScale || !node.outputs.iter().any(|o| self.groups.has(o)) {
                 continue;
             }
-            for (at, name) in self.data_inputs(node).into_iter().map(|(at, n)| (at, n.to_string())).collect::<Vec<_>>() {
+            for (at, name) in self.data_inputs(node)?.into_iter().map(|(at, n)| (at, n.to_string())).collect::<Vec<_>>() {
                 for o in node.outputs.iter().filter(|o| self.groups.has(o)).cloned().collect::<Vec<_>>() {
                     self.groups.join(&name, &o);
                 }
@@ -320,8 +302,8 @@ impl Placement<'_> {
             }
             debug_assert!(!out.is_empty());
         }
-        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is("Add")) {
-            if let Some((at, _)) = self.data_inputs(node).into_iter().find(|(_, name)| self.groups.has(name))
+        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is(ADD)) {
+            if let Some((at, _)) = self.data_inputs(node)?.into_iter().find(|(_, name)| self.groups.has(name))
                 && node.output(0).is_some_and(|o| self.inner.contains(o))
             {
                 self.reads.insert((i, at));
@@ -331,29 +313,15 @@ impl Placement<'_> {
     }
 
     /// Inputs that are neither constants nor settings (shapes, axes): position and name.
-    fn data_inputs<'n>(&self, node: &'n Node) -> Vec<(usize, &'n str)> {
-        let settings = match node.op.as_str() {
-            "Concat" | "Add" | "Mul" | "Sub" | "Div" | "Sum" | "Min" | "Max" => usize::MAX,
-            _ => 1,
-        };
-        let inputs = node.inputs.iter().enumerate().take(settings);
-        inputs.map(|(i, n)| (i, n.as_str())).filter(|(_, n)| !n.is_empty() && self.graph.constant(n).is_none()).collect()
+    fn data_inputs<'n>(&self, node: &'n Node) -> Result<Vec<(usize, &'n str)>> {
+        Ok(ops::find(node)?.data_inputs(node).filter(|(_, n)| self.graph.constant(n).is_none()).collect())
     }
 }
 
 /// A Relu, or a Clip from zero on (Relu6): onnxruntime lets the quantization after it do its work.
 fn is_relu(graph: &Graph, node: &Node) -> Result<bool> {
-    if node.is("Relu") {
-        return Ok(true);
-    }
-    if !node.is("Clip") {
-        return Ok(false);
-    }
-    let low = match node.input(1) {
-        Some(name) => graph.constant(name).map(|c| c.to_f32s()).transpose()?.and_then(|v| v.first().copied()),
-        None => node.attrs.contains_key("min").then(|| node.get_float("min", 0.0)).transpose()?,
-    };
-    Ok(low == Some(0.0))
+    let act = activation::of_node(node, graph.opset_of(node), &|n| graph.constant(n))?;
+    Ok(matches!(act, Some(Activation::Relu)) || matches!(act, Some(Activation::Clip { min: 0.0, .. })))
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use super::placement::{Layer, Plan};
 use super::weights::{Weight, int32_bias};
 use super::{Settings, Target};
 use compresso_base::error::{At, Result};
+use compresso_model::ops::conv::CONV;
+use compresso_model::ops::matmul::GEMM;
+use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use compresso_model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -65,8 +68,8 @@ fn pair(patch: &mut Patch<'_>, value: &str, affine: Affine, grid: Grid) -> Resul
     let byte = affine.zero_point as u8;
     patch.set_constant(zero, Constant::new(grid.element, vec![], Payload::Raw(vec![byte].into()))?);
     let (q_name, dq_name) = (patch.fresh(&format!("{value}_QuantizeLinear")), patch.fresh(&format!("{value}_DequantizeLinear")));
-    patch.add(Node::new("QuantizeLinear", q_name, [value, scale.as_str(), zero.as_str()], [quantized]));
-    patch.add(Node::new("DequantizeLinear", dq_name, [quantized, scale, zero], [dequantized]));
+    patch.add(Node::new(QUANTIZE_LINEAR, q_name, [value, scale.as_str(), zero.as_str()], [quantized]));
+    patch.add(Node::new(DEQUANTIZE_LINEAR, dq_name, [quantized, scale, zero], [dequantized]));
     Ok(dequantized.clone())
 }
 
@@ -106,7 +109,7 @@ fn quantize_layer(
         let one = scales.len() == 1;
         patch.set_constant(&scale, if one { Constant::scalar(scales[0]) } else { Constant::floats(&[scales.len()], &scales)? });
         let dq_name = patch.fresh(&format!("{bias_name}_DequantizeLinear"));
-        let dequantize = Node::new("DequantizeLinear", dq_name, [&q, &scale], [&dq]);
+        let dequantize = Node::new(DEQUANTIZE_LINEAR, dq_name, [&q, &scale], [&dq]);
         patch.add(if one { dequantize } else { dequantize.int("axis", 0) });
         patch.edit(layer.node).inputs[2] = dq;
     }
@@ -120,7 +123,7 @@ fn weights_channels(graph: &Graph, layer: &Layer) -> usize {
 /// onnxruntime's int8 Conv and Gemm add an int32 bias, one value per output channel.
 fn takes_int32_bias(node: &Node, bias: &Constant, channels: usize) -> bool {
     let plain_gemm = |node: &Node| [("alpha", 1.0), ("beta", 1.0)].iter().all(|(n, v)| node.get_float(n, 1.0).is_ok_and(|x| x == *v));
-    bias.element() == Element::F32 && bias.dims() == [channels] && (node.is("Conv") || node.is("Gemm") && plain_gemm(node))
+    bias.element() == Element::F32 && bias.dims() == [channels] && (node.is(CONV) || node.is(GEMM) && plain_gemm(node))
 }
 
 /// Adds an int8 weight and its DequantizeLinear; returns the dequantized value's name.
@@ -130,7 +133,7 @@ pub(super) fn dequantized_weight(patch: &mut Patch<'_>, stem: &str, weight: &Wei
     patch.set_constant(&scale, weight.scale()?);
     patch.set_constant(&zero, weight.zero_point()?);
     let name = patch.fresh(&format!("{stem}_DequantizeLinear"));
-    let mut node = Node::new("DequantizeLinear", name, [q, scale, zero], [dq.clone()]);
+    let mut node = Node::new(DEQUANTIZE_LINEAR, name, [q, scale, zero], [dq.clone()]);
     if weight.scales.len() > 1 {
         node.attrs.insert("axis".into(), Attr::Int(i64::try_from(weight.axis).unwrap_or(0)));
     }

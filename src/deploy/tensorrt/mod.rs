@@ -21,6 +21,7 @@ use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Sign
 use compresso_base::report::{Show, Table};
 use compresso_compress::quantize::{self, Quantize, calibrate};
 use compresso_learn::data::Dataset;
+use compresso_model::ops::quantized_node;
 use compresso_model::weights::atomic_write;
 use compresso_model::{Model, passes};
 use serde::Serialize;
@@ -106,7 +107,7 @@ impl Operation for TensorrtExport {
         if self.name.is_empty() || self.name.contains(['/', '\\', '\'', '"', '\n']) {
             return Err(Error::argument(format!("option 'name' must be a plain file name, got '{}'", self.name)));
         }
-        let quantized = model.graph().nodes().iter().any(|n| quantize::is_quantized(&n.op));
+        let quantized = quantized_node(model.graph()).is_some();
         if self.precision == Precision::Int8 && !quantized && data.is_none() {
             let e = Error::argument("int8 needs images to calibrate on");
             return Err(e.hint("pass a dataset: tensorrt_export(m, folder, d, #{ precision: \"int8\" })"));
@@ -170,7 +171,7 @@ impl TensorrtExport {
             let args = [model.into(), Argument::Target(folder.to_string_lossy().into())].into_iter().chain(data.map(Into::into));
             self.call(args).seeded(ctx.seed).writing(file.to_string_lossy())
         };
-        let quantized = model.graph().nodes().iter().any(|n| quantize::is_quantized(&n.op));
+        let quantized = quantized_node(model.graph()).is_some();
         if quantized {
             if self.precision != Precision::Int8 {
                 let e = Error::argument(format!("option 'precision' is \"{}\" but the model is quantized", self.precision));

@@ -1,8 +1,10 @@
 //! Artefacts, cache bytes, build script, and what happens with and without a builder.
 
 use super::*;
+use candle_core::{Device, Tensor};
+use compresso_exec::{Run, run};
 use compresso_learn::data::{DataOptions, dataset};
-use compresso_model::{Constant, Dim, Element, Fact, GraphBuilder, Node, Task};
+use compresso_model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Task, Value};
 use std::collections::HashMap;
 
 fn model(batch: Dim) -> Model {
@@ -188,4 +190,33 @@ fn constants_beyond_float16_are_cut_off_and_told() {
     let (g, notes) = to_float16(&b.finish().unwrap()).unwrap();
     assert_eq!(g.constant("w_float16").unwrap().to_f32s().unwrap(), [65504.0, -65504.0, 1.0]);
     assert!(notes[0].contains("constant 'w'"));
+}
+
+#[test]
+fn what_float16_cannot_hold_stays_in_float32() {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 4]));
+    let w = b.constant("w", Constant::floats(&[3, 3, 1, 1], &[0.5, -0.25, 1.0, 0.125, 0.75, -1.0, 0.25, 0.5, 0.5]).unwrap());
+    let scales = b.constant("scales", Constant::floats(&[4], &[1.0, 1.0, 2.0, 2.0]).unwrap());
+    let y = b.op("Conv", &[&x, &w]);
+    let y = b.op("Resize", &[&y, "", &scales]);
+    let y = b.node(Node::new("LpNormalization", "norm", [y], ["normed"]).int("axis", 1));
+    let y = b.op("Conv", &[&y, &w]);
+    b.output_as(&y, "y");
+    let g = b.finish().unwrap();
+    let (half, _) = to_float16(&g).unwrap();
+    let facts = compresso_model::infer(&half).unwrap();
+    let node = |op: &str| half.nodes().iter().find(|n| n.op == op).unwrap();
+    let element = |name: &str| facts[name].element;
+    let (resize, norm) = (node("Resize"), node("LpNormalization"));
+    assert_eq!([&resize.inputs[0], &resize.inputs[2]].map(|n| element(n)), [Element::F16, Element::F32]);
+    assert_eq!([&norm.inputs[0], &norm.outputs[0]].map(|n| element(n)), [Element::F32, Element::F32]);
+    assert_eq!(half.nodes().iter().filter(|n| n.op == "Conv").map(|n| element(&n.outputs[0])).collect::<Vec<_>>(), [Element::F16; 2]);
+    // Sums of squares of 1000 and more would be infinite.
+    let numbers: Vec<f32> = (0..48).map(|i| 1000.0 + 10.0 * i as f32).collect();
+    let feeds = HashMap::from([("x".to_string(), Value::plain(Tensor::from_vec(numbers, (1, 3, 4, 4), &Device::Cpu).unwrap()).unwrap())]);
+    let of = |g: &Graph| run(g, &feeds, Run::default()).unwrap()["y"].to_f32s().unwrap();
+    for (a, b) in of(&g).iter().zip(of(&half)) {
+        assert!((a - b).abs() < 1e-2, "{a} and {b}");
+    }
 }

@@ -295,7 +295,7 @@ fn candle<'a>(
         })
         .collect::<Result<Vec<_>>>()?;
     let node = &graph.nodes()[node];
-    let mode = ops::Mode::default();
+    let mode = ops::RunMode::default();
     (ops::find(node)?.forward)(&ops::Exec::new(node, graph.opset_of(node), &inputs, &mode))
 }
 

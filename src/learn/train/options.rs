@@ -3,7 +3,7 @@
 use crate::data::Augment;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue, in_range};
-use compresso_model::ops::Precision;
+use compresso_model::ops::MixedPrecision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -101,7 +101,7 @@ compresso_base::options! {
         pub keep_zeros: bool = false,
         /// Numbers of convolutions and matrix products: "float32", "bfloat16", or "float16" with a scaled loss, whose
         /// overflowing steps are left out. On the CPU the short numbers are imitated, for study, not for speed.
-        pub precision: Precision = Precision::Float32,
+        pub precision: MixedPrecision = MixedPrecision::Float32,
         /// Side of the square training images in pixels; left out: the model's image size.
         pub image_size: Option<usize> = None,
         /// Largest relative change of the image size from batch to batch; 0.5 trains at half to one and a half of it. Not

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use compresso_base::error::{Error, Result, nearest};
 use compresso_exec as exec;
 use compresso_model::graph::parameter_kind;
-use compresso_model::ops::{self, ParamKind};
+use compresso_model::ops::{self, ParamKind, QuantRule};
 use compresso_model::{Constant, Element, Graph, Patch};
 use indexmap::IndexMap;
 use std::collections::HashSet;
@@ -190,7 +190,8 @@ pub fn ancestors(graph: &Graph, values: &[String]) -> Vec<usize> {
 /// Weights that are stored as integers have no gradient, and what comes before them would silently have none either.
 fn integer_weights(graph: &Graph, wanted: &[String]) -> Result<()> {
     for node in ancestors(graph, wanted).into_iter().map(|i| &graph.nodes()[i]) {
-        if !ops::find(node)?.weights {
+        let op = ops::find(node)?;
+        if op.weight.is_none() && op.quant != QuantRule::Quantized {
             continue;
         }
         for (name, c) in node.inputs.iter().filter_map(|n| Some((n, graph.constant(n)?))) {

@@ -9,7 +9,7 @@ use crate::data::{Batch, Dataset, Loader, LoaderOptions};
 use compresso_base::context::{Cancel, Context, ProgressSink};
 use compresso_base::operation::Operation;
 use compresso_model::Model;
-use compresso_model::ops::Precision;
+use compresso_model::ops::MixedPrecision;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn an_interrupted_training_that_goes_on_equals_one_that_was_not() {
     for (i, options) in [
         Train { augment: true, accumulate: 2, batch: 3, validate_every: 1, warmup: 2.0, ..quick(4) },
         Train { optimizer: OptimizerKind::Sgd, ema: false, multi_scale: 0.5, batch: 5, validate_every: 2, ..quick(4) },
-        Train { precision: Precision::Float16, optimizer: OptimizerKind::Adam, freeze: Some(Freeze::Layers(3)), ..quick(4) },
+        Train { precision: MixedPrecision::Float16, optimizer: OptimizerKind::Adam, freeze: Some(Freeze::Layers(3)), ..quick(4) },
     ]
     .into_iter()
     .enumerate()
@@ -193,11 +193,11 @@ fn short_numbers_learn_like_float32_and_float16_leaves_overflowing_steps_out() {
         let losses: Vec<f64> = history.epochs.iter().filter(|e| !e.parts.is_empty()).map(|e| e.loss).collect();
         (losses[0], losses[losses.len() - 1], history.skipped_steps)
     };
-    let (first, last, _) = go(Precision::Float32);
-    let (bf_first, bf_last, skipped) = go(Precision::Bfloat16);
+    let (first, last, _) = go(MixedPrecision::Float32);
+    let (bf_first, bf_last, skipped) = go(MixedPrecision::Bfloat16);
     assert!((bf_first - first).abs() < 0.02 * first && bf_first != first && skipped == 0, "{bf_first} {first}");
     assert!((bf_last - last).abs() < 0.2 * last, "{bf_last} {last}");
-    let (_, half_last, skipped) = go(Precision::Float16);
+    let (_, half_last, skipped) = go(MixedPrecision::Float16);
     assert!((1..12).contains(&skipped), "{skipped}");
     // It had fewer steps.
     assert!(half_last < 0.7 * first && half_last < 2.0 * last, "{half_last} {last}");
@@ -208,7 +208,7 @@ fn a_batch_that_overflows_changes_nothing() {
     let data = shapes(4);
     let (model, ctx) = (small(&data), Context::new());
     let mut batch = batches(&data, 4).remove(0);
-    let mut s = stepper(&model, &Train { precision: Precision::Float16, ..Train::default() }, &ctx);
+    let mut s = stepper(&model, &Train { precision: MixedPrecision::Float16, ..Train::default() }, &ctx);
     let (start, scale) = (weights(&s), s.state().unwrap().scaler.unwrap().scale);
     batch.images = (batch.images * 1e30).unwrap();
     let done = s.step(&batch, &PLAIN).unwrap();

@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Outputs, Tape};
-use compresso_model::ops::{Mode, Precision};
+use compresso_model::ops::{MixedPrecision, RunMode};
 use compresso_model::passes::pipelines;
 use compresso_model::{Dim, Graph, Model, Patch, Value, ValueInfo};
 use indexmap::IndexMap;
@@ -66,7 +66,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// `bound` are the tensors that stand in for constants.
-    fn forward(&self, bound: &Tensors, batch: &Batch, mode: &Mode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
+    fn forward(&self, bound: &Tensors, batch: &Batch, mode: &RunMode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
         let feeds = HashMap::from([(self.input.clone(), Value::plain(batch.images.clone())?)]);
         let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
         // A closure of this function's own shortens the observer's lifetime to that of the run.
@@ -93,7 +93,7 @@ pub(super) struct Stepper<'a> {
     /// The model's parameters, those of parametrizations, then the objective's.
     trained: Vec<Param>,
     optimizer: Optimizer,
-    precision: Precision,
+    precision: MixedPrecision,
     /// For float16.
     scaler: Option<Scaler>,
     /// Sums of the gradients of batches that wait for others.
@@ -133,7 +133,7 @@ impl<'a> Stepper<'a> {
             graph = of_any_size(&graph, &input)?;
         }
         let precision = options.precision;
-        let scaler = (precision == Precision::Float16).then(Scaler::default);
+        let scaler = (precision == MixedPrecision::Float16).then(Scaler::default);
         let pass = Pass { graph, input, wanted, ctx };
         Ok(Self { pass, objective, ctx, params, chain, trained, optimizer, precision, scaler, held: None })
     }
@@ -268,9 +268,9 @@ impl<'a> Stepper<'a> {
         Ok(Done { parts: loss.parts, gradient_norm, overflowed: false })
     }
 
-    fn mode(&self, pacing: &Pacing) -> Mode {
+    fn mode(&self, pacing: &Pacing) -> RunMode {
         let seed = self.ctx.seed.wrapping_add(pacing.step as u64);
-        Mode { training: true, seed, precision: self.precision, ..Mode::default() }
+        RunMode { training: true, seed, precision: self.precision, ..RunMode::default() }
     }
 
     /// Moves the weights. The gradients are `scale` times too large; `norm` is what it is without.

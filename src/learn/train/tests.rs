@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::operation::Operation;
 use compresso_exec as exec;
-use compresso_model::ops::{Mode, ParamKind};
+use compresso_model::ops::{ParamKind, RunMode};
 use compresso_model::passes::pipelines;
 use compresso_model::zoo::{ZooOptions, build};
 use compresso_model::{Constant, Model, Patch, Value};
@@ -167,7 +167,7 @@ fn gradients_equal(f: &HashMap<String, Tensor>, graph: &compresso_model::Graph, 
     assert_eq!(params.params.len(), given, "every parameter is trained and given");
     let images = (&f["images"] / 255.0).unwrap();
     let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    let mode = Mode { training: true, ..Mode::default() };
+    let mode = RunMode { training: true, ..RunMode::default() };
     let ctx = Context::new();
     let bound = params.bind();
     let run = exec::Run { wanted: &names, params: Some(&bound), mode: Some(&mode), ..exec::Run::default() };

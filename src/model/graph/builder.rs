@@ -2,6 +2,7 @@
 
 use super::{Fact, Graph, Node, ValueInfo};
 use crate::constant::Constant;
+use crate::ops::transpose::IDENTITY;
 use compresso_base::error::Result;
 use std::collections::HashMap;
 
@@ -74,7 +75,7 @@ impl GraphBuilder {
     }
     /// A graph output under a name of its own.
     pub fn output_as(&mut self, value: &str, name: &str) {
-        self.node(Node::new("Identity", "", [value], [name]));
+        self.node(Node::new(IDENTITY, "", [value], [name]));
         self.output(name);
     }
     pub fn metadata(&mut self, key: &str, value: impl Into<String>) {

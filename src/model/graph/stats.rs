@@ -1,7 +1,8 @@
 //! What a graph costs: parameters, multiply-accumulates, bytes, per layer and in all.
 
 use super::{Facts, Graph, Node};
-use crate::ops::{self, ParamKind};
+use crate::ops::quantize::DEQUANTIZE_LINEAR;
+use crate::ops::{self, ParamKind, QuantRule};
 use compresso_base::error::Result;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -91,10 +92,11 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
 
 /// True for a parameter stored as integers: what DequantizeLinear turns into a weight or bias, and integer weights.
 fn is_integer_parameter(graph: &Graph, readers: &HashMap<&str, Vec<usize>>, node: &Node, slot: usize) -> bool {
-    if node.is("ConvInteger") || node.is("MatMulInteger") {
-        return slot == 1;
+    let own = |op: &ops::OpDef| op.quant == QuantRule::Quantized && op.weight.is_some_and(|w| w.input == slot);
+    if ops::find(node).is_ok_and(own) {
+        return true;
     }
-    let Some(value) = node.output(0).filter(|_| slot == 0 && node.is("DequantizeLinear")) else { return false };
+    let Some(value) = node.output(0).filter(|_| slot == 0 && node.is(DEQUANTIZE_LINEAR)) else { return false };
     readers.get(value).into_iter().flatten().any(|&i| {
         let reader = &graph.nodes()[i];
         ops::find(reader).is_ok_and(|op| op.params.iter().any(|&(s, _)| reader.input(s) == Some(value)))

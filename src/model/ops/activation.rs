@@ -2,7 +2,11 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, cost, infer_same};
+use super::channels::{self, Channels};
+use super::cost::{self, CostInput};
+use super::def::{OpDef, ParamKind, QuantRule};
+use super::facts::infer_same;
+use super::run::Exec;
 use crate::constant::Constant;
 use crate::element::Element;
 use crate::graph::{Cost, Fact, Infer, Node, broadcast};
@@ -13,6 +17,13 @@ use compresso_kernels::activation::Activation;
 use compresso_kernels::ops;
 use rand::{RngExt, SeedableRng};
 
+pub const SIGMOID: &str = "Sigmoid";
+pub const SWISH: &str = "Swish";
+pub const CLIP: &str = "Clip";
+pub const DROPOUT: &str = "Dropout";
+pub const HARD_SIGMOID: &str = "HardSigmoid";
+pub const HARD_SWISH: &str = "HardSwish";
+
 pub const OPS: &[OpDef] = &[
     unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise).channels(channels::through),
     unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise).channels(channels::through),
@@ -20,23 +31,22 @@ pub const OPS: &[OpDef] = &[
     unary("Elu", &[1, 6, 22]).channels(channels::through),
     unary("Selu", &[1, 6, 22]).channels(channels::through),
     unary("Celu", &[12]).channels(channels::through),
-    unary("Sigmoid", &[1, 6, 13]).quant(QuantRule::Elementwise).channels(channels::elementwise),
-    unary("Swish", &[24]).channels(channels::through),
-    unary("HardSigmoid", &[1, 6, 22]).channels(channels::elementwise),
-    unary("HardSwish", &[14, 22]).channels(channels::through),
+    unary(SIGMOID, &[1, 6, 13]).quant(QuantRule::Elementwise).channels(channels::elementwise),
+    unary(SWISH, &[24]).channels(channels::through),
+    unary(HARD_SIGMOID, &[1, 6, 22]).channels(channels::elementwise),
+    unary(HARD_SWISH, &[14, 22]).channels(channels::through),
     unary("Softplus", &[1, 22]).channels(channels::elementwise),
     unary("Softsign", &[1, 22]).channels(channels::through),
     unary("Tanh", &[1, 6, 13]).channels(channels::through),
     unary("Erf", &[9, 13]).channels(channels::through),
     unary("Gelu", &[20]).channels(channels::through),
     unary("Mish", &[18, 22]).channels(channels::through),
-    OpDef::new("Clip", &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),
+    OpDef::new(CLIP, &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),
     OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu)
         .cost(cost::per_output)
-        .weights()
         .params(&[(1, ParamKind::Scale)])
         .channels(prelu_channels),
-    OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable().channels(dropout_channels),
+    OpDef::new(DROPOUT, &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable().channels(dropout_channels),
 ];
 
 const fn unary(name: &'static str, since: &'static [i64]) -> OpDef {

@@ -3,40 +3,60 @@
 //! <https://onnx.ai/onnx/operators/onnx__Add.html> and siblings. Operator sets 7 and later broadcast as numpy does.
 //! Integer results wrap; integer division truncates towards zero.
 
+use super::backward::{BackwardRule, Flow};
+use super::channels::{self, Channels};
+use super::cost;
+use super::def::{OpDef, ParamKind, QuantRule};
 use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
-use super::{Channels, Exec, Flow, OpDef, ParamKind, QuantRule, Rule, channels, cost};
+use super::roles::Data;
+use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
+pub const ADD: &str = "Add";
+pub const SUB: &str = "Sub";
+pub const MUL: &str = "Mul";
+pub const DIV: &str = "Div";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Add", &[7, 13, 14], infer, |cx| forward(cx, Binary::Add))
+    OpDef::new(ADD, &[7, 13, 14], infer, |cx| forward(cx, Binary::Add))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .quant(QuantRule::Elementwise)
-        .weights()
         .params(&[(0, ParamKind::Bias), (1, ParamKind::Bias)])
         .backward(add_backward)
         .channels(channels::sum),
-    OpDef::new("Sub", &[7, 13, 14], infer, |cx| forward(cx, Binary::Sub)).cost(cost::per_output).channels(channels::sum),
-    OpDef::new("Mul", &[7, 13, 14], infer, |cx| forward(cx, Binary::Mul))
+    OpDef::new(SUB, &[7, 13, 14], infer, |cx| forward(cx, Binary::Sub))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
+        .channels(channels::sum),
+    OpDef::new(MUL, &[7, 13, 14], infer, |cx| forward(cx, Binary::Mul))
+        .cost(cost::per_output)
+        .data(Data::Broadcast)
         .quant(QuantRule::Elementwise)
-        .weights()
         .channels(channels::product),
-    OpDef::new("Div", &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).channels(div_channels),
-    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output).channels(pow_channels),
-    OpDef::new("Mod", &[10, 13, 28], infer, modulo).cost(cost::per_output),
-    OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min)).cost(cost::per_output).channels(channels::sum),
-    OpDef::new("Max", &[8, 12, 13], infer, |cx| forward(cx, Binary::Max)).cost(cost::per_output).channels(channels::sum),
+    OpDef::new(DIV, &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).data(Data::Broadcast).channels(div_channels),
+    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output).data(Data::Broadcast).channels(pow_channels),
+    OpDef::new("Mod", &[10, 13, 28], infer, modulo).cost(cost::per_output).data(Data::Broadcast),
+    OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min))
+        .cost(cost::per_output)
+        .data(Data::Broadcast)
+        .channels(channels::sum),
+    OpDef::new("Max", &[8, 12, 13], infer, |cx| forward(cx, Binary::Max))
+        .cost(cost::per_output)
+        .data(Data::Broadcast)
+        .channels(channels::sum),
     OpDef::new("Sum", &[8, 13], infer, |cx| forward(cx, Binary::Add))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .quant(QuantRule::Elementwise)
         .channels(channels::sum),
-    OpDef::new("Mean", &[8, 13], infer, mean).cost(cost::per_output).channels(channels::sum),
+    OpDef::new("Mean", &[8, 13], infer, mean).cost(cost::per_output).data(Data::Broadcast).channels(channels::sum),
 ];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
@@ -136,7 +156,7 @@ fn forward(cx: &Exec<'_>, kind: Binary) -> Result<Vec<Value>> {
 }
 
 /// Terms of equal shapes all receive the gradient of the sum.
-fn add_backward(cx: &Exec<'_>) -> Option<Rule> {
+fn add_backward(cx: &Exec<'_>) -> Option<BackwardRule> {
     let first = cx.get(0)?;
     let equal = first.element.is_float() && cx.inputs().all(|v| v.dims() == first.dims());
     equal.then_some(|back| (0..back.cx.input_count()).map(|i| Ok((i, Flow::Shared(back.gradient()?.clone())))).collect())

@@ -2,17 +2,20 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Cast.html>.
 
+use super::def::OpDef;
 use super::facts::fact;
 use super::ints::{Ints, to_storage};
+use super::run::Exec;
 use super::shape::labels;
-use super::{Exec, OpDef};
 use crate::element::Element;
 use crate::graph::{Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
+pub const CAST: &str = "Cast";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Cast", &[6, 9, 13, 19, 21, 23, 24, 25], infer_cast, cast_op).channels(labels::cast),
+    OpDef::new(CAST, &[6, 9, 13, 19, 21, 23, 24, 25], infer_cast, cast_op).channels(labels::cast),
     OpDef::new("CastLike", &[15, 19, 21, 23, 24, 25], infer_cast_like, cast_like).channels(labels::cast),
 ];
 

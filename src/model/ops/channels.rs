@@ -16,6 +16,7 @@
 
 mod blocks;
 mod edit;
+mod graph;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,8 @@ pub use blocks::reshape;
 pub use edit::{Edit, Place, Size};
 pub use rules::{broadcast, elementwise, fixed, join_broadcast, product, sum, through, through_except};
 
-use crate::graph::{Dim, Fact, Facts, Graph, Node};
-use compresso_base::error::{At, Error, ErrorKind, Result};
+use crate::graph::{Dim, Fact, Facts, Node};
+use compresso_base::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -61,32 +62,6 @@ pub struct Labels {
 impl Labels {
     pub fn new() -> Self {
         Self::default()
-    }
-    /// Labels of a whole graph, by the rules of its operators. Graph outputs are frozen.
-    ///
-    /// # Errors
-    /// Whatever a rule reports, with its node. A rule that finds its node `Unsupported` freezes the node's inputs instead.
-    pub fn of_graph(graph: &Graph, facts: &Facts) -> Result<Self> {
-        let mut labels = Self::new();
-        for (index, node) in graph.nodes().iter().enumerate() {
-            let rule = super::find(node)?.channels;
-            let mut cx = Channels { node, index, opset: graph.opset_of(node), facts, labels: &mut labels };
-            match rule(&mut cx) {
-                Err(e) if e.kind() == ErrorKind::Unsupported => {
-                    fixed(&mut cx).at(|| node.label())?;
-                    labels.edits.retain(|e| e.node() != index);
-                    for out in &node.outputs {
-                        labels.freeze_value(out);
-                        labels.axes.remove(out);
-                    }
-                }
-                r => r.at(|| node.label())?,
-            }
-        }
-        for out in graph.outputs() {
-            labels.freeze_value(&out.name);
-        }
-        Ok(labels)
     }
     /// `n` new atoms.
     pub fn fresh(&mut self, n: usize) -> Arc<[Atom]> {

@@ -2,22 +2,29 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Concat.html> and siblings.
 
+use super::backward::{Back, Flow};
+use super::def::{OpDef, QuantRule};
 use super::facts::{Item, axis_of, fact, items, of_items, same_elements, size};
 use super::ints::count;
+use super::roles::Data;
+use super::run::Exec;
 use super::slice::{labels, listed_axes, select, unless_empty};
-use super::{Back, Exec, Flow, OpDef, QuantRule};
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_kernels::ops::join;
+pub const CONCAT: &str = "Concat";
+pub const PAD: &str = "Pad";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Concat", &[4, 11, 13], infer_concat, concat)
-        .quant(QuantRule::SameScale)
+    OpDef::new(CONCAT, &[4, 11, 13], infer_concat, concat)
+        .data(Data::All)
+        .moves()
         .backward(|_| Some(concat_backward))
         .channels(labels::concat),
-    OpDef::new("Pad", &[2, 11, 13, 18, 19, 21, 23, 24, 25], infer_pad, pad).quant(QuantRule::SameScale).channels(labels::pad),
-    OpDef::new("Tile", &[6, 13], infer_tile, tile).quant(QuantRule::SameScale).channels(labels::tile),
+    OpDef::new(PAD, &[2, 11, 13, 18, 19, 21, 23, 24, 25], infer_pad, pad).quant(QuantRule::SameScale).channels(labels::pad),
+    OpDef::new("Tile", &[6, 13], infer_tile, tile).moves().channels(labels::tile),
 ];
 
 fn concat_axis(node: &Node, rank: usize) -> Result<usize> {

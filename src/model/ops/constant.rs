@@ -2,9 +2,11 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Constant.html> and siblings.
 
+use super::def::OpDef;
 use super::facts::{Item, fact, items, size};
 use super::ints::{Ints, count};
-use super::{Exec, OpDef};
+use super::roles::{Data, Float16Rule};
+use super::run::Exec;
 use crate::constant::Constant;
 use crate::graph::{Attr, Dim, Fact, Infer, Node};
 use crate::value::Value;
@@ -12,9 +14,9 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape),
+    OpDef::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),
     OpDef::new("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], infer_constant, constant),
-    OpDef::new("Range", &[11, 27], infer_range, range),
+    OpDef::new("Range", &[11, 27], infer_range, range).data(Data::At(&[])).float16(Float16Rule::Float32),
 ];
 
 fn fill_value(node: &Node) -> Result<Constant> {

@@ -2,8 +2,10 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Loop.html>. Sequence and optional values are not supported.
 
+use super::def::OpDef;
 use super::facts::fact;
-use super::{Exec, OpDef};
+use super::roles::Data;
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Attr, Dim, Fact, Facts, Graph, Infer, Node, infer_with};
 use crate::value::Value;
@@ -11,8 +13,8 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).not_foldable(),
-    OpDef::new("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).not_foldable(),
+    OpDef::new("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable(),
+    OpDef::new("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).data(Data::All).not_foldable(),
 ];
 
 fn graph<'a>(node: &'a Node, name: &str) -> Result<&'a Graph> {

@@ -6,8 +6,12 @@
 
 mod labels;
 
+use super::backward::{Back, Flow};
+use super::cost::{self, CostInput};
+use super::def::{OpDef, ParamKind};
+use super::run::Exec;
+use super::weight::{ChannelAxis, WeightAxes, WeightRule};
 use super::window::{AutoPad, WindowAttrs};
-use super::{Back, CostInput, Exec, Flow, OpDef, ParamKind, QuantRule, cost};
 use crate::element::Element;
 use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use crate::value::Value;
@@ -15,22 +19,40 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::{ConvShape, Window, ops};
 
+pub const CONV: &str = "Conv";
+pub const CONV_TRANSPOSE: &str = "ConvTranspose";
+pub const CONV_INTEGER: &str = "ConvInteger";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Conv", &[1, 11, 22], infer_conv, conv)
+    OpDef::new(CONV, &[1, 11, 22], infer_conv, conv)
         .cost(conv_cost)
-        .quant(QuantRule::Weighted { weight: 1, axis: 0 })
-        .weights()
+        .layer(WeightRule::new(1, conv_axes).integer(CONV_INTEGER))
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
         .backward(|_| Some(conv_backward))
         .channels(labels::conv),
-    OpDef::new("ConvTranspose", &[1, 11, 22], infer_transpose, transpose)
+    OpDef::new(CONV_TRANSPOSE, &[1, 11, 22], infer_transpose, transpose)
         .cost(transpose_cost)
-        .quant(QuantRule::Weighted { weight: 1, axis: 1 })
-        .weights()
+        .layer(WeightRule::new(1, transpose_axes))
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
         .channels(labels::conv_transpose),
-    OpDef::new("ConvInteger", &[10], infer_integer, integer).cost(conv_cost).weights(),
+    INTEGER,
 ];
+
+/// ConvInteger, which QLinearConv is made of too.
+pub(super) const INTEGER: OpDef =
+    OpDef::new(CONV_INTEGER, &[10], infer_integer, integer).cost(conv_cost).quantized(Some(WeightRule::new(1, conv_axes)));
+
+/// `[out, in / groups, window…]`.
+pub(super) fn conv_axes(node: &Node, rank: usize) -> Result<Option<WeightAxes>> {
+    let axes = WeightAxes { output: ChannelAxis::whole(0), input: ChannelAxis { axis: 1, groups: groups(node)? } };
+    Ok((rank >= 2).then_some(axes))
+}
+
+/// `[in, out / groups, window…]`.
+fn transpose_axes(node: &Node, rank: usize) -> Result<Option<WeightAxes>> {
+    let axes = WeightAxes { output: ChannelAxis { axis: 1, groups: groups(node)? }, input: ChannelAxis::whole(0) };
+    Ok((rank >= 2).then_some(axes))
+}
 
 fn groups(node: &Node) -> Result<usize> {
     match node.get_int("group", 1)? {

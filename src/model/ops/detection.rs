@@ -2,15 +2,21 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__NonMaxSuppression.html>.
 
+use super::cost;
+use super::def::OpDef;
 use super::facts::fact;
 use super::ints::Ints;
-use super::{Exec, OpDef, cost};
+use super::roles::{Data, Float16Rule};
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use compresso_base::error::{Error, Result};
 
-pub const OPS: &[OpDef] = &[OpDef::new("NonMaxSuppression", &[10, 11], infer, suppress).cost(cost::per_input)];
+pub const OPS: &[OpDef] = &[OpDef::new("NonMaxSuppression", &[10, 11], infer, suppress)
+    .cost(cost::per_input)
+    .data(Data::At(&[0, 1]))
+    .float16(Float16Rule::Float32)];
 
 fn infer(_: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(vec![fact(Element::I64, Some(vec![Dim::Unknown, Dim::Known(3)]))])

@@ -3,12 +3,15 @@
 //! <https://onnx.ai/onnx/operators/onnx__Einsum.html>. Two operands meet in one (batched) matrix product; more are taken in
 //! from left to right.
 
+use super::cost::{self, CostInput};
+use super::def::OpDef;
 use super::elementwise::sum_keepdim;
 use super::facts::{fact, same_elements};
 use super::gather::pick;
 use super::ints::{offsets, strides};
 use super::matmul::matmul;
-use super::{CostInput, Exec, OpDef, cost};
+use super::roles::Data;
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use crate::value::Value;
@@ -16,7 +19,7 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use std::collections::BTreeMap;
 
-pub const OPS: &[OpDef] = &[OpDef::new("Einsum", &[12], infer, einsum).cost(einsum_cost)];
+pub const OPS: &[OpDef] = &[OpDef::new("Einsum", &[12], infer, einsum).data(Data::All).cost(einsum_cost)];
 
 /// Index letters of each operand and of the result. The axes of an ellipsis have the digits 0, 1, … counted from the end.
 #[derive(Debug)]

@@ -137,3 +137,9 @@ pub fn axis_of(axis: i64, rank: usize) -> Result<usize> {
 pub fn size(v: i64, what: &str) -> Result<usize> {
     usize::try_from(v).map_err(|_| Error::shape(format!("{what} must not be negative, got {v}")))
 }
+
+/// Shape rule of operators whose output is like input 0.
+pub fn infer_same(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    Ok(vec![Fact { element: x.element, shape: x.shape.clone(), contents: None, constant: None }])
+}

@@ -2,21 +2,24 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Gather.html> and siblings. Negative indices count from the end.
 
-use super::channels::{Atom, AxisLabels};
+use super::channels::{Atom, AxisLabels, Channels};
+use super::def::OpDef;
 use super::facts::{Item, axis_of, fact, items, of_items};
 use super::ints::{Ints, strides};
+use super::run::Exec;
 use super::slice::unless_empty;
-use super::{Channels, Exec, OpDef, QuantRule};
 use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
+pub const GATHER: &str = "Gather";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Gather", &[1, 11, 13], infer_gather, gather).quant(QuantRule::SameScale).channels(gather_channels),
-    OpDef::new("GatherElements", &[11, 13], infer_gather_elements, gather_elements).quant(QuantRule::SameScale),
-    OpDef::new("GatherND", &[11, 12, 13], infer_gather_nd, gather_nd).quant(QuantRule::SameScale),
+    OpDef::new(GATHER, &[1, 11, 13], infer_gather, gather).moves().channels(gather_channels),
+    OpDef::new("GatherElements", &[11, 13], infer_gather_elements, gather_elements).moves(),
+    OpDef::new("GatherND", &[11, 12, 13], infer_gather_nd, gather_nd).moves(),
 ];
 
 /// The elements at row-major positions, as a tensor of shape `dims`; differentiable.

@@ -3,11 +3,13 @@
 //! <https://onnx.ai/onnx/operators/onnx__GridSample.html>. Differentiable by the input and, for linear and cubic
 //! interpolation, by the grid.
 
+use super::cost;
+use super::def::OpDef;
 use super::elementwise::{Binary, binary};
 use super::facts::fact;
 use super::gather::pick;
 use super::ints::strides;
-use super::{Exec, OpDef, cost};
+use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use candle_core::Tensor;

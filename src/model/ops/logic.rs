@@ -3,9 +3,12 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Where.html> and siblings.
 
-use super::facts::{Item, broadcast_inputs, fact, items, of_items, same_elements};
+use super::def::OpDef;
+use super::facts::{Item, broadcast_inputs, fact, infer_same, items, of_items, same_elements};
 use super::ints::{Ints, broadcast_dims, zip};
-use super::{Exec, OpDef, channels, cost, infer_same};
+use super::roles::Data;
+use super::run::Exec;
+use super::{channels, cost};
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, broadcast};
 use crate::value::Value;
@@ -17,29 +20,43 @@ type Test = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 pub const OPS: &[OpDef] = &[
     OpDef::new("Equal", &[7, 11, 13, 19], infer_equal, |cx| compare(cx, Tensor::broadcast_eq))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .channels(channels::broadcast),
     OpDef::new("Greater", &[7, 9, 13], infer_compare, |cx| compare(cx, Tensor::broadcast_gt))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .channels(channels::broadcast),
     OpDef::new("Less", &[7, 9, 13], infer_compare, |cx| compare(cx, Tensor::broadcast_lt))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .channels(channels::broadcast),
     OpDef::new("GreaterOrEqual", &[12, 16], infer_compare, |cx| compare(cx, Tensor::broadcast_ge))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .channels(channels::broadcast),
     OpDef::new("LessOrEqual", &[12, 16], infer_compare, |cx| compare(cx, Tensor::broadcast_le))
         .cost(cost::per_output)
+        .data(Data::Broadcast)
         .channels(channels::broadcast),
-    OpDef::new("And", &[7], infer_bits, |cx| bits(cx, |a, b| a & b)).cost(cost::per_output).channels(channels::broadcast),
-    OpDef::new("Or", &[7], infer_bits, |cx| bits(cx, |a, b| a | b)).cost(cost::per_output).channels(channels::broadcast),
-    OpDef::new("Xor", &[7], infer_bits, |cx| bits(cx, |a, b| a ^ b)).cost(cost::per_output).channels(channels::broadcast),
+    OpDef::new("And", &[7], infer_bits, |cx| bits(cx, |a, b| a & b))
+        .cost(cost::per_output)
+        .data(Data::Broadcast)
+        .channels(channels::broadcast),
+    OpDef::new("Or", &[7], infer_bits, |cx| bits(cx, |a, b| a | b))
+        .cost(cost::per_output)
+        .data(Data::Broadcast)
+        .channels(channels::broadcast),
+    OpDef::new("Xor", &[7], infer_bits, |cx| bits(cx, |a, b| a ^ b))
+        .cost(cost::per_output)
+        .data(Data::Broadcast)
+        .channels(channels::broadcast),
     OpDef::new("Not", &[1], infer_same, not).cost(cost::per_output).channels(channels::elementwise),
-    OpDef::new("BitwiseAnd", &[18], infer_bits, |cx| bits(cx, |a, b| a & b)).cost(cost::per_output),
-    OpDef::new("BitwiseOr", &[18], infer_bits, |cx| bits(cx, |a, b| a | b)).cost(cost::per_output),
-    OpDef::new("BitwiseXor", &[18], infer_bits, |cx| bits(cx, |a, b| a ^ b)).cost(cost::per_output),
+    OpDef::new("BitwiseAnd", &[18], infer_bits, |cx| bits(cx, |a, b| a & b)).cost(cost::per_output).data(Data::Broadcast),
+    OpDef::new("BitwiseOr", &[18], infer_bits, |cx| bits(cx, |a, b| a | b)).cost(cost::per_output).data(Data::Broadcast),
+    OpDef::new("BitwiseXor", &[18], infer_bits, |cx| bits(cx, |a, b| a ^ b)).cost(cost::per_output).data(Data::Broadcast),
     OpDef::new("BitwiseNot", &[18], infer_same, bitwise_not).cost(cost::per_output),
-    OpDef::new("BitShift", &[11, 28], infer_bits, bit_shift).cost(cost::per_output),
-    OpDef::new("Where", &[9, 16], infer_where, choose).cost(cost::per_output).channels(channels::broadcast),
+    OpDef::new("BitShift", &[11, 28], infer_bits, bit_shift).cost(cost::per_output).data(Data::Broadcast),
+    OpDef::new("Where", &[9, 16], infer_where, choose).cost(cost::per_output).data(Data::Broadcast).channels(channels::broadcast),
 ];
 
 fn infer_compare(cx: &Infer<'_>) -> Result<Vec<Fact>> {

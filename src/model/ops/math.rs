@@ -2,10 +2,12 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Neg.html> and siblings.
 
+use super::def::OpDef;
 use super::elementwise::{Map1, map1};
-use super::facts::fact;
+use super::facts::{fact, infer_same};
 use super::ints::Ints;
-use super::{Exec, OpDef, channels, cost, infer_same};
+use super::run::Exec;
+use super::{channels, cost};
 use crate::element::Element;
 use crate::graph::{Fact, Infer};
 use crate::value::Value;

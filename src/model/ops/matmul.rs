@@ -2,32 +2,54 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__MatMul.html>, <https://onnx.ai/onnx/operators/onnx__Gemm.html>.
 
-use super::channels::AxisLabels;
+use super::channels::{self, AxisLabels, Channels};
+use super::cost::{self, CostInput};
+use super::def::{OpDef, ParamKind};
 use super::elementwise::{Binary, binary};
 use super::facts::{fact, same_elements};
 use super::ints::{Ints, broadcast_dims, broadcast_offsets};
-use super::{Channels, CostInput, Exec, OpDef, ParamKind, QuantRule, channels, cost};
+use super::roles::Data;
+use super::run::Exec;
+use super::weight::{ChannelAxis, WeightAxes, WeightRule};
 use crate::element::Element;
-use crate::graph::{Cost, Dim, Fact, Infer, broadcast};
+use crate::graph::{Cost, Dim, Fact, Infer, Node, broadcast};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 
+pub const MATMUL: &str = "MatMul";
+pub const GEMM: &str = "Gemm";
+pub const MATMUL_INTEGER: &str = "MatMulInteger";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("MatMul", &[1, 9, 13], infer_matmul, matmul_op)
+    OpDef::new(MATMUL, &[1, 9, 13], infer_matmul, matmul_op)
         .cost(matmul_cost)
-        .quant(QuantRule::Weighted { weight: 1, axis: 1 })
-        .weights()
+        .data(Data::All)
+        .layer(WeightRule::new(1, matmul_axes).integer(MATMUL_INTEGER))
         .params(&[(0, ParamKind::Weight), (1, ParamKind::Weight)])
         .channels(matmul_channels),
-    OpDef::new("Gemm", &[7, 9, 11, 13], infer_gemm, gemm)
+    OpDef::new(GEMM, &[7, 9, 11, 13], infer_gemm, gemm)
         .cost(gemm_cost)
-        .quant(QuantRule::Weighted { weight: 1, axis: 0 })
-        .weights()
+        .layer(WeightRule::new(1, gemm_axes).integer(MATMUL_INTEGER))
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])
         .channels(gemm_channels),
-    OpDef::new("MatMulInteger", &[10], infer_matmul_integer, matmul_integer).cost(matmul_cost).weights(),
+    OpDef::new(MATMUL_INTEGER, &[10], infer_matmul_integer, matmul_integer)
+        .cost(matmul_cost)
+        .quantized(Some(WeightRule::new(1, matmul_axes))),
 ];
+
+/// `[…, in, out]`; a vector has no output channels.
+pub(super) fn matmul_axes(_: &Node, rank: usize) -> Result<Option<WeightAxes>> {
+    let axes = |last: usize| WeightAxes { output: ChannelAxis::whole(last), input: ChannelAxis::whole(last - 1) };
+    Ok((rank >= 2).then(|| axes(rank - 1)))
+}
+
+/// `[in, out]`, or `[out, in]` where `transB` says so.
+fn gemm_axes(node: &Node, rank: usize) -> Result<Option<WeightAxes>> {
+    let output = usize::from(node.get_int("transB", 0)? == 0);
+    let axes = WeightAxes { output: ChannelAxis::whole(output), input: ChannelAxis::whole(1 - output) };
+    Ok((rank == 2).then_some(axes))
+}
 
 /// The shape of a product: batch axes broadcast, vectors lose the axis that was added for them.
 pub fn product_shape(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>> {

@@ -3,7 +3,13 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
-use super::{Back, Channels, CostInput, Exec, Flow, OpDef, ParamKind, Rule, channels, cost, infer_same};
+use super::backward::{Back, BackwardRule, Flow};
+use super::channels::{self, Channels};
+use super::cost::{self, CostInput};
+use super::def::{OWN_DOMAIN, OpDef, ParamKind};
+use super::facts::infer_same;
+use super::roles::Float16Rule;
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Cost, Dim, Fact, Infer, normalize_axis};
 use crate::value::Value;
@@ -16,42 +22,43 @@ use compresso_kernels::ops;
 const BATCH_NORM: &[(usize, ParamKind)] =
     &[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)];
 
+pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
+pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("BatchNormalization", &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
+    OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
         .cost(norm_cost)
-        .weights()
         .params(BATCH_NORM)
         .backward(batch_norm_rule)
         .channels(batch_norm_channels),
     // What training makes of BatchNormalization and SiLU; no file has it.
-    OpDef::new("BatchNormSwish", &[1], infer_same, batch_norm_swish)
-        .domain("compresso")
+    OpDef::new(BATCH_NORM_SWISH, &[1], infer_same, batch_norm_swish)
+        .domain(OWN_DOMAIN)
         .not_foldable()
         .params(BATCH_NORM)
         .backward(batch_norm_rule),
     OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
         .cost(norm_cost)
-        .weights()
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(instance_norm_channels),
     OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm)
         .cost(norm_cost)
-        .weights()
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(layer_norm_channels),
     OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm)
         .cost(norm_cost)
-        .weights()
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(group_norm_channels),
     OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)
         .cost(norm_cost)
-        .weights()
         .params(&[(1, ParamKind::Scale)])
         .channels(layer_norm_channels),
-    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost).channels(lp_norm_channels),
-    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance).cost(norm_cost).channels(mean_variance_channels),
-    OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).channels(lrn_channels),
+    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost).float16(Float16Rule::Float32).channels(lp_norm_channels),
+    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)
+        .cost(norm_cost)
+        .float16(Float16Rule::Float32)
+        .channels(mean_variance_channels),
+    OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),
 ];
 
 /// A multiply and an add per element.
@@ -137,7 +144,7 @@ fn batch_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
 }
 
 /// The rule for batch statistics.
-fn batch_norm_rule(cx: &Exec<'_>) -> Option<Rule> {
+fn batch_norm_rule(cx: &Exec<'_>) -> Option<BackwardRule> {
     cx.mode.training.then_some(batch_norm_backward)
 }
 

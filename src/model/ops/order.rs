@@ -2,11 +2,14 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__TopK.html> and siblings.
 
-use super::facts::{axis_of, fact, items, size};
+use super::channels::{self, Channels};
+use super::cost;
+use super::def::OpDef;
+use super::facts::{axis_of, fact, infer_same, items, size};
 use super::gather::pick;
 use super::ints::Ints;
 use super::reduce::reduced;
-use super::{Channels, Exec, OpDef, channels, cost, infer_same};
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, normalize_axis};
 use crate::value::Value;
@@ -15,10 +18,12 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 use compresso_base::error::{Error, Result};
 use std::cmp::Ordering;
 
+pub const TOP_K: &str = "TopK";
+
 pub const OPS: &[OpDef] = &[
     OpDef::new("ArgMax", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, true)).cost(cost::per_input).channels(arg_channels),
     OpDef::new("ArgMin", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, false)).cost(cost::per_input).channels(arg_channels),
-    OpDef::new("TopK", &[1, 10, 11, 24], infer_topk, topk).cost(cost::per_input).channels(topk_channels),
+    OpDef::new(TOP_K, &[1, 10, 11, 24], infer_topk, topk).cost(cost::per_input).channels(topk_channels),
     OpDef::new("CumSum", &[11, 14], infer_same, cumsum).cost(cost::per_input).channels(cumsum_channels),
 ];
 

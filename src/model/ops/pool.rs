@@ -3,8 +3,13 @@
 //! <https://onnx.ai/onnx/operators/onnx__MaxPool.html>,
 //! <https://onnx.ai/onnx/operators/onnx__AveragePool.html>
 
+use super::backward::{Back, Flow};
+use super::channels::{self, Channels};
+use super::cost::{self, CostInput};
+use super::def::{OpDef, QuantRule};
+use super::roles::Float16Rule;
+use super::run::Exec;
 use super::window::WindowAttrs;
-use super::{Back, Channels, CostInput, Exec, Flow, OpDef, QuantRule, channels, cost};
 use crate::element::Element;
 use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use crate::value::Value;
@@ -12,18 +17,22 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::{Window, ops};
 
+pub const MAX_POOL: &str = "MaxPool";
+pub const AVERAGE_POOL: &str = "AveragePool";
+pub const GLOBAL_AVERAGE_POOL: &str = "GlobalAveragePool";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("MaxPool", &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
+    OpDef::new(MAX_POOL, &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
         .cost(pool_cost)
         .quant(QuantRule::SameScale)
         .backward(|_| Some(max_pool_backward))
         .channels(pool_channels),
-    OpDef::new("AveragePool", &[1, 7, 10, 11, 19, 22], infer_pool, average_pool)
+    OpDef::new(AVERAGE_POOL, &[1, 7, 10, 11, 19, 22], infer_pool, average_pool)
         .cost(pool_cost)
         .quant(QuantRule::Elementwise)
         .channels(pool_channels),
-    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool).cost(pool_cost).channels(pool_channels),
-    OpDef::new("GlobalAveragePool", &[1, 22], infer_global, global_average)
+    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool).cost(pool_cost).float16(Float16Rule::Float32).channels(pool_channels),
+    OpDef::new(GLOBAL_AVERAGE_POOL, &[1, 22], infer_global, global_average)
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .channels(pool_channels),
@@ -31,7 +40,10 @@ pub const OPS: &[OpDef] = &[
         .cost(cost::per_input)
         .quant(QuantRule::SameScale)
         .channels(pool_channels),
-    OpDef::new("GlobalLpPool", &[1, 2, 22], infer_global, global_lp).cost(cost::per_input).channels(pool_channels),
+    OpDef::new("GlobalLpPool", &[1, 2, 22], infer_global, global_lp)
+        .cost(cost::per_input)
+        .float16(Float16Rule::Float32)
+        .channels(pool_channels),
 ];
 
 fn infer_pool(cx: &Infer<'_>) -> Result<Vec<Fact>> {

@@ -8,27 +8,43 @@
 //! Quantization"): of `x / scale` from QuantizeLinear, with rounding taken for the identity, and of `(q - zero) * scale` from
 //! DequantizeLinear, which add up to `round(x / scale) - x / scale` inside and to the limit outside.
 
+use super::backward::{Back, Flow};
+use super::conv::{CONV_INTEGER, INTEGER, conv_axes};
+use super::cost::{self, CostInput};
+use super::def::OpDef;
 use super::facts::fact;
 use super::ints::{Ints, broadcast_offsets, offsets, strides};
-use super::matmul::{centered, int_matmul, product_shape};
-use super::{Back, CostInput, Exec, Flow, OpDef, cost};
+use super::matmul::{centered, int_matmul, matmul_axes, product_shape};
+use super::roles::Data;
+use super::run::Exec;
+use super::weight::WeightRule;
 use crate::element::Element;
 use crate::graph::{Cost, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
+pub const QUANTIZE_LINEAR: &str = "QuantizeLinear";
+pub const DEQUANTIZE_LINEAR: &str = "DequantizeLinear";
+pub const DYNAMIC_QUANTIZE_LINEAR: &str = "DynamicQuantizeLinear";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize)
+    OpDef::new(QUANTIZE_LINEAR, &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize)
         .cost(cost::per_output)
-        .backward_anywhere(|_| Some(quantize_backward)),
-    OpDef::new("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize)
+        .backward_anywhere(|_| Some(quantize_backward))
+        .quantized(None),
+    OpDef::new(DEQUANTIZE_LINEAR, &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize)
         .cost(cost::per_output)
-        .weights()
-        .backward_anywhere(|_| Some(dequantize_backward)),
-    OpDef::new("DynamicQuantizeLinear", &[11], infer_dynamic, dynamic).cost(cost::per_input),
-    OpDef::new("QLinearMatMul", &[10, 21], infer_qlinear_matmul, qlinear_matmul).cost(qlinear_matmul_cost).weights(),
-    OpDef::new("QLinearConv", &[10], infer_qlinear_conv, qlinear_conv).cost(qlinear_conv_cost).weights(),
+        .backward_anywhere(|_| Some(dequantize_backward))
+        .quantized(None),
+    OpDef::new(DYNAMIC_QUANTIZE_LINEAR, &[11], infer_dynamic, dynamic).cost(cost::per_input).quantized(None),
+    OpDef::new("QLinearMatMul", &[10, 21], infer_qlinear_matmul, qlinear_matmul)
+        .cost(qlinear_matmul_cost)
+        .data(Data::At(&[0, 3]))
+        .quantized(Some(WeightRule::new(3, matmul_axes))),
+    OpDef::new("QLinearConv", &[10], infer_qlinear_conv, qlinear_conv)
+        .cost(qlinear_conv_cost)
+        .quantized(Some(WeightRule::new(3, conv_axes))),
 ];
 
 /// The integer type of QuantizeLinear's result.
@@ -298,14 +314,14 @@ fn qlinear_matmul(cx: &Exec<'_>) -> Result<Vec<Value>> {
 /// The integer convolution inside a QLinearConv: the same attributes, on input, weight and their zero points.
 fn integer_conv(node: &Node) -> Node {
     let pick = |i: usize| node.input(i).unwrap_or_default().to_string();
-    let mut inner = Node::new("ConvInteger", node.name.clone(), [pick(0), pick(3), pick(2), pick(5)], node.outputs.clone());
+    let mut inner = Node::new(CONV_INTEGER, node.name.clone(), [pick(0), pick(3), pick(2), pick(5)], node.outputs.clone());
     inner.attrs.clone_from(&node.attrs);
     inner
 }
 
 fn infer_qlinear_conv(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let node = integer_conv(cx.node);
-    let mut facts = (super::find(&node)?.infer)(&Infer::new(&node, cx.opset, cx.outer))?;
+    let mut facts = (INTEGER.infer)(&Infer::new(&node, cx.opset, cx.outer))?;
     facts[0].element = cx.input(7)?.element;
     Ok(facts)
 }
@@ -314,13 +330,13 @@ fn qlinear_conv_cost(cx: &CostInput<'_>) -> Cost {
     let node = integer_conv(cx.node);
     let at = |i: usize| cx.inputs.get(i).copied().flatten();
     let inputs = [at(0), at(3)];
-    super::find(&node).map_or_else(|_| Cost::default(), |op| (op.cost)(&CostInput { node: &node, inputs: &inputs, outputs: cx.outputs }))
+    (INTEGER.cost)(&CostInput { node: &node, inputs: &inputs, outputs: cx.outputs })
 }
 
 fn qlinear_conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let node = integer_conv(cx.node);
     let inputs = [0, 3, 2, 5].map(|i| cx.get(i).cloned());
-    let made = (super::find(&node)?.forward)(&Exec::new(&node, cx.opset, &inputs, cx.mode))?;
+    let made = (INTEGER.forward)(&Exec::new(&node, cx.opset, &inputs, cx.mode))?;
     let mut sums = Ints::of(made.first().ok_or_else(|| Error::internal("a convolution made nothing"))?)?;
     // One entry per output channel: axis 1 of the result.
     let channel = |p: usize, dims: &[usize]| p / dims[2..].iter().product::<usize>() % dims[1];

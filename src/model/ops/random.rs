@@ -2,9 +2,11 @@
 //!
 //! Seeded by the run's seed, the node's `seed` attribute and its first output's name, so that a run can be repeated.
 
+use super::def::OpDef;
 use super::facts::{fact, size};
 use super::ints::count;
-use super::{Exec, OpDef};
+use super::roles::Data;
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
@@ -17,8 +19,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub const OPS: &[OpDef] = &[
     OpDef::new("RandomNormal", &[1, 22], infer_new, |cx| new(cx, normal)).not_foldable(),
     OpDef::new("RandomUniform", &[1, 22], infer_new, |cx| new(cx, uniform)).not_foldable(),
-    OpDef::new("RandomNormalLike", &[1, 22], infer_like, |cx| like(cx, normal)).not_foldable(),
-    OpDef::new("RandomUniformLike", &[1, 22], infer_like, |cx| like(cx, uniform)).not_foldable(),
+    OpDef::new("RandomNormalLike", &[1, 22], infer_like, |cx| like(cx, normal)).data(Data::At(&[])).not_foldable(),
+    OpDef::new("RandomUniformLike", &[1, 22], infer_like, |cx| like(cx, uniform)).data(Data::At(&[])).not_foldable(),
     OpDef::new("Bernoulli", &[15, 22], infer_like, bernoulli).not_foldable(),
 ];
 

@@ -2,11 +2,14 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__DepthToSpace.html> and siblings.
 
-use super::facts::{axis_of, fact, size};
+use super::channels::{self, Channels};
+use super::def::OpDef;
+use super::facts::{axis_of, fact, infer_same, size};
 use super::gather::pick;
 use super::ints::{Ints, count};
+use super::roles::Data;
+use super::run::Exec;
 use super::slice::{select, unless_empty};
-use super::{Channels, Exec, OpDef, QuantRule, channels, infer_same};
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
@@ -14,17 +17,13 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space)
-        .quant(QuantRule::SameScale)
-        .channels(depth_to_space_channels),
-    OpDef::new("SpaceToDepth", &[1, 13, 28], infer_space_to_depth, space_to_depth)
-        .quant(QuantRule::SameScale)
-        .channels(space_to_depth_channels),
-    OpDef::new("OneHot", &[9, 11], infer_one_hot, one_hot),
+    OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space).moves().channels(depth_to_space_channels),
+    OpDef::new("SpaceToDepth", &[1, 13, 28], infer_space_to_depth, space_to_depth).moves().channels(space_to_depth_channels),
+    OpDef::new("OneHot", &[9, 11], infer_one_hot, one_hot).data(Data::At(&[0, 2])),
     OpDef::new("NonZero", &[9, 13], infer_non_zero, non_zero),
     OpDef::new("Compress", &[9, 11], infer_compress, compress),
     OpDef::new("Trilu", &[14], infer_same, trilu).channels(trilu_channels),
-    OpDef::new("EyeLike", &[9, 22], infer_eye_like, eye_like),
+    OpDef::new("EyeLike", &[9, 22], infer_eye_like, eye_like).data(Data::At(&[])),
     OpDef::new("ReverseSequence", &[10], infer_same, reverse_sequence),
 ];
 

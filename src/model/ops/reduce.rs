@@ -4,11 +4,15 @@
 //! <https://onnx.ai/onnx/operators/onnx__ReduceSum.html> and siblings. The axes are an attribute up to operator set 17
 //! (12 for ReduceSum), an input from then on.
 
+use super::channels::{self, Channels};
+use super::cost;
+use super::def::{OpDef, QuantRule};
 use super::elementwise::{Binary, binary, sum_keepdim};
 use super::facts::{axes_of, fact};
 use super::ints::{Ints, offsets, strides};
+use super::roles::Float16Rule;
+use super::run::Exec;
 use super::shape::{given_axes, known_axes};
-use super::{Channels, Exec, OpDef, QuantRule, channels, cost};
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, normalize_axis};
 use crate::value::Value;
@@ -17,9 +21,12 @@ use compresso_base::error::{Error, Result};
 
 const SINCE: &[i64] = &[1, 11, 13, 18];
 
+pub const REDUCE_SUM: &str = "ReduceSum";
+pub const REDUCE_MEAN: &str = "ReduceMean";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ReduceSum", &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceMean", SINCE, infer, |cx| reduce(cx, Kind::Mean))
+    OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new(REDUCE_MEAN, SINCE, infer, |cx| reduce(cx, Kind::Mean))
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .channels(reduce_channels),
@@ -27,10 +34,19 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input).channels(reduce_channels),
     OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input).channels(reduce_channels),
     OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2))
+        .cost(cost::per_input)
+        .float16(Float16Rule::Float32)
+        .channels(reduce_channels),
+    OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare))
+        .cost(cost::per_input)
+        .float16(Float16Rule::Float32)
+        .channels(reduce_channels),
     OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp))
+        .cost(cost::per_input)
+        .float16(Float16Rule::Float32)
+        .channels(reduce_channels),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

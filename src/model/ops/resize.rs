@@ -4,7 +4,11 @@
 
 mod labels;
 
-use super::{Back, CostInput, Exec, Flow, OpDef, QuantRule, Rule, cost};
+use super::backward::{Back, BackwardRule, Flow};
+use super::cost::{self, CostInput};
+use super::def::{OpDef, QuantRule};
+use super::roles::Float16Rule;
+use super::run::Exec;
 use crate::graph::{Cost, Dim, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
@@ -12,13 +16,22 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::ops;
 use compresso_kernels::resize::AxisMap;
 
+pub const RESIZE: &str = "Resize";
+pub const UPSAMPLE: &str = "Upsample";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Resize", &[10, 11, 13, 18, 19], infer, forward)
+    OpDef::new(RESIZE, &[10, 11, 13, 18, 19], infer, forward)
         .cost(resize_cost)
         .quant(QuantRule::SameScale)
+        // Regions of interest and scales.
+        .float16(Float16Rule::Except(&[1, 2]))
         .backward(resize_rule)
         .channels(labels::resize),
-    OpDef::new("Upsample", &[1, 7, 9, 10], infer, forward).cost(resize_cost).quant(QuantRule::SameScale).channels(labels::resize),
+    OpDef::new(UPSAMPLE, &[1, 7, 9, 10], infer, forward)
+        .cost(resize_cost)
+        .quant(QuantRule::SameScale)
+        .float16(Float16Rule::Except(&[1]))
+        .channels(labels::resize),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +273,7 @@ fn plan(cx: &Exec<'_>, s: &Settings) -> Result<(Vec<usize>, Vec<(usize, Table)>)
 }
 
 /// Gradients of floating-point inputs flow back axis by axis.
-fn resize_rule(cx: &Exec<'_>) -> Option<Rule> {
+fn resize_rule(cx: &Exec<'_>) -> Option<BackwardRule> {
     let s = Settings::of(cx.node, cx.opset).ok()?;
     let (sizes, tables) = plan(cx, &s).ok()?;
     let inside = tables.iter().all(|(_, t)| !t.outside.contains(&true)) && !cx.get(0)?.dims().contains(&0);

@@ -3,18 +3,23 @@
 //! <https://onnx.ai/onnx/operators/onnx__ScatterElements.html>, <https://onnx.ai/onnx/operators/onnx__ScatterND.html>.
 //! Differentiable for replacing and adding; products, minima and maxima pass no gradient.
 
-use super::facts::axis_of;
+use super::def::OpDef;
+use super::facts::{axis_of, infer_same};
 use super::gather::{element_positions, tuple_positions};
 use super::ints::Ints;
-use super::{Exec, OpDef, infer_same};
+use super::roles::Data;
+use super::run::Exec;
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+pub const SCATTER: &str = "Scatter";
+pub const SCATTER_ELEMENTS: &str = "ScatterElements";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ScatterElements", &[11, 13, 16, 18], infer_same, scatter_elements),
-    OpDef::new("Scatter", &[9, 11], infer_same, scatter_elements),
-    OpDef::new("ScatterND", &[11, 13, 16, 18], infer_same, scatter_nd),
+    OpDef::new(SCATTER_ELEMENTS, &[11, 13, 16, 18], infer_same, scatter_elements).data(Data::At(&[0, 2])),
+    OpDef::new(SCATTER, &[9, 11], infer_same, scatter_elements).data(Data::At(&[0, 2])),
+    OpDef::new("ScatterND", &[11, 13, 16, 18], infer_same, scatter_nd).data(Data::At(&[0, 2])),
 ];
 
 fn scatter_elements(cx: &Exec<'_>) -> Result<Vec<Value>> {

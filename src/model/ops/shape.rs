@@ -5,22 +5,29 @@
 
 pub(super) mod labels;
 
+use super::def::OpDef;
 use super::facts::{Item, axes_of, fact, items, of_items, size};
 use super::ints::count;
-use super::{Exec, OpDef, QuantRule};
+use super::roles::Data;
+use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+pub const RESHAPE: &str = "Reshape";
+pub const FLATTEN: &str = "Flatten";
+pub const SQUEEZE: &str = "Squeeze";
+pub const UNSQUEEZE: &str = "Unsqueeze";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Shape", &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).channels(labels::shape),
-    OpDef::new("Size", &[1, 13, 19, 21, 23, 24], infer_size, element_count),
-    OpDef::new("Reshape", &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape).quant(QuantRule::SameScale).channels(labels::reshape),
-    OpDef::new("Flatten", &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten).quant(QuantRule::SameScale).channels(labels::reshape),
-    OpDef::new("Squeeze", &[1, 11, 13, 21, 23, 24], infer_squeeze, squeeze).quant(QuantRule::SameScale).channels(labels::reshape),
-    OpDef::new("Unsqueeze", &[1, 11, 13, 21, 23, 24], infer_unsqueeze, unsqueeze).quant(QuantRule::SameScale).channels(labels::reshape),
+    OpDef::new("Shape", &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).data(Data::At(&[])).channels(labels::shape),
+    OpDef::new("Size", &[1, 13, 19, 21, 23, 24], infer_size, element_count).data(Data::At(&[])),
+    OpDef::new(RESHAPE, &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape).moves().channels(labels::reshape),
+    OpDef::new(FLATTEN, &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten).moves().channels(labels::reshape),
+    OpDef::new(SQUEEZE, &[1, 11, 13, 21, 23, 24], infer_squeeze, squeeze).moves().channels(labels::reshape),
+    OpDef::new(UNSQUEEZE, &[1, 11, 13, 21, 23, 24], infer_unsqueeze, unsqueeze).moves().channels(labels::reshape),
 ];
 
 fn shape_slice(node: &Node, rank: usize) -> Result<std::ops::Range<usize>> {

@@ -4,19 +4,21 @@
 
 pub(super) mod labels;
 
+use super::backward::{Back, Flow};
+use super::def::OpDef;
 use super::facts::{Item, axes_of, axis_of, fact, items, of_items, size};
-use super::{Back, Exec, Flow, OpDef, QuantRule};
+use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+pub const SLICE: &str = "Slice";
+pub const SPLIT: &str = "Split";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Slice", &[1, 10, 11, 13], infer_slice, slice).quant(QuantRule::SameScale).channels(labels::slice),
-    OpDef::new("Split", &[2, 11, 13, 18], infer_split, split)
-        .quant(QuantRule::SameScale)
-        .backward(|_| Some(split_backward))
-        .channels(labels::split),
+    OpDef::new(SLICE, &[1, 10, 11, 13], infer_slice, slice).moves().channels(labels::slice),
+    OpDef::new(SPLIT, &[2, 11, 13, 18], infer_split, split).moves().backward(|_| Some(split_backward)).channels(labels::split),
 ];
 
 /// A tensor of zeros when a result has no elements (candle's kernels need at least one), else what `f` makes.

@@ -3,19 +3,27 @@
 //! <https://onnx.ai/onnx/operators/onnx__Softmax.html>. Before operator set 13 the input counts as a matrix
 //! `[product of the sizes before axis, product of the rest]` and the default axis is 1.
 
-use super::{Channels, Exec, OpDef, channels, cost, infer_same};
+use super::channels::{self, Channels};
+use super::cost;
+use super::def::OpDef;
+use super::facts::infer_same;
+use super::run::Exec;
 use crate::graph::normalize_axis;
 use crate::value::Value;
 use candle_core::{D, DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::ops;
 
+pub const SOFTMAX: &str = "Softmax";
+pub const LOG_SOFTMAX: &str = "LogSoftmax";
+pub const HARDMAX: &str = "Hardmax";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Softmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax)).cost(cost::per_output).channels(softmax_channels),
-    OpDef::new("LogSoftmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::log_softmax))
+    OpDef::new(SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new(LOG_SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::log_softmax))
         .cost(cost::per_output)
         .channels(softmax_channels),
-    OpDef::new("Hardmax", &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new(HARDMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output).channels(softmax_channels),
 ];
 
 /// Applies `f(x, axis)` along the node's axis.

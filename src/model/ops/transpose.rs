@@ -2,21 +2,23 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Transpose.html> and siblings.
 
+use super::def::OpDef;
 use super::elementwise::{Binary, binary};
 use super::facts::{Item, axes_of, fact, items, size};
 use super::ints::broadcast_dims;
+use super::run::Exec;
 use super::shape::labels;
-use super::{Exec, OpDef, QuantRule};
 use crate::graph::{Dim, Fact, Infer, Node, broadcast};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
+pub const TRANSPOSE: &str = "Transpose";
+pub const IDENTITY: &str = "Identity";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Transpose", &[1, 13, 21, 23, 24], infer_transpose, transpose).quant(QuantRule::SameScale).channels(labels::transpose),
-    OpDef::new("Expand", &[8, 13], infer_expand, expand).quant(QuantRule::SameScale).channels(labels::expand),
-    OpDef::new("Identity", &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity)
-        .quant(QuantRule::SameScale)
-        .channels(labels::identity),
+    OpDef::new(TRANSPOSE, &[1, 13, 21, 23, 24], infer_transpose, transpose).moves().channels(labels::transpose),
+    OpDef::new("Expand", &[8, 13], infer_expand, expand).moves().channels(labels::expand),
+    OpDef::new(IDENTITY, &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity).moves().channels(labels::identity),
 ];
 
 fn permutation(node: &Node, rank: usize) -> Result<Vec<usize>> {

@@ -5,6 +5,8 @@
 
 use super::{Pass, PassContext, Rewrite};
 use crate::graph::Node;
+use crate::ops::activation::DROPOUT;
+use crate::ops::transpose::IDENTITY;
 use compresso_base::error::Result;
 
 /// Removes Identity, and Dropout as inference sees it.
@@ -25,15 +27,15 @@ impl Pass for EliminateIdentity {
         let mut renamed: Vec<&str> = Vec::new();
         for (i, node) in graph.nodes().iter().enumerate() {
             let (Some(from), Some(to)) = (node.output(0), node.input(0)) else { continue };
-            if !node.is("Identity") && !node.is("Dropout") {
+            if !node.is(IDENTITY) && !node.is(DROPOUT) {
                 continue;
             }
             if let Some(reason) = keeps(cx, node) {
                 out.refused.push(format!("{} stays: {reason}", node.label()));
             } else if cx.stays(from) && (cx.producer(to).is_none() || cx.stays(to) || renamed.contains(&to) || !graph.is_output(from)) {
                 // The value needs a node of its own to make it.
-                if node.is("Dropout") {
-                    *out.patch.edit(i) = Node::new("Identity", node.name.clone(), [to], [from]);
+                if node.is(DROPOUT) {
+                    *out.patch.edit(i) = Node::new(IDENTITY, node.name.clone(), [to], [from]);
                     out.done.push(format!("{} becomes Identity", node.label()));
                 } else {
                     let what = if graph.is_output(from) { "the graph output" } else { "the wanted value" };
@@ -54,7 +56,7 @@ impl Pass for EliminateIdentity {
 
 /// Why a Dropout must stay.
 fn keeps(cx: &PassContext<'_>, node: &Node) -> Option<&'static str> {
-    if !node.is("Dropout") {
+    if !node.is(DROPOUT) {
         return None;
     }
     if node.output(1).is_some_and(|mask| cx.is_used(mask)) {

@@ -7,6 +7,9 @@
 use super::{Pass, PassContext, Rewrite};
 use crate::constant::Constant;
 use crate::graph::{Attr, Node};
+use crate::ops::matmul::GEMM;
+use crate::ops::norm::BATCH_NORMALIZATION;
+use crate::ops::{self, ChannelAxis, QuantRule};
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
@@ -25,11 +28,13 @@ impl Pass for FoldBatchNorm {
         let mut out = cx.rewrite();
         let mut folded: Vec<usize> = Vec::new();
         for (i, bn) in cx.graph().nodes().iter().enumerate() {
-            if !bn.is("BatchNormalization") {
+            if !bn.is(BATCH_NORMALIZATION) {
                 continue;
             }
             let Some((p, layer)) = bn.input(0).and_then(|x| cx.producer(x)) else { continue };
-            if !["Conv", "ConvTranspose", "Gemm"].iter().any(|op| layer.is(op)) || folded.contains(&p) {
+            let op = ops::find(layer)?;
+            let takes_bias = op.quant == QuantRule::Weighted && op.bias().is_some();
+            if !takes_bias || folded.contains(&p) {
                 continue;
             }
             match fold(cx, layer, bn).map_err(|e| e.at(bn.label()))? {
@@ -52,7 +57,7 @@ impl Pass for FoldBatchNorm {
                     let edited = out.patch.edit(p);
                     edited.inputs.truncate(1);
                     edited.inputs.extend([weight_name, bias_name]);
-                    if layer.is("Gemm") {
+                    if layer.is(GEMM) {
                         edited.attrs.insert("beta".into(), Attr::Float(1.0));
                     }
                     out.patch.remove(i);
@@ -102,7 +107,7 @@ fn fold(cx: &PassContext<'_>, layer: &Node, bn: &Node) -> Result<Result<Folded, 
     let mut bias = vec![0.0; channels];
     if let Some(name) = layer.input(2) {
         let Some(c) = graph.constant(name) else { return Ok(Err(format!("the bias of {} is not a constant", layer.label()))) };
-        let beta = if layer.is("Gemm") { f64::from(layer.get_float("beta", 1.0)?) } else { 1.0 };
+        let beta = if layer.is(GEMM) { f64::from(layer.get_float("beta", 1.0)?) } else { 1.0 };
         let values = c.to_f64s()?;
         // Gemm's third input broadcasts to [rows, channels]; only one row of them can be a bias.
         if c.count() != 1 && (c.count() != channels || c.dims().last() != Some(&channels)) {
@@ -134,11 +139,9 @@ struct Channels {
 
 impl Channels {
     fn of(layer: &Node, dims: &[usize], channels: usize) -> Result<Option<Self>> {
-        let (axis, groups) = match layer.op.as_str() {
-            "Conv" => (0, 1),
-            "ConvTranspose" => (1, usize::try_from(layer.get_int("group", 1)?).unwrap_or(1).max(1)),
-            _ => (usize::from(layer.get_int("transB", 0)? == 0), 1),
-        };
+        let Some(rule) = ops::find(layer)?.weight else { return Ok(None) };
+        let Some(axes) = (rule.axes)(layer, dims.len())? else { return Ok(None) };
+        let ChannelAxis { axis, groups } = axes.output;
         if dims.len() <= axis || dims[axis] * groups != channels || !dims[0].is_multiple_of(groups) {
             return Ok(None);
         }

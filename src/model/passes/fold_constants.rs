@@ -6,7 +6,8 @@ use super::{Pass, PassContext, Rewrite};
 use crate::constant::Constant;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Node};
-use crate::ops::{self, Exec, Mode};
+use crate::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
+use crate::ops::{self, Exec, RunMode};
 use crate::value::Value;
 use candle_core::Device;
 use compresso_base::error::{At, Result};
@@ -31,7 +32,7 @@ impl Pass for FoldConstants {
         // What this sweep has computed.
         let mut made: HashMap<&str, Constant> = HashMap::new();
         for (i, node) in cx.graph().nodes().iter().enumerate() {
-            if matches!(node.op.as_str(), "DequantizeLinear" | "QuantizeLinear") || node.outputs.iter().all(String::is_empty) {
+            if node.is(DEQUANTIZE_LINEAR) || node.is(QUANTIZE_LINEAR) || node.outputs.iter().all(String::is_empty) {
                 continue;
             }
             let values: Option<Vec<Constant>> = named(node).map(|o| known(cx, &made, o)).collect::<Result<_>>()?;
@@ -109,7 +110,7 @@ fn compute(cx: &PassContext<'_>, made: &HashMap<&str, Constant>, node: &Node) ->
     if count.is_none_or(|n| n > GROWTH_LIMIT.max(read)) {
         return Ok(None);
     }
-    let values = (op.forward)(&Exec::new(node, cx.graph().opset_of(node), &inputs, &Mode::default()))?;
+    let values = (op.forward)(&Exec::new(node, cx.graph().opset_of(node), &inputs, &RunMode::default()))?;
     let named = node.outputs.iter().zip(values).filter(|(name, _)| !name.is_empty());
     named.map(|(_, v)| Constant::from_storage(v.element, &v.tensor)).collect::<Result<Vec<_>>>().map(Some)
 }

@@ -7,6 +7,10 @@
 
 use super::{Pass, PassContext, Rewrite};
 use crate::graph::Node;
+use crate::ops::OWN_DOMAIN;
+use crate::ops::activation::{HARD_SIGMOID, HARD_SWISH, SIGMOID, SWISH};
+use crate::ops::arithmetic::MUL;
+use crate::ops::norm::{BATCH_NORM_SWISH, BATCH_NORMALIZATION};
 use compresso_base::error::Result;
 
 /// Joins `x · sigmoid(x)` to Swish.
@@ -21,7 +25,7 @@ impl Pass for FuseSwish {
         "Joins x · sigmoid(x), written as two nodes, to Swish"
     }
     fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
-        join(cx, "Swish", |gate| Ok(gate.is("Sigmoid")))
+        join(cx, SWISH, |gate| Ok(gate.is(SIGMOID)))
     }
 }
 
@@ -37,9 +41,9 @@ impl Pass for FuseHardSwish {
         "Joins x · hard_sigmoid(x), written as two nodes, to HardSwish"
     }
     fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
-        join(cx, "HardSwish", |gate| {
+        join(cx, HARD_SWISH, |gate| {
             // HardSwish is defined with slope 1/6 and offset 1/2.
-            Ok(gate.is("HardSigmoid") && (gate.get_float("alpha", 0.2)? - 1.0 / 6.0).abs() <= 1e-6 && gate.get_float("beta", 0.5)? == 0.5)
+            Ok(gate.is(HARD_SIGMOID) && (gate.get_float("alpha", 0.2)? - 1.0 / 6.0).abs() <= 1e-6 && gate.get_float("beta", 0.5)? == 0.5)
         })
     }
 }
@@ -54,7 +58,7 @@ fn join<'g>(cx: &PassContext<'g>, op: &str, is_gate: impl Fn(&Node) -> Result<bo
         let (Some(x), Some(s)) = (gate.input(0), gate.output(0)) else { continue };
         let Some((reader, product)) = cx.sole_reader(s) else { continue };
         let both = product.inputs.len() == 2 && product.inputs.iter().any(|n| n == x) && product.inputs.iter().any(|n| n == s);
-        if !product.is("Mul") || !both {
+        if !product.is(MUL) || !both {
             continue;
         }
         out.patch.remove(i);
@@ -81,16 +85,16 @@ impl Pass for FuseBatchNormSwish {
         let mut out = cx.rewrite();
         for (i, norm) in cx.graph().nodes().iter().enumerate() {
             let others = norm.outputs.iter().skip(1).any(|o| !o.is_empty());
-            if !norm.is("BatchNormalization") || others {
+            if !norm.is(BATCH_NORMALIZATION) || others {
                 continue;
             }
             let Some((reader, swish)) = norm.output(0).and_then(|y| cx.sole_reader(y)) else { continue };
-            if !swish.is("Swish") || swish.get_float("alpha", 1.0)? != 1.0 {
+            if !swish.is(SWISH) || swish.get_float("alpha", 1.0)? != 1.0 {
                 continue;
             }
             out.patch.remove(i);
             let joined = out.patch.edit(reader);
-            (joined.op, joined.domain) = ("BatchNormSwish".to_string(), "compresso".to_string());
+            (joined.op, joined.domain) = (BATCH_NORM_SWISH.to_string(), OWN_DOMAIN.to_string());
             (joined.inputs, joined.attrs) = (norm.inputs.clone(), norm.attrs.clone());
             out.done.push(format!("{} and {} become BatchNormSwish", norm.label(), swish.label()));
         }

@@ -2,6 +2,8 @@
 
 use super::{Pass, PassContext, Rewrite};
 use crate::graph::Node;
+use crate::ops::concat::CONCAT;
+use crate::ops::slice::SPLIT;
 use compresso_base::error::Result;
 use std::collections::HashMap;
 
@@ -21,8 +23,8 @@ impl Pass for JoinSplits {
         let nodes = cx.graph().nodes();
         let axis = |n: &Node| n.get_int("axis", 0).ok();
         // By the name of their first part.
-        let splits: HashMap<&str, &Node> = nodes.iter().filter(|n| n.is("Split")).filter_map(|n| Some((n.output(0)?, n))).collect();
-        for (i, concat) in nodes.iter().enumerate().filter(|(_, n)| n.is("Concat")) {
+        let splits: HashMap<&str, &Node> = nodes.iter().filter(|n| n.is(SPLIT)).filter_map(|n| Some((n.output(0)?, n))).collect();
+        for (i, concat) in nodes.iter().enumerate().filter(|(_, n)| n.is(CONCAT)) {
             let mut inputs: Vec<String> = Vec::with_capacity(concat.inputs.len());
             let mut rest = concat.inputs.as_slice();
             while let Some(first) = rest.first() {

@@ -7,6 +7,16 @@
 use super::{Pass, PassContext, Rewrite};
 use crate::constant::Constant;
 use crate::graph::{Attr, Node, Patch, normalize_axis};
+use crate::ops::activation::{CLIP, DROPOUT};
+use crate::ops::concat::PAD;
+use crate::ops::norm::BATCH_NORMALIZATION;
+use crate::ops::order::TOP_K;
+use crate::ops::reduce::REDUCE_SUM;
+use crate::ops::resize::{RESIZE, UPSAMPLE};
+use crate::ops::scatter::{SCATTER, SCATTER_ELEMENTS};
+use crate::ops::shape::{SQUEEZE, UNSQUEEZE};
+use crate::ops::slice::{SLICE, SPLIT};
+use crate::ops::softmax::{HARDMAX, LOG_SOFTMAX, SOFTMAX};
 use compresso_base::error::{Error, Result};
 
 /// Raises the ONNX operator set where it is older.
@@ -68,20 +78,20 @@ fn convert(patch: &mut Patch<'_>, i: usize, node: &Node, [from, to]: [i64; 2], c
     }
     let crosses = |version| from < version && version <= to;
     match node.op.as_str() {
-        "Squeeze" | "Unsqueeze" | "ReduceSum" if crosses(13) => ints_to_input(patch, i, node, "axes", 1),
-        "Split" if crosses(13) => ints_to_input(patch, i, node, "split", 1),
-        "Slice" if crosses(10) => {
+        SQUEEZE | UNSQUEEZE | REDUCE_SUM if crosses(13) => ints_to_input(patch, i, node, "axes", 1),
+        SPLIT if crosses(13) => ints_to_input(patch, i, node, "split", 1),
+        SLICE if crosses(10) => {
             ints_to_input(patch, i, node, "starts", 1)?;
             ints_to_input(patch, i, node, "ends", 2)?;
             ints_to_input(patch, i, node, "axes", 3)
         }
-        "TopK" if crosses(10) => {
+        TOP_K if crosses(10) => {
             let k = node.get_int("k", 1)?;
             add_input(patch, i, node, 1, Constant::ints(&[k]));
             patch.edit(i).attrs.shift_remove("k");
             Ok(())
         }
-        "Clip" if crosses(11) => {
+        CLIP if crosses(11) => {
             for (at, name) in [(1, "min"), (2, "max")] {
                 if node.attrs.contains_key(name) {
                     add_input(patch, i, node, at, Constant::scalar(node.get_float(name, 0.0)?));
@@ -90,31 +100,31 @@ fn convert(patch: &mut Patch<'_>, i: usize, node: &Node, [from, to]: [i64; 2], c
             }
             Ok(())
         }
-        "Pad" if crosses(11) => {
+        PAD if crosses(11) => {
             let value = node.get_float("value", 0.0)?;
             ints_to_input(patch, i, node, "pads", 1)?;
             add_input(patch, i, node, 2, Constant::scalar(value));
             patch.edit(i).attrs.shift_remove("value");
             Ok(())
         }
-        "Dropout" if crosses(12) => {
+        DROPOUT if crosses(12) => {
             patch.edit(i).attrs.shift_remove("ratio");
             Ok(())
         }
-        "Upsample" | "Resize" if crosses(11) => {
+        UPSAMPLE | RESIZE if crosses(11) => {
             resize(patch, i, node)?;
             Ok(())
         }
-        "BatchNormalization" if crosses(9) => {
+        BATCH_NORMALIZATION if crosses(9) => {
             if node.get_int("spatial", 1)? != 1 {
                 return Err(Error::unsupported("spatial = 0 has no counterpart in newer operator sets"));
             }
             patch.edit(i).attrs.shift_remove("spatial");
             Ok(())
         }
-        "Softmax" | "LogSoftmax" | "Hardmax" if crosses(13) => softmax(patch, i, node, cx),
-        "Scatter" if crosses(11) => {
-            patch.edit(i).op = "ScatterElements".into();
+        SOFTMAX | LOG_SOFTMAX | HARDMAX if crosses(13) => softmax(patch, i, node, cx),
+        SCATTER if crosses(11) => {
+            patch.edit(i).op = SCATTER_ELEMENTS.into();
             Ok(())
         }
         _ => Ok(()),
@@ -148,7 +158,7 @@ fn resize(patch: &mut Patch<'_>, i: usize, node: &Node) -> Result<()> {
         add_input(patch, i, node, 1, Constant::floats(&[scales.len()], scales)?);
     }
     let edited = patch.edit(i);
-    edited.op = "Resize".into();
+    edited.op = RESIZE.into();
     edited.attrs.shift_remove("scales");
     edited.inputs.insert(1, String::new());
     edited.attrs.insert("mode".into(), Attr::text(mode));

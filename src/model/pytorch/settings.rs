@@ -3,12 +3,21 @@
 use super::archive::Checkpoint;
 use super::object::{Id, Object};
 use super::state::Module;
+use crate::ops;
+use crate::ops::activation::SIGMOID;
+use crate::ops::arithmetic::MUL;
+use crate::ops::conv::CONV;
+use crate::ops::norm::BATCH_NORMALIZATION;
 use crate::{Attr, Graph, Model, Node, Patch};
 use compresso_base::error::{Error, Result};
+use compresso_kernels::activation::Activation;
 use std::collections::HashMap;
 
 /// What batch norms add to the variance that stand in for folded ones.
 pub const FOLDED_EPSILON: f32 = 1e-3;
+
+/// PyTorch's class for no activation.
+const NO_ACTIVATION: &str = "Identity";
 
 /// Checks the convolutions and activations of a built model against the checkpoint's modules, and gives its batch norms
 /// their epsilon and momentum.
@@ -69,7 +78,7 @@ impl<'g> View<'g> {
 
 /// Strides, padding, dilation and groups of a convolution.
 fn convolution(checkpoint: &Checkpoint, module: &Module, view: &View<'_>) -> Result<()> {
-    let Some((_, node)) = view.of_weight(&format!("{}.weight", module.path), "Conv") else { return Ok(()) };
+    let Some((_, node)) = view.of_weight(&format!("{}.weight", module.path), CONV) else { return Ok(()) };
     let pair = |sizes: Vec<i64>| if let &[n] = sizes.as_slice() { vec![n, n] } else { sizes };
     let stated = |name: &str| {
         let sizes = checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.sizes(v))?;
@@ -95,7 +104,7 @@ fn convolution(checkpoint: &Checkpoint, module: &Module, view: &View<'_>) -> Res
 }
 
 fn batch_norm(checkpoint: &Checkpoint, module: &Module, view: &View<'_>, patch: &mut Patch<'_>) {
-    let Some((i, node)) = view.of_weight(&format!("{}.weight", module.path), "BatchNormalization") else { return };
+    let Some((i, node)) = view.of_weight(&format!("{}.weight", module.path), BATCH_NORMALIZATION) else { return };
     let number = |name: &str| checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.number(v)).map(|v| v as f32);
     // ONNX momentum weighs the old value.
     for (name, value) in [("epsilon", number("eps")), ("momentum", number("momentum").map(|m| 1.0 - m))] {
@@ -123,32 +132,38 @@ fn activation(checkpoint: &Checkpoint, module: &Module, view: &View<'_>, patch: 
     let Some(act) = heap.entry(parts, "act") else { return Ok(()) };
     let class = match heap.class(act) {
         Some(c) => &*c.name,
-        None if *heap.get(act) == Object::None => "Identity",
+        None if *heap.get(act) == Object::None => NO_ACTIVATION,
         None => "unknown",
     };
-    let Some((i, bn)) = view.of_weight(&format!("{}.bn.weight", module.path), "BatchNormalization") else { return Ok(()) };
+    let Some((i, bn)) = view.of_weight(&format!("{}.bn.weight", module.path), BATCH_NORMALIZATION) else { return Ok(()) };
     if heap.entry(parts, "bn").is_none() {
         patch.edit(i).attrs.insert("epsilon".into(), Attr::Float(FOLDED_EPSILON));
     }
     let Some(value) = bn.outputs.first() else { return Ok(()) };
-    let reads = |op: &str| view.readers(value).any(|n| n.is(op));
-    let gated = view.readers(value).filter(|n| n.is("Sigmoid")).any(|s| {
+    let graph = view.graph;
+    let gated = view.readers(value).filter(|n| n.is(SIGMOID)).any(|s| {
         let gate = s.outputs.first().map_or("", String::as_str);
-        view.readers(value).any(|n| n.is("Mul") && n.inputs.iter().any(|i| i == gate))
+        view.readers(value).any(|n| n.is(MUL) && n.inputs.iter().any(|i| i == gate))
     });
-    let built = if gated {
-        "SiLU"
-    } else {
-        ["Relu", "LeakyRelu", "HardSwish", "Clip", "Gelu", "Mish", "Elu"].into_iter().find(|op| reads(op)).unwrap_or("Identity")
-    };
-    let wanted = match class {
-        "ReLU" => "Relu",
-        "LeakyReLU" => "LeakyRelu",
-        "Hardswish" => "HardSwish",
-        "ReLU6" => "Clip",
-        "ELU" => "Elu",
-        "GELU" => "Gelu",
-        other => other,
-    };
-    if built == wanted { Ok(()) } else { Err(Error::unsupported(format!("its activation {} is not supported here", class.escape_debug()))) }
+    let mut built = gated.then_some("SiLU");
+    for node in view.readers(value).filter(|_| !gated) {
+        let function = ops::activation::of_node(node, graph.opset_of(node), &|n| graph.constant(n))?;
+        built = built.or(function.and_then(class_of));
+    }
+    let built = built.unwrap_or(NO_ACTIVATION);
+    if built == class { Ok(()) } else { Err(Error::unsupported(format!("its activation {} is not supported here", class.escape_debug()))) }
+}
+
+/// PyTorch's class of a function that zoo models are built with.
+fn class_of(function: Activation) -> Option<&'static str> {
+    Some(match function {
+        Activation::Relu => "ReLU",
+        Activation::LeakyRelu { .. } => "LeakyReLU",
+        Activation::HardSwish => "Hardswish",
+        Activation::Clip { .. } => "ReLU6",
+        Activation::Elu { .. } => "ELU",
+        Activation::Gelu | Activation::GeluTanh => "GELU",
+        Activation::Mish => "Mish",
+        _ => return None,
+    })
 }

@@ -1,19 +1,21 @@
 //! The raw head of an exported YOLOv8-family detector: the convolutions whose outputs the decoding part reads.
 
 use crate::graph::infer_at;
+use crate::ops;
+use crate::ops::activation::SIGMOID;
+use crate::ops::concat::CONCAT;
+use crate::ops::conv::CONV;
+use crate::ops::softmax::SOFTMAX;
 use crate::{DetectHead, Graph, Node};
 use std::collections::{HashMap, HashSet};
-
-/// Operators that the exported decoding moves raw values with.
-const MOVES: [&str; 7] = ["Reshape", "Concat", "Split", "Slice", "Transpose", "Flatten", "Identity"];
 
 /// The raw head behind an output `[batch, 4 + classes, anchors]`, or `None` when the graph does not end the way
 /// Ultralytics exports do: concat(boxes from a softmax over distributions, sigmoid of class logits).
 pub fn find(graph: &Graph, output: &str, classes: usize, image: [usize; 2]) -> Option<DetectHead> {
     let walk = Walk { graph, makers: graph.producers() };
-    let concat = walk.maker(output).filter(|n| n.is("Concat") && n.inputs.len() == 2)?;
-    let sigmoid = walk.maker(concat.input(1)?).filter(|n| n.is("Sigmoid"))?;
-    let softmax = walk.nearest(concat.input(0)?, "Softmax")?;
+    let concat = walk.maker(output).filter(|n| n.is(CONCAT) && n.inputs.len() == 2)?;
+    let sigmoid = walk.maker(concat.input(1)?).filter(|n| n.is(SIGMOID))?;
+    let softmax = walk.nearest(concat.input(0)?, SOFTMAX)?;
     let logits = walk.convolutions(sigmoid.input(0)?)?;
     let distributions = walk.convolutions(softmax.input(0)?)?;
     // Older exports concatenate boxes and logits per level, so that both walks find both, boxes first.
@@ -93,13 +95,13 @@ impl<'g> Walk<'g> {
         while let Some(value) = stack.pop() {
             steps += 1;
             let node = self.maker(value).filter(|_| steps < 256)?;
-            if node.is("Conv") {
+            if node.is(CONV) {
                 if !found.contains(&value) {
                     found.push(value);
                 }
-            } else if node.is("Concat") {
+            } else if node.is(CONCAT) {
                 stack.extend(node.inputs.iter().rev().map(String::as_str));
-            } else if MOVES.iter().any(|op| node.is(op)) {
+            } else if ops::moves(node) {
                 stack.push(node.input(0)?);
             } else {
                 return None;

@@ -8,6 +8,8 @@ use super::box_decode::FASTEST_DET_STRIDE;
 use super::file::LoadOptions;
 use super::graph::infer_at;
 use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
+use crate::ops::activation::SIGMOID;
+use crate::ops::concat::CONCAT;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue};
 use serde::{Deserialize, Serialize};
@@ -244,7 +246,7 @@ fn looks_like_fastest_det(graph: &Graph) -> bool {
         && strided(2)
         && strided(3)
         && maker(&output.name).is_some_and(|concat| {
-            concat.is("Concat") && concat.inputs.len() == 3 && concat.input(0).and_then(maker).is_some_and(|n| n.is("Sigmoid"))
+            concat.is(CONCAT) && concat.inputs.len() == 3 && concat.input(0).and_then(maker).is_some_and(|n| n.is(SIGMOID))
         })
 }
 

@@ -8,6 +8,7 @@ use crate::compiled::tensor::{Home, How, Id, Kind, Source, Tensor};
 use compresso_base::error::Result;
 use compresso_kernels::activation::Activation;
 use compresso_model::graph::Node;
+use compresso_model::ops::quantize::QUANTIZE_LINEAR;
 use compresso_model::{Constant, Element};
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ impl Lower<'_> {
     /// Scale and zero point of a QuantizeLinear or DequantizeLinear, when there is one of each, and the type is int8 or
     /// uint8; true for int8.
     pub(super) fn scale_of(&self, node: &Node) -> Result<Option<(Affine, bool)>> {
-        let quantized = if node.is("QuantizeLinear") { &node.outputs[0] } else { &node.inputs[0] };
+        let quantized = if node.is(QUANTIZE_LINEAR) { &node.outputs[0] } else { &node.inputs[0] };
         let signed = match self.element(quantized) {
             Some(Element::I8) => true,
             Some(Element::U8) => false,

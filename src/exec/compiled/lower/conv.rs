@@ -8,6 +8,8 @@ use compresso_kernels::channels_last::Epilogue;
 use compresso_kernels::channels_last::int8::MAX_DEPTH;
 use compresso_model::Element;
 use compresso_model::graph::Node;
+use compresso_model::ops::matmul::GEMM;
+use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use compresso_model::ops::window::WindowAttrs;
 
 impl Lower<'_> {
@@ -40,7 +42,7 @@ impl Lower<'_> {
 
     /// Gemm and MatMul with a constant right side `[in, out]` (or transposed).
     pub(super) fn product(&mut self, node: &Node) -> Result<bool> {
-        let gemm = node.is("Gemm");
+        let gemm = node.is(GEMM);
         let (x, w) = (self.dims(&node.inputs[0])?, self.dims(&node.inputs[1])?);
         let transposed = gemm && node.get_int("transB", 0)? != 0;
         let plain = !gemm || node.get_int("transA", 0)? == 0 && node.get_float("alpha", 1.0)? == 1.0 && node.get_float("beta", 1.0)? == 1.0;
@@ -110,7 +112,7 @@ impl Lower<'_> {
             None => true,
             Some(z) => self.constant(z).map(compresso_model::Constant::to_i64s).transpose()?.is_some_and(|z| z.iter().all(|&v| v == 0)),
         };
-        if !node.is("DequantizeLinear") || q.element() != Element::I8 || !zeros || node.get_int("block_size", 0)? != 0 {
+        if !node.is(DEQUANTIZE_LINEAR) || q.element() != Element::I8 || !zeros || node.get_int("block_size", 0)? != 0 {
             return Ok(None);
         }
         let (outs, scales) = (q.dims().get(axis).copied().unwrap_or(0), s.to_f32s()?);
@@ -195,7 +197,7 @@ impl Lower<'_> {
     fn quantized_next(&self, name: &str) -> Result<Option<(usize, Affine, bool)>> {
         let Some(i) = self.sole_reader(name) else { return Ok(None) };
         let node = &self.graph.nodes()[i];
-        if self.done[i] || !node.is("QuantizeLinear") || node.inputs[0] != name {
+        if self.done[i] || !node.is(QUANTIZE_LINEAR) || node.inputs[0] != name {
             return Ok(None);
         }
         Ok(self.scale_of(node)?.map(|(affine, signed)| (i, affine, signed)))

@@ -4,6 +4,7 @@ use super::Lower;
 use compresso_base::error::Result;
 use compresso_kernels::activation::Activation;
 use compresso_model::ops::activation;
+use compresso_model::ops::arithmetic::ADD;
 
 /// A node that computes one function of a value.
 pub(super) struct Follow {
@@ -30,7 +31,7 @@ impl Lower<'_> {
     pub(super) fn residual_of(&self, name: &str) -> Option<(usize, usize)> {
         let i = self.sole_reader(name)?;
         let node = &self.graph.nodes()[i];
-        if self.done[i] || !node.is("Add") {
+        if self.done[i] || !node.is(ADD) {
             return None;
         }
         let other = node.inputs.iter().find(|n| *n != name)?;

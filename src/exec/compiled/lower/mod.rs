@@ -18,6 +18,7 @@ use compresso_kernels::activation::Activation;
 use compresso_kernels::channels_last::Epilogue;
 use compresso_kernels::channels_last::strided::Binary;
 use compresso_model::graph::{Facts, Graph, Node};
+use compresso_model::ops::quantize::DEQUANTIZE_LINEAR;
 use compresso_model::{Constant, Element, ops};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -367,14 +368,14 @@ impl<'g> Lower<'g> {
         }
         let Some(&i) = self.makers.get(name) else { return Ok(None) };
         let node = &self.graph.nodes()[i];
-        if !node.is("DequantizeLinear") {
+        if !node.is(DEQUANTIZE_LINEAR) {
             return Ok(None);
         }
         let inputs: Option<Vec<&Constant>> = node.inputs.iter().filter(|n| !n.is_empty()).map(|n| self.constant(n)).collect();
         let Some(inputs) = inputs else { return Ok(None) };
         let values = inputs.into_iter().map(|c| compresso_model::Value::of_constant(c, &candle_core::Device::Cpu).map(Some));
         let values = values.collect::<Result<Vec<_>>>()?;
-        let mode = ops::Mode::default();
+        let mode = ops::RunMode::default();
         let made = (ops::find(node)?.forward)(&ops::Exec::new(node, self.graph.opset_of(node), &values, &mode))?;
         let Some(v) = made.into_iter().next().filter(|v| v.element == Element::F32) else { return Ok(None) };
         Ok(Some((v.dims().to_vec(), v.to_f32s()?)))

@@ -7,8 +7,57 @@ use compresso_kernels::Window;
 use compresso_kernels::channels_last::strided::Binary;
 use compresso_model::graph::{Node, normalize_axis};
 use compresso_model::ops::activation;
+use compresso_model::ops::activation::DROPOUT;
+use compresso_model::ops::arithmetic::{ADD, DIV, MUL, SUB};
+use compresso_model::ops::cast::CAST;
+use compresso_model::ops::concat::CONCAT;
+use compresso_model::ops::conv::CONV;
+use compresso_model::ops::matmul::{GEMM, MATMUL};
+use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
+use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
+use compresso_model::ops::reduce::REDUCE_MEAN;
+use compresso_model::ops::resize::{RESIZE, UPSAMPLE};
+use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
+use compresso_model::ops::slice::{SLICE, SPLIT};
+use compresso_model::ops::softmax::SOFTMAX;
+use compresso_model::ops::transpose::{IDENTITY, TRANSPOSE};
 use compresso_model::ops::window::WindowAttrs;
 use compresso_model::{Attr, Element};
+
+/// Lowers a node; false where its operator has no kernel for these inputs.
+type Lowering = fn(&mut Lower<'_>, &Node) -> Result<bool>;
+
+/// Operators that go between floats and their codes.
+const CODES: &[(&str, Lowering)] = &[(QUANTIZE_LINEAR, |l, n| l.quantize(n)), (DEQUANTIZE_LINEAR, |l, n| l.dequantize(n))];
+
+/// Operators on floats that have kernels, beside the functions of one value ([`activation::of_node`]).
+const FLOATS: &[(&str, Lowering)] = &[
+    (CONV, |l, n| l.conv(n)),
+    (GEMM, |l, n| l.product(n)),
+    (MATMUL, |l, n| l.product(n)),
+    (MAX_POOL, |l, n| l.max_pool(n)),
+    (AVERAGE_POOL, |l, n| l.average_pool(n)),
+    (GLOBAL_AVERAGE_POOL, |l, n| l.global_average_pool(n)),
+    (REDUCE_MEAN, |l, n| l.reduce_mean(n)),
+    (RESIZE, |l, n| l.nearest(n)),
+    (UPSAMPLE, |l, n| l.nearest(n)),
+    (ADD, |l, n| l.add(n)),
+    (SUB, |l, n| l.binary(n, Binary::Sub)),
+    (MUL, |l, n| l.binary(n, Binary::Mul)),
+    (DIV, |l, n| l.binary(n, Binary::Div)),
+    (SOFTMAX, |l, n| l.softmax(n)),
+    (CONCAT, |l, n| l.concat_node(n)),
+    (SPLIT, |l, n| l.split(n)),
+    (SLICE, |l, n| l.slice_node(n)),
+    (RESHAPE, |l, n| l.reshape(n)),
+    (FLATTEN, |l, n| l.reshape(n)),
+    (SQUEEZE, |l, n| l.reshape(n)),
+    (UNSQUEEZE, |l, n| l.reshape(n)),
+    (TRANSPOSE, |l, n| l.transpose(n)),
+    (IDENTITY, |l, n| l.same(n)),
+    (DROPOUT, |l, n| l.same(n)),
+    (CAST, |l, n| l.same(n)),
+];
 
 impl Lower<'_> {
     pub(super) fn lower_node(&mut self, node: &Node) -> Result<()> {
@@ -24,7 +73,7 @@ impl Lower<'_> {
 
     /// A DequantizeLinear of constants: read by the layers through [`Lower::constant_floats`].
     fn weight_only(&self, node: &Node) -> bool {
-        node.is("DequantizeLinear") && self.constant(&node.inputs[0]).is_some() && !self.is_wanted(&node.outputs[0])
+        node.is(DEQUANTIZE_LINEAR) && self.constant(&node.inputs[0]).is_some() && !self.is_wanted(&node.outputs[0])
     }
 
     /// Lowers the operators that have kernels. False: not one of them, or not with these inputs.
@@ -32,47 +81,27 @@ impl Lower<'_> {
         if !matches!(node.domain.as_str(), "" | "ai.onnx") {
             return Ok(false);
         }
-        match node.op.as_str() {
-            "QuantizeLinear" => return self.quantize(node),
-            "DequantizeLinear" => return self.dequantize(node),
-            _ => {}
-        }
-        // The rest are operators on floats.
         let float = |name: &String| self.element(name) == Some(Element::F32);
-        if !node.inputs.first().is_some_and(float) || !node.outputs.first().is_some_and(float) {
-            return Ok(false);
-        }
-        match node.op.as_str() {
-            "Conv" => self.conv(node),
-            "Gemm" | "MatMul" => self.product(node),
-            "MaxPool" if node.output(1).is_none() => self.max_pool(node),
-            "AveragePool" => {
-                let x = self.dims(&node.inputs[0])?;
-                let w = WindowAttrs::of(node, None, x.len().saturating_sub(2))?.resolve(&x[2..])?;
-                self.average(node, w, node.get_int("count_include_pad", 0)? != 0)
-            }
-            "GlobalAveragePool" => {
-                let x = self.dims(&node.inputs[0])?;
-                self.average(node, whole(&x[2..]), false)
-            }
-            "ReduceMean" => self.reduce_mean(node),
-            "Resize" | "Upsample" => self.nearest(node),
-            "Add" => self.add(node),
-            "Sub" => self.binary(node, Binary::Sub),
-            "Mul" => self.binary(node, Binary::Mul),
-            "Div" => self.binary(node, Binary::Div),
-            "Softmax" => self.softmax(node),
-            "Concat" => self.concat_node(node),
-            "Split" => self.split(node),
-            "Slice" => self.slice_node(node),
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => self.reshape(node),
-            "Transpose" => self.transpose(node),
-            "Identity" | "Dropout" | "Cast" => self.same(node),
-            _ => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
+        let floats = node.inputs.first().is_some_and(float) && node.outputs.first().is_some_and(float);
+        match CODES.iter().chain(if floats { FLOATS } else { &[] }).find(|(op, _)| *op == node.op) {
+            Some((_, lower)) => lower(self, node),
+            None if floats => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
                 Some(act) => self.unary(node, act),
                 None => Ok(false),
             },
+            None => Ok(false),
         }
+    }
+
+    fn average_pool(&mut self, node: &Node) -> Result<bool> {
+        let x = self.dims(&node.inputs[0])?;
+        let w = WindowAttrs::of(node, None, x.len().saturating_sub(2))?.resolve(&x[2..])?;
+        self.average(node, w, node.get_int("count_include_pad", 0)? != 0)
+    }
+
+    fn global_average_pool(&mut self, node: &Node) -> Result<bool> {
+        let x = self.dims(&node.inputs[0])?;
+        self.average(node, whole(&x[2..]), false)
     }
 
     fn same(&mut self, node: &Node) -> Result<bool> {
@@ -89,7 +118,7 @@ impl Lower<'_> {
 
     fn max_pool(&mut self, node: &Node) -> Result<bool> {
         let dims = self.dims(&node.inputs[0])?;
-        if !(3..=4).contains(&dims.len()) {
+        if !(3..=4).contains(&dims.len()) || node.output(1).is_some() {
             return Ok(false);
         }
         let window = WindowAttrs::of(node, None, dims.len() - 2)?.resolve(&dims[2..])?;
@@ -158,7 +187,7 @@ impl Lower<'_> {
         }
         let whole = (2..4).all(|d| from[d] > 0 && to[d] % from[d] == 0);
         // Half-pixel centres round to the pixel itself for whole factors; so does the floor of an asymmetric scale.
-        let modern = node.is("Resize") && self.graph.opset() >= 11;
+        let modern = node.is(RESIZE) && self.graph.opset() >= 11;
         let repeats = match (modern, node.get_str("coordinate_transformation_mode", "half_pixel")?) {
             (false, _) => true,
             (true, "half_pixel" | "pytorch_half_pixel") => {

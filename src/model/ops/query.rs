@@ -1,0 +1,74 @@
+//! What the operators' table says of the nodes of a graph.
+
+use super::def::QuantRule;
+use super::registry::find;
+use super::softmax::SOFTMAX;
+use super::weight::WeightAxes;
+use crate::constant::Constant;
+use crate::graph::{Graph, Node};
+use compresso_base::error::Result;
+use std::collections::HashMap;
+
+/// The constant that a node multiplies its data with.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerWeight<'g> {
+    pub name: &'g str,
+    pub constant: &'g Constant,
+    /// Where its channels lie; `None` for a vector, which has no output channels.
+    pub axes: Option<WeightAxes>,
+}
+
+impl LayerWeight<'_> {
+    /// Output channels; 0 where the weight has no axis for them.
+    pub fn output_channels(&self) -> usize {
+        self.axes.map_or(0, |a| a.output.count(self.constant.dims()))
+    }
+    /// Input channels; 0 where the weight has no axis for them.
+    pub fn input_channels(&self) -> usize {
+        self.axes.map_or(0, |a| a.input.count(self.constant.dims()))
+    }
+}
+
+/// The weight of a node, where it is a layer: it multiplies in floating point with a constant.
+///
+/// # Errors
+/// `Unsupported` for an operator that the registry does not know; `Format` for wrong attributes.
+pub fn layer_weight<'g>(graph: &'g Graph, node: &'g Node) -> Result<Option<LayerWeight<'g>>> {
+    let op = find(node)?;
+    let Some(rule) = op.weight.filter(|_| op.quant == QuantRule::Weighted) else { return Ok(None) };
+    // A product of two activations (attention) has no weight.
+    let Some((name, constant)) = node.input(rule.input).and_then(|n| Some((n, graph.constant(n)?))) else { return Ok(None) };
+    Ok(Some(LayerWeight { name, constant, axes: (rule.axes)(node, constant.dims().len())? }))
+}
+
+/// The first node that only a quantized graph has.
+pub fn quantized_node(graph: &Graph) -> Option<&Node> {
+    graph.nodes().iter().find(|n| is_quantized(n))
+}
+
+/// True for a node that reads or makes integers that stand for floats.
+pub fn is_quantized(node: &Node) -> bool {
+    find(node).is_ok_and(|op| op.quant == QuantRule::Quantized)
+}
+
+/// True for a layer that takes an expectation over a distribution: what it multiplies is the result of a Softmax, or parts of it,
+/// moved. That is how exported detectors decode boxes; its weight is a list of fixed values. `makers` is
+/// [`Graph::producers`].
+pub fn is_expectation(graph: &Graph, makers: &HashMap<&str, usize>, node: &Node) -> bool {
+    let mut at = node;
+    while let Some(&i) = at.input(0).and_then(|x| makers.get(x)) {
+        at = &graph.nodes()[i];
+        if at.is(SOFTMAX) {
+            return true;
+        }
+        if !moves(at) {
+            return false;
+        }
+    }
+    false
+}
+
+/// True for a node each element of whose outputs is an element of its data, chosen by its place alone.
+pub fn moves(node: &Node) -> bool {
+    find(node).is_ok_and(|op| op.moves)
+}

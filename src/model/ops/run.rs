@@ -1,0 +1,93 @@
+//! What an operator sees when it runs.
+
+use crate::graph::{Graph, Node};
+use crate::value::Value;
+use candle_core::{DType, Device, Tensor};
+use compresso_base::error::{Error, Result};
+use std::sync::Mutex;
+
+compresso_base::choice! {
+    /// Numbers that convolutions and matrix products read and give; sums inside them, and all other operators, stay
+    /// float32 (Micikevicius et al. 2018, "Mixed Precision Training").
+    #[derive(Default)]
+    pub enum MixedPrecision {
+        #[default]
+        Float32 = "float32",
+        Bfloat16 = "bfloat16",
+        Float16 = "float16",
+    }
+}
+
+impl MixedPrecision {
+    /// The type of the short numbers; `None` for float32.
+    pub fn short(self) -> Option<DType> {
+        match self {
+            Self::Float32 => None,
+            Self::Bfloat16 => Some(DType::BF16),
+            Self::Float16 => Some(DType::F16),
+        }
+    }
+}
+
+/// How a graph is being run.
+#[derive(Debug, Default)]
+pub struct RunMode {
+    /// Training: batch norms use batch statistics and report updates of their running ones, dropout drops.
+    pub training: bool,
+    /// Seed for random operators.
+    pub seed: u64,
+    /// Where batch norms leave the new running mean and variance: constant name → tensor.
+    pub updates: Mutex<Vec<(String, Tensor)>>,
+    pub device: Option<Device>,
+    /// Mixed precision: see [`MixedPrecision`].
+    pub precision: MixedPrecision,
+}
+
+/// What a forward computation sees.
+pub struct Exec<'a> {
+    pub node: &'a Node,
+    pub opset: i64,
+    inputs: &'a [Option<Value>],
+    pub mode: &'a RunMode,
+    /// Runs an inner graph with the enclosing values; set by the executor.
+    pub subgraph: Option<&'a dyn Fn(&Graph, Vec<(String, Value)>) -> Result<Vec<Value>>>,
+}
+
+impl<'a> Exec<'a> {
+    pub fn new(node: &'a Node, opset: i64, inputs: &'a [Option<Value>], mode: &'a RunMode) -> Self {
+        Self { node, opset, inputs, mode, subgraph: None }
+    }
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+    /// Input `i`, when it is given.
+    pub fn get(&self, i: usize) -> Option<&'a Value> {
+        self.inputs.get(i).and_then(Option::as_ref)
+    }
+    /// Input `i`.
+    ///
+    /// # Errors
+    /// `Format` when it is left out.
+    pub fn input(&self, i: usize) -> Result<&'a Value> {
+        self.get(i).ok_or_else(|| Error::format(format!("input {i} is missing")))
+    }
+    /// The tensor of input `i`.
+    pub fn tensor(&self, i: usize) -> Result<&'a Tensor> {
+        Ok(&self.input(i)?.tensor)
+    }
+    /// Integers from input `i`, when it is given.
+    pub fn ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
+        self.get(i).map(Value::to_i64s).transpose()
+    }
+    pub fn inputs(&self) -> impl Iterator<Item = &'a Value> {
+        self.inputs.iter().flatten()
+    }
+    /// The device of the first input, else the mode's, else the CPU.
+    pub fn device(&self) -> Device {
+        self.inputs().next().map(|v| v.tensor.device().clone()).or_else(|| self.mode.device.clone()).unwrap_or(Device::Cpu)
+    }
+    /// One output of the same element as input 0.
+    pub fn one(&self, tensor: Tensor) -> Result<Vec<Value>> {
+        Ok(vec![Value::new(self.input(0)?.element, tensor)?])
+    }
+}
