@@ -1,6 +1,6 @@
 //! A pruning in several rounds: each ranks anew what the rounds before left.
 
-use super::gather::{Gathered, Source};
+use super::gather::{Evidence, Gathered};
 use super::score::Scoring;
 use super::{Analysis, Granularity, Need, Prune, Removal, head_values, select, verify, weights};
 use compresso_base::context::Context;
@@ -100,7 +100,7 @@ impl Prune {
         }
         ctx.check()?;
         let scoring = Scoring::new(self);
-        let gathered = Gathered::new(scoring.criterion, &found, Source::new(self, task, data), ctx)?;
+        let gathered = Gathered::new(scoring.criterion, &found, Evidence::new(self, task, data), ctx)?;
         let scores = scoring.scores(&gathered, &chosen, ctx)?;
         let (all, weights) = select::axes(&found, &chosen);
         let atoms = select::select(self, &chosen, &scores, &all, &weights)?;

@@ -33,7 +33,7 @@ pub enum Role {
 
 /// One axis of a constant or value that has channels as its indices, as one node sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Occurrence {
     pub role: Role,
     /// Position of the node in the graph.
     pub node: usize,
@@ -44,22 +44,22 @@ pub(super) struct Place {
     pub roots: Vec<Atom>,
 }
 
-/// All places of channels: the weights that make them first, in the order of the graph, then all else.
+/// All occurrences of channels: the weights that make them first, in the order of the graph, then all else.
 ///
 /// # Errors
 /// `Unsupported` for operators that the library does not know.
-pub(super) fn places(found: &Analysis) -> Result<Vec<Place>> {
+pub(super) fn occurrences(found: &Analysis) -> Result<Vec<Occurrence>> {
     let (graph, labels) = (&found.graph, &found.labels);
     let roots = |l: &AxisLabels| -> Option<Vec<Atom>> {
         let roots: Vec<Atom> = l.as_deref()?.iter().map(|&a| labels.root(a)).collect();
         roots.iter().any(|&r| !labels.is_frozen(r)).then_some(roots)
     };
-    let mut places = Vec::new();
+    let mut occurrences = Vec::new();
     let mut makes: HashSet<(usize, &str, usize)> = HashSet::new();
     for layer in labels.layers() {
         makes.insert((layer.node, &layer.weight, layer.axis));
         if let Some(roots) = roots(&labels.axis(&layer.weight, layer.axis)) {
-            places.push(Place { role: Role::Weight, node: layer.node, name: layer.weight.clone(), axis: layer.axis, roots });
+            occurrences.push(Occurrence { role: Role::Weight, node: layer.node, name: layer.weight.clone(), axis: layer.axis, roots });
         }
     }
     let makers = graph.producers();
@@ -68,7 +68,7 @@ pub(super) fn places(found: &Analysis) -> Result<Vec<Place>> {
         let mut push = |role: Role, name: &str| {
             for (axis, l) in labels.of(name).iter().enumerate() {
                 let Some(roots) = roots(l).filter(|_| !makes.contains(&(i, name, axis))) else { continue };
-                places.push(Place { role, node: i, name: name.to_string(), axis, roots });
+                occurrences.push(Occurrence { role, node: i, name: name.to_string(), axis, roots });
             }
         };
         for slot in 0..node.inputs.len() {
@@ -90,7 +90,7 @@ pub(super) fn places(found: &Analysis) -> Result<Vec<Place>> {
             push(Role::Output, out);
         }
     }
-    Ok(places)
+    Ok(occurrences)
 }
 
 /// The inputs of a node that are constant weights.
@@ -165,10 +165,10 @@ pub struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    pub(super) fn bare(place: &'a Place, graph: &'a Graph) -> Self {
-        let dims = graph.constant(&place.name).map_or(&[][..], |c| c.dims());
-        let (layer, roots) = (name_of(&graph.nodes()[place.node]), place.roots.as_slice());
-        let (role, name, axis) = (place.role, place.name.as_str(), place.axis);
+    pub(super) fn bare(occurrence: &'a Occurrence, graph: &'a Graph) -> Self {
+        let dims = graph.constant(&occurrence.name).map_or(&[][..], |c| c.dims());
+        let (layer, roots) = (name_of(&graph.nodes()[occurrence.node]), occurrence.roots.as_slice());
+        let (role, name, axis) = (occurrence.role, occurrence.name.as_str(), occurrence.axis);
         Self { role, layer, name, axis, roots, dims, weights: None, gradients: None, activations: None, norm: None }
     }
     /// Indices along the axis.

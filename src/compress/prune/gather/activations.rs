@@ -1,7 +1,7 @@
 //! What images make of the values of a graph.
 
 use super::super::Analysis;
-use super::super::slices::{Activations, Place, Role};
+use super::super::slices::{Activations, Occurrence, Role};
 use super::images::Images;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -64,23 +64,23 @@ impl Sums {
     }
 }
 
-/// Runs images through the graph; gives what they showed of the values among `places`, by value and axis.
+/// Runs images through the graph; gives what they showed of the values among `occurrences`, by value and axis.
 ///
 /// # Errors
 /// As [`Images::new`]; `Check` for values that are not finite; `Cancelled`.
 pub(super) fn gather(
     found: &Analysis,
-    places: &[Place],
+    occurrences: &[Occurrence],
     task: &Task,
     data: &Dataset,
     images: usize,
     ctx: &Context,
 ) -> Result<HashMap<(String, usize), Activations>> {
     let mut sums: HashMap<String, Vec<(usize, Sums)>> = HashMap::new();
-    for place in places.iter().filter(|p| matches!(p.role, Role::Input | Role::Output)) {
-        let axes = sums.entry(place.name.clone()).or_default();
-        if !axes.iter().any(|(axis, _)| *axis == place.axis) {
-            axes.push((place.axis, Sums::new(place.roots.len())));
+    for occurrence in occurrences.iter().filter(|p| matches!(p.role, Role::Input | Role::Output)) {
+        let axes = sums.entry(occurrence.name.clone()).or_default();
+        if !axes.iter().any(|(axis, _)| *axis == occurrence.axis) {
+            axes.push((occurrence.axis, Sums::new(occurrence.roots.len())));
         }
     }
     let names: HashSet<String> = sums.keys().cloned().collect();

@@ -14,14 +14,14 @@ use std::collections::HashMap;
 const BATCH: usize = 8;
 
 /// What is differentiated.
-enum Target {
+enum Differentiated {
     /// The task's loss, from labels.
     Labels(TaskLoss),
     /// Half the square of the outputs' norm, per image.
     Outputs(Vec<String>),
 }
 
-impl Target {
+impl Differentiated {
     fn of(graph: &Graph, task: &Task, data: &Dataset) -> Self {
         let labelled = match task {
             Task::Detect(_) => data.kind == DataKind::Detection,
@@ -70,13 +70,13 @@ impl Target {
 /// # Errors
 /// As [`Images::new`] and [`ParamSet::of`]; `Check` for gradients that are not finite; `Cancelled`.
 pub(super) fn gather(graph: &Graph, task: &Task, data: &Dataset, images: usize, ctx: &Context) -> Result<HashMap<String, Vec<f32>>> {
-    let mut target = Target::of(graph, task, data);
-    let wanted = target.wanted();
+    let mut what = Differentiated::of(graph, task, data);
+    let wanted = what.wanted();
     let wanted_names: Vec<&str> = wanted.iter().map(String::as_str).collect();
     let params = ParamSet::of(graph, &wanted, &ctx.device)?;
     let bound = params.bind();
     let mut batches = Images::new(graph, task, data, images, BATCH, ctx)?;
-    let mut progress = ctx.progress(target.title(), images.min(data.for_training().len()) as u64);
+    let mut progress = ctx.progress(what.title(), images.min(data.for_training().len()) as u64);
     let mut sums: HashMap<String, Tensor> = HashMap::new();
     let mut count = 0usize;
     while let Some(batch) = batches.next() {
@@ -85,7 +85,7 @@ pub(super) fn gather(graph: &Graph, task: &Task, data: &Dataset, images: usize, 
         let device = Some(ctx.device.clone());
         let run = Run { wanted: &wanted_names, params: Some(&bound), cancel: Some(&ctx.cancel), device, ..Run::default() };
         let (outputs, tape) = run_with_tape(graph, &feeds, run)?;
-        let loss = target.loss(&outputs, &batch, ctx)?;
+        let loss = what.loss(&outputs, &batch, ctx)?;
         drop(outputs);
         let mut store = loss.backward()?;
         for (name, gradient) in tape.backward(&mut store, Some(&ctx.cancel))? {

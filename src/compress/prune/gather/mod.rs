@@ -5,7 +5,7 @@ mod gradients;
 mod images;
 
 use super::criteria::{Criterion, Need};
-use super::slices::{Activations, Norm, Place, Role, Slice, places};
+use super::slices::{Activations, Norm, Occurrence, Role, Slice, occurrences};
 use super::{Analysis, Prune};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -13,11 +13,11 @@ use compresso_learn::data::Dataset;
 use compresso_model::Task;
 use std::collections::HashMap;
 
-/// The places of a graph's channels, and the numbers there.
+/// The occurrences of a graph's channels, and the numbers there.
 #[derive(Debug)]
 pub(super) struct Gathered<'a> {
     found: &'a Analysis,
-    places: Vec<Place>,
+    occurrences: Vec<Occurrence>,
     weights: HashMap<String, Vec<f32>>,
     /// By the node that makes the channels.
     norms: HashMap<usize, Norm>,
@@ -28,14 +28,14 @@ pub(super) struct Gathered<'a> {
 
 /// On what activations and gradients are gathered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct Evidence<'a> {
     pub task: &'a Task,
     pub data: Option<&'a Dataset>,
     /// How many images of it.
     pub images: usize,
 }
 
-impl<'a> Source<'a> {
+impl<'a> Evidence<'a> {
     /// What `options` say.
     pub fn new(options: &Prune, task: &'a Task, data: Option<&'a Dataset>) -> Self {
         Self { task, data, images: options.images }
@@ -55,48 +55,48 @@ impl<'a> Gathered<'a> {
     /// # Errors
     /// `Argument` when it needs images and there is no dataset; `Unsupported` for models that cannot be fed with images;
     /// `Check` for numbers that are not finite; `Cancelled`.
-    pub fn new(criterion: &Criterion, found: &'a Analysis, source: Source<'_>, ctx: &Context) -> Result<Self> {
+    pub fn new(criterion: &Criterion, found: &'a Analysis, evidence: Evidence<'_>, ctx: &Context) -> Result<Self> {
         let mut new = Self {
             found,
-            places: places(found)?,
+            occurrences: occurrences(found)?,
             weights: HashMap::new(),
             norms: HashMap::new(),
             gradients: HashMap::new(),
             activations: HashMap::new(),
         };
         if criterion.needs(Need::Weights) {
-            for place in &new.places {
-                let Some(constant) = found.graph.constant(&place.name) else { continue };
-                if !new.weights.contains_key(&place.name) {
-                    new.weights.insert(place.name.clone(), constant.to_f32s()?);
+            for occurrence in &new.occurrences {
+                let Some(constant) = found.graph.constant(&occurrence.name) else { continue };
+                if !new.weights.contains_key(&occurrence.name) {
+                    new.weights.insert(occurrence.name.clone(), constant.to_f32s()?);
                 }
             }
             new.norms = Norm::all(found)?;
         }
         if criterion.needs(Need::Activations) {
-            let data = source.data(criterion, "activations")?;
-            new.activations = activations::gather(found, &new.places, source.task, data, source.images, ctx)?;
+            let data = evidence.data(criterion, "activations")?;
+            new.activations = activations::gather(found, &new.occurrences, evidence.task, data, evidence.images, ctx)?;
         }
         if criterion.needs(Need::Gradients) {
-            let data = source.data(criterion, "gradients")?;
-            new.gradients = gradients::gather(&found.graph, source.task, data, source.images, ctx)?;
+            let data = evidence.data(criterion, "gradients")?;
+            new.gradients = gradients::gather(&found.graph, evidence.task, data, evidence.images, ctx)?;
         }
         Ok(new)
     }
 
     /// The slices: the weights that make channels first, in the order of the graph.
     pub fn slices(&self) -> Vec<Slice<'_>> {
-        self.places.iter().map(|place| self.slice(place)).collect()
+        self.occurrences.iter().map(|occurrence| self.slice(occurrence)).collect()
     }
 
-    fn slice<'s>(&'s self, place: &'s Place) -> Slice<'s> {
-        let makes = place.role == Role::Weight;
+    fn slice<'s>(&'s self, occurrence: &'s Occurrence) -> Slice<'s> {
+        let makes = occurrence.role == Role::Weight;
         Slice {
-            weights: self.weights.get(&place.name).map(Vec::as_slice),
-            gradients: self.gradients.get(&place.name).map(Vec::as_slice),
-            activations: self.activations.get(&(place.name.clone(), place.axis)),
-            norm: self.norms.get(&place.node).filter(|_| makes),
-            ..Slice::bare(place, &self.found.graph)
+            weights: self.weights.get(&occurrence.name).map(Vec::as_slice),
+            gradients: self.gradients.get(&occurrence.name).map(Vec::as_slice),
+            activations: self.activations.get(&(occurrence.name.clone(), occurrence.axis)),
+            norm: self.norms.get(&occurrence.node).filter(|_| makes),
+            ..Slice::bare(occurrence, &self.found.graph)
         }
     }
 }

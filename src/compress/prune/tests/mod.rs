@@ -139,7 +139,7 @@ fn scores(options: &Prune, found: &Analysis, data: Option<&Dataset>) -> Result<V
     let ctx = Context::new();
     let chosen = found.groups.chosen(&options.include, &options.exclude)?;
     let scoring = score::Scoring::new(options);
-    let gathered = gather::Gathered::new(scoring.criterion, found, gather::Source::new(options, &Task::Unknown, data), &ctx)?;
+    let gathered = gather::Gathered::new(scoring.criterion, found, gather::Evidence::new(options, &Task::Unknown, data), &ctx)?;
     scoring.scores(&gathered, &chosen, &ctx)
 }
 
