@@ -15,7 +15,7 @@ pub fn graphs() -> impl Strategy<Value = Graph> {
         let shared = [weight(&mut b, "shared_weight", &[4, 4, 1, 1]), weight(&mut b, "shared_bias", &[4])];
         for (kind, i, j) in pieces {
             // Mostly the latest value, so that pieces follow one another.
-            let a = if i % 3 == 0 { &values[usize::from(i) % values.len()] } else { values.last().unwrap() }.clone();
+            let a = if i.is_multiple_of(3) { &values[usize::from(i) % values.len()] } else { values.last().unwrap() }.clone();
             let other = values[usize::from(j) % values.len()].clone();
             let made = piece_of(&mut b, kind, j, &a, &other, &shared);
             values.push(made);

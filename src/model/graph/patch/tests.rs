@@ -193,14 +193,14 @@ fn edit_of(g: &Graph, (kind, a, b, c): (u8, u8, u8, u8)) -> Edit {
     let value = |n: u8| values[usize::from(n) % values.len()].clone();
     let produced = |n: u8| values[3 + usize::from(n) % (values.len() - 3)].clone();
     // One in twenty names a node that does not exist.
-    let node = if c % 20 == 0 { g.nodes.len() } else { usize::from(a) % g.nodes.len() };
+    let node = if c.is_multiple_of(20) { g.nodes.len() } else { usize::from(a) % g.nodes.len() };
     match kind % 8 {
         0 => Edit::Remove(node),
         1 | 2 => Edit::Redirect(produced(a), value(b)),
         3 => Edit::Edit(node, usize::from(b), value(c)),
         4 => Edit::SetConstant(["k0", "k1", "k2"][usize::from(a) % 3].into(), f32::from(b % 2)),
         5 => Edit::RemoveConstant(["k0", "k1", "k2"][usize::from(a) % 3].into()),
-        _ => Edit::Insert(produced(a), b % 3 > 0),
+        _ => Edit::Insert(produced(a), !b.is_multiple_of(3)),
     }
 }
 
