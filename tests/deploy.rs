@@ -4,8 +4,7 @@ mod common;
 
 use compresso::Context;
 use compresso::compress::quantize::weights::sqnr;
-use compresso::deploy::tensorrt::Precision;
-use compresso::deploy::{OnnxExport, TensorrtExport};
+use compresso::deploy::{ExportPrecision, OnnxExport, TensorrtExport};
 use compresso::exec::{self, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::measure::runtimes::onnxruntime::Session;
@@ -31,7 +30,7 @@ fn tensorrt_graphs_of_every_precision_run_with_close_outputs() {
     let m = detector();
     let feeds = feeds(&m);
     let exact = exec::run(m.graph(), &feeds, Run::default()).unwrap()[0].to_f32s().unwrap();
-    for (precision, db) in [(Precision::Fp32, 90.0), (Precision::Fp16, 40.0), (Precision::Int8, 15.0)] {
+    for (precision, db) in [(ExportPrecision::Fp32, 90.0), (ExportPrecision::Fp16, 40.0), (ExportPrecision::Int8, 15.0)] {
         let dir = tempfile::tempdir().unwrap();
         let options = TensorrtExport { precision, images: 8, build: Some(false), ..TensorrtExport::default() };
         let a = options.apply(&m, dir.path(), Some(&shapes(8)), &Context::new()).unwrap();
@@ -52,7 +51,7 @@ fn the_fp16_graph_is_half_the_size_and_decodes_boxes_in_float32() {
         let options = TensorrtExport { precision, build: Some(false), ..TensorrtExport::default() };
         options.apply(&m, dir.path(), None, &Context::new()).unwrap().files[0].clone()
     };
-    let (full, half) = (export(Precision::Fp32), export(Precision::Fp16));
+    let (full, half) = (export(ExportPrecision::Fp32), export(ExportPrecision::Fp16));
     let size = |p| std::fs::metadata(p).unwrap().len() as f64;
     assert!(size(&half) < 0.55 * size(&full), "{} against {}", size(&half), size(&full));
     let loaded = Model::load(&half, &LoadOptions::default()).unwrap();

@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use compresso::compress::quantize::{Quantize, Target};
+use compresso::compress::quantize::Quantize;
 use compresso::context::{Cancel, Context};
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::learn::data::{DataOptions, dataset};
@@ -12,6 +12,7 @@ use compresso::model::graph::{Graph, GraphBuilder};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Dim, Element, Fact, Model, Node, Value, ops, passes};
 use compresso::operation::Operation;
+use compresso::target::{Target, tensorrt};
 use std::collections::{HashMap, HashSet};
 
 fn noise(n: usize, seed: u32) -> Vec<f32> {
@@ -401,7 +402,7 @@ fn quantized_graphs_equal_plain_integers_bit_for_bit() {
             ("elementwise", Quantize { elementwise: true, ..base() }),
             ("per tensor", Quantize { per_channel: false, ..base() }),
             ("symmetric", Quantize { symmetric: true, ..base() }),
-            ("tensorrt", Quantize { target: Target::Tensorrt, ..base() }),
+            ("tensorrt", Quantize { target: Target(&tensorrt::SPEC), ..base() }),
         ] {
             let q = options.apply(&m, Some(&data), &Context::new()).unwrap();
             let size = m.task().image_size().unwrap();

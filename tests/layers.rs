@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The crates from the lowest to the highest; each may depend on those left of it.
-const CRATES: &[&str] = &["base", "kernels", "model", "exec", "learn", "measure", "compress", "deploy"];
+const CRATES: &[&str] = &["base", "kernels", "model", "target", "exec", "learn", "measure", "compress", "deploy"];
 
 struct File {
     /// `model::ops::conv`.

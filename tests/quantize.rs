@@ -4,7 +4,7 @@ mod common;
 
 use compresso::Context;
 use compresso::compress::quantize::weights::sqnr;
-use compresso::compress::quantize::{Mode, Quantize, Target};
+use compresso::compress::quantize::{Quantize, QuantizeMode};
 use compresso::exec::{self, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::learn::eval::{Evaluate, evaluate_with, run_images_with};
@@ -12,6 +12,7 @@ use compresso::measure::runtimes::onnxruntime::Session;
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Model, Value};
 use compresso::operation::Operation;
+use compresso::target::{Target, tensorrt};
 use std::collections::HashMap;
 
 fn shapes(images: usize) -> Dataset {
@@ -46,9 +47,9 @@ fn every_way_of_quantizing_runs_in_onnxruntime_with_our_outputs() {
             ("elementwise", Quantize { elementwise: true, ..base() }),
             ("per tensor", Quantize { per_channel: false, ..base() }),
             ("symmetric", Quantize { symmetric: true, ..base() }),
-            ("tensorrt", Quantize { target: Target::Tensorrt, ..base() }),
-            ("dynamic", Quantize { mode: Mode::Dynamic, ..base() }),
-            ("weights", Quantize { mode: Mode::Dynamic, activations: false, ..base() }),
+            ("tensorrt", Quantize { target: Target(&tensorrt::SPEC), ..base() }),
+            ("dynamic", Quantize { mode: QuantizeMode::Dynamic, ..base() }),
+            ("weights", Quantize { mode: QuantizeMode::Dynamic, activations: false, ..base() }),
         ] {
             let q = options.apply(m, Some(&data), &Context::new()).unwrap();
             let (loss, apart) = distances(m, &q, &data);
@@ -91,8 +92,8 @@ fn default_int8_keeps_the_accuracy_of_a_real_detector() {
     for (way, options) in [
         ("static", Quantize::default()),
         ("elementwise", Quantize { elementwise: true, ..Quantize::default() }),
-        ("dynamic", Quantize { mode: Mode::Dynamic, ..Quantize::default() }),
-        ("tensorrt", Quantize { target: Target::Tensorrt, ..Quantize::default() }),
+        ("dynamic", Quantize { mode: QuantizeMode::Dynamic, ..Quantize::default() }),
+        ("tensorrt", Quantize { target: Target(&tensorrt::SPEC), ..Quantize::default() }),
     ] {
         let q = options.apply(&m, Some(&train), &ctx).unwrap();
         let ours = settings.run((&q, &test), &ctx).unwrap();

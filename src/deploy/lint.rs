@@ -1,9 +1,9 @@
 //! What a target would refuse or run badly.
 
-use super::{Finding, OnnxExport, Target, TensorrtExport};
-use compresso_base::error::{Error, Result};
+use compresso_base::error::Result;
 use compresso_base::report::{Show, Table};
 use compresso_model::Model;
+use compresso_target::{self as target, Finding, Target};
 
 /// Findings of one target.
 #[derive(Debug, Clone)]
@@ -12,16 +12,12 @@ pub struct Lint {
     pub findings: Vec<Finding>,
 }
 
-/// What a target would refuse or run badly: "onnx" or "tensorrt".
+/// What a target, by its name, would refuse or run badly.
 ///
 /// # Errors
-/// `Argument` for another target; `Unsupported` for operators that the registry does not know.
+/// `Argument` for a name that is not registered.
 pub fn lint(model: &Model, target: &str) -> Result<Lint> {
-    let findings = match target {
-        "onnx" => OnnxExport::default().lint(model)?,
-        "tensorrt" => TensorrtExport::default().lint(model)?,
-        other => return Err(Error::argument(format!("there is no target '{other}'")).hint("the targets are \"onnx\" and \"tensorrt\"")),
-    };
+    let findings = target::lint(Target::find(target)?.0, model.graph())?;
     Ok(Lint { target: target.into(), findings })
 }
 

@@ -1,12 +1,11 @@
 //! ONNX files for other runtimes.
 
-use super::{Finding, Severity, Target};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Signature};
 use compresso_base::report::{Show, Table, bytes};
-use compresso_learn::data::Dataset;
 use compresso_model::{Model, passes};
+use compresso_target as target;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +55,7 @@ impl Operation for OnnxExport {
         compresso_base::report::make_parent(path)?;
         let mut list: Vec<&dyn passes::Pass> = Vec::new();
         if self.simplify {
-            list.extend(passes::pipelines::ONNXRUNTIME.passes());
+            list.extend(target::onnx::SPEC.pipeline.passes());
         }
         if self.raise_opset {
             list.push(&passes::RaiseOpset::PER_CHANNEL);
@@ -84,24 +83,6 @@ impl OnnxExport {
     /// As there.
     pub fn apply(&self, model: &Model, path: impl AsRef<Path>, ctx: &Context) -> Result<OnnxFile> {
         self.run((model, path.as_ref()), ctx)
-    }
-}
-
-impl Target for OnnxExport {
-    const NAME: &'static str = "onnx";
-    type Artifacts = OnnxFile;
-
-    fn lint(&self, model: &Model) -> Result<Vec<Finding>> {
-        let opset = model.graph().opset();
-        let old = (opset < 13 && !self.raise_opset).then(|| Finding {
-            severity: Severity::Advice,
-            place: String::new(),
-            message: format!("operator set {opset} has no quantization per channel; raise_opset: true raises it to 13"),
-        });
-        Ok(old.into_iter().collect())
-    }
-    fn export(&self, model: &Model, to: &Path, _: Option<&Dataset>, ctx: &Context) -> Result<OnnxFile> {
-        self.run((model, to), ctx)
     }
 }
 

@@ -8,6 +8,7 @@ mod file;
 pub mod graph;
 mod literal;
 mod made;
+pub mod names;
 pub mod onnx;
 mod open;
 pub mod ops;

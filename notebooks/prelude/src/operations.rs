@@ -5,7 +5,7 @@ use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
 use compresso::compress::prune::{self as pruning, Groups, Prune, PruneReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
-use compresso::deploy::{self, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use compresso::deploy::{self, Deploy, Deployed, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
 use compresso::exec::{self, Outputs};
 use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, SplitOptions};
 use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
@@ -306,6 +306,15 @@ pub fn onnx_export(m: &Model, path: &str, options: OnnxExport) -> Result<OnnxFil
     run(|ctx| options.run((m, Path::new(path)), ctx))
 }
 
+/// Writes a model for a target, in the precision asked for.
+///
+/// # Errors
+/// `Argument`; `Io`; `Unsupported`.
+pub fn deploy<'a>(m: &Model, path: &str, data: impl Into<Option<&'a Dataset>>, options: Deploy) -> Result<Deployed> {
+    let data = data.into();
+    run(|ctx| options.apply(m, path, data, ctx))
+}
+
 /// Writes a folder from which TensorRT builds an engine.
 ///
 /// # Errors
@@ -320,7 +329,7 @@ pub fn tensorrt_export<'a>(
     run(|ctx| options.run((m, Path::new(folder), data), ctx))
 }
 
-/// What a target would refuse or run badly: "onnx" or "tensorrt".
+/// What a target, by its name, would refuse or run badly.
 ///
 /// # Errors
 /// `Argument` for another target.

@@ -1,7 +1,8 @@
 //! Which channels of a graph go together.
 
-use compresso_base::error::{Error, Result, nearest};
+use compresso_base::error::{Error, Result};
 use compresso_base::report::{Show, Table};
+use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
 use compresso_model::ops::quantized_node;
 use compresso_model::passes::pipelines;
@@ -128,41 +129,12 @@ impl Groups {
     /// The groups that the two lists of patterns leave.
     ///
     /// # Errors
-    /// `Argument` for a pattern that matches no layer.
+    /// `Missing` for a pattern that matches no layer.
     pub fn chosen(&self, include: &[String], exclude: &[String]) -> Result<Vec<&Group>> {
-        let names = || self.0.iter().flat_map(|g| g.layers.iter().chain(&g.weights)).map(String::as_str);
-        for (option, pattern) in include.iter().map(|p| ("include", p)).chain(exclude.iter().map(|p| ("exclude", p))) {
-            check_pattern(option, pattern, names())?;
-        }
-        let hit = |g: &Group, patterns: &[String]| patterns.iter().any(|p| g.layers.iter().chain(&g.weights).any(|n| matches(p, n)));
-        Ok(self.0.iter().filter(|g| (include.is_empty() || hit(g, include)) && !hit(g, exclude)).collect())
-    }
-}
-
-/// # Errors
-/// `Argument` when `pattern` matches none of `names`.
-pub(super) fn check_pattern<'a>(option: &str, pattern: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
-    if names.clone().any(|n| matches(pattern, n)) {
-        return Ok(());
-    }
-    let e = Error::argument(format!("option '{option}': '{pattern}' matches no layer that can be pruned"));
-    Err(match nearest(pattern, names) {
-        Some(near) => e.hint(format!("did you mean '{near}'?")),
-        None => e.hint("prune_groups(m) lists the layers that can be pruned"),
-    })
-}
-
-/// True when a run of the name's parts (between `.` and `/`) equals the pattern's parts, where `*` stands for any text.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    let parts = |s: &str| s.split(['.', '/']).filter(|p| !p.is_empty()).map(str::to_string).collect::<Vec<_>>();
-    let (want, have) = (parts(pattern), parts(name));
-    !want.is_empty() && have.windows(want.len().max(1)).any(|w| w.iter().zip(&want).all(|(h, p)| glob(p, h)))
-}
-
-fn glob(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((head, rest)) => text.strip_prefix(head).is_some_and(|t| (0..=t.len()).any(|i| t.is_char_boundary(i) && glob(rest, &t[i..]))),
+        let names: Vec<Vec<&str>> = self.0.iter().map(|g| g.layers.iter().chain(&g.weights).map(String::as_str).collect()).collect();
+        let patterns = Patterns { include, exclude };
+        let choices = patterns.choose(&names, "layer that can be pruned", "prune_groups(m) lists the layers that can be pruned")?;
+        Ok(self.0.iter().zip(choices).filter(|(_, c)| *c == Choice::Chosen).map(|(g, _)| g).collect())
     }
 }
 

@@ -93,7 +93,8 @@ compresso_base::options! {
         pub align: usize = 8,
         /// Each layer keeps at least so many channels (or all, if it has fewer).
         pub min_channels: usize = 8,
-        /// Layers to leave alone: names of nodes or weights, parts of them such as "model.22", `*` for any text.
+        /// Layers to leave alone: names of nodes, values or weights, parts of them such as "model.22"; `*` stands for any text, `?` for
+        /// one character.
         pub exclude: Vec<String> = Vec::new(),
         /// Prune only these layers, named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
@@ -104,8 +105,8 @@ compresso_base::options! {
 /// those that criteria need.
 ///
 /// # Errors
-/// `Argument` for options out of range, names that match nothing, a layer that would be left empty, or a criterion that
-/// needs images without `data`; `Unsupported` for quantized models and models in which nothing can be pruned; `Check` when the pruned model does
+/// `Argument` for options out of range, a layer that would be left empty, or a criterion that needs images without `data`;
+/// `Missing` for names that match nothing; `Unsupported` for quantized models and models in which nothing can be pruned; `Check` when the pruned model does
 /// not equal the masked one.
 impl Operation for Prune {
     const SIGNATURE: Signature = Signature {

@@ -1,11 +1,12 @@
 //! Unstructured pruning: the smallest weights become zero.
 
-use super::groups::{check_pattern, matches, name_of};
+use super::groups::name_of;
 use super::{Prune, Ranking};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_learn::train::MASKS_KEY;
+use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops;
 use compresso_model::{Constant, Graph, Patch, Payload};
 use std::collections::HashSet;
@@ -14,19 +15,21 @@ use std::collections::HashSet;
 /// weights (global) or of their own tensor (layer). `None` when none is.
 ///
 /// # Errors
-/// `Unsupported` when there are no weights, `Argument` for patterns that match nothing.
+/// `Unsupported` when there are no weights, `Missing` for patterns that match nothing.
 pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Option<Graph>> {
     let all = weights(graph)?;
-    let names = || all.iter().flat_map(|(layer, weight)| [layer.as_str(), weight.as_str()]);
-    for (option, pattern) in options.include.iter().map(|p| ("include", p)).chain(options.exclude.iter().map(|p| ("exclude", p))) {
-        check_pattern(option, pattern, names())?;
-    }
-    let hit = |(layer, weight): &(String, String), ps: &[String]| ps.iter().any(|p| matches(p, layer) || matches(p, weight));
+    let names: Vec<Vec<&str>> = all.iter().map(|(layer, weight)| vec![layer.as_str(), weight.as_str()]).collect();
+    let choices = Patterns { include: &options.include, exclude: &options.exclude }.choose(
+        &names,
+        "layer that can be pruned",
+        "summary(m) lists the layers",
+    )?;
     let mut seen = HashSet::new();
     let chosen: Vec<&String> = all
         .iter()
-        .filter(|w| (options.include.is_empty() || hit(w, &options.include)) && !hit(w, &options.exclude))
-        .map(|(_, weight)| weight)
+        .zip(choices)
+        .filter(|(_, c)| *c == Choice::Chosen)
+        .map(|((_, weight), _)| weight)
         .filter(|w| seen.insert(w.as_str()))
         .collect();
     let tensors: Vec<(&str, &Constant, Vec<f32>)> = chosen

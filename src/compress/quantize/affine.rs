@@ -4,7 +4,7 @@
 //! [QuantizeLinear](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html) does. Ranges always contain zero, so zero
 //! is exact. The choice of scale and zero point is onnxruntime's (`compute_scale_zp` of its quantization tools).
 
-use compresso_model::Element;
+pub use compresso_target::Grid;
 
 /// Smallest and largest value seen.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -31,33 +31,6 @@ impl Range {
     /// Largest magnitude; 0 for an empty range.
     pub fn magnitude(self) -> f32 {
         if self.is_empty() { 0.0 } else { self.min.abs().max(self.max.abs()) }
-    }
-}
-
-/// The integers that quantized values may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
-    pub element: Element,
-    pub low: i32,
-    pub high: i32,
-    /// Zero point in the middle of the grid.
-    pub symmetric: bool,
-}
-
-impl Grid {
-    /// uint8, 0 to 255, any zero point: activations for onnxruntime.
-    pub const UINT8: Self = Self { element: Element::U8, low: 0, high: 255, symmetric: false };
-    /// int8, -127 to 127, zero point 0: weights everywhere, activations for TensorRT.
-    pub const INT8: Self = Self { element: Element::I8, low: -127, high: 127, symmetric: true };
-
-    /// The same with one bit less, for processors whose 8-bit products overflow 16 bits when they are added up (x86
-    /// without VNNI): int8 -64 to 64, uint8 0 to 127.
-    #[must_use]
-    pub fn reduced(self) -> Self {
-        match self.element {
-            Element::U8 => Self { high: 127, ..self },
-            _ => Self { low: -64, high: 64, ..self },
-        }
     }
 }
 
@@ -102,6 +75,7 @@ impl Affine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use compresso_model::Element;
 
     fn grid(element: Element, low: i32, high: i32, symmetric: bool) -> Grid {
         Grid { element, low, high, symmetric }

@@ -7,7 +7,7 @@
 //! all. ConvTranspose has no integer form: its weight is stored in int8 and multiplied in float.
 
 use super::Settings;
-use super::placement::Layer;
+use super::placement::WeightedNode;
 use super::static_int8::dequantized_weight;
 use super::weights::Weight;
 use compresso_base::error::{At, Error, Result};
@@ -21,7 +21,7 @@ use compresso_model::{Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::HashMap;
 
 /// The graph with these layers computed on integers, or only their weights stored in int8.
-pub(super) fn insert(graph: &Graph, layers: &[Layer], settings: &Settings) -> Result<Graph> {
+pub(super) fn insert(graph: &Graph, layers: &[WeightedNode], settings: &Settings) -> Result<Graph> {
     let mut patch = Patch::new(graph);
     let mut inputs: HashMap<&str, [String; 3]> = HashMap::new();
     let mut stored: HashMap<(String, usize), String> = HashMap::new();
@@ -81,7 +81,7 @@ fn quantize_input(patch: &mut Patch<'_>, x: &str) -> [String; 3] {
     names
 }
 
-fn replace(patch: &mut Patch<'_>, layer: &Layer, node: &Node, weight: &Weight, input: &[String; 3], graph: &Graph) -> Result<()> {
+fn replace(patch: &mut Patch<'_>, layer: &WeightedNode, node: &Node, weight: &Weight, input: &[String; 3], graph: &Graph) -> Result<()> {
     let op = integer_op(node)?.ok_or_else(|| Error::internal("the layer has an integer form"))?;
     let out = node.outputs[0].clone();
     let stem = layer.weight.clone();

@@ -19,29 +19,26 @@ pub mod weights;
 
 pub use report::{LayerError, QuantizeReport};
 
-use affine::Grid;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_learn::data::Dataset;
+use compresso_model::names::Patterns;
 use compresso_model::ops::quantized_node;
 use compresso_model::{Made, Model, passes};
+use compresso_target::{Grid, Quantization, Target, onnxruntime};
 use observers::Observe;
 
 compresso_base::choice! {
     /// When scales of activations are found.
-    pub enum Mode { Static = "static", Dynamic = "dynamic" }
-}
-compresso_base::choice! {
-    /// Whose rules the quantized graph follows.
-    pub enum Target { Onnxruntime = "onnxruntime", Tensorrt = "tensorrt" }
+    pub enum QuantizeMode { Static = "static", Dynamic = "dynamic" }
 }
 
 compresso_base::options! {
     /// INT8 quantization. The defaults suit onnxruntime on a CPU.
     pub struct Quantize {
         /// "static" fixes the scales of activations with calibration images; "dynamic" computes them at run time and needs no data.
-        pub mode: Mode = Mode::Static,
+        pub mode: QuantizeMode = QuantizeMode::Static,
         /// Calibration images, sampled from the dataset's training split (static mode).
         pub images: usize = 100,
         /// What makes ranges of the activations that calibration sees (static mode): an observer's name, or a map that sets a number
@@ -49,8 +46,11 @@ compresso_base::options! {
         pub observer: Observe = Observe::default(),
         /// One scale per output channel of a weight; false: one per weight.
         pub per_channel: bool = true,
-        /// Layers that stay in float: node, output or weight names; `*` stands for any text.
+        /// Layers that stay in float: names of nodes, values or weights, parts of them such as "model.22"; `*` stands for any text,
+        /// `?` for one character.
         pub exclude: Vec<String> = Vec::new(),
+        /// Quantize only these layers, named as in `exclude`; empty for all.
+        pub include: Vec<String> = Vec::new(),
         /// Quantize activations too; false stores only the weights in int8.
         pub activations: bool = true,
         /// Activations as int8 around zero instead of uint8 with a zero point. TensorRT always has them so.
@@ -60,8 +60,8 @@ compresso_base::options! {
         /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
         pub reduce_range: bool = true,
-        /// Whose rules the graph follows: "onnxruntime" or "tensorrt".
-        pub target: Target = Target::Onnxruntime,
+        /// What the graph is for, whose rules it follows: "onnxruntime", "tensorrt", or "onnx" for the first's rules too.
+        pub target: Target = Target(&onnxruntime::SPEC),
     }
 }
 
@@ -92,38 +92,41 @@ impl Operation for Quantize {
             let e = Error::argument("the model is quantized already").at(node.label());
             return Err(e.hint("quantize the float model it was made from"));
         }
-        let is_static = self.mode == Mode::Static && self.activations;
+        let rules = self
+            .target
+            .quantization
+            .ok_or_else(|| Error::unsupported(format!("{} runs no integers, so a model is not quantized for it", self.target.title)))?;
+        let is_static = self.mode == QuantizeMode::Static && self.activations;
         let settings = Settings {
             per_channel: self.per_channel,
             integers: self.activations,
-            activations: if self.symmetric || self.target == Target::Tensorrt { Grid::INT8 } else { Grid::UINT8 },
-            weights: match self.target {
-                Target::Onnxruntime if is_static && self.reduce_range => Grid::INT8.reduced(),
-                _ => Grid::INT8,
-            },
-            target: self.target,
+            activations: if self.symmetric { Grid::INT8 } else { rules.activations },
+            weights: if is_static && self.reduce_range && rules.reduced_weights { rules.weights.reduced() } else { rules.weights },
+            rules,
         };
-        if self.mode == Mode::Dynamic && self.target == Target::Tensorrt {
-            return Err(Error::unsupported("TensorRT does not run dynamically quantized graphs").hint("use mode: \"static\""));
+        if self.mode == QuantizeMode::Dynamic && !rules.dynamic {
+            let e = Error::unsupported(format!("{} does not run dynamically quantized graphs", self.target.title));
+            return Err(e.hint("use mode: \"static\""));
         }
         let graph = passes::pipelines::QUANTIZE.run(model.graph())?.graph;
         ctx.check()?;
+        let patterns = Patterns { include: &self.include, exclude: &self.exclude };
         let (quantized, plan, ranges) = if is_static {
             let dataset = dataset.ok_or_else(|| {
                 Error::argument("static quantization needs images to calibrate on")
                     .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
             })?;
-            let mut plan = placement::plan(&graph, &self.exclude, self.target, self.elementwise)?;
+            let mut plan = placement::plan(&graph, patterns, &self.target, &rules, self.elementwise)?;
             nothing_left(&plan)?;
             let wanted = |n: &str| plan.values.contains_key(n);
             let ranges = calibrate::observe(&graph, model.task(), dataset, wanted, std::slice::from_ref(&self.observer), self.images, ctx)?;
-            if self.target == Target::Onnxruntime {
-                let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges);
+            if let Some(limit) = rules.spread_limit {
+                let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges, limit);
                 plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
             }
             (static_int8::insert(&graph, &plan, &ranges, &self.observer, &settings)?, plan, Some(ranges))
         } else {
-            let plan = placement::plan(&graph, &self.exclude, self.target, false)?;
+            let plan = placement::plan(&graph, patterns, &self.target, &rules, false)?;
             nothing_left(&plan)?;
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
         };
@@ -153,7 +156,7 @@ struct Settings {
     integers: bool,
     activations: Grid,
     weights: Grid,
-    target: Target,
+    rules: Quantization,
 }
 
 fn nothing_left(plan: &placement::Plan) -> Result<()> {

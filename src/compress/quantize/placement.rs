@@ -8,22 +8,22 @@
 //!   scores to zero.
 //! - A layer that reads a Softmax through nothing but moves of data takes an expectation over a distribution (the box
 //!   decoding of distribution focal heads). It is part of the decoding and stays in float.
-//! - For onnxruntime, whose int8 kernels write int8, each inner output of a layer is quantized, after a Relu where there
-//!   is one. For TensorRT, whose kernels fuse what follows, only inputs are, and all inputs and the output of a Concat
-//!   (and of other operators that only move values) share one scale.
+//! - What layers read is quantized. The target says what else is ([`Quantization`]): what layers make, where its kernels write
+//!   integers; what operators that only move values join, and whether it shares one scale; the skip input of a sum.
 
-use super::Target;
-use compresso_base::error::{Error, Result, nearest};
-use compresso_kernels::activation::Activation;
-use compresso_model::ops::arithmetic::ADD;
-use compresso_model::ops::conv::CONV_TRANSPOSE;
-use compresso_model::ops::{self, LayerWeight, QuantRule, activation};
+mod groups;
+
+use compresso_base::error::Result;
+use compresso_model::names::{Choice, Patterns};
+use compresso_model::ops::{self, LayerWeight, QuantRule};
 use compresso_model::{Element, Graph, Node};
+use compresso_target::{Joining, Op, Quantization, TargetSpec};
+use groups::Groups;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A node that multiplies with constant weights.
 #[derive(Debug, Clone)]
-pub struct Layer {
+pub struct WeightedNode {
     /// Index of the node.
     pub node: usize,
     /// Its weight, a float32 constant.
@@ -35,7 +35,7 @@ pub struct Layer {
 /// What is to be quantized.
 #[derive(Debug, Default)]
 pub struct Plan {
-    pub layers: Vec<Layer>,
+    pub layers: Vec<WeightedNode>,
     /// Values that get a QuantizeLinear and a DequantizeLinear. Each names its group: values of one group share a scale.
     pub values: BTreeMap<String, usize>,
     /// Reads (node, input) that go through the quantized value.
@@ -48,7 +48,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// `Unsupported` for operators that the registry does not know.
-pub fn layers(graph: &Graph) -> Result<(Vec<Layer>, Vec<(String, String)>)> {
+pub fn layers(graph: &Graph) -> Result<(Vec<WeightedNode>, Vec<(String, String)>)> {
     let makers = graph.producers();
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for (i, node) in graph.nodes().iter().enumerate() {
@@ -68,14 +68,14 @@ pub fn layers(graph: &Graph) -> Result<(Vec<Layer>, Vec<(String, String)>)> {
         };
         match reason {
             Some(reason) => skipped.push((label(node), reason)),
-            None => found.push(Layer { node: i, weight: name.to_string(), axis: axes.output.axis }),
+            None => found.push(WeightedNode { node: i, weight: name.to_string(), axis: axes.output.axis }),
         }
     }
     Ok((found, skipped))
 }
 
 /// Values from which some of these layers can be reached: everything but the outputs' own computation.
-pub fn inner_values<'g>(graph: &'g Graph, layers: &[Layer]) -> HashSet<&'g str> {
+pub fn inner_values<'g>(graph: &'g Graph, layers: &[WeightedNode]) -> HashSet<&'g str> {
     let makers = graph.producers();
     let mut inner: HashSet<&str> = HashSet::new();
     let mut stack: Vec<&str> = layers.iter().filter_map(|l| graph.nodes()[l.node].input(0)).collect();
@@ -95,124 +95,71 @@ pub fn label(node: &Node) -> String {
     if node.name.is_empty() { node.outputs.first().cloned().unwrap_or_default() } else { node.name.clone() }
 }
 
-/// Decides what to quantize. `exclude` names layers (node, output or weight names; `*` stands for any text).
+/// Decides what to quantize: of the layers that the patterns choose, what the target's rules say.
 ///
 /// # Errors
 /// `Missing` for a pattern that matches no layer.
-pub fn plan(graph: &Graph, exclude: &[String], target: Target, elementwise: bool) -> Result<Plan> {
-    let (mut found, mut skipped) = layers(graph)?;
-    exclude_layers(graph, &mut found, &mut skipped, exclude)?;
-    if target == Target::Tensorrt {
-        found.retain(|l| {
-            let node = &graph.nodes()[l.node];
-            let reason = narrow(graph, l);
-            if let Some(reason) = &reason {
-                skipped.push((label(node), reason.clone()));
-            }
-            reason.is_none()
-        });
+pub fn plan(graph: &Graph, patterns: Patterns<'_>, target: &TargetSpec, rules: &Quantization, elementwise: bool) -> Result<Plan> {
+    let (found, mut skipped) = layers(graph)?;
+    let names = found.iter().map(|l| names_of(&graph.nodes()[l.node], &l.weight));
+    // Naming what stays in float anyway is no mistake.
+    let all: Vec<Vec<&str>> = names.chain(skipped.iter().map(|(label, _)| vec![label.as_str()])).collect();
+    let choices = patterns.choose(&all, "layer with weights", "summary(m) lists the layers")?;
+    let (mut kept, mut left) = (Vec::new(), Vec::new());
+    for (layer, choice) in found.into_iter().zip(choices) {
+        let node = &graph.nodes()[layer.node];
+        let reason = match choice {
+            Choice::Excluded => Some("it is excluded".into()),
+            Choice::NotIncluded => Some("it is not among those to include".into()),
+            Choice::Chosen if !is_any(rules.layers, graph, node) => Some(format!("{} multiplies no integers in {}", target.title, node.op)),
+            Choice::Chosen => narrow(graph, &layer, target, rules.min_channels),
+        };
+        match reason {
+            Some(reason) => left.push((label(node), reason)),
+            None => kept.push(layer),
+        }
     }
-    let inner: HashSet<String> = inner_values(graph, &found).into_iter().map(str::to_string).collect();
-    let mut p = Placement { graph, inner, readers: graph.consumers(), groups: Groups::default(), reads: BTreeSet::new() };
-    for l in &found {
+    skipped.extend(left);
+    let inner: HashSet<String> = inner_values(graph, &kept).into_iter().map(str::to_string).collect();
+    let mut p = Placement { graph, rules, inner, readers: graph.consumers(), groups: Groups::default(), reads: BTreeSet::new() };
+    for l in &kept {
         let x = graph.nodes()[l.node].inputs[0].clone();
         p.groups.add(&x);
         p.reads.insert((l.node, 0));
     }
-    match target {
-        Target::Onnxruntime => p.outputs_too(&found, elementwise)?,
-        Target::Tensorrt => p.inputs_only()?,
+    p.outputs(&kept, elementwise && rules.elementwise)?;
+    if rules.joining == Joining::Share {
+        p.share()?;
     }
+    p.residuals()?;
     let values = p.groups.finish();
-    Ok(Plan { layers: found, values, reads: p.reads, skipped })
+    Ok(Plan { layers: kept, values, reads: p.reads, skipped })
 }
 
-fn exclude_layers(graph: &Graph, found: &mut Vec<Layer>, skipped: &mut Vec<(String, String)>, exclude: &[String]) -> Result<()> {
-    for pattern in exclude {
-        let before = found.len();
-        found.retain(|l| {
-            let node = &graph.nodes()[l.node];
-            let hit = std::iter::once(&node.name).chain(&node.outputs).chain([&l.weight]).any(|n| matches(pattern, n));
-            if hit {
-                skipped.push((label(node), "it is excluded".into()));
-            }
-            !hit
-        });
-        if found.len() == before && !skipped.iter().any(|(name, _)| matches(pattern, name)) {
-            let e = Error::missing(format!("option 'exclude': no layer with weights matches '{pattern}'"));
-            let names: Vec<String> = found.iter().map(|l| label(&graph.nodes()[l.node])).collect();
-            return Err(match nearest(pattern, names.iter().map(String::as_str)) {
-                Some(near) => e.hint(format!("did you mean '{near}'?")),
-                None => e.hint("summary(m) lists the layers; * stands for any text"),
-            });
-        }
-    }
-    Ok(())
+/// All names of a layer: its own, those of what it makes, its weight's.
+fn names_of<'g>(node: &'g Node, weight: &'g str) -> Vec<&'g str> {
+    std::iter::once(&node.name).chain(&node.outputs).map(String::as_str).filter(|n| !n.is_empty()).chain([weight]).collect()
 }
 
-/// True when `pattern`, in which `*` stands for any text, is `name`.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
+fn is_any(ops: &[Op], graph: &Graph, node: &Node) -> bool {
+    ops.iter().any(|op| op.is(graph, node))
 }
 
-/// TensorRT runs convolutions of fewer than 16 channels faster in float.
-fn narrow(graph: &Graph, layer: &Layer) -> Option<String> {
+/// Why a convolution has too few channels for the target's integer kernels.
+fn narrow(graph: &Graph, layer: &WeightedNode, target: &TargetSpec, least: usize) -> Option<String> {
     let weight = ops::layer_weight(graph, &graph.nodes()[layer.node]).ok()??;
     // Weights of convolutions have axes of their windows.
     if weight.constant.dims().len() < 3 {
         return None;
     }
     let (out, input) = (weight.output_channels(), weight.input_channels());
-    (out < 16 || input < 16).then(|| format!("it has {input} input and {out} output channels; TensorRT is faster in float below 16"))
-}
-
-/// Values to quantize, in groups that share a scale (union-find).
-#[derive(Default)]
-struct Groups {
-    index: HashMap<String, usize>,
-    parent: Vec<usize>,
-}
-
-impl Groups {
-    fn add(&mut self, value: &str) -> usize {
-        let next = self.parent.len();
-        let i = *self.index.entry(value.to_string()).or_insert(next);
-        if i == next {
-            self.parent.push(next);
-        }
-        i
-    }
-    fn has(&self, value: &str) -> bool {
-        self.index.contains_key(value)
-    }
-    fn root(&self, mut i: usize) -> usize {
-        while self.parent[i] != i {
-            i = self.parent[i];
-        }
-        i
-    }
-    fn join(&mut self, a: &str, b: &str) {
-        let (a, b) = (self.add(a), self.add(b));
-        let (a, b) = (self.root(a), self.root(b));
-        self.parent[a.max(b)] = a.min(b);
-    }
-    fn finish(&self) -> BTreeMap<String, usize> {
-        self.index.iter().map(|(name, &i)| (name.clone(), self.root(i))).collect()
-    }
+    let reason = || format!("it has {input} input and {out} output channels; {} is faster in float below {least}", target.title);
+    (out < least || input < least).then(reason)
 }
 
 struct Placement<'g> {
     graph: &'g Graph,
+    rules: &'g Quantization,
     inner: HashSet<String>,
     readers: HashMap<&'g str, Vec<usize>>,
     groups: Groups,
@@ -220,17 +167,16 @@ struct Placement<'g> {
 }
 
 impl Placement<'_> {
-    /// Layers write int8; what can run on int8 between them does.
-    fn outputs_too(&mut self, layers: &[Layer], elementwise: bool) -> Result<()> {
+    /// Where layers write integers, what can run on integers between them does.
+    fn outputs(&mut self, layers: &[WeightedNode], elementwise: bool) -> Result<()> {
         let graph = self.graph;
         let layer_nodes: HashSet<usize> = layers.iter().map(|l| l.node).collect();
-        // Values that an int8 kernel makes: whoever reads them reads the quantized value.
+        // Values that an integer kernel makes: whoever reads them reads the quantized value.
         let mut made: Vec<String> = Vec::new();
         for (i, node) in graph.nodes().iter().enumerate() {
             if layer_nodes.contains(&i) {
-                // onnxruntime has no int8 ConvTranspose: its output stays in float.
-                if !node.is(CONV_TRANSPOSE) {
-                    made.extend(self.quantize_output(&node.outputs[0])?);
+                if is_any(self.rules.writes, graph, node) {
+                    made.extend(self.quantize_output(&node.outputs[0]));
                 }
                 continue;
             }
@@ -245,15 +191,14 @@ impl Placement<'_> {
                 continue;
             }
             match rule {
-                QuantRule::SameScale if data.len() == 1 => {
+                QuantRule::SameScale if data.len() == 1 || self.rules.joining == Joining::Share => {
                     for out in node.outputs.iter().filter(|o| self.inner.contains(o.as_str())) {
-                        self.groups.join(data[0].1, out);
+                        data.iter().for_each(|(_, name)| self.groups.join(name, out));
                         made.push(out.clone());
                     }
                 }
-                // The int8 Concat rescales its inputs, so each keeps its own scale.
-                QuantRule::SameScale => made.extend(self.quantize_output(out)?),
-                QuantRule::Elementwise if elementwise && data.len() == node.inputs.len() => made.extend(self.quantize_output(out)?),
+                QuantRule::SameScale => made.extend(self.quantize_output(out)),
+                QuantRule::Elementwise if elementwise && data.len() == node.inputs.len() => made.extend(self.quantize_output(out)),
                 _ => {}
             }
         }
@@ -269,28 +214,27 @@ impl Placement<'_> {
         Ok(())
     }
 
-    /// Marks a node's output, or that of the Relu that alone reads it, and returns what was marked.
-    fn quantize_output(&mut self, out: &str) -> Result<Option<String>> {
+    /// Marks a node's output, or that of the fused operator that alone reads it, and returns what was marked.
+    fn quantize_output(&mut self, out: &str) -> Option<String> {
         let mut value = out.to_string();
         if let Some([reader]) = self.readers.get(out).map(Vec::as_slice)
-            && is_relu(self.graph, &self.graph.nodes()[*reader])?
+            && is_any(self.rules.fused, self.graph, &self.graph.nodes()[*reader])
             && !self.graph.is_output(out)
         {
             value.clone_from(&self.graph.nodes()[*reader].outputs[0]);
         }
         if !self.inner.contains(&value) || self.graph.is_output(&value) {
-            return Ok(None);
+            return None;
         }
         self.groups.add(&value);
-        Ok(Some(value))
+        Some(value)
     }
 
-    /// Only inputs of layers are quantized, the skip input of a sum, and what shares a scale with them.
-    fn inputs_only(&mut self) -> Result<()> {
+    /// What operators that move values join shares one scale, where some of it is quantized.
+    fn share(&mut self) -> Result<()> {
         let graph = self.graph;
         // Later nodes first, so that scales reach all the way back.
         for (i, node) in graph.nodes().iter().enumerate().rev() {
-            let Some(out) = node.output(0) else { continue };
             if ops::find(node)?.quant != QuantRule::SameScale || !node.outputs.iter().any(|o| self.groups.has(o)) {
                 continue;
             }
@@ -300,9 +244,14 @@ impl Placement<'_> {
                 }
                 self.reads.insert((i, at));
             }
-            debug_assert!(!out.is_empty());
         }
-        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is(ADD)) {
+        Ok(())
+    }
+
+    /// Of what a sum adds, one input is quantized, when it is quantized for others already.
+    fn residuals(&mut self) -> Result<()> {
+        let graph = self.graph;
+        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| is_any(self.rules.residual, graph, n)) {
             if let Some((at, _)) = self.data_inputs(node)?.into_iter().find(|(_, name)| self.groups.has(name))
                 && node.output(0).is_some_and(|o| self.inner.contains(o))
             {
@@ -315,33 +264,5 @@ impl Placement<'_> {
     /// Inputs that are neither constants nor settings (shapes, axes): position and name.
     fn data_inputs<'n>(&self, node: &'n Node) -> Result<Vec<(usize, &'n str)>> {
         Ok(ops::find(node)?.data_inputs(node).filter(|(_, n)| self.graph.constant(n).is_none()).collect())
-    }
-}
-
-/// A Relu, or a Clip from zero on (Relu6): onnxruntime lets the quantization after it do its work.
-fn is_relu(graph: &Graph, node: &Node) -> Result<bool> {
-    let act = activation::of_node(node, graph.opset_of(node), &|n| graph.constant(n))?;
-    Ok(matches!(act, Some(Activation::Relu)) || matches!(act, Some(Activation::Clip { min: 0.0, .. })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, name, hit) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("a*", "ab", true),
-            ("*b", "ab", true),
-            ("/model.22/*", "/model.22/cv2/conv", true),
-            ("/model.22/*", "/model.21/conv", false),
-            ("*cv2*Conv", "/model.22/cv2.0/Conv", true),
-            ("a*a", "a", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(matches(pattern, name), hit, "{pattern} on {name}");
-        }
     }
 }

@@ -1,27 +1,22 @@
 //! Static quantization: scales of activations are fixed by calibration and written into the graph as QuantizeLinear and
 //! DequantizeLinear pairs, which onnxruntime and TensorRT turn into int8 kernels.
 
+use super::Settings;
 use super::affine::{Affine, Grid};
 use super::calibrate::Ranges;
 use super::observers::Observe;
-use super::placement::{Layer, Plan};
+use super::placement::{Plan, WeightedNode};
 use super::weights::{Weight, int32_bias};
-use super::{Settings, Target};
 use compresso_base::error::{At, Result};
-use compresso_model::ops::conv::CONV;
-use compresso_model::ops::matmul::GEMM;
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use compresso_model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Values whose largest channel is so much larger than the middle one are not rounded with one scale unless a layer
-/// reads them: they would lose their small channels.
-const SPREAD_LIMIT: f32 = 128.0;
-
-/// Takes values out of a plan that one scale would serve badly. Returns their names.
-pub(super) fn drop_uneven(graph: &Graph, plan: &mut Plan, ranges: &Ranges) -> Vec<String> {
+/// Takes values out of a plan whose largest channel is more than `limit` times as large as the middle one, unless a layer
+/// reads them: one scale would lose their small channels. Returns their names.
+pub(super) fn drop_uneven(graph: &Graph, plan: &mut Plan, ranges: &Ranges, limit: f32) -> Vec<String> {
     let needed: HashSet<&str> = plan.layers.iter().filter_map(|l| graph.nodes()[l.node].input(0)).collect();
-    let uneven = |name: &str| ranges.get(name).is_some_and(|m| m.spread() > SPREAD_LIMIT);
+    let uneven = |name: &str| ranges.get(name).is_some_and(|m| m.spread() > limit);
     let dropped: Vec<String> = plan.values.keys().filter(|v| !needed.contains(v.as_str()) && uneven(v)).cloned().collect();
     plan.values.retain(|v, _| !dropped.contains(v));
     plan.reads.retain(|&(n, i)| !dropped.contains(&graph.nodes()[n].inputs[i]));
@@ -77,14 +72,17 @@ fn pair(patch: &mut Patch<'_>, value: &str, affine: Affine, grid: Grid) -> Resul
 fn quantize_layer(
     patch: &mut Patch<'_>,
     graph: &Graph,
-    layer: &Layer,
+    layer: &WeightedNode,
     input_scale: f32,
     settings: &Settings,
     weights: &mut HashMap<(String, usize), (String, Vec<f32>)>,
 ) -> Result<()> {
     let node = &graph.nodes()[layer.node];
     let bias = node.input(2).and_then(|b| Some((b.to_string(), graph.constant(b)?.clone())));
-    let bias = bias.filter(|(_, c)| settings.target == Target::Onnxruntime && takes_int32_bias(node, c, weights_channels(graph, layer)));
+    let bias = bias.filter(|(_, c)| {
+        let one_each = c.element() == Element::F32 && c.dims() == [weights_channels(graph, layer)];
+        one_each && settings.rules.int32_bias.iter().any(|op| op.is(graph, node))
+    });
     let bias_values = bias.as_ref().map(|(_, c)| c.to_f32s()).transpose()?;
     // Layers that share a weight share its scales too, unless a bias has raised them.
     let key = (layer.weight.clone(), layer.axis);
@@ -116,14 +114,8 @@ fn quantize_layer(
     Ok(())
 }
 
-fn weights_channels(graph: &Graph, layer: &Layer) -> usize {
+fn weights_channels(graph: &Graph, layer: &WeightedNode) -> usize {
     graph.constant(&layer.weight).map_or(0, |c| c.dims()[layer.axis])
-}
-
-/// onnxruntime's int8 Conv and Gemm add an int32 bias, one value per output channel.
-fn takes_int32_bias(node: &Node, bias: &Constant, channels: usize) -> bool {
-    let plain_gemm = |node: &Node| [("alpha", 1.0), ("beta", 1.0)].iter().all(|(n, v)| node.get_float(n, 1.0).is_ok_and(|x| x == *v));
-    bias.element() == Element::F32 && bias.dims() == [channels] && (node.is(CONV) || node.is(GEMM) && plain_gemm(node))
 }
 
 /// Adds an int8 weight and its DequantizeLinear; returns the dequantized value's name.

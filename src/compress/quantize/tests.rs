@@ -170,7 +170,7 @@ fn the_report_names_what_stays_in_float_and_the_error_of_each_layer() {
     assert!(range.min >= 0.0 && range.max <= 1.0 && range.max > 0.5, "{stem:?}");
     assert!(report.layers.iter().all(|l| l.range.is_some() && l.spread.unwrap() >= 1.0), "{report:?}");
     assert_eq!(report.plots().iter().map(|p| p.series.len()).collect::<Vec<_>>(), [1, 2]);
-    let dynamic = Quantize { mode: Mode::Dynamic, ..Quantize::default() };
+    let dynamic = Quantize { mode: QuantizeMode::Dynamic, ..Quantize::default() };
     let dynamic = dynamic.run((&detector(), None), &Context::new()).unwrap().report.unwrap();
     assert!(dynamic.layers.iter().all(|l| l.range.is_none()) && dynamic.plots().is_empty());
 }
@@ -221,7 +221,7 @@ fn biases_are_int32_with_the_product_of_scales() {
 #[test]
 fn tensorrt_rules_hold() {
     let m = detector();
-    let q = quantize(&m, &Quantize { target: Target::Tensorrt, ..Quantize::default() });
+    let q = quantize(&m, &Quantize { target: Target(&compresso_target::tensorrt::SPEC), ..Quantize::default() });
     let g = q.graph();
     // Fewer than 16 channels: float.
     assert_eq!(maker(g, "stem", 0), "");
@@ -257,7 +257,7 @@ fn tensorrt_rules_hold() {
 #[test]
 fn dynamic_needs_no_data_and_computes_on_integers() {
     for (m, convs, products) in [(detector(), 5, 0), (classifier(), 2, 2)] {
-        let q = Quantize { mode: Mode::Dynamic, ..Quantize::default() }.apply(&m, None, &Context::new()).unwrap();
+        let q = Quantize { mode: QuantizeMode::Dynamic, ..Quantize::default() }.apply(&m, None, &Context::new()).unwrap();
         let g = q.graph();
         assert_eq!((count(g, "ConvInteger"), count(g, "MatMulInteger")), (convs, products));
         assert_eq!(count(g, "Gemm"), 0);
@@ -268,7 +268,7 @@ fn dynamic_needs_no_data_and_computes_on_integers() {
 
 #[test]
 fn weights_alone_can_be_stored_in_int8() {
-    for mode in [Mode::Static, Mode::Dynamic] {
+    for mode in [QuantizeMode::Static, QuantizeMode::Dynamic] {
         let m = classifier();
         let q = Quantize { mode, activations: false, ..Quantize::default() }.apply(&m, None, &Context::new()).unwrap();
         assert_eq!((count(q.graph(), "QuantizeLinear"), count(q.graph(), "DequantizeLinear")), (0, 4));
@@ -442,7 +442,7 @@ fn a_quantized_model_learns_and_stays_quantized() {
     let float = Model::new(patch.apply().unwrap(), float.task().clone());
     for (options, largest) in [
         (Quantize { images: 8, ..Quantize::default() }, 64),
-        (Quantize { images: 8, target: Target::Tensorrt, elementwise: true, ..Quantize::default() }, 127),
+        (Quantize { images: 8, target: Target(&compresso_target::tensorrt::SPEC), elementwise: true, ..Quantize::default() }, 127),
     ] {
         let before = options.apply(&float, Some(&data), &ctx).unwrap();
         let trained = quick(10).run((&before, &data, None), &ctx).unwrap();
@@ -471,7 +471,7 @@ fn a_quantized_model_learns_and_stays_quantized() {
         assert!(again.history.epochs[0].loss < 1.15 * losses[9], "{} {losses:?}", again.history.epochs[0].loss);
         assert_eq!(onnx::encode(new).unwrap(), onnx::encode(&onnx::decode(onnx::encode(new).unwrap()).unwrap()).unwrap());
     }
-    let dynamic = Quantize { mode: Mode::Dynamic, ..Quantize::default() }.apply(&float, None, &ctx).unwrap();
+    let dynamic = Quantize { mode: QuantizeMode::Dynamic, ..Quantize::default() }.apply(&float, None, &ctx).unwrap();
     let e = quick(1).run((&dynamic, &data, None), &ctx).unwrap_err();
     assert!(e.kind() == compresso_base::error::ErrorKind::Unsupported && e.to_string().contains("are stored as uint8"), "{e}");
 }

@@ -1,5 +1,6 @@
 //! What was run, for `history_request`.
 
+use crate::model::names::glob;
 use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
 
@@ -41,7 +42,7 @@ impl History {
             }
             Some("search") => {
                 let pattern = request["pattern"].as_str().unwrap_or("*");
-                let mut found: Vec<&Entry> = self.0.iter().filter(|e| fits(pattern, &e.input)).collect();
+                let mut found: Vec<&Entry> = self.0.iter().filter(|e| glob(pattern, &e.input)).collect();
                 if request["unique"].as_bool().unwrap_or(false) {
                     // The newest of equal inputs stays.
                     let mut seen = std::collections::HashSet::new();
@@ -66,52 +67,9 @@ fn last(mut entries: Vec<&Entry>, most: usize) -> Vec<&Entry> {
     entries
 }
 
-/// Whether a text fits a pattern of `*` (any text) and `?` (one character).
-fn fits(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    // Where the last `*` stood, and how much of the text it had taken.
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, taken)) => {
-                    star = Some((at, taken + 1));
-                    p = at + 1;
-                    t = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, text, expected) in [
-            ("*", "", true),
-            ("a*c", "abbc", true),
-            ("a*c", "abcd", false),
-            ("*prune*", "let p = prune(m);", true),
-            ("?b*", "ab", true),
-            ("?b", "b", false),
-            ("*a*b", "aXbXb", true),
-        ] {
-            assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn tail_range_and_search() {

@@ -5,6 +5,7 @@ use super::place::{Cursor, Place, cursor};
 use crate::model::zoo;
 use crate::operation::{Field, OptionKind};
 use crate::shell::script::{Session, bindings, find, takes};
+use crate::target::TARGETS;
 
 /// A suggestion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +103,7 @@ fn texts(call: Option<&str>, argument: usize) -> Vec<Suggestion> {
         (Some("dataset"), 0) => vec![suggestion("shapes\"", "drawn shapes"), suggestion("random\"", "seeded noise")],
         (Some("split"), 1) => ["train", "val", "test"].map(|s| suggestion(format!("{s}\""), "")).into(),
         (Some("device"), 0) => ["cpu", "cuda"].map(|s| suggestion(format!("{s}\""), "")).into(),
+        (Some("lint"), 1) => TARGETS.iter().map(|t| suggestion(format!("{}\"", t.name), t.summary)).collect(),
         (Some("help"), 0) => bindings().map(|b| suggestion(format!("{}\"", b.signature.name), b.signature.summary)).collect(),
         _ => Vec::new(),
     }
@@ -161,7 +163,7 @@ mod tests {
     fn options_with_their_docs_and_without_those_given() {
         let (start, found) = complete(&session(), "prune(m, #{ ratio: 0.3, sc");
         assert_eq!(start, 24);
-        assert_eq!(found.iter().map(|s| s.text.as_str()).collect::<Vec<_>>(), ["scope: "]);
+        assert_eq!(found.iter().map(|s| s.text.as_str()).collect::<Vec<_>>(), ["scope: ", "schedule: "]);
         assert!(found[0].about.contains("\"global\" or \"layer\", \"global\": "), "{}", found[0].about);
         assert!(!texts_of("m.prune(#{ ratio: 0.3, ").contains(&"ratio: ".to_string()));
         assert!(texts_of("m.prune(#{ ").len() > 4);
@@ -175,6 +177,8 @@ mod tests {
         assert_eq!(texts_of("benchmark(m, #{ runtimes: [\"native\", "), ["\"native\"", "\"onnxruntime\""]);
         assert_eq!(texts_of("model(\"yolov8")[..5], ["yolov8n\"", "yolov8s\"", "yolov8m\"", "yolov8l\"", "yolov8x\""]);
         assert_eq!(texts_of("model(\"yolo11s"), ["yolo11s\"", "yolo11s-cls\""]);
+        assert_eq!(texts_of("lint(m, \"tens"), ["tensorrt\""]);
+        assert_eq!(texts_of("quantize(m, #{ target: \"onn"), ["onnx\"", "onnxruntime\""]);
         assert_eq!(texts_of("help(\"prune"), ["prune\"", "prune_groups\""]);
     }
 

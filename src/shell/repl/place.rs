@@ -53,8 +53,11 @@ pub fn cursor(before: &str) -> Cursor<'_> {
     let last = all.last().copied();
     let frames = frames(&solid, last.is_some_and(|t| t.kind == TokenKind::Text && t.open));
     let call = frames.iter().rev().find_map(|f| f.call.map(|c| (c, f.commas + usize::from(f.method))));
-    let map = frames.last().filter(|f| f.bracket == "#{");
-    let map_call = map.and_then(|_| frames.iter().rev().nth(1)).and_then(|f| f.call);
+    // An element of a list is completed as the value of the option that takes the list.
+    let lists = frames.iter().rev().take_while(|f| f.bracket == "[").count();
+    let outer = &frames[..frames.len() - lists];
+    let map = outer.last().filter(|f| f.bracket == "#{" && (lists == 0 || f.key.is_some()));
+    let map_call = map.and_then(|_| outer.iter().rev().nth(1)).and_then(|f| f.call);
     let option = map_call.zip(map.and_then(|m| m.key));
     let at = |place, start: usize| Cursor { place, start, typed: &before[start..], call, option };
     let end = before.len();

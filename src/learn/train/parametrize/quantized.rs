@@ -5,6 +5,7 @@ use crate::train::params::Param;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use compresso_model::graph::normalize_axis;
+use compresso_model::ops::quantize::DEQUANTIZE_LINEAR;
 use compresso_model::{Constant, Element, Graph, Node, Patch, Payload, ops};
 use indexmap::IndexMap;
 
@@ -128,7 +129,7 @@ impl Parametrization for QuantizedWeights {
             Ok(false)
         };
         let mut patch = Patch::new(graph);
-        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is("DequantizeLinear")) {
+        for (i, node) in graph.nodes().iter().enumerate().filter(|(_, n)| n.is(DEQUANTIZE_LINEAR)) {
             let Some(made) = node.output(0) else { continue };
             if graph.is_output(made) || !is_parameter(made)? {
                 continue;

@@ -40,6 +40,7 @@ const ANALYSED: &[&str] = &[
     "compresso_base",
     "compresso_kernels",
     "compresso_model",
+    "compresso_target",
     "compresso_exec",
     "compresso_learn",
     "compresso_measure",

@@ -1,0 +1,209 @@
+//! Writing a model for a target: passes, number types, then the target's writer.
+
+use super::half::to_float16;
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, ArgKind, Argument, Call, Operation, Options, Recipe, Signature, in_range};
+use compresso_base::report::{Show, Table, bytes, make_parent};
+use compresso_compress::quantize::{Quantize, calibrate};
+use compresso_learn::data::Dataset;
+use compresso_model::ops::quantized_node;
+use compresso_model::{Graph, Model};
+use compresso_target::{self as target, Artefact, Calibration, Destination, ExportPrecision, Finding, Severity, Target};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+compresso_base::options! {
+    /// Options of `deploy`.
+    pub struct Deploy {
+        /// What the files are for: "onnx", "onnxruntime", "tensorrt".
+        pub target: Target = Target(&target::onnx::SPEC),
+        /// Precision of the layers: "fp32", "fp16" or "int8". A quantized model is written as it is, by "int8".
+        pub precision: ExportPrecision = ExportPrecision::Fp32,
+        /// Calibration images (int8), sampled from the dataset's training split.
+        pub images: usize = 100,
+        /// Layers that stay in float (int8): names of nodes, values or weights, parts of them such as "model.22"; `*` stands for any
+        /// text, `?` for one character.
+        pub exclude: Vec<String> = Vec::new(),
+        /// Quantize only these layers (int8), named as in `exclude`; empty for all.
+        pub include: Vec<String> = Vec::new(),
+        /// Stem of the file names, where the target writes several.
+        pub name: String = "model".into(),
+        /// Batch size that is tuned for, where the model leaves it open.
+        pub batch: usize = 1,
+        /// Largest batch size; `batch` when left out.
+        pub max_batch: Option<usize> = None,
+    }
+}
+
+/// What `deploy` wrote.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deployed {
+    pub target: Target,
+    pub precision: ExportPrecision,
+    /// The model's file first.
+    pub files: Vec<PathBuf>,
+    /// What the target runs badly, and what had to be changed.
+    pub notes: Vec<String>,
+}
+
+/// The operation that exports.
+pub(super) struct Caller {
+    /// For the recipe of what is written.
+    pub call: Call<Recipe>,
+    /// Settings that only the target's writer knows.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Writes a model to a file or a folder, as the target has it. Folders are made.
+///
+/// # Errors
+/// `Argument` for a file of another ending, a batch out of range, or int8 without a dataset; `Unsupported`, naming the first
+/// node, when the target would refuse the model; `Io`.
+impl Operation for Deploy {
+    const SIGNATURE: Signature = Signature {
+        name: "deploy",
+        summary: "Writes a model for a target: its passes run, in the precision asked for, in the files that it takes",
+        group: "deploy",
+        args: &[Arg::new("m", ArgKind::Model), Arg::new("path", ArgKind::Text), Arg::optional("d", ArgKind::Dataset)],
+        returns: "report",
+        fields: Self::FIELDS,
+        examples: &[
+            r#"deploy(model("classifier", #{ image_size: 32 }), "half.onnx", #{ precision: "fp16" }).files"#,
+            r#"deploy(model("classifier", #{ image_size: 32 }), "for_trt", dataset("random", #{ images: 8 }), #{ target: "tensorrt", precision: "int8" })"#,
+        ],
+        keywords: &["export", "save", "target", "runtime", "onnx", "tensorrt", "fp16", "int8"],
+    };
+
+    type Inputs<'a> = (&'a Model, &'a Path, Option<&'a Dataset>);
+    type Output = Deployed;
+
+    fn run(&self, (model, to, data): Self::Inputs<'_>, ctx: &Context) -> Result<Deployed> {
+        let args = [model.into(), Argument::Target(to.to_string_lossy().into())].into_iter().chain(data.map(Into::into));
+        let caller = Caller { call: self.call(args).seeded(ctx.seed), settings: serde_json::Map::new() };
+        let made = self.write(model, to, data, caller, ctx)?;
+        ctx.note(made.line());
+        Ok(made)
+    }
+}
+
+impl Deploy {
+    pub(super) fn write(&self, model: &Model, to: &Path, data: Option<&Dataset>, caller: Caller, ctx: &Context) -> Result<Deployed> {
+        let batch = [self.batch, self.max_batch.unwrap_or(self.batch)];
+        in_range("batch", batch[0] as f64, 1.0..=65536.0)?;
+        in_range("max_batch", batch[1] as f64, self.batch as f64..=65536.0)?;
+        if self.name.is_empty() || self.name.contains(['/', '\\', '\'', '"', '\n']) {
+            return Err(Error::argument(format!("option 'name' must be a plain file name, got '{}'", self.name)));
+        }
+        if let Destination::File(ending) = self.target.destination
+            && to.extension().is_none_or(|e| !e.eq_ignore_ascii_case(ending))
+        {
+            return Err(Error::argument(format!("the file name must end in .{ending}")).file(to));
+        }
+        let quantized = quantized_node(model.graph()).is_some();
+        if self.precision == ExportPrecision::Int8 && !quantized && data.is_none() {
+            let e = Error::argument("int8 needs images to calibrate on");
+            return Err(e.hint(format!("pass a dataset: {}(m, path, d, #{{ precision: \"int8\" }})", caller.call.operation)));
+        }
+        if quantized && self.precision != ExportPrecision::Int8 {
+            let e = Error::argument(format!("option 'precision' is \"{}\" but the model is quantized", self.precision));
+            return Err(e.hint("export the float model it was made from, or use precision: \"int8\""));
+        }
+        let mut notes = self.accepted(model.graph())?;
+        let step = |precision: ExportPrecision| {
+            let file = match self.target.destination {
+                Destination::File(_) => to.to_path_buf(),
+                Destination::Folder => to.join(target::file_name(&self.name, precision, "onnx")),
+            };
+            caller.call.clone().writing(file.to_string_lossy())
+        };
+        let simple = || self.target.pipeline.run(model.graph()).map(|out| out.graph);
+        let mut calibrated = None;
+        let made = match self.precision {
+            _ if quantized => model.clone(),
+            ExportPrecision::Fp32 => model.derive(simple()?, step(self.precision)),
+            ExportPrecision::Fp16 => {
+                let (graph, changes) = to_float16(&simple()?)?;
+                notes.extend(changes);
+                model.derive(graph, step(self.precision))
+            }
+            ExportPrecision::Int8 => {
+                let data = data.ok_or_else(|| Error::internal("int8 has images to calibrate on"))?;
+                let made = self.quantize().apply(model, Some(data), ctx)?;
+                let float = simple()?;
+                let ranges = calibrate::calibrate(&float, model.task(), data, |_| true, self.images, ctx)?;
+                let ranges = ranges.iter().map(|(name, r)| (name.to_string(), [r.min, r.max])).collect::<Vec<_>>();
+                calibrated = Some((model.derive(float, step(ExportPrecision::Fp32)), ranges));
+                made
+            }
+        };
+        self.accepted(made.graph())?;
+        match self.target.destination {
+            Destination::File(_) => make_parent(to)?,
+            Destination::Folder => std::fs::create_dir_all(to).map_err(|e| Error::io(to, e))?,
+        }
+        let artefact = Artefact {
+            model: &made,
+            precision: self.precision,
+            name: &self.name,
+            batch,
+            image_size: calibrate::image_size(made.graph(), made.task()).ok(),
+            calibration: calibrated.as_ref().map(|(model, ranges)| Calibration { model, ranges }),
+            notes: &notes,
+            settings: &caller.settings,
+        };
+        let files = (self.target.write)(&artefact, to)?;
+        Ok(Deployed { target: self.target, precision: self.precision, files, notes })
+    }
+
+    fn quantize(&self) -> Quantize {
+        Quantize {
+            target: self.target,
+            images: self.images,
+            exclude: self.exclude.clone(),
+            include: self.include.clone(),
+            ..Quantize::default()
+        }
+    }
+
+    /// What the target has to say of a graph that it takes.
+    fn accepted(&self, graph: &Graph) -> Result<Vec<String>> {
+        let findings = target::lint(&self.target, graph)?;
+        let refused: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
+        if let Some(first) = refused.first() {
+            let e = Error::unsupported(format!("{} refuses {} of the model's nodes: {}", self.target.title, refused.len(), first.message));
+            return Err(e.at(first.place.clone()).hint(format!("lint(m, \"{}\") lists them all", self.target.name)));
+        }
+        let told = |f: &Finding| if f.place.is_empty() { f.message.clone() } else { format!("{}: {}", f.place, f.message) };
+        Ok(findings.iter().map(told).collect())
+    }
+}
+
+/// The files with their sizes.
+pub(super) fn file_table(title: &str, files: &[PathBuf]) -> Table {
+    let mut t = Table::new(title, &["file", ">size"]);
+    for f in files {
+        let size = std::fs::metadata(f).map_or_else(|_| "–".into(), |m| bytes(m.len()));
+        t.row([f.display().to_string(), size]);
+    }
+    t
+}
+
+impl Deployed {
+    fn line(&self) -> String {
+        let files: Vec<String> = self.files.iter().map(|f| f.display().to_string()).collect();
+        format!("deploy: {} for {}: {}", self.precision, self.target.title, files.join(", "))
+    }
+}
+
+impl Show for Deployed {
+    fn tables(&self) -> Vec<Table> {
+        vec![file_table(&format!("Files for {}", self.target.title), &self.files)]
+    }
+    fn notes(&self) -> Vec<String> {
+        std::iter::once(self.line()).chain(self.notes.iter().cloned()).collect()
+    }
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,30 @@
+//! Integers that quantized values may take.
+
+use compresso_model::Element;
+
+/// The integers that quantized values may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    pub element: Element,
+    pub low: i32,
+    pub high: i32,
+    /// Zero point in the middle of the grid.
+    pub symmetric: bool,
+}
+
+impl Grid {
+    /// uint8, 0 to 255, any zero point.
+    pub const UINT8: Self = Self { element: Element::U8, low: 0, high: 255, symmetric: false };
+    /// int8, -127 to 127, zero point 0.
+    pub const INT8: Self = Self { element: Element::I8, low: -127, high: 127, symmetric: true };
+
+    /// The same with one bit less, for processors whose 8-bit products overflow 16 bits when they are added up (x86
+    /// without VNNI): int8 -64 to 64, uint8 0 to 127.
+    #[must_use]
+    pub fn reduced(self) -> Self {
+        match self.element {
+            Element::U8 => Self { high: 127, ..self },
+            _ => Self { low: -64, high: 64, ..self },
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What a target would refuse or run badly.
+
+use super::{Takes, TargetSpec};
+use compresso_base::error::Result;
+use compresso_model::{Element, Graph, Node};
+use serde::Serialize;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It works, but not at its best.
+    Advice,
+    /// The target refuses it.
+    Error,
+}
+
+/// Something about a model that its target does not like.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    /// The node or value, as errors name it; empty for the whole model.
+    pub place: String,
+    pub message: String,
+}
+
+/// Findings of a graph, those that the target refuses first.
+///
+/// # Errors
+/// Whatever the target's own rules report.
+pub fn lint(target: &TargetSpec, graph: &Graph) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    for node in graph.nodes() {
+        if let Some((severity, message)) = of_node(target, graph, node) {
+            found.push(Finding { severity, place: node.label(), message });
+        }
+    }
+    let inputs = graph.feeds().map(|i| (format!("input '{}'", i.name), i.fact.element));
+    let constants = graph.constants().iter().map(|(name, c)| (format!("constant '{name}'"), c.element()));
+    for (place, element) in inputs.chain(constants).filter(|&(_, e)| !takes_element(target, e)) {
+        found.push(Finding { severity: Severity::Error, place, message: format!("{} has no {element} tensors", target.title) });
+    }
+    for rule in target.rules {
+        found.extend(rule(graph)?);
+    }
+    found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    Ok(found)
+}
+
+fn of_node(target: &TargetSpec, graph: &Graph, node: &Node) -> Option<(Severity, String)> {
+    let refused = match target.operators {
+        // Names in these lists are those of ONNX's own operators.
+        Takes::Only(ops) => {
+            let known = node.domain.is_empty() || node.domain == "ai.onnx";
+            let taken = known && ops.iter().any(|op| op.is(graph, node));
+            (!taken).then(|| format!("{} does not take the operator {} as it is used here", target.title, node.op))
+        }
+        Takes::AllBut(refused) => refused.iter().find(|r| r.op.is(graph, node)).map(|r| r.text.to_string()),
+    };
+    let advice = || target.advice.iter().find(|r| r.op.is(graph, node)).map(|r| (Severity::Advice, r.text.to_string()));
+    refused.map(|text| (Severity::Error, text)).or_else(advice)
+}
+
+fn takes_element(target: &TargetSpec, element: Element) -> bool {
+    match target.elements {
+        Takes::Only(taken) => taken.contains(&element),
+        Takes::AllBut(refused) => !refused.contains(&element),
+    }
+}

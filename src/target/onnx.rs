@@ -1,0 +1,39 @@
+//! ONNX files for any runtime.
+
+use super::{Artefact, Destination, Finding, Severity, Takes, TargetSpec, onnxruntime};
+use compresso_base::error::Result;
+use compresso_model::Graph;
+use compresso_model::passes::pipelines;
+use std::path::{Path, PathBuf};
+
+/// The format without a certain runtime in mind. All that ONNX has may stand in it; it is quantized as onnxruntime, the
+/// runtime of the format's makers, wants it.
+pub const SPEC: TargetSpec = TargetSpec {
+    name: "onnx",
+    title: "ONNX",
+    summary: "An ONNX file for any runtime",
+    operators: Takes::AllBut(&[]),
+    elements: Takes::AllBut(&[]),
+    advice: &[],
+    rules: &[old_opset],
+    quantization: Some(onnxruntime::QUANTIZATION),
+    pipeline: pipelines::INFERENCE,
+    destination: Destination::File("onnx"),
+    write,
+};
+
+/// Quantization per channel came with operator set 13.
+pub(super) fn old_opset(graph: &Graph) -> Result<Vec<Finding>> {
+    let opset = graph.opset();
+    let finding = || Finding {
+        severity: Severity::Advice,
+        place: String::new(),
+        message: format!("operator set {opset} has no quantization per channel; raise_opset: true raises it to 13"),
+    };
+    Ok((opset < 13).then(finding).into_iter().collect())
+}
+
+fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
+    artefact.model.save(file)?;
+    Ok(vec![file.to_path_buf()])
+}

@@ -1,0 +1,50 @@
+//! What a target is, as data.
+
+use super::{Artefact, Finding, Op, Quantization, Remark};
+use compresso_base::error::Result;
+use compresso_model::passes::Pipeline;
+use compresso_model::{Element, Graph};
+use std::path::{Path, PathBuf};
+
+/// A kind of file, or a runtime, that models are made for. Most are ONNX with differences, so that a specification names these
+/// and takes the rest from another one (`..onnx::SPEC`).
+#[derive(Debug, Clone, Copy)]
+pub struct TargetSpec {
+    /// As scripts call it.
+    pub name: &'static str,
+    /// As sentences call it: "TensorRT".
+    pub title: &'static str,
+    /// One sentence without its full stop.
+    pub summary: &'static str,
+    /// Operators that it takes, or those that it refuses, each with the reason.
+    pub operators: Takes<Op, Remark>,
+    /// Element types of the inputs and constants that it takes, or those that it refuses.
+    pub elements: Takes<Element, Element>,
+    /// What works but not at its best.
+    pub advice: &'static [Remark],
+    /// What else it would refuse or run badly.
+    pub rules: &'static [fn(&Graph) -> Result<Vec<Finding>>],
+    /// How it runs integers; `None` when it runs none.
+    pub quantization: Option<Quantization>,
+    /// What is run on a float32 graph before it is converted and written.
+    pub pipeline: Pipeline,
+    pub destination: Destination,
+    /// Writes what was prepared to the destination, which may be there already, and says which files were written, the model first.
+    pub write: fn(&Artefact<'_>, &Path) -> Result<Vec<PathBuf>>,
+}
+
+/// What is taken: a list of it, or all but a list.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes<T: 'static, R: 'static> {
+    Only(&'static [T]),
+    AllBut(&'static [R]),
+}
+
+/// Where a target's files go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Into a file whose name ends so, without the full stop.
+    File(&'static str),
+    /// Into a folder.
+    Folder,
+}
