@@ -30,7 +30,7 @@ fn exists(dir: &Path, names: &[&str]) {
 }
 
 /// Drawn pictures as JPEG files, with their boxes.
-fn pictures(dir: &Path, count: usize) -> Vec<(String, Vec<compresso::learn::data::Target>)> {
+fn pictures(dir: &Path, count: usize) -> Vec<(String, Vec<compresso::learn::data::GroundTruth>)> {
     let options = DataOptions { images: Some(count), ..DataOptions::default() };
     let set = dataset("shapes", &options, &Context::new()).unwrap();
     (0..count)

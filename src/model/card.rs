@@ -24,12 +24,12 @@ struct Written {
     #[serde(default)]
     recipe: Option<Recipe>,
     #[serde(default)]
-    steps: Vec<Step>,
+    steps: Vec<StoredStep>,
 }
 
 /// A call as version 0.1 kept it.
 #[derive(Deserialize)]
-struct Step {
+struct StoredStep {
     operation: String,
     /// The arguments beside the value itself, as script text.
     #[serde(default)]
@@ -57,7 +57,7 @@ impl Card {
 }
 
 /// Each step was given the result of the one before, and script texts; of the first, only the name may be known.
-fn of_steps(steps: Vec<Step>, name: &str) -> Option<Recipe> {
+fn of_steps(steps: Vec<StoredStep>, name: &str) -> Option<Recipe> {
     let opening = ModelOptions::SIGNATURE.name;
     let known = steps.first().is_none_or(|s| s.operation == opening);
     let mut made = (!known).then(|| named(name));

@@ -3,7 +3,7 @@
 use super::Analysis;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
-use compresso_model::ops::channels::{Atom, AxisLabels, Edit, Place, Size};
+use compresso_model::ops::channels::{Atom, AxisLabels, Edit, Site, Size};
 use compresso_model::ops::concat::CONCAT;
 use compresso_model::ops::gather::GATHER;
 use compresso_model::{Attr, Constant, Dim, Element, Graph, Node, Patch, infer};
@@ -114,8 +114,8 @@ impl<'a> Removal<'a> {
             Edit::Sizes { node, place, sizes } => {
                 let changes = |s: &Size| matches!(s, Size::Count(l) if self.count(l) != l.len());
                 let given = match place {
-                    Place::Input(i) => self.is_given(*node, *i),
-                    Place::Attr(_) => true,
+                    Site::Input(i) => self.is_given(*node, *i),
+                    Site::Attr(_) => true,
                 };
                 if given && !sizes.iter().any(changes) {
                     return Ok(());
@@ -129,7 +129,7 @@ impl<'a> Removal<'a> {
                     })
                     .collect();
                 match (place, numbers) {
-                    (Place::Attr(name), Some(v)) => {
+                    (Site::Attr(name), Some(v)) => {
                         let attr = patch.edit(*node).attrs.entry((*name).to_string()).or_insert(Attr::Ints(Vec::new()));
                         *attr = match (&*attr, v.as_slice()) {
                             (Attr::Int(_), [n]) => Attr::Int(*n),
@@ -137,9 +137,9 @@ impl<'a> Removal<'a> {
                         };
                         Ok(())
                     }
-                    (Place::Input(i), Some(v)) => self.set_input(patch, *node, *i, &v),
-                    (Place::Input(i), None) => self.partly_open(patch, *node, *i, sizes),
-                    (Place::Attr(name), None) => Err(Error::internal(format!("attribute '{name}' has no number"))),
+                    (Site::Input(i), Some(v)) => self.set_input(patch, *node, *i, &v),
+                    (Site::Input(i), None) => self.partly_open(patch, *node, *i, sizes),
+                    (Site::Attr(name), None) => Err(Error::internal(format!("attribute '{name}' has no number"))),
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! From steps on tensors to jobs on memory.
 
-use super::lower::{Conv, Lowered, Op, Step, Weights};
+use super::lower::{Conv, Lowered, LoweredStep, Op, Weights};
 use super::place::Arena;
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::channels_last::conv::conv;
 use compresso_kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
-use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
+use compresso_kernels::channels_last::program::{Buffer, Step as Run, Program, Slot};
 use compresso_kernels::channels_last::{ConvSpec, Element, Job, View, map, pool, resize, strided};
 use compresso_kernels::{Window, Window2};
 
@@ -120,7 +120,7 @@ impl Build<'_> {
     ///
     /// # Errors
     /// `Unsupported` for layouts that no kernel takes.
-    pub fn step(&mut self, step: &Step, threads: usize) -> Result<Vec<usize>> {
+    pub fn step(&mut self, step: &LoweredStep, threads: usize) -> Result<Vec<usize>> {
         let (reads, writes) = (&step.reads, &step.writes);
         Ok(match &step.op {
             Op::Conv(c) => vec![self.conv(c, reads, writes, threads)?],

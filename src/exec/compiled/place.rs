@@ -1,10 +1,10 @@
 //! Where tensors lie: parts inside the concatenations that they go into, and the arena.
 
-use super::lower::{Lowered, Op, Step};
+use super::lower::{Lowered, LoweredStep, Op};
 use super::tensor::{Home, How, Id, Source, Tensors};
 
 /// Puts the parts of concatenations into their results where layouts allow it, so that nothing is copied.
-pub fn place_parts(tensors: &mut Tensors, steps: &[Step]) {
+pub fn place_parts(tensors: &mut Tensors, steps: &[LoweredStep]) {
     for step in steps {
         let Op::Concat(axis) = step.op else { continue };
         let (to, mut start, mut at) = (step.writes[0], 0, 0);

@@ -6,7 +6,7 @@
 use super::letterbox::draw_layer;
 use super::rng::rng;
 use super::warp::Warp;
-use super::{BBox, DataKind, Dataset, Layer, Letterbox, PAD, Sample, Target};
+use super::{BBox, DataKind, Dataset, GroundTruth, Letterbox, PAD, PlacedImage, Sample};
 use compresso_base::error::{At, Result};
 use compresso_base::operation::{OptionKind, OptionValue, in_range};
 use image::RgbImage;
@@ -57,7 +57,7 @@ const MOST_ASPECT: f32 = 100.0;
 /// One image ready for a batch.
 pub(super) struct Fitted {
     pub image: RgbImage,
-    pub targets: Vec<Target>,
+    pub targets: Vec<GroundTruth>,
     pub label: Option<usize>,
     pub letterbox: Letterbox,
 }
@@ -102,7 +102,7 @@ impl Augment {
     }
 
     /// An image, alone or in a mosaic, at another place, size and slant.
-    fn scene(&self, data: &Dataset, first: Sample, size: [usize; 2], r: &mut ChaCha8Rng) -> (RgbImage, Vec<Target>) {
+    fn scene(&self, data: &Dataset, first: Sample, size: [usize; 2], r: &mut ChaCha8Rng) -> (RgbImage, Vec<GroundTruth>) {
         let mosaic = data.kind == DataKind::Detection && r.random_bool(self.mosaic);
         let mut tiles = vec![first];
         while mosaic && tiles.len() < 4 {
@@ -119,7 +119,9 @@ impl Augment {
             None => {
                 for (sample, layer) in canvas.seen_through(&view, size) {
                     draw_layer(&mut image, &sample.image, &layer);
-                    let placed = |t: &Target| Some(Target { class: t.class, bbox: kept(layer.map(t.bbox), layer.clip.map(|v| v as f32))? });
+                    let placed = |t: &GroundTruth| {
+                        Some(GroundTruth { class: t.class, bbox: kept(layer.map(t.bbox), layer.clip.map(|v| v as f32))? })
+                    };
                     targets.extend(sample.targets.iter().filter_map(placed));
                 }
             }
@@ -127,7 +129,7 @@ impl Augment {
                 warp.draw(&mut image, &canvas.tiles);
                 let all = [0.0, 0.0, size[1] as f32, size[0] as f32];
                 for tile in &canvas.tiles {
-                    let placed = |t: &Target| Some(Target { class: t.class, bbox: kept(warp.hull(tile.cut(t.bbox)?), all)? });
+                    let placed = |t: &GroundTruth| Some(GroundTruth { class: t.class, bbox: kept(warp.hull(tile.cut(t.bbox)?), all)? });
                     targets.extend(tile.sample.targets.iter().filter_map(placed));
                 }
             }
@@ -155,7 +157,7 @@ impl Augment {
         Warp::new(canvas.middle, slant, turn, view.gain, shear, view.middle)
     }
 
-    fn flip(&self, image: &mut RgbImage, targets: &mut [Target], r: &mut ChaCha8Rng) {
+    fn flip(&self, image: &mut RgbImage, targets: &mut [GroundTruth], r: &mut ChaCha8Rng) {
         let (w, h) = (image.width() as f32, image.height() as f32);
         // Both numbers are drawn in any case, so that one chance does not change what follows the other.
         let (across, over) = (r.random_bool(self.hflip), r.random_bool(self.vflip));
@@ -193,7 +195,7 @@ struct View {
 }
 
 /// A sample on a canvas: there x = x0 + scale · source x, likewise y.
-pub(super) struct Tile {
+pub(super) struct MosaicTile {
     pub sample: Sample,
     pub x0: f64,
     pub y0: f64,
@@ -204,7 +206,7 @@ pub(super) struct Tile {
 
 const EVERYWHERE: [f64; 4] = [f64::NEG_INFINITY, f64::NEG_INFINITY, f64::INFINITY, f64::INFINITY];
 
-impl Tile {
+impl MosaicTile {
     /// The place in the sample that a place of the canvas shows, in pixels from its left and top edge.
     pub fn source(&self, x: f64, y: f64) -> Option<(f64, f64)> {
         let (w, h) = self.sample.image.dimensions();
@@ -228,7 +230,7 @@ impl Tile {
 
 /// Samples beside each other, before they are seen.
 struct Canvas {
-    tiles: Vec<Tile>,
+    tiles: Vec<MosaicTile>,
     middle: [f64; 2],
 }
 
@@ -240,7 +242,7 @@ impl Canvas {
             let (w, h) = (f64::from(sample.image.width()), f64::from(sample.image.height()));
             let scale = (wide / w).min(high / h);
             let (x0, y0) = ((wide - w * scale) / 2.0, (high - h * scale) / 2.0);
-            Tile { sample, x0, y0, scale, clip: EVERYWHERE }
+            MosaicTile { sample, x0, y0, scale, clip: EVERYWHERE }
         };
         Self { tiles: tiles.into_iter().map(place).collect(), middle: [wide / 2.0, high / 2.0] }
     }
@@ -257,13 +259,13 @@ impl Canvas {
             let y0 = if on_top { corner[1] - h * scale } else { corner[1] };
             let (x1, x2) = if on_left { (0.0, corner[0]) } else { (corner[0], 2.0 * wide) };
             let (y1, y2) = if on_top { (0.0, corner[1]) } else { (corner[1], 2.0 * high) };
-            Tile { sample, x0, y0, scale, clip: [x1, y1, x2, y2] }
+            MosaicTile { sample, x0, y0, scale, clip: [x1, y1, x2, y2] }
         };
         Self { tiles: tiles.into_iter().enumerate().map(place).collect(), middle: [wide, high] }
     }
 
     /// The samples as layers of an image of `[height, width]`.
-    fn seen_through<'a>(&'a self, view: &'a View, [height, width]: [usize; 2]) -> impl Iterator<Item = (&'a Sample, Layer)> {
+    fn seen_through<'a>(&'a self, view: &'a View, [height, width]: [usize; 2]) -> impl Iterator<Item = (&'a Sample, PlacedImage)> {
         let x = |v: f64| (v - self.middle[0]) * view.gain + view.middle[0];
         let y = |v: f64| (v - self.middle[1]) * view.gain + view.middle[1];
         let pixel = |v: f64, n: usize| v.round().clamp(0.0, n as f64) as u32;
@@ -271,7 +273,7 @@ impl Canvas {
             let [left, top, right, bottom] = t.clip;
             let clip = [pixel(x(left), width), pixel(y(top), height), pixel(x(right), width), pixel(y(bottom), height)];
             let scale = t.scale * view.gain;
-            (&t.sample, Layer { x0: x(t.x0), y0: y(t.y0), sx: scale, sy: scale, clip })
+            (&t.sample, PlacedImage { x0: x(t.x0), y0: y(t.y0), sx: scale, sy: scale, clip })
         })
     }
 }

@@ -33,7 +33,7 @@ fn varied(augment: &Augment, data: &Dataset, i: usize, seed: u64) -> Fitted {
 }
 
 /// Images in memory.
-struct Pictures(Vec<(RgbImage, Vec<Target>)>);
+struct Pictures(Vec<(RgbImage, Vec<GroundTruth>)>);
 
 impl Source for Pictures {
     fn len(&self) -> usize {
@@ -45,12 +45,12 @@ impl Source for Pictures {
     }
 }
 
-fn pictures(images: Vec<(RgbImage, Vec<Target>)>) -> Dataset {
+fn pictures(images: Vec<(RgbImage, Vec<GroundTruth>)>) -> Dataset {
     Dataset::new("pictures", DataKind::Detection, vec!["a".into()], Arc::new(Pictures(images)))
 }
 
-fn target(x1: f32, y1: f32, x2: f32, y2: f32) -> Target {
-    Target { class: 0, bbox: BBox { x1, y1, x2, y2 } }
+fn target(x1: f32, y1: f32, x2: f32, y2: f32) -> GroundTruth {
+    GroundTruth { class: 0, bbox: BBox { x1, y1, x2, y2 } }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::files::{entries, is_image};
 use super::open::class_names;
 use super::reader::Reader;
 use super::records::{Details, NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name};
-use super::{BBox, DataKind, DataOptions, Dataset, Region, Source, Target};
+use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Region, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -182,7 +182,7 @@ impl Split<'_> {
             places.insert(image.id.clone(), images.len());
             images.push(image);
         }
-        let mut objects: Vec<(Vec<Target>, Details)> = images.iter().map(|_| Default::default()).collect();
+        let mut objects: Vec<(Vec<GroundTruth>, Details)> = images.iter().map(|_| Default::default()).collect();
         let mut ids: HashMap<Id, (usize, usize, [u64; 4])> = HashMap::new();
         for (i, a) in c.annotations.unwrap_or_default().into_iter().enumerate() {
             let place = || format!("{}: annotations[{i}]", file_name(self.file));
@@ -231,7 +231,7 @@ impl Split<'_> {
             if a.crowd {
                 details.crowds.push(Region { class, bbox, area, crowd: true });
             } else {
-                targets.push(Target { class, bbox });
+                targets.push(GroundTruth { class, bbox });
                 details.areas.push(area);
             }
         }
@@ -239,7 +239,7 @@ impl Split<'_> {
     }
 
     /// The images that are there, with their objects.
-    fn find_images(&self, images: Vec<Image>, objects: Vec<(Vec<Target>, Details)>, warnings: &mut Warnings) -> Result<Vec<Record>> {
+    fn find_images(&self, images: Vec<Image>, objects: Vec<(Vec<GroundTruth>, Details)>, warnings: &mut Warnings) -> Result<Vec<Record>> {
         let folders = self.image_folders();
         let step = (images.len() / SAMPLES).max(1);
         let sample: Vec<PathBuf> = images.iter().step_by(step).filter_map(|i| inner_path(&i.file_name)).collect();

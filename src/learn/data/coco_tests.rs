@@ -280,7 +280,7 @@ fn write_voc(data: &Dataset, root: &Path) {
             let name = format!("{split}{i}");
             file(root, &format!("JPEGImages/{name}.png"), "");
             s.image.save(root.join(format!("JPEGImages/{name}.png"))).unwrap();
-            let object = |t: &Target| {
+            let object = |t: &GroundTruth| {
                 let b = t.bbox;
                 let sides = [("xmin", b.x1), ("ymin", b.y1), ("xmax", b.x2), ("ymax", b.y2)].map(|(n, v)| format!("<{n}>{v}</{n}>"));
                 format!("<object><name>{}</name><bndbox>{}</bndbox></object>", data.classes[t.class], sides.concat())

@@ -1,6 +1,6 @@
 //! Choosing from datasets, and showing them.
 
-use super::{DataKind, DataOptions, Dataset, Grid, GridOptions, Region, Sample, Source, Split, Take, Target, plots};
+use super::{DataKind, DataOptions, Dataset, Grid, GridOptions, GroundTruth, Region, Sample, Source, Split, Take, plots};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Argument, Call, Operation, Recipe};
@@ -28,7 +28,7 @@ impl Source for Subset {
     fn classes_of(&self, i: usize) -> Result<Vec<usize>> {
         self.source.classes_of(self.indices[i])
     }
-    fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
+    fn boxes_of(&self, i: usize) -> Result<(Vec<GroundTruth>, (u32, u32))> {
         self.source.boxes_of(self.indices[i])
     }
     fn regions_of(&self, i: usize, size: (u32, u32)) -> Option<Vec<Region>> {

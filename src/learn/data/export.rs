@@ -145,7 +145,7 @@ impl Writer<'_> {
             let ending = original.as_ref().and_then(|p| p.extension()).map_or("png".into(), |e| e.to_string_lossy().into_owned());
             let file = format!("{stem}.{ending}");
             let (targets, size) = self.image(part.source.as_ref(), i, original.as_deref(), &folder.join(&file)).at(|| part.label())?;
-            let region = |t: &super::Target| {
+            let region = |t: &super::GroundTruth| {
                 let [x1, y1, x2, y2] = sides(t.bbox);
                 Region { class: t.class, bbox: t.bbox, area: (x2 - x1) * (y2 - y1), crowd: false }
             };
@@ -157,7 +157,7 @@ impl Writer<'_> {
     }
 
     /// Copies or writes one image.
-    fn image(&self, source: &dyn Source, i: usize, original: Option<&Path>, to: &Path) -> Result<(Vec<super::Target>, (u32, u32))> {
+    fn image(&self, source: &dyn Source, i: usize, original: Option<&Path>, to: &Path) -> Result<(Vec<super::GroundTruth>, (u32, u32))> {
         match original {
             Some(from) => {
                 let known = source.boxes_of(i)?;

@@ -200,7 +200,7 @@ fn voc_folders_load_with_their_splits_also_from_above() {
         assert_eq!(data.splits.iter().map(|(n, d)| (n.as_str(), d.len())).collect::<Vec<_>>(), [("train", 2), ("test", 1)]);
         let s = data.split("test").unwrap().get(0).unwrap();
         let bbox = BBox { x1: 5.0, y1: 6.0, x2: 25.0, y2: 26.0 };
-        assert_eq!(s.targets, [Target { class: 0, bbox }]);
+        assert_eq!(s.targets, [GroundTruth { class: 0, bbox }]);
         assert_eq!(data.for_evaluation().split, "test");
     }
     std::fs::remove_dir_all(dir.path().join("VOC2007/ImageSets")).unwrap();

@@ -185,7 +185,7 @@ fn labelled(data: &Dataset, s: &Sample, cell: usize) -> RgbImage {
     // Averaging keeps what is smaller than a pixel of the smaller image.
     let mut small = if scale < 1.0 { image::imageops::thumbnail(&s.image, side(w), side(h)) } else { resize(&s.image, side(w), side(h)) };
     let few = s.targets.len() <= FEW;
-    let mark = |t: &super::Target| {
+    let mark = |t: &super::GroundTruth| {
         let BBox { x1, y1, x2, y2 } = t.bbox;
         let sides = [x1, y1, x2, y2].map(|v| v * scale as f32);
         let text = name(data, t.class);

@@ -9,7 +9,7 @@ pub const PAD: Rgb<u8> = Rgb([114; 3]);
 /// Where an image is drawn in another: `x = x0 + sx * source x`, likewise y, in pixel-edge coordinates; only pixels
 /// inside `clip` (left, top, right, bottom) are touched.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Layer {
+pub struct PlacedImage {
     pub x0: f64,
     pub y0: f64,
     pub sx: f64,
@@ -17,7 +17,7 @@ pub struct Layer {
     pub clip: [u32; 4],
 }
 
-impl Layer {
+impl PlacedImage {
     /// A box of the source in the target's pixels, not clipped.
     pub fn map(&self, b: BBox) -> BBox {
         let x = |v: f32| (self.x0 + self.sx * f64::from(v)) as f32;
@@ -42,7 +42,7 @@ fn taps(origin: f64, scale: f64, source: u32, clip: (u32, u32)) -> (u32, Vec<(u3
 
 /// Draws `source` into `target`, bilinear between pixel centres, without smoothing when it shrinks (like OpenCV's
 /// `INTER_LINEAR`).
-pub fn draw_layer(target: &mut RgbImage, source: &RgbImage, layer: &Layer) {
+pub fn draw_layer(target: &mut RgbImage, source: &RgbImage, layer: &PlacedImage) {
     let [left, top, right, bottom] = layer.clip;
     let (right, bottom) = (right.min(target.width()), bottom.min(target.height()));
     if source.width() == 0 || source.height() == 0 || layer.sx <= 0.0 || layer.sy <= 0.0 {
@@ -93,7 +93,7 @@ pub fn resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     }
     let mut out = RgbImage::new(width, height);
     let (sx, sy) = (f64::from(width) / f64::from(image.width()), f64::from(height) / f64::from(image.height()));
-    draw_layer(&mut out, image, &Layer { x0: 0.0, y0: 0.0, sx, sy, clip: [0, 0, width, height] });
+    draw_layer(&mut out, image, &PlacedImage { x0: 0.0, y0: 0.0, sx, sy, clip: [0, 0, width, height] });
     out
 }
 
@@ -135,7 +135,7 @@ pub fn letterbox(image: &RgbImage, size: [usize; 2]) -> (RgbImage, Letterbox) {
     }
     let (_, w, h) = scaled(image.dimensions(), size);
     let mut out = RgbImage::from_pixel(width, height, PAD);
-    let layer = Layer {
+    let layer = PlacedImage {
         x0: f64::from(fit.pad_x),
         y0: f64::from(fit.pad_y),
         sx: f64::from(w) / f64::from(image.width()),

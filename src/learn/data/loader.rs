@@ -6,7 +6,7 @@
 use super::augment::Fitted;
 use super::letterbox::to_chw;
 use super::rng::rng;
-use super::{Augment, Batch, Dataset, Letterbox, Sample, Target, letterbox};
+use super::{Augment, Batch, Dataset, GroundTruth, Letterbox, Sample, letterbox};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, ErrorKind, Result};
@@ -102,7 +102,7 @@ struct State {
 struct Made {
     size: [usize; 2],
     pixels: Vec<f32>,
-    targets: Vec<Vec<Target>>,
+    targets: Vec<Vec<GroundTruth>>,
     labels: Vec<usize>,
     indices: Vec<usize>,
     letterboxes: Vec<Letterbox>,
@@ -325,7 +325,7 @@ impl Shared {
         }
         let sample: Sample = self.dataset.source.get_at(i, size).at(|| format!("dataset '{}'", self.dataset.name))?;
         let (image, fit) = letterbox(&sample.image, size);
-        let targets = sample.targets.iter().map(|t| Target { class: t.class, bbox: fit.forward(t.bbox) }).collect();
+        let targets = sample.targets.iter().map(|t| GroundTruth { class: t.class, bbox: fit.forward(t.bbox) }).collect();
         Ok(Fitted { image, targets, label: sample.label, letterbox: fit })
     }
 }

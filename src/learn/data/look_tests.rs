@@ -26,7 +26,7 @@ fn open(path: &Path, options: DataOptions) -> Result<Dataset> {
 fn a_cache_changes_no_batch() {
     let dir = tempfile::tempdir().unwrap();
     let path = on_disk(dir.path(), 9);
-    let batches = |data: &Dataset| -> Vec<(Vec<f32>, Vec<Vec<Target>>)> {
+    let batches = |data: &Dataset| -> Vec<(Vec<f32>, Vec<Vec<GroundTruth>>)> {
         let augment = Augment { mosaic: 0.5, ..Augment::default() };
         let options = LoaderOptions { batch: 4, size: [64, 64], augment: Some(augment), shuffle: true, ..LoaderOptions::default() };
         let all = Loader::new(data, options, &Context::new()).unwrap();

@@ -31,7 +31,7 @@ pub use augment::Augment;
 pub use choose::{Split, Take};
 pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
 pub use grid::{Grid, GridOptions};
-pub use letterbox::{Layer, PAD, draw_layer, letterbox, resize, to_chw};
+pub use letterbox::{PAD, PlacedImage, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
 pub use open::{DataOptions, DataTask, dataset};
 pub use reader::Cache;
@@ -55,7 +55,7 @@ pub struct BBox {
 
 /// A labelled object of an image.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Target {
+pub struct GroundTruth {
     pub class: usize,
     pub bbox: BBox,
 }
@@ -79,7 +79,7 @@ pub struct Sample {
     pub name: String,
     pub image: image::RgbImage,
     /// Objects, for detection.
-    pub targets: Vec<Target>,
+    pub targets: Vec<GroundTruth>,
     /// Class, for classification.
     pub label: Option<usize>,
 }
@@ -125,7 +125,7 @@ pub trait Source: Send + Sync {
         Ok(s.label.map_or_else(|| s.targets.iter().map(|t| t.class).collect(), |l| vec![l]))
     }
     /// Objects of sample `i` in pixels, and width and height of its image, where possible without decoding pixels.
-    fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
+    fn boxes_of(&self, i: usize) -> Result<(Vec<GroundTruth>, (u32, u32))> {
         let s = self.get(i)?;
         Ok((s.targets, s.image.dimensions()))
     }
@@ -181,7 +181,7 @@ pub struct Batch {
     /// `[n, 3, height, width]`, RGB, 0 to 1.
     pub images: Tensor,
     /// Objects per image, in input pixels.
-    pub targets: Vec<Vec<Target>>,
+    pub targets: Vec<Vec<GroundTruth>>,
     /// Class per image (empty for detection and for unlabelled images).
     pub labels: Vec<usize>,
     /// Index of each image in its dataset. Images that cannot be read are left out of a batch.

@@ -2,7 +2,7 @@
 
 use super::files::image_size;
 use super::reader::Reader;
-use super::{BBox, Region, Sample, Source, Target};
+use super::{BBox, GroundTruth, Region, Sample, Source};
 use compresso_base::error::Result;
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub path: PathBuf,
-    pub objects: Vec<Target>,
+    pub objects: Vec<GroundTruth>,
     pub label: Option<usize>,
     /// Areas of the objects and crowds, where the format has them.
     pub details: Option<Box<Details>>,
@@ -26,7 +26,7 @@ pub(super) struct Details {
 }
 
 impl Record {
-    pub fn new(path: PathBuf, objects: Vec<Target>, label: Option<usize>) -> Self {
+    pub fn new(path: PathBuf, objects: Vec<GroundTruth>, label: Option<usize>) -> Self {
         Self { path, objects, label, details: None }
     }
 }
@@ -51,8 +51,8 @@ impl Records {
         let bbox = BBox { x1: x(b.x1), y1: y(b.y1), x2: x(b.x2), y2: y(b.y2) };
         (bbox.x2 > bbox.x1 && bbox.y2 > bbox.y1).then_some(bbox)
     }
-    fn fit(&self, r: &Record, size: (u32, u32)) -> Vec<Target> {
-        r.objects.iter().filter_map(|t| Some(Target { class: t.class, bbox: self.cut(t.bbox, size)? })).collect()
+    fn fit(&self, r: &Record, size: (u32, u32)) -> Vec<GroundTruth> {
+        r.objects.iter().filter_map(|t| Some(GroundTruth { class: t.class, bbox: self.cut(t.bbox, size)? })).collect()
     }
 }
 
@@ -66,7 +66,7 @@ impl Source for Records {
         let targets = self.fit(r, image.dimensions());
         Ok(Sample { name: r.path.display().to_string(), image, targets, label: r.label })
     }
-    fn boxes_of(&self, i: usize) -> Result<(Vec<Target>, (u32, u32))> {
+    fn boxes_of(&self, i: usize) -> Result<(Vec<GroundTruth>, (u32, u32))> {
         let r = &self.records[i];
         let size = image_size(&r.path)?;
         Ok((self.fit(r, size), size))

@@ -4,7 +4,7 @@
 //! hardly cover each other. Images are made on demand from the seed, the split and the index; nothing is stored.
 
 use super::rng::rng;
-use super::{BBox, Sample, Source, Target};
+use super::{BBox, GroundTruth, Sample, Source};
 use compresso_base::error::Result;
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -243,7 +243,7 @@ impl Source for Shapes {
         let (targets, label) = if self.single {
             (Vec::new(), shapes.first().map(|s| s.class))
         } else {
-            (shapes.iter().map(|s| Target { class: s.class, bbox: clip(s.bbox()) }).collect(), None)
+            (shapes.iter().map(|s| GroundTruth { class: s.class, bbox: clip(s.bbox()) }).collect(), None)
         };
         Ok(Sample { name: format!("shapes/{}/{i}", self.split), image: self.draw(i, &back, &shapes), targets, label })
     }

@@ -7,7 +7,7 @@ use super::files::{entries, is_image};
 use super::open::class_names;
 use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, place};
-use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
+use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use std::collections::{BTreeSet, HashMap};
@@ -69,7 +69,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
     for (split, ids) in &lists {
         let record = |id: &String| {
             let (path, objects) = read[id.as_str()].as_ref()?;
-            let target = |o: &Object| Some(Target { class: classes.iter().position(|c| *c == o.class)?, bbox: o.bbox });
+            let target = |o: &Object| Some(GroundTruth { class: classes.iter().position(|c| *c == o.class)?, bbox: o.bbox });
             Some(Record::new(path.clone(), objects.iter().filter_map(target).collect(), None))
         };
         let records: Vec<Record> = ids.iter().filter_map(record).collect();

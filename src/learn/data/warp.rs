@@ -1,7 +1,7 @@
 //! Images seen at a slant: turned, sheared, in perspective.
 
 use super::BBox;
-use super::augment::Tile;
+use super::augment::MosaicTile;
 use image::{Rgb, RgbImage};
 
 /// A projective map of the plane, row by row, and its inverse.
@@ -40,7 +40,7 @@ impl Warp {
     }
 
     /// Draws the tiles as they are seen, bilinear between pixel centres; what none covers stays as it is.
-    pub fn draw(&self, target: &mut RgbImage, tiles: &[Tile]) {
+    pub fn draw(&self, target: &mut RgbImage, tiles: &[MosaicTile]) {
         for (x, y, pixel) in target.enumerate_pixels_mut() {
             let (x, y) = apply(&self.back, f64::from(x) + 0.5, f64::from(y) + 0.5);
             if let Some((t, (u, v))) = tiles.iter().find_map(|t| Some((t, t.source(x, y)?))) {

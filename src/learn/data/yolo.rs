@@ -9,7 +9,7 @@ use super::files::{image_files, is_image, walk};
 use super::open::class_names;
 use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name, place};
-use super::{BBox, DataKind, DataOptions, Dataset, Source, Target};
+use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use saphyr::{LoadableYamlNode, Yaml};
@@ -245,7 +245,7 @@ fn label_file(image: &Path) -> PathBuf {
     }
 }
 
-fn parse(text: &str, path: &Path, classes: usize, objects: &mut Vec<Target>, warnings: &mut Warnings) {
+fn parse(text: &str, path: &Path, classes: usize, objects: &mut Vec<GroundTruth>, warnings: &mut Warnings) {
     for (i, line) in text.lines().enumerate() {
         let at = place(path, i + 1);
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -290,6 +290,6 @@ fn parse(text: &str, path: &Path, classes: usize, objects: &mut Vec<Target>, war
             warnings.add(if numbers.len() == 4 { OUTSIDE } else { NO_AREA }, at);
             continue;
         }
-        objects.push(Target { class: class as usize, bbox });
+        objects.push(GroundTruth { class: class as usize, bbox });
     }
 }

@@ -2,7 +2,7 @@
 //! recall levels, area ranges and numbers of detections.
 
 use super::Detection;
-use crate::data::{BBox, Region, Target};
+use crate::data::{BBox, GroundTruth, Region};
 use serde::Serialize;
 
 /// Number of IoU thresholds: 0.5 to 0.95.
@@ -38,9 +38,9 @@ pub struct Truth {
     pub crowd: bool,
 }
 
-impl From<Target> for Truth {
+impl From<GroundTruth> for Truth {
     /// An object as large as its box.
-    fn from(t: Target) -> Self {
+    fn from(t: GroundTruth) -> Self {
         let [_, _, w, h] = xywh(&t.bbox);
         Self { class: t.class, bbox: t.bbox, area: w * h, crowd: false }
     }

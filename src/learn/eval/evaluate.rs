@@ -4,7 +4,7 @@ use super::confusion::Confusion;
 use super::evaluation::{ClassResult, Conditions, Evaluation};
 use super::map::{MeanPrecision, mean_average_precision};
 use super::{Detection, ImageRunner, Truth, decode, nms};
-use crate::data::{Batch, DataKind, Dataset, Loader, LoaderOptions, Target};
+use crate::data::{Batch, DataKind, Dataset, GroundTruth, Loader, LoaderOptions};
 use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
@@ -219,8 +219,8 @@ impl Pass<'_> {
             for (n, (found, fit)) in found.into_iter().zip(&batch.letterboxes).enumerate() {
                 let kept = nms(found, iou, o.agnostic, o.max_detections);
                 detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
-                let number = |t: Target| Truth::from(Target { class: classes[t.class], ..t });
-                let back = || batch.targets[n].iter().map(|t| Target { bbox: fit.inverse(t.bbox), ..*t }).collect();
+                let number = |t: GroundTruth| Truth::from(GroundTruth { class: classes[t.class], ..t });
+                let back = || batch.targets[n].iter().map(|t| GroundTruth { bbox: fit.inverse(t.bbox), ..*t }).collect();
                 truths.push(match source.regions_of(batch.indices[n], fit.original) {
                     Some(all) => all.into_iter().map(|r| Truth { class: classes[r.class], ..r.into() }).collect(),
                     None => exact(batch.indices[n]).unwrap_or_else(back).into_iter().map(number).collect(),

@@ -1,7 +1,7 @@
 //! Against pycocotools, torchvision and the formulas; whole evaluations with made-up models.
 
 use super::*;
-use crate::data::{BBox, DataKind, DataOptions, DataTask, Dataset, Letterbox, Sample, Source, Target, dataset};
+use crate::data::{BBox, DataKind, DataOptions, DataTask, Dataset, GroundTruth, Letterbox, Sample, Source, dataset};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{ErrorKind, Result};
@@ -36,7 +36,7 @@ fn average_precision_equals_pycocotools() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|image| rows(image).iter().map(|r| Target { class: r[0] as usize, bbox: bbox(&r[1..]) }.into()).collect())
+            .map(|image| rows(image).iter().map(|r| GroundTruth { class: r[0] as usize, bbox: bbox(&r[1..]) }.into()).collect())
             .collect();
         let found: Vec<Vec<Detection>> = case["detections"]
             .as_array()
@@ -77,7 +77,7 @@ fn rows(v: &Json) -> Vec<Vec<Vec<f64>>> {
 fn all_of_coco_equals_pycocotools() {
     for (name, case) in fixture("coco.json").as_object().unwrap() {
         let classes = case["classes"].as_u64().unwrap() as usize;
-        let truth = |r: &Vec<f64>| Truth { crowd: r[5] == 1.0, ..Target { class: r[0] as usize, bbox: bbox(&r[1..]) }.into() };
+        let truth = |r: &Vec<f64>| Truth { crowd: r[5] == 1.0, ..GroundTruth { class: r[0] as usize, bbox: bbox(&r[1..]) }.into() };
         let truths: Vec<Vec<Truth>> = rows(&case["truths"]).iter().map(|image| image.iter().map(truth).collect()).collect();
         let detection = |r: &Vec<f64>| Detection { class: r[0] as usize, score: r[1] as f32, bbox: bbox(&r[2..]) };
         let found: Vec<Vec<Detection>> = rows(&case["detections"]).iter().map(|image| image.iter().map(detection).collect()).collect();
@@ -152,7 +152,7 @@ fn ties_and_boxes_without_area_are_suppressed_by_the_definition() {
 #[test]
 fn confusion_counts_each_box_and_object_once() {
     let at = |x: f32, class, score| Detection { class, score, bbox: BBox { x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0 } };
-    let truth = |x: f32, class| Truth::from(Target { class, bbox: at(x, 0, 0.0).bbox });
+    let truth = |x: f32, class| Truth::from(GroundTruth { class, bbox: at(x, 0, 0.0).bbox });
     // One right, one taken for another class (which also counts for a third, with less confidence), one missed; two where
     // there is nothing, one of them hardly sure; one inside a crowd; one object met twice.
     let found = vec![
@@ -311,7 +311,7 @@ impl Source for Exact {
     fn get(&self, _: usize) -> Result<Sample> {
         let bbox = BBox { x1: 10.0, y1: 10.0, x2: 42.0, y2: 42.0 };
         let image = image::RgbImage::new(100, 75);
-        Ok(Sample { name: "x.png".into(), image, targets: vec![Target { class: 0, bbox }], label: None })
+        Ok(Sample { name: "x.png".into(), image, targets: vec![GroundTruth { class: 0, bbox }], label: None })
     }
     fn file_of(&self, _: usize) -> Option<&std::path::Path> {
         Some(std::path::Path::new("x.png"))

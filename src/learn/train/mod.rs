@@ -29,7 +29,7 @@ pub use detection::DetectionLoss;
 pub use ema::Ema;
 pub use history::{Epoch, History};
 pub use objective::{Loss, Objective, TaskLoss, attach, pick};
-pub use optimizer::{Optimizer, Pace, Rule, gradient_norm};
+pub use optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
 pub use options::{Freeze, OptimizerKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
 pub use rehearsal::Rehearsal;

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 /// An update rule. Momentum (for Adam: the first decay rate) comes with each step, as it may change during warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rule {
+pub enum UpdateRule {
     /// v ← μ·v + g; w ← w − rate · (g + μ·v with Nesterov, else v). Decay is added to the gradient.
     Sgd { nesterov: bool },
     /// Kingma & Ba 2015; decay is added to the gradient.
@@ -43,14 +43,14 @@ enum State {
 /// An optimizer over a fixed list of parameters.
 #[derive(Debug)]
 pub struct Optimizer {
-    rule: Rule,
+    rule: UpdateRule,
     states: Vec<State>,
     steps: i32,
 }
 
 impl Optimizer {
-    pub fn new(rule: Rule, params: &[Param]) -> Result<Self> {
-        let two = !matches!(rule, Rule::Sgd { .. });
+    pub fn new(rule: UpdateRule, params: &[Param]) -> Result<Self> {
+        let two = !matches!(rule, UpdateRule::Sgd { .. });
         let state = |p: &Param| -> Result<State> {
             let tensor = p.var.as_tensor();
             if tensor.device().is_cpu() {
@@ -141,7 +141,7 @@ impl Optimizer {
 /// The numbers of one update, computed once per parameter.
 #[derive(Debug, Clone, Copy)]
 struct Update {
-    rule: Rule,
+    rule: UpdateRule,
     rate: f64,
     momentum: f64,
     decay: f64,
@@ -152,10 +152,10 @@ struct Update {
 }
 
 impl Update {
-    fn new(rule: Rule, pace: &Pace, decay: f64, step: i32) -> Self {
+    fn new(rule: UpdateRule, pace: &Pace, decay: f64, step: i32) -> Self {
         let corrections = match rule {
-            Rule::Sgd { .. } => (1.0, 1.0),
-            Rule::Adam { beta2, .. } | Rule::AdamW { beta2, .. } => (1.0 - pace.momentum.powi(step), 1.0 - beta2.powi(step)),
+            UpdateRule::Sgd { .. } => (1.0, 1.0),
+            UpdateRule::Adam { beta2, .. } | UpdateRule::AdamW { beta2, .. } => (1.0 - pace.momentum.powi(step), 1.0 - beta2.powi(step)),
         };
         Self {
             rule,
@@ -171,12 +171,12 @@ impl Update {
     fn on_host(&self, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
         let (rate, mu, decay, scale) = (self.rate as f32, self.momentum as f32, self.decay as f32, self.scale as f32);
         match self.rule {
-            Rule::Sgd { nesterov } => {
+            UpdateRule::Sgd { nesterov } => {
                 let keep = if self.first_step { 0.0 } else { mu };
                 update::sgd(weights, gradient, first, update::Sgd { rate, momentum: mu, keep, decay, scale, nesterov });
             }
-            Rule::Adam { beta2, epsilon } | Rule::AdamW { beta2, epsilon } => {
-                let decoupled = matches!(self.rule, Rule::AdamW { .. });
+            UpdateRule::Adam { beta2, epsilon } | UpdateRule::AdamW { beta2, epsilon } => {
+                let decoupled = matches!(self.rule, UpdateRule::AdamW { .. });
                 let (shrink, decay) = if decoupled { (1.0 - rate * decay, 0.0) } else { (1.0, decay) };
                 let numbers = update::Adam {
                     beta1: mu,
@@ -195,19 +195,19 @@ impl Update {
 
     fn on_device(&self, param: &Param, gradient: &Tensor, first: &mut Tensor, second: &mut Option<Tensor>) -> Result<()> {
         let w = param.var.as_tensor().detach();
-        let decoupled = matches!(self.rule, Rule::AdamW { .. });
+        let decoupled = matches!(self.rule, UpdateRule::AdamW { .. });
         let mut g = (gradient * self.scale)?;
         if self.decay > 0.0 && !decoupled {
             g = (g + (&w * self.decay)?)?;
         }
         let next = match self.rule {
-            Rule::Sgd { nesterov } => {
+            UpdateRule::Sgd { nesterov } => {
                 let keep = if self.first_step { 0.0 } else { self.momentum };
                 *first = ((&*first * keep)? + &g)?;
                 let by = if nesterov { (g + (&*first * self.momentum)?)? } else { first.clone() };
                 (w - (by * self.rate)?)?
             }
-            Rule::Adam { beta2, epsilon } | Rule::AdamW { beta2, epsilon } => {
+            UpdateRule::Adam { beta2, epsilon } | UpdateRule::AdamW { beta2, epsilon } => {
                 let second = second.as_mut().ok_or_else(|| Error::internal("Adam without its second moment"))?;
                 *first = ((&*first * self.momentum)? + (&g * (1.0 - self.momentum))?)?;
                 *second = ((&*second * beta2)? + (g.sqr()? * (1.0 - beta2))?)?;

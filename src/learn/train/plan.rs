@@ -1,6 +1,6 @@
 //! What a training does, as far as it can be said beforehand.
 
-use super::optimizer::Rule;
+use super::optimizer::UpdateRule;
 use super::options::{OptimizerKind, Train};
 use super::schedule::Schedule;
 use super::step::{Pacing, image_input};
@@ -16,7 +16,7 @@ pub(super) struct Plan {
     pub batch: usize,
     pub drop_last: bool,
     pub steps_per_epoch: usize,
-    pub rule: Rule,
+    pub rule: UpdateRule,
     momentum: f64,
     warmup_momentum: f64,
     warmup_bias: f64,
@@ -26,9 +26,9 @@ pub(super) struct Plan {
 impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self.rule {
-            Rule::Sgd { .. } => "SGD",
-            Rule::Adam { .. } => "Adam",
-            Rule::AdamW { .. } => "AdamW",
+            UpdateRule::Sgd { .. } => "SGD",
+            UpdateRule::Adam { .. } => "Adam",
+            UpdateRule::AdamW { .. } => "AdamW",
         };
         write!(f, "{name}, learning rate {}, momentum {}", self.schedule.rate, self.momentum)
     }
@@ -75,9 +75,9 @@ impl Plan {
             given => given,
         };
         let (rule, momentum, rate) = match kind {
-            OptimizerKind::Sgd => (Rule::Sgd { nesterov: true }, 0.937, 0.01),
-            OptimizerKind::Adam => (Rule::Adam { beta2: 0.999, epsilon: 1e-8 }, 0.9, 1e-3),
-            OptimizerKind::AdamW | OptimizerKind::Auto => (Rule::AdamW { beta2: 0.999, epsilon: 1e-8 }, 0.9, 2e-3),
+            OptimizerKind::Sgd => (UpdateRule::Sgd { nesterov: true }, 0.937, 0.01),
+            OptimizerKind::Adam => (UpdateRule::Adam { beta2: 0.999, epsilon: 1e-8 }, 0.9, 1e-3),
+            OptimizerKind::AdamW | OptimizerKind::Auto => (UpdateRule::AdamW { beta2: 0.999, epsilon: 1e-8 }, 0.9, 2e-3),
         };
         let warmup = (options.warmup * steps_per_epoch as f64).round().min(total_steps as f64 / 5.0) as usize;
         let schedule = Schedule {

@@ -1,7 +1,7 @@
 //! Training steps without labels, for timing.
 
 use super::objective::{Loss, Objective, TaskLoss, attach, pick};
-use super::optimizer::Rule;
+use super::optimizer::UpdateRule;
 use super::options::Train;
 use super::step::{Pacing, Stepper};
 use crate::data::Batch;
@@ -29,7 +29,8 @@ impl<'a> Rehearsal<'a> {
             Task::Unknown => model.graph().outputs().iter().map(|o| o.name.clone()).collect(),
             task => TaskLoss::of(task, 0.0)?.wanted(),
         };
-        let stepper = Stepper::new(model, Box::new(MeanSquares(wanted)), Vec::new(), Rule::Sgd { nesterov: true }, &Train::default(), ctx)?;
+        let stepper =
+            Stepper::new(model, Box::new(MeanSquares(wanted)), Vec::new(), UpdateRule::Sgd { nesterov: true }, &Train::default(), ctx)?;
         let batch = Batch { images, targets: Vec::new(), labels: Vec::new(), indices: Vec::new(), letterboxes: Vec::new() };
         Ok(Self { stepper, batch, steps: 0 })
     }

@@ -1,7 +1,7 @@
 //! One training step: forward, loss, backward, update; and the search for the culprit when numbers are not finite.
 
 use super::objective::{Loss, Objective};
-use super::optimizer::{Optimizer, Pace, Rule, gradient_norm};
+use super::optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
 use super::options::Train;
 use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCount, Tensors};
 use super::params::{Param, ParamSet};
@@ -109,7 +109,7 @@ impl<'a> Stepper<'a> {
         model: &Model,
         objective: Box<dyn Objective + 'a>,
         parametrizations: Vec<Box<dyn Parametrization>>,
-        rule: Rule,
+        rule: UpdateRule,
         options: &Train,
         ctx: &'a Context,
     ) -> Result<Self> {

@@ -63,10 +63,10 @@ fn cross_entropy_equals_pytorch() {
 fn optimizers_and_clipping_equal_pytorch() {
     let f = arrays("train/optimizers.npz");
     for (kind, rule) in [
-        ("sgd", Rule::Sgd { nesterov: false }),
-        ("nesterov", Rule::Sgd { nesterov: true }),
-        ("adam", Rule::Adam { beta2: 0.999, epsilon: 1e-8 }),
-        ("adamw", Rule::AdamW { beta2: 0.999, epsilon: 1e-8 }),
+        ("sgd", UpdateRule::Sgd { nesterov: false }),
+        ("nesterov", UpdateRule::Sgd { nesterov: true }),
+        ("adam", UpdateRule::Adam { beta2: 0.999, epsilon: 1e-8 }),
+        ("adamw", UpdateRule::AdamW { beta2: 0.999, epsilon: 1e-8 }),
     ] {
         let params = [
             Param::new("weight", &f["start.weight"], ParamKind::Weight).unwrap(),

@@ -1,6 +1,6 @@
 //! Graph to protobuf.
 
-use super::external::Place;
+use super::external::ExternalData;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, attribute_type as kind};
 use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, malformed, put_header, unknown_fields};
 use super::{Print, import, sparse, tensor, types};
@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 pub const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
 /// Where the values of constants of the main graph lie, for those that do not stand in the model file.
-pub type Places = HashMap<String, Place>;
+pub type Places = HashMap<String, ExternalData>;
 
 /// The encoded `ModelProto` of a graph.
 pub fn model(graph: &Graph, places: &Places) -> Result<Vec<u8>> {

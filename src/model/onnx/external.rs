@@ -27,13 +27,13 @@ const GIVEN: char = '\0';
 
 /// Where a tensor's bytes lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ExternalData {
     pub location: String,
     pub offset: u64,
     pub length: Option<u64>,
 }
 
-impl Place {
+impl ExternalData {
     /// # Errors
     /// `Format` when there is no location or a number is not one.
     pub fn parse(entries: &[StringStringEntryProto]) -> Result<Self> {
@@ -79,7 +79,7 @@ impl Files {
     /// # Errors
     /// `Format` for places outside the folder or the file and for a length other than `size`; `Io`.
     pub fn read(&self, entries: &[StringStringEntryProto], size: usize) -> Result<Bytes> {
-        let place = Place::parse(entries)?;
+        let place = ExternalData::parse(entries)?;
         if let Some(length) = place.length.filter(|&l| l != size as u64) {
             return Err(Error::format(format!("needs {size} bytes, but its external data has {length}")));
         }

@@ -1,7 +1,7 @@
 //! Which tensors are written into files beside the model, and where in them.
 
 use super::export::Places;
-use super::external::Place;
+use super::external::ExternalData;
 use super::proto::{EXTERNAL, TensorHead};
 use super::scan::decode;
 use crate::weights::atomic_write;
@@ -46,13 +46,13 @@ impl<'g> Layout<'g> {
         let mut offset = 0u64;
         for (name, c) in graph.constants.iter().filter(|(_, c)| c.byte_size() >= SMALL && c.element() != Element::Str) {
             let length = c.byte_size() as u64;
-            layout.put(name, c, Place { location: own.clone(), offset, length: Some(length) });
+            layout.put(name, c, ExternalData { location: own.clone(), offset, length: Some(length) });
             offset = (offset + length).next_multiple_of(ALIGN);
         }
         Ok(layout)
     }
 
-    fn put(&mut self, name: &str, c: &'g Constant, place: Place) {
+    fn put(&mut self, name: &str, c: &'g Constant, place: ExternalData) {
         self.files.entry(place.location.clone()).or_default().push((place.offset, c));
         self.places.insert(name.to_string(), place);
     }
@@ -93,13 +93,13 @@ impl<'g> Layout<'g> {
 }
 
 /// Where a constant lay that came from external data and did not change.
-fn origin(c: &Constant) -> Result<Option<Place>> {
+fn origin(c: &Constant) -> Result<Option<ExternalData>> {
     let Some(wire) = c.wire() else { return Ok(None) };
     let head: TensorHead = decode(wire, "a tensor")?;
     if head.data_location != Some(EXTERNAL) {
         return Ok(None);
     }
-    Ok(Some(Place::parse(&head.external_data)?).filter(|p| !p.is_given()))
+    Ok(Some(ExternalData::parse(&head.external_data)?).filter(|p| !p.is_given()))
 }
 
 fn plain(location: &str) -> bool {

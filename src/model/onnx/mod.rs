@@ -98,7 +98,7 @@ pub(crate) fn encode_tensor(name: &str, constant: &Constant) -> Result<Bytes> {
 
 /// The encoded model of a graph, with the named constants declared but empty: [`decode_with`] gives them back.
 pub(crate) fn encode_without(graph: &Graph, names: &[&str]) -> Result<Vec<u8>> {
-    let place = |name: &&str| ((*name).to_string(), external::Place::given(name));
+    let place = |name: &&str| ((*name).to_string(), external::ExternalData::given(name));
     export::model(graph, &names.iter().map(place).collect())
 }
 

@@ -1,6 +1,6 @@
 //! `TensorProto` and [`Constant`].
 
-use super::external::{Files, Place};
+use super::external::{ExternalData, Files};
 use super::proto::{EXTERNAL, TensorHead, TensorProto};
 use super::scan::{decode, keep};
 use crate::{Constant, Element, Payload};
@@ -111,14 +111,14 @@ fn fits(element: Element, payload: &Payload) -> bool {
 
 /// The encoded `TensorProto` of a constant. An initializer has a name; a tensor attribute keeps its own. With an external
 /// place the values stay out of the message.
-pub fn export(constant: &Constant, name: Option<&str>, external: Option<&Place>) -> Result<Bytes> {
+pub fn export(constant: &Constant, name: Option<&str>, external: Option<&ExternalData>) -> Result<Bytes> {
     let wire = constant.wire();
     let mut proto = match wire {
         Some(wire) => {
             let head: TensorHead = decode(wire, "a tensor")?;
             let named = name.is_none_or(|n| n == head.name.as_deref().unwrap_or(""));
             let stays = if head.data_location == Some(EXTERNAL) {
-                external.is_some_and(|place| Place::parse(&head.external_data).is_ok_and(|had| had == *place))
+                external.is_some_and(|place| ExternalData::parse(&head.external_data).is_ok_and(|had| had == *place))
             } else {
                 external.is_none()
             };

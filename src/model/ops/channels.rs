@@ -22,7 +22,7 @@ mod rules;
 mod tests;
 
 pub use blocks::reshape;
-pub use edit::{Edit, Place, Size};
+pub use edit::{Edit, Site, Size};
 pub use rules::{broadcast, elementwise, fixed, join_broadcast, product, sum, through, through_except};
 
 use crate::graph::{Dim, Fact, Facts, Node};
@@ -273,7 +273,7 @@ impl Channels<'_> {
         }
     }
     /// Integers at `place` of this node follow from what is kept.
-    pub fn sizes(&mut self, place: Place, sizes: Vec<Size>) {
+    pub fn sizes(&mut self, place: Site, sizes: Vec<Size>) {
         if sizes.iter().any(|s| matches!(s, Size::Count(_))) {
             self.labels.edits.push(Edit::Sizes { node: self.index, place, sizes });
         }

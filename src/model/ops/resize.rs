@@ -147,15 +147,15 @@ fn scales_input(node: &Node, opset: i64) -> Option<usize> {
 
 /// Size and scale of one resized axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Target {
+struct OutputSize {
     size: usize,
     /// Output size over input size, as the node states it (sizes round, scales do not).
     scale: f64,
 }
 
 /// What an axis becomes: `scales` or `sizes` are those of `axes`.
-fn targets(s: &Settings, axes: &[usize], dims: &[usize], scales: Option<&[f32]>, sizes: Option<&[i64]>) -> Result<Vec<Target>> {
-    let mut out: Vec<Target> = dims.iter().map(|&size| Target { size, scale: 1.0 }).collect();
+fn targets(s: &Settings, axes: &[usize], dims: &[usize], scales: Option<&[f32]>, sizes: Option<&[i64]>) -> Result<Vec<OutputSize>> {
+    let mut out: Vec<OutputSize> = dims.iter().map(|&size| OutputSize { size, scale: 1.0 }).collect();
     let wrong = |what: &str, n: usize| Error::shape(format!("expected {} {what}, one per axis, got {n}", axes.len()));
     match (scales, sizes) {
         (Some(v), None) => {
@@ -167,7 +167,7 @@ fn targets(s: &Settings, axes: &[usize], dims: &[usize], scales: Option<&[f32]>,
                     return Err(Error::argument(format!("scales must be positive, got {scale}")));
                 }
                 let scale = f64::from(scale);
-                out[axis] = Target { size: (dims[axis] as f64 * scale).floor() as usize, scale };
+                out[axis] = OutputSize { size: (dims[axis] as f64 * scale).floor() as usize, scale };
             }
         }
         (None, Some(v)) => {
@@ -187,8 +187,8 @@ fn targets(s: &Settings, axes: &[usize], dims: &[usize], scales: Option<&[f32]>,
             };
             for (axis, size) in axes.iter().zip(&sizes) {
                 out[*axis] = match common {
-                    Some(scale) => Target { size: (scale * dims[*axis] as f64).round() as usize, scale },
-                    None => Target { size: *size, scale: ratio((axis, size)) },
+                    Some(scale) => OutputSize { size: (scale * dims[*axis] as f64).round() as usize, scale },
+                    None => OutputSize { size: *size, scale: ratio((axis, size)) },
                 };
             }
         }
@@ -338,7 +338,7 @@ fn regions(cx: &Exec<'_>, s: &Settings, axes: &[usize], rank: usize) -> Result<V
 /// One axis to be resized.
 struct Axis {
     input: usize,
-    target: Target,
+    target: OutputSize,
     roi: (f64, f64),
 }
 

@@ -131,7 +131,7 @@ fn with_branches(mut described: Map<String, Value>, state: &IndexMap<String, Con
     described
 }
 
-/// The text of an architecture file; JSON is YAML. Layer `n` stands in line `n + 1`, for errors.
+/// The text of an architecture file; JSON is YAML. ArchitectureLayer `n` stands in line `n + 1`, for errors.
 fn architecture(described: &Map<String, Value>, classes: usize, strides: &[usize], bins: Option<usize>) -> String {
     let list = |part: &str| -> Vec<String> {
         described.get(part).and_then(Value::as_array).into_iter().flatten().map(ToString::to_string).collect()

@@ -1,7 +1,7 @@
 //! Puts the layers of an architecture together.
 
 use super::blocks::{BatchNorm, Blocks, Feature};
-use super::yaml::{Architecture, Layer};
+use super::yaml::{Architecture, ArchitectureLayer};
 use super::{ZooOptions, modules};
 use crate::{Classify, Constant, Dim, Element, Fact, GraphBuilder, Model, Task};
 use compresso_base::error::{Error, Result};
@@ -32,7 +32,7 @@ pub struct Plan<'a> {
 /// One layer and its surroundings, as its module sees them.
 pub struct Site<'a> {
     pub b: &'a mut Blocks,
-    pub layer: &'a Layer,
+    pub layer: &'a ArchitectureLayer,
     pub plan: &'a Plan<'a>,
     /// What it reads; at least one.
     pub inputs: &'a [Feature],
@@ -107,7 +107,7 @@ impl<'a> Plan<'a> {
         }
         Ok(Self { arch, scale, depth, width, most, classes, image })
     }
-    fn repeats(&self, layer: &Layer) -> usize {
+    fn repeats(&self, layer: &ArchitectureLayer) -> usize {
         if layer.repeats > 1 { ((layer.repeats as f64 * self.depth).round_ties_even() as usize).max(1) } else { 1 }
     }
 }
@@ -176,7 +176,7 @@ pub(crate) fn assemble(
     Ok(Model::new(b.graph.finish()?, task))
 }
 
-fn emit(b: &mut Blocks, plan: &Plan<'_>, i: usize, layer: &Layer, inputs: &[Feature]) -> Result<Made> {
+fn emit(b: &mut Blocks, plan: &Plan<'_>, i: usize, layer: &ArchitectureLayer, inputs: &[Feature]) -> Result<Made> {
     let module = modules::find(&layer.module).map_err(|e| e.at(format!("line {}", layer.line)))?;
     if inputs.is_empty() {
         return Err(layer.error("needs an input"));

@@ -11,7 +11,7 @@ mod residual;
 mod yaml;
 
 pub(crate) use assemble::assemble;
-pub use yaml::{Architecture, Layer, Value, parse};
+pub use yaml::{Architecture, ArchitectureLayer, Value, parse};
 
 use super::Model;
 use compresso_base::error::{At, Error, Result, nearest};

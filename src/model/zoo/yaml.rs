@@ -17,7 +17,7 @@ pub struct Architecture {
     pub reg_max: usize,
     /// Widths and heights of the anchor boxes in pixels, per level of the head; none for anchor-free heads.
     pub anchors: Vec<Vec<[f64; 2]>>,
-    pub layers: Vec<Layer>,
+    pub layers: Vec<ArchitectureLayer>,
 }
 
 impl Default for Architecture {
@@ -28,7 +28,7 @@ impl Default for Architecture {
 
 /// One line of `backbone` or `head`.
 #[derive(Debug, Clone, Default)]
-pub struct Layer {
+pub struct ArchitectureLayer {
     /// Line in the file, from 1.
     pub line: usize,
     /// Indices of the layers it reads; `None` is the image.
@@ -50,7 +50,7 @@ pub enum Value {
     Null,
 }
 
-impl Layer {
+impl ArchitectureLayer {
     /// An error at this layer's line.
     pub fn error(&self, message: impl Into<String>) -> Error {
         Error::format(message).at(self.place())
@@ -170,7 +170,7 @@ pub fn parse(text: &str) -> Result<Architecture> {
     Ok(arch)
 }
 
-fn layer(node: &MarkedYaml<'_>, index: usize) -> Result<Layer> {
+fn layer(node: &MarkedYaml<'_>, index: usize) -> Result<ArchitectureLayer> {
     let parts = list(node, "a layer")?;
     let ([from, repeats, module, args] | [from, repeats, module, args, _]) = parts else {
         return Err(at(node, "a layer is [from, repeats, module, args]"));
@@ -188,7 +188,7 @@ fn layer(node: &MarkedYaml<'_>, index: usize) -> Result<Layer> {
         YamlData::Sequence(many) => many.iter().map(value).collect::<Result<_>>()?,
         _ => return Err(at(args, "the arguments must be a list")),
     };
-    Ok(Layer { line: node.span.start.line(), from, repeats: count(repeats, "repeats", 100)?, module, args, name })
+    Ok(ArchitectureLayer { line: node.span.start.line(), from, repeats: count(repeats, "repeats", 100)?, module, args, name })
 }
 
 /// One level's anchors: width and height of each, in turn.

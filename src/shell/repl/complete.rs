@@ -1,7 +1,7 @@
 //! Completion: functions, options, variables, fields, words of options, paths.
 
 use super::lexer::keywords;
-use super::place::{Cursor, Place, cursor};
+use super::place::{Cursor, CursorPlace, cursor};
 use crate::model::zoo;
 use crate::operation::{Field, OptionKind};
 use crate::shell::script::{Session, bindings, find, takes};
@@ -20,17 +20,17 @@ pub struct Suggestion {
 pub fn complete(session: &Session, before: &str) -> (usize, Vec<Suggestion>) {
     let c = cursor(before);
     let mut found = match &c.place {
-        Place::Nothing => Vec::new(),
-        Place::Name if c.typed.is_empty() && before.trim().is_empty() => Vec::new(),
-        Place::Name => names(session),
-        Place::Field { of } => fields(session, *of),
-        Place::OptionKey { call, given } => option_keys(call, given),
-        Place::OptionValue { call, key, quoted } => match words(call, key, *quoted) {
+        CursorPlace::Nothing => Vec::new(),
+        CursorPlace::Name if c.typed.is_empty() && before.trim().is_empty() => Vec::new(),
+        CursorPlace::Name => names(session),
+        CursorPlace::Field { of } => fields(session, *of),
+        CursorPlace::OptionKey { call, given } => option_keys(call, given),
+        CursorPlace::OptionValue { call, key, quoted } => match words(call, key, *quoted) {
             words if !words.is_empty() => words,
             _ if *quoted => return paths(&c, Vec::new()),
             _ => names(session),
         },
-        Place::Text { call, argument } => return paths(&c, texts(*call, *argument)),
+        CursorPlace::Text { call, argument } => return paths(&c, texts(*call, *argument)),
     };
     found.retain(|s| s.text.starts_with(c.typed) && s.text != c.typed);
     (c.start, found)

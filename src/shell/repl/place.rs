@@ -18,7 +18,7 @@ struct Frame<'a> {
 
 /// What can be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum CursorPlace<'a> {
     /// In a comment or after a number: nothing.
     Nothing,
     /// A variable, function or keyword.
@@ -36,7 +36,7 @@ pub enum Place<'a> {
 /// A cursor's place: what is completed, and the text typed of it so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor<'a> {
-    pub place: Place<'a>,
+    pub place: CursorPlace<'a>,
     /// Byte offset at which `typed` begins.
     pub start: usize,
     pub typed: &'a str,
@@ -61,20 +61,20 @@ pub fn cursor(before: &str) -> Cursor<'_> {
     let option = map_call.zip(map.and_then(|m| m.key));
     let at = |place, start: usize| Cursor { place, start, typed: &before[start..], call, option };
     let end = before.len();
-    let Some(last) = last else { return at(Place::Name, end) };
+    let Some(last) = last else { return at(CursorPlace::Name, end) };
     match last.kind {
-        TokenKind::Comment if last.open || !before.ends_with('\n') => at(Place::Nothing, end),
+        TokenKind::Comment if last.open || !before.ends_with('\n') => at(CursorPlace::Nothing, end),
         TokenKind::Text if last.open => {
             let start = last.start + 1;
             match (map_call, map.and_then(|m| m.key)) {
-                (Some(call), Some(key)) => at(Place::OptionValue { call, key, quoted: true }, start),
+                (Some(call), Some(key)) => at(CursorPlace::OptionValue { call, key, quoted: true }, start),
                 _ => {
                     let inner = frames.last().and_then(|f| f.call.map(|c| (c, f.commas + usize::from(f.method))));
-                    at(Place::Text { call: inner.map(|i| i.0), argument: inner.map_or(0, |i| i.1) }, start)
+                    at(CursorPlace::Text { call: inner.map(|i| i.0), argument: inner.map_or(0, |i| i.1) }, start)
                 }
             }
         }
-        TokenKind::Number | TokenKind::Text => at(Place::Nothing, end),
+        TokenKind::Number | TokenKind::Text => at(CursorPlace::Nothing, end),
         _ => {
             let word = matches!(last.kind, TokenKind::Name | TokenKind::Keyword | TokenKind::Call);
             let start = if word { last.start } else { end };
@@ -84,15 +84,15 @@ pub fn cursor(before: &str) -> Cursor<'_> {
             let place = if dot && !range {
                 let of = previous.len().checked_sub(2).map(|i| previous[i]);
                 match of.map(|t| t.kind) {
-                    Some(TokenKind::Name | TokenKind::Keyword) if !is_field(&previous) => Place::Field { of: of.map(|t| t.text) },
-                    _ => Place::Field { of: None },
+                    Some(TokenKind::Name | TokenKind::Keyword) if !is_field(&previous) => CursorPlace::Field { of: of.map(|t| t.text) },
+                    _ => CursorPlace::Field { of: None },
                 }
             } else {
                 match (map, map_call, map.and_then(|m| m.key)) {
-                    (Some(m), Some(call), None) => Place::OptionKey { call, given: m.keys.clone() },
-                    (Some(_), None, None) => Place::Nothing,
-                    (Some(_), Some(call), Some(key)) => Place::OptionValue { call, key, quoted: false },
-                    _ => Place::Name,
+                    (Some(m), Some(call), None) => CursorPlace::OptionKey { call, given: m.keys.clone() },
+                    (Some(_), None, None) => CursorPlace::Nothing,
+                    (Some(_), Some(call), Some(key)) => CursorPlace::OptionValue { call, key, quoted: false },
+                    _ => CursorPlace::Name,
                 }
             };
             at(place, start)
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn places() {
-        use Place::{Field, Name, Nothing, OptionKey, OptionValue, Text};
+        use CursorPlace::{Field, Name, Nothing, OptionKey, OptionValue, Text};
         let given = |g: &[&'static str]| g.to_vec();
         for (before, place, typed) in [
             ("pru", Name, "pru"),

@@ -251,7 +251,8 @@ impl Lower<'_> {
             first += start;
             id = *of;
         }
-        let makes = |s: &super::Step| matches!(&s.op, Op::Conv(c) if c.outs.first().is_some_and(|o| o.id == id && o.table.is_none()));
+        let makes =
+            |s: &super::LoweredStep| matches!(&s.op, Op::Conv(c) if c.outs.first().is_some_and(|o| o.id == id && o.table.is_none()));
         let found = self.steps[..at].iter().position(makes)?;
         // A conv has room for some outputs.
         (self.steps[found].writes.len() < 6).then(|| (found, first, table.clone()))

@@ -144,7 +144,7 @@ pub enum Op {
 }
 
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct LoweredStep {
     pub op: Op,
     pub reads: Vec<Id>,
     pub writes: Vec<Id>,
@@ -156,7 +156,7 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Lowered {
     pub tensors: Tensors,
-    pub steps: Vec<Step>,
+    pub steps: Vec<LoweredStep>,
     /// The graph's outputs: name, element, where.
     pub outputs: Vec<(String, Output)>,
     /// Values to look at while running: name, tensor, number of steps after which it is complete.
@@ -180,7 +180,7 @@ pub struct Lower<'g> {
     makers: HashMap<&'g str, usize>,
     keep: &'g HashSet<String>,
     pub tensors: Tensors,
-    steps: Vec<Step>,
+    steps: Vec<LoweredStep>,
     values: HashMap<String, Val>,
     done: Vec<bool>,
     constants: Vec<u8>,
@@ -278,7 +278,7 @@ impl<'g> Lower<'g> {
     }
 
     /// Takes a step out; what is observed after it is observed one step earlier.
-    fn remove_step(&mut self, at: usize) -> Step {
+    fn remove_step(&mut self, at: usize) -> LoweredStep {
         self.observed.iter_mut().filter(|o| o.2 > at).for_each(|o| o.2 -= 1);
         self.steps.remove(at)
     }
@@ -317,7 +317,7 @@ impl<'g> Lower<'g> {
     }
 
     fn step(&mut self, op: Op, reads: &[Id], writes: &[Id]) {
-        self.steps.push(Step { op, reads: reads.to_vec(), writes: writes.to_vec(), node: self.node });
+        self.steps.push(LoweredStep { op, reads: reads.to_vec(), writes: writes.to_vec(), node: self.node });
     }
 
     /// Records a value; one that is to be observed becomes a tensor of floats.

@@ -13,7 +13,7 @@ pub const ORDER: [usize; LANES] = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13,
 /// the [`ORDER`].
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
-pub struct Step(pub [i8; 4 * LANES]);
+pub struct PackedStep(pub [i8; 4 * LANES]);
 
 /// Sizes of the groups of steps whose products are summed in 16 bits before they are widened.
 pub const GROUPS: [usize; 4] = [4, 3, 2, 1];
@@ -39,7 +39,7 @@ pub struct Panel {
     /// Where a step reads, in bytes from the first byte under the window of a pixel. A depthwise step has two.
     pub offsets: Vec<u32>,
     /// In the order of the groups; before those of a group of two or more, what its sums start from as `i16 [2 · LANES]`.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PackedStep>,
     /// Groups of each size of [`GROUPS`].
     pub counts: [usize; GROUPS.len()],
     /// What the 32-bit sums start from, so that they end as if the zero point had been subtracted from each input.
@@ -63,7 +63,7 @@ impl Panel {
     }
 
     /// Adds groups of steps that never leave 16 bits.
-    fn add_groups(&mut self, steps: impl Iterator<Item = (u32, Step)>) {
+    fn add_groups(&mut self, steps: impl Iterator<Item = (u32, PackedStep)>) {
         let groups = group(steps);
         for (count, size) in self.counts.iter_mut().zip(GROUPS) {
             for items in groups.iter().filter(|items| items.len() == size) {
@@ -83,7 +83,7 @@ impl Panel {
     }
 
     /// Adds steps as they are, for tiles that sum in 32 bits.
-    fn add_steps(&mut self, steps: impl Iterator<Item = (u32, Step)>) {
+    fn add_steps(&mut self, steps: impl Iterator<Item = (u32, PackedStep)>) {
         for (offset, step) in steps {
             self.offsets.push(offset);
             self.steps.push(step);
@@ -92,8 +92,8 @@ impl Panel {
     }
 }
 
-fn shorts(values: &[i16; 2 * LANES]) -> Step {
-    let mut step = Step([0; 4 * LANES]);
+fn shorts(values: &[i16; 2 * LANES]) -> PackedStep {
+    let mut step = PackedStep([0; 4 * LANES]);
     for (to, value) in step.0.chunks_exact_mut(2).zip(values) {
         to.copy_from_slice(&value.to_ne_bytes().map(|b| b as i8));
     }
@@ -113,7 +113,7 @@ pub fn dense(spec: &Int8Conv, weights: &[i8], [row, column, span]: [usize; 3], g
             let places = taps.flat_map(|(ky, kx)| (0..per_in).step_by(4).map(move |c| (ky, kx, c)));
             let (first, end) = (panel.first, panel.end);
             let steps = places.map(|(ky, kx, c)| {
-                let mut step = Step([0; 4 * LANES]);
+                let mut step = PackedStep([0; 4 * LANES]);
                 for (lane, o) in ORDER.map(|channel| first + channel).into_iter().enumerate().filter(|(_, o)| *o < end) {
                     for i in c..per_in.min(c + 4) {
                         step.0[lane * 4 + i - c] = weights[((o * per_in + i) * kh + ky) * kw + kx];
@@ -158,12 +158,12 @@ pub fn depthwise(spec: &Int8Conv, weights: &[i8], [row, column]: [usize; 2]) -> 
 /// A step that fits 16 bits, with the magnitudes in each lane.
 struct Item {
     offset: u32,
-    step: Step,
+    step: PackedStep,
     sizes: [u16; 2 * LANES],
 }
 
 impl Item {
-    fn new(offset: u32, step: Step) -> Self {
+    fn new(offset: u32, step: PackedStep) -> Self {
         let mut sizes = [0; 2 * LANES];
         for (size, pair) in sizes.iter_mut().zip(step.0.chunks_exact(2)) {
             *size = u16::from(pair[0].unsigned_abs()) + u16::from(pair[1].unsigned_abs());
@@ -173,8 +173,8 @@ impl Item {
 }
 
 /// Splits a step that could leave 16 bits in two that cannot and add up to it. The second is mostly zero.
-fn split(step: &Step) -> (Step, Option<Step>) {
-    let (mut kept, mut rest) = (*step, Step([0; 4 * LANES]));
+fn split(step: &PackedStep) -> (PackedStep, Option<PackedStep>) {
+    let (mut kept, mut rest) = (*step, PackedStep([0; 4 * LANES]));
     let mut any = false;
     for (pair, rest) in kept.0.chunks_exact_mut(2).zip(rest.0.chunks_exact_mut(2)) {
         for negative in [false, true] {
@@ -194,7 +194,7 @@ fn split(step: &Step) -> (Step, Option<Step>) {
 }
 
 /// Steps in groups whose sums fit 16 bits.
-fn group(steps: impl Iterator<Item = (u32, Step)>) -> Vec<Vec<Item>> {
+fn group(steps: impl Iterator<Item = (u32, PackedStep)>) -> Vec<Vec<Item>> {
     let mut full: Vec<Vec<Item>> = Vec::new();
     let mut open: Vec<(Vec<Item>, [u16; 2 * LANES])> = Vec::new();
     for (offset, step) in steps {

@@ -7,7 +7,7 @@
 //! together on plain slices, image by image.
 
 use super::geometry::{Dual, Number, complete_iou};
-use crate::data::Target;
+use crate::data::GroundTruth;
 use crate::train::objective::{Loss, attach};
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
@@ -97,7 +97,7 @@ impl AnchorLoss {
     ///
     /// # Errors
     /// `Shape` when these do not fit; `Argument` for classes out of range.
-    pub fn forward(&self, outputs: &[Tensor], targets: &[Vec<Target>]) -> Result<Loss> {
+    pub fn forward(&self, outputs: &[Tensor], targets: &[Vec<GroundTruth>]) -> Result<Loss> {
         let levels = self.check(outputs, targets)?;
         let batch = targets.len();
         let count = levels.len() as f64;
@@ -141,7 +141,7 @@ impl AnchorLoss {
         Ok(Loss { total, parts: ["box", "obj", "cls"].into_iter().zip(parts).collect() })
     }
 
-    fn check(&self, outputs: &[Tensor], targets: &[Vec<Target>]) -> Result<Vec<Cells>> {
+    fn check(&self, outputs: &[Tensor], targets: &[Vec<GroundTruth>]) -> Result<Vec<Cells>> {
         if outputs.len() != self.head.strides.len() {
             return Err(Error::shape(format!("expected {} levels, got {}", self.head.strides.len(), outputs.len())));
         }
@@ -170,7 +170,7 @@ impl AnchorLoss {
     }
 
     /// Which anchors of a level answer for which objects of an image.
-    fn matches(&self, level: usize, cells: Cells, targets: &[Target]) -> Vec<Match> {
+    fn matches(&self, level: usize, cells: Cells, targets: &[GroundTruth]) -> Vec<Match> {
         let mut found = Vec::new();
         for t in targets {
             let b = [t.bbox.x1, t.bbox.y1, t.bbox.x2, t.bbox.y2].map(|v| v / cells.stride);

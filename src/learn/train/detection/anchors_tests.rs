@@ -100,14 +100,14 @@ fn misfits_are_errors() {
         [4, 2, 1].map(|n| Tensor::zeros((1, c, n, n), candle_core::DType::F32, &Device::Cpu).unwrap()).to_vec()
     };
     let loss = AnchorLoss::new(head(), 2).unwrap();
-    let stray = Target { class: 2, bbox: crate::data::BBox::default() };
+    let stray = GroundTruth { class: 2, bbox: crate::data::BBox::default() };
     let e = loss.forward(&make(21), &[vec![stray]]).unwrap_err();
     assert!(e.to_string().starts_with("an object has class 2, the model has 2 classes"), "{e}");
     assert!(loss.forward(&make(20), &[vec![]]).is_err());
     assert!(loss.forward(&make(21)[..2], &[vec![]]).is_err());
     assert!(AnchorLoss::new(AnchorHead { strides: vec![8, 16], ..head() }, 2).is_err());
     // A box without area matches nothing.
-    let flat = Target { class: 0, bbox: crate::data::BBox { x1: 3.0, y1: 3.0, x2: 3.0, y2: 9.0 } };
+    let flat = GroundTruth { class: 0, bbox: crate::data::BBox { x1: 3.0, y1: 3.0, x2: 3.0, y2: 9.0 } };
     let got = loss.forward(&make(21), &[vec![flat]]).unwrap();
     assert_eq!(got.parts[0], ("box", 0.0));
 }

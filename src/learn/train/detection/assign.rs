@@ -1,7 +1,7 @@
 //! Which cells of the head answer for which objects: task-aligned assignment (Feng et al. 2021, "TOOD").
 
 use super::geometry::complete_iou;
-use crate::data::Target;
+use crate::data::GroundTruth;
 
 /// The cells of all levels of a head, numbered level by level, row by row.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl Assigner {
     pub fn assign(
         &self,
         grid: &Grid,
-        targets: &[Target],
+        targets: &[GroundTruth],
         probability: impl Fn(usize, usize) -> f32,
         mut bbox: impl FnMut(usize) -> [f32; 4],
     ) -> Vec<Assigned> {
@@ -177,8 +177,8 @@ mod tests {
     use super::*;
     use crate::data::BBox;
 
-    fn target(class: usize, x1: f32, y1: f32, x2: f32, y2: f32) -> Target {
-        Target { class, bbox: BBox { x1, y1, x2, y2 } }
+    fn target(class: usize, x1: f32, y1: f32, x2: f32, y2: f32) -> GroundTruth {
+        GroundTruth { class, bbox: BBox { x1, y1, x2, y2 } }
     }
 
     #[test]

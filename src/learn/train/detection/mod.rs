@@ -16,7 +16,7 @@ pub use assign::{Assigned, Assigner, Grid, Level};
 pub use geometry::{Dual, Number, complete_iou};
 
 use super::objective::{Loss, attach};
-use crate::data::Target;
+use crate::data::GroundTruth;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_model::DetectHead;
@@ -76,14 +76,14 @@ impl DetectionLoss {
     ///
     /// # Errors
     /// `Shape` when these do not fit; `Argument` for classes out of range.
-    pub fn forward(&self, boxes: &[Tensor], scores: &[Tensor], targets: &[Vec<Target>]) -> Result<Loss> {
+    pub fn forward(&self, boxes: &[Tensor], scores: &[Tensor], targets: &[Vec<GroundTruth>]) -> Result<Loss> {
         let (grid, batch) = self.check(boxes, scores, targets)?;
         let read = |(b, s): (&Tensor, &Tensor)| -> Result<LevelData> {
             Ok(LevelData { boxes: b.flatten_all()?.to_vec1()?, scores: s.flatten_all()?.to_vec1()? })
         };
         let mut data = boxes.iter().zip(scores).map(read).collect::<Result<Vec<_>>>()?;
         let images: Vec<Vec<LevelImage<'_>>> = self.images(&mut data, batch);
-        let work = |(mut levels, targets): (Vec<LevelImage<'_>>, &Vec<Target>)| {
+        let work = |(mut levels, targets): (Vec<LevelImage<'_>>, &Vec<GroundTruth>)| {
             let view = ImageView { loss: self, grid: &grid };
             let assigned = view.assign(&levels, targets);
             let total: f64 = assigned.iter().map(|a| f64::from(a.score)).sum();
@@ -116,7 +116,7 @@ impl DetectionLoss {
         Ok(Loss { total, parts })
     }
 
-    fn check(&self, boxes: &[Tensor], scores: &[Tensor], targets: &[Vec<Target>]) -> Result<(Grid, usize)> {
+    fn check(&self, boxes: &[Tensor], scores: &[Tensor], targets: &[Vec<GroundTruth>]) -> Result<(Grid, usize)> {
         if boxes.len() != self.head.strides.len() || scores.len() != boxes.len() {
             return Err(Error::shape(format!("expected {} levels, got {} and {}", self.head.strides.len(), boxes.len(), scores.len())));
         }
@@ -171,7 +171,7 @@ struct ImageView<'a> {
 }
 
 impl ImageView<'_> {
-    fn assign(&self, levels: &[LevelImage<'_>], targets: &[Target]) -> Vec<Assigned> {
+    fn assign(&self, levels: &[LevelImage<'_>], targets: &[GroundTruth]) -> Vec<Assigned> {
         let mut decoded: Vec<Option<[f32; 4]>> = vec![None; self.grid.len()];
         let probability = |cell: usize, class: usize| {
             let (l, place) = self.grid.locate(cell);
@@ -202,7 +202,7 @@ impl ImageView<'_> {
     }
 
     /// The image's losses; the values become their gradients, both undivided.
-    fn losses(&self, levels: &mut [LevelImage<'_>], targets: &[Target], assigned: &[Assigned]) -> Sums {
+    fn losses(&self, levels: &mut [LevelImage<'_>], targets: &[GroundTruth], assigned: &[Assigned]) -> Sums {
         let mut sums = Sums::default();
         let gain = self.loss.class_gain as f32;
         // What the class logits of assigned cells are, before they become gradients.
@@ -234,14 +234,14 @@ impl ImageView<'_> {
         sums
     }
 
-    fn class_index(&self, a: &Assigned, targets: &[Target]) -> usize {
+    fn class_index(&self, a: &Assigned, targets: &[GroundTruth]) -> usize {
         let (l, place) = self.grid.locate(a.cell);
         let level = &self.grid.levels[l];
         targets[a.target].class * level.height * level.width + place
     }
 
     /// Box loss, distribution loss, and the gradient with respect to the cell's `4 * reg_max` logits.
-    fn box_losses(&self, boxes: &[f32], level: &Level, place: usize, target: &Target, weight: f32) -> (f64, f64, Vec<f32>) {
+    fn box_losses(&self, boxes: &[f32], level: &Level, place: usize, target: &GroundTruth, weight: f32) -> (f64, f64, Vec<f32>) {
         let n = self.loss.head.reg_max;
         let (x, y) = level.centre(place);
         let t = &target.bbox;

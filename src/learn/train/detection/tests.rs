@@ -60,7 +60,7 @@ fn classes_out_of_range_and_wrong_shapes_are_errors() {
     let cpu = &candle_core::Device::Cpu;
     let make = |c: usize| -> Vec<Tensor> { [4, 2, 1].map(|n| Tensor::zeros((1, c, n, n), candle_core::DType::F32, cpu).unwrap()).to_vec() };
     let loss = DetectionLoss::new(head(), 2).unwrap();
-    let stray = Target { class: 2, bbox: crate::data::BBox::default() };
+    let stray = GroundTruth { class: 2, bbox: crate::data::BBox::default() };
     let e = loss.forward(&make(64), &make(2), &[vec![stray]]).unwrap_err();
     assert!(e.to_string().starts_with("an object has class 2, the model has 2 classes"), "{e}");
     assert!(loss.forward(&make(60), &make(2), &[vec![]]).is_err());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Where a node has integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Site {
     /// A one-dimensional (or scalar) integer input. One that is left out so far is added.
     Input(usize),
     /// An int or ints attribute.
@@ -38,7 +38,7 @@ impl Size {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Edit {
     /// All integers at a place.
-    Sizes { node: usize, place: Place, sizes: Vec<Size> },
+    Sizes { node: usize, place: Site, sizes: Vec<Size> },
     /// Indices into an axis: those of removed indices go, others move up.
     Indices { node: usize, input: usize, labels: Arc<[Atom]>, indices: Vec<usize> },
 }

@@ -1,6 +1,6 @@
 //! Channel rules of convolutions.
 
-use crate::ops::channels::{self, AxisLabels, Channels, Place, Size};
+use crate::ops::channels::{self, AxisLabels, Channels, Site, Size};
 use compresso_base::error::Result;
 
 /// Channels of a convolution: outputs follow the weight's first axis, inputs its second one.
@@ -72,7 +72,7 @@ fn whole_groups(cx: &mut Channels<'_>, groups: usize, inputs: &AxisLabels, outpu
         }
     }
     let firsts = (0..groups).map(|g| i[g * inner]).collect();
-    cx.sizes(Place::Attr("group"), vec![Size::Count(firsts)]);
+    cx.sizes(Site::Attr("group"), vec![Size::Count(firsts)]);
 }
 
 /// Each group's part of `all` goes like `one`.

@@ -1,7 +1,7 @@
 //! Channel rule of Resize and Upsample.
 
 use crate::graph::normalize_axis;
-use crate::ops::channels::{self, Channels, Place, Size};
+use crate::ops::channels::{self, Channels, Site, Size};
 use compresso_base::error::Result;
 
 /// Channels through resizing: axes that keep their size stay apart.
@@ -20,7 +20,7 @@ pub(super) fn resize(cx: &mut Channels<'_>) -> Result<()> {
             None => to[a].known().map_or(Size::Open, |n| Size::Fixed(n as i64)),
         };
         let sizes = targets.iter().map(size).collect();
-        cx.sizes(Place::Input(3), sizes);
+        cx.sizes(Site::Input(3), sizes);
     }
     Ok(())
 }

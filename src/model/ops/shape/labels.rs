@@ -1,7 +1,7 @@
 //! Channel rules of operators that rearrange axes.
 
 use crate::graph::{Dim, normalize_axis};
-use crate::ops::channels::{self, AxisLabels, Channels, Place, Size};
+use crate::ops::channels::{self, AxisLabels, Channels, Site, Size};
 use compresso_base::error::Result;
 
 /// Channels of Transpose: axes change places.
@@ -38,7 +38,7 @@ pub(in crate::ops) fn reshape(cx: &mut Channels<'_>) -> Result<()> {
         (None, None, None) => Size::Open,
     };
     let sizes = out.iter().enumerate().map(size).collect();
-    cx.sizes(if cx.opset >= 5 { Place::Input(1) } else { Place::Attr("shape") }, sizes);
+    cx.sizes(if cx.opset >= 5 { Site::Input(1) } else { Site::Attr("shape") }, sizes);
     Ok(())
 }
 
@@ -76,7 +76,7 @@ pub(in crate::ops) fn expand(cx: &mut Channels<'_>) -> Result<()> {
         (_, None, None) => Size::Open,
     };
     let sizes = out.iter().enumerate().skip(skip).map(size).collect();
-    cx.sizes(Place::Input(1), sizes);
+    cx.sizes(Site::Input(1), sizes);
     cx.set(0, out);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Channel rules of operators that cut and join tensors.
 
 use crate::graph::normalize_axis;
-use crate::ops::channels::{self, Atom, AxisLabels, Channels, Place, Size};
+use crate::ops::channels::{self, Atom, AxisLabels, Channels, Site, Size};
 use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ pub(in crate::ops) fn split(cx: &mut Channels<'_>) -> Result<()> {
         cx.set_zero(i, zero);
     }
     // Equal parts need not stay equal, so sizes are written down where there were none.
-    let place = if cx.opset >= 13 { Place::Input(1) } else { Place::Attr("split") };
+    let place = if cx.opset >= 13 { Site::Input(1) } else { Site::Attr("split") };
     cx.sizes(place, sizes);
     Ok(())
 }
@@ -114,8 +114,8 @@ pub(in crate::ops) fn slice(cx: &mut Channels<'_>) -> Result<()> {
     cx.set(0, axes);
     let zero = cx.zero(0);
     cx.set_zero(0, zero);
-    cx.sizes(if attrs { Place::Attr("starts") } else { Place::Input(1) }, new_starts);
-    cx.sizes(if attrs { Place::Attr("ends") } else { Place::Input(2) }, new_ends);
+    cx.sizes(if attrs { Site::Attr("starts") } else { Site::Input(1) }, new_starts);
+    cx.sizes(if attrs { Site::Attr("ends") } else { Site::Input(2) }, new_ends);
     Ok(())
 }
 

@@ -153,13 +153,13 @@ fn own_target() -> Option<PathBuf> {
 /// What the compiler says of a crate that it has made.
 #[derive(Debug, Clone, Deserialize)]
 struct Artifact {
-    target: Target,
+    target: CargoTarget,
     features: Vec<String>,
     filenames: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Target {
+struct CargoTarget {
     kind: Vec<String>,
     name: String,
     src_path: PathBuf,

@@ -17,7 +17,7 @@ pub enum End {
 }
 
 /// One cell's outputs.
-struct Place {
+struct DeskPlace {
     outputs: Arc<dyn Outputs>,
     progress: Progress,
     /// Outputs of the last expression's value.
@@ -36,7 +36,7 @@ enum Held {
 
 /// Reads the process's lines on threads of its own, in order per stream.
 pub struct Desk {
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<DeskPlace>>,
 }
 
 /// The lines of a stream.
@@ -67,7 +67,7 @@ impl Desk {
         (desk.clone(), Drain { desk, gate, stdout, stderr })
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+    fn place(&self) -> MutexGuard<'_, Option<DeskPlace>> {
         lock(&self.place)
     }
 
@@ -75,7 +75,7 @@ impl Desk {
     pub fn begin(&self, outputs: Option<Arc<dyn Outputs>>) {
         let outputs = outputs.unwrap_or_else(|| Arc::new(Nobody));
         let progress = Progress::new(outputs.clone());
-        *self.place() = Some(Place { outputs, progress, value: Vec::new(), held: None, question: None, end: None });
+        *self.place() = Some(DeskPlace { outputs, progress, value: Vec::new(), held: None, question: None, end: None });
     }
 
     fn line(&self, line: &str) {
@@ -104,7 +104,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Place {
+impl DeskPlace {
     fn print(&mut self, text: &str) {
         self.release();
         self.outputs.stdout(text);
