@@ -10,6 +10,7 @@ use compresso_model::{Facts, Graph, Node};
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Channels that appear at the same places of a graph and so can be removed one like another. Each atom is one choice: all
 /// indices with this label go or stay together.
@@ -35,7 +36,7 @@ pub struct Groups(pub Vec<Group>);
 pub struct Analysis {
     /// The graph, with computed float constants as initializers and vectors read by several nodes copied for each.
     pub graph: Graph,
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     pub labels: Labels,
     pub groups: Groups,
     /// Copies of shared vectors: copy → original.
@@ -58,7 +59,8 @@ impl Analysis {
         refuse_quantized(graph)?;
         let mut own = pipelines::PRUNE.run(graph)?;
         let copies = std::mem::take(&mut own.copies);
-        let (graph, facts) = own.with_facts()?;
+        let graph = own.graph;
+        let facts = graph.facts()?;
         let mut labels = Labels::of_graph(&graph, &facts)?;
         for value in keep {
             if !graph.consumers().contains_key(value.as_str()) && !graph.is_output(value) {

@@ -6,7 +6,7 @@ use compresso_base::error::{At, Error, Result};
 use compresso_model::ops::channels::{Atom, AxisLabels, Edit, Site, Size};
 use compresso_model::ops::concat::CONCAT;
 use compresso_model::ops::gather::GATHER;
-use compresso_model::{Attr, Constant, Dim, Element, Graph, Node, Patch, infer};
+use compresso_model::{Attr, Constant, Dim, Element, Graph, Node, Patch};
 use std::collections::HashSet;
 
 /// Channels to be removed from a graph.
@@ -220,7 +220,7 @@ impl<'a> Removal<'a> {
 
     /// Every value has the size that its labels say.
     fn check_shapes(&self, pruned: &Graph) -> Result<()> {
-        let facts = infer(pruned)?;
+        let facts = pruned.facts()?;
         for node in pruned.nodes() {
             for name in &node.outputs {
                 let (Some(new), Some(old)) = (facts.get(name), self.found.facts.get(name)) else { continue };

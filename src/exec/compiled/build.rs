@@ -6,7 +6,7 @@ use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::channels_last::conv::conv;
 use compresso_kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
-use compresso_kernels::channels_last::program::{Buffer, Step as Run, Program, Slot};
+use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
 use compresso_kernels::channels_last::{ConvSpec, Element, Job, View, map, pool, resize, strided};
 use compresso_kernels::{Window, Window2};
 

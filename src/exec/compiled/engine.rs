@@ -127,7 +127,7 @@ fn with_outputs(graph: &Graph, wanted: &[&str]) -> Result<Result<Graph>> {
     if wanted.is_empty() || graph.outputs().iter().map(|o| o.name.as_str()).eq(wanted.iter().copied()) {
         return Ok(Ok(graph.clone()));
     }
-    let facts = match compresso_model::graph::infer(graph) {
+    let facts = match graph.facts() {
         Ok(facts) => facts,
         Err(e) => return Ok(Err(e)),
     };

@@ -7,6 +7,7 @@ use crate::value::Value;
 use candle_core::Device;
 use compresso_base::error::{At, Error, Result};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What is known of each value of a graph, by name.
 pub type Facts = HashMap<String, Fact>;
@@ -181,12 +182,16 @@ impl Graph {
 ///
 /// # Errors
 /// As [`infer`].
-pub fn infer_at(graph: &Graph, batch: usize, image: Option<[usize; 2]>) -> Result<Facts> {
+pub fn infer_at(graph: &Graph, batch: usize, image: Option<[usize; 2]>) -> Result<Arc<Facts>> {
     let mut given = Facts::new();
     for input in graph.feeds() {
         given.insert(input.name.clone(), specialize(&input.fact, batch, image));
     }
-    infer_with(graph, &given)
+    // Where no size is open, these are the graph's own.
+    if graph.feeds().all(|input| given[&input.name] == input.fact) {
+        return graph.facts();
+    }
+    infer_with(graph, &given).map(Arc::new)
 }
 
 /// A fact with its unknown sizes filled in: the first by `batch`, the last two of four by `image`.

@@ -7,6 +7,7 @@ mod builder;
 mod check;
 mod dump;
 mod infer;
+mod inferred;
 mod node;
 mod patch;
 mod shape;
@@ -23,6 +24,7 @@ use super::constant::Constant;
 use bytes::Bytes;
 use compresso_base::error::{Error, Result, nearest};
 use indexmap::IndexMap;
+use inferred::Inferred;
 use std::collections::HashMap;
 
 /// Name, type and shape of a graph's input, output or inner value.
@@ -72,6 +74,7 @@ pub struct Graph {
     /// Types of inner values that the file states.
     pub(crate) value_info: IndexMap<String, ValueInfo>,
     pub(crate) metadata: IndexMap<String, String>,
+    pub(crate) inferred: Inferred,
     /// How the file had the model around the nodes, constants and values.
     pub(crate) wire: Wire,
 }

@@ -1,10 +1,11 @@
 //! What passes know of the graph they look at, worked out once for all of them.
 
 use super::Rewrite;
-use crate::graph::{Facts, Graph, Node, Patch, infer};
+use crate::graph::{Facts, Graph, Node, Patch};
 use compresso_base::error::Result;
 use std::cell::{Cell, OnceCell};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// One state of a graph, with what can be asked of it. Each answer is worked out when it is first asked for, and all passes
 /// that look at this state share it.
@@ -12,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 pub struct PassContext<'g> {
     graph: &'g Graph,
     keep: &'g HashSet<String>,
-    facts: OnceCell<Facts>,
+    facts: OnceCell<Arc<Facts>>,
     producers: OnceCell<HashMap<&'g str, usize>>,
     consumers: OnceCell<HashMap<&'g str, Vec<usize>>>,
     /// How often shape inference has run.
@@ -35,8 +36,10 @@ impl<'g> PassContext<'g> {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
-        self.inferences.set(self.inferences.get() + 1);
-        let facts = infer(self.graph)?;
+        if !self.graph.is_inferred() {
+            self.inferences.set(self.inferences.get() + 1);
+        }
+        let facts = self.graph.facts()?;
         Ok(self.facts.get_or_init(|| facts))
     }
     /// Index of the node that makes each value.
@@ -72,8 +75,8 @@ impl<'g> PassContext<'g> {
         patch.keep(self.keep);
         Rewrite { patch, done: Vec::new(), refused: Vec::new(), warnings: Vec::new(), copies: Vec::new() }
     }
-    /// How often shape inference has run, and what it found.
-    pub(super) fn into_facts(self) -> (usize, Option<Facts>) {
-        (self.inferences.get(), self.facts.into_inner())
+    /// How often shape inference has run.
+    pub(super) fn inferences(&self) -> usize {
+        self.inferences.get()
     }
 }

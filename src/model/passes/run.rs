@@ -1,7 +1,7 @@
 //! Running passes until nothing changes.
 
 use super::{Pass, PassContext, Rewrite};
-use crate::graph::{Facts, Graph, infer};
+use crate::graph::Graph;
 use compresso_base::error::{At, Error, Result};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashSet;
@@ -29,22 +29,9 @@ pub struct Outcome {
     pub changes: usize,
     /// How often shape inference ran: at most once for each state of the graph.
     pub inferences: usize,
-    /// Facts of `graph`, where a pass asked for them.
-    facts: Option<Facts>,
 }
 
 impl Outcome {
-    /// The graph and what is known of its values.
-    ///
-    /// # Errors
-    /// As [`infer`], where no pass has inferred yet.
-    pub fn with_facts(self) -> Result<(Graph, Facts)> {
-        let facts = match self.facts {
-            Some(facts) => facts,
-            None => infer(&self.graph)?,
-        };
-        Ok((self.graph, facts))
-    }
     /// What all passes did, one line each.
     pub fn changes(&self) -> impl Iterator<Item = &str> {
         self.reports.iter().flat_map(|r| r.done.iter().map(String::as_str))
@@ -66,7 +53,7 @@ pub fn run(graph: &Graph, passes: &[&dyn Pass], keep: &[String]) -> Result<Outco
     let mut refused: Vec<Vec<String>> = vec![Vec::new(); passes.len()];
     let mut latest: Vec<(&'static str, String)> = Vec::new();
     let limit = graph.nodes().len() + SPARE_CHANGES;
-    let mut out = Outcome { graph: graph.clone(), reports: Vec::new(), copies: IndexMap::new(), changes: 0, inferences: 0, facts: None };
+    let mut out = Outcome { graph: graph.same(), reports: Vec::new(), copies: IndexMap::new(), changes: 0, inferences: 0 };
     // The pass whose turn it is, and how many have found nothing in the graph as it is.
     let (mut turn, mut quiet) = (0, 0);
     loop {
@@ -90,15 +77,11 @@ pub fn run(graph: &Graph, passes: &[&dyn Pass], keep: &[String]) -> Result<Outco
             next = Some(rewrite.patch.apply().at(|| format!("pass '{}'", pass.name()))?);
             (out.changes, quiet) = (out.changes + 1, 0);
         }
-        let (inferences, facts) = cx.into_facts();
-        out.inferences += inferences;
+        out.inferences += cx.inferences();
         match next {
             Some(graph) if out.changes <= limit => out.graph = graph,
             Some(_) => return Err(endless(&latest)),
-            None => {
-                out.facts = facts;
-                break;
-            }
+            None => break,
         }
     }
     let said = done.into_iter().zip(refused).zip(warnings);

@@ -104,7 +104,7 @@ fn input_size(graph: &Graph) -> Result<[Option<usize>; 2]> {
 /// What is known of the outputs' shapes.
 struct Facts<'g> {
     graph: &'g Graph,
-    inferred: Option<crate::Facts>,
+    inferred: Option<std::sync::Arc<crate::Facts>>,
 }
 
 impl<'g> Facts<'g> {

@@ -3,6 +3,7 @@
 use super::Patch;
 use super::names::Names;
 use crate::constant::Constant;
+use crate::graph::inferred::Inferred;
 use crate::graph::{Attr, Fact, Graph, Node};
 use compresso_base::error::{At, Error, Result};
 use indexmap::IndexMap;
@@ -232,6 +233,7 @@ impl Graph {
             value_info: self.value_info.clone(),
             metadata: self.metadata.clone(),
             wire: self.wire.clone(),
+            inferred: Inferred::default(),
         }
     }
 
