@@ -55,6 +55,10 @@ impl Model {
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
+    /// The graph alone, with what is known of its values.
+    pub fn into_graph(self) -> Graph {
+        Arc::unwrap_or_clone(self.graph)
+    }
     pub fn task(&self) -> &Task {
         &self.task
     }

@@ -83,7 +83,7 @@ impl Prune {
             }
             before = share;
         }
-        Ok(changed.then(|| current.graph().clone()))
+        Ok(changed.then(|| current.into_graph()))
     }
 
     /// The graph without a share `ratio` of its channels, shown to be what masking gives; `None` when all stay. `again`
