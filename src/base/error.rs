@@ -176,10 +176,17 @@ impl std::error::Error for Error {
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
         // An error of ours that travelled through a candle operation comes back as itself.
-        match e {
-            candle_core::Error::Wrapped(inner) if inner.to_string() == CANCELLED => Self::cancelled(),
-            e => Self::new(ErrorKind::Internal, first_line(&e.to_string())).because(e),
-        }
+        if is_cancellation(&e) { Self::cancelled() } else { Self::new(ErrorKind::Internal, first_line(&e.to_string())).because(e) }
+    }
+}
+
+/// With backtraces switched on, candle puts its errors into others.
+fn is_cancellation(e: &candle_core::Error) -> bool {
+    use candle_core::Error as Candle;
+    match e {
+        Candle::Wrapped(inner) => inner.to_string() == CANCELLED,
+        Candle::WithBacktrace { inner, .. } | Candle::WithPath { inner, .. } | Candle::Context { inner, .. } => is_cancellation(inner),
+        _ => false,
     }
 }
 
@@ -269,8 +276,13 @@ mod tests {
         let from: Error = candle_core::Error::Msg("no such axis".into()).into();
         assert_eq!(from.to_string(), "no such axis");
         assert!(std::error::Error::source(&from).unwrap().is::<candle_core::Error>());
-        let cancelled: Error = candle_core::Error::wrap(CANCELLED).into();
-        assert!(cancelled.is_cancelled());
+        for cancelled in [
+            candle_core::Error::wrap(CANCELLED),
+            candle_core::Error::wrap(CANCELLED).with_path("x"),
+            candle_core::Error::wrap(CANCELLED).context("y"),
+        ] {
+            assert!(Error::from(cancelled).is_cancelled());
+        }
     }
 
     #[test]
