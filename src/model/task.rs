@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 /// What a model is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
-#[expect(clippy::large_enum_variant, reason = "a model has one task")]
 pub enum Task {
     /// Not known: it can be run, compressed and timed, but not evaluated.
     #[default]
@@ -48,7 +47,7 @@ pub enum Decode {
     /// probabilities.
     Yolo { output: String },
     /// Outputs of any form that a [`BoxDecode`] can describe.
-    Described(BoxDecode),
+    Described(Box<BoxDecode>),
 }
 
 /// A [`Decode`] in a file; earlier versions had a form of its own for FastestDet.
@@ -57,20 +56,24 @@ pub enum Decode {
 enum StoredDecode {
     Yolo { output: String },
     FastestDet { output: String },
-    Described(BoxDecode),
+    Described(Box<BoxDecode>),
 }
 
 impl From<StoredDecode> for Decode {
     fn from(stored: StoredDecode) -> Self {
         match stored {
             StoredDecode::Yolo { output } => Self::Yolo { output },
-            StoredDecode::FastestDet { output } => Self::Described(BoxDecode::fastest_det(output)),
+            StoredDecode::FastestDet { output } => Self::Described(Box::new(BoxDecode::fastest_det(output))),
             StoredDecode::Described(d) => Self::Described(d),
         }
     }
 }
 
 impl Decode {
+    /// The form that a description gives.
+    pub fn described(description: BoxDecode) -> Self {
+        Self::Described(Box::new(description))
+    }
     /// Names of the outputs that are read.
     pub fn outputs(&self) -> Vec<&str> {
         match self {
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn a_form_that_has_become_a_description_still_opens() {
         let stored = r#"{ "kind": "fastestdet", "output": "758" }"#;
-        let expected = Decode::Described(BoxDecode::fastest_det("758"));
+        let expected = Decode::described(BoxDecode::fastest_det("758"));
         assert_eq!(serde_json::from_str::<Decode>(stored).unwrap(), expected);
         assert_eq!(serde_json::from_str::<Decode>(&serde_json::to_string(&expected).unwrap()).unwrap(), expected);
         BoxDecode::fastest_det("758").check().unwrap();

@@ -41,7 +41,7 @@ use crate::error::Result;
 ///
 /// ```
 /// use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
-/// use compresso::{Context, Result};
+/// use compresso_base::{Context, Result};
 /// compresso_base::options! {
 ///     /// Options of a made-up operation.
 ///     pub struct Repeat {

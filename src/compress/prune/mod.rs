@@ -4,7 +4,8 @@
 //! checked against the same graph with the removed channels set to zero; when outputs differ, the call fails.
 //!
 //! ```
-//! use compresso::{Context, compress::prune::Prune};
+//! use compresso_base::Context;
+//! use compresso_compress::prune::Prune;
 //! let options = Prune { ratio: 0.5, ..Prune::default() };
 //! assert_eq!(options.align, 8);
 //! # let _ = (options, Context::new());

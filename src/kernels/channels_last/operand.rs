@@ -166,7 +166,7 @@ impl Operands {
                 return Err(Error::argument(format!("output {i} lies across output {other}")));
             }
             for (n, (from, input)) in reads.iter().zip(&self.inputs).enumerate() {
-                if !from.is_apart_from(to) && !(input.role == Role::InPlace && from == to) {
+                if !(from.is_apart_from(to) || input.role == Role::InPlace && from == to) {
                     return Err(Error::argument(format!("output {i} lies across input {n}")));
                 }
             }

@@ -202,7 +202,7 @@ fn fastestdet_is_decoded_by_its_formula() {
     let f = fixture("fastestdet.json");
     let raw: Vec<f32> = numbers(&f["raw"]).iter().map(|&v| v as f32).collect();
     let tensor = Tensor::from_vec(raw, (1, 8, 2, 3), &Device::Cpu).unwrap();
-    let mut task = detector(&["a", "b", "c"], 64, Decode::Described(BoxDecode { strides: vec![32], ..BoxDecode::fastest_det("o") }));
+    let mut task = detector(&["a", "b", "c"], 64, Decode::described(BoxDecode { strides: vec![32], ..BoxDecode::fastest_det("o") }));
     task.image_size = [64, 96];
     let found = decode(&task, &outputs("o", tensor.clone()), 0.0, false).unwrap();
     let expected = f["found"].as_array().unwrap();

@@ -122,7 +122,7 @@ fn real_detectors_are_recognised() {
         let named = Model::load(&fastest, &LoadOptions { classes: names, ..LoadOptions::default() }).unwrap();
         let d = named.task().detect().unwrap();
         assert_eq!((d.classes.len(), d.classes[0].as_str(), d.image_size), (80, "person", [352, 352]));
-        assert_eq!(d.decode, Decode::Described(crate::BoxDecode::fastest_det("758")));
+        assert_eq!(d.decode, Decode::described(crate::BoxDecode::fastest_det("758")));
         let generic = Model::load(&fastest, &LoadOptions::default()).unwrap();
         assert_eq!((generic.task().classes().len(), generic.task().classes()[79].as_str()), (80, "class79"));
     }

@@ -80,7 +80,7 @@ pub fn detector(graph: &Graph, description: &BoxDecode, options: &LoadOptions) -
         // Rows and labels say no number of classes; without names, detections have the class's number.
         (_, None) => options.classes.as_ref().map(super::Classes::names).transpose()?.unwrap_or_default(),
     };
-    Ok(Detect { classes, image_size, decode: Decode::Described(d), head: None, anchors: None })
+    Ok(Detect { classes, image_size, decode: Decode::described(d), head: None, anchors: None })
 }
 
 /// Height and width of the one image input, where they are fixed: `[batch, 3, height, width]`, `[batch, height, width, 3]`

@@ -262,7 +262,7 @@ fn fastest_det(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
     Ok(Detect {
         classes: class_names(options, channels - 5)?,
         image_size,
-        decode: Decode::Described(BoxDecode::fastest_det(name)),
+        decode: Decode::described(BoxDecode::fastest_det(name)),
         head: None,
         anchors: None,
     })

@@ -69,7 +69,7 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     Ok(Made::End(Box::new(Task::Detect(Detect {
         classes: s.plan.classes.clone(),
         image_size: s.plan.image,
-        decode: Decode::Described(BoxDecode::yolov5(output)),
+        decode: Decode::described(BoxDecode::yolov5(output)),
         head: None,
         anchors: Some(head),
     }))))

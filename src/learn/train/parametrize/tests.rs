@@ -91,7 +91,9 @@ fn fake_quantization_is_that_of_the_graph() {
             assert_eq!(values(&own), values(&y));
             let store = (&own * &weights).unwrap().sum_all().unwrap().backward().unwrap();
             assert!(close(&values(store.get(&x).unwrap()), &values(&by_w)));
-            assert!(close(&values(store.get(&step).unwrap()), &values(&by_scale)));
+            // Terms of up to 255 cancel in the sum.
+            let apart = values(store.get(&step).unwrap()).iter().zip(values(&by_scale)).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(apart <= 255.0 * 1e-5, "{apart}");
             // Without a zero point and with a step that is not trained.
             if zeros == [0] {
                 let plain = fake_quantize(&x, &step.as_tensor().detach(), None, limits).unwrap();

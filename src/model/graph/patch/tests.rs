@@ -31,7 +31,7 @@ fn contradictions_name_both_edits() {
     type Edit = fn(&mut Patch<'_>);
     let cases: &[(Edit, &str)] = &[
         (|p| (p.redirect("a", "x"), p.redirect("a", "k")).0, "'a' is redirected to 'x' and to 'k'"),
-        (|p| (p.redirect("a", "b"), p.redirect("b", "a")).0, "'a' is redirected to 'b', and 'b' to 'a', in a circle"),
+        (|p| (p.redirect("a", "b"), p.redirect("b", "a")).0, "'b' is redirected to 'a', and 'a' to 'b', in a circle"),
         (|p| p.redirect("b", "b"), "'b' is redirected to 'b', and 'b' to 'b', in a circle"),
         (|p| p.redirect("none", "a"), "'none' is redirected to 'a', but the graph has no such value"),
         (|p| (p.redirect("b", "a"), p.remove(0)).0, "'b' is redirected to 'a', and node 'first' (A), which makes it, is removed"),
@@ -180,7 +180,7 @@ enum Edit {
     Remove(usize),
     Redirect(String, String),
     /// Input of a node.
-    Edit(usize, usize, String),
+    Change(usize, usize, String),
     SetConstant(String, f32),
     RemoveConstant(String),
     /// A node that reads a value; with `true`, all its readers read the node instead.
@@ -197,7 +197,7 @@ fn edit_of(g: &Graph, (kind, a, b, c): (u8, u8, u8, u8)) -> Edit {
     match kind % 8 {
         0 => Edit::Remove(node),
         1 | 2 => Edit::Redirect(produced(a), value(b)),
-        3 => Edit::Edit(node, usize::from(b), value(c)),
+        3 => Edit::Change(node, usize::from(b), value(c)),
         4 => Edit::SetConstant(["k0", "k1", "k2"][usize::from(a) % 3].into(), f32::from(b % 2)),
         5 => Edit::RemoveConstant(["k0", "k1", "k2"][usize::from(a) % 3].into()),
         _ => Edit::Insert(produced(a), !b.is_multiple_of(3)),
@@ -264,14 +264,14 @@ fn expected(g: &Graph, edits: &[Edit], inserted: &[Node]) -> Result<Vec<String>,
     let mut added = inserted.iter();
     for edit in edits {
         match edit {
-            Edit::Remove(i) | Edit::Edit(i, ..) if *i >= g.nodes.len() => return Err("no such node"),
+            Edit::Remove(i) | Edit::Change(i, ..) if *i >= g.nodes.len() => return Err("no such node"),
             Edit::Remove(i) => {
                 if touched[*i].replace(false) == Some(true) {
                     return Err("edited and removed");
                 }
                 nodes[*i] = None;
             }
-            Edit::Edit(i, at, value) => {
+            Edit::Change(i, at, value) => {
                 if touched[*i].replace(true) == Some(false) {
                     return Err("removed and edited");
                 }
@@ -362,7 +362,7 @@ proptest! {
             match edit {
                 Edit::Remove(i) => patch.remove(*i),
                 Edit::Redirect(from, to) => patch.redirect(from, to),
-                Edit::Edit(i, at, value) => {
+                Edit::Change(i, at, value) => {
                     let inputs = &mut patch.edit(*i).inputs;
                     if !inputs.is_empty() {
                         let at = at % inputs.len();
