@@ -1,7 +1,7 @@
 //! A constant tensor of a graph (ONNX initializer or tensor attribute), kept exactly as its file had it.
 
 use super::element::Element;
-use super::graph::Wire;
+use super::wire::Wire;
 use bytes::Bytes;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};

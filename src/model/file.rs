@@ -1,7 +1,7 @@
 //! Models in files.
 
 use super::card::{Card, KEY};
-use super::recognize::{self, Classes, DecodeOption, ImageSize};
+use super::recognize::{self, Classes, LoadOptions};
 use super::weights::safetensors;
 use super::{Constant, Graph, Model, ModelOptions, onnx, pytorch};
 use base64::Engine;
@@ -10,19 +10,6 @@ use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Argument, Call, Digest, Operation, Recipe, changed};
 use indexmap::IndexMap;
 use std::path::Path;
-
-compresso_base::options! {
-    /// How a model file is read, where the file does not say it.
-    pub struct LoadOptions {
-        /// What the outputs mean: a word, or a map that describes them (see [`BoxDecode`](super::BoxDecode)). Found out by
-        /// default.
-        pub decode: Option<DecodeOption> = None,
-        /// Class names: a list, or the path of a text file with one name per line.
-        pub classes: Option<Classes> = None,
-        /// Height and width of the input image: one number for a square, or [height, width].
-        pub image_size: Option<ImageSize> = None,
-    }
-}
 
 /// Key of the graph in a .safetensors file: an encoded ONNX model whose constants stand beside it, in base64.
 const GRAPH_KEY: &str = "graph";

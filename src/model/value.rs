@@ -2,13 +2,9 @@
 
 use super::constant::Constant;
 use super::element::Element;
-use super::weights;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};
-use compresso_base::report::{Show, Table, tensor_line};
-use indexmap::IndexMap;
 use rand::{RngExt, SeedableRng};
-use std::path::Path;
 
 /// A tensor whose values are of an ONNX element type. Types that candle lacks (int8, uint16, bool, …) are stored in a
 /// wider or equal one: see [`Element::storage`].
@@ -85,32 +81,4 @@ pub fn uniform(shape: &[usize], seed: u64) -> Result<Value> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let values: Vec<f32> = (0..count_of(shape)?).map(|_| rng.random()).collect();
     Value::plain(Tensor::from_vec(values, shape, &Device::Cpu)?)
-}
-
-/// In passing, type, shape and the first values: `float32[2, 3]: 0.1, 0.2, …`.
-impl Show for Value {
-    fn tables(&self) -> Vec<Table> {
-        Vec::new()
-    }
-    fn notes(&self) -> Vec<String> {
-        self.line().into_iter().collect()
-    }
-    fn data(&self) -> serde_json::Value {
-        serde_json::json!({ "type": self.element.to_string(), "shape": self.dims(), "values": self.to_f64s().ok() })
-    }
-    fn line(&self) -> Option<String> {
-        Some(tensor_line(&self.element.to_string(), &self.tensor))
-    }
-    /// A tensor file: .npy, .npz, .pb.
-    fn save_as(&self, path: &Path) -> Result<()> {
-        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        weights::save_tensors(&IndexMap::from([(name, self.clone())]), path)
-    }
-    fn noun() -> &'static str {
-        "tensor"
-    }
-    /// A file of tensors: .npz, .safetensors.
-    fn save_named(all: &IndexMap<String, Self>, path: &Path) -> Result<()> {
-        weights::save_tensors(all, path)
-    }
 }

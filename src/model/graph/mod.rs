@@ -21,7 +21,7 @@ pub use shape::{Dim, Fact};
 pub use stats::{Cost, LayerStats, Stats, parameter_kind, stats};
 
 use super::constant::Constant;
-use bytes::Bytes;
+use super::wire::Wire;
 use compresso_base::error::{Error, Result, nearest};
 use indexmap::IndexMap;
 use inferred::Inferred;
@@ -39,25 +39,6 @@ pub struct ValueInfo {
 impl ValueInfo {
     pub fn new(name: impl Into<String>, fact: Fact) -> Self {
         Self { name: name.into(), fact, wire: Wire::default() }
-    }
-}
-
-/// How a file encoded an item of the graph: its own protobuf message (of the model, for a graph). Export starts from it,
-/// so that what the library does not use (documentation, which empty fields were present, field order, unknown fields)
-/// is written back, byte for byte where the item did not change. Owned by `model::onnx`.
-#[derive(Clone, Default)]
-pub(crate) struct Wire(pub(crate) Option<Bytes>);
-
-impl PartialEq for Wire {
-    /// Always equal: an encoding never changes what a graph means.
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl std::fmt::Debug for Wire {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Wire(..)" } else { "Wire" })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Graph;
 use crate::constant::Constant;
+use crate::wire::Wire;
 use bytes::Bytes;
 use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
@@ -56,7 +57,7 @@ pub struct Node {
     pub outputs: Vec<String>,
     pub attrs: IndexMap<String, Attr>,
     /// How the file had it.
-    pub(crate) wire: super::Wire,
+    pub(crate) wire: Wire,
 }
 
 impl Node {

@@ -3,7 +3,8 @@
 use super::external::ExternalData;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, attribute_type as kind};
 use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, malformed, put_header, unknown_fields};
-use super::{Print, import, sparse, tensor, types};
+use super::text::{entries, set};
+use super::{Print, sparse, tensor, types};
 use crate::{Attr, Constant, Element, Fact, Facts, Graph, Node, ValueInfo};
 use bytes::{Buf, BufMut, Bytes};
 use compresso_base::error::{Error, Result};
@@ -24,7 +25,7 @@ pub fn model(graph: &Graph, places: &Places) -> Result<Vec<u8>> {
         shell.model.producer_version = Some(env!("CARGO_PKG_VERSION").into());
     }
     let encoded = graph_proto(graph, &mut shell, places, true)?;
-    if import::entries(&shell.model.metadata_props) != graph.metadata {
+    if entries(&shell.model.metadata_props) != graph.metadata {
         let entry = |(k, v): (&String, &String)| StringStringEntryProto { key: Some(k.clone()), value: Some(v.clone()) };
         shell.model.metadata_props = graph.metadata.iter().map(entry).collect();
     }
@@ -148,7 +149,7 @@ fn graph_proto(graph: &Graph, shell: &mut Shell, places: &Places, main: bool) ->
         p.output.push(types::export(better.as_ref().unwrap_or(info))?);
     }
     let listed = std::mem::take(&mut p.value_info);
-    if !changed && !listed.is_empty() && import::value_infos(&listed)? == graph.value_info {
+    if !changed && !listed.is_empty() && types::value_infos(&listed)? == graph.value_info {
         p.value_info = listed;
     } else if let Some(facts) = &facts {
         for info in graph.value_info.values().filter(|i| facts.contains_key(&i.name)) {
@@ -240,13 +241,6 @@ fn element_since(e: Element) -> i64 {
         Element::U2 | Element::I2 => 13,
         Element::F6E2M3 | Element::F6E3M2 => 14,
         _ => 3,
-    }
-}
-
-/// Writes a text field, leaving its presence alone where it already says the same.
-pub fn set(field: &mut Option<String>, value: &str) {
-    if field.as_deref().unwrap_or("") != value {
-        *field = Some(value.to_string());
     }
 }
 

@@ -3,9 +3,11 @@
 use super::external::Files;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, attribute_type as kind};
 use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, keep, malformed, put_header, unknown_fields};
+use super::text::entries;
 use super::{Print, sparse, tensor, types};
-use crate::graph::{NEWEST_OPSET, Wire};
-use crate::{Attr, Graph, Node, ValueInfo};
+use crate::graph::NEWEST_OPSET;
+use crate::wire::Wire;
+use crate::{Attr, Graph, Node};
 use bytes::{BufMut, Bytes, BytesMut};
 use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
@@ -105,7 +107,7 @@ fn graph(
         graph.outputs.push(info);
     }
     let listed = std::mem::take(&mut proto.value_info);
-    graph.value_info = value_infos(&listed)?;
+    graph.value_info = types::value_infos(&listed)?;
     if graph.value_info.len() != listed.len() {
         // Some tools list values twice. The shell keeps the list.
         proto.value_info = listed;
@@ -133,21 +135,6 @@ fn graph(
     wire.put_slice(unknown);
     graph.wire = Wire(Some(wire.freeze()));
     Ok(graph)
-}
-
-/// What a list declares of inner values; of several declarations of a value, the first counts.
-pub fn value_infos(list: &[Bytes]) -> Result<IndexMap<String, ValueInfo>> {
-    let mut map = IndexMap::with_capacity(list.len());
-    for b in list {
-        let (info, _) = types::import(b)?;
-        map.entry(info.name.clone()).or_insert(info);
-    }
-    Ok(map)
-}
-
-/// Text entries as a map; of entries with the same key, the last counts.
-pub fn entries(list: &[super::proto::StringStringEntryProto]) -> IndexMap<String, String> {
-    list.iter().map(|e| (e.key.clone().unwrap_or_default(), e.value.clone().unwrap_or_default())).collect()
 }
 
 fn add_constant(graph: &mut Graph, name: String, c: crate::Constant) -> Result<()> {

@@ -4,9 +4,9 @@ use super::export::Places;
 use super::external::ExternalData;
 use super::proto::{EXTERNAL, TensorHead};
 use super::scan::decode;
-use crate::weights::atomic_write;
 use crate::{Constant, Element, Graph};
 use compresso_base::error::{Error, Result};
+use compresso_base::files::atomic_write;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 

@@ -20,13 +20,14 @@ mod proto;
 mod scan;
 mod sparse;
 mod tensor;
+mod text;
 mod types;
 
 use super::constant::Constant;
 use super::graph::Graph;
-use super::weights::atomic_write;
 use bytes::Bytes;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::files::atomic_write;
 use indexmap::IndexMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;

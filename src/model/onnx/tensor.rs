@@ -132,7 +132,7 @@ pub fn export(constant: &Constant, name: Option<&str>, external: Option<&Externa
     proto.dims = constant.dims().iter().map(|&d| i64::try_from(d)).collect::<Result<_, _>>().map_err(|_| Error::internal("a size"))?;
     proto.data_type = Some(constant.element().code());
     if let Some(name) = name {
-        super::export::set(&mut proto.name, name);
+        super::text::set(&mut proto.name, name);
     }
     proto.data_location = None;
     proto.external_data = Vec::new();

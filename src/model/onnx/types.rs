@@ -1,12 +1,13 @@
 //! `ValueInfoProto` and [`ValueInfo`].
 
-use super::export::set;
 use super::proto::{Dimension, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
 use super::scan::{decode, keep};
-use crate::graph::Wire;
+use super::text::set;
+use crate::wire::Wire;
 use crate::{Dim, Element, Fact, ValueInfo};
 use bytes::Bytes;
 use compresso_base::error::Result;
+use indexmap::IndexMap;
 use prost::Message;
 
 /// What is declared of a value, and whether that is a tensor type. A value without one (a sequence, an optional, or
@@ -19,6 +20,16 @@ pub fn import(bytes: &Bytes) -> Result<(ValueInfo, bool)> {
     let mut info = ValueInfo::new(proto.name.unwrap_or_default(), fact.unwrap_or_else(|| Fact::unranked(Element::F32)));
     info.wire = Wire(Some(bytes));
     Ok((info, typed))
+}
+
+/// What a list declares of inner values; of several declarations of a value, the first counts.
+pub fn value_infos(list: &[Bytes]) -> Result<IndexMap<String, ValueInfo>> {
+    let mut map = IndexMap::with_capacity(list.len());
+    for b in list {
+        let (info, _) = import(b)?;
+        map.entry(info.name.clone()).or_insert(info);
+    }
+    Ok(map)
 }
 
 fn fact(p: &TypeProto) -> Option<Fact> {

@@ -3,6 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__Concat.html> and siblings.
 
 use super::backward::{Back, Flow};
+use super::cat::cat;
 use super::def::{OpDef, QuantRule};
 use super::facts::{Item, axis_of, fact, items, of_items, same_elements, size};
 use super::ints::count;
@@ -13,7 +14,6 @@ use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
-use compresso_kernels::ops::join;
 pub const CONCAT: &str = "Concat";
 pub const PAD: &str = "Pad";
 
@@ -107,28 +107,6 @@ fn concat_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
         Ok((i, Flow::Shared(gy.narrow(axis, start - len, len)?)))
     };
     (0..back.cx.input_count()).map(part).collect()
-}
-
-/// Joins tensors along an axis. Parts that candle cannot copy in rows are made contiguous first, so that the result is.
-pub fn cat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
-    let parts = parts
-        .iter()
-        .map(|t| if copies_in_rows(t, axis) { Ok((*t).clone()) } else { t.contiguous() })
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    join(&parts.iter().collect::<Vec<_>>(), axis)
-}
-
-/// True when the axes from `axis` on are without gaps and those before it are evenly spaced: candle's condition.
-fn copies_in_rows(t: &Tensor, axis: usize) -> bool {
-    let (dims, stride) = (t.dims(), t.stride());
-    let mut next = 1;
-    for i in (axis..dims.len()).rev() {
-        if stride[i] != next {
-            return false;
-        }
-        next *= dims[i];
-    }
-    (1..axis).all(|i| stride[i - 1] == stride[i] * dims[i])
 }
 
 /// Padding per axis as (before, after); negative numbers cut off.

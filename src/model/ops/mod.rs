@@ -11,6 +11,7 @@ pub mod activation;
 pub mod arithmetic;
 pub mod backward;
 pub mod cast;
+pub mod cat;
 pub mod channels;
 pub mod concat;
 pub mod constant;

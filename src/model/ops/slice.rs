@@ -5,6 +5,7 @@
 pub(super) mod labels;
 
 use super::backward::{Back, Flow};
+use super::cat::cat;
 use super::def::OpDef;
 use super::facts::{Item, axes_of, axis_of, fact, items, of_items, size};
 use super::run::Exec;
@@ -219,7 +220,7 @@ fn split_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
     // All parts together are the whole gradient.
     let parts: Vec<&Tensor> = back.gradients.iter().flatten().collect();
     if parts.len() == back.made.len() {
-        return Ok(vec![(0, Flow::Own(super::concat::cat(&parts, axis)?))]);
+        return Ok(vec![(0, Flow::Own(cat(&parts, axis)?))]);
     }
     let mut flows = Vec::new();
     let mut start = 0;

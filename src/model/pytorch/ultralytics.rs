@@ -4,7 +4,7 @@ use super::archive::Checkpoint;
 use super::object::{Id, Object};
 use super::settings;
 use super::state::Content;
-use crate::file::LoadOptions;
+use crate::recognize::LoadOptions;
 use crate::zoo::{self, ZooOptions};
 use crate::{Classes, Constant, Element, ImageSize, Model};
 use compresso_base::error::{At, Error, Result};

@@ -1,7 +1,6 @@
 //! Detectors whose outputs the user describes, and exports of finished detections.
 
-use super::{class_names, image_input, settled, ultralytics};
-use crate::file::LoadOptions;
+use super::{LoadOptions, class_names, image_input, settled, ultralytics};
 use crate::graph::infer_at;
 use crate::{BoxDecode, Decode, Detect, Fact, Graph};
 use compresso_base::error::{Error, Result};

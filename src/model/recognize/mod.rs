@@ -2,125 +2,17 @@
 
 mod described;
 mod head;
+mod options;
 mod ultralytics;
 
+pub use options::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
+
 use super::box_decode::FASTEST_DET_STRIDE;
-use super::file::LoadOptions;
 use super::graph::infer_at;
 use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
 use crate::ops::activation::SIGMOID;
 use crate::ops::concat::CONCAT;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{OptionKind, OptionValue};
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-
-compresso_base::choice! {
-    /// What the outputs of a model mean.
-    pub enum DecodeAs {
-        /// One output `[batch, 4 + classes, anchors]` of boxes and class probabilities.
-        Yolo = "yolo",
-        /// One output `[batch, boxes, 5 + classes]` of boxes, objectness and class probabilities, as YOLOv5 has it.
-        Yolov5 = "yolov5",
-        /// One output `[batch, 5 + classes, rows, columns]` of FastestDet.
-        FastestDet = "fastestdet",
-        /// One output `[batch, detections, 6]` of finished detections: left, top, right, bottom in input pixels, score, class.
-        EndToEnd = "end2end",
-        /// One output `[batch, classes]` of logits.
-        Classify = "classify",
-        /// Not to be interpreted.
-        None = "none",
-    }
-}
-
-/// What the outputs of a model mean: a word for a known form, or a description of another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum DecodeOption {
-    As(DecodeAs),
-    Described(Box<BoxDecode>),
-}
-
-impl OptionValue for DecodeOption {
-    const KIND: OptionKind = match DecodeAs::KIND {
-        OptionKind::Choice(words) => OptionKind::ChoiceOrMap(words),
-        other => other,
-    };
-}
-
-impl From<DecodeAs> for DecodeOption {
-    fn from(word: DecodeAs) -> Self {
-        Self::As(word)
-    }
-}
-
-impl From<BoxDecode> for DecodeOption {
-    fn from(description: BoxDecode) -> Self {
-        Self::Described(Box::new(description))
-    }
-}
-
-impl<'de> Deserialize<'de> for DecodeOption {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if value.is_object() {
-            return compresso_base::operation::decode::<BoxDecode>(value).map(Self::from).map_err(D::Error::custom);
-        }
-        serde_json::from_value(value).map(Self::As).map_err(D::Error::custom)
-    }
-}
-
-/// Class names, or the text file that lists them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Classes {
-    Names(Vec<String>),
-    File(PathBuf),
-}
-
-impl OptionValue for Classes {
-    const KIND: OptionKind = OptionKind::Any;
-}
-
-impl Classes {
-    /// The names. A file has one per line; blank lines are skipped.
-    ///
-    /// # Errors
-    /// `Io` for a file that cannot be read; `Argument` for no names.
-    pub fn names(&self) -> Result<Vec<String>> {
-        let names: Vec<String> = match self {
-            Self::Names(names) => names.clone(),
-            Self::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e).at("option 'classes'"))?;
-                text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
-            }
-        };
-        if names.is_empty() { Err(Error::argument("option 'classes' has no names")) } else { Ok(names) }
-    }
-}
-
-/// A size in pixels: of a square, or height and width.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ImageSize {
-    Square(usize),
-    HeightWidth([usize; 2]),
-}
-
-impl OptionValue for ImageSize {
-    const KIND: OptionKind = OptionKind::Any;
-}
-
-impl ImageSize {
-    /// Height and width.
-    pub fn height_width(self) -> [usize; 2] {
-        match self {
-            Self::Square(n) => [n, n],
-            Self::HeightWidth(hw) => hw,
-        }
-    }
-}
 
 /// The task of a graph: as the options say, as Ultralytics' metadata says, or by the looks of the outputs.
 ///

@@ -1,7 +1,6 @@
 //! Models that Ultralytics exported: their metadata says task, class names and image size.
 
-use super::{class_names, fitting, head, image_input, image_size, output};
-use crate::file::LoadOptions;
+use super::{LoadOptions, class_names, fitting, head, image_input, image_size, output};
 use crate::literal::Literal;
 use crate::{Decode, Detect, Graph};
 use compresso_base::error::{Error, Result};

@@ -1,8 +1,7 @@
 //! The anchor-based detection head of YOLOv5 and its decoding into boxes, objectness and scores.
 
-use super::assemble::{Made, Site};
 use super::blocks::Conv;
-use super::detect;
+use super::site::{Made, Site};
 use crate::{AnchorHead, BoxDecode, Constant, Decode, Detect, Node, Task};
 use compresso_base::error::Result;
 
@@ -12,7 +11,7 @@ const FIXED: usize = 5;
 /// The module `DetectAnchors`: one pointwise convolution per level, decoded to `[batch, boxes, 5 + classes]` (centre x,
 /// centre y, width, height in input pixels, objectness, class probabilities), level by level, anchor by anchor, row by row.
 pub fn emit(s: &mut Site<'_>) -> Result<Made> {
-    let strides = detect::strides(s)?;
+    let strides = s.strides()?;
     let anchors = s.plan.arch.anchors.clone();
     if anchors.len() != s.inputs.len() {
         let e = s.layer.error(format!("has {} levels, but 'anchors' lists {}", s.inputs.len(), anchors.len()));

@@ -1,7 +1,8 @@
 //! The anchor-free detection head of YOLOv8 and its decoding into boxes and scores.
 
-use super::assemble::{Made, Site};
+use super::anchors;
 use super::blocks::{Blocks, Conv, Feature};
+use super::site::{Made, Site};
 use crate::{Constant, Decode, Detect, DetectHead, Node, Task};
 use compresso_base::error::Result;
 
@@ -24,10 +25,10 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
         "dwconv" => Branches::DwConv,
         "separable" => Branches::Separable,
         // As YOLOv5's files say it.
-        "anchors" => return super::anchors::emit(s),
+        "anchors" => return anchors::emit(s),
         other => return Err(s.layer.error(format!("argument 2 (branches) must be conv, dwconv or separable, got {other}"))),
     };
-    let strides = strides(s)?;
+    let strides = s.strides()?;
     let (classes, reg_max) = (s.plan.classes.len(), s.plan.arch.reg_max);
     let (output, head) = detect(s.b, &s.scope, s.inputs, classes, &strides, reg_max, branches)?;
     s.b.graph.output(&output);
@@ -38,24 +39,6 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
         head: Some(head),
         anchors: None,
     }))))
-}
-
-/// Input pixels per cell of each level: as the file says, which must be true, or as the layers made them.
-pub fn strides(s: &Site<'_>) -> Result<Vec<usize>> {
-    let (stated, image) = (&s.plan.arch.strides, s.plan.image);
-    if !stated.is_empty() && stated.len() != s.inputs.len() {
-        return Err(s.layer.error(format!("has {} levels, but 'strides' lists {}", s.inputs.len(), stated.len())));
-    }
-    let one = |(i, f): (usize, &Feature)| {
-        let found = image[0] / f.size[0].max(1);
-        let stride = stated.get(i).copied().unwrap_or(found.max(1));
-        if f.size == image.map(|n| n / stride) && image.iter().all(|n| n % stride == 0) {
-            return Ok(stride);
-        }
-        let expected = image.map(|n| n / stride);
-        Err(s.layer.error(format!("expects a map of 1/{stride} of the image, {expected:?}, got {:?}", f.size)))
-    };
-    s.inputs.iter().enumerate().map(one).collect()
 }
 
 /// Emits the head on one feature map per level; returns the decoded output `[batch, 4 + classes, anchors]` (centre x,

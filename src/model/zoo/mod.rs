@@ -7,7 +7,9 @@ mod blocks;
 mod csp;
 mod detect;
 mod modules;
+mod plan;
 mod residual;
+mod site;
 mod yaml;
 
 pub(crate) use assemble::assemble;

@@ -1,8 +1,8 @@
 //! The modules that architecture files name: one table entry each.
 
-use super::assemble::{Made, Site};
 use super::blocks::{Act, Conv, Feature};
 use super::csp::Bottleneck;
+use super::site::{Made, Site};
 use super::yaml::Value;
 use super::{anchors, detect};
 use compresso_base::error::{Error, Result, nearest};

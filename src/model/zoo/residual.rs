@@ -1,8 +1,8 @@
 //! Blocks of mobile networks (Howard et al. 2017, "MobileNets"; Sandler et al. 2018, "MobileNetV2") and of residual
 //! networks (He et al. 2015, "Deep Residual Learning"), with torchvision's names of constants.
 
-use super::assemble::under;
 use super::blocks::{Act, Blocks, Conv, Feature};
+use super::site::under;
 use compresso_base::error::Result;
 
 impl Blocks {
