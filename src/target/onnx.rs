@@ -1,6 +1,7 @@
 //! ONNX files for any runtime.
 
-use super::{Artefact, Destination, Finding, Severity, Takes, TargetSpec, onnxruntime};
+use super::{Artefact, Destination, Finding, Severity, Takes, TargetSpec};
+use crate::onnxruntime::integers;
 use compresso_base::error::Result;
 use compresso_model::Graph;
 use compresso_model::passes::pipelines;
@@ -16,7 +17,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     elements: Takes::AllBut(&[]),
     advice: &[],
     rules: &[old_opset],
-    quantization: Some(onnxruntime::QUANTIZATION),
+    quantization: Some(integers::QUANTIZATION),
     pipeline: pipelines::INFERENCE,
     destination: Destination::File("onnx"),
     write,

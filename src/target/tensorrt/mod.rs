@@ -11,7 +11,8 @@ mod cache;
 mod script;
 mod write;
 
-pub use write::{WORKSPACE, engine_file};
+pub use script::WORKSPACE;
+pub use write::engine_file;
 
 use super::{Destination, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec, onnx};
 use compresso_model::passes::pipelines;

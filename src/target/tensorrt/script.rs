@@ -1,10 +1,12 @@
 //! The script that builds an engine with trtexec, TensorRT's own command.
 
-use super::write::WORKSPACE;
 use crate::{Artefact, ExportPrecision};
 use compresso_base::error::{Error, Result};
 use compresso_model::Fact;
 use compresso_model::graph::specialize;
+
+/// The setting that says how much memory the builder may use, in MiB.
+pub const WORKSPACE: &str = "workspace";
 
 /// trtexec's arguments, without the one that depends on its version. `onnx` and `engine` are file names.
 ///

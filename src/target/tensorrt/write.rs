@@ -7,9 +7,6 @@ use compresso_base::error::{Error, Result};
 use compresso_model::ValueInfo;
 use std::path::{Path, PathBuf};
 
-/// The setting that says how much memory the builder may use, in MiB.
-pub const WORKSPACE: &str = "workspace";
-
 /// File name of the engine that the build script makes.
 pub fn engine_file(name: &str, precision: ExportPrecision) -> String {
     file_name(name, precision, "engine")
