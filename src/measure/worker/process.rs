@@ -1,7 +1,6 @@
 //! A carrier in a process of its own, as its parent sees it.
 
-use super::program::ARGUMENT;
-use super::protocol::{Hello, Reply, Request, read, write};
+use super::protocol::{ARGUMENT, Hello, Reply, Request, read, write};
 use super::{Carrier, Fault, Order};
 use crate::memory::Peak;
 use compresso_base::context::Cancel;

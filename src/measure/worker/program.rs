@@ -1,7 +1,7 @@
 //! The program that workers run, and how it becomes one.
 
 use super::process::Process;
-use super::protocol::Hello;
+use super::protocol::{ARGUMENT, Hello};
 use super::{Fault, serve};
 use compresso_base::context::Cancel;
 use compresso_base::error::{Error, Result};
@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// The argument that makes a program with the [`hook`] a worker.
-pub(super) const ARGUMENT: &str = "measure-worker";
 
 /// Names the program for workers.
 pub const VARIABLE: &str = "COMPRESSO_WORKER";

@@ -12,6 +12,9 @@ use compresso_model::{Constant, Element, Payload, Value};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 
+/// The argument that makes a program with the [`hook`](super::hook) a worker.
+pub(super) const ARGUMENT: &str = "measure-worker";
+
 /// Changes with every change of what follows.
 pub const VERSION: u32 = 1;
 
