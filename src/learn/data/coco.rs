@@ -6,7 +6,7 @@
 
 use super::coco_json::{Contents, Id, Image, read};
 use super::files::{entries, is_image};
-use super::open::class_names;
+use super::options::class_names;
 use super::reader::Reader;
 use super::records::{Details, NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Region, Source};

@@ -1,7 +1,7 @@
 //! Image folders: a subfolder per class, or plain images without labels; `train`, `val` and `test` subfolders are splits.
 
 use super::files::{entries, is_image, walk};
-use super::open::class_names;
+use super::options::class_names;
 use super::reader::Reader;
 use super::records::{Record, Records, Warnings, file_name};
 use super::{DataKind, DataOptions, Dataset, Source};

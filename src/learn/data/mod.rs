@@ -4,6 +4,7 @@
 //! format; each gives a [`Source`] per split.
 
 mod augment;
+mod canvas;
 mod check;
 mod choose;
 mod coco;
@@ -16,6 +17,7 @@ mod grid;
 mod letterbox;
 mod loader;
 mod open;
+mod options;
 mod plots;
 mod random;
 mod reader;
@@ -33,7 +35,8 @@ pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
 pub use grid::{Grid, GridOptions};
 pub use letterbox::{PAD, PlacedImage, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
-pub use open::{DataOptions, DataTask, dataset};
+pub use open::dataset;
+pub use options::{DataOptions, DataTask};
 pub use reader::Cache;
 pub use splits::SplitOptions;
 

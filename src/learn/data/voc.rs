@@ -4,7 +4,7 @@
 //! and in VOC's own measure.
 
 use super::files::{entries, is_image};
-use super::open::class_names;
+use super::options::class_names;
 use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, place};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};

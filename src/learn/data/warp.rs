@@ -1,7 +1,7 @@
 //! Images seen at a slant: turned, sheared, in perspective.
 
 use super::BBox;
-use super::augment::MosaicTile;
+use super::canvas::MosaicTile;
 use image::{Rgb, RgbImage};
 
 /// A projective map of the plane, row by row, and its inverse.

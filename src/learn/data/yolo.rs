@@ -6,7 +6,7 @@
 
 use super::coco;
 use super::files::{image_files, is_image, walk};
-use super::open::class_names;
+use super::options::class_names;
 use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name, place};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};

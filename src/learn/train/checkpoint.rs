@@ -7,9 +7,9 @@
 
 use super::history::{Epoch, History};
 use super::options::Train;
+use super::run::{Best, Run};
 use super::scaler::Scaler;
 use super::step::{Stepper, StepperState};
-use super::trainer::{Best, Run};
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use compresso_model::Constant;

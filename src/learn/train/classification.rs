@@ -1,6 +1,6 @@
 //! Cross entropy with label smoothing (Szegedy et al. 2016, "Rethinking the Inception Architecture").
 
-use super::objective::{Loss, attach};
+use super::loss::{Loss, attach};
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 

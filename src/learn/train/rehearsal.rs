@@ -1,6 +1,7 @@
 //! Training steps without labels, for timing.
 
-use super::objective::{Loss, Objective, TaskLoss, attach, pick};
+use super::loss::{Loss, attach};
+use super::objective::{Objective, TaskLoss, pick};
 use super::optimizer::UpdateRule;
 use super::options::Train;
 use super::step::{Pacing, Stepper};

@@ -1,6 +1,7 @@
 //! One training step: forward, loss, backward, update; and the search for the culprit when numbers are not finite.
 
-use super::objective::{Loss, Objective};
+use super::loss::Loss;
+use super::objective::Objective;
 use super::optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
 use super::options::Train;
 use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCount, Tensors};

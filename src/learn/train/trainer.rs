@@ -5,8 +5,9 @@ use super::ema::Ema;
 use super::history::{Epoch, History};
 use super::objective::{Objective, TaskLoss};
 use super::options::Train;
-use super::parametrize::{Parametrization, Tensors};
+use super::parametrize::Parametrization;
 use super::plan::Plan;
+use super::run::{Best, Run};
 use super::step::{Done, Stepper};
 use crate::data::{DataKind, Dataset, Loader, LoaderOptions};
 use compresso_base::context::{Context, Progress};
@@ -148,26 +149,6 @@ fn check_data(model: &Model, data: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// The weights of the epoch with the best score.
-pub(super) struct Best {
-    pub epoch: usize,
-    pub score: f64,
-    pub tensors: Tensors,
-}
-
-/// A training in progress.
-pub(super) struct Run<'a> {
-    model: &'a Model,
-    pub data: &'a Dataset,
-    val: Option<&'a Dataset>,
-    pub options: &'a Train,
-    pub ctx: &'a Context,
-    plan: Plan,
-    pub ema: Option<Ema>,
-    pub history: History,
-    pub best: Option<Best>,
-}
-
 impl Run<'_> {
     /// The epochs after the first `done`.
     fn epochs(&mut self, stepper: &mut Stepper<'_>, done: usize) -> Result<()> {
@@ -247,14 +228,6 @@ impl Run<'_> {
         let since = self.best.as_ref().map_or(0, |b| number + 1 - b.epoch);
         self.history.stopped_early = options.patience > 0 && since >= options.patience && !last;
         Ok(())
-    }
-
-    /// The weights that are judged and kept.
-    fn tensors(&self, stepper: &Stepper<'_>) -> Result<Tensors> {
-        match &self.ema {
-            Some(ema) => ema.tensors(),
-            None => stepper.params.tensors().into_iter().map(|(n, t)| Ok((n, t.copy()?))).collect(),
-        }
     }
 }
 

@@ -3,10 +3,12 @@
 mod pipeline;
 mod prediction;
 mod source;
+mod throughput;
 
-pub use pipeline::{Throughput, predict_each};
+pub use pipeline::predict_each;
 pub use prediction::{Found, Prediction, Predictions, Ranked};
 pub use source::{image_files_dataset, samples_dataset};
+pub use throughput::Throughput;
 
 use crate::data::Dataset;
 use compresso_base::context::Context;

@@ -1,6 +1,6 @@
 //! What `predict` gives.
 
-use super::pipeline::Throughput;
+use super::throughput::Throughput;
 use crate::data::{BBox, Source};
 use crate::eval::draw::draw_detections;
 use compresso_base::error::{At, Error, Result};

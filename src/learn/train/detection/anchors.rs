@@ -8,7 +8,7 @@
 
 use super::geometry::{Dual, Number, complete_iou};
 use crate::data::GroundTruth;
-use crate::train::objective::{Loss, attach};
+use crate::train::loss::{Loss, attach};
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_model::AnchorHead;

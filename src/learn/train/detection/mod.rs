@@ -15,7 +15,7 @@ pub use anchors::AnchorLoss;
 pub use assign::{Assigned, Assigner, Grid, Level};
 pub use geometry::{Dual, Number, complete_iou};
 
-use super::objective::{Loss, attach};
+use super::loss::{Loss, attach};
 use crate::data::GroundTruth;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
