@@ -77,7 +77,7 @@ pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
     if let Some(r) = value.read_lock::<Report>() {
         return crate::report::text(&*r.show, style);
     }
-    if let Some(e) = value.read_lock::<super::error::Raised>() {
+    if let Some(e) = value.read_lock::<super::raised::Raised>() {
         return e.0.to_string();
     }
     if value.is_map() || value.is_array() {

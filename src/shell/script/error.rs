@@ -1,52 +1,14 @@
-//! Errors between Rhai and this crate, and how they are shown: message, place, causes, suggestion, call trace.
+//! Errors of scripts, explained, and how they are shown: message, place, causes, suggestion, call trace.
 
-use super::binding::{self, usage, with_article};
+use super::binding::{bindings, find};
+use super::raised::{lower_first, plain, unwrap};
 use super::value::kind_of_type;
+use super::words::{usage, with_article};
 use crate::error::{Error, ErrorKind, nearest};
 use crate::report::{Ink, Style, printable};
-use rhai::{Dynamic, EvalAltResult, LexError, ParseErrorType, Position};
+use rhai::{EvalAltResult, LexError, ParseErrorType, Position};
 use std::fmt::Write;
 use std::sync::Arc;
-
-/// An error of this crate on its way through a script; `catch (e)` sees it with `e.message`, `e.kind`, `e.hint`.
-#[derive(Debug, Clone)]
-pub struct Raised(pub Arc<Error>);
-
-/// Sends an error through Rhai. A cancellation cannot be caught by the script.
-pub(super) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
-    if error.is_cancelled() {
-        return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
-    }
-    EvalAltResult::ErrorRuntime(Dynamic::from(Raised(Arc::new(error))), position).into()
-}
-
-/// The error of this crate inside a Rhai error, for natives that call script functions.
-pub(super) fn unwrap(error: &EvalAltResult) -> Error {
-    match error {
-        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => unwrap(inner),
-        EvalAltResult::ErrorTerminated(..) => Error::cancelled(),
-        EvalAltResult::ErrorRuntime(value, _) => match value.read_lock::<Raised>() {
-            Some(raised) => copy(&raised.0),
-            None => Error::new(ErrorKind::Script, value.to_string()),
-        },
-        other => Error::new(ErrorKind::Script, plain(other)),
-    }
-}
-
-/// The same error again; the causes become text.
-fn copy(e: &Error) -> Error {
-    let mut new = Error::new(e.kind(), e.message());
-    for place in e.places().collect::<Vec<_>>().into_iter().rev() {
-        new = new.at(place);
-    }
-    if let Some(hint) = e.suggestion() {
-        new = new.hint(hint);
-    }
-    match std::error::Error::source(e) {
-        Some(cause) => new.because(cause.to_string()),
-        None => new,
-    }
-}
 
 /// A place in a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,7 +168,7 @@ impl Explain<'_> {
 
     fn no_variable(&self, name: &str) -> Error {
         let e = Error::new(ErrorKind::Script, format!("unknown variable '{name}'"));
-        if let Some(b) = binding::find(name) {
+        if let Some(b) = find(name) {
             return e.hint(format!("'{name}' is a function; call it: {}", b.signature.usage()));
         }
         match nearest(name, self.variables.iter().map(String::as_str)) {
@@ -235,7 +197,7 @@ impl Explain<'_> {
                 _ => script(format!("'{name}' does not work on {}", given())),
             };
         }
-        if let Some(b) = binding::find(name) {
+        if let Some(b) = find(name) {
             let e = match types.is_empty() {
                 true => Error::argument(format!("{name} needs arguments")),
                 false => Error::argument(format!("{name} does not take {}", given())),
@@ -255,14 +217,14 @@ impl Explain<'_> {
             return Error::argument(format!("{name} does not take {}", given())).hint(format!("it is {}", same.join(" or ")));
         }
         let e = script(format!("unknown function '{name}'"));
-        let own = binding::bindings().map(|b| b.signature.name).chain(self.functions.iter().map(|f| f.0.as_str()));
+        let own = bindings().map(|b| b.signature.name).chain(self.functions.iter().map(|f| f.0.as_str()));
         let near = nearest(name, own)
             .or_else(|| nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.starts_with(char::is_alphabetic))));
         if let Some(near) = near {
             return e.hint(format!("did you mean '{near}'?"));
         }
         // A word that someone would search for.
-        match binding::bindings().find(|b| b.signature.keywords.contains(&name)) {
+        match bindings().find(|b| b.signature.keywords.contains(&name)) {
             Some(b) => e.hint(format!("did you mean '{}'?", b.signature.name)),
             None => e.hint("help() lists the functions"),
         }
@@ -291,22 +253,6 @@ fn spot((source, text): &(String, String), position: Position) -> Option<Spot> {
     // Rhai points at the dot before a field; the field's name says more.
     let at_dot = column > 0 && text.chars().nth(column - 1) == Some('.');
     Some(Spot { source: source.clone(), line, column: column + usize::from(at_dot), text })
-}
-
-/// The engine's own text without its position, as a clause.
-fn plain(error: &EvalAltResult) -> String {
-    let text = error.to_string();
-    let text = text.split(" (line ").next().unwrap_or(&text);
-    lower_first(text.trim_end_matches('.'))
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match (chars.next(), chars.clone().next()) {
-        // An acronym stays as it is.
-        (Some(a), Some(b)) if a.is_uppercase() && !b.is_uppercase() => a.to_lowercase().chain(chars).collect(),
-        _ => text.to_string(),
-    }
 }
 
 fn syntax(kind: &ParseErrorType) -> Error {

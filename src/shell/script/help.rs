@@ -1,6 +1,7 @@
 //! `help()` and `help("prune")`, made from the table of functions.
 
-use super::binding::{Binding, bindings, find};
+use super::binding::{bindings, find};
+use super::call::Binding;
 use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};

@@ -10,22 +10,27 @@
 //! ```
 
 mod binding;
+mod call;
 mod display;
 mod error;
 mod functions;
 mod help;
 mod literal;
 mod properties;
+mod raised;
 mod recipe;
 mod value;
+mod words;
 
-pub use binding::{Binding, bindings, find, takes};
+pub use binding::{bindings, find};
+pub use call::Binding;
 pub use display::Shown;
 pub use error::{Failure, Spot};
 pub use functions::{check_threads, device_name, parse_device};
 pub use help::{help_media, help_text, overview};
 pub use properties::{Property, fields_of};
 pub use recipe::script as recipe_script;
+pub use words::takes;
 
 use super::Output;
 use crate::context::Context;

@@ -1,6 +1,6 @@
 //! The fields of models, datasets, tensors and errors: one table for each type, for reading, completion and errors.
 
-use super::error::{Raised, raise};
+use super::raised::{Raised, raise};
 use super::recipe;
 use super::value::{ModelValue, Report, from_json, int, no_field};
 use crate::error::Result;

@@ -1,31 +1,18 @@
 //! Builds the library that Rust notebooks load, once, into a lasting folder.
 
 use super::library::{self, Library, Record};
+use super::sources::source_files;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 /// The package that is built.
 const PACKAGE: &str = "compresso-prelude";
-
-/// The sources that this program was built from, for where they are gone.
-static SOURCES: &[(&str, Dir<'_>)] = &[
-    ("src", include_dir!("$CARGO_MANIFEST_DIR/src")),
-    ("notebooks/prelude", include_dir!("$CARGO_MANIFEST_DIR/notebooks/prelude")),
-    ("benches", include_dir!("$CARGO_MANIFEST_DIR/benches")),
-    ("tests/support", include_dir!("$CARGO_MANIFEST_DIR/tests/support")),
-];
-const MANIFEST: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"));
-const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
 
 /// Crates that notebooks name, or whose types they see: completion reads their sources. Each may depend on those before it.
 const ANALYSED: &[&str] = &[
@@ -95,28 +82,6 @@ fn install_standard_sources(ctx: &Context) -> Result<()> {
     let missing = |e: Error| Error::unavailable("the sources of Rust's standard library are missing").because(e).hint(hint);
     library::output(Command::new("rustup").args(["component", "add", "rust-src"])).map_err(missing)?;
     Ok(())
-}
-
-/// Names and contents of this program's sources. Texts at the top lie beside each other, folders below them.
-fn source_files() -> Vec<(PathBuf, &'static [u8])> {
-    fn walk(dir: &Dir<'static>, to: &Path, all: &mut Vec<(PathBuf, &'static [u8])>) {
-        all.extend(dir.files().map(|f| (to.join(f.path()), f.contents())));
-        dir.dirs().for_each(|d| walk(d, to, all));
-    }
-    let texts = [("Cargo.toml", MANIFEST), ("Cargo.lock", LOCK), ("README.md", README)];
-    let mut all: Vec<_> = texts.iter().map(|(name, text)| (PathBuf::from(name), text.as_bytes())).collect();
-    SOURCES.iter().for_each(|(name, dir)| walk(dir, Path::new(name), &mut all));
-    all
-}
-
-/// A number that other sources do not have.
-pub fn fingerprint() -> u64 {
-    static NUMBER: OnceLock<u64> = OnceLock::new();
-    *NUMBER.get_or_init(|| {
-        let mut hasher = std::hash::DefaultHasher::new();
-        source_files().hash(&mut hasher);
-        hasher.finish()
-    })
 }
 
 /// The checkout that this program was built from, if it is still the same, else the sources in this program, written out.

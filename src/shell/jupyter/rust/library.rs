@@ -7,6 +7,7 @@
 //! analysis/     sources of the crates that notebooks name, for completion and for the types of variables
 //! ```
 
+use super::sources::fingerprint;
 use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ impl Record {
     /// `Unavailable` when there is no Rust compiler.
     pub fn now(object: &str) -> Result<Self> {
         let features = if cfg!(feature = "cuda") { vec!["cuda".to_string()] } else { Vec::new() };
-        let sources = super::build::fingerprint().to_string();
+        let sources = fingerprint().to_string();
         Ok(Self { compresso: env!("CARGO_PKG_VERSION").into(), sources, rustc: rustc_version()?, features, object: object.into() })
     }
 

@@ -10,6 +10,7 @@ mod desk;
 mod library;
 mod parse;
 mod render;
+mod sources;
 mod value;
 
 pub use build::{BuildOptions, build};

@@ -5,7 +5,7 @@ use crate::compress::distill::Distill;
 use crate::compress::prune::{self, Prune};
 use crate::compress::quantize::Quantize;
 use crate::operation::{Arg, ArgKind, Operation};
-use crate::shell::script::binding::Binding;
+use crate::shell::script::call::Binding;
 use crate::shell::script::value::Report;
 use rhai::Dynamic;
 

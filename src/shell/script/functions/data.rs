@@ -3,7 +3,7 @@
 use super::report;
 use crate::learn::data::{DataOptions, GridOptions, Split, SplitOptions, Take};
 use crate::operation::Operation;
-use crate::shell::script::binding::Binding;
+use crate::shell::script::call::Binding;
 use rhai::Dynamic;
 
 pub(super) const TABLE: &[Binding] = &[

@@ -3,7 +3,7 @@
 use super::report;
 use crate::deploy::{Deploy, OnnxExport, TensorrtExport, lint};
 use crate::operation::{Arg, ArgKind, Operation};
-use crate::shell::script::binding::Binding;
+use crate::shell::script::call::Binding;
 
 pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Deploy::SIGNATURE, call: |c| Ok(report(c.run::<Deploy>()?)) },

@@ -7,7 +7,7 @@ use crate::measure::Benchmark;
 use crate::measure::compare::{Compare, compare_tensors};
 use crate::model::Value;
 use crate::operation::Operation;
-use crate::shell::script::binding::{Binding, Call};
+use crate::shell::script::call::{Binding, Call};
 use rhai::Dynamic;
 
 pub(super) const TABLE: &[Binding] = &[

@@ -9,7 +9,7 @@ mod results;
 mod session;
 mod tensors;
 
-use super::binding::{Binding, Call};
+use super::call::{Binding, Call};
 use super::value::{ModelValue, Report};
 use crate::learn::train::Trained;
 use crate::model::Made;

@@ -7,8 +7,9 @@ use crate::learn::eval::Predict;
 use crate::learn::train::Train;
 use crate::model::{self, Loaded, ModelOptions, Value};
 use crate::operation::{Arg, ArgKind, Operation};
-use crate::shell::script::binding::{Binding, Call, describe};
+use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::value::{ModelValue, from_json};
+use crate::shell::script::words::describe;
 use rhai::{Dynamic, Map};
 use std::collections::HashMap;
 

@@ -4,7 +4,7 @@ use super::signature;
 use crate::error::{Error, Result};
 use crate::operation::{Arg, ArgKind};
 use crate::report::Style;
-use crate::shell::script::binding::{Binding, Call};
+use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::display::value_text;
 use crate::shell::script::help;
 use crate::shell::script::value::{int, kind_of};

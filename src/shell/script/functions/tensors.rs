@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::model::{Element, Value, count_of, uniform};
 use crate::operation::{Arg, ArgKind, Signature};
-use crate::shell::script::binding::{Binding, Call, describe};
-use crate::shell::script::error::raise;
+use crate::shell::script::call::{Binding, Call};
+use crate::shell::script::raised::raise;
 use crate::shell::script::value::{from_json, int, to_f64};
+use crate::shell::script::words::describe;
 use candle_core::{DType, Device, Tensor};
 use rhai::{Dynamic, Engine, EvalAltResult, Position};
 
