@@ -151,7 +151,8 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("model::pytorch::object", "torch.Size"),
     ("model::pytorch::settings", "PyTorch's classes"),
     // The rules of a target are that target's facts, and most of the operators that it lacks are none of ours.
-    ("deploy::tensorrt::lint", "what TensorRT's parser takes"),
+    ("target::onnxruntime::integers", "what onnxruntime has int8 kernels for"),
+    ("target::tensorrt", "what TensorRT's parser takes"),
 ];
 
 /// What writes a node may spell its operator; what looks for one names it by the constant of the operator's file, and what
