@@ -1,5 +1,6 @@
 //! Imports run one way; see docs/architecture.md.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The crates from the lowest to the highest; each may depend on those left of it.
@@ -83,6 +84,98 @@ fn imports(code: &[String]) -> Vec<String> {
     found
 }
 
+/// The paths from `crate`, `super` and `self` on that a file names, in `use` or in its code. What it shows to others (`pub use`)
+/// does not count.
+fn paths(code: &[String]) -> Vec<String> {
+    /// Takes `a::{b, c::{d, e}}` apart.
+    fn expand(path: &str, out: &mut Vec<String>) {
+        let Some((before, list)) = path.split_once('{') else { return out.push(path.to_string()) };
+        let (mut depth, mut start) = (0, 0);
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                ',' | '}' if depth == 0 => {
+                    expand(&format!("{before}{}", list[start..at].trim()), out);
+                    start = at + 1;
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    let in_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+    let mut found = Vec::new();
+    let mut statement = String::new();
+    for line in code.iter().map(|l| l.trim()) {
+        let is_use = line.starts_with("use ") || line.starts_with("pub") && line.split_whitespace().take(3).any(|word| word == "use");
+        if statement.is_empty() && !is_use {
+            for (at, _) in ["crate::", "super::", "self::"].iter().flat_map(|root| line.match_indices(root)) {
+                // `$crate::` and `pub(in crate::…)` are no imports, and of `super::super::` the whole is one.
+                if !line[..at].ends_with(in_path) && !line[..at].ends_with('$') && !line[..at].ends_with("pub(in ") {
+                    found.push(line[at..].chars().take_while(|c| in_path(*c)).collect());
+                }
+            }
+            continue;
+        }
+        statement += line;
+        if let Some((whole, _)) = statement.split_once(';') {
+            if let Some(path) = whole.strip_prefix("use ") {
+                expand(path, &mut found);
+            }
+            statement.clear();
+        }
+    }
+    found.retain(|path| ["crate::", "super::", "self::"].iter().any(|root| path.starts_with(root)));
+    found
+}
+
+/// Which files of a crate, by their modules (`""` for its root), each of them imports. What a module shares with those below
+/// it is no import of theirs.
+fn graph<'a>(files: &[(&'a str, &[String])]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let target = |from: &'a str, path: &str| -> Option<&'a str> {
+        let mut at: Vec<&str> = from.split("::").filter(|part| !part.is_empty()).collect();
+        for part in path.split("::").filter_map(|part| part.split(' ').next()) {
+            match part {
+                "crate" => at.clear(),
+                "super" => drop(at.pop()),
+                "self" | "" => {}
+                name => at.push(name),
+            }
+        }
+        // The last parts name what is in the file.
+        loop {
+            let module = at.join("::");
+            if let Some((found, _)) = files.iter().find(|(m, _)| *m == module) {
+                return Some(*found);
+            }
+            at.pop()?;
+        }
+    };
+    let above = |from: &str, to: &str| to.is_empty() || from == to || from.starts_with(&format!("{to}::"));
+    let of = |(from, code): &(&'a str, &[String])| {
+        let targets = paths(code).iter().filter_map(|p| target(from, p)).filter(|to| !above(from, to)).collect();
+        (*from, targets)
+    };
+    files.iter().map(of).collect()
+}
+
+/// The groups of modules that reach each other by their imports.
+fn circles(graph: &BTreeMap<&str, BTreeSet<&str>>) -> BTreeSet<Vec<String>> {
+    let reached = |from: &str| {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut next: Vec<&str> = graph[from].iter().copied().collect();
+        while let Some(module) = next.pop() {
+            if seen.insert(module) {
+                next.extend(&graph[module]);
+            }
+        }
+        seen
+    };
+    let reach: BTreeMap<&str, BTreeSet<&str>> = graph.keys().map(|&m| (m, reached(m))).collect();
+    let group = |m: &str| reach[m].iter().filter(|other| reach[**other].contains(m)).map(ToString::to_string).collect::<Vec<_>>();
+    graph.keys().map(|m| group(m)).filter(|g| !g.is_empty()).collect()
+}
+
 /// The compiler holds that crates import only what they depend on; this holds what they depend on.
 #[test]
 fn crates_depend_on_lower_ones() {
@@ -100,6 +193,53 @@ fn crates_depend_on_lower_ones() {
         }
     }
     assert!(seen >= CRATES.len() - 1, "only {seen} dependencies were read");
+}
+
+/// Modules of a crate that may import each other in a circle, with the reason.
+const CIRCLES: &[(&str, &[&str], &str)] = &[];
+
+/// What two files need from each other stands in a third one, so that each can be read without the other.
+#[test]
+fn files_of_a_crate_do_not_import_in_circles() {
+    let files: Vec<File> = files().into_iter().filter(|f| !is_test(f)).collect();
+    let mut crates: BTreeMap<&str, Vec<(&str, &[String])>> = BTreeMap::new();
+    for f in &files {
+        let (own, module) = match f.module.split_once("::") {
+            Some((own, module)) if CRATES.contains(&own) => (own, module),
+            _ => ("compresso", f.module.as_str()),
+        };
+        crates.entry(own).or_default().push((if module == "lib" { "" } else { module }, &f.code));
+    }
+    assert_eq!(crates.len(), CRATES.len() + 1);
+    let mut imports = 0;
+    let mut wrong = Vec::new();
+    for (name, files) in &crates {
+        let graph = graph(files);
+        imports += graph.values().map(BTreeSet::len).sum::<usize>();
+        let allowed = |circle: &Vec<String>| CIRCLES.iter().any(|(of, modules, _)| of == name && circle == modules);
+        wrong.extend(circles(&graph).into_iter().filter(|c| !allowed(c)).map(|c| format!("{name}: {}", c.join(", "))));
+    }
+    assert!(imports > 500, "only {imports} imports were read");
+    assert!(wrong.is_empty(), "files that import each other in a circle:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn circles_are_found() {
+    let code = |text: &str| text.lines().map(str::to_string).collect::<Vec<_>>();
+    let found = |a: &str, b: &str| {
+        let (a, b) = (code(a), code(b));
+        let shared = code("pub use left::Left;\nuse self::left::inner::Deep;");
+        let inner = code("use super::Left;");
+        let files = [("", &[][..]), ("room", &shared), ("room::left", &a), ("room::left::inner", &inner), ("room::right", &b)];
+        circles(&graph(&files)).into_iter().map(|c| c.join(" ")).collect::<Vec<_>>()
+    };
+    let pair = ["room::left room::right"];
+    assert_eq!(found("use super::right::Right;", "use crate::room::left::Left;"), pair);
+    assert_eq!(found("use super::{\n    Shared,\n    right::{self, Right as Other},\n};", "use crate::room::{other, left};"), pair);
+    assert_eq!(found("let x = super::right::make();", "fn f(x: crate::room::left::Left) {}"), pair, "whole paths count too");
+    assert_eq!(found("use super::right::Right;", "use super::Left;").len(), 0, "the module above shows it");
+    assert_eq!(found("pub(super) use super::right::Right;", "use super::left::Left;").len(), 0);
+    assert_eq!(found("macro!($crate::room::right::X);", "pub(in crate::room::left) struct X;").len(), 0);
 }
 
 #[test]
