@@ -121,7 +121,7 @@ impl Norm {
             let params = ops::find(node)?.params;
             let slots = |kind: ParamKind| params.iter().filter(move |p| p.1 == kind).map(|p| p.0);
             // The variance stands after the mean.
-            let (Some(scale), Some(variance)) = (slots(ParamKind::Scale).next(), slots(ParamKind::Statistic).last()) else { continue };
+            let (Some(scale), Some(variance)) = (slots(ParamKind::Scale).next(), slots(ParamKind::Statistic).next_back()) else { continue };
             let values = |i: usize| node.input(i).and_then(|n| graph.constant(n)).map(|c| c.to_f64s()).transpose();
             let (Some(scale), Some(variance)) = (values(scale)?, values(variance)?) else { continue };
             let channels = found.labels.axis(&layer.weight, layer.axis).map(|l| l.len());

@@ -14,7 +14,7 @@ mod write;
 pub use script::WORKSPACE;
 pub use write::engine_file;
 
-use super::{Destination, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec, onnx};
+use super::{Destination, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::passes::pipelines;
 use compresso_model::{Constant, Element, Graph, Node};
 
@@ -30,7 +30,6 @@ pub const SPEC: TargetSpec = TargetSpec {
     pipeline: pipelines::TENSORRT,
     destination: Destination::Folder,
     write: write::write,
-    ..onnx::SPEC
 };
 
 pub const QUANTIZATION: Quantization = Quantization {

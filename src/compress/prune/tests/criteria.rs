@@ -99,10 +99,7 @@ fn the_geometric_median_goes_by_distances_to_the_other_filters() {
     let mut expected = vec![0.0; 4];
     for i in 0..4 {
         for j in 0..4 {
-            let mut square = 0.0;
-            for k in 0..6 {
-                square += (rows[i][k] - rows[j][k]) * (rows[i][k] - rows[j][k]);
-            }
+            let square: f64 = rows[i].iter().zip(&rows[j]).map(|(a, b)| (a - b) * (a - b)).sum();
             expected[i] += square.sqrt();
         }
     }

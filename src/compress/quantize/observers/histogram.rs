@@ -80,7 +80,6 @@ impl Histogram {
         if magnitude == 0.0 {
             return;
         }
-        #[expect(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "an exponent has 11 bits")]
         let log2 = (f64::from(magnitude).to_bits() >> 52) as i32 - 1023;
         let exponent = log2 + 1 - SIDE.ilog2().cast_signed();
         if self.counts.is_empty() {

@@ -44,7 +44,7 @@ impl Observer for ThreeSigma {
 fn it_is_three_deviations_around_the_mean() {
     let observe = super::Observe::of(&THREE_SIGMA);
     let mut observer = observe.observer();
-    let mut values = vec![-1.0, 1.0].repeat(5000);
+    let mut values = [-1.0, 1.0].repeat(5000);
     values.push(100.0);
     observer.observe(Sample { values: &values, range: Range { min: -1.0, max: 100.0 } });
     let range = observer.range(Grid::INT8);

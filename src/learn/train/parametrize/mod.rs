@@ -162,11 +162,11 @@ impl Chain {
     }
     /// The states, each tensor's name behind the place and name of its parametrization.
     pub fn state(&self) -> Tensors {
-        let one = |(i, p): (usize, &Box<dyn Parametrization>)| {
+        let one = |(i, p): (usize, &dyn Parametrization)| {
             let scope = format!("{i}.{}", p.name());
             p.state().into_iter().map(move |(n, t)| (format!("{scope}.{n}"), t)).collect::<Vec<_>>()
         };
-        self.list.iter().enumerate().flat_map(one).collect()
+        self.list.iter().map(|p| &**p).enumerate().flat_map(one).collect()
     }
     /// Goes on from what [`Chain::state`] gave.
     pub fn restore(&mut self, mut state: Tensors) -> Result<()> {
