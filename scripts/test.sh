@@ -55,11 +55,13 @@ packages=(--workspace --exclude compresso-prelude --features evcxr)
 # Front ends and compilers at work: minutes each, so `cargo test` leaves them out (see Cargo.toml).
 kernels=(--test jupyter --test rust_cells)
 step "lints"
-cargo clippy --release --workspace --all-targets "${kernels[@]}" --features evcxr -- -D warnings
+cargo clippy --release --workspace --all-targets --features evcxr -- -D warnings
+cargo clippy --release "${packages[@]}" "${kernels[@]}" -- -D warnings
 cargo clippy --release --all-targets -- -D warnings
 step "build"
 # Not `cargo build`: tests need crates with other features, and all would be built twice.
-cargo test --release "${packages[@]}" --all-targets "${kernels[@]}" --no-run
+cargo test --release "${packages[@]}" --all-targets --no-run
+cargo test --release "${packages[@]}" "${kernels[@]}" --no-run
 
 step "Python environment for comparison"
 wait "$python_environment"

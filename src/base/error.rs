@@ -139,6 +139,13 @@ impl Error {
     pub fn places(&self) -> impl Iterator<Item = &str> {
         self.0.places.iter().rev().map(String::as_str)
     }
+    /// The texts of the causes, outermost first. A cause that became the message is not said again; it stays as the source, for
+    /// callers that look for its type.
+    pub fn causes(&self) -> impl Iterator<Item = String> {
+        std::iter::successors(std::error::Error::source(self), |cause| cause.source())
+            .map(ToString::to_string)
+            .filter(|text| first_line(text) != self.0.message)
+    }
     /// What the user can do about it.
     pub fn suggestion(&self) -> Option<&str> {
         self.0.hint.as_deref()
@@ -151,14 +158,8 @@ impl fmt::Display for Error {
             write!(f, "{place}: ")?;
         }
         f.write_str(&self.0.message)?;
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            // What became the message is kept as a cause, too, for callers that look for its type.
-            if first_line(&text) != self.0.message {
-                write!(f, "\n  because: {text}")?;
-            }
-            source = cause.source();
+        for text in self.causes() {
+            write!(f, "\n  because: {text}")?;
         }
         if let Some(hint) = &self.0.hint {
             write!(f, "\n  help: {hint}")?;

@@ -130,10 +130,12 @@ impl Deploy {
             ExportPrecision::Int8 => {
                 let data = data.ok_or_else(|| Error::internal("int8 has images to calibrate on"))?;
                 let made = self.quantize().apply(model, Some(data), ctx)?;
-                let float = simple()?;
-                let ranges = calibrate::calibrate(&float, model.task(), data, |_| true, self.images, ctx)?;
-                let ranges = ranges.iter().map(|(name, r)| (name.to_string(), [r.min, r.max])).collect::<Vec<_>>();
-                calibrated = Some((model.derive(float, step(ExportPrecision::Fp32)), ranges));
+                if self.target.calibration {
+                    let float = simple()?;
+                    let ranges = calibrate::calibrate(&float, model.task(), data, |_| true, self.images, ctx)?;
+                    let ranges = ranges.iter().map(|(name, r)| (name.to_string(), [r.min, r.max])).collect::<Vec<_>>();
+                    calibrated = Some((model.derive(float, step(ExportPrecision::Fp32)), ranges));
+                }
                 made
             }
         };

@@ -1,6 +1,6 @@
 //! Recipes run again, without the script language.
 
-use super::{OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use super::{Deploy, Deployed, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result, nearest};
 use compresso_base::operation::{ArgKind, Argument, Arguments, Call, Inputs, Operation, Recipe, Signature, decode};
@@ -10,6 +10,7 @@ use compresso_learn::train::{Train, Trained};
 use compresso_model::{LoadOptions, Made, Model, ModelOptions};
 use serde_json::{Map, Value};
 use std::any::Any;
+use std::path::Path;
 
 /// The operations whose results others are made of.
 const OPERATIONS: &[Replayable] = &[
@@ -22,6 +23,7 @@ const OPERATIONS: &[Replayable] = &[
     replayable::<Prune>(),
     replayable::<Quantize>(),
     replayable::<Distill>(),
+    replayable::<Deploy>(),
     replayable::<OnnxExport>(),
     replayable::<TensorrtExport>(),
 ];
@@ -122,6 +124,11 @@ impl Gives for OnnxFile {
         None
     }
 }
+impl Gives for Deployed {
+    fn value(self) -> Option<Remade> {
+        None
+    }
+}
 impl Gives for TensorrtArtifacts {
     fn value(self) -> Option<Remade> {
         None
@@ -146,7 +153,15 @@ fn run(call: &Call, values: &[Option<Remade>], ctx: &Context) -> Result<Remade> 
     let seeded = call.seed.map_or_else(|| ctx.clone(), |seed| ctx.clone().with_seed(seed));
     let made = (found.run)(&call.options, &args, &seeded)?;
     match (&call.file, made) {
-        (Some(file), _) => Model::load(file, &LoadOptions::default()).map(Remade::Model),
+        (Some(file), None) => {
+            // What is opened must be what was written: the target itself, or a file in it.
+            let target = call.args.iter().find_map(|a| if let Argument::Target(path) = a { Some(Path::new(path)) } else { None });
+            if target.is_none_or(|target| !Path::new(file).starts_with(target)) {
+                return Err(Error::format(format!("the recipe says that it wrote '{file}', which is not where it was told to write")));
+            }
+            Model::load(file, &LoadOptions::default()).map(Remade::Model)
+        }
+        (Some(file), Some(_)) => Err(Error::format(format!("it writes no file, and the recipe says that it wrote '{file}'"))),
         (None, Some(made)) => unchanged(call, &made).map(|()| made),
         (None, None) => Err(Error::format("it writes its result to a file, and the recipe does not say to which")),
     }

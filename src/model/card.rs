@@ -1,7 +1,7 @@
 //! What a model's file says of it beside the graph: the metadata under [`KEY`].
 
 use super::{Graph, ModelOptions, Task};
-use compresso_base::error::{Error, Result};
+use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Argument, Call, Operation, Recipe};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -51,29 +51,33 @@ impl Card {
             let e = Error::format(format!("the metadata '{KEY}' cannot be read")).because(e);
             e.hint("it was written by another version, or by hand; give `decode` and `classes` to load the model without it")
         })?;
-        let recipe = written.recipe.or_else(|| of_steps(written.steps, graph.name()));
+        let recipe = match written.recipe {
+            Some(recipe) => Some(recipe),
+            None => of_steps(written.steps, graph.name()).at(|| format!("the metadata '{KEY}'"))?,
+        };
         Ok(Some(Self { task: written.task, recipe }))
     }
 }
 
 /// Each step was given the result of the one before, and script texts; of the first, only the name may be known.
-fn of_steps(steps: Vec<StoredStep>, name: &str) -> Option<Recipe> {
-    let opening = ModelOptions::SIGNATURE.name;
-    let known = steps.first().is_none_or(|s| s.operation == opening);
-    let mut made = (!known).then(|| named(name));
+fn of_steps(steps: Vec<StoredStep>, name: &str) -> Result<Option<Recipe>> {
+    let Some(first) = steps.first() else { return Ok(None) };
+    let opened = first.operation == ModelOptions::SIGNATURE.name;
+    let mut calls =
+        if opened { Vec::new() } else { vec![Call::new(ModelOptions::SIGNATURE.name, [Argument::Named(name.into())], Map::new())] };
     for step in steps {
-        let given = made.map(Argument::Call);
+        let given = calls.len().checked_sub(1).map(Argument::Call);
         let literal = |text: String| match serde_json::from_str(&text) {
             Ok(value @ (Value::String(_) | Value::Number(_))) => Argument::Value(value),
             _ => Argument::Script(text),
         };
         let call = Call::new(&step.operation, given.into_iter().chain(step.args.into_iter().map(literal)), step.options);
-        made = Some(Recipe::of(match step.file {
+        calls.push(match step.file {
             Some(file) => call.writing(file),
             None => call,
-        }));
+        });
     }
-    made
+    Recipe::checked(calls).map(Some)
 }
 
 /// A model of which only the name is known.

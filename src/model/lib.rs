@@ -79,6 +79,8 @@ impl Model {
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {
         self.task = Arc::new(task);
+        // Open sizes are counted at the task's.
+        self.stats = OnceLock::new();
         self
     }
     /// The model, made by this recipe, which its file keeps.

@@ -20,6 +20,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(integers::QUANTIZATION),
     pipeline: pipelines::INFERENCE,
     destination: Destination::File("onnx"),
+    calibration: false,
     write,
 };
 

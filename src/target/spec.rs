@@ -29,6 +29,8 @@ pub struct TargetSpec {
     /// What is run on a float32 graph before it is converted and written.
     pub pipeline: Pipeline,
     pub destination: Destination,
+    /// The writer reads the range of every value (int8), beside a graph in float.
+    pub calibration: bool,
     /// Writes what was prepared to the destination, which may be there already, and says which files were written, the model first.
     pub write: fn(&Artefact<'_>, &Path) -> Result<Vec<PathBuf>>,
 }

@@ -41,6 +41,7 @@ pub const SPEC: TargetSpec = TargetSpec {
         ..onnxruntime::QUANTIZATION
     }),
     destination: Destination::Folder,
+    calibration: false,
     write,
     ..onnx::SPEC
 };

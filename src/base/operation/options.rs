@@ -135,7 +135,7 @@ pub fn decode<T: Options>(options: Value) -> Result<T> {
             }
             let e = Error::argument(format!("option '{}' expects {}, got {given}", field.name, field.kind));
             let words: &[&str] = match field.kind {
-                OptionKind::Choice(words) => words,
+                OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words) => words,
                 OptionKind::Optional(OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words)) => words,
                 _ => &[],
             };

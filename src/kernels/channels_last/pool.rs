@@ -112,12 +112,10 @@ impl Job for Pool {
                 // SAFETY: the taps are inside the image, and the scratch has a pixel for each of its columns.
                 unsafe { (self.line)(from, down.len(), w.dilation[0] * i.row, n, 1.0, to) };
             }
+            let rows = self.counted.as_ref().map_or(1, |[rows, _]| w.taps_in(0, y, rows.clone()).len());
             for x in 0..o.width {
                 let across = self.window.taps(1, x);
-                let count = self
-                    .counted
-                    .as_ref()
-                    .map_or(1, |[rows, columns]| w.taps_in(0, y, rows.clone()).len() * w.taps_in(1, x, columns.clone()).len());
+                let count = rows * self.counted.as_ref().map_or(1, |[_, columns]| w.taps_in(1, x, columns.clone()).len());
                 let from = columns.wrapping_add(self.at(1, x, &across) * CHUNK);
                 let to = to.wrapping_add(y * o.row + x * o.pixel + first);
                 // SAFETY: the taps are columns of the scratch, and the pixel is inside the output.

@@ -67,10 +67,8 @@ impl Failure {
             let text = printable(text).replace('\n', &format!("\n{:w$}", "", w = indent + 3));
             let _ = write!(out, "\n{:indent$} {} {text}", "", style.paint(ink, label));
         };
-        let mut cause = std::error::Error::source(&**e);
-        while let Some(c) = cause {
-            note("because:", Ink::Yellow, &c.to_string());
-            cause = c.source();
+        for cause in e.causes() {
+            note("because:", Ink::Yellow, &cause);
         }
         if let Some(hint) = e.suggestion() {
             note("help:", Ink::Cyan, hint);

@@ -29,6 +29,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::TENSORRT,
     destination: Destination::Folder,
+    calibration: true,
     write: write::write,
 };
 

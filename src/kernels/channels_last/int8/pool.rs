@@ -174,8 +174,9 @@ impl Job for Average {
                     unsafe { down(w, input, y, args.inputs[0], sums, |sum, q| *sum += i32::from(q) - zero) };
                     for (x, reals) in reals.chunks_exact_mut(channels).enumerate() {
                         let factor = scale / self.spec.count([y, x]) as f32;
+                        let taps = inside(w, 1, x);
                         for (c, real) in reals.iter_mut().enumerate() {
-                            let sum: i32 = inside(w, 1, x).map(|at| sums[at * channels + c]).sum();
+                            let sum: i32 = taps.clone().map(|at| sums[at * channels + c]).sum();
                             *real = sum as f32 * factor;
                         }
                     }

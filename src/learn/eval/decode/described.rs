@@ -10,7 +10,7 @@ pub(super) fn decode(read: &Read<'_>, d: &BoxDecode) -> Result<Vec<Vec<Detection
     let boxes = d.boxes.as_deref().ok_or_else(|| Error::argument("the description names no output of boxes"))?;
     let mut boxes = Output::read(read, boxes)?;
     if let ([stride], &[n, channels, rows, columns], None) = (d.strides.as_slice(), boxes.dims.as_slice(), &d.scores)
-        && [rows * stride, columns * stride] == read.task.image_size
+        && [rows, columns] == read.task.image_size.map(|size| size.div_ceil(*stride))
     {
         boxes.dims = vec![n, channels, rows * columns];
         return scored(read, &BoxDecode { layout: Some(AnchorLayout::AnchorsLast), ..d.clone() }, &boxes, None);
@@ -168,8 +168,8 @@ fn cells(read: &Read<'_>, d: &BoxDecode, anchors: usize) -> Result<Vec<[f32; 3]>
     let [height, width] = read.task.image_size;
     let mut cells = Vec::new();
     for &stride in &d.strides {
-        for row in 0..height / stride {
-            cells.extend((0..width / stride).map(|column| [column as f32, row as f32, stride as f32]));
+        for row in 0..height.div_ceil(stride) {
+            cells.extend((0..width.div_ceil(stride)).map(|column| [column as f32, row as f32, stride as f32]));
         }
     }
     if !d.strides.is_empty() && cells.len() != anchors {

@@ -135,6 +135,11 @@ impl Parametrization for QuantizedWeights {
                 continue;
             }
             let Some((stored, float)) = Stored::of(graph, node).at(|| node.label())? else { continue };
+            if self.stored.values().any(|s| s.integers == stored.integers) {
+                let e =
+                    Error::unsupported(format!("its integers '{}' are read by several nodes, which would train apart", stored.integers));
+                return Err(e.at(node.label()).hint("train the float model before it is quantized"));
+            }
             patch.remove(i);
             let before = stored.integers.strip_suffix("_quantized");
             let name = before.filter(|n| patch.fresh(n) == **n).unwrap_or(made).to_string();

@@ -18,7 +18,11 @@ pub(super) const TABLE: &[Binding] = &[
 
 fn compare(c: &Call<'_>) -> Result<Dynamic> {
     match (c.arg(0).is::<Value>(), c.arg(1).is::<Value>()) {
-        (true, true) => Ok(report(compare_tensors(&c.tensor(0)?, &c.tensor(1)?)?)),
+        (true, true) => {
+            // There is nothing to choose for tensors; a word that is no option is told all the same.
+            c.options::<Compare>()?;
+            Ok(report(compare_tensors(&c.tensor(0)?, &c.tensor(1)?)?))
+        }
         (false, false) => Ok(report(c.run::<Compare>()?)),
         _ => Err(Error::argument("a model and a tensor cannot be compared").hint("forward(m, x) gives a model's tensors")),
     }
