@@ -312,7 +312,7 @@ pub fn onnx_export(m: &Model, path: &str, options: OnnxExport) -> Result<OnnxFil
 /// `Argument`; `Io`; `Unsupported`.
 pub fn deploy<'a>(m: &Model, path: &str, data: impl Into<Option<&'a Dataset>>, options: Deploy) -> Result<Deployed> {
     let data = data.into();
-    run(|ctx| options.apply(m, path, data, ctx))
+    run(|ctx| options.run((m, Path::new(path), data), ctx))
 }
 
 /// Writes a folder from which TensorRT builds an engine.
