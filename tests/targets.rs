@@ -163,6 +163,10 @@ fn chain(tall: bool) -> Model {
 fn the_recipe_of_a_target_works_as_its_document_shows_it() {
     let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adding-a-target.md")).unwrap();
     assert!(document.contains(include_str!("recipes/target.rs")), "docs/adding-a-target.md does not show tests/recipes/target.rs");
+    // Its registration is the list as it stands, with one more.
+    let list = include_str!("../src/target/lib.rs").lines().find(|l| l.starts_with("pub const TARGETS:")).unwrap();
+    let registered = list.replace("];", ", &pocket::SPEC];");
+    assert!(document.contains(&registered), "docs/adding-a-target.md does not show: {registered}");
 
     let (pocket, ctx) = (Target(&pocket::SPEC), Context::new());
     let data = dataset("random", &DataOptions { images: Some(4), ..DataOptions::default() }, &ctx).unwrap();

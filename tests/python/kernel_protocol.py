@@ -245,6 +245,8 @@ class WhileACellRuns(KernelTest):
         self.run_code(self.code("define").format(3))
         cell = self.begin(60)
         queued = self.kernel.send_code(self.code("define").format(4))
+        # Nothing orders messages of two sockets: it has to be there before the interrupt is.
+        time.sleep(0.5)
         begin = time.monotonic()
         e = self.kernel.ask("interrupt_request", channel="control", timeout=2.0)
         self.assertEqual(e.content, {"status": "ok"})

@@ -98,24 +98,24 @@ fn trained(trained: Trained) -> Made<History> {
 ///
 /// # Errors
 /// Those of running [`Train`].
-pub fn train<'a>(m: &Model, data: &Dataset, val: impl Into<Option<&'a Dataset>>, options: Train) -> Result<Made<History>> {
+pub fn train<'a, R>(m: &Made<R>, data: &Dataset, val: impl Into<Option<&'a Dataset>>, options: Train) -> Result<Made<History>> {
     let val = val.into();
-    run(|ctx| Ok(trained(options.run((m, data, val), ctx)?)))
+    run(|ctx| Ok(trained(options.run((&m.model, data, val), ctx)?)))
 }
 
 /// Trains a student to imitate a teacher.
 ///
 /// # Errors
 /// Those of running [`Distill`].
-pub fn distill<'a>(
-    student: &Model,
-    teacher: &Model,
+pub fn distill<'a, R, T>(
+    student: &Made<R>,
+    teacher: &Made<T>,
     data: &Dataset,
     val: impl Into<Option<&'a Dataset>>,
     options: Distill,
 ) -> Result<Made<History>> {
     let val = val.into();
-    run(|ctx| Ok(trained(options.run((student, teacher, data, val), ctx)?)))
+    run(|ctx| Ok(trained(options.run((&student.model, &teacher.model, data, val), ctx)?)))
 }
 
 /// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.
@@ -124,9 +124,9 @@ pub fn distill<'a>(
 ///
 /// # Errors
 /// Those of running [`Prune`].
-pub fn prune<'a>(m: &Model, data: impl Into<Option<&'a Dataset>>, options: Prune) -> Result<Made<PruneReport>> {
+pub fn prune<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Prune) -> Result<Made<PruneReport>> {
     let data = data.into();
-    run(|ctx| options.run((m, data), ctx))
+    run(|ctx| options.run((&m.model, data), ctx))
 }
 
 /// The groups of channels of a model that can only be pruned together.
@@ -141,9 +141,9 @@ pub fn prune_groups(m: &Model) -> Result<Groups> {
 ///
 /// # Errors
 /// Those of running [`Quantize`].
-pub fn quantize<'a>(m: &Model, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
+pub fn quantize<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
     let data = data.into();
-    run(|ctx| options.run((m, data), ctx))
+    run(|ctx| options.run((&m.model, data), ctx))
 }
 
 /// Images that a model looks at.

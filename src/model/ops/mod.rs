@@ -43,6 +43,7 @@ pub mod roles;
 pub mod run;
 pub mod scatter;
 pub mod shape;
+pub mod shrink;
 pub mod slice;
 pub mod softmax;
 #[cfg(test)]

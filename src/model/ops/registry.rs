@@ -32,6 +32,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     super::resize::OPS,
     super::scatter::OPS,
     super::shape::OPS,
+    super::shrink::OPS,
     super::slice::OPS,
     super::softmax::OPS,
     super::transpose::OPS,

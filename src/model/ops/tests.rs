@@ -34,6 +34,25 @@ fn layers() -> Vec<(Node, Vec<usize>, Vec<usize>, usize)> {
 }
 
 #[test]
+fn the_recipe_of_an_operator_is_the_compiled_file() {
+    let document = include_str!("../../../docs/adding-an-op.md");
+    let file = include_str!("shrink.rs");
+    assert!(document.contains(&format!("```rust,ignore\n{file}```")), "docs/adding-an-op.md shows another file than shrink.rs");
+    let line = "    super::shrink::OPS,\n";
+    assert!(document.contains(&format!("```rust,ignore\n{line}```")) && include_str!("registry.rs").contains(line));
+}
+
+#[test]
+fn shrink_has_the_gradient_of_a_selection() {
+    let node = Node::new("Shrink", "shrink", ["x"], ["y"]).float("bias", 0.25).float("lambd", 0.5);
+    let x = candle_core::Var::new(&[-2.0f32, -0.5, 0.0, 0.4, 0.75, f32::INFINITY], &Device::Cpu).unwrap();
+    let y = run(&node, 9, &[x.as_tensor().clone()]).remove(0);
+    assert_eq!(y.to_vec1::<f32>().unwrap(), [-1.75, 0.0, 0.0, 0.0, 0.5, f32::INFINITY]);
+    let gradient = y.sum_all().unwrap().backward().unwrap().remove(x.as_tensor()).unwrap();
+    assert_eq!(gradient.to_vec1::<f32>().unwrap(), [1.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+}
+
+#[test]
 fn the_channels_of_weights_are_those_of_what_is_read_and_made() {
     let all_layers: Vec<&OpDef> = all().filter(|op| op.quant == QuantRule::Weighted).collect();
     for op in &all_layers {

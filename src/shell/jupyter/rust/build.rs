@@ -337,6 +337,10 @@ mod tests {
         let tree = ["tree", "--locked", "--offline", "--package", PACKAGE, "--depth", "1"];
         let text = library::output(Command::new("cargo").args(tree).current_dir(dir.path())).unwrap();
         assert!(text.starts_with(PACKAGE) && text.contains("candle-core"), "{text}");
+        // `cargo tree` is content with manifests that name missing files; what a build would compile is not.
+        let plan = ["rustc", "--release", "--locked", "--offline", "--package", PACKAGE, "--unit-graph", "-Zunstable-options"];
+        let text = library::output(Command::new("cargo").args(plan).env("RUSTC_BOOTSTRAP", "1").current_dir(dir.path())).unwrap();
+        assert!(text.contains("compresso_prelude"), "{text}");
     }
 
     #[test]
