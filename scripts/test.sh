@@ -57,7 +57,8 @@ kernels=(--test jupyter --test rust_cells)
 step "lints"
 cargo clippy --release --workspace --all-targets --features evcxr -- -D warnings
 cargo clippy --release "${packages[@]}" "${kernels[@]}" -- -D warnings
-cargo clippy --release --all-targets -- -D warnings
+# Default features; the same packages, so that dependencies are those of before.
+cargo clippy --release --workspace --exclude compresso-prelude --all-targets -- -D warnings
 step "build"
 # Not `cargo build`: tests need crates with other features, and all would be built twice.
 cargo test --release "${packages[@]}" --all-targets --no-run

@@ -1,6 +1,6 @@
 //! What a model's file says of it beside the graph: the metadata under [`KEY`].
 
-use super::{Graph, ModelOptions, Task};
+use super::{Graph, ModelOptions, Task, zoo};
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Argument, Call, Operation, Recipe};
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,10 @@ fn of_steps(steps: Vec<StoredStep>, name: &str) -> Result<Option<Recipe>> {
         if opened { Vec::new() } else { vec![Call::new(ModelOptions::SIGNATURE.name, [Argument::Named(name.into())], Map::new())] };
     for step in steps {
         let given = calls.len().checked_sub(1).map(Argument::Call);
+        let opens = calls.is_empty();
         let literal = |text: String| match serde_json::from_str(&text) {
+            // Which content the file had is not known.
+            Ok(Value::String(path)) if opens && !zoo::is_name(&path) => Argument::File { path, sha256: None },
             Ok(value @ (Value::String(_) | Value::Number(_))) => Argument::Value(value),
             _ => Argument::Script(text),
         };
@@ -83,4 +86,22 @@ fn of_steps(steps: Vec<StoredStep>, name: &str) -> Result<Option<Recipe>> {
 /// A model of which only the name is known.
 pub(super) fn named(name: &str) -> Recipe {
     Recipe::of(Call::new(ModelOptions::SIGNATURE.name, [Argument::Named(name.into())], Map::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_an_old_step_opened_is_known_by_its_path_alone() {
+        let opened = |source: &str| {
+            let step = StoredStep { operation: "model".into(), args: vec![format!("{source:?}")], options: Map::new(), file: None };
+            of_steps(vec![step], "net").unwrap().unwrap()
+        };
+        assert_eq!(opened("yolov8n").calls()[0].args, [Argument::Value("yolov8n".into())]);
+        assert!(opened("yolov8n").hash().is_some());
+        let file = opened("best.onnx");
+        assert_eq!(file.calls()[0].args, [Argument::File { path: "best.onnx".into(), sha256: None }]);
+        assert_eq!(file.hash(), None, "another file may have the name");
+    }
 }

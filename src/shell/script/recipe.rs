@@ -40,6 +40,8 @@ struct Script<'a> {
     reach: Vec<Reach>,
     lines: Vec<String>,
     steps: Vec<Value>,
+    /// For each call, where what it changed step by step began.
+    beginning: Vec<usize>,
     /// The session's seed as the script has set it; a session begins with 0.
     seed: u64,
     models: usize,
@@ -78,7 +80,11 @@ impl<'a> Script<'a> {
                 }
             }
         }
-        let mut script = Self { recipe, reach, lines: Vec::new(), steps: Vec::new(), seed: 0, models: 1, datasets: 0 };
+        let mut beginning: Vec<usize> = Vec::with_capacity(calls.len());
+        for (at, call) in calls.iter().enumerate() {
+            beginning.push(call.before().map_or(at, |before| beginning[before]));
+        }
+        let mut script = Self { recipe, reach, beginning, lines: Vec::new(), steps: Vec::new(), seed: 0, models: 1, datasets: 0 };
         if seeds.len() == 1 {
             script.set_seed(seeds.first().copied());
         }
@@ -134,7 +140,7 @@ impl<'a> Script<'a> {
             }
             None => text,
         };
-        let first = self.recipe.at(at).steps().first().map(|c| c.operation.clone()).unwrap_or_default();
+        let first = &self.recipe.calls()[self.beginning[at]].operation;
         let name = self.name(if first == DataOptions::SIGNATURE.name { "d" } else { "m" });
         self.lines.push(format!("let {name} = {text};"));
         self.reach[at] = Reach::Variable(name);

@@ -25,59 +25,74 @@ impl fmt::Display for Parting {
 /// For something that is not there.
 const NOTHING: &str = "nothing";
 
+/// What differs between two calls that are not the same.
+enum Difference {
+    /// A place, and what stands there in each.
+    Here(String, String, String),
+    /// A place at which both have results of calls, and which those are.
+    Inside(String, usize, usize),
+}
+
 impl Recipe {
     /// Where two recipes part; `None` for recipes of the same value.
     pub fn compare(&self, other: &Self) -> Option<Parting> {
         let (ours, theirs) = (self.identities(), other.identities());
-        let (own, foreign) = (self.chain(), other.chain());
-        let common = own.iter().zip(&foreign).take_while(|&(&a, &b)| ours[a] == theirs[b]).count();
-        let (a, b) = (own.get(common), foreign.get(common));
-        let (place, left, right) = match (a, b) {
-            (None, None) => return None,
-            (Some(&a), Some(&b)) => difference((self, a), (other, b)),
-            (a, b) => {
-                let name = |recipe: &Self, at: Option<&usize>| at.map_or(NOTHING.into(), |&at| recipe.0[at].operation.clone());
-                ("step".into(), name(self, a), name(other, b))
+        let (mut a, mut b) = (self.0.len() - 1, other.0.len() - 1);
+        let mut outermost = None;
+        let mut within = String::new();
+        loop {
+            let (own, foreign) = (self.chain_to(a), other.chain_to(b));
+            let same = own.iter().zip(&foreign).take_while(|&(&a, &b)| ours[a] == theirs[b]).count();
+            let common = *outermost.get_or_insert(same);
+            let found = match (own.get(same), foreign.get(same)) {
+                (None, None) => return None,
+                (Some(&x), Some(&y)) => difference(&self.0[x], &other.0[y], |p, q| ours[p] == theirs[q]),
+                (x, y) => {
+                    let name = |recipe: &Self, at: Option<&usize>| at.map_or(NOTHING.into(), |&at| recipe.0[at].operation.clone());
+                    Difference::Here("step".into(), name(self, x), name(other, y))
+                }
+            };
+            match found {
+                Difference::Here(place, left, right) => return Some(Parting { common, place: within + &place, left, right }),
+                Difference::Inside(place, x, y) => {
+                    within += &format!("{place}: ");
+                    (a, b) = (x, y);
+                }
             }
-        };
-        Some(Parting { common, place, left, right })
+        }
     }
 }
 
-/// What differs between two calls, and how it is in each.
-fn difference((a, at): (&Recipe, usize), (b, bt): (&Recipe, usize)) -> (String, String, String) {
-    let (x, y) = (&a.0[at], &b.0[bt]);
+/// The first difference of two calls. `same` says whether calls of the two recipes have the same result.
+fn difference(x: &Call, y: &Call, same: impl Fn(usize, usize) -> bool) -> Difference {
     if x.operation != y.operation {
-        return ("operation".into(), x.operation.clone(), y.operation.clone());
+        return Difference::Here("operation".into(), x.operation.clone(), y.operation.clone());
     }
     let name = &x.operation;
     let option = |call: &Call, key: &str| call.options.get(key).map_or("default".into(), Value::to_string);
     let keys: BTreeSet<&String> = x.options.keys().chain(y.options.keys()).collect();
     if let Some(key) = keys.into_iter().find(|k| x.options.get(*k) != y.options.get(*k)) {
-        return (format!("{name}: option '{key}'"), option(x, key), option(y, key));
+        return Difference::Here(format!("{name}: option '{key}'"), option(x, key), option(y, key));
     }
     if x.seed != y.seed {
         let seed = |s: Option<u64>| s.map_or("not known".into(), |s| s.to_string());
-        return (format!("{name}: the seed"), seed(x.seed), seed(y.seed));
+        return Difference::Here(format!("{name}: the seed"), seed(x.seed), seed(y.seed));
     }
     if let Some((key, digest)) = x.files.iter().find(|(k, v)| y.files.get(*k) != Some(v)) {
         let other = y.files.get(key).map_or(NOTHING.into(), ToString::to_string);
-        return (format!("{name}: content of the file of option '{key}'"), digest.to_string(), other);
+        return Difference::Here(format!("{name}: content of the file of option '{key}'"), digest.to_string(), other);
     }
     for i in 0..x.args.len().max(y.args.len()) {
         let (p, q) = (x.args.get(i), y.args.get(i));
         let place = format!("{name}: argument {}", i + 1);
         match (p, q) {
-            (Some(Argument::Call(p)), Some(Argument::Call(q))) => {
-                if let Some(inner) = a.at(*p).compare(&b.at(*q)) {
-                    return (format!("{place}: {}", inner.place), inner.left, inner.right);
-                }
-            }
+            (Some(Argument::Call(p)), Some(Argument::Call(q))) if same(*p, *q) => {}
+            (Some(Argument::Call(p)), Some(Argument::Call(q))) => return Difference::Inside(place, *p, *q),
             (p, q) if p == q || matches!((p, q), (Some(Argument::Target(_)), Some(Argument::Target(_)))) => {}
-            (p, q) => return (place, text(p), text(q)),
+            (p, q) => return Difference::Here(place, text(p), text(q)),
         }
     }
-    (format!("{name}: files"), format!("{:?}", x.files), format!("{:?}", y.files))
+    Difference::Here(format!("{name}: files"), format!("{:?}", x.files), format!("{:?}", y.files))
 }
 
 fn text(argument: Option<&Argument>) -> String {

@@ -120,7 +120,7 @@ impl Call {
         self.args.iter().filter_map(|a| if let Argument::Call(at) = a { Some(*at) } else { None })
     }
     /// The call whose result it changes: its first argument.
-    fn before(&self) -> Option<usize> {
+    pub fn before(&self) -> Option<usize> {
         if let Some(Argument::Call(at)) = self.args.first() { Some(*at) } else { None }
     }
     /// True for a call that stands for a value made elsewhere.
@@ -154,7 +154,11 @@ impl Recipe {
     }
     /// Places of the calls from which the value came step by step: from each to what it changed, oldest first.
     pub fn chain(&self) -> Vec<usize> {
-        let mut chain: Vec<usize> = std::iter::successors(Some(self.0.len() - 1), |&at| self.0[at].before()).collect();
+        self.chain_to(self.0.len() - 1)
+    }
+    /// As [`Recipe::chain`], for the result of the call at a place.
+    fn chain_to(&self, place: usize) -> Vec<usize> {
+        let mut chain: Vec<usize> = std::iter::successors(Some(place), |&at| self.0[at].before()).collect();
         chain.reverse();
         chain
     }

@@ -129,3 +129,19 @@ fn recipes_part_where_they_first_differ() {
     );
     assert_eq!(a.compare(&prune(&model(), 0.5)).unwrap().to_string(), "the same for 1 steps, then prune: option 'ratio': 0.4 and 0.5");
 }
+
+/// A teacher that had a teacher that had a teacher: recipes of files may be as deep as they are long.
+#[test]
+fn deep_recipes_compare_without_a_deep_stack() {
+    let deep = |ratio: f64| {
+        let mut calls = vec![Call::new("model", [Argument::Value("a".into())], Map::new())];
+        calls.push(Call::new("prune", [Argument::Call(0)], Map::from_iter([("ratio".to_string(), json!(ratio))])));
+        calls.extend((2..60_000).map(|at| Call::new("distill", [Argument::Call(0), Argument::Call(at - 1)], Map::new())));
+        Recipe::checked(calls).unwrap()
+    };
+    let parting = std::thread::Builder::new().stack_size(1 << 18).spawn(move || deep(0.4).compare(&deep(0.5)).unwrap());
+    let parting = parting.unwrap().join().unwrap();
+    assert_eq!(parting.common, 1);
+    assert!(parting.place.ends_with("distill: argument 2: prune: option 'ratio'"));
+    assert_eq!(parting.place.matches("distill").count(), 59_998);
+}
