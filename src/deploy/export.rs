@@ -133,6 +133,11 @@ impl Deploy {
                 if self.target.calibration {
                     let float = simple()?;
                     let ranges = calibrate::calibrate(&float, model.task(), data, |_| true, self.images, ctx)?;
+                    let broken: Vec<&str> = ranges.broken().collect();
+                    if !broken.is_empty() {
+                        let names = broken.join("', '");
+                        notes.push(format!("infinite or not a number on a calibration image, so the calibration cache lacks '{names}'"));
+                    }
                     let ranges = ranges.iter().map(|(name, r)| (name.to_string(), [r.min, r.max])).collect::<Vec<_>>();
                     calibrated = Some((model.derive(float, step(ExportPrecision::Fp32)), ranges));
                 }

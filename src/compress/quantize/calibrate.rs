@@ -52,9 +52,13 @@ impl Ranges {
     pub fn get(&self, value: &str) -> Option<&MinMax> {
         self.seen.get(value).map(|a| &a.extremes)
     }
-    /// The extremes of all observed values, in the order in which these were first made.
+    /// The extremes of all observed values that were finite on all images, in the order in which these were first made.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Range)> {
-        self.seen.iter().map(|(name, a)| (name.as_str(), a.extremes.range()))
+        self.seen.iter().filter(|(_, a)| !a.extremes.is_broken()).map(|(name, a)| (name.as_str(), a.extremes.range()))
+    }
+    /// The observed values that were infinite or not a number on some image: masks of attention are.
+    pub fn broken(&self) -> impl Iterator<Item = &str> {
+        self.seen.iter().filter(|(_, a)| a.extremes.is_broken()).map(|(name, _)| name.as_str())
     }
 }
 
@@ -145,10 +149,10 @@ pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
 }
 
 /// Runs images through the graph, which must be as [`simplify`](compresso_model::passes::simplify) leaves it, and keeps the
-/// extremes of each float32 value that `wanted` accepts.
+/// extremes of each float32 value that `wanted` accepts. Values may be infinite or not a number ([`Ranges::broken`]).
 ///
 /// # Errors
-/// As [`Images::new`]; `Check` when a value is NaN or infinite; `Cancelled`.
+/// As [`Images::new`]; `Cancelled`.
 pub fn calibrate(
     graph: &Graph,
     task: &Task,
@@ -163,7 +167,7 @@ pub fn calibrate(
 /// As [`calibrate`], with any number of observers of each value in one pass over the images.
 ///
 /// # Errors
-/// As [`calibrate`].
+/// As [`calibrate`]; `Check` when a value that is observed is infinite or not a number.
 pub fn observe(
     graph: &Graph,
     task: &Task,
@@ -192,7 +196,7 @@ pub fn observe(
                     }),
                 };
                 let range = activation.extremes.see_strided(value.values, value.dims, value.strides);
-                if activation.extremes.is_broken() {
+                if activation.extremes.is_broken() && !observers.is_empty() {
                     return Err(Error::check(format!("'{}' is infinite or not a number on a calibration image", value.name))
                         .hint("the float model itself is broken: evaluate it first"));
                 }

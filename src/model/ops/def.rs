@@ -3,7 +3,7 @@
 use super::backward::BackwardRule;
 use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
-use super::roles::{Data, Float16Rule};
+use super::roles::{Data, Float16Rule, Span};
 use super::run::Exec;
 use super::weight::WeightRule;
 use crate::graph::{Cost, Fact, Infer, Node};
@@ -63,6 +63,8 @@ pub struct OpDef {
     /// How it multiplies with a weight, if it does.
     pub weight: Option<WeightRule>,
     pub float16: Float16Rule,
+    /// How large its results are.
+    pub span: Span,
     /// Input indices that training changes where they are constants, and how.
     pub params: &'static [(usize, ParamKind)],
     /// False for operators whose result is not a function of their inputs (random numbers), or that need the enclosing
@@ -106,6 +108,7 @@ impl OpDef {
             moves: false,
             weight: None,
             float16: Float16Rule::All,
+            span: Span::Same,
             params: &[],
             foldable: true,
             backward: |_| None,
@@ -148,6 +151,10 @@ impl OpDef {
     }
     pub const fn float16(mut self, rule: Float16Rule) -> Self {
         self.float16 = rule;
+        self
+    }
+    pub const fn span(mut self, span: Span) -> Self {
+        self.span = span;
         self
     }
     pub const fn params(mut self, params: &'static [(usize, ParamKind)]) -> Self {

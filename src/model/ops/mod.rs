@@ -59,6 +59,6 @@ pub use def::{OWN_DOMAIN, OpDef, ParamKind, QuantRule};
 pub use facts::infer_same;
 pub use query::{LayerWeight, is_expectation, is_quantized, layer_weight, moves, quantized_node};
 pub use registry::{FAMILIES, all, find};
-pub use roles::{Data, Float16Rule};
+pub use roles::{Data, Float16Rule, Span};
 pub use run::{Exec, MixedPrecision, RunMode};
 pub use weight::{ChannelAxis, WeightAxes, WeightRule};

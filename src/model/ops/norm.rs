@@ -8,7 +8,7 @@ use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
 use super::def::{OWN_DOMAIN, OpDef, ParamKind};
 use super::facts::infer_same;
-use super::roles::Float16Rule;
+use super::roles::{Float16Rule, Span};
 use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Cost, Dim, Fact, Infer, normalize_axis};
@@ -24,10 +24,15 @@ const BATCH_NORM: &[(usize, ParamKind)] =
 
 pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
 pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
+pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
+
+/// A normalization: its sums of squares, and epsilons near zero, need float32; what it makes is a few units large.
+const fn norm(op: OpDef) -> OpDef {
+    op.cost(norm_cost).float16(Float16Rule::Float32).span(Span::Bounded)
+}
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
-        .cost(norm_cost)
+    norm(OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm))
         .params(BATCH_NORM)
         .backward(batch_norm_rule)
         .channels(batch_norm_channels),
@@ -37,26 +42,20 @@ pub const OPS: &[OpDef] = &[
         .not_foldable()
         .params(BATCH_NORM)
         .backward(batch_norm_rule),
-    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
-        .cost(norm_cost)
+    norm(OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(instance_norm_channels),
-    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm)
-        .cost(norm_cost)
+    norm(OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(layer_norm_channels),
-    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm)
-        .cost(norm_cost)
+    norm(OpDef::new(GROUP_NORMALIZATION, &[18, 21], infer_same, group_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(group_norm_channels),
-    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)
-        .cost(norm_cost)
+    norm(OpDef::new("RMSNormalization", &[23], infer_same, rms_norm))
         .params(&[(1, ParamKind::Scale)])
         .channels(layer_norm_channels),
-    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost).float16(Float16Rule::Float32).channels(lp_norm_channels),
-    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)
-        .cost(norm_cost)
-        .float16(Float16Rule::Float32)
+    norm(OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm)).channels(lp_norm_channels),
+    norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance))
         .channels(mean_variance_channels),
     OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),
 ];

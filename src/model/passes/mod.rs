@@ -25,6 +25,7 @@ pub use fold_constants::FoldConstants;
 pub use fuse_swish::{FuseBatchNormSwish, FuseHardSwish, FuseSwish};
 pub use join_splits::JoinSplits;
 pub use opset::RaiseOpset;
+pub(crate) use opset::Raise;
 pub use own_vectors::OwnVectors;
 pub use pipelines::Pipeline;
 pub use run::{Outcome, PassReport, run};
