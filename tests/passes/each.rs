@@ -250,13 +250,31 @@ fn old_operator_sets_are_raised_with_the_same_meaning() {
 }
 
 #[test]
+fn a_softmax_over_several_axes_runs_over_one_of_a_matrix() {
+    for op in ["Softmax", "LogSoftmax", "Hardmax"] {
+        for axis in 0..3 {
+            let mut b = GraphBuilder::new("g", 11);
+            let x = b.input("x", Fact::known(Element::F32, &[2, 4, 6]));
+            let y = b.node(Node::new(op, "soft", [x.as_str()], ["y"]).int("axis", axis));
+            b.output(&y);
+            let g = b.finish().unwrap();
+            let after = raise_opset(&g).unwrap();
+            let ops: Vec<&str> = after.nodes().iter().map(|n| n.op.as_str()).collect();
+            assert_eq!(ops, if axis == 2 { vec![op] } else { vec!["Flatten", op, "Reshape"] });
+            assert_unchanged(&g, &after);
+        }
+    }
+}
+
+#[test]
 fn a_meaning_that_cannot_be_kept_is_an_error_that_names_the_node() {
-    let mut b = GraphBuilder::new("g", 11);
+    let mut b = GraphBuilder::new("g", 7);
     let x = b.input("x", Fact::known(Element::F32, &[1, 4, 6]));
-    let y = b.node(Node::new("Softmax", "soft", [x.as_str()], [""]));
+    let y = b.node(Node::new("Dropout", "drop", [x.as_str()], ["y", "mask"]));
     b.output(&y);
+    b.output("mask");
     let e = raise_opset(&b.finish().unwrap()).unwrap_err();
-    assert!(e.to_string().contains("node 'soft' (Softmax)") && e.to_string().contains("axes 1 to 2"), "{e}");
+    assert!(e.to_string().contains("node 'drop' (Dropout)") && e.to_string().contains("mask has another type"), "{e}");
 }
 
 #[test]

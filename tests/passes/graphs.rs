@@ -1,14 +1,15 @@
 //! Random graphs of what passes look for: every value is a float32 image `[1, 4, 4, 4]`.
 
-use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node};
+use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, ValueInfo};
 use proptest::prelude::*;
 
 const DIMS: [usize; 4] = [1, 4, 4, 4];
 
-/// A graph of up to ten pieces, with one to three of their results as outputs.
+/// A graph of up to ten pieces, with one to three of their results as outputs, and up to three of the constants that they read.
 pub fn graphs() -> impl Strategy<Value = Graph> {
     let piece = (0..15u8, any::<u8>(), any::<u8>());
-    (proptest::collection::vec(piece, 1..10), proptest::collection::vec(any::<u8>(), 1..4)).prop_map(|(pieces, outputs)| {
+    let some = |least| proptest::collection::vec(any::<u8>(), least..4);
+    (proptest::collection::vec(piece, 1..10), some(1), some(0)).prop_map(|(pieces, outputs, weights)| {
         let mut b = GraphBuilder::new("random", 17);
         b.input("c", Fact::known(Element::Bool, &[]));
         let mut values = vec![b.input("x", Fact::known(Element::F32, &DIMS))];
@@ -24,7 +25,17 @@ pub fn graphs() -> impl Strategy<Value = Graph> {
         chosen.sort();
         chosen.dedup();
         chosen.into_iter().for_each(|name| b.output(name));
-        b.finish().unwrap()
+        let g = b.finish().unwrap();
+        let mut patch = Patch::new(&g);
+        let mut outputs = g.outputs().to_vec();
+        for n in weights {
+            let (name, c) = g.constants().get_index(usize::from(n) % g.constants().len()).unwrap();
+            if !g.is_output(name) && outputs.iter().all(|o| o.name != *name) {
+                outputs.push(ValueInfo::new(name.clone(), Fact::known(c.element(), c.dims())));
+            }
+        }
+        patch.set_outputs(outputs);
+        patch.apply().unwrap()
     })
 }
 

@@ -80,13 +80,7 @@ pub(super) fn is_excepted(rule: Float16Rule, at: usize) -> bool {
 }
 
 /// What a node's results need where it stays in float32; `None` where it becomes float16.
-fn judge(
-    cx: &PassContext<'_>,
-    node: &Node,
-    measures: bool,
-    needs: &HashMap<&str, Need>,
-    stay: &mut Vec<String>,
-) -> Result<Option<Need>> {
+fn judge(cx: &PassContext<'_>, node: &Node, measures: bool, needs: &HashMap<&str, Need>, stay: &mut Vec<String>) -> Result<Option<Need>> {
     let graph = cx.graph();
     let op = ops::find(node)?;
     if node.inner().next().is_some() {

@@ -186,13 +186,8 @@ impl Function {
         let outputs = self.outputs.clone();
         let is_read = reads(&self.nodes, outputs);
         let constants = &self.constants;
-        let raise = Raise {
-            from,
-            to,
-            about: &|_| None,
-            constant: &|name| constants.get(name).cloned(),
-            is_read: &|name| is_read.contains(name),
-        };
+        let raise =
+            Raise { from, to, about: &|_| None, constant: &|name| constants.get(name).cloned(), is_read: &|name| is_read.contains(name) };
         let (nodes, made) = raised(&self.nodes, &raise, &mut taken)?;
         self.nodes = nodes;
         self.constants.extend(made);
@@ -210,13 +205,8 @@ fn raise_graph(graph: &mut Graph, from: i64, to: i64) -> Result<()> {
             let declared = graph.inputs.iter().find(|i| i.name == name).map(|i| &i.fact).or_else(|| graph.declared(name))?;
             Some((declared.element, declared.shape.clone()))
         };
-        let raise = Raise {
-            from,
-            to,
-            about: &told,
-            constant: &|name| graph.constants.get(name).cloned(),
-            is_read: &|name| is_read.contains(name),
-        };
+        let raise =
+            Raise { from, to, about: &told, constant: &|name| graph.constants.get(name).cloned(), is_read: &|name| is_read.contains(name) };
         let (nodes, made) = raised(&graph.nodes, &raise, &mut taken)?;
         graph.nodes = nodes;
         graph.constants.extend(made);

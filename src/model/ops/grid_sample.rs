@@ -18,7 +18,8 @@ use compresso_base::error::{Error, Result};
 
 pub const GRID_SAMPLE: &str = "GridSample";
 
-pub const OPS: &[OpDef] = &[OpDef::new(GRID_SAMPLE, &[16, 20, 22], infer, grid_sample).cost(cost::per_output).float16(Float16Rule::Float32)];
+pub const OPS: &[OpDef] =
+    &[OpDef::new(GRID_SAMPLE, &[16, 20, 22], infer, grid_sample).cost(cost::per_output).float16(Float16Rule::Float32)];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;

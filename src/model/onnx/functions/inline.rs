@@ -1,9 +1,9 @@
 //! Replacing calls by the nodes of the functions.
 
 use super::{Function, Functions, names, reference};
+use crate::graph::ValueInfo;
 use crate::onnx::proto::NodeProto;
 use crate::onnx::scan::decode;
-use crate::graph::ValueInfo;
 use crate::wire::Wire;
 use crate::{Attr, Constant, Graph, Node};
 use compresso_base::error::{Error, Result};
@@ -225,7 +225,8 @@ impl<'f> Inliner<'f> {
         if self.nodes <= MOST_NODES && self.bytes <= MOST_BYTES {
             return Ok(());
         }
-        let e = Error::unsupported(format!("the model's functions become more than {MOST_NODES} nodes, or {MOST_BYTES} bytes beside tensors"));
+        let e =
+            Error::unsupported(format!("the model's functions become more than {MOST_NODES} nodes, or {MOST_BYTES} bytes beside tensors"));
         Err(e.hint("a file that calls functions in functions over and over is damaged, or made to fill memory"))
     }
 }

@@ -226,7 +226,8 @@ impl Raise<'_> {
         softmax.attrs.insert("axis".into(), Attr::Int(1));
         out.before.push(softmax);
         let sizes = fresh(&format!("{y}_sizes"));
-        let known = shape.as_ref().and_then(|s| s.iter().map(|d| d.known().and_then(|n| i64::try_from(n).ok())).collect::<Option<Vec<_>>>());
+        let known =
+            shape.as_ref().and_then(|s| s.iter().map(|d| d.known().and_then(|n| i64::try_from(n).ok())).collect::<Option<Vec<_>>>());
         match known {
             Some(known) => out.constants.push((sizes.clone(), Constant::ints(&known))),
             None => out.before.push(Node::new("Shape", name(fresh, "Shape"), [&x], [&sizes])),
