@@ -144,8 +144,8 @@ proptest! {
         for pass in pipelines::passes() {
             before.hold(pass.name(), &[pass], 1e-4);
         }
-        for p in all_pipelines() {
-            before.hold(p.name, &p.passes(), if p.name.contains("float16") { 5e-2 } else { 1e-4 });
+        for p in pipelines::PIPELINES {
+            before.hold(p.name, &p.passes(), 1e-4);
         }
     }
 }

@@ -8,7 +8,7 @@ const DIMS: [usize; 4] = [1, 4, 4, 4];
 /// A graph of up to ten pieces, with one to three of their results as outputs, and up to three of the constants that they read.
 pub fn graphs() -> impl Strategy<Value = Graph> {
     let piece = (0..15u8, any::<u8>(), any::<u8>());
-    let some = |least| proptest::collection::vec(any::<u8>(), least..4);
+    let some = |least: usize| proptest::collection::vec(any::<u8>(), least..4);
     (proptest::collection::vec(piece, 1..10), some(1), some(0)).prop_map(|(pieces, outputs, weights)| {
         let mut b = GraphBuilder::new("random", 17);
         b.input("c", Fact::known(Element::Bool, &[]));

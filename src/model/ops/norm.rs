@@ -32,7 +32,9 @@ const fn norm(op: OpDef) -> OpDef {
 }
 
 pub const OPS: &[OpDef] = &[
-    norm(OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm))
+    // Its statistics are constants, so what it computes is a product and a sum.
+    OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
+        .cost(norm_cost)
         .params(BATCH_NORM)
         .backward(batch_norm_rule)
         .channels(batch_norm_channels),
