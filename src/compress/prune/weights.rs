@@ -32,6 +32,7 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
         .map(|((_, weight), _)| weight)
         .filter(|w| seen.insert(w.as_str()))
         .collect();
+    let (graph, chosen) = &apart(graph, &chosen)?;
     let tensors: Vec<(&str, &Constant, Vec<f32>)> = chosen
         .iter()
         .filter_map(|w| Some((w.as_str(), graph.constant(w)?)))
@@ -58,6 +59,35 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
     let percent = 100.0 * zeros as f64 / count as f64;
     ctx.note(format!("prune: {zeros} of {count} weights in {} layers are zero ({percent:.1} %); shapes and speed stay", tensors.len()));
     Ok(Some(patch.apply()?))
+}
+
+/// The graph in which layers have these weights for themselves, and what they are called there: a weight that is an output too, or that
+/// anything but a layer reads, stays for that as it is.
+fn apart(graph: &Graph, weights: &[&String]) -> Result<(Graph, Vec<String>)> {
+    let readers = graph.consumers();
+    let mut patch = Patch::new(graph);
+    let mut names = Vec::with_capacity(weights.len());
+    for &weight in weights {
+        let (mut layers, mut others) = (Vec::new(), graph.is_output(weight));
+        for &i in readers.get(weight.as_str()).into_iter().flatten() {
+            match ops::layer_weight(graph, &graph.nodes()[i])?.filter(|w| w.name == weight) {
+                Some(_) => layers.push(i),
+                None => others = true,
+            }
+        }
+        let Some(constant) = graph.constant(weight).filter(|_| others) else {
+            names.push(weight.clone());
+            continue;
+        };
+        let copy = patch.fresh(&format!("{weight}_pruned"));
+        patch.set_constant(&copy, constant.clone());
+        for i in layers {
+            let at = ops::find(&graph.nodes()[i])?.weight.map_or(1, |rule| rule.input);
+            patch.edit(i).inputs[at].clone_from(&copy);
+        }
+        names.push(copy);
+    }
+    Ok((if patch.is_empty() { graph.clone() } else { patch.apply()? }, names))
 }
 
 /// (layer, weight constant) of all multiplying layers, in order.
