@@ -12,6 +12,8 @@ use compresso_model::ops::activation::CLIP;
 use compresso_model::ops::arithmetic::{DIV, MUL};
 use compresso_model::ops::cast::CAST;
 use compresso_model::ops::reduce::REDUCE_SUM;
+use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
+use compresso_model::ops::transpose::{IDENTITY, TRANSPOSE};
 use compresso_model::ops::{self, Float16Rule, OpDef, ParamKind, QuantRule, Span};
 use compresso_model::passes::PassContext;
 use compresso_model::{Attr, Element, Fact, Graph, Node};
@@ -175,11 +177,14 @@ fn is_square<'a>(cx: &'a PassContext<'_>, node: &'a Node, op: &OpDef) -> bool {
     !a.inputs.is_empty() && (&a.op, &a.domain, &a.inputs, &a.attrs) == (&b.op, &b.domain, &b.inputs, &b.attrs) && a.outputs.len() == 1
 }
 
-/// The value that a value's elements come from, moved only.
+/// Operators that give all elements of what they read, in another order or shape. Those that choose some (Split, Slice) tell parts apart.
+const WHOLE: &[&str] = &[TRANSPOSE, IDENTITY, RESHAPE, FLATTEN, SQUEEZE, UNSQUEEZE];
+
+/// The value that has all of a value's elements, as they were before they were moved.
 fn source<'a>(cx: &'a PassContext<'_>, mut name: &'a str) -> &'a str {
     while let Some((_, node)) = cx.producer(name)
-        && ops::moves(node)
-        && let (Some(from), 1) = (node.input(0), node.inputs.iter().filter(|n| cx.graph().constant(n).is_none()).count())
+        && WHOLE.iter().any(|op| node.is(op))
+        && let Some(from) = node.input(0)
     {
         name = from;
     }
