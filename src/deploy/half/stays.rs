@@ -11,6 +11,7 @@ use compresso_compress::quantize::placement::{self, WeightedNode};
 use compresso_model::ops::activation::CLIP;
 use compresso_model::ops::arithmetic::{DIV, MUL};
 use compresso_model::ops::cast::CAST;
+use compresso_model::ops::einsum::EINSUM;
 use compresso_model::ops::reduce::REDUCE_SUM;
 use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
 use compresso_model::ops::transpose::{IDENTITY, TRANSPOSE};
@@ -64,8 +65,10 @@ pub(super) fn split(cx: &PassContext<'_>, layers: &[WeightedNode]) -> Result<Spl
             out.layers += usize::from(layers.contains(&i));
             continue;
         };
-        for o in node.outputs.iter().filter(|o| need > Need::Nothing && is_float(cx, o).unwrap_or(false)) {
-            needs.insert(o, need);
+        for o in &node.outputs {
+            if need > Need::Nothing && is_float(cx, o)? {
+                needs.insert(o, need);
+            }
         }
     }
     Ok(out)
@@ -163,7 +166,7 @@ fn is_clipped(graph: &Graph, node: &Node) -> Result<bool> {
 
 /// True for a product of a value with itself, moved or not: what it sums are squares.
 fn is_square<'a>(cx: &'a PassContext<'_>, node: &'a Node, op: &OpDef) -> bool {
-    if !node.is(MUL) && op.quant != QuantRule::Weighted {
+    if !node.is(MUL) && !node.is(EINSUM) && op.quant != QuantRule::Weighted {
         return false;
     }
     let (Some(a), Some(b)) = (node.input(0), node.input(1)) else { return false };
@@ -201,8 +204,9 @@ fn is_short_sum(cx: &PassContext<'_>, node: &Node) -> Result<bool> {
 
 /// True for a Cast of integers that can be larger than float16 counts.
 fn counts(cx: &PassContext<'_>, node: &Node) -> Result<bool> {
-    let of = |name: Option<&str>| Ok::<_, compresso_base::Error>(name.and_then(|n| Some(cx.facts().ok()?.get(n)?.element)));
-    let (from, to) = (of(node.input(0))?, of(node.output(0))?);
+    let facts = cx.facts()?;
+    let of = |name: Option<&str>| name.and_then(|n| facts.get(n)).map(|f| f.element);
+    let (from, to) = (of(node.input(0)), of(node.output(0)));
     Ok(node.is(CAST) && to == Some(Element::F32) && from.is_some_and(|e| e.is_int() && e.bits() > 8))
 }
 
