@@ -32,7 +32,7 @@ use crate::ops::order::TOP_K;
 use crate::ops::reduce::{self, REDUCE_SUM};
 use crate::ops::resize::{RESIZE, UPSAMPLE};
 use crate::ops::scatter::{SCATTER, SCATTER_ELEMENTS};
-use crate::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
+use crate::ops::shape::{FLATTEN, RESHAPE, SHAPE, SQUEEZE, UNSQUEEZE};
 use crate::ops::slice::{SLICE, SPLIT};
 use crate::ops::softmax::{HARDMAX, LOG_SOFTMAX, SOFTMAX};
 use candle_core::Device;
@@ -230,7 +230,7 @@ impl Raise<'_> {
             shape.as_ref().and_then(|s| s.iter().map(|d| d.known().and_then(|n| i64::try_from(n).ok())).collect::<Option<Vec<_>>>());
         match known {
             Some(known) => out.constants.push((sizes.clone(), Constant::ints(&known))),
-            None => out.before.push(Node::new("Shape", name(fresh, "Shape"), [&x], [&sizes])),
+            None => out.before.push(Node::new(SHAPE, name(fresh, SHAPE), [&x], [&sizes])),
         }
         out.node = Node::new(RESHAPE, name(fresh, RESHAPE), [soft, sizes], [y]);
         Ok(())
