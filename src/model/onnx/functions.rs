@@ -105,6 +105,8 @@ impl Functions {
         }
         Inliner::new(&self, graph).graph(graph)?;
         graph.opsets.retain(|domain, _| is_onnx(domain) || !domains.contains(domain.as_str()) || uses(&graph.nodes, domain));
+        let opsets = graph.opsets.clone();
+        share(&mut graph.nodes, &opsets);
         graph.sort()
     }
 
@@ -162,6 +164,21 @@ fn is_onnx(domain: &str) -> bool {
 /// Version of the ONNX operator set.
 fn onnx_set(opsets: &IndexMap<String, i64>) -> Option<i64> {
     opsets.get("").or_else(|| opsets.get("ai.onnx")).copied()
+}
+
+/// Gives inner graphs the operator sets of the one around them.
+fn share(nodes: &mut [Node], opsets: &IndexMap<String, i64>) {
+    for attr in nodes.iter_mut().flat_map(|n| n.attrs.values_mut()) {
+        let graphs: &mut [Graph] = match attr {
+            Attr::Graph(g) => std::slice::from_mut(g.as_mut()),
+            Attr::Graphs(gs) => gs,
+            _ => continue,
+        };
+        for g in graphs {
+            g.opsets.clone_from(opsets);
+            share(&mut g.nodes, opsets);
+        }
+    }
 }
 
 fn uses(nodes: &[Node], domain: &str) -> bool {

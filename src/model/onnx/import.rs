@@ -42,8 +42,8 @@ pub fn model(bytes: &Bytes, files: &Files) -> Result<Graph> {
         graph = self::graph(&graph_bytes, plain, &unknown, &opsets, files, 0)?;
         functions.inline(&mut graph)?;
     }
-    if !opsets.contains_key("")
-        && !opsets.contains_key("ai.onnx")
+    if !graph.opsets.contains_key("")
+        && !graph.opsets.contains_key("ai.onnx")
         && graph.nodes.iter().any(|n| matches!(n.domain.as_str(), "" | "ai.onnx"))
     {
         return Err(Error::format("the model does not say which operator set it uses"));
