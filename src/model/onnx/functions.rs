@@ -41,6 +41,8 @@ impl Function {
 pub(super) struct Functions {
     list: Vec<Function>,
     by_id: HashMap<[String; 3], usize>,
+    /// True when the name does not tell all of them apart.
+    overloaded: bool,
 }
 
 impl Functions {
@@ -53,7 +55,8 @@ impl Functions {
                 return Err(Error::check(format!("the {} is there twice", f.label())));
             }
         }
-        Ok(Self { list, by_id })
+        let overloaded = list.iter().any(|f| !f.id[2].is_empty());
+        Ok(Self { list, by_id, overloaded })
     }
 
     /// True when the graph, or one inside it, calls one of them.
@@ -63,12 +66,13 @@ impl Functions {
 
     /// The function that a node calls.
     fn called(&self, node: &Node) -> Option<usize> {
-        if self.list.iter().all(|f| f.id[1] != node.op || f.id[0] != node.domain) {
+        let mut id = [node.domain.clone(), node.op.clone(), String::new()];
+        if !self.overloaded && !self.by_id.contains_key(&id) {
             return None;
         }
         // Overloads are rare, and only the encoded node names them.
-        let overload = || Some(decode::<NodeProto>(node.wire.0.as_ref()?, "a node").ok()?.overload.unwrap_or_default());
-        let id = [node.domain.clone(), node.op.clone(), overload().unwrap_or_default()];
+        let overload = || decode::<NodeProto>(node.wire.0.as_ref()?, "a node").ok()?.overload;
+        id[2] = overload().unwrap_or_default();
         self.by_id.get(&id).copied()
     }
 
@@ -119,9 +123,10 @@ impl Functions {
         let mut order: Vec<usize> = Vec::new();
         // Functions on the way from the graph to the one looked at, each with how many of its calls have been followed.
         let mut way: Vec<(usize, usize)> = Vec::new();
-        let mut done: HashSet<usize> = HashSet::new();
+        let (mut open, mut done): (HashSet<usize>, HashSet<usize>) = Default::default();
         for root in self.calls(&graph.nodes) {
             way.push((root, 0));
+            open.insert(root);
             while let Some(&mut (f, ref mut at)) = way.last_mut() {
                 let next = calls[f].get(*at).copied();
                 *at += 1;
@@ -129,15 +134,21 @@ impl Functions {
                     _ if done.contains(&f) => drop(way.pop()),
                     None => {
                         way.pop();
+                        open.remove(&f);
                         done.insert(f);
                         order.push(f);
                     }
-                    Some(n) if way.iter().any(|w| w.0 == n) => {
+                    Some(n) if open.contains(&n) => {
                         let way: Vec<&str> = way.iter().map(|w| self.list[w.0].id[1].as_str()).collect();
                         let e = Error::check(format!("it calls itself: {} → {}", way.join(" → "), self.list[n].id[1]));
                         return Err(e.at(self.list[n].label()));
                     }
-                    Some(n) => way.push((n, 0)),
+                    Some(n) => {
+                        way.push((n, 0));
+                        if !done.contains(&n) {
+                            open.insert(n);
+                        }
+                    }
                 }
             }
         }
