@@ -125,13 +125,15 @@ impl Functions {
         let mut way: Vec<(usize, usize)> = Vec::new();
         let (mut open, mut done): (HashSet<usize>, HashSet<usize>) = Default::default();
         for root in self.calls(&graph.nodes) {
+            if done.contains(&root) {
+                continue;
+            }
             way.push((root, 0));
             open.insert(root);
             while let Some(&mut (f, ref mut at)) = way.last_mut() {
                 let next = calls[f].get(*at).copied();
                 *at += 1;
                 match next {
-                    _ if done.contains(&f) => drop(way.pop()),
                     None => {
                         way.pop();
                         open.remove(&f);
@@ -143,11 +145,10 @@ impl Functions {
                         let e = Error::check(format!("it calls itself: {} → {}", way.join(" → "), self.list[n].id[1]));
                         return Err(e.at(self.list[n].label()));
                     }
+                    Some(n) if done.contains(&n) => {}
                     Some(n) => {
                         way.push((n, 0));
-                        if !done.contains(&n) {
-                            open.insert(n);
-                        }
+                        open.insert(n);
                     }
                 }
             }
