@@ -44,7 +44,9 @@ fn functions_give_what_the_reference_gives() {
         let ours = exec::run(&g, &feed(&g), Run::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
         let file = dir.path().join(format!("{name}.onnx"));
         onnx::save(&g, &file).unwrap();
-        assert_eq!(onnx::load(&file).unwrap().dump(None), g.dump(None), "{name}");
+        // Shapes of outputs are stated when it is saved.
+        let dump = |g: &Graph| g.dump(None).lines().filter(|l| !l.starts_with("  out ")).map(str::to_string).collect::<Vec<_>>();
+        assert_eq!(dump(&onnx::load(&file).unwrap()), dump(&g), "{name}");
         let theirs = Session::from_file(&file, 1).unwrap_or_else(|e| panic!("{name}: {e}")).run(&feed(&g)).unwrap();
         for (output, numbers) in expected.as_object().unwrap() {
             let numbers: Vec<f64> = numbers.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();

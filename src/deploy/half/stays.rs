@@ -12,16 +12,12 @@ use compresso_model::ops::activation::CLIP;
 use compresso_model::ops::arithmetic::{DIV, MUL};
 use compresso_model::ops::cast::CAST;
 use compresso_model::ops::einsum::EINSUM;
-use compresso_model::ops::reduce::REDUCE_SUM;
 use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
 use compresso_model::ops::transpose::{IDENTITY, TRANSPOSE};
 use compresso_model::ops::{self, Float16Rule, OpDef, ParamKind, QuantRule, Span};
 use compresso_model::passes::PassContext;
 use compresso_model::{Attr, Element, Fact, Graph, Node};
 use std::collections::{HashMap, HashSet};
-
-/// A sum of so many values is no larger than what comes out of a layer.
-const FEW: usize = 64;
 
 /// What the readers of a value that is made in float32 have to mind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +102,7 @@ fn judge(cx: &PassContext<'_>, node: &Node, measures: bool, needs: &HashMap<&str
     Ok(match op.span {
         _ if measures || counts(cx, node)? => Some(gives(reads.max(Need::Digits))),
         Span::Fine => Some(Need::Digits),
-        Span::Wide if !is_short_sum(cx, node)? => Some(Need::Range),
+        Span::Wide => Some(Need::Range),
         _ if is_square(cx, node, op) => Some(Need::Range),
         // A quotient of two large numbers is none.
         _ if node.is(DIV) && node.input(1).is_some_and(|d| graph.constant(d).is_none()) => {
@@ -192,14 +188,6 @@ fn source<'a>(cx: &'a PassContext<'_>, mut name: &'a str) -> &'a str {
         name = from;
     }
     name
-}
-
-/// True for a ReduceSum over few elements.
-fn is_short_sum(cx: &PassContext<'_>, node: &Node) -> Result<bool> {
-    let facts = cx.facts()?;
-    let count = |name: Option<&str>| name.and_then(|n| facts.get(n)).and_then(Fact::count);
-    let of = count(node.input(0)).zip(count(node.output(0)));
-    Ok(node.is(REDUCE_SUM) && of.is_some_and(|(from, to)| from <= FEW.saturating_mul(to)))
 }
 
 /// True for a Cast of integers that can be larger than float16 counts.

@@ -152,7 +152,7 @@ impl Raise<'_> {
                 out.node.attrs.shift_remove("ratio");
                 Ok(())
             }
-            UPSAMPLE | RESIZE if self.crosses(11) => resize(out, fresh),
+            UPSAMPLE | RESIZE if self.crosses(11) => self.resize(out, fresh),
             BATCH_NORMALIZATION if self.crosses(14) && (1..5).any(reads) => {
                 Err(Error::unsupported("its statistics have another meaning in newer operator sets"))
             }
@@ -235,21 +235,24 @@ impl Raise<'_> {
         out.node = Node::new(RESHAPE, name(fresh, RESHAPE), [soft, sizes], [y]);
         Ok(())
     }
-}
 
-/// Upsample (7, 9) and Resize (10) scale from the corner and round down.
-fn resize(out: &mut Raised, fresh: &mut dyn FnMut(&str) -> String) -> Result<()> {
-    let mode = out.node.get_str("mode", "nearest")?.to_string();
-    if let Some(scales) = out.node.find_floats("scales")? {
-        let scales = Constant::floats(&[scales.len()], scales)?;
-        out.add_input(1, scales, fresh);
+    /// Upsample (7, 9) and Resize (10) scale from the corner and round down.
+    fn resize(&self, out: &mut Raised, fresh: &mut dyn FnMut(&str) -> String) -> Result<()> {
+        let mode = out.node.get_str("mode", "nearest")?.to_string();
+        if let Some(scales) = out.node.find_floats("scales")? {
+            let scales = Constant::floats(&[scales.len()], scales)?;
+            out.add_input(1, scales, fresh);
+        }
+        out.node.op = RESIZE.into();
+        out.node.attrs.shift_remove("scales");
+        out.node.inputs.insert(1, String::new());
+        // Nothing reads the region, which may be left out since set 13.
+        if self.to < 13 {
+            out.add_input(1, Constant::floats(&[0], &[])?, fresh);
+        }
+        out.node.attrs.insert("mode".into(), Attr::text(mode));
+        out.node.attrs.insert("coordinate_transformation_mode".into(), Attr::text("asymmetric"));
+        out.node.attrs.insert("nearest_mode".into(), Attr::text("floor"));
+        Ok(())
     }
-    let node = &mut out.node;
-    node.op = RESIZE.into();
-    node.attrs.shift_remove("scales");
-    node.inputs.insert(1, String::new());
-    node.attrs.insert("mode".into(), Attr::text(mode));
-    node.attrs.insert("coordinate_transformation_mode".into(), Attr::text("asymmetric"));
-    node.attrs.insert("nearest_mode".into(), Attr::text("floor"));
-    Ok(())
 }
