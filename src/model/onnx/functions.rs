@@ -123,7 +123,7 @@ impl Functions {
         let mut order: Vec<usize> = Vec::new();
         // Functions on the way from the graph to the one looked at, each with how many of its calls have been followed.
         let mut way: Vec<(usize, usize)> = Vec::new();
-        let (mut open, mut done): (HashSet<usize>, HashSet<usize>) = Default::default();
+        let (mut open, mut done): (HashSet<usize>, HashSet<usize>) = (HashSet::new(), HashSet::new());
         for root in self.calls(&graph.nodes) {
             if done.contains(&root) {
                 continue;
