@@ -1,13 +1,13 @@
 //! Random graphs of what passes look for: every value is a float32 image `[1, 4, 4, 4]`.
 
-use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node};
+use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node, Payload};
 use proptest::prelude::*;
 
 const DIMS: [usize; 4] = [1, 4, 4, 4];
 
 /// A graph of up to ten pieces, with one to three of their results as outputs.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    let piece = (0..15u8, any::<u8>(), any::<u8>());
+    let piece = (0..17u8, any::<u8>(), any::<u8>());
     (proptest::collection::vec(piece, 1..10), proptest::collection::vec(any::<u8>(), 1..4)).prop_map(|(pieces, outputs)| {
         let mut b = GraphBuilder::new("random", 17);
         b.input("c", Fact::known(Element::Bool, &[]));
@@ -86,6 +86,16 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
             let shape = b.op("Shape", &[other]);
             b.op("Reshape", &[a, &shape])
         }
+        14 => {
+            // A list, read at a place and joined.
+            let s = b.op("SequenceConstruct", &[a, other]);
+            let place = b.constant("place", Constant::ints(&[i64::from(n % 2)]));
+            let one = b.op("SequenceAt", &[&s, &place]);
+            let all = b.node(Node::new("ConcatFromSequence", "", [s.as_str()], [""]).int("axis", 1).int("new_axis", 1));
+            let axes = b.constant("axes", Constant::ints(&[1]));
+            let sum = b.node(Node::new("ReduceSum", "", [all.as_str(), axes.as_str()], [""]).int("keepdims", 0));
+            b.op("Sub", &[&one, &sum])
+        }
         _ => {
             let branch = |value: f32| {
                 let mut g = GraphBuilder::new("branch", 17);
@@ -95,7 +105,10 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
                 g.output(&out);
                 Attr::Graph(Box::new(g.finish().unwrap()))
             };
-            let node = Node::new("If", "", ["c"], [""]).attr("then_branch", branch(1.0)).attr("else_branch", branch(2.0));
+            // Now and then the condition is known.
+            let known = Constant::new(Element::Bool, Vec::new(), Payload::Raw(vec![n & 1].into())).unwrap();
+            let condition = if kind == 15 { b.constant("known", known) } else { "c".into() };
+            let node = Node::new("If", "", [condition], [""]).attr("then_branch", branch(1.0)).attr("else_branch", branch(2.0));
             let k = b.node(node);
             b.op("Mul", &[a, &k])
         }

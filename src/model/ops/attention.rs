@@ -25,12 +25,12 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_kernels::ops::{activate, softmax};
 
-pub const OPS: &[OpDef] =
-    &[OpDef::new("Attention", &[23, 24, 25], infer, attention).cost(attention_cost).data(Data::At(&[0, 1, 2]))];
+pub const OPS: &[OpDef] = &[OpDef::new("Attention", &[23, 24, 25], infer, attention).cost(attention_cost).data(Data::At(&[0, 1, 2]))];
 
 /// The number of heads that an attribute says, for inputs with heads side by side.
 fn heads(node: &Node, name: &str) -> Result<usize> {
-    let n = node.find_int(name)?.ok_or_else(|| Error::format(format!("attribute '{name}' is missing, which inputs with three axes need")))?;
+    let n =
+        node.find_int(name)?.ok_or_else(|| Error::format(format!("attribute '{name}' is missing, which inputs with three axes need")))?;
     usize::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| Error::format(format!("attribute '{name}' must be positive, got {n}")))
 }
 
@@ -116,6 +116,9 @@ fn with_past(cx: &Exec<'_>, input: usize, past: usize) -> Result<Tensor> {
     if a.len() != 4 || (0..4).any(|i| i != 2 && a[i] != b[i]) {
         return Err(Error::shape(format!("input {past} {a:?} does not fit input {input} {b:?}")));
     }
+    if a[2] == 0 {
+        return Ok(new);
+    }
     Ok(Tensor::cat(&[&old.tensor.to_dtype(new.dtype())?, &new], 2)?)
 }
 
@@ -179,7 +182,9 @@ fn weights(cx: &Exec<'_>, q: &Tensor, key: &Tensor, scale: f64) -> Result<(Tenso
     }
     let all = |t: &Tensor| -> Result<Tensor> { Ok(t.broadcast_as((b, n, s, t_of(t)?))?.broadcast_as(scores.shape())?.contiguous()?) };
     let with_bias = match &mask.blocked {
-        Some(blocked) => all(blocked)?.where_cond(&Tensor::full(f32::NEG_INFINITY, scores.shape(), q.device())?.to_dtype(q.dtype())?, &scores)?,
+        Some(blocked) => {
+            all(blocked)?.where_cond(&Tensor::full(f32::NEG_INFINITY, scores.shape(), q.device())?.to_dtype(q.dtype())?, &scores)?
+        }
         None => scores.clone(),
     };
     // A query that no key is open to takes nothing of any value.

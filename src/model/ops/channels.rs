@@ -23,7 +23,7 @@ mod tests;
 
 pub use blocks::reshape;
 pub use edit::{Edit, Site, Size};
-pub use rules::{broadcast, elementwise, fixed, join_broadcast, product, sum, through, through_except};
+pub use rules::{broadcast, elementwise, fixed, images, join_broadcast, product, sum, through, through_except};
 
 use crate::graph::{Dim, Fact, Facts, Node};
 use compresso_base::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! Control flow: If, Loop.
 //!
-//! <https://onnx.ai/onnx/operators/onnx__Loop.html>. Sequence and optional values are not supported.
+//! <https://onnx.ai/onnx/operators/onnx__Loop.html>. A value that a loop carries may be a sequence; one that it collects may not.
 
 use super::def::OpDef;
 use super::facts::fact;
@@ -12,9 +12,12 @@ use crate::value::Value;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
+pub const IF: &str = "If";
+pub const LOOP: &str = "Loop";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable(),
-    OpDef::new("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).data(Data::All).not_foldable(),
+    OpDef::new(IF, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable().sequences(),
+    OpDef::new(LOOP, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).data(Data::All).not_foldable().sequences(),
 ];
 
 pub(super) fn graph<'a>(node: &'a Node, name: &str) -> Result<&'a Graph> {
@@ -142,6 +145,9 @@ fn repeat(cx: &Exec<'_>) -> Result<Vec<Value>> {
             return Err(Error::format("two outputs of the loop's body have one name"));
         }
         for (all, v) in collected.iter_mut().zip(out) {
+            if v.is_sequence() {
+                return Err(Error::unsupported("a loop that collects sequences is not supported"));
+            }
             all.push(v);
         }
         round += 1;

@@ -68,6 +68,8 @@ pub struct OpDef {
     /// False for operators whose result is not a function of their inputs (random numbers), or that need the enclosing
     /// graph (control flow).
     pub foldable: bool,
+    /// True for operators that may be given sequences of tensors.
+    pub sequences: bool,
     /// The rule by which gradients flow back through a node in training, where there is one for these inputs. All inputs
     /// that are floating point are float32 on the CPU. Without a rule, candle differentiates [`OpDef::forward`].
     pub backward: fn(&Exec<'_>) -> Option<BackwardRule>,
@@ -108,6 +110,7 @@ impl OpDef {
             float16: Float16Rule::All,
             params: &[],
             foldable: true,
+            sequences: false,
             backward: |_| None,
             backward_anywhere: false,
         }
@@ -166,6 +169,11 @@ impl OpDef {
     }
     pub const fn not_foldable(mut self) -> Self {
         self.foldable = false;
+        self
+    }
+    /// It may be given sequences of tensors.
+    pub const fn sequences(mut self) -> Self {
+        self.sequences = true;
         self
     }
     pub const fn domain(mut self, domain: &'static str) -> Self {

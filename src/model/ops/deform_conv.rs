@@ -29,7 +29,12 @@ fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let element = cx.input(0)?.element;
     let (Some(x), Some(w), Some(offset)) = (cx.shape(0)?, cx.shape(1)?, cx.shape(2)?) else { return Ok(vec![fact(element, None)]) };
     let (&[ref n, ..], &[ref o, ..], &[_, _, ref h, ref w]) = (x, w, offset) else {
-        return Err(Error::shape(format!("expected data, weight and offsets with four axes, got {}, {} and {}", x.len(), w.len(), offset.len())));
+        return Err(Error::shape(format!(
+            "expected data, weight and offsets with four axes, got {}, {} and {}",
+            x.len(),
+            w.len(),
+            offset.len()
+        )));
     };
     if x.len() != 4 || cx.shape(1)?.is_some_and(|w| w.len() != 4) {
         return Err(Error::unsupported(format!("a deformable convolution with {} axes: two spatial axes are supported", x.len())));
@@ -87,7 +92,8 @@ fn plan(cx: &Exec<'_>) -> Result<Plan> {
     let window = WindowAttrs::of(cx.node, Some(&[kh, kw]), 2)?.resolve(&[height, width])?;
     let (groups, offset_groups) = (groups(cx.node, "group")?, groups(cx.node, "offset_group")?);
     if per_group.checked_mul(groups) != Some(c) || !o.is_multiple_of(groups) || !c.is_multiple_of(offset_groups) {
-        let e = format!("{c} input and {o} output channels do not fit the weight {w:?}, {groups} groups and {offset_groups} groups of offsets");
+        let e =
+            format!("{c} input and {o} output channels do not fit the weight {w:?}, {groups} groups and {offset_groups} groups of offsets");
         return Err(Error::shape(e));
     }
     let taps = offset_groups.saturating_mul(kh * kw);
@@ -192,7 +198,11 @@ fn deform_conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
         }
         images.push(sum.ok_or_else(|| Error::internal("a window without taps"))?);
     }
-    let out = if images.is_empty() { Tensor::zeros((n, o, oh, ow), x.dtype(), device)? } else { Tensor::stack(&images, 0)?.reshape((n, o, oh, ow))? };
+    let out = if images.is_empty() {
+        Tensor::zeros((n, o, oh, ow), x.dtype(), device)?
+    } else {
+        Tensor::stack(&images, 0)?.reshape((n, o, oh, ow))?
+    };
     let out = match cx.get(3) {
         Some(b) => binary(Binary::Add, &out, &wide(&b.tensor)?.reshape((1, o, 1, 1))?)?,
         None => out,

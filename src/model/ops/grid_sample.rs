@@ -3,6 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__GridSample.html>. Differentiable by the input and, for linear and cubic
 //! interpolation, by the grid.
 
+use super::channels;
 use super::cost;
 use super::def::OpDef;
 use super::elementwise::{Binary, binary};
@@ -15,7 +16,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const OPS: &[OpDef] = &[OpDef::new("GridSample", &[16, 20, 22], infer, grid_sample).cost(cost::per_output)];
+pub const OPS: &[OpDef] = &[OpDef::new("GridSample", &[16, 20, 22], infer, grid_sample).cost(cost::per_output).channels(channels::images)];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;

@@ -64,7 +64,11 @@ fn cross_entropy(cx: &Exec<'_>) -> Result<Vec<Value>> {
 fn loss(cx: &Exec<'_>, logs: &Tensor) -> Result<Value> {
     let classes = Ints::of(cx.input(1)?)?;
     let (&[n, c, ..], true) = (logs.dims(), logs.dtype().is_float() && logs.rank() == classes.dims.len() + 1) else {
-        return Err(Error::shape(format!("expected scores [n, c, spatial…] and classes [n, spatial…], got {:?} and {:?}", logs.dims(), classes.dims)));
+        return Err(Error::shape(format!(
+            "expected scores [n, c, spatial…] and classes [n, spatial…], got {:?} and {:?}",
+            logs.dims(),
+            classes.dims
+        )));
     };
     let (space, own) = (&logs.dims()[2..], &classes.dims);
     if own[0] != n || own[1..] != *space {

@@ -50,6 +50,7 @@ pub mod rotary;
 pub mod run;
 pub mod scan;
 pub mod scatter;
+pub mod sequence;
 pub mod shape;
 pub mod shrink;
 pub mod slice;

@@ -7,6 +7,7 @@
 //! # Shapes
 //! Data `[n, c, h, w]`, regions `[r, 4]` with the image of each in `[r]`, or `[r, 5]` with the image first, result `[r, c, oh, ow]`.
 
+use super::channels;
 use super::cost;
 use super::def::OpDef;
 use super::facts::fact;
@@ -20,8 +21,14 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("RoiAlign", &[10, 16, 22], infer_align, roi_align).cost(cost::per_output).float16(Float16Rule::Float32),
-    OpDef::new("MaxRoiPool", &[1, 22], infer_pool, max_roi_pool).cost(cost::per_output).float16(Float16Rule::Float32),
+    OpDef::new("RoiAlign", &[10, 16, 22], infer_align, roi_align)
+        .cost(cost::per_output)
+        .float16(Float16Rule::Float32)
+        .channels(channels::images),
+    OpDef::new("MaxRoiPool", &[1, 22], infer_pool, max_roi_pool)
+        .cost(cost::per_output)
+        .float16(Float16Rule::Float32)
+        .channels(channels::images),
 ];
 
 /// Sample points that are taken along one axis of a region.
@@ -139,7 +146,11 @@ fn roi_align(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let half = match cx.node.get_str("coordinate_transformation_mode", default)? {
         "half_pixel" => true,
         "output_half_pixel" => false,
-        other => return Err(Error::format(format!("attribute 'coordinate_transformation_mode' must be half_pixel or output_half_pixel, got '{other}'"))),
+        other => {
+            return Err(Error::format(format!(
+                "attribute 'coordinate_transformation_mode' must be half_pixel or output_half_pixel, got '{other}'"
+            )));
+        }
     };
     let largest = match cx.node.get_str("mode", "avg")? {
         "avg" => false,
@@ -171,7 +182,6 @@ fn roi_align(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let out = if out.is_empty() { Tensor::zeros(&dims, DType::F32, x.device())? } else { Tensor::stack(&out, 0)? };
     cx.one(out.to_dtype(cx.tensor(0)?.dtype())?)
 }
-
 
 /// The largest weighted pixel of each bin, as the specification's reference has it; 0 for bins without points.
 fn maxima(map: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {

@@ -39,6 +39,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     super::rotary::OPS,
     super::scan::OPS,
     super::scatter::OPS,
+    super::sequence::OPS,
     super::shape::OPS,
     super::shrink::OPS,
     super::slice::OPS,

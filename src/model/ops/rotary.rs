@@ -24,7 +24,11 @@ fn angles(cx: &Exec<'_>, input: usize, [b, s, half]: [usize; 3]) -> Result<Tenso
         Some(ids) => {
             let ids = Ints::of(ids)?;
             if cache.rank() != 2 || ids.dims != [b, s] {
-                return Err(Error::shape(format!("expected a cache [positions, {half}] and positions [{b}, {s}], got {:?} and {:?}", cache.dims(), ids.dims)));
+                return Err(Error::shape(format!(
+                    "expected a cache [positions, {half}] and positions [{b}, {s}], got {:?} and {:?}",
+                    cache.dims(),
+                    ids.dims
+                )));
             }
             let rows = ids.data.iter().map(|&i| index(i, cache.dims()[0])).collect::<Result<Vec<_>>>()?;
             select(cache, 0, &rows)?.reshape((b, s, cache.dims()[1]))?

@@ -178,7 +178,10 @@ fn dft(cx: &Exec<'_>) -> Result<Vec<Value>> {
 
 /// Length of a frame and number of frames.
 fn frames(samples: usize, step: i64, given: Option<i64>, window: Option<usize>) -> Result<[usize; 2]> {
-    let step = usize::try_from(step).ok().filter(|&s| s > 0).ok_or_else(|| Error::shape(format!("the step of frames must be positive, got {step}")))?;
+    let step = usize::try_from(step)
+        .ok()
+        .filter(|&s| s > 0)
+        .ok_or_else(|| Error::shape(format!("the step of frames must be positive, got {step}")))?;
     let length = match (given, window) {
         (Some(n), _) => size(n, "the length of a frame")?,
         (None, Some(n)) => n,

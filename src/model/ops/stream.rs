@@ -2,6 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__CausalConvWithState.html> and siblings. Differentiable.
 
+use super::channels;
 use super::cost::{self, CostInput};
 use super::def::{OpDef, ParamKind};
 use super::elementwise::{Binary, binary};
@@ -21,7 +22,7 @@ pub const OPS: &[OpDef] = &[
         .cost(conv_cost)
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)]),
     OpDef::new("LinearAttention", &[27], infer_attention, linear_attention).cost(cost::per_output).data(Data::At(&[0, 1, 2])),
-    OpDef::new("SwiGLU", &[28], infer_same, swiglu).cost(cost::per_output).data(Data::At(&[0, 1])),
+    OpDef::new("SwiGLU", &[28], infer_same, swiglu).cost(cost::per_output).data(Data::At(&[0, 1])).channels(channels::product),
 ];
 
 fn swiglu(cx: &Exec<'_>) -> Result<Vec<Value>> {
@@ -57,7 +58,10 @@ fn causal_conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
     };
     let state = [n, c, k.saturating_sub(1)];
     if wc != c || k == 0 || cx.get(2).is_some_and(|b| b.dims() != [c]) || cx.get(3).is_some_and(|s| s.dims() != state) {
-        return Err(Error::shape(format!("the weight {:?}, the bias and the state do not fit {c} channels; the state must be {state:?}", w.dims())));
+        return Err(Error::shape(format!(
+            "the weight {:?}, the bias and the state do not fit {c} channels; the state must be {state:?}",
+            w.dims()
+        )));
     }
     let act = match cx.node.get_str("activation", "none")? {
         "none" => None,
@@ -75,7 +79,8 @@ fn causal_conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
         None => x.zeros_like()?,
     };
     for tap in 0..if x.elem_count() == 0 { 0 } else { k } {
-        sum = (sum + binary(Binary::Mul, &all.narrow(2, tap, length)?.contiguous()?, &w.narrow(2, tap, 1)?.contiguous()?.reshape((1, c, 1))?)?)?;
+        sum = (sum
+            + binary(Binary::Mul, &all.narrow(2, tap, length)?.contiguous()?, &w.narrow(2, tap, 1)?.contiguous()?.reshape((1, c, 1))?)?)?;
     }
     let out = match act {
         Some(f) => activate(&sum, f)?,
@@ -118,10 +123,18 @@ fn linear_attention(cx: &Exec<'_>) -> Result<Vec<Value>> {
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        other => return Err(Error::unsupported(format!("the update rule '{other}' is not supported")).hint("linear, gated, delta and gated_delta are")),
+        other => {
+            return Err(
+                Error::unsupported(format!("the update rule '{other}' is not supported")).hint("linear, gated, delta and gated_delta are")
+            );
+        }
     };
     if gated != cx.get(4).is_some() || delta != cx.get(5).is_some() {
-        return Err(Error::format(format!("the update rule '{rule}' takes {}decay and {}rate", if gated { "a " } else { "no " }, if delta { "a " } else { "no " })));
+        return Err(Error::format(format!(
+            "the update rule '{rule}' takes {}decay and {}rate",
+            if gated { "a " } else { "no " },
+            if delta { "a " } else { "no " }
+        )));
     }
     let wide = |i: usize| -> Result<Tensor> { Ok(cx.tensor(i)?.to_dtype(DType::F32)?) };
     let dims = |i: usize| cx.tensor(i).map(|t| t.dims().to_vec());

@@ -136,7 +136,10 @@ fn col2im(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (image, block) = (list(1)?, list(2)?);
     let w = columns(cx.node, &block)?;
     let (&[n, rows, blocks], true) = (x.dims(), image.len() == block.len() && !block.is_empty()) else {
-        return Err(Error::shape(format!("expected columns [n, c · block, blocks] and sizes alike, got {:?}, {image:?} and {block:?}", x.dims())));
+        return Err(Error::shape(format!(
+            "expected columns [n, c · block, blocks] and sizes alike, got {:?}, {image:?} and {block:?}",
+            x.dims()
+        )));
     };
     let each = count(&block)?;
     if each == 0 || !rows.is_multiple_of(each) {

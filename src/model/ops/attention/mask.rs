@@ -62,8 +62,7 @@ impl Mask {
             }
             own = vec![1; 4 - had.len()];
             own.extend(had);
-            // One column stands for all only where there are several.
-            let short = if own[3] == 1 && t > 1 { false } else { own[3] < t };
+            let short = own[3] < t;
             if own.iter().zip(dims).take(3).any(|(&m, n)| m != 1 && m != n) {
                 return Err(wrong());
             }

@@ -43,6 +43,16 @@ pub fn through_except(cx: &mut Channels<'_>, mixed: impl Fn(usize) -> bool) -> R
     Ok(axes)
 }
 
+/// The rule of operators that read images `[n, c, spatial…]` at places which the other inputs say, each channel alike and zeros as
+/// zeros: channels go through, all else is fixed.
+pub fn images(cx: &mut Channels<'_>) -> Result<()> {
+    through_except(cx, |axis| axis != 1)?;
+    (1..cx.node.inputs.len()).for_each(|i| cx.freeze_input(i));
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
+}
+
 /// What broadcasting makes of the inputs' labels.
 #[derive(Debug)]
 pub struct Broadcast {

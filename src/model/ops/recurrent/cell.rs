@@ -36,7 +36,9 @@ impl Function {
             "scaledtanh" => return Ok(Self::ScaledTanh(alpha(1.0).into(), betas.next().unwrap_or(1.0).into())),
             _ => {
                 let e = Error::unsupported(format!("a recurrent layer with the activation '{name}' is not supported"));
-                return Err(e.hint("Relu, Tanh, Sigmoid, Softsign, Softplus, LeakyRelu, ThresholdedRelu, Elu, HardSigmoid, Affine and ScaledTanh are"));
+                return Err(e.hint(
+                    "Relu, Tanh, Sigmoid, Softsign, Softplus, LeakyRelu, ThresholdedRelu, Elu, HardSigmoid, Affine and ScaledTanh are",
+                ));
             }
         }))
     }
@@ -88,8 +90,10 @@ pub(super) fn functions(node: &Node, kind: Kind, directions: usize) -> Result<Ve
 pub(super) struct Cell {
     pub kind: Kind,
     pub hidden: usize,
-    /// `[h, g·h]`, for products from the left.
+    /// `[h, g·h]`, for products with the state from the left; of a GRU, the first two gates.
     pub recurrent: Tensor,
+    /// `[h, h]`: the last gate of a GRU.
+    pub reset: Option<Tensor>,
     /// Of the state, `[1, h]`; only where it must be added inside the product (GRU's last gate).
     pub inner_bias: Option<Tensor>,
     /// Of gates i, o and f, `[1, h]` each.
@@ -137,17 +141,17 @@ impl Cell {
 
     fn gru(&self, x: &Tensor, h: &Tensor) -> Result<State> {
         let n = self.hidden;
-        let both = (x.narrow(1, 0, 2 * n)? + h.matmul(&self.recurrent.narrow(1, 0, 2 * n)?.contiguous()?)?)?;
+        let weight = self.reset.as_ref().ok_or_else(|| Error::internal("a GRU without its last gate"))?;
+        let both = (x.narrow(1, 0, 2 * n)? + h.matmul(&self.recurrent)?)?;
         let both = self.apply(0, &both)?;
         let (update, reset) = (self.part(&both, 0)?, self.part(&both, 1)?);
-        let weight = self.recurrent.narrow(1, 2 * n, n)?.contiguous()?;
         let biased = |product: Tensor| -> Result<Tensor> {
             match &self.inner_bias {
                 Some(b) => binary(Binary::Add, &product, b),
                 None => Ok(product),
             }
         };
-        let inner = if self.reset_after { (reset * biased(h.matmul(&weight)?)?)? } else { biased((reset * h)?.matmul(&weight)?)? };
+        let inner = if self.reset_after { (reset * biased(h.matmul(weight)?)?)? } else { biased((reset * h)?.matmul(weight)?)? };
         let new = self.apply(1, &(self.part(x, 2)? + inner)?)?;
         // (1 − z) · new + z · h
         let hidden = (&new + (update * (h - &new)?)?)?;

@@ -110,10 +110,13 @@ pub(super) fn forward(cx: &Exec<'_>, kind: Kind) -> Result<Vec<Value>> {
             Some(p) => Some([peephole(&p, 0)?, peephole(&p, 1)?, peephole(&p, 2)?]),
             None => None,
         };
+        let (kept, reset) =
+            if kind == Kind::Gru { (2 * hidden, Some(recurrent.narrow(0, 2 * hidden, hidden)?.t()?.contiguous()?)) } else { (n, None) };
         let cell = Cell {
             kind,
             hidden,
-            recurrent: recurrent.t()?.contiguous()?,
+            recurrent: recurrent.narrow(0, 0, kept)?.t()?.contiguous()?,
+            reset,
             inner_bias,
             peepholes,
             functions,
