@@ -264,3 +264,34 @@ fn an_unknown_pass_is_named_with_its_neighbour() {
     let g = Graph::default();
     assert!(run(&g, &["fold_batchnorm"]).unwrap_err().to_string().contains("did you mean 'fold_batch_norm'?"));
 }
+
+/// An LSTM with an initial state and cell, `[2, 1, 3]`, as `state` makes them.
+fn lstm(state: impl Fn(&mut GraphBuilder) -> String) -> Graph {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[4, 1, 5]));
+    let (w, r) = (constant(&mut b, "w", &[2, 12, 5], -1.0, 1.0), constant(&mut b, "r", &[2, 12, 3], -1.0, 1.0));
+    let (h, c) = (state(&mut b), state(&mut b));
+    let node = Node::new("LSTM", "lstm", [x.as_str(), &w, &r, "", "", &h, &c], ["y"]).attr("direction", Attr::text("bidirectional"));
+    let y = b.node(node);
+    b.output(&y);
+    b.finish().unwrap()
+}
+
+#[test]
+fn initial_states_of_zero_are_left_out() {
+    let zeros = |b: &mut GraphBuilder| b.constant("h", Constant::floats(&[2, 1, 3], &[0.0; 6]).unwrap());
+    let made = |b: &mut GraphBuilder| {
+        let shape = b.constant("shape", Constant::ints(&[4, 1, 3]));
+        let all = b.op("ConstantOfShape", &[&shape]);
+        let ends: Vec<String> = [("from", 1), ("to", 3), ("axis", 0)].iter().map(|(n, v)| b.constant(n, Constant::ints(&[*v]))).collect();
+        b.op("Slice", &[&all, &ends[0], &ends[1], &ends[2]])
+    };
+    for g in [lstm(zeros), lstm(made)] {
+        let (after, reports) = run(&g, &["zero_states", "dead_code"]).unwrap();
+        assert_eq!((after.nodes().len(), after.nodes()[0].input(5), after.nodes()[0].input(6)), (1, None, None), "{reports:?}");
+        assert_unchanged(&g, &after);
+    }
+    let one = |b: &mut GraphBuilder| b.constant("h", Constant::floats(&[2, 1, 3], &[0.0, 0.0, 0.0, 0.0, 0.0, 0.1]).unwrap());
+    let given = lstm(one);
+    assert_eq!(run(&given, &["zero_states"]).unwrap().0, given);
+}

@@ -7,7 +7,7 @@ const DIMS: [usize; 4] = [1, 4, 4, 4];
 
 /// A graph of up to ten pieces, with one to three of their results as outputs.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    let piece = (0..17u8, any::<u8>(), any::<u8>());
+    let piece = (0..18u8, any::<u8>(), any::<u8>());
     (proptest::collection::vec(piece, 1..10), proptest::collection::vec(any::<u8>(), 1..4)).prop_map(|(pieces, outputs)| {
         let mut b = GraphBuilder::new("random", 17);
         b.input("c", Fact::known(Element::Bool, &[]));
@@ -95,6 +95,17 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
             let axes = b.constant("axes", Constant::ints(&[1]));
             let sum = b.node(Node::new("ReduceSum", "", [all.as_str(), axes.as_str()], [""]).int("keepdims", 0));
             b.op("Sub", &[&one, &sum])
+        }
+        16 => {
+            // The four rows of each image as steps, from an initial state of zero or another.
+            let rows = b.constant("rows", Constant::ints(&[4, 4, 4]));
+            let x = b.op("Reshape", &[a, &rows]);
+            let (w, r) = (weight(b, "w", &[1, 12, 4]), weight(b, "r", &[1, 12, 4]));
+            let zero = b.constant("zero", Constant::floats(&[1, 4, 4], &[0.0; 16]).unwrap());
+            let state = if n.is_multiple_of(2) { zero } else { weight(b, "state", &[1, 4, 4]) };
+            let y = b.node(Node::new("GRU", "", [x.as_str(), &w, &r, "", "", &state], [""]));
+            let image = b.constant("image", Constant::ints(&[1, 4, 4, 4]));
+            b.op("Reshape", &[&y, &image])
         }
         _ => {
             let branch = |value: f32| {

@@ -174,8 +174,8 @@ def main(out):
     some = {"zero": zero, "one": one, "minus": minus, "three": np.array(3), "sizes": ints(2, 4, 1)}
     use = lambda *wanted: {n: some[n] for n in wanted}
     nodes = [node("SplitToSequence", ["x0", "three"], ["s"], axis=1), node("SequenceAt", ["s", "one"], ["a"]), node("SequenceAt", ["s", "minus"], ["z"]),
-             node("ConcatFromSequence", ["s"], ["j"], axis=1), node("SequenceLength", ["s"], ["n"])]
-    case("sequence_split", nodes, [x], ["a", "z", "j", ("n", T.INT64)], use("one", "minus", "three"))
+             node("ConcatFromSequence", ["s"], ["j"], axis=1), node("SequenceLength", ["s"], ["n"]), node("Cast", ["n"], ["f"], to=T.FLOAT), node("Mul", ["z", "f"], ["zf"])]
+    case("sequence_split", nodes, [x], ["a", "zf", "j"], use("one", "minus", "three"))
     nodes = [node("SplitToSequence", ["x0", "sizes"], ["s"], axis=1), node("SequenceAt", ["s", "one"], ["a"])]
     case("sequence_split_sizes", nodes, [x], ["a"], use("one", "sizes"), opset=11)
     nodes = [node("SplitToSequence", ["x0"], ["s"], axis=1, keepdims=0), node("SequenceAt", ["s", "minus"], ["a"]), node("ConcatFromSequence", ["s"], ["j"], axis=-1, new_axis=1)]

@@ -13,8 +13,10 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+pub const CONSTANT_OF_SHAPE: &str = "ConstantOfShape";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),
+    OpDef::new(CONSTANT_OF_SHAPE, &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),
     OpDef::new("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], infer_constant, constant),
     OpDef::new("Range", &[11, 27], infer_range, range).data(Data::At(&[])).float16(Float16Rule::Float32),
 ];

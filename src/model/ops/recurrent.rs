@@ -33,11 +33,23 @@ const fn layer(
     OpDef::new(name, &[7, 14, 22], kind, forward).cost(cost).channels(channels).params(PARAMS)
 }
 
+pub const RNN: &str = "RNN";
+pub const GRU: &str = "GRU";
+pub const LSTM: &str = "LSTM";
+
+/// Positions of the initial states among the inputs, which are zero where they are left out.
+pub const STATES: [usize; 2] = [5, 6];
+
+/// True for a recurrent layer.
+pub fn is_recurrent(node: &Node) -> bool {
+    [RNN, GRU, LSTM].iter().any(|op| node.is(op))
+}
+
 pub const OPS: &[OpDef] = &[
-    layer("RNN", |cx| infer(cx, Kind::Rnn), |cx| run::forward(cx, Kind::Rnn), |cx| cost(cx, Kind::Rnn), |cx| labels::label(cx, Kind::Rnn)),
-    layer("GRU", |cx| infer(cx, Kind::Gru), |cx| run::forward(cx, Kind::Gru), |cx| cost(cx, Kind::Gru), |cx| labels::label(cx, Kind::Gru)),
+    layer(RNN, |cx| infer(cx, Kind::Rnn), |cx| run::forward(cx, Kind::Rnn), |cx| cost(cx, Kind::Rnn), |cx| labels::label(cx, Kind::Rnn)),
+    layer(GRU, |cx| infer(cx, Kind::Gru), |cx| run::forward(cx, Kind::Gru), |cx| cost(cx, Kind::Gru), |cx| labels::label(cx, Kind::Gru)),
     layer(
-        "LSTM",
+        LSTM,
         |cx| infer(cx, Kind::Lstm),
         |cx| run::forward(cx, Kind::Lstm),
         |cx| cost(cx, Kind::Lstm),

@@ -73,19 +73,19 @@ struct Axis {
 }
 
 impl Axis {
-    /// Points of a region from `start` to `end` along an axis of `n` pixels.
-    fn new([start, end]: [f64; 2], bins: usize, samples: i64, n: usize, at_least_one: bool) -> Result<Self> {
+    /// Points of a region from `start` to `end` along an axis of `n` pixels. In float32, as elsewhere: a length that is a whole
+    /// number but for rounding decides how many points there are.
+    fn new([start, end]: [f32; 2], bins: usize, samples: i64, n: usize, at_least_one: bool) -> Result<Self> {
         let length = if at_least_one { (end - start).max(1.0) } else { end - start };
-        let bin = length / bins as f64;
-        let each = if samples > 0 { samples as f64 } else { bin.ceil().max(0.0) };
-        // A region that is no number has no points.
-        let each = if each.is_nan() { 0.0 } else { each };
+        let bin = length / bins as f32;
+        let each = if samples > 0 { samples as f64 } else { f64::from(bin.ceil().max(0.0)) };
         if each * bins as f64 > MOST_SAMPLES {
             return Err(Error::unsupported(format!("a region of {length} pixels is read at more than {MOST_SAMPLES} points")));
         }
-        let each = each as usize;
-        let inside = |p: f64| (p >= -1.0 && p <= n as f64).then(|| p.clamp(0.0, n as f64 - 1.0));
-        let point = |b: usize, i: usize| inside(start + b as f64 * bin + (i as f64 + 0.5) * bin / each as f64);
+        // A region that is no number has no points.
+        let each = if bin.is_nan() { 0 } else { each as usize };
+        let inside = |p: f32| (p >= -1.0 && p <= n as f32).then(|| f64::from(p.clamp(0.0, n as f32 - 1.0)));
+        let point = |b: usize, i: usize| inside(start + b as f32 * bin + (i as f32 + 0.5) * bin / each as f32);
         Ok(Self { points: (0..bins).flat_map(|b| (0..each).map(move |i| (b, i))).map(|(b, i)| point(b, i)).collect(), bins })
     }
     fn each(&self) -> usize {
@@ -115,7 +115,7 @@ impl Axis {
 }
 
 /// Data, regions (four numbers each) and their images.
-fn regions(cx: &Exec<'_>, rows: usize) -> Result<([usize; 4], Vec<f64>)> {
+fn regions(cx: &Exec<'_>, rows: usize) -> Result<([usize; 4], Vec<f32>)> {
     let (x, rois) = (cx.input(0)?, cx.input(1)?);
     let (&[n, c, h, w], &[r, columns]) = (x.dims(), rois.dims()) else {
         return Err(Error::shape(format!("expected data [n, c, h, w] and regions [r, {rows}], got {:?} and {:?}", x.dims(), rois.dims())));
@@ -126,7 +126,7 @@ fn regions(cx: &Exec<'_>, rows: usize) -> Result<([usize; 4], Vec<f64>)> {
     if !x.tensor.dtype().is_float() {
         return Err(Error::dtype(format!("expected floating point, got {}", x.element)));
     }
-    Ok(([n, c, h, w], rois.to_f64s()?))
+    Ok(([n, c, h, w], rois.to_f32s()?))
 }
 
 fn image(index: i64, n: usize) -> Result<usize> {
@@ -140,7 +140,7 @@ fn roi_align(cx: &Exec<'_>) -> Result<Vec<Value>> {
         return Err(Error::shape(format!("{} images are given for {} regions", of.len(), rois.len() / 4)));
     }
     let (oh, ow) = (size(cx.node, "output_height")?, size(cx.node, "output_width")?);
-    let scale = f64::from(cx.node.get_float("spatial_scale", 1.0)?);
+    let scale = cx.node.get_float("spatial_scale", 1.0)?;
     let samples = cx.node.get_int("sampling_ratio", 0)?;
     let default = if cx.opset >= 16 { "half_pixel" } else { "output_half_pixel" };
     let half = match cx.node.get_str("coordinate_transformation_mode", default)? {
@@ -215,18 +215,18 @@ fn maxima(map: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
 fn max_roi_pool(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let ([n, c, h, w], rois) = regions(cx, 5)?;
     let [oh, ow] = pooled(cx.node)?;
-    let scale = f64::from(cx.node.get_float("spatial_scale", 1.0)?);
+    let scale = cx.node.get_float("spatial_scale", 1.0)?;
     let dims = [rois.len() / 5, c, oh, ow];
     let total = count(&dims)?;
     let data = cx.input(0)?.to_f32s()?;
     let (mut positions, mut seen) = (Vec::with_capacity(total), Vec::with_capacity(total));
     for roi in rois.chunks(5) {
         let image = image(roi[0] as i64, n)?;
-        let bins = |start: f64, end: f64, bins: usize, n: usize| -> Vec<(usize, usize)> {
+        let bins = |start: f32, end: f32, bins: usize, n: usize| -> Vec<(usize, usize)> {
             let (start, end) = ((start * scale).round(), (end * scale).round());
-            let bin = (end - start + 1.0).max(1.0) / bins as f64;
-            let pixel = |p: f64| (p + start).clamp(0.0, n as f64) as usize;
-            (0..bins).map(|b| (pixel((b as f64 * bin).floor()), pixel(((b + 1) as f64 * bin).ceil()))).collect()
+            let bin = (end - start + 1.0).max(1.0) / bins as f32;
+            let pixel = |p: f32| (p + start).clamp(0.0, n as f32) as usize;
+            (0..bins).map(|b| (pixel((b as f32 * bin).floor()), pixel(((b + 1) as f32 * bin).ceil()))).collect()
         };
         let (rows, columns) = (bins(roi[2], roi[4], oh, h), bins(roi[1], roi[3], ow, w));
         for channel in 0..c {

@@ -19,6 +19,7 @@ pub mod pipelines;
 mod resolve_sequences;
 mod run;
 mod unroll_loops;
+mod zero_states;
 
 pub use context::PassContext;
 pub use dead_code::DeadCode;
@@ -34,6 +35,7 @@ pub use pipelines::Pipeline;
 pub use resolve_sequences::ResolveSequences;
 pub use run::{Outcome, PassReport, run};
 pub use unroll_loops::UnrollLoops;
+pub use zero_states::ZeroStates;
 
 use super::graph::{Graph, Patch};
 use compresso_base::error::Result;

@@ -5,7 +5,7 @@
 
 use super::{
     DeadCode, EliminateIdentity, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, InlineBranches, JoinSplits,
-    Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, run,
+    Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -44,7 +44,7 @@ pub const TRAINING: Pipeline = Pipeline {
 pub const PRUNE: Pipeline = Pipeline {
     name: "prune",
     summary: "Computed values as constants, and no vector that several layers share",
-    lists: &[&[&FoldConstants, &InlineBranches, &UnrollLoops, &ResolveSequences, &OwnVectors]],
+    lists: &[&[&FoldConstants, &InlineBranches, &UnrollLoops, &ResolveSequences, &ZeroStates, &OwnVectors]],
 };
 
 /// Before quantization.

@@ -3,7 +3,7 @@
 //! Inputs follow the weights' last axis, so what makes the data is pruned through. A hidden unit goes with its rows in all
 //! gates and directions, its column of the recurrent weights and its initial state; it is fixed where that is computed.
 
-use super::{Kind, batch_first, cell};
+use super::{Kind, STATES, batch_first, cell};
 use crate::ops::channels::{self, AxisLabels, Channels, Site, Size};
 use compresso_base::error::Result;
 
@@ -46,7 +46,7 @@ pub(super) fn label(cx: &mut Channels<'_>, kind: Kind) -> Result<()> {
     }
     cx.layer(1, 1);
     // A masked unit's gates see 0, and its state stays 0 where it starts at 0.
-    let starts = [5, 6].into_iter().all(|i| cx.node.input(i).is_none() || cx.is_constant(i));
+    let starts = STATES.into_iter().all(|i| cx.node.input(i).is_none() || cx.is_constant(i));
     let zero = starts && cell::has_defaults(cx.node);
     let first = batch_first(cx.node)?;
     let batch = batch.clone();

@@ -155,9 +155,20 @@ pub(super) fn forward(cx: &Exec<'_>, kind: Kind) -> Result<Vec<Value>> {
     let first = batch_first(cx.node)?;
     let element = cx.input(0)?;
     let finish = |t: Tensor| element.with(t.to_dtype(element.tensor.dtype())?.contiguous()?);
-    let state = |list: &[Tensor]| Tensor::stack(list, usize::from(first));
+    let d = order.len();
+    // Tensors without elements are made, not stacked.
+    let state = |list: &[Tensor]| match (batch, first) {
+        (0, true) => zeros(&[batch, d, hidden]),
+        (0, false) => zeros(&[d, batch, hidden]),
+        _ => Tensor::stack(list, usize::from(first)),
+    };
     // [t, b, h] of each direction to [t, d, b, h] or [b, t, d, h].
-    let all = if first { Tensor::stack(&all, 2)?.transpose(0, 1)? } else { Tensor::stack(&all, 1)? };
+    let all = match (steps * batch, first) {
+        (0, true) => zeros(&[batch, steps, d, hidden])?,
+        (0, false) => zeros(&[steps, d, batch, hidden])?,
+        (_, true) => Tensor::stack(&all, 2)?.transpose(0, 1)?,
+        (_, false) => Tensor::stack(&all, 1)?,
+    };
     let mut out = vec![finish(all)?, finish(state(&last)?)?];
     if kind == Kind::Lstm {
         out.push(finish(state(&cells)?)?);
