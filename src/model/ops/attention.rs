@@ -150,10 +150,8 @@ fn attention(cx: &Exec<'_>) -> Result<Vec<Value>> {
     count(&dims)?;
     let element = cx.input(0)?;
     let back = |like: &Value, x: &Tensor| like.with(x.to_dtype(like.tensor.dtype())?.contiguous()?);
-    let scale = match cx.node.attrs.contains_key("scale") {
-        true => f64::from(cx.node.get_float("scale", 1.0)?),
-        false => 1.0 / (d.max(1) as f64).sqrt(),
-    };
+    let natural = 1.0 / (d.max(1) as f64).sqrt();
+    let scale = if cx.node.attrs.contains_key("scale") { f64::from(cx.node.get_float("scale", 1.0)?) } else { natural };
     let (shown, scores) = if dims.contains(&0) || d == 0 {
         let none = Tensor::zeros(&dims, q.dtype(), q.device())?;
         (none.clone(), none)

@@ -68,7 +68,7 @@ fn norm_cost(cx: &CostInput<'_>) -> Cost {
 
 fn infer_batch(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
-    let channels = x.shape.as_ref().and_then(|s| s.get(1)).cloned().unwrap_or(Dim::Known(1));
+    let channels = x.shape.as_ref().map_or(Dim::Unknown, |s| s.get(1).cloned().unwrap_or(Dim::Known(1)));
     for i in 1..5 {
         let f = cx.input(i)?;
         if let (Some(n), Some(c)) = (f.count(), channels.known())

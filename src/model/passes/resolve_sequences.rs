@@ -55,7 +55,7 @@ impl Pass for ResolveSequences {
         if !nodes.iter().any(|n| n.is(SEQUENCE_AT) || n.is(CONCAT_FROM_SEQUENCE) || n.is(SEQUENCE_LENGTH)) {
             return Ok(cx.rewrite());
         }
-        let mut sweep = Sweep { cx, out: cx.rewrite(), known: HashMap::new(), made: HashMap::new() };
+        let mut sweep = Sweep { cx, out: cx.rewrite(), known: HashMap::new(), made: HashMap::new(), read: HashMap::new() };
         for (i, node) in nodes.iter().enumerate() {
             if let Some(members) = sweep.members(i, node)? {
                 sweep.known.insert(node.outputs[0].clone(), members);
@@ -73,9 +73,15 @@ struct Sweep<'a, 'g> {
     known: HashMap<String, Members>,
     /// The outputs of the Split that stands for a SplitToSequence, by that node's number.
     made: HashMap<usize, Vec<String>>,
+    /// What a SequenceAt that is replaced gave: the member by its own name.
+    read: HashMap<String, String>,
 }
 
 impl Sweep<'_, '_> {
+    /// The name of a value once this sweep's edits are made.
+    fn named(&self, value: &str) -> String {
+        self.read.get(value).map_or(value, String::as_str).to_string()
+    }
     fn ints(&self, node: &Node, input: usize) -> Result<Option<Vec<i64>>> {
         let Some(name) = node.input(input) else { return Ok(None) };
         self.cx.facts()?.get(name).and_then(|f| f.constant.as_ref()).map(Constant::to_i64s).transpose()
@@ -91,13 +97,13 @@ impl Sweep<'_, '_> {
     }
 
     /// What a node that makes a sequence puts into it, where that is known.
-    fn members(&mut self, i: usize, node: &Node) -> Result<Option<Members>> {
+    fn members(&self, i: usize, node: &Node) -> Result<Option<Members>> {
         let before = |s: &Self| node.input(0).and_then(|n| s.known.get(n)).cloned();
         if node.is(SEQUENCE_EMPTY) {
             return Ok(Some(Members::Values(Vec::new())));
         }
         if node.is(SEQUENCE_CONSTRUCT) {
-            return Ok(Some(Members::Values(node.inputs.clone())));
+            return Ok(Some(Members::Values(node.inputs.iter().map(|i| self.named(i)).collect())));
         }
         if node.is(IDENTITY) {
             return Ok(before(self));
@@ -126,7 +132,7 @@ impl Sweep<'_, '_> {
         // Members of a part of a split are named only when something reads them.
         let Members::Values(mut values) = old else { return Ok(None) };
         if insert {
-            values.insert(place, node.inputs[1].clone());
+            values.insert(place, self.named(&node.inputs[1]));
         } else {
             values.remove(place);
         }
@@ -145,7 +151,7 @@ impl Sweep<'_, '_> {
         let sizes: Vec<i64> = sizes.iter().map(|&n| n as i64).collect();
         let names: Vec<String> = sizes.iter().map(|_| self.out.patch.fresh(&format!("{}_part", source.outputs[0]))).collect();
         let name = self.out.patch.fresh(&format!("{}_split", source.name));
-        let split = Node::new(SPLIT, name, [source.inputs[0].clone()], names.clone());
+        let split = Node::new(SPLIT, name, [self.named(&source.inputs[0])], names.clone());
         let split = split.int("axis", *axis);
         let split = self.with_ints(split, "split", &sizes);
         self.out.patch.add(split);
@@ -188,6 +194,7 @@ impl Sweep<'_, '_> {
             let member = self.names(&members)[place].clone();
             self.out.patch.remove(i);
             self.out.patch.redirect(&node.outputs[0], &member);
+            self.read.insert(node.outputs[0].clone(), member.clone());
             self.out.done.push(format!("{} is '{member}'", node.label()));
         } else if node.is(CONCAT_FROM_SEQUENCE) && n > 0 {
             let Some(axis) = node.find_int("axis")? else { return Ok(()) };
