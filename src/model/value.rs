@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// A tensor whose values are of an ONNX element type. Types that candle lacks (int8, uint16, bool, …) are stored in a
 /// wider or equal one: see [`Element::storage`].
 ///
-/// Between nodes a value may also be a sequence of tensors of one element; only operators that say so
-/// ([`OpDef::sequences`](crate::ops::OpDef::sequences)) are given one.
+/// Between nodes a value may also be a sequence of tensors of one element; only operators whose table entry says so are
+/// given one.
 #[derive(Debug, Clone)]
 pub struct Value {
     pub element: Element,
