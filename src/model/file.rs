@@ -75,7 +75,9 @@ impl Model {
             Some(card) => (recognize::overrule(card.task, &graph, options)?, card.recipe),
             None => (recognize::task(&graph, options)?, None),
         };
-        let model = Self::new(graph, task);
+        let stated = recognize::stated_size(&graph, options)?;
+        let mut model = Self::new(graph, task);
+        model.image = stated;
         Ok(match recipe {
             Some(recipe) => model.with_recipe(recipe),
             None => model,

@@ -29,7 +29,7 @@ mod tests;
 
 pub use combine::{Normalization, Reduction};
 pub use criteria::{CRITERIA, Criterion, Importance, Need, Score};
-pub use groups::{Analysis, Group, Groups, groups};
+pub use groups::{Analysis, Group, Groups, Stay, groups};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
@@ -133,11 +133,12 @@ impl Operation for Prune {
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
+        let mut stays = Vec::new();
         let graph = if self.ratio == 0.0 {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
             None
         } else {
-            let graph = self.rounds(model, data, ctx, &mut |model, _| Ok(model))?;
+            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut stays)?;
             if graph.is_none() && self.method == Granularity::Channels {
                 ctx.note(format!(
                     "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
@@ -153,8 +154,10 @@ impl Operation for Prune {
             // A model whose shapes cannot be followed has no report, and needs none here.
             return Ok(Made { report: prune_report(model, &pruned).ok(), model: pruned });
         }
-        let report = prune_report(model, &pruned)?;
+        let report = PruneReport { stays, ..prune_report(model, &pruned)? };
         ctx.note(report.headline());
+        let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
+        lines.into_iter().flatten().for_each(|line| ctx.note(line));
         Ok(Made::new(pruned, report))
     }
 }

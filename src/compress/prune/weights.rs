@@ -6,9 +6,10 @@ use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_learn::train::MASKS_KEY;
+use compresso_model::graph::{Stored, stored};
 use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops;
-use compresso_model::{Constant, Graph, Patch, Payload};
+use compresso_model::{Attr, Constant, Graph, Patch, Payload};
 use std::collections::HashSet;
 
 /// The graph with a share `ratio` of the weights of layers set to zero: those with |w| at or below the quantile of all
@@ -32,46 +33,51 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
         .map(|((_, weight), _)| weight)
         .filter(|w| seen.insert(w.as_str()))
         .collect();
-    let tensors: Vec<(&str, &Constant, Vec<f32>)> = chosen
+    let held = stored(graph)?;
+    let tensors: Vec<(&Stored<'_>, Vec<f32>)> = chosen
         .iter()
-        .filter_map(|w| Some((w.as_str(), graph.constant(w)?)))
-        .map(|(w, c)| Ok((w, c, c.to_f32s()?)))
+        .filter_map(|w| held.iter().find(|s| s.name == w.as_str()))
+        .map(|s| Ok((s, s.constant.to_f32s()?)))
         .collect::<Result<_>>()?;
     if tensors.is_empty() {
         return Err(Error::unsupported("the model has no weights to prune").hint("summary(m) lists its layers"));
     }
     let global = match options.scope {
-        Ranking::Global => Some(quantile(tensors.iter().flat_map(|(_, _, v)| v.iter().map(|w| w.abs())).collect(), options.ratio)),
+        Ranking::Global => Some(quantile(tensors.iter().flat_map(|(_, v)| v.iter().map(|w| w.abs())).collect(), options.ratio)),
         Ranking::Layer => None,
     };
     let mut patch = Patch::new(graph);
     let (mut zeros, mut count) = (0usize, 0usize);
-    for (name, constant, values) in &tensors {
+    for (at, values) in &tensors {
         ctx.check()?;
         let threshold = global.unwrap_or_else(|| quantile(values.iter().map(|w| w.abs()).collect(), options.ratio));
         let kept: Vec<f32> = values.iter().map(|w| if w.abs() > threshold { *w } else { 0.0 }).collect();
         zeros += kept.iter().filter(|w| **w == 0.0).count();
         count += kept.len();
-        patch.set_constant(*name, like(constant, kept)?);
+        let made = like(&at.constant, kept)?;
+        match at.holder {
+            Some(node) => patch.edit(node).attrs = [("value".to_string(), Attr::Tensor(made))].into_iter().collect(),
+            None => patch.set_constant(at.name, made),
+        }
     }
-    patch.set_metadata(MASKS_KEY, masks(graph, tensors.iter().map(|(n, _, _)| *n))?);
+    patch.set_metadata(MASKS_KEY, masks(graph, tensors.iter().filter(|(s, _)| s.holder.is_none()).map(|(s, _)| s.name))?);
     let percent = 100.0 * zeros as f64 / count as f64;
     ctx.note(format!("prune: {zeros} of {count} weights in {} layers are zero ({percent:.1} %); shapes and speed stay", tensors.len()));
     Ok(Some(patch.apply()?))
 }
 
-/// (layer, weight constant) of all multiplying layers, in order.
+/// (layer, stored weight) of all multiplying layers, in order.
 fn weights(graph: &Graph) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let makers = graph.producers();
     for node in graph.nodes() {
-        let Some(weight) = ops::layer_weight(graph, node)? else { continue };
-        if !weight.constant.element().is_float() || weight.constant.dims().len() < 2 {
+        let Some((name, constant)) = ops::stored_weight(graph, &makers, node)? else { continue };
+        if !constant.element().is_float() || constant.dims().len() < 2 {
             continue;
         }
         // An expectation is taken over fixed values (the bins of distribution focal boxes).
         if !ops::is_expectation(graph, &makers, node) {
-            found.push((name_of(node).to_string(), weight.name.to_string()));
+            found.push((name_of(node).to_string(), name.to_string()));
         }
     }
     Ok(found)

@@ -8,6 +8,7 @@ pub mod affine;
 pub mod calibrate;
 mod dynamic;
 pub mod extremes;
+mod float32;
 pub mod observers;
 pub mod placement;
 mod probe;
@@ -108,7 +109,11 @@ impl Operation for Quantize {
             let e = Error::unsupported(format!("{} does not run dynamically quantized graphs", self.target.title));
             return Err(e.hint("use mode: \"static\""));
         }
-        let graph = passes::pipelines::QUANTIZE.run(model.graph())?.graph;
+        let wide = float32::to_float32(model.graph())?;
+        if wide.is_some() {
+            ctx.note("quantize: the float16 values of the model, inputs and outputs too, are converted to float32 first");
+        }
+        let graph = passes::pipelines::QUANTIZE.run(wide.as_ref().unwrap_or_else(|| model.graph()))?.graph;
         ctx.check()?;
         let patterns = Patterns { include: &self.include, exclude: &self.exclude };
         let (quantized, plan, ranges) = if is_static {

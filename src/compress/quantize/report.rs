@@ -108,20 +108,19 @@ impl QuantizeReport {
     }
     /// One line for the user.
     pub(super) fn headline(&self, before: &Model, after: &Model) -> Result<String> {
-        let mib = |m: &Model| bytes(m.graph());
         let outputs: Vec<String> = self.outputs.iter().map(|(name, db)| format!("{name} {db:.1} dB")).collect();
         let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise: {}", outputs.join(", ")) };
         let images = if self.images > 0 { format!(", {} images", self.images) } else { String::new() };
         let kept = if self.float.is_empty() { String::new() } else { format!(", {} left in float", self.float.len()) };
-        let (from, to) = (mib(before), mib(after));
-        Ok(format!("quantize: {} layers to INT8{kept}{images}; weights {:.2} → {:.2} MB{error}", self.layers.len(), from / 1e6, to / 1e6))
+        let (from, to) = (megabytes(before)?, megabytes(after)?);
+        Ok(format!("quantize: {} layers to INT8{kept}{images}; weights {from:.2} → {to:.2} MB{error}", self.layers.len()))
     }
 }
 
-/// Bytes of a graph's constants.
+/// Megabytes of a model's constants, wherever they are stored.
 #[expect(clippy::cast_precision_loss, reason = "sizes are shown with three digits")]
-fn bytes(graph: &Graph) -> f64 {
-    graph.constants().values().map(|c| c.byte_size() as f64).sum()
+fn megabytes(model: &Model) -> Result<f64> {
+    Ok(model.stats()?.weight_bytes as f64 / 1e6)
 }
 
 impl Show for QuantizeReport {

@@ -12,7 +12,8 @@ pub struct Row {
     pub name: String,
     pub runtime: String,
     pub params: u64,
-    pub macs: u64,
+    /// Multiply-accumulates of one image of the size that is timed; `None` where they are known only at run time.
+    pub macs: Option<u64>,
     /// Bytes of the ONNX file.
     pub size_bytes: u64,
     pub batch: usize,
@@ -116,7 +117,13 @@ impl Show for BenchmarkReport {
         let mut table = Table::new("Benchmark", &headers);
         for r in &self.rows {
             let l = &r.latency;
-            let mut cells = vec![r.name.clone(), r.runtime.clone(), count(r.params), count(r.macs), bytes(r.size_bytes)];
+            let mut cells = vec![
+                r.name.clone(),
+                r.runtime.clone(),
+                count(r.params),
+                r.macs.map_or_else(|| "unknown".into(), count),
+                bytes(r.size_bytes),
+            ];
             cells.extend([l.mean_ms, l.std_ms, l.p50_ms, l.p95_ms, l.p99_ms].map(ms));
             cells.extend([number(r.throughput), or_dash(r.peak_memory_bytes.map(bytes))]);
             if power {

@@ -1,7 +1,7 @@
 //! One model in one runtime, while it is measured.
 
 use super::Benchmark;
-use super::inputs::inputs;
+use super::inputs::{inputs, size};
 use super::report::Row;
 use crate::memory::Peak;
 use crate::power::Meter;
@@ -31,6 +31,8 @@ pub(super) struct Seat<'a> {
     pub model: &'a Model,
     pub spec: &'static RuntimeSpec,
     pub batch: usize,
+    /// Height and width of the images.
+    pub size: Option<[usize; 2]>,
     pub carrier: Box<dyn Carrier + 'a>,
 }
 
@@ -66,7 +68,7 @@ impl<'a> Room<'a> {
             Some(program) => Box::new(Process::open(program, &order, &self.ctx.cancel)?),
             None => Box::new(Local::open(&order, false, self.ctx)?),
         };
-        Ok(Seat { name, model, spec, batch, carrier })
+        Ok(Seat { name, model, spec, batch, size: size(model, self.options)?, carrier })
     }
 }
 
@@ -158,7 +160,7 @@ impl Seat<'_> {
     /// # Errors
     /// `Internal` without samples; what the model's costs report.
     pub fn row(&self, samples: &[f64], beside: Beside) -> Result<Row> {
-        let stats = self.model.stats()?;
+        let stats = if self.size == self.model.image_size() { self.model.stats()? } else { self.model.stats_at(self.size)? };
         let latency = Latency::of(samples).ok_or_else(|| Error::internal("no run was measured"))?;
         let Beside { peak, power, power_reason, accuracy } = beside;
         Ok(Row {

@@ -264,6 +264,7 @@ fn gemm(cx: &Exec<'_>) -> Result<Vec<Value>> {
 fn contract(cx: &mut Channels<'_>, a: &AxisLabels, b: &AxisLabels) -> Result<()> {
     cx.join(a, b)?;
     if !cx.zero(0) && !cx.zero(1) {
+        cx.because("sums over them, and they are not zero in either factor when their weights are");
         cx.freeze(a);
         cx.freeze(b);
     }

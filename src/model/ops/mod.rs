@@ -57,7 +57,7 @@ pub use channels::Channels;
 pub use cost::CostInput;
 pub use def::{OWN_DOMAIN, OpDef, ParamKind, QuantRule};
 pub use facts::infer_same;
-pub use query::{LayerWeight, is_expectation, is_quantized, layer_weight, moves, quantized_node};
+pub use query::{LayerWeight, carried, is_expectation, is_quantized, layer_weight, literal, moves, quantized_node, stored_weight};
 pub use registry::{FAMILIES, all, find};
 pub use roles::{Data, Float16Rule};
 pub use run::{Exec, MixedPrecision, RunMode};

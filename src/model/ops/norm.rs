@@ -4,7 +4,7 @@
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
 use super::backward::{Back, BackwardRule, Flow};
-use super::channels::{self, Channels};
+use super::channels::{self, Channels, Site, Size};
 use super::cost::{self, CostInput};
 use super::def::{OWN_DOMAIN, OpDef, ParamKind};
 use super::facts::infer_same;
@@ -18,12 +18,16 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_kernels::ops;
 
+/// Why norms keep what they take statistics over.
+const STATISTICS: &str = "takes their mean and variance together";
+
 /// What training changes of a batch normalization.
 const BATCH_NORM: &[(usize, ParamKind)] =
     &[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)];
 
 pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
 pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
+pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
@@ -37,7 +41,7 @@ pub const OPS: &[OpDef] = &[
         .not_foldable()
         .params(BATCH_NORM)
         .backward(batch_norm_rule),
-    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
+    OpDef::new(INSTANCE_NORMALIZATION, &[1, 6, 22], infer_same, instance_norm)
         .cost(norm_cost)
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(instance_norm_channels),
@@ -324,6 +328,7 @@ fn batch_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
 /// Channels of InstanceNormalization, whose statistics are of single channels.
 fn instance_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
     join_vectors(cx, 2)?;
+    cx.because(STATISTICS);
     channels::through_except(cx, |axis| axis >= 2)?;
     Ok(())
 }
@@ -345,12 +350,27 @@ fn layer_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
     norm_from(cx, axis)
 }
 
-/// GroupNormalization: statistics of a group depend on how many channels it has.
+/// GroupNormalization: statistics are those of all channels of a group, so whole groups go. Of one group, nothing does.
 fn group_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
-    norm_from(cx, 1)
+    let groups = usize::try_from(cx.node.get_int("num_groups", 1)?).unwrap_or(1);
+    let channels = cx.axis(0, 1);
+    let Some(labels) = channels.clone().filter(|l| groups > 1 && l.len() % groups == 0) else { return norm_from(cx, 1) };
+    let firsts = cx.whole_runs(&labels, groups);
+    // Scale and bias had one entry per group before operator set 21.
+    let vector = if cx.opset >= 21 { channels } else { Some(firsts.clone()) };
+    for i in 1..=2 {
+        let entries = cx.axis(i, 0);
+        cx.join(&vector, &entries)?;
+    }
+    cx.sizes(Site::Attr("num_groups"), vec![Size::Count(firsts)]);
+    cx.set_zero(0, cx.is_constant(1) && cx.is_constant(2));
+    cx.because(STATISTICS);
+    channels::through_except(cx, |axis| axis >= 2)?;
+    Ok(())
 }
 
 fn norm_from(cx: &mut Channels<'_>, axis: usize) -> Result<()> {
+    cx.because(STATISTICS);
     for i in 1..cx.node.inputs.len() {
         cx.freeze_input(i);
     }

@@ -91,6 +91,22 @@ fn settled(fixed: [Option<usize>; 2], options: &LoadOptions, default: [usize; 2]
     Ok(size)
 }
 
+/// The options' height and width, for a model whose task has none; all its image-like inputs take it where they leave it open.
+///
+/// # Errors
+/// `Argument` when an input contradicts it.
+pub(super) fn stated_size(graph: &Graph, options: &LoadOptions) -> Result<Option<[usize; 2]>> {
+    let Some(asked) = options.image_size.map(ImageSize::height_width) else { return Ok(None) };
+    let images: Vec<&Fact> = graph.feeds().map(|input| &input.fact).filter(|f| f.rank() == Some(4)).collect();
+    if images.is_empty() {
+        return Err(Error::argument("option 'image_size' is for models with an input [batch, channels, height, width]"));
+    }
+    for fact in images {
+        settled([fact.dim(2), fact.dim(3)], options, asked)?;
+    }
+    Ok(Some(asked))
+}
+
 /// Given names, which must be as many as the model has classes.
 fn fitting(names: Vec<String>, count: Option<usize>) -> Result<Vec<String>> {
     match count {

@@ -6,6 +6,7 @@ use compresso_base::error::Result;
 
 /// The rule of operators through which nothing may be pruned: all inputs are fixed, outputs have no labels.
 pub fn fixed(cx: &mut Channels<'_>) -> Result<()> {
+    cx.because("is not followed by pruning");
     for i in 0..cx.node.inputs.len() {
         cx.freeze_input(i);
     }
@@ -34,6 +35,9 @@ pub fn through(cx: &mut Channels<'_>) -> Result<()> {
 /// and unlabelled in the outputs. Sets the labels of output 0 only.
 pub fn through_except(cx: &mut Channels<'_>, mixed: impl Fn(usize) -> bool) -> Result<Vec<AxisLabels>> {
     let mut axes = cx.axes(0)?;
+    if cx.labels.cause.why == super::reason::WHOLE {
+        cx.because("computes over all of them together");
+    }
     for (a, labels) in axes.iter_mut().enumerate() {
         if mixed(a) {
             cx.freeze(&labels.take());
