@@ -31,7 +31,7 @@ fn exports_of_one_network_are_pruned_alike() {
     let options = Prune { ratio: 0.5, align: 1, min_channels: 1, ..Prune::default() };
     let prune = |m: &Model| options.apply(m, None, &Context::new()).unwrap();
     // The share of multiply-accumulates that is left at most.
-    for (name, left) in [("convnext", 0.8), ("vit", 0.85), ("resnet_gn", 0.5), ("head", 0.7)] {
+    for (name, left) in [("convnext", 0.8), ("vit", 0.95), ("resnet_gn", 0.5), ("head", 0.7)] {
         let (folded, plain) = (open(&format!("{name}_folded.onnx")), open(&format!("{name}_plain.onnx")));
         assert_eq!(folded.macs().unwrap(), plain.macs().unwrap(), "{name}");
         let (a, b) = (prune(&folded), prune(&plain));
