@@ -32,6 +32,7 @@ pub mod matmul;
 pub mod norm;
 pub mod order;
 pub mod pool;
+pub mod qlinear;
 pub mod quantize;
 pub mod query;
 pub mod random;

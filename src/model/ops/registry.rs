@@ -25,6 +25,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     super::norm::OPS,
     super::order::OPS,
     super::pool::OPS,
+    super::qlinear::OPS,
     super::quantize::OPS,
     super::random::OPS,
     super::rearrange::OPS,

@@ -8,6 +8,7 @@
 mod context;
 mod dead_code;
 mod eliminate;
+mod expand_qlinear;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_swish;
@@ -20,6 +21,7 @@ mod run;
 pub use context::PassContext;
 pub use dead_code::DeadCode;
 pub use eliminate::EliminateIdentity;
+pub use expand_qlinear::ExpandQLinear;
 pub use fold_batch_norm::FoldBatchNorm;
 pub use fold_constants::FoldConstants;
 pub use fuse_swish::{FuseBatchNormSwish, FuseHardSwish, FuseSwish};

@@ -4,8 +4,8 @@
 //! this room does not know) stand in a [`Pipeline`] of that room.
 
 use super::{
-    DeadCode, EliminateIdentity, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, JoinSplits, Outcome,
-    OwnVectors, Pass, RaiseOpset, run,
+    DeadCode, EliminateIdentity, ExpandQLinear, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, JoinSplits,
+    Outcome, OwnVectors, Pass, RaiseOpset, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -15,6 +15,9 @@ pub type Passes = &'static [&'static dyn Pass];
 
 /// What any use of a graph without training gains by.
 pub const CLEAN: Passes = &[&FoldConstants, &EliminateIdentity, &FoldBatchNorm, &DeadCode];
+
+/// Operators on quantized numbers in the form that layers between QuantizeLinear and DequantizeLinear have.
+const EXPANDED: Passes = &[&ExpandQLinear];
 
 /// Nodes joined into one that only this library's executors know.
 const JOINED: Passes = &[&FuseSwish, &FuseHardSwish];
@@ -55,13 +58,13 @@ pub const QUANTIZE: Pipeline = Pipeline {
 
 /// For the planned executor of this library.
 pub const NATIVE: Pipeline =
-    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[CLEAN, JOINED] };
+    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[EXPANDED, CLEAN, JOINED] };
 
 /// For onnxruntime.
 pub const ONNXRUNTIME: Pipeline = Pipeline { name: "onnxruntime", summary: "As inference; onnxruntime fuses for itself", lists: &[CLEAN] };
 
 /// For TensorRT.
-pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[CLEAN] };
+pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[EXPANDED, CLEAN] };
 
 /// All pipelines of this room.
 pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT];
