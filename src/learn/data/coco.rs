@@ -5,10 +5,11 @@
 //! takes the area of an object from its annotation.
 
 use super::coco_json::{Contents, Id, Image, read};
-use super::files::{entries, is_image};
+use super::files::{entries, is_image, unread};
 use super::options::class_names;
 use super::reader::Reader;
-use super::records::{Details, NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name};
+use super::records::{Details, Record, Records};
+use super::warnings::{NO_AREA, NOT_FINITE, OUTSIDE, Warnings, file_name};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Region, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -254,7 +255,9 @@ impl Split<'_> {
             self.ctx.check()?;
             match inner_path(&image.file_name) {
                 None => warnings.add("image whose name leads out of its folder, left out", image.file_name),
-                Some(inner) if !is_image(&inner) => warnings.add("image of an unknown kind, left out", image.file_name),
+                Some(inner) if !is_image(&inner) => {
+                    warnings.add(unread(&inner).unwrap_or_else(|| "image of an unknown kind, left out".into()), image.file_name);
+                }
                 Some(inner) => {
                     let path = folder.join(inner);
                     if path.is_file() {

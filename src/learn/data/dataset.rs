@@ -162,7 +162,8 @@ impl Dataset {
         Self { source: splits[0].1.source.clone(), told: Arc::default(), splits: splits.into(), ..self.clone() }
     }
     /// Itself with other warnings, in each split.
-    pub(super) fn with_warnings(&self, warnings: Arc<[String]>) -> Self {
+    #[must_use]
+    pub fn with_warnings(&self, warnings: Arc<[String]>) -> Self {
         let splits = self.splits.iter().map(|(n, d)| (n.clone(), Self { warnings: warnings.clone(), ..d.clone() })).collect();
         Self { warnings, splits, ..self.clone() }
     }

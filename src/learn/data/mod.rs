@@ -26,12 +26,15 @@ mod rng;
 mod shapes;
 mod splits;
 mod voc;
+mod warnings;
 mod warp;
+mod whole;
 mod yolo;
+mod yolo_labels;
 
 pub use augment::Augment;
 pub use choose::{Split, Take};
-pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
+pub use files::{ImageFiles, MAX_PIXELS, image_files, image_size, read_image, sample};
 pub use grid::{Grid, GridOptions};
 pub use letterbox::{PAD, PlacedImage, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};

@@ -29,7 +29,8 @@ compresso_base::options! {
         /// Keep decoded images: "ram" (up to half of the free memory) or "disk" (3 bytes per pixel, some 10 times the size
         /// of a JPEG, in ~/.cache/compresso/images). Worth it when reading images takes longer than the model.
         pub cache: Cache = Cache::None,
-        /// Decode every image now, and leave out and list those that are corrupt. Otherwise they are left out when met.
+        /// Decode every image now, and leave out and list those that are corrupt, cut off or (labelled ones) less than 10 pixels
+        /// wide or high. Otherwise they are left out when met.
         pub check: bool = false,
     }
 }
