@@ -4,7 +4,7 @@ use super::half::to_float16;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Call, Operation, Options, Recipe, Signature, in_range};
-use compresso_base::report::{Show, Table, bytes, make_parent};
+use compresso_base::report::{Cell, Show, Table, make_parent};
 use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
 use compresso_model::ops::quantized_node;
@@ -185,8 +185,8 @@ impl Deploy {
 pub(super) fn file_table(title: &str, files: &[PathBuf]) -> Table {
     let mut t = Table::new(title, &["file", ">size"]);
     for f in files {
-        let size = std::fs::metadata(f).map_or_else(|_| "–".into(), |m| bytes(m.len()));
-        t.row([f.display().to_string(), size]);
+        let size = std::fs::metadata(f).map_or_else(|_| Cell::unknown(), |m| Cell::bytes(m.len()));
+        t.row([Cell::from(f.display().to_string()), size]);
     }
     t
 }

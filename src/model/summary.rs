@@ -2,7 +2,7 @@
 
 use super::{Model, Stats, Task};
 use compresso_base::error::Result;
-use compresso_base::report::{Show, Table, bytes, count, printable};
+use compresso_base::report::{Cell, Show, Table, bytes, count, printable};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -86,16 +86,17 @@ impl Show for Summary {
             head.row([format!("output {}", output.name), output.fact.to_string()]);
         }
         head.row(["opset", &graph.opset().to_string()]);
-        head.row(["parameters", &format!("{} ({})", count(stats.params), bytes(stats.weight_bytes))]);
-        head.row(["MACs", &count(stats.macs)]);
+        let parameters = format!("{} ({})", count(stats.params), bytes(stats.weight_bytes));
+        head.row([Cell::from("parameters"), Cell::shown(parameters, stats.params as f64)]);
+        head.row([Cell::from("MACs"), Cell::count(stats.macs)]);
         if !self.model.steps().is_empty() {
             let steps: Vec<&str> = self.model.steps().iter().map(|s| s.operation.as_str()).collect();
             head.row(["made by", &steps.join(" > ")]);
         }
         let mut layers = Table::new("Layers", &["layer", "op", "output", ">params", ">MACs"]);
         for l in &stats.layers {
-            let dash = |n: u64| if n == 0 { String::new() } else { count(n) };
-            layers.row([l.name.clone(), l.op.clone(), l.output.clone(), dash(l.params), dash(l.cost.macs)]);
+            let shown = |n: u64| if n == 0 { Cell::default() } else { Cell::count(n) };
+            layers.row([Cell::from(&l.name), Cell::from(&l.op), Cell::from(&l.output), shown(l.params), shown(l.cost.macs)]);
         }
         vec![head, layers]
     }

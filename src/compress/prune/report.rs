@@ -2,7 +2,7 @@
 
 use super::groups::name_of;
 use compresso_base::error::Result;
-use compresso_base::report::{Show, Table};
+use compresso_base::report::{Cell, Show, Table};
 use compresso_model::ops::layer_weight;
 use compresso_model::{Constant, Model};
 use serde::Serialize;
@@ -115,16 +115,16 @@ impl PruneReport {
 impl Show for PruneReport {
     fn tables(&self) -> Vec<Table> {
         let mut table = Table::new("Pruned layers", &["layer", "op", ">channels", ">parameters", ">MACs", ">zeros"]);
-        let mut row = |name: &str, op: &str, channels: String, p: (u64, u64), m: (u64, u64), zeros: String| {
-            table.row([name.to_string(), op.to_string(), channels, format!("{} → {}", p.0, p.1), format!("{} → {}", m.0, m.1), zeros]);
+        let mut row = |name: &str, op: &str, channels: Cell, p: (u64, u64), m: (u64, u64), zeros: Cell| {
+            table.row([Cell::from(name), Cell::from(op), channels, Cell::change(p.0, p.1), Cell::change(m.0, m.1), zeros]);
         };
         for l in &self.layers {
-            let channels = format!("{} → {}", l.channels_before, l.channels_after);
+            let channels = Cell::change(l.channels_before as u64, l.channels_after as u64);
             let (p, m) = ((l.params_before, l.params_after), (l.macs_before, l.macs_after));
-            row(&l.layer, &l.op, channels, p, m, format!("{:.1} %", 100.0 * l.sparsity_after));
+            row(&l.layer, &l.op, channels, p, m, Cell::share(l.sparsity_after));
         }
         let (p, m) = ((self.params_before, self.params_after), (self.macs_before, self.macs_after));
-        row("all", "", String::new(), p, m, String::new());
+        row("all", "", Cell::default(), p, m, Cell::default());
         vec![table]
     }
     fn notes(&self) -> Vec<String> {

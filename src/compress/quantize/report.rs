@@ -11,6 +11,7 @@ use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
 use compresso_learn::data::Dataset;
+use compresso_learn::eval::{OutputPart, output_parts};
 use compresso_model::{Graph, Model, Task};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -37,7 +38,7 @@ pub struct QuantizeReport {
     pub layers: Vec<LayerError>,
     /// Layers and values that stay in float, each with the reason.
     pub float: Vec<(String, String)>,
-    /// Signal over noise of each model output in decibels.
+    /// Signal over noise of each model output in decibels; of boxes and scores apart where an output joins them.
     pub outputs: Vec<(String, f64)>,
     /// Calibration images.
     pub images: usize,
@@ -64,6 +65,7 @@ pub(super) fn compare(
         None => None,
     };
     let mut errors: HashMap<String, f64> = HashMap::new();
+    let mut apart: HashMap<String, Vec<(String, f64)>> = HashMap::new();
     if let Some((_, feeds)) = found {
         let mut exact: HashMap<String, (Vec<usize>, Vec<f32>)> = HashMap::new();
         Probe::new(float, names.clone(), ctx)?.run(&feeds, &mut |seen| {
@@ -72,7 +74,12 @@ pub(super) fn compare(
         })?;
         Probe::new(quantized, names, ctx)?.run(&feeds, &mut |seen| {
             if let Some((_, values)) = exact.remove(seen.name).filter(|e| e.0 == seen.dims) {
-                errors.insert(seen.name.to_string(), sqnr(&values, &by_position(seen.values, seen.dims, seen.strides)));
+                let rounded = by_position(seen.values, seen.dims, seen.strides);
+                errors.insert(seen.name.to_string(), sqnr(&values, &rounded));
+                for part in output_parts(task, seen.name, seen.dims) {
+                    let error = sqnr(&part_of(&values, seen.dims, &part), &part_of(&rounded, seen.dims, &part));
+                    apart.entry(seen.name.to_string()).or_default().push((format!("{} {}", seen.name, part.name), error));
+                }
             }
             Ok(())
         })?;
@@ -95,8 +102,18 @@ pub(super) fn compare(
             spread: seen.map(MinMax::spread),
         });
     }
-    report.outputs = outputs.iter().filter_map(|&o| Some((o.to_string(), *errors.get(o)?))).filter(|(_, v)| v.is_finite()).collect();
+    let whole = |o: &str| errors.get(o).map(|e| vec![(o.to_string(), *e)]).unwrap_or_default();
+    report.outputs = outputs.iter().flat_map(|&o| apart.remove(o).unwrap_or_else(|| whole(o))).filter(|(_, v)| v.is_finite()).collect();
     Ok(report)
+}
+
+/// The values of a part of an output, of values that stand channel by channel of each position (of the second axis; the
+/// other axes in their order).
+fn part_of(values: &[f32], dims: &[usize], part: &OutputPart) -> Vec<f32> {
+    let inner = dims.get(1).copied().unwrap_or(1).max(1);
+    let behind: usize = dims.iter().skip(part.axis + 1).product::<usize>().max(1);
+    let channel = |i: usize| if part.axis == 1 { i % inner } else { i / inner / behind % dims[part.axis].max(1) };
+    values.iter().enumerate().filter(|(i, _)| part.holds(channel(*i))).map(|(_, v)| *v).collect()
 }
 
 impl QuantizeReport {
