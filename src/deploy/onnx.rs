@@ -89,7 +89,12 @@ impl OnnxExport {
 impl Show for OnnxFile {
     fn tables(&self) -> Vec<Table> {
         let mut t = Table::new("ONNX file", &["file", ">size", ">operator set", ">nodes"]);
-        t.row([Cell::from(self.path.display().to_string()), Cell::bytes(self.bytes), self.opset.to_string().into(), self.nodes.to_string().into()]);
+        t.row([
+            Cell::from(self.path.display().to_string()),
+            Cell::bytes(self.bytes),
+            self.opset.to_string().into(),
+            self.nodes.to_string().into(),
+        ]);
         vec![t]
     }
     fn data(&self) -> serde_json::Value {

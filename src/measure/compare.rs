@@ -4,7 +4,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_base::report::{Show, Table, number};
-use compresso_learn::data::{DataOptions, Dataset, Loader, LoaderOptions};
+use compresso_learn::data::{DataOptions, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::ImageRunner;
 use compresso_model::{Model, Value};
 use serde::Serialize;
@@ -158,7 +158,7 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
     let size = size
         .ok_or_else(|| Error::argument("the models do not say their image size").hint("open them with model(path, #{ image_size: … })"))?;
     let data = data.for_evaluation().take(options.images);
-    let settings = LoaderOptions { batch: options.batch, size, ..LoaderOptions::default() };
+    let settings = LoaderOptions { batch: options.batch, size, form: ImageForm::of(a.graph(), a.task()), ..LoaderOptions::default() };
     let loader = Loader::new(&data, settings, ctx)?;
     let mut progress = ctx.progress("compare", loader.batches() as u64);
     let mut all: Vec<(String, Sums)> = Vec::new();

@@ -1,7 +1,7 @@
 //! Opening a model by what people call it: a file, an architecture, a name of the zoo.
 
 use super::zoo::{self, ZooOptions};
-use super::{DecodeOption, LoadOptions, Model, Value, weights};
+use super::{DecodeOption, LoadOptions, Model, PreprocessOption, Value, weights};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
@@ -18,6 +18,9 @@ compresso_base::options! {
         pub image_size: Option<serde_json::Value> = None,
         /// What a file's outputs mean: a word, or a map that describes them (`help("decode")`). Found out by default.
         pub decode: Option<DecodeOption> = None,
+        /// How images become the input of a file's model: "imagenet", or a map of mean, std, scale, bgr, and, of a classifier,
+        /// resize and crop. By default pixels from 0 to 1 of the whole image, padded.
+        pub preprocess: Option<PreprocessOption> = None,
         /// Factor on the channel counts of a zoo model.
         pub width: Option<f64> = None,
         /// Factor on the repeats of a zoo model.
@@ -59,6 +62,9 @@ impl Operation for ModelOptions {
         }
         if self.decode.is_some() {
             return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
+        }
+        if self.preprocess.is_some() {
+            return Err(Error::argument("option 'preprocess' is for model files; a zoo model takes pixels from 0 to 1"));
         }
         let zoo = ZooOptions {
             classes: self.classes.as_ref().map(class_names).transpose()?,
@@ -110,7 +116,10 @@ fn read(path: &str, options: &ModelOptions) -> Result<Model> {
     }
     let mut given = serde_json::Map::new();
     let meaning = options.decode.as_ref().map(|d| serde_json::to_value(d).unwrap_or_default());
-    for (name, value) in [("decode", meaning), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())] {
+    let preprocess = options.preprocess.as_ref().map(|p| serde_json::to_value(p).unwrap_or_default());
+    for (name, value) in
+        [("decode", meaning), ("preprocess", preprocess), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())]
+    {
         given.extend(value.map(|v| (name.to_string(), v)));
     }
     Model::load(path, &decode::<LoadOptions>(given.into())?)

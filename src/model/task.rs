@@ -1,6 +1,6 @@
 //! What a model is for, and how its outputs are read.
 
-use super::BoxDecode;
+use super::{BoxDecode, Preprocess};
 use serde::{Deserialize, Serialize};
 
 /// What a model is for.
@@ -22,6 +22,9 @@ pub struct Classify {
     pub image_size: [usize; 2],
     /// Name of the logits.
     pub output: String,
+    /// How images become its input.
+    #[serde(default, skip_serializing_if = "Preprocess::is_plain")]
+    pub preprocess: Preprocess,
 }
 
 /// An object detector.

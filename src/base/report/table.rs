@@ -173,7 +173,14 @@ mod tests {
     #[test]
     fn programs_get_the_numbers_that_people_see_rounded() {
         let mut t = Table::new("T", &["name", ">params", ">size", "channels", ">mAP", ">note"]);
-        t.row([Cell::from("7"), Cell::count(3_157_200), Cell::bytes(12_345_678), Cell::change(64, 48), Cell::number(0.823_761), "1.50".into()]);
+        t.row([
+            Cell::from("7"),
+            Cell::count(3_157_200),
+            Cell::bytes(12_345_678),
+            Cell::change(64, 48),
+            Cell::number(0.823_761),
+            "1.50".into(),
+        ]);
         t.row([Cell::from("b"), Cell::unknown(), Cell::bytes(1), "–".into(), Cell::share(0.5), "none".into()]);
         assert_eq!(t.rows[0], ["7", "3.16 M", "12.3 MB", "64 → 48", "0.8238", "1.50"]);
         let (headers, rows) = t.plain();

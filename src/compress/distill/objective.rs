@@ -8,6 +8,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Engine, Outputs};
 use compresso_learn::data::Batch;
+use compresso_learn::eval::model_input;
 use compresso_learn::train::{Loss, Objective, Param, TaskLoss, pick};
 use compresso_model::{DetectHead, Model, Task, Value};
 use std::collections::HashMap;
@@ -85,6 +86,7 @@ impl<'a> DistillObjective<'a> {
             let run = exec::Run { wanted: &wanted, cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..exec::Run::default() };
             exec::run(teacher.graph(), &feeds, run).at(|| "teacher".to_string())
         };
+        let images = &model_input(teacher.task(), images)?;
         let n = images.dim(0)?;
         let Some(size) = input.1.filter(|&size| size != n) else {
             return run(images.clone());

@@ -35,6 +35,7 @@ pub use rounds::Ramp;
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
 pub use surgery::Removal;
 
+use crate::damage::Damage;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
@@ -99,6 +100,8 @@ compresso_base::options! {
         pub exclude: Vec<String> = Vec::new(),
         /// Prune only these layers, named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
+        /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
+        pub score: bool = true,
     }
 }
 
@@ -149,13 +152,22 @@ impl Operation for Prune {
         let Some(graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
         let args = std::iter::once(model.into()).chain(data.map(Into::into));
         let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
-        if self.method == Granularity::Weights {
-            // A model whose shapes cannot be followed has no report, and needs none here.
-            return Ok(Made { report: prune_report(model, &pruned).ok(), model: pruned });
+        let mut report = match prune_report(model, &pruned) {
+            Ok(report) => Some(report),
+            // A model whose shapes cannot be followed has no report, and needs none where single weights are removed.
+            Err(_) if self.method == Granularity::Weights => None,
+            Err(e) => return Err(e),
+        };
+        if let Some(report) = report.as_ref().filter(|_| self.method == Granularity::Channels) {
+            ctx.note(report.headline());
         }
-        let report = prune_report(model, &pruned)?;
-        ctx.note(report.headline());
-        Ok(Made::new(pruned, report))
+        if let Some(data) = data.filter(|_| self.score) {
+            let damage = Damage::told("prune", "train it on, or remove less", [model, &pruned], data, ctx)?;
+            if let Some(report) = &mut report {
+                report.score = damage;
+            }
+        }
+        Ok(Made { report, model: pruned })
     }
 }
 

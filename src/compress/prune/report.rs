@@ -1,6 +1,7 @@
 //! What a pruning changed, layer by layer.
 
 use super::groups::name_of;
+use crate::damage::Damage;
 use compresso_base::error::Result;
 use compresso_base::report::{Cell, Show, Table};
 use compresso_model::ops::layer_weight;
@@ -35,6 +36,8 @@ pub struct PruneReport {
     pub params_after: u64,
     pub macs_before: u64,
     pub macs_after: u64,
+    /// The scores of both, where they were judged on a dataset.
+    pub score: Option<Damage>,
 }
 
 struct Seen {
@@ -71,7 +74,8 @@ pub fn prune_report(before: &Model, after: &Model) -> Result<PruneReport> {
         })
         .collect();
     let (b, a) = (before.stats()?, after.stats()?);
-    Ok(PruneReport { layers, params_before: b.params, params_after: a.params, macs_before: b.macs, macs_after: a.macs })
+    let (params_before, params_after, macs_before, macs_after) = (b.params, a.params, b.macs, a.macs);
+    Ok(PruneReport { layers, params_before, params_after, macs_before, macs_after, score: None })
 }
 
 fn layers(model: &Model) -> Result<Vec<(String, Seen)>> {

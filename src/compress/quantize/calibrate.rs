@@ -7,7 +7,7 @@ use super::probe::Probe;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::compiled::Seen;
-use compresso_learn::data::{Dataset, Loader, LoaderOptions};
+use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::model_input;
 use compresso_model::{Element, Graph, Task, Value};
 use indexmap::IndexMap;
@@ -87,7 +87,9 @@ impl Images {
             let e = Error::argument(format!("'{}' has {} images, a batch of the model needs {batch}", dataset.label(), dataset.len()));
             return Err(e);
         }
-        let options = LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), ..LoaderOptions::default() };
+        let form = ImageForm::of(graph, task);
+        let options =
+            LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), form, ..LoaderOptions::default() };
         Ok(Self { loader: Loader::new(&dataset, options, ctx)?, input: input.name.clone(), task: task.clone(), fixed, left: images })
     }
 }
@@ -117,14 +119,16 @@ pub fn image_input(graph: &Graph) -> Result<&compresso_model::ValueInfo> {
     let mut feeds = graph.feeds();
     match (feeds.next(), feeds.next()) {
         (Some(input), None)
-            if input.fact.element == Element::F32 && input.fact.rank() == Some(4) && matches!(input.fact.dim(1), Some(3) | None) =>
+            if input.fact.element == Element::F32
+                && input.fact.rank() == Some(4)
+                && matches!(input.fact.dim(1), Some(1 | 3 | 4) | None) =>
         {
             Ok(input)
         }
         _ => {
             let inputs: Vec<String> = graph.feeds().map(|i| format!("{}: {}", i.name, i.fact)).collect();
             Err(Error::unsupported(format!(
-                "images can only be fed to a model with one input float32[batch, 3, height, width]; this one has {}",
+                "images can only be fed to a model with one input float32[batch, channels, height, width] of 1, 3 or 4 channels; this one has {}",
                 inputs.join(", ")
             )))
         }

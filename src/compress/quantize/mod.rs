@@ -19,6 +19,7 @@ pub mod weights;
 
 pub use report::{LayerError, QuantizeReport};
 
+use crate::damage::Damage;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
@@ -60,6 +61,8 @@ compresso_base::options! {
         /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
         pub reduce_range: bool = true,
+        /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
+        pub score: bool = true,
         /// What the graph is for, whose rules it follows: "onnxruntime", "tensorrt", or "onnx" for the first's rules too.
         pub target: Target = Target(&onnxruntime::SPEC),
     }
@@ -130,10 +133,14 @@ impl Operation for Quantize {
             nothing_left(&plan)?;
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
         };
-        let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
+        let mut report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
         let args = std::iter::once(model.into()).chain(dataset.map(Into::into));
         let made = model.derive(quantized, self.call(args).seeded(ctx.seed));
         ctx.note(report.headline(model, &made)?);
+        if let Some(data) = dataset.filter(|_| self.score) {
+            let advice = "try another observer or more images, leave layers out by exclude, or train it on";
+            report.score = Damage::told("quantize", advice, [model, &made], data, ctx)?;
+        }
         Ok(Made::new(made, report))
     }
 }

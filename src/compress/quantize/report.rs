@@ -7,6 +7,7 @@ use super::extremes::{MinMax, by_position};
 use super::placement::{Plan, label};
 use super::probe::Probe;
 use super::weights::{Weight, sqnr};
+use crate::damage::Damage;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
@@ -42,6 +43,8 @@ pub struct QuantizeReport {
     pub outputs: Vec<(String, f64)>,
     /// Calibration images.
     pub images: usize,
+    /// The scores of float and quantized model, where they were judged on a dataset.
+    pub score: Option<Damage>,
 }
 
 /// Runs both graphs on one calibration image and compares layer by layer.
@@ -56,7 +59,7 @@ pub(super) fn compare(
     ctx: &Context,
 ) -> Result<QuantizeReport> {
     let images = ranges.map_or(0, |r| r.images);
-    let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images };
+    let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images, score: None };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
     let layers = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str());
     let names: HashSet<String> = layers.chain(outputs.iter().copied()).map(str::to_string).collect();

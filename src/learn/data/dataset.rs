@@ -34,6 +34,9 @@ impl Source for Subset {
     fn regions_of(&self, i: usize, size: (u32, u32)) -> Option<Vec<Region>> {
         self.source.regions_of(self.indices[i], size)
     }
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        self.source.opacity_of(self.indices[i])
+    }
     fn file_of(&self, i: usize) -> Option<&Path> {
         self.source.file_of(self.indices[i])
     }

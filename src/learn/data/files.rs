@@ -3,7 +3,7 @@
 use super::warnings::{Warnings, file_name};
 use super::{Sample, whole};
 use compresso_base::error::{At, Error, Result};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ pub(super) const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "webp", "
 
 /// Extensions of images and films that are not read, so that they are counted where they are met.
 const OTHERS: [&str; 30] = [
-    "avif", "avi", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jxl", "mkv", "mov", "mp4", "nef", "npy",
-    "pbm", "pcx", "pfm", "pgm", "pnm", "ppm", "psd", "svg", "tga", "webm", "xcf",
+    "avif", "avi", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jxl", "mkv", "mov", "mp4", "nef",
+    "npy", "pbm", "pcx", "pfm", "pgm", "pnm", "ppm", "psd", "svg", "tga", "webm", "xcf",
 ];
 
 /// Reads an image as RGB, turned upright by its EXIF orientation.
@@ -28,6 +28,20 @@ const OTHERS: [&str; 30] = [
 pub fn read_image(path: impl AsRef<Path>) -> Result<RgbImage> {
     let path = path.as_ref();
     decode(path).in_file(path)
+}
+
+/// The opacity of an image, turned upright; `None` for one without.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_opacity(path: impl AsRef<Path>) -> Result<Option<GrayImage>> {
+    let path = path.as_ref();
+    let image = decode_any(path).in_file(path)?;
+    if !image.color().has_alpha() {
+        return Ok(None);
+    }
+    let rgba = image.into_rgba8();
+    Ok(Some(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| image::Luma([rgba.get_pixel(x, y).0[3]]))))
 }
 
 /// One unlabelled sample from an image file, named by its path.
@@ -267,7 +281,10 @@ mod tests {
         assert_eq!(names("*.png"), ["b.png"]);
         assert_eq!(names("s*/?.png"), ["sub/c.png"]);
         let all = image_files(&dir.path().display().to_string()).unwrap();
-        assert_eq!(all.warnings(), ["1 × .heic file, which is not read, left out: e.heic", "1 × .gif file, which is not read, left out: d.GIF"]);
+        assert_eq!(
+            all.warnings(),
+            ["1 × .heic file, which is not read, left out: e.heic", "1 × .gif file, which is not read, left out: d.GIF"]
+        );
         let none = |pattern: &str| image_files(&dir.path().join(pattern).display().to_string()).unwrap_err().to_string();
         assert!(none("*.webp").contains("no image files"));
         assert!(none("*.heic").contains("1 × .heic file"), "{}", none("*.heic"));

@@ -214,7 +214,9 @@ fn cut_off_and_tiny_images_are_left_out_when_met_and_found_by_check() {
     assert_eq!(train.len(), 10);
     let bad: Vec<String> = (0..train.len()).filter_map(|i| train.get(i).err()).map(|e| e.to_string()).collect();
     assert_eq!(bad.len(), 4, "{bad:#?}");
-    for part in ["the image is 40×9 pixels, less than 10", "9×40", "third.jpg: not a readable image: the JPEG file is cut off", "no_end.JPG"] {
+    for part in
+        ["the image is 40×9 pixels, less than 10", "9×40", "third.jpg: not a readable image: the JPEG file is cut off", "no_end.JPG"]
+    {
         assert!(bad.iter().any(|e| e.contains(part)), "no '{part}' in {bad:#?}");
     }
     let options = || LoaderOptions { batch: 10, size: [32, 32], ..LoaderOptions::default() };

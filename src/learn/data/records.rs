@@ -1,6 +1,6 @@
 //! What the file formats have in common: images on disk with boxes or classes in memory.
 
-use super::files::image_size;
+use super::files::{image_size, read_opacity};
 use super::reader::Reader;
 use super::{BBox, GroundTruth, Region, Sample, Source};
 use compresso_base::error::{Error, Result};
@@ -92,6 +92,9 @@ impl Source for Records {
         let objects = objects.map(|(t, &area)| Region { class: t.class, bbox: t.bbox, area, crowd: false });
         let all = objects.chain(details.crowds.iter().copied());
         Some(all.filter_map(|o| Some(Region { bbox: self.cut(o.bbox, size)?, ..o })).collect())
+    }
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        read_opacity(&self.records[i].path)
     }
     fn file_of(&self, i: usize) -> Option<&Path> {
         Some(&self.records[i].path)

@@ -4,7 +4,7 @@ use super::confusion::Confusion;
 use super::evaluation::{ClassResult, Conditions, Evaluation};
 use super::map::{MeanPrecision, mean_average_precision};
 use super::{Detection, ImageRunner, Truth, decode, nms};
-use crate::data::{Batch, DataKind, Dataset, GroundTruth, Loader, LoaderOptions};
+use crate::data::{Batch, DataKind, Dataset, GroundTruth, ImageForm, Loader, LoaderOptions};
 use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
@@ -73,7 +73,8 @@ impl Operation for Evaluate {
 
     fn run(&self, (model, data): (&Model, &Dataset), ctx: &Context) -> Result<Evaluation> {
         let mut runner = ImageRunner::new(model, ctx);
-        let result = evaluate_with(&mut |images| runner.run(images), model.task(), data, self, ctx)?;
+        let form = ImageForm::of(model.graph(), model.task());
+        let result = evaluate_as(&form, &mut |images| runner.run(images), model.task(), data, self, ctx)?;
         ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
         Ok(result)
     }
@@ -85,6 +86,21 @@ impl Operation for Evaluate {
 /// # Errors
 /// As [`Evaluate::run`]; and whatever `run` reports.
 pub fn evaluate_with(
+    run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    task: &Task,
+    data: &Dataset,
+    options: &Evaluate,
+    ctx: &Context,
+) -> Result<Evaluation> {
+    evaluate_as(&ImageForm::of_task(task), run, task, data, options, ctx)
+}
+
+/// As [`evaluate_with`], with images of any form.
+///
+/// # Errors
+/// As there.
+pub fn evaluate_as(
+    form: &ImageForm,
     run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
     task: &Task,
     data: &Dataset,
@@ -113,7 +129,7 @@ pub fn evaluate_with(
     let start = Instant::now();
     let ragged = task.detect().is_some_and(|d| d.decode.is_ragged());
     let batch = if ragged { 1 } else { options.batch };
-    let loader = Loader::new(&data, LoaderOptions { batch, size, ..LoaderOptions::default() }, ctx)?;
+    let loader = Loader::new(&data, LoaderOptions { batch, size, form: form.clone(), ..LoaderOptions::default() }, ctx)?;
     let pass = Pass { run, data: &data, loader, classes: &classes, options, ctx };
     let mut result = match task {
         Task::Unknown => return Err(unknown_task()),

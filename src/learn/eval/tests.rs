@@ -355,7 +355,7 @@ fn classifiers_are_judged_by_their_best_classes() {
     let val = data.split("val").unwrap();
     let labels: Vec<usize> = (0..val.len()).map(|i| val.get(i).unwrap().label.unwrap()).collect();
     let names = data.classes.to_vec();
-    let task = Task::Classify(Classify { classes: names, image_size: [32, 32], output: "logits".into() });
+    let task = Task::Classify(Classify { classes: names, image_size: [32, 32], output: "logits".into(), preprocess: Default::default() });
     let judge = |score: &dyn Fn(usize, usize) -> f32| {
         let mut from = 0;
         let mut run = |images: &Tensor| {

@@ -9,7 +9,7 @@ use super::parametrize::Parametrization;
 use super::plan::Plan;
 use super::run::{Best, Run};
 use super::step::{Done, Stepper};
-use crate::data::{DataKind, Dataset, Loader, LoaderOptions};
+use crate::data::{DataKind, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_base::context::{Context, Progress};
 use compresso_base::error::{At, Error, ErrorKind, Result};
 use compresso_base::operation::{Arg, ArgKind, Call, Operation, Options, Recipe, Signature};
@@ -188,6 +188,7 @@ impl Run<'_> {
             epoch: number as u64,
             workers: options.workers.unwrap_or(0),
             drop_last: self.plan.drop_last,
+            form: ImageForm::of(self.model.graph(), self.model.task()),
         };
         for (i, batch) in Loader::new(self.data, loader_options, self.ctx)?.enumerate() {
             let batch = batch?;

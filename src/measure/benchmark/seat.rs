@@ -11,8 +11,8 @@ use crate::worker::{Carrier, Fault, Local, Order, Process};
 use candle_core::{DeviceLocation, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
-use compresso_learn::data::Dataset;
-use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
+use compresso_learn::data::{Dataset, ImageForm};
+use compresso_learn::eval::{Evaluate, Evaluation, evaluate_as, run_images_with};
 use compresso_model::{Model, onnx};
 use std::path::Path;
 
@@ -141,7 +141,8 @@ impl Seat<'_> {
                 })
             })
         };
-        let found = evaluate_with(&mut run, model.task(), data, &settings, room.ctx);
+        let form = ImageForm::of(model.graph(), model.task());
+        let found = evaluate_as(&form, &mut run, model.task(), data, &settings, room.ctx);
         if let Some(how) = ended {
             return Err(Fault::Ended(how));
         }

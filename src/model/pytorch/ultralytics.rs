@@ -139,7 +139,7 @@ fn architecture(described: &Map<String, Value>, classes: usize, strides: &[usize
     let mut text = format!("{{\"backbone\": [{}]", list("backbone").join(",\n"));
     text += &format!(",\n\"head\": [{}]", list("head").join(",\n"));
     let mut rest = Map::new();
-    for key in ["scales", "depth_multiple", "width_multiple", "activation", "anchors"] {
+    for key in ["ch", "channels", "scales", "depth_multiple", "width_multiple", "activation", "anchors"] {
         rest.extend(described.get(key).filter(|v| !v.is_null()).map(|v| (key.to_string(), v.clone())));
     }
     rest.insert("nc".into(), json!(classes));

@@ -2,7 +2,7 @@
 
 use super::{LoadOptions, class_names, image_input, settled, ultralytics};
 use crate::graph::infer_at;
-use crate::{BoxDecode, Decode, Detect, Fact, Graph};
+use crate::{BoxDecode, Decode, Detect, Fact, Graph, IMAGE_CHANNELS};
 use compresso_base::error::{Error, Result};
 
 /// The image size where neither the model nor the user says it.
@@ -90,7 +90,7 @@ fn input_size(graph: &Graph) -> Result<[Option<usize>; 2]> {
         return Err(Error::argument(format!("expected a model with one image input, this one has {} inputs", graph.feeds().count())));
     };
     let fact = &input.fact;
-    let colours = |axis| fact.dim(axis).is_none_or(|c| c == 3);
+    let colours = |axis| fact.dim(axis).is_none_or(|c| IMAGE_CHANNELS.contains(&c));
     match fact.rank() {
         Some(4) if colours(1) => Ok([fact.dim(2), fact.dim(3)]),
         Some(4) if colours(3) => Ok([fact.dim(1), fact.dim(2)]),

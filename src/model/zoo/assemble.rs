@@ -36,8 +36,8 @@ pub(crate) fn assemble(
     let plan = Plan::new(arch, scale, options)?;
     let mut graph = GraphBuilder::new(name, OPSET);
     let image = plan.image;
-    let shape = vec![Dim::symbol("batch"), Dim::Known(3), Dim::Known(image[0]), Dim::Known(image[1])];
-    let input = Feature { value: graph.input("images", Fact::new(Element::F32, shape)), channels: 3, size: image };
+    let shape = vec![Dim::symbol("batch"), Dim::Known(arch.channels), Dim::Known(image[0]), Dim::Known(image[1])];
+    let input = Feature { value: graph.input("images", Fact::new(Element::F32, shape)), channels: arch.channels, size: image };
     let mut b = match given {
         Some(given) => Blocks::with_weights(graph, batch_norm(arch), given),
         None => Blocks::new(graph, batch_norm(arch), options.seed),

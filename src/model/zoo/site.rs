@@ -3,7 +3,7 @@
 use super::blocks::{Blocks, Feature};
 use super::plan::Plan;
 use super::yaml::ArchitectureLayer;
-use crate::{Classify, Task};
+use crate::{Classify, Preprocess, Task};
 use compresso_base::error::Result;
 
 /// One layer and its surroundings, as its module sees them.
@@ -45,7 +45,8 @@ impl Site<'_> {
     /// The end of a classifier.
     pub fn logits(&mut self, output: String) -> Made {
         self.b.graph.output(&output);
-        Made::End(Box::new(Task::Classify(Classify { classes: self.plan.classes.clone(), image_size: self.plan.image, output })))
+        let (classes, image_size) = (self.plan.classes.clone(), self.plan.image);
+        Made::End(Box::new(Task::Classify(Classify { classes, image_size, output, preprocess: Preprocess::default() })))
     }
     /// Input pixels per cell of each level: as the file says, which must be true, or as the layers made them.
     pub fn strides(&self) -> Result<Vec<usize>> {

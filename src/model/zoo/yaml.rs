@@ -9,6 +9,8 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 pub struct Architecture {
     /// Number of classes.
     pub classes: usize,
+    /// Channels of its images: 1, 3 or 4 (`ch` or `channels` in a file).
+    pub channels: usize,
     /// Named scales: (name, depth factor, width factor, largest channel count before scaling).
     pub scales: Vec<(String, f64, f64, usize)>,
     /// Input pixels per cell of the head's levels; empty: as the layers make them.
@@ -22,7 +24,7 @@ pub struct Architecture {
 
 impl Default for Architecture {
     fn default() -> Self {
-        Self { classes: 80, scales: Vec::new(), strides: Vec::new(), reg_max: 16, anchors: Vec::new(), layers: Vec::new() }
+        Self { classes: 80, channels: 3, scales: Vec::new(), strides: Vec::new(), reg_max: 16, anchors: Vec::new(), layers: Vec::new() }
     }
 }
 
@@ -123,6 +125,14 @@ pub fn parse(text: &str) -> Result<Architecture> {
     let mut arch = Architecture::default();
     if let Some(nc) = get(root, "nc")? {
         arch.classes = count(nc, "nc", 10_000)?;
+    }
+    for key in ["ch", "channels"] {
+        if let Some(n) = get(root, key)? {
+            arch.channels = count(n, key, 4)?;
+        }
+    }
+    if !crate::IMAGE_CHANNELS.contains(&arch.channels) {
+        return Err(at(root, "images have 1, 3 or 4 channels"));
     }
     if let Some(r) = get(root, "reg_max")? {
         arch.reg_max = count(r, "reg_max", 64)?;

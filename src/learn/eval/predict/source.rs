@@ -1,6 +1,6 @@
 //! Images that are no dataset yet.
 
-use crate::data::{DataKind, Dataset, ImageFiles, Sample, Source, image_files, sample};
+use crate::data::{DataKind, Dataset, ImageFiles, Sample, Source, image_files, read_opacity, sample};
 use compresso_base::error::Result;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ impl Source for Files {
     }
     fn get(&self, i: usize) -> Result<Sample> {
         sample(&self.0[i])
+    }
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        read_opacity(&self.0[i])
     }
 }
 
