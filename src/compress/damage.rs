@@ -150,7 +150,6 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use compresso_base::operation::Operation;
     use compresso_learn::data::{DataOptions, DataTask, dataset};
     use compresso_learn::train::Train;
     use compresso_model::ModelOptions;
@@ -166,9 +165,11 @@ mod tests {
     }
 
     fn trained(data: &Dataset) -> Model {
-        let options = ModelOptions { classes: Some(serde_json::json!(&*data.classes)), image_size: Some(32.into()), ..ModelOptions::default() };
+        let options =
+            ModelOptions { classes: Some(serde_json::json!(&*data.classes)), image_size: Some(32.into()), ..ModelOptions::default() };
         let model = options.run("classifier", &Context::new()).unwrap();
-        let train = Train { epochs: 8, batch: 8, augment: false, validate_every: 0, learning_rate: Some(0.01), ema: false, ..Train::default() };
+        let train =
+            Train { epochs: 8, batch: 8, augment: false, validate_every: 0, learning_rate: Some(0.01), ema: false, ..Train::default() };
         train.run((&model, data, None), &Context::new()).unwrap().model
     }
 
@@ -182,7 +183,8 @@ mod tests {
         let agreed = Damage::of(&model, &model, &bare(&data), &ctx).unwrap().unwrap();
         assert_eq!((agreed.measure.as_str(), agreed.before, agreed.after), ("top-1 with the unchanged model", 1.0, 1.0));
         // Another model of the same classes, which has learnt nothing.
-        let options = ModelOptions { classes: Some(serde_json::json!(&*data.classes)), image_size: Some(32.into()), ..ModelOptions::default() };
+        let options =
+            ModelOptions { classes: Some(serde_json::json!(&*data.classes)), image_size: Some(32.into()), ..ModelOptions::default() };
         let other = options.run("classifier", &ctx).unwrap();
         assert!(Damage::of(&model, &other, &data, &ctx).unwrap().unwrap().after < same.before);
         let forgotten = Damage::of(&model, &other, &bare(&data), &ctx).unwrap().unwrap();
@@ -192,7 +194,12 @@ mod tests {
     #[test]
     fn nothing_is_said_of_models_that_say_nothing() {
         let data = shapes(DataTask::Detect);
-        let options = ModelOptions { classes: Some(serde_json::json!(2)), image_size: Some(32.into()), width: Some(0.0625), ..ModelOptions::default() };
+        let options = ModelOptions {
+            classes: Some(serde_json::json!(2)),
+            image_size: Some(32.into()),
+            width: Some(0.0625),
+            ..ModelOptions::default()
+        };
         let detector = options.run("yolov8n", &Context::new()).unwrap();
         assert_eq!(Damage::of(&detector, &detector, &data, &Context::new()).unwrap(), None);
         assert_eq!(Damage::of(&detector, &detector, &bare(&data), &Context::new()).unwrap(), None);

@@ -52,20 +52,18 @@ fn a_classifier_sees_what_the_option_says() {
     // The whole image: a quarter of it is the square.
     let whole = [r / 4.0, g / 4.0, b / 4.0 + 0.75];
     close(&seen(&open(&graph, json!({})).unwrap(), &framed()), whole);
-    close(&inner(json!({ "mean": [0.5, 0.25, 0.1], "std": [0.5, 2.0, 0.25] })), [
-        (whole[0] - 0.5) / 0.5,
-        (whole[1] - 0.25) / 2.0,
-        (whole[2] - 0.1) / 0.25,
-    ]);
+    close(
+        &inner(json!({ "mean": [0.5, 0.25, 0.1], "std": [0.5, 2.0, 0.25] })),
+        [(whole[0] - 0.5) / 0.5, (whole[1] - 0.25) / 2.0, (whole[2] - 0.1) / 0.25],
+    );
     // Scaled to twice the input, the middle is the square.
     close(&inner(json!({ "resize": 64 })), [r, g, b]);
     close(&inner(json!({ "resize": 64, "crop": 32, "bgr": true })), [b, g, r]);
     close(&inner(json!({ "crop": 0.5, "mean": [0.5], "std": [0.25] })), [r, g, b].map(|v| (v - 0.5) / 0.25));
-    close(&inner(json!({ "resize": 64, "scale": 255, "mean": [120, 110, 100], "std": [60] })), [
-        (200.0 - 120.0) / 60.0,
-        (100.0 - 110.0) / 60.0,
-        (50.0 - 100.0) / 60.0,
-    ]);
+    close(
+        &inner(json!({ "resize": 64, "scale": 255, "mean": [120, 110, 100], "std": [60] })),
+        [(200.0 - 120.0) / 60.0, (100.0 - 110.0) / 60.0, (50.0 - 100.0) / 60.0],
+    );
     let plain = RgbImage::from_pixel(50, 40, Rgb([200, 100, 50]));
     let imagenet = seen(&open(&graph, json!({ "preprocess": "imagenet" })).unwrap(), &plain);
     close(&imagenet, [(r - 0.485) / 0.229, (g - 0.456) / 0.224, (b - 0.406) / 0.225]);

@@ -181,7 +181,9 @@ fn failures_end_the_line() {
 /// A JPEG file that says by EXIF that it is to be turned a quarter to the right.
 fn turned() -> Vec<u8> {
     let mut bytes = Vec::new();
-    RgbImage::from_fn(40, 30, |x, _| image::Rgb([x as u8 * 6, 40, 90])).write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).unwrap();
+    RgbImage::from_fn(40, 30, |x, _| image::Rgb([x as u8 * 6, 40, 90]))
+        .write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg)
+        .unwrap();
     let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     [&bytes[..2], &exif[..], &bytes[2..]].concat()
 }
