@@ -2,6 +2,7 @@
 
 mod box_decode;
 mod card;
+pub mod classes;
 mod constant;
 mod element;
 mod file;
@@ -9,6 +10,7 @@ pub mod graph;
 mod literal;
 mod made;
 pub mod names;
+mod new_head;
 pub mod onnx;
 mod open;
 pub mod ops;
@@ -28,6 +30,7 @@ pub use constant::{Constant, Payload};
 pub use element::Element;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
 pub use made::Made;
+pub use new_head::Reclassified;
 pub use open::{Loaded, ModelOptions, load, size_of};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
 pub use summary::Summary;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 compresso_base::options! {
     /// Options of `model`.
     pub struct ModelOptions {
-        /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number.
+        /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number. Classes of a file are matched
+        /// by name: others give the model a new head that keeps all other weights; equally many names, all new, rename its classes.
         pub classes: Option<serde_json::Value> = None,
         /// Input size in pixels, one number or [height, width].
         pub image_size: Option<serde_json::Value> = None,
@@ -55,7 +56,11 @@ impl Operation for ModelOptions {
     fn run(&self, source: &str, ctx: &Context) -> Result<Model> {
         let is_name = zoo::is_name(source);
         if !is_name && !matches!(ending(source).as_str(), "" | "yaml" | "yml") {
-            return read(source, self);
+            let (model, note) = read(source, self)?;
+            if let Some(note) = note {
+                ctx.note(format!("{source}: {note}"));
+            }
+            return Ok(model);
         }
         if self.decode.is_some() {
             return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
@@ -96,7 +101,7 @@ fn ending(path: &str) -> String {
     Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase()
 }
 
-fn read(path: &str, options: &ModelOptions) -> Result<Model> {
+fn read(path: &str, options: &ModelOptions) -> Result<(Model, Option<String>)> {
     for (name, given) in [
         ("width", options.width.is_some()),
         ("depth", options.depth.is_some()),
@@ -113,7 +118,7 @@ fn read(path: &str, options: &ModelOptions) -> Result<Model> {
     for (name, value) in [("decode", meaning), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())] {
         given.extend(value.map(|v| (name.to_string(), v)));
     }
-    Model::load(path, &decode::<LoadOptions>(given.into())?)
+    Model::load_saying(path, &decode::<LoadOptions>(given.into())?)
 }
 
 /// What a file holds.

@@ -134,6 +134,16 @@ impl Task {
             Self::Detect(d) => &d.classes,
         }
     }
+    /// The task with other class names; an unknown one stays as it is.
+    #[must_use]
+    pub fn with_classes(mut self, names: Vec<String>) -> Self {
+        match &mut self {
+            Self::Unknown => {}
+            Self::Classify(c) => c.classes = names,
+            Self::Detect(d) => d.classes = names,
+        }
+        self
+    }
     pub fn detect(&self) -> Option<&Detect> {
         if let Self::Detect(d) = self { Some(d) } else { None }
     }

@@ -39,6 +39,7 @@ use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
+use compresso_model::classes::ClassMatch;
 use compresso_model::{Made, Model, Task};
 
 compresso_base::choice! {
@@ -82,6 +83,9 @@ compresso_base::options! {
         pub normalization: Option<Normalization> = None,
         /// Count the weights that read a channel with those that make it.
         pub readers: bool = false,
+        /// Where the importance reads labels: "same": model and dataset must have the same classes, by name, in any order; "shared": at
+        /// least one, and labels of classes that the model lacks are left out.
+        pub classes: ClassMatch = ClassMatch::Same,
         /// Images from which activations and gradients are taken, where the importance needs them.
         pub images: usize = 64,
         /// Rounds in which the ratio is reached; each ranks anew what is left.

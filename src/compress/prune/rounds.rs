@@ -1,6 +1,6 @@
 //! A pruning in several rounds: each ranks anew what the rounds before left.
 
-use super::gather::{Evidence, Gathered};
+use super::gather::{Evidence, Gathered, in_the_models_classes};
 use super::score::Scoring;
 use super::{Analysis, Granularity, Need, Prune, Removal, head_values, select, verify, weights};
 use compresso_base::context::Context;
@@ -56,6 +56,8 @@ impl Prune {
             let e = Error::argument(format!("importance \"{}\" ranks channels, not single weights", self.importance));
             return Err(e.hint("method: \"weights\" goes by magnitude: leave importance out"));
         }
+        let matched = data.map(|d| in_the_models_classes(self.importance.criterion(), model.task(), d, self.classes, ctx)).transpose()?;
+        let data = matched.as_ref();
         let mut current = model.clone();
         let mut changed = false;
         let mut before = 0.0;

@@ -4,6 +4,7 @@
 //! written. Crowd regions are no objects to train on; evaluation ignores detections inside them, as pycocotools does, and
 //! takes the area of an object from its annotation.
 
+use super::classes::some_of;
 use super::coco_json::{Contents, Id, Image, read};
 use super::files::{entries, is_image};
 use super::options::class_names;
@@ -95,10 +96,6 @@ pub(super) fn open_splits(
         contents.push(read(file, ctx)?);
     }
     let mut warnings = Warnings::default();
-    let asked = match class_names(options)? {
-        Some(names) => Some(names),
-        None => classes,
-    };
     let mut categories: BTreeMap<Id, String> = BTreeMap::new();
     for ((_, file), c) in files.iter().zip(&contents) {
         collect_categories(c, &mut categories, &mut warnings).map_err(|e| e.at("categories").file(file))?;
@@ -114,7 +111,10 @@ pub(super) fn open_splits(
             names.push(n.clone());
         }
     }
-    let classes = asked.unwrap_or(names);
+    let classes = match class_names(options)? {
+        Some(asked) => some_of(asked, &names)?,
+        None => classes.unwrap_or(names),
+    };
     let numbers: HashMap<Id, Option<usize>> =
         categories.iter().map(|(id, name)| (id.clone(), classes.iter().position(|c| c == name))).collect();
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();

@@ -166,6 +166,12 @@ impl Dataset {
         let splits = self.splits.iter().map(|(n, d)| (n.clone(), Self { warnings: warnings.clone(), ..d.clone() })).collect();
         Self { warnings, splits, ..self.clone() }
     }
+    /// Itself with other class names, in each split.
+    pub(super) fn with_classes(&self, names: &[String]) -> Self {
+        let classes: Arc<[String]> = names.into();
+        let splits = self.splits.iter().map(|(n, d)| (n.clone(), Self { classes: classes.clone(), ..d.clone() })).collect();
+        Self { classes, splits, ..self.clone() }
+    }
     /// Name and split, for messages: `bccd test`.
     pub fn label(&self) -> String {
         if self.split.is_empty() { self.name.clone() } else { format!("{} {}", self.name, self.split) }

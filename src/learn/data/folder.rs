@@ -1,5 +1,6 @@
 //! Image folders: a subfolder per class, or plain images without labels; `train`, `val` and `test` subfolders are splits.
 
+use super::classes::some_of;
 use super::files::{entries, is_image, walk};
 use super::options::class_names;
 use super::reader::Reader;
@@ -44,11 +45,8 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
     let labelled = folders.iter().any(Option::is_some);
     let classes = match (labelled, class_names(options)?) {
         (false, _) => Vec::new(),
-        (true, Some(names)) => names,
-        (true, None) => {
-            let names: BTreeSet<String> = folders.iter().flatten().flatten().map(|(c, _)| c.clone()).collect();
-            names.into_iter().collect()
-        }
+        (true, Some(asked)) => some_of(asked, &named(&folders))?,
+        (true, None) => named(&folders),
     };
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
     for ((split, path), folders) in parts.iter().zip(folders) {
@@ -93,6 +91,12 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
 pub(super) fn of_files(name: &str, files: Vec<PathBuf>, pixels: &Reader) -> Dataset {
     let records = files.into_iter().map(|path| Record::new(path, Vec::new(), None)).collect();
     Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records::new(records, false, pixels)))
+}
+
+/// Names of the class folders of all splits, in order.
+fn named<T>(splits: &[Option<Vec<(String, T)>>]) -> Vec<String> {
+    let names: BTreeSet<&String> = splits.iter().flatten().flatten().map(|(class, _)| class).collect();
+    names.into_iter().cloned().collect()
 }
 
 /// Images of each class folder below `dir`; `None` when it holds images itself or no image at all below.

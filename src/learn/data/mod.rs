@@ -7,6 +7,7 @@ mod augment;
 mod canvas;
 mod check;
 mod choose;
+mod classes;
 mod coco;
 mod coco_json;
 mod dataset;
@@ -31,6 +32,7 @@ mod yolo;
 
 pub use augment::Augment;
 pub use choose::{Split, Take};
+pub use classes::{Matched, named_after};
 pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
 pub use grid::{Grid, GridOptions};
 pub use letterbox::{PAD, PlacedImage, draw_layer, letterbox, resize, to_chw};

@@ -3,6 +3,7 @@
 //! Box corners are taken as they are written, in pixels. Objects marked difficult are left out, as usual in training
 //! and in VOC's own measure.
 
+use super::classes::some_of;
 use super::files::{entries, is_image};
 use super::options::class_names;
 use super::reader::Reader;
@@ -48,12 +49,11 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
             read.insert(id, annotation);
         }
     }
+    let own: BTreeSet<&String> = read.values().flatten().flat_map(|(_, o)| o).map(|o| &o.class).collect();
+    let own: Vec<String> = own.into_iter().cloned().collect();
     let classes = match class_names(options)? {
-        Some(names) => names,
-        None => {
-            let names: BTreeSet<&String> = read.values().flatten().flat_map(|(_, o)| o).map(|o| &o.class).collect();
-            names.into_iter().cloned().collect()
-        }
+        Some(names) => some_of(names, &own)?,
+        None => own,
     };
     if classes.is_empty() {
         return Err(Error::format("the annotations hold no objects").file(root));

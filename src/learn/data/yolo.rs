@@ -4,9 +4,9 @@
 //! A label line is `class x y width height`, centre and size as parts of the image, or `class x1 y1 x2 y2 x3 y3 …`, a
 //! polygon, of which the box is taken.
 
+use super::classes::asked_for;
 use super::coco;
 use super::files::{image_files, is_image, walk};
-use super::options::class_names;
 use super::reader::Reader;
 use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name, place};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};
@@ -53,12 +53,7 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: 
         let names = if root.as_mapping_get("names").is_some() { Some(names(root)?) } else { None };
         return coco::open_splits(name, &files, &bases, names, options, pixels, ctx);
     }
-    let names = names(root)?;
-    let classes = match class_names(options)? {
-        Some(given) if given.len() == names.len() => given,
-        Some(given) => return Err(Error::argument(format!("option 'classes' has {} names, the data has {}", given.len(), names.len()))),
-        None => names,
-    };
+    let classes = names(root)?;
     let mut warnings = Warnings::default();
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
     for (split, entry) in split_entries(root) {
@@ -78,7 +73,7 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: 
     if splits.is_empty() {
         return Err(Error::format("there is neither 'train' nor 'val' nor 'test'"));
     }
-    Ok(Dataset::of_splits(name, DataKind::Detection, classes, splits, warnings.lines()))
+    asked_for(Dataset::of_splits(name, DataKind::Detection, classes, splits, warnings.lines()), options)
 }
 
 /// The entries of the splits that are there, in their order.

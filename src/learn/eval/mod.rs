@@ -16,7 +16,7 @@ pub use coco::{AreaRange, Coco, CocoSummary, LIMITS, RECALLS, THRESHOLDS, Truth}
 pub use confusion::{CONFUSION_CONFIDENCE, CONFUSION_IOU, Confusion};
 pub use decode::decode;
 pub use draw::{class_color, draw_detections};
-pub use evaluate::{Evaluate, evaluate_with};
+pub use evaluate::{Evaluate, evaluate_with, judged};
 pub use evaluation::{ClassResult, Conditions, Evaluation};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};

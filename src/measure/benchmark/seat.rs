@@ -12,7 +12,7 @@ use candle_core::{DeviceLocation, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_learn::data::Dataset;
-use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
+use compresso_learn::eval::{Evaluation, evaluate_with, run_images_with};
 use compresso_model::{Model, onnx};
 use std::path::Path;
 
@@ -130,7 +130,7 @@ impl Seat<'_> {
 
     /// Accuracy in this runtime; `None`, with a warning, when the dataset does not fit the model.
     fn judge(&mut self, data: &Dataset, room: &Room<'_>, warnings: &mut Vec<String>) -> Result<Option<Evaluation>, Fault> {
-        let settings = Evaluate { images: room.options.images, size: room.options.size.clone(), ..Evaluate::default() };
+        let settings = room.options.judging();
         let (model, carrier) = (self.model, &mut self.carrier);
         let mut ended = None;
         let mut run = |images: &Tensor| {
@@ -145,10 +145,20 @@ impl Seat<'_> {
         if let Some(how) = ended {
             return Err(Fault::Ended(how));
         }
+        // Of each model once, whatever the number of runtimes.
+        let mut told = |line: String| {
+            if !warnings.contains(&line) {
+                warnings.push(line);
+            }
+        };
         match found {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => {
+                found.warnings.iter().for_each(|w| told(format!("accuracy of '{}': {w}", self.name)));
+                Ok(Some(found))
+            }
             Err(e) if matches!(e.kind(), ErrorKind::Argument | ErrorKind::Unsupported) => {
-                warnings.push(format!("no accuracy of '{}': {}", self.name, e.message()));
+                let hint = e.suggestion().map(|h| format!(" ({h})")).unwrap_or_default();
+                told(format!("no accuracy of '{}': {}{hint}", self.name, e.message()));
                 Ok(None)
             }
             Err(e) => Err(e.into()),

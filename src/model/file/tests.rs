@@ -67,7 +67,7 @@ fn options_overrule_and_must_fit() {
     let m = load(LoadOptions { classes: classes(&["a", "b", "c"]), ..LoadOptions::default() }).unwrap();
     assert_eq!(m.task().classes(), ["a", "b", "c"]);
     let e = load(LoadOptions { classes: classes(&["a"]), ..LoadOptions::default() }).unwrap_err();
-    assert_eq!(e.to_string(), "the model has 3 classes, option 'classes' names 1");
+    assert!(e.to_string().starts_with("the model has 3 classes, option 'classes' names 1"), "{e}");
     let e = load(LoadOptions { image_size: Some(ImageSize::Square(32)), ..LoadOptions::default() }).unwrap_err();
     assert!(e.to_string().contains("fixed at 64"), "{e}");
     let m = load(LoadOptions { decode: Some(DecodeAs::None.into()), ..LoadOptions::default() }).unwrap();
