@@ -1,7 +1,10 @@
 //! Opening a model by what people call it: a file, an architecture, a name of the zoo.
 
+use super::classes::{are_generated, listing};
+use super::new_head::Reclassified;
 use super::zoo::{self, ZooOptions};
 use super::{DecodeOption, LoadOptions, Model, Value, weights};
+use candle_core::Device;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
@@ -88,12 +91,39 @@ impl Operation for ModelOptions {
             call = call.reading("classes", Digest::of_file(names)?);
         }
         if let Some(path) = &self.weights {
-            let (graph, report) = weights::apply_state_dict(built.graph(), weights::load_tensors(path)?).in_file(path)?;
+            let (tensors, note) = weights_for(path, built.task().classes())?;
+            let (graph, report) = weights::apply_state_dict(built.graph(), tensors).in_file(path)?;
+            if let Some(note) = note {
+                ctx.note(format!("{}: {note}", path.display()));
+            }
             ctx.note(format!("{}: {}", path.display(), report.summary()));
             built = Model::new(graph, built.task().clone());
             call = call.reading("weights", Digest::of_file(path)?);
         }
         Ok(built.with_recipe(Recipe::of(call)))
+    }
+}
+
+/// The tensors of a file of weights, and what is to be said of them. Where it is a model that names its classes, and `classes` have names
+/// too, the rows of its head are those of `classes`.
+fn weights_for(path: &Path, classes: &[String]) -> Result<(IndexMap<String, Value>, Option<String>)> {
+    let plain = || weights::load_tensors(path);
+    // Most files of weights are no models.
+    let Ok(model) = Model::load(path, &LoadOptions::default()) else { return Ok((plain()?, None)) };
+    let own = model.task().classes().to_vec();
+    if own.is_empty() || own == classes || are_generated(&own) || are_generated(classes) {
+        return Ok((plain()?, None));
+    }
+    match model.with_classes(classes) {
+        Ok(Reclassified { model, note, new_head: true }) => {
+            let floats = model.graph().constants().iter().filter(|(_, c)| c.element().is_float());
+            let tensors = floats.map(|(name, c)| Ok((name.clone(), Value::of_constant(c, &Device::Cpu)?))).collect::<Result<_>>()?;
+            Ok((tensors, note))
+        }
+        _ => {
+            let note = format!("its weights are of the classes {}, and are taken by number for {}", listing(&own), listing(classes));
+            Ok((plain()?, Some(note)))
+        }
     }
 }
 
