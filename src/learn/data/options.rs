@@ -16,7 +16,8 @@ compresso_base::options! {
         pub images: Option<usize> = None,
         /// Size of drawn images in pixels, one number or [height, width]; "shapes": 160, "random": the model's input.
         pub size: Option<Value> = None,
-        /// Class names in order, which decide class numbers. For "shapes" also the number of different shapes, 1 to 6.
+        /// Class names in order, which decide class numbers; objects of other classes are left out. A YOLO dataset takes as many other
+        /// names, too, for its numbers. For "shapes" also the number of different shapes, 1 to 6.
         pub classes: Option<Value> = None,
         /// Seed of drawn images; the session's when left out.
         pub seed: Option<u64> = None,
