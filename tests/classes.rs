@@ -84,7 +84,9 @@ fn written(form: &str, order: &[(&str, &str)], folder: &Path, options: &DataOpti
         let entries = objects.iter().map(|(_, name, [x1, y1, x2, y2])| {
             // Counted from 1.
             let [x1, y1, x2, y2] = [x1, y1, x2, y2].map(|v| v + 1.0);
-            format!("<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>")
+            format!(
+                "<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+            )
         });
         let entries: String = entries.collect();
         put(format!("Annotations/{i}.xml"), format!("<annotation><filename>{i}.png</filename>{entries}</annotation>"));
@@ -175,7 +177,7 @@ fn named(names: &[&str], width: f64) -> Model {
 fn learnt() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
     MODEL.get_or_init(|| {
-        let options = Train { epochs: 60, batch: 8, augment: false, ema: false, learning_rate: Some(0.01), ..Train::default() };
+        let options = Train { epochs: 100, batch: 4, augment: false, ema: false, learning_rate: Some(0.01), ..Train::default() };
         let data = right("yolo");
         options.run((&named(&OWN, 0.125), &data.data.split("train").unwrap(), None), &Context::new()).unwrap().model
     })
@@ -205,7 +207,12 @@ fn prune(model: &Model, data: &Dataset, classes: ClassMatch, ctx: &Context) -> R
     options.apply(model, Some(data), ctx)
 }
 
-fn bench(models: &[(&str, &Model)], data: &Dataset, classes: ClassMatch, ctx: &Context) -> Result<compresso::measure::benchmark::BenchmarkReport> {
+fn bench(
+    models: &[(&str, &Model)],
+    data: &Dataset,
+    classes: ClassMatch,
+    ctx: &Context,
+) -> Result<compresso::measure::benchmark::BenchmarkReport> {
     let models: Vec<(String, Model)> = models.iter().map(|(n, m)| ((*n).to_string(), (*m).clone())).collect();
     let options = Benchmark {
         runs: 1,
@@ -219,8 +226,11 @@ fn bench(models: &[(&str, &Model)], data: &Dataset, classes: ClassMatch, ctx: &C
     benchmark(&models, Some(data), &options, ctx)
 }
 
-/// The figures of an evaluation, by class.
-fn figures(e: &Evaluation) -> (Option<f64>, Option<f64>, Vec<(String, usize, Option<f64>)>, Vec<Vec<usize>>) {
+/// mAP50, mAP50-95, class by class its name, objects and mAP50-95, and the confusion.
+type Figures = (Option<f64>, Option<f64>, Vec<(String, usize, Option<f64>)>, Vec<Vec<usize>>);
+
+/// The figures of an evaluation.
+fn figures(e: &Evaluation) -> Figures {
     let classes = e.per_class.iter().map(|c| (c.class.clone(), c.objects, c.map)).collect();
     (e.map50, e.map, classes, e.confusion.as_ref().unwrap().counts.clone())
 }
@@ -264,7 +274,10 @@ fn permuted_classes_train_and_distil_to_the_same_bits() {
         let expected = distill(&model, teacher, &right.data, ClassMatch::Same, &Context::new()).unwrap();
         let (got, notes) = noted(|ctx| distill(&model, &turned, &permuted.data, ClassMatch::Same, ctx).unwrap());
         assert!(floats(&got) == floats(&expected), "{form}");
-        assert!(notes.contains(BY_NAME) && notes.contains("distill: the student numbers the classes otherwise than the teacher"), "{notes}");
+        assert!(
+            notes.contains(BY_NAME) && notes.contains("distill: the student numbers the classes otherwise than the teacher"),
+            "{notes}"
+        );
     }
 }
 
@@ -275,7 +288,7 @@ fn permuted_classes_are_judged_and_ranked_alike() {
         let (right, permuted) = (right(form), permuted(form));
         let ctx = Context::new();
         let expected = evaluate(model, &right.data, ClassMatch::Same, &ctx).unwrap();
-        assert!(expected.map50.unwrap() > 0.3 && expected.warnings.is_empty(), "{form}: {:?} {:?}", expected.map50, expected.warnings);
+        assert!(expected.map50.unwrap() > 0.5 && expected.warnings.is_empty(), "{form}: {:?} {:?}", expected.map50, expected.warnings);
         let (got, notes) = noted(|ctx| evaluate(model, &permuted.data, ClassMatch::Same, ctx).unwrap());
         assert_eq!(figures(&got), figures(&expected), "{form}");
         assert!(notes.contains(BY_NAME) && got.warnings[0].contains(BY_NAME), "{notes}");
@@ -292,7 +305,9 @@ fn permuted_classes_are_judged_and_ranked_alike() {
         // Two models of one table, each by its own order.
         let turned = model.clone().with_classes(&SORTED.map(String::from)).unwrap().model;
         let report = bench(&[("own", model), ("turned", &turned)], &permuted.data, ClassMatch::Same, &ctx).unwrap();
-        assert!(report.rows.iter().all(|r| r.map50 == expected.map50 && r.map == expected.map), "{form}: {:?}", report.rows);
+        // Means over the classes are summed in another order.
+        let near = |a: Option<f64>, b: Option<f64>| (a.unwrap() - b.unwrap()).abs() < 1e-9;
+        assert!(report.rows.iter().all(|r| near(r.map50, expected.map50) && near(r.map, expected.map)), "{form}: {:?}", report.rows);
         let told: Vec<&String> = report.warnings.iter().filter(|w| w.contains("matched by name")).collect();
         assert!(matches!(told[..], [one] if one.contains("'own'") && one.contains(BY_NAME)), "{told:?}");
         // Calibration reads no labels.
@@ -479,9 +494,8 @@ fn a_new_head_keeps_everything_before_it() {
         // Another order is the same model: all figures stay.
         let (turned, notes) = open(&SORTED);
         assert!(notes.contains("keep their weights"), "{notes}");
-        let score = |m: &Model| figures(&evaluate(m, &data.data, ClassMatch::Same, &Context::new()).unwrap());
-        let (turned, expected) = (score(&turned.unwrap()), score(model));
-        assert_eq!((turned.0, turned.1), (expected.0, expected.1));
+        let score = |m: &Model| evaluate(m, &data.data, ClassMatch::Same, &Context::new()).unwrap().map.unwrap();
+        assert!((score(&turned.unwrap()) - score(model)).abs() < 1e-6);
         // As many names, all new, are names.
         let (renamed, notes) = open(&["box", "tent", "ball"]);
         assert!(floats(&renamed.unwrap()) == floats(model) && notes.contains("are now called box, tent, ball"), "{notes}");
@@ -516,11 +530,20 @@ fn new_heads_of_other_models() {
             assert!(near(&own[2], &new[0]) && near(&own[0], &new[2]) && new.len() == 4, "{name}");
         } else if name == "yolov5n" {
             // Rows of boxes: four sides, objectness, classes.
-            assert!(own.iter().zip(&new).all(|(o, n)| near(&o[..5], &n[..5]) && near(&[o[7], o[5]], &[n[5], n[7]]) && n.len() == 9), "{name}");
+            assert!(
+                own.iter().zip(&new).all(|(o, n)| near(&o[..5], &n[..5]) && near(&[o[7], o[5]], &[n[5], n[7]]) && n.len() == 9),
+                "{name}"
+            );
         } else {
             assert!(boxes_near(&own, &new) && near(&own[6], &new[4]) && near(&own[4], &new[6]) && new.len() == 8, "{name}");
         }
     }
+    // Of one class, and to it.
+    let one = zoo("yolov8n", &["thing"], Some(0.125));
+    let path = saved(&one, "one.onnx", folder.path());
+    let m = Model::load(&path, &LoadOptions { classes: classes(&["star", "thing", "cross"]), ..LoadOptions::default() }).unwrap();
+    let (own, new) = (outputs(&one), outputs(&m));
+    assert!(boxes_near(&own, &new) && near(&own[4], &new[5]) && new.len() == 7);
     // A pruned one.
     let pruned = Prune { ratio: 0.4, ..Prune::default() }.apply(learnt(), None, &Context::new()).unwrap();
     let path = saved(&pruned, "p.onnx", folder.path());
@@ -556,7 +579,8 @@ fn weights_of_a_file_go_to_the_classes_of_their_names() {
 fn compared_models_are_laid_beside_each_other_by_name() {
     let model = learnt();
     let turned = model.clone().with_classes(&SORTED.map(String::from)).unwrap().model;
-    let compare = |a: &Model, b: &Model| Compare { images: 2, ..Compare::default() }.run((a, b, Some(&drawn(DataTask::Detect))), &Context::new());
+    let compare =
+        |a: &Model, b: &Model| Compare { images: 2, ..Compare::default() }.run((a, b, Some(&drawn(DataTask::Detect))), &Context::new());
     let same = compare(model, &turned).unwrap();
     assert!(same.outputs.iter().all(|d| d.max_abs < 1e-5), "{:?}", same.outputs);
     assert!(same.notes().iter().any(|n| n.contains("matched by name")), "{:?}", same.notes());
@@ -580,7 +604,11 @@ fn the_option_of_datasets_goes_by_name() {
             let expected: Vec<String> = names(&whole).into_iter().filter(|n| n != "square").collect();
             assert_eq!(names(&d), expected, "{form} {i}");
         }
-        assert!(d.warnings.iter().any(|w| w.contains("object of class 'square', which is not asked for, left out")), "{form}: {:?}", d.warnings);
+        assert!(
+            d.warnings.iter().any(|w| w.contains("object of class 'square', which is not asked for, left out")),
+            "{form}: {:?}",
+            d.warnings
+        );
         let folder = tempfile::tempdir().unwrap();
         let e = written(form, &same(&SORTED), folder.path(), &ask(&["cat", "dog"])).unwrap_err();
         refused(form, &e, &["names cat, dog, the data has circle, square, triangle"]);
@@ -610,7 +638,11 @@ fn classifiers_and_image_folders() {
     assert_eq!((sorted.kind, &*sorted.classes), (DataKind::Classification, &SORTED.map(String::from)[..]));
     let of = |names: &[&str]| {
         let names = Some(names.iter().map(|n| (*n).to_string()).collect());
-        build("classifier", &ZooOptions { classes: names, image_size: Some([32, 32]), width: Some(0.125), seed: 1, ..ZooOptions::default() }).unwrap()
+        build(
+            "classifier",
+            &ZooOptions { classes: names, image_size: Some([32, 32]), width: Some(0.125), seed: 1, ..ZooOptions::default() },
+        )
+        .unwrap()
     };
     let model = of(&OWN);
     let quick = |classes| Train { epochs: 2, batch: 4, augment: false, classes, workers: Some(1), ..Train::default() };

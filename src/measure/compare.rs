@@ -222,7 +222,9 @@ impl Order {
             Task::Classify(c) => (&c.output, 1, 0),
             Task::Detect(Detect { decode: Decode::Yolo { output }, .. }) => (output, 1, 4),
             _ => {
-                let e = Error::unsupported("the two models number their classes differently, and where these stand in the outputs is not known");
+                let e = Error::unsupported(
+                    "the two models number their classes differently, and where these stand in the outputs is not known",
+                );
                 return Err(e.hint("evaluate(m, d) judges each model by itself"));
             }
         };

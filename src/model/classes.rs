@@ -91,8 +91,16 @@ impl ClassMap {
         let map = Self::of(a.len(), pairs, None);
         let (strange, lacking) = (map.strange(b), map.lacking(a));
         if wanted == ClassMatch::Shared {
-            let alone = |who: &str, names: &[String]| if names.is_empty() { String::new() } else { format!("; {who} alone has {}", listing(names)) };
-            let note = format!("{} and {} share {paired} classes{}{}", first.who, second.who, alone(first.who, &lacking), alone(second.who, &strange));
+            let alone = |who: &str, names: &[String]| {
+                if names.is_empty() { String::new() } else { format!("; {who} alone has {}", listing(names)) }
+            };
+            let note = format!(
+                "{} and {} share {paired} classes{}{}",
+                first.who,
+                second.who,
+                alone(first.who, &lacking),
+                alone(second.who, &strange)
+            );
             let order = by_name(first, second, &map.numbers).map(|n| format!("; {n}")).unwrap_or_default();
             return Ok(Self { note: Some(note + &order), ..map });
         }
@@ -246,7 +254,12 @@ fn by_name(first: Side<'_>, second: Side<'_>, pairs: &[Option<usize>]) -> Option
     let spelled: Vec<String> = spelled.collect();
     let mut parts = Vec::new();
     if !moved.is_empty() {
-        parts.push(format!("{} numbers the classes otherwise than {}, so they are matched by name: {}", second.who, first.who, some(moved)));
+        parts.push(format!(
+            "{} numbers the classes otherwise than {}, so they are matched by name: {}",
+            second.who,
+            first.who,
+            some(moved)
+        ));
     }
     if !spelled.is_empty() {
         parts.push(format!("names of {} are taken for those of {}: {}", second.who, first.who, some(spelled)));
@@ -337,9 +350,18 @@ mod tests {
         assert!(quiet.is_identity() && quiet.note().is_none());
         // An image folder sorts its classes as text.
         let folder = "0,1,10,2,3,4,5,6,7,8,9";
-        assert!(between("class0,class1,class2,class3,class4,class5,class6,class7,class8,class9,class10", folder, ClassMatch::Same).unwrap().is_identity());
+        assert!(
+            between("class0,class1,class2,class3,class4,class5,class6,class7,class8,class9,class10", folder, ClassMatch::Same)
+                .unwrap()
+                .is_identity()
+        );
         assert_eq!(numbers("0,1,2,3,4,5,6,7,8,9,10", folder)[2], Some(10));
-        fails("class0,class1,class2", "cat,dog", ClassMatch::Shared, &["the model has no names", "3 classes (class0, class1, class2)", "(cat, dog)"]);
+        fails(
+            "class0,class1,class2",
+            "cat,dog",
+            ClassMatch::Shared,
+            &["the model has no names", "3 classes (class0, class1, class2)", "(cat, dog)"],
+        );
         fails("cat,dog", "0,1,2", ClassMatch::Same, &["the dataset has no names", "new head"]);
         fails("0,1,2", "2,1,7", ClassMatch::Same, &["does not know 7", "lacks 0"]);
         assert_eq!(between("0,1,2,3", "3,1", ClassMatch::Shared).unwrap().numbers(), [Some(3), Some(1)]);
@@ -349,7 +371,12 @@ mod tests {
 
     #[test]
     fn a_part_of_the_classes_needs_the_word() {
-        fails("a,b,c", "c,a", ClassMatch::Same, &["the dataset lacks b of the model", "classes: \"shared\" goes on with the 2", "new head"]);
+        fails(
+            "a,b,c",
+            "c,a",
+            ClassMatch::Same,
+            &["the dataset lacks b of the model", "classes: \"shared\" goes on with the 2", "new head"],
+        );
         fails("a,b", "b,x,a", ClassMatch::Same, &["does not know x", "2 classes (a, b)", "3 classes (b, x, a)"]);
         let map = between("a,b,c", "c,x,a", ClassMatch::Shared).unwrap();
         assert_eq!((map.numbers(), map.missing()), (&[Some(2), None, Some(0)][..], &[1][..]));
@@ -362,7 +389,12 @@ mod tests {
     #[test]
     fn strangers_are_an_error_with_both_lists_and_the_remedies() {
         for wanted in [ClassMatch::Same, ClassMatch::Shared] {
-            fails("RBC,WBC", "cat,dog", wanted, &["(RBC, WBC)", "(cat, dog)", "model(file, #{ classes: [...] })", "model(file, #{ classes: d.classes })"]);
+            fails(
+                "RBC,WBC",
+                "cat,dog",
+                wanted,
+                &["(RBC, WBC)", "(cat, dog)", "model(file, #{ classes: [...] })", "model(file, #{ classes: d.classes })"],
+            );
         }
         let many: Vec<String> = (0..80).map(|i| format!("thing{i}x")).collect();
         fails(&many.join(","), "cat", ClassMatch::Same, &["80 classes", "thing11x and 68 more", "1 class (cat)"]);

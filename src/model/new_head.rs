@@ -4,11 +4,11 @@
 //! class logits have a label per class, and every axis of the graph on which these stand in their order is rewritten.
 
 use crate::classes::{Side, are_generated, listing, names_anew, pairs};
-use crate::ops::channels::{Atom, AxisLabels, Edit, Labels, Site, Size};
+use crate::ops::channels::{Atom, AxisLabels, Channels, Edit, Labels, Site, Size};
 use crate::ops::concat::CONCAT;
 use crate::ops::gather::GATHER;
-use crate::ops::quantized_node;
 use crate::ops::softmax::{LOG_SOFTMAX, SOFTMAX};
+use crate::ops::{moves, quantized_node};
 use crate::passes::pipelines;
 use crate::{Attr, Constant, Dim, Element, Facts, Graph, Model, Node, Patch, Task};
 use candle_core::{DType, Device, Tensor};
@@ -17,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A model for other classes than it had.
 #[derive(Debug, Clone)]
@@ -36,6 +37,17 @@ impl Reclassified {
 }
 
 impl Model {
+    /// The same model, whose classes are called by these names, as many as it has.
+    #[must_use]
+    pub fn renamed(self, names: &[String]) -> Self {
+        let task = self.task().clone().with_classes(names.to_vec());
+        if !self.graph().metadata().contains_key(NAMES) {
+            return self.with_task(task);
+        }
+        let graph = self.graph().clone().with_metadata(NAMES, dict(names));
+        Self { graph: Arc::new(graph), ..self }.with_task(task)
+    }
+
     /// The model for the classes `names`.
     ///
     /// - As many other names, none of which the model has under another number, are new names for its classes: no weight changes.
@@ -54,8 +66,7 @@ impl Model {
         if names_anew(of_model, given) {
             let bare = are_generated(&own);
             let note = (!bare).then(|| format!("the model's classes {} are now called {}", listing(&own), listing(names)));
-            let task = self.task().clone().with_classes(names.to_vec());
-            return Ok(Reclassified { model: self.with_task(task), note, new_head: false });
+            return Ok(Reclassified { model: self.renamed(names), note, new_head: false });
         }
         let rows = pairs(of_model, given)?;
         let graph = Head::new(self.graph(), self.task()).and_then(|head| head.rewritten(&rows, names)).map_err(|e| {
@@ -79,10 +90,18 @@ impl Model {
     }
 }
 
+/// Key of the metadata in which Ultralytics' exports name the classes.
+const NAMES: &str = "names";
+
+fn dict(names: &[String]) -> String {
+    let entries: Vec<String> = names.iter().enumerate().map(|(i, n)| format!("{i}: {}", serde_json::json!(n))).collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
 /// A graph whose axes of classes are known.
 struct Head {
     graph: Graph,
-    facts: std::sync::Arc<Facts>,
+    facts: Arc<Facts>,
     labels: Labels,
     classes: usize,
     /// The class of each label that stands for one.
@@ -106,7 +125,7 @@ impl Head {
         let kept: Vec<String> = values.iter().map(|v| v.name.clone()).collect();
         let graph = pipelines::PRUNE.run_keeping(graph, &kept)?.graph;
         let facts = graph.facts()?;
-        let labels = Labels::of_graph(&graph, &facts)?;
+        let labels = Labels::of_graph_and(&graph, &facts, through_ones)?;
         let classes = task.classes().len();
         let mut head = Self { graph, facts, labels, classes, class_of: HashMap::new() };
         for mut v in values {
@@ -252,9 +271,8 @@ impl Head {
                 patch.reshape_value(name, new);
             }
         }
-        if self.graph.metadata().contains_key("names") {
-            let dict: Vec<String> = names.iter().enumerate().map(|(i, n)| format!("{i}: {}", serde_json::json!(n))).collect();
-            patch.set_metadata("names", format!("{{{}}}", dict.join(", ")));
+        if self.graph.metadata().contains_key(NAMES) {
+            patch.set_metadata(NAMES, dict(names));
         }
         let graph = patch.apply()?;
         self.check(&graph, rows.len())?;
@@ -395,7 +413,31 @@ impl Head {
     }
 }
 
-const REBUILD: &str = "build the model for the classes and put these weights in: model(\"yolov8n\", #{ classes: d.classes, weights: file })";
+/// Labels of an axis of one index (of a model of one class) go through what keeps it, and the target sizes follow. No rule of an
+/// operator gives them, for such an axis says nothing to pruning.
+fn through_ones(cx: &mut Channels<'_>) {
+    let Some(output) = cx.node.output(0).filter(|_| moves(cx.node)) else { return };
+    let (Ok(from), Ok(to), Ok(labels), Some(target)) = (cx.shape(0), cx.out_shape(0), cx.axes(0), cx.ints(1)) else { return };
+    let mut out = cx.labels.of(output).to_vec();
+    out.resize(to.len(), None);
+    let one = Dim::Known(1);
+    let kept = |k: &usize| from[*k] == one && to[*k] == one && from[..*k] == to[..*k] && labels[*k].is_some();
+    let kept: Vec<usize> = (0..from.len().min(to.len())).filter(kept).filter(|k| out[*k].is_none()).collect();
+    if kept.is_empty() || target.len() != to.len() {
+        return;
+    }
+    kept.iter().for_each(|&k| out[k].clone_from(&labels[k]));
+    let size = |(k, &n): (usize, &i64)| match &out[k] {
+        Some(l) if n == 1 && kept.contains(&k) => Size::Count(l.clone()),
+        _ => Size::Fixed(n),
+    };
+    let sizes = target.iter().enumerate().map(size).collect();
+    cx.set(0, out);
+    cx.sizes(Site::Input(1), sizes);
+}
+
+const REBUILD: &str =
+    "build the model for the classes and put these weights in: model(\"yolov8n\", #{ classes: d.classes, weights: file })";
 
 /// A value of class logits: blocks of `before` other channels and all classes, on axis 1 or the last.
 struct Logits {
@@ -415,7 +457,9 @@ fn logits(task: &Task) -> Result<Vec<Logits>> {
             (None, None) => Err(Error::unsupported("a new head needs a detector whose raw head values are known")
                 .hint("detectors of the YOLO family know theirs; names alone change where there are as many of them")),
         },
-        Task::Unknown => Err(Error::unsupported("the model's task is not known, so it has no classes").hint("open it with option 'decode'")),
+        Task::Unknown => {
+            Err(Error::unsupported("the model's task is not known, so it has no classes").hint("open it with option 'decode'"))
+        }
     }
 }
 
@@ -469,11 +513,8 @@ impl Spread {
         dims[axis] = 1;
         let count: usize = dims.iter().product();
         let bound = 3f64.sqrt() * self.deviation;
-        let values: Vec<f64> = if dims.len() == 1 {
-            vec![self.mean; count]
-        } else {
-            (0..count).map(|_| bound * rng.random_range(-1.0..=1.0)).collect()
-        };
+        let values: Vec<f64> =
+            if dims.len() == 1 { vec![self.mean; count] } else { (0..count).map(|_| bound * rng.random_range(-1.0..=1.0)).collect() };
         Ok(Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(like.dtype())?)
     }
 }

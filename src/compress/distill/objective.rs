@@ -138,9 +138,7 @@ fn order(student: &Model, teacher: &Model, options: &Distill, ctx: &Context) -> 
 impl Logits {
     fn of(student: &Model, teacher: &Model, hard: &TaskLoss) -> Result<Self> {
         match (student.task(), teacher.task()) {
-            (Task::Classify(s), Task::Classify(t)) => {
-                Ok(Self::Classes { student: s.output.clone(), teacher: t.output.clone() })
-            }
+            (Task::Classify(s), Task::Classify(t)) => Ok(Self::Classes { student: s.output.clone(), teacher: t.output.clone() }),
             (Task::Detect(s), Task::Detect(t)) => {
                 let (Some(student), Some(teacher), TaskLoss::Detect(loss)) = (&s.head, &t.head, hard) else {
                     let e = Error::unsupported("comparing logits needs detectors whose raw head values are known");

@@ -49,7 +49,12 @@ impl Dataset {
                     let e = Error::argument(format!("no image of {who} is of a class of the model"));
                     return Err(e.hint(format!("the model's classes are {}", listing(names))));
                 }
-                notes.push(format!("{} of {} images are left out, as the model lacks {}", self.len() - kept.len(), self.len(), listing(&strange)));
+                notes.push(format!(
+                    "{} of {} images are left out, as the model lacks {}",
+                    self.len() - kept.len(),
+                    self.len(),
+                    listing(&strange)
+                ));
                 data.source = subset(&self.source, kept);
             } else {
                 let left: usize = (0..self.len()).map(|i| objects(i).iter().filter(|c| !known(c)).count()).sum();
@@ -70,8 +75,7 @@ pub fn named_after(model: &Model, data: &Dataset) -> (Model, Option<String>) {
         return (model.clone(), None);
     }
     let note = format!("the model's classes had no names; they are called as those of dataset '{}': {}", data.name, listing(&data.classes));
-    let task = model.task().clone().with_classes(data.classes.to_vec());
-    (model.clone().with_task(task), Some(note))
+    (model.clone().renamed(&data.classes), Some(note))
 }
 
 /// Names that were asked for, as a format that names each object's class spells them.

@@ -95,7 +95,8 @@ pub fn fit(
         None => data.split("val").ok().filter(|v| v.split != train_split.split),
     };
     let data = &in_the_models_classes(model, &train_split, options, TRAIN, ctx)?;
-    let val = val.map(|val| in_the_models_classes(model, &val, options, "validation", ctx).at(|| "validation data".to_string())).transpose()?;
+    let val =
+        val.map(|val| in_the_models_classes(model, &val, options, "validation", ctx).at(|| "validation data".to_string())).transpose()?;
     let plan = Plan::new(model, data, options, ctx)?;
     let mut stepper = Stepper::new(model, Box::new(objective), parametrizations, plan.rule, options, ctx)?;
     let mut run = Run {
