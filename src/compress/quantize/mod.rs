@@ -5,9 +5,11 @@
 //! symmetric, one scale per output channel. Where things go is decided in [`placement`]; batch norms are folded first.
 
 pub mod affine;
+mod bias;
 pub mod calibrate;
 mod dynamic;
 pub mod extremes;
+mod fit;
 pub mod observers;
 pub mod placement;
 mod probe;
@@ -124,7 +126,9 @@ impl Operation for Quantize {
                 let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges, limit);
                 plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
             }
-            (static_int8::insert(&graph, &plan, &ranges, &self.observer, &settings)?, plan, Some(ranges))
+            let values = fit::fit(&graph, &mut plan, &ranges, &self.observer, &settings)?;
+            nothing_left(&plan)?;
+            (static_int8::insert(&graph, &plan, &values, &settings)?, plan, Some(ranges))
         } else {
             let plan = placement::plan(&graph, patterns, &self.target, &rules, false)?;
             nothing_left(&plan)?;

@@ -4,6 +4,7 @@ use super::Settings;
 use super::affine::Range;
 use super::calibrate::{Images, Ranges};
 use super::extremes::{MinMax, by_position};
+use super::fit;
 use super::placement::{Plan, label};
 use super::probe::Probe;
 use super::weights::{Weight, sqnr};
@@ -79,17 +80,24 @@ pub(super) fn compare(
     }
     for layer in &plan.layers {
         let node = &float.nodes()[layer.node];
-        let weight = match float.constant(&layer.weight) {
-            Some(c) => {
-                Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, settings.per_channel, settings.weights, None)?.dequantize()))
+        let weight = match (fit::constant(float, layer)?, layer.scales.as_slice()) {
+            // Dynamic mode chooses scales while it writes.
+            (constant, []) => {
+                let per_channel = settings.per_channel && layer.channel_scales;
+                let rounded = Weight::quantize(constant, layer.axis, per_channel, settings.weights)?;
+                sqnr(&constant.to_f32s()?, &rounded.dequantize())
             }
-            None => None,
+            (constant, scales) => {
+                let values = fit::values_of(float, layer)?;
+                let rounded = Weight::rounded(&values, constant.dims(), layer.axis, settings.weights, scales.to_vec());
+                sqnr(&values, &rounded.dequantize())
+            }
         };
         let seen = ranges.and_then(|r| r.get(node.input(0)?));
         report.layers.push(LayerError {
             layer: label(node),
             op: node.op.clone(),
-            weight_sqnr_db: weight.filter(|v| v.is_finite()),
+            weight_sqnr_db: Some(weight).filter(|v| v.is_finite()),
             output_sqnr_db: errors.get(node.outputs[0].as_str()).copied().filter(|v| v.is_finite()),
             range: seen.map(MinMax::range).filter(|r| !r.is_empty()),
             spread: seen.map(MinMax::spread),
