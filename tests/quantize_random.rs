@@ -9,6 +9,8 @@
 mod bound;
 #[path = "quantize_random/graphs.rs"]
 mod graphs;
+#[path = "quantize_random/names.rs"]
+mod names;
 
 use bound::{Rules, Tracked, beyond, bounds};
 use compresso::Context;
@@ -18,7 +20,7 @@ use compresso::compress::quantize::calibrate::Images;
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::measure::runtimes::onnxruntime::Session;
-use compresso::model::{Element, Graph, Model, Task, Value, passes};
+use compresso::model::{Element, Graph, Model, Task, Value, ops, passes};
 use compresso::operation::Operation;
 use compresso::target::{Grid, Target, tensorrt};
 use rand::prelude::*;
@@ -70,7 +72,9 @@ fn case(seed: u64, data: &Dataset, verbose: bool) -> Result<Seen, String> {
     let mut options = Quantize { images: 1, ..Quantize::default() };
     match rng.random_range(0..10) {
         0 => options.per_channel = false,
-        1 => options.symmetric = true,
+        // From operator set 21 on, onnxruntime 1.32 gives int8 QuantizeLinear that it adds a type which a later pass of its own
+        // contradicts, and refuses the graph.
+        1 => options.symmetric = graph.opset() < 21,
         2 => options.elementwise = true,
         3 => (options.elementwise, options.per_channel) = (true, false),
         4 => options.reduce_range = false,
@@ -118,19 +122,40 @@ fn case(seed: u64, data: &Dataset, verbose: bool) -> Result<Seen, String> {
     within("eager", &eager, &known, 1.0)?;
     let planned = Engine::new(quantized, &[], 1).unwrap().run(&feeds, None).map_err(|e| format!("planned: {e}"))?;
     within("planned", &planned, &known, 1.0)?;
-    let theirs = |name: &str, session: compresso::Result<Session>| -> Result<Outputs, String> {
-        let outputs = session.and_then(|mut s| s.run(&feeds)).map_err(|e| format!("{name}: {e}"))?;
-        within(name, &outputs, &known, 1.0)?;
-        Ok(outputs)
-    };
-    theirs("onnxruntime, plain", Session::plain(quantized, 1))?;
+    let plain = Session::plain(quantized, 1).and_then(|mut s| s.run(&feeds)).map_err(|e| format!("onnxruntime, plain: {e}"))?;
+    within("onnxruntime, plain", &plain, &known, 1.0)?;
     // Weights of 8 bits overflow its kernels for processors without VNNI.
     if reduced {
-        let fused = theirs("onnxruntime", Session::from_graph(quantized, 1))?;
+        let known = rounded_early(quantized, known);
+        let outputs = Session::from_graph(quantized, 1).and_then(|mut s| s.run(&feeds)).map_err(|e| format!("onnxruntime: {e}"))?;
+        within("onnxruntime", &outputs, &known, 1.0)?;
         // Integer kernels round as the float graph between the integers does, but for ties.
-        apart(&eager, &fused, &known)?;
+        apart(&eager, &outputs, &known)?;
     }
     Ok(Seen { layers: report.layers.len(), float: report.float.len(), ..Seen::default() })
+}
+
+/// onnxruntime rounds a value before it is moved instead of after, also where it is an output as well.
+fn rounded_early(quantized: &Graph, mut known: HashMap<String, Tracked>) -> HashMap<String, Tracked> {
+    let mut later: HashMap<&str, f32> = HashMap::new();
+    for node in quantized.nodes().iter().rev() {
+        let step = if node.is("QuantizeLinear") {
+            quantized.constant(&node.inputs[1]).unwrap().to_f32s().unwrap()[0]
+        } else if ops::moves(node) {
+            node.outputs.iter().filter_map(|o| later.get(o.as_str())).fold(0.0, |a: f32, &b| a.max(b))
+        } else {
+            continue;
+        };
+        let most = later.entry(node.inputs[0].as_str()).or_insert(0.0);
+        *most = most.max(step);
+    }
+    for output in quantized.outputs() {
+        if let (Some(step), Some(tracked)) = (later.get(output.name.as_str()), known.get_mut(&output.name)) {
+            let errors: Vec<f32> = tracked.error.to_f32s().unwrap().iter().map(|e| e + 1.0001 * step).collect();
+            tracked.error = bound::value(tracked.exact.dims(), errors);
+        }
+    }
+    known
 }
 
 fn within(name: &str, outputs: &Outputs, known: &HashMap<String, Tracked>, times: f32) -> Result<(), String> {

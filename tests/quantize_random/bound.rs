@@ -101,8 +101,8 @@ impl Layer {
         let mut layer = Self { weight_error: vec![0.0; weight.len()], bias_error: vec![0.0; count], weight, dims, bias };
         let (Some(input_scale), Some(axes)) = (input_scale, found.axes) else { return Some(layer) };
         // A batch of matrices has one scale.
-        let own = rules.per_channel && !(node.is("MatMul") && layer.dims.len() != 2);
         let (channels, axis) = (layer.dims[axes.output.axis], axes.output.axis);
+        let own = channels == 1 || rules.per_channel && !(node.is("MatMul") && layer.dims.len() != 2);
         let inner: usize = layer.dims[axis + 1..].iter().product();
         let channel = |i: usize| if own { i / inner % channels } else { 0 };
         let mut largest = vec![0f32; if own { channels } else { 1 }];
@@ -167,7 +167,7 @@ pub fn bounds(float: &Graph, quantized: &Graph, exact: &HashMap<String, Value>, 
             let exact = exact[name].clone();
             // What executors differ by.
             let most = exact.to_f32s().unwrap().iter().fold(0f32, |m, v| m.max(v.abs()));
-            let error = map(&error, |e| e * 1.0001 + most * 2e-6);
+            let error = map(&error, |e| e * 1.0001 + most * 2e-6 + f32::MIN_POSITIVE);
             known.insert(name.clone(), Tracked { exact, error });
         }
     }

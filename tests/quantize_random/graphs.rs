@@ -7,21 +7,21 @@ use std::collections::HashMap;
 
 /// A value that is there to be read.
 #[derive(Debug, Clone)]
-struct Made {
-    name: String,
-    dims: Vec<usize>,
+pub(super) struct Made {
+    pub name: String,
+    pub dims: Vec<usize>,
 }
 
 /// Builds one graph of an image `[1, 3, side, side]`.
 #[derive(Debug)]
 pub struct Random {
     pub rng: ChaCha8Rng,
-    b: GraphBuilder,
-    made: Vec<Made>,
+    pub(super) b: GraphBuilder,
+    pub(super) made: Vec<Made>,
     /// Weights and biases by their shapes, for those who share them.
     stored: HashMap<Vec<usize>, Vec<String>>,
     /// Names that quantization would like to give, in use inside inner graphs.
-    taken: usize,
+    pub(super) taken: usize,
     layers: usize,
 }
 
@@ -63,16 +63,16 @@ impl Random {
         let at = if self.rng.random_bool(0.75) { n - 1 } else { self.rng.random_range(0..n) };
         self.made[at].clone()
     }
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(super) fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
         *of.choose(&mut self.rng).unwrap()
     }
-    fn push(&mut self, name: String, dims: &[usize]) {
+    pub(super) fn push(&mut self, name: String, dims: &[usize]) {
         self.made.push(Made { name, dims: dims.to_vec() });
     }
-    fn node(&mut self, node: Node) -> String {
+    pub(super) fn node(&mut self, node: Node) -> String {
         self.b.node(node)
     }
-    fn op(&mut self, op: &str, inputs: &[&str]) -> Node {
+    pub(super) fn op(&mut self, op: &str, inputs: &[&str]) -> Node {
         // A few nodes have no name, as many files have none.
         let name = if self.rng.random_bool(0.1) { String::new() } else { format!("n{}", self.made.len()) };
         Node::new(op, name, inputs.iter().copied(), [""])
@@ -339,54 +339,5 @@ impl Random {
             }
             _ => {}
         }
-    }
-    /// A name that quantization gives to what belongs to `value`, unless an inner graph has it.
-    fn clash(&mut self, value: &str) -> String {
-        self.taken += 1;
-        let part = self.one_of(&["scale", "zero_point", "quantized", "dequantized", "QuantizeLinear", "DequantizeLinear"]);
-        let n = if self.rng.random_bool(0.5) { String::new() } else { format!("_{}", self.taken) };
-        format!("{value}_{part}{n}")
-    }
-    /// A factor from an If, whose branches use names that quantization would give.
-    fn choice(&mut self, x: &Made) {
-        let branch = |g: &mut Self, value: f32| {
-            let mut b = GraphBuilder::new("branch", 17);
-            let of = if g.rng.random_bool(0.5) { x.name.clone() } else { "w".into() };
-            let names = [g.clash(&of), g.clash(&of)];
-            let k = b.constant(&names[0], Constant::scalar(value));
-            let out = if names[0] == names[1] { format!("{}_", names[1]) } else { names[1].clone() };
-            b.node(Node::new("Identity", "", [k.as_str()], [out.as_str()]));
-            b.output(&out);
-            Attr::Graph(Box::new(b.finish().unwrap()))
-        };
-        let (then, other) = (branch(self, 0.5), branch(self, 2.0));
-        let largest = self.node(Node::new("ReduceMax", "", ["x"], [""]).int("keepdims", 0));
-        let least = self.b.constant("least", Constant::scalar(-1.0));
-        let condition = self.node(Node::new("Greater", "", [largest.as_str(), &least], [""]));
-        let factor = self.node(Node::new("If", "", [condition.as_str()], [""]).attr("then_branch", then).attr("else_branch", other));
-        let node = self.op("Mul", &[&x.name, &factor]);
-        let out = self.node(node);
-        self.push(out, &x.dims);
-    }
-    /// A Loop that halves the value twice, with the same kind of names.
-    fn repeat(&mut self, x: &Made) {
-        let mut b = GraphBuilder::new("body", 17);
-        let stem = format!("loop{}", self.made.len());
-        b.input(&format!("{stem}_round"), Fact::known(Element::I64, &[]));
-        b.input(&format!("{stem}_go"), Fact::known(Element::Bool, &[]));
-        let name = self.clash(&x.name);
-        b.input(&name, Fact::known(Element::F32, &x.dims));
-        let half = b.constant(&format!("{stem}_half"), Constant::scalar(0.5));
-        b.node(Node::new("Identity", "", [format!("{stem}_go")], [format!("{stem}_goes")]));
-        b.node(Node::new("Mul", "", [name.as_str(), half.as_str()], [format!("{stem}_next")]));
-        b.output(&format!("{stem}_goes"));
-        b.output(&format!("{stem}_next"));
-        let body = Attr::Graph(Box::new(b.finish().unwrap()));
-        let rounds = self.b.constant(
-            "rounds",
-            Constant::new(Element::I64, vec![], compresso::model::Payload::Raw(2i64.to_le_bytes().to_vec().into())).unwrap(),
-        );
-        let out = self.node(Node::new("Loop", "", [rounds.as_str(), "", &x.name], [""]).attr("body", body));
-        self.push(out, &x.dims);
     }
 }

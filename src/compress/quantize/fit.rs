@@ -59,6 +59,7 @@ fn values(graph: &Graph, plan: &mut Plan, ranges: &Ranges, observer: &Observe, s
     let left = readers.map(|(node, x)| (node, format!("calibration saw nothing but zeros in its input '{x}'"))).collect();
     plan.leave(graph, left);
     plan.leave_values(graph, &silent);
+    plan.skipped.extend(silent.into_iter().map(|v| (v, "calibration saw nothing but zeros in it".into())));
     Ok(found)
 }
 

@@ -199,7 +199,7 @@ fn narrow(graph: &Graph, layer: &WeightedNode, target: &TargetSpec, least: usize
 }
 
 /// Nodes that read floats whatever stands around them: layers that are not to be quantized, what the target's integer kernels
-/// lack, and what moves values to one of these, past which runtimes move a DequantizeLinear.
+/// lack, and, where kernels write integers, what moves values to one of these: runtimes move a DequantizeLinear past it.
 fn floating(graph: &Graph, rules: &Quantization, layers: &[WeightedNode]) -> Result<HashSet<usize>> {
     let integer: HashSet<usize> = layers.iter().map(|l| l.node).collect();
     let mut float = HashSet::new();
@@ -208,7 +208,7 @@ fn floating(graph: &Graph, rules: &Quantization, layers: &[WeightedNode]) -> Res
             float.insert(i);
         }
     }
-    let readers = graph.consumers();
+    let readers = if rules.writes.is_empty() { HashMap::new() } else { graph.consumers() };
     for (i, node) in graph.nodes().iter().enumerate().rev() {
         let mut reading = node.outputs.iter().filter_map(|o| readers.get(o.as_str())).flatten();
         if ops::find(node)?.quant == QuantRule::SameScale && reading.any(|r| float.contains(r)) {
