@@ -31,7 +31,7 @@ pub use made::Made;
 pub use open::{Loaded, ModelOptions, load, size_of};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
 pub use summary::Summary;
-pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
+pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, InstanceKind, Instances, Task};
 pub use value::{Value, count_of, uniform};
 
 use compresso_base::error::Result;

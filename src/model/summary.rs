@@ -41,6 +41,7 @@ impl Show for Model {
             Task::Unknown => "network".to_string(),
             Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
             Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
+            Task::Instances(i) => format!("detector of {} with {}", plural(i.classes.len()), i.kind.what()),
         };
         let size = self.task().image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
         let cost = match self.stats() {
@@ -67,6 +68,7 @@ impl Summary {
             Task::Unknown => "unknown".into(),
             Task::Classify(c) => format!("classifier of {} classes", c.classes.len()),
             Task::Detect(d) => format!("detector of {} classes", d.classes.len()),
+            Task::Instances(i) => format!("detector of {} classes with {}", i.classes.len(), i.kind.what()),
         }
     }
 }

@@ -95,6 +95,10 @@ pub fn evaluate_with(
     in_range("iou", options.iou, 0.0..=1.0)?;
     in_range("max_detections", options.max_detections as f64, 1.0..)?;
     in_range("batch", options.batch as f64, 1.0..)?;
+    if let Task::Instances(i) = task {
+        return Err(Error::unsupported(format!("evaluating {} is not supported", i.kind.what()))
+            .hint("predict() shows what the model finds; compress with agreement on images in place of a score"));
+    }
     let size = match (&options.size, task.image_size()) {
         (Some(v), _) => size_of("size", v)?,
         (None, Some(size)) => size,
@@ -116,7 +120,7 @@ pub fn evaluate_with(
     let loader = Loader::new(&data, LoaderOptions { batch, size, ..LoaderOptions::default() }, ctx)?;
     let pass = Pass { run, data: &data, loader, classes: &classes, options, ctx };
     let mut result = match task {
-        Task::Unknown => return Err(unknown_task()),
+        Task::Unknown | Task::Instances(_) => return Err(unknown_task()),
         // With the size that the boxes are relative to.
         Task::Detect(task) => pass.detect(&Detect { image_size: size, ..task.clone() })?,
         Task::Classify(task) => pass.classify(task)?,

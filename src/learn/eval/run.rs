@@ -123,6 +123,7 @@ fn output_name(task: &Task) -> Vec<&str> {
         Task::Unknown => Vec::new(),
         Task::Classify(c) => vec![c.output.as_str()],
         Task::Detect(d) => d.decode.outputs(),
+        Task::Instances(i) => i.outputs.iter().map(String::as_str).collect(),
     }
 }
 

@@ -135,7 +135,7 @@ fn check_data(model: &Model, data: &Dataset) -> Result<()> {
     let (wanted, word) = match model.task() {
         Task::Detect(_) => (DataKind::Detection, "boxes"),
         Task::Classify(_) => (DataKind::Classification, "a class per image"),
-        Task::Unknown => return Ok(()),
+        Task::Unknown | Task::Instances(_) => return Ok(()),
     };
     let place = || format!("dataset '{}'", data.name);
     if data.kind != wanted {

@@ -1,6 +1,7 @@
 //! What a model from elsewhere is for, told by its metadata and its outputs.
 
 mod described;
+mod forms;
 mod head;
 mod options;
 mod ultralytics;
@@ -9,10 +10,11 @@ pub use options::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
 
 use super::box_decode::FASTEST_DET_STRIDE;
 use super::graph::infer_at;
-use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
+use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Instances, Task};
 use crate::ops::activation::SIGMOID;
 use crate::ops::concat::CONCAT;
 use compresso_base::error::{Error, Result};
+use forms::Form;
 
 /// The task of a graph: as the options say, as Ultralytics' metadata says, or by the looks of the outputs.
 ///
@@ -31,8 +33,18 @@ pub(super) fn task(graph: &Graph, options: &LoadOptions) -> Result<Task> {
         Some(DecodeAs::Yolov5) => described::yolov5(graph, options).map(Task::Detect),
         Some(DecodeAs::EndToEnd) => described::end_to_end(graph, options).map(Task::Detect),
         Some(DecodeAs::Classify) => classifier(graph, options).map(Task::Classify),
-        None if ultralytics::is_detector(graph) => ultralytics::detector(graph, options, false).map(Task::Detect),
-        None if described::is_end_to_end(graph) => described::end_to_end(graph, options).map(Task::Detect),
+        None => found(graph, options),
+    }
+}
+
+/// The task that metadata and outputs tell.
+fn found(graph: &Graph, options: &LoadOptions) -> Result<Task> {
+    if let Some(instances) = forms::instances(graph, options) {
+        return instances.map(Task::Instances);
+    }
+    match forms::detector(graph, options) {
+        Some(Form::Anchors) => ultralytics::detector(graph, options, false).map(Task::Detect),
+        Some(Form::Rows(description)) => described::found(graph, &description, options).map(Task::Detect),
         None if looks_like_fastest_det(graph) => fastest_det(graph, options).map(Task::Detect),
         None if looks_like_classifier(graph) => classifier(graph, options).map(Task::Classify),
         None => Ok(Task::Unknown),
@@ -53,6 +65,7 @@ pub(super) fn overrule(task: Task, graph: &Graph, options: &LoadOptions) -> Resu
         Task::Unknown => Task::Unknown,
         Task::Classify(c) => Task::Classify(Classify { classes: classes(c.classes)?, image_size: size(c.image_size)?, ..c }),
         Task::Detect(d) => Task::Detect(Detect { classes: classes(d.classes)?, image_size: size(d.image_size)?, ..d }),
+        Task::Instances(i) => Task::Instances(Instances { classes: classes(i.classes)?, image_size: size(i.image_size)?, ..i }),
     })
 }
 
@@ -181,3 +194,6 @@ fn classifier(graph: &Graph, options: &LoadOptions) -> Result<Classify> {
     };
     Ok(Classify { classes, image_size, output: name })
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,7 @@ fn task(m: &Model) -> &'static str {
         Task::Unknown => "unknown",
         Task::Classify(_) => "classify",
         Task::Detect(_) => "detect",
+        Task::Instances(i) => i.kind.word(),
     }
 }
 

@@ -26,7 +26,7 @@ impl Differentiated {
         let labelled = match task {
             Task::Detect(_) => data.kind == DataKind::Detection,
             Task::Classify(_) => data.kind == DataKind::Classification,
-            Task::Unknown => false,
+            Task::Unknown | Task::Instances(_) => false,
         };
         let fits = labelled && data.classes.len() <= task.classes().len();
         match TaskLoss::of(task, 0.0) {

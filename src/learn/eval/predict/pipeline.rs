@@ -44,6 +44,10 @@ pub fn predict_each(
         return Err(Error::unsupported("the model's task is not known, so its outputs cannot be read")
             .hint("forward(m, x) gives the raw outputs; or load it with model(path, #{ decode: … }), see help(\"decode\")"));
     };
+    if let Task::Instances(i) = model.task() {
+        let e = Error::unsupported(format!("{} are not decoded", i.kind.what()));
+        return Err(e.hint("forward(m, x) gives the outputs, docs/guide.md says what they are"));
+    }
     let size = options.size.as_ref().map_or(Ok(own), |v| size_of("size", v))?;
     let n = images.len();
     let workers = match options.workers {
@@ -287,7 +291,7 @@ impl Line<'_> {
         })?;
         let mut prediction = Prediction::of_source(name, image.dimensions(), &self.source, index, self.size);
         timed(&self.clock.boxes, || match self.model.task() {
-            Task::Unknown => Err(Error::internal("a model without a task was run")),
+            Task::Unknown | Task::Instances(_) => Err(Error::internal("a model without a task was run")),
             // With the size that the boxes are relative to.
             Task::Detect(task) => self.detections(&Detect { image_size: self.size, ..task.clone() }, &outputs, &fit, &mut prediction),
             Task::Classify(task) => self.ranking(task, &outputs, &mut prediction),
