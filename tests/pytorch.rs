@@ -1,6 +1,8 @@
 //! PyTorch's files. Those in fixtures/pytorch are made by generate.py there, with PyTorch and the ultralytics package.
 
 mod common;
+#[path = "pytorch/families.rs"]
+mod families;
 
 use candle_core::{DType, Device, Tensor};
 use compresso::exec::{Run, run};
@@ -36,7 +38,7 @@ fn output(m: &Model, height: usize, width: usize) -> Value {
     let out = run(m.graph(), &images(height, width), Run::default()).unwrap();
     let name = match m.task() {
         Task::Classify(c) => &c.output,
-        Task::Detect(_) => "output0",
+        Task::Detect(_) | Task::Instances(_) => "output0",
         Task::Unknown => panic!("a checkpoint of an unknown task"),
     };
     out[name].clone()
@@ -152,7 +154,7 @@ fn other_checkpoints_are_errors_that_say_what_they_are() {
     for (file, kind, said) in [
         ("tensors.pth", ErrorKind::Unsupported, "the file holds weights without a model"),
         ("sequential.pt", ErrorKind::Unsupported, "networks of the class torch.nn.modules.container.Sequential are not supported"),
-        ("end_to_end.pt", ErrorKind::Unsupported, "weights have no place in the architecture"),
+        ("pruned_unevenly.pt", ErrorKind::Shape, "has shape"),
     ] {
         let e = error(fixture(file));
         assert_eq!(e.kind(), kind, "{e}");
