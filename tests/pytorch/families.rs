@@ -94,7 +94,7 @@ fn an_option_chooses_the_other_head() {
 #[test]
 fn rtdetr_equals_pytorch() {
     let d = opens("rtdetr").task().detect().unwrap().clone();
-    let Decode::Described(d) = d.decode else { panic!("{:?}", d.decode) };
+    let Decode::Described(d) = d.decode else { panic!("rows have a description") };
     assert!(d.normalized && d.is_finished() && !d.suppresses());
 }
 
