@@ -5,9 +5,10 @@ use compresso_base::error::Result;
 use compresso_kernels::Window2;
 use compresso_kernels::activation::Activation;
 use compresso_kernels::channels_last::int8::{
-    AveragePool, Bytes, Int8Add, Int8Conv, Store, add, average_pool, binary, conv, copy, dequantize, max_pool, quantize, resize_nearest,
-    sum as int8_sum, table,
+    AveragePool, Bytes, Int8Add, Int8Conv, MOST_RANGES, Store, add, average_pool, binary, conv, conv_wide, copy, dequantize, max_pool,
+    quantize, quantize_measured, ranges, resize_nearest, scale as scale_of, sum as int8_sum, table,
 };
+use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step};
 use compresso_kernels::channels_last::{Job, Scalar, View, run_alone};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use std::hint::black_box;
@@ -94,7 +95,7 @@ fn convolutions(c: &mut Criterion) {
             window,
             groups,
             input,
-            input_zero: 7,
+            input_zero: Some(7),
             scales: vec![0.001; outs],
             bias: vec![0.1; outs],
             act: None,
@@ -159,5 +160,71 @@ fn others(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions, others);
+/// Layers whose input is measured: its range, its bytes, and the convolution to floats with a scale that is read.
+fn measured(c: &mut Criterion) {
+    let mut group = c.benchmark_group("int8 measured");
+    group.sample_size(100).warm_up_time(Duration::from_millis(50)).measurement_time(Duration::from_millis(500));
+    for [channels, outs, size] in [[16, 16, 160], [64, 64, 80], [128, 128, 40], [256, 256, 20]] {
+        let (view, output) = (View::dense(size, size, channels), View::dense(size, size, outs));
+        let n = view.reach();
+        let mut end = 0;
+        let mut place = |bytes: usize| {
+            let at = end;
+            end = (end + bytes).next_multiple_of(64);
+            at
+        };
+        let [floats, bytes, results, found, scale, zero] = [4 * n, n, 4 * output.reach(), 8 * MOST_RANGES, 4, 1].map(&mut place);
+        let slot = |offset: usize, reach: usize| Slot { buffer: Buffer::Arena, offset, image: 0, reach };
+        let window = Window2 { input: [size; 2], kernel: [3; 2], stride: [1; 2], dilation: [1; 2], pad: [1; 2], output: [size; 2] };
+        let store = Store::Floats { output };
+        let spec = Int8Conv {
+            window,
+            groups: 1,
+            input: view,
+            input_zero: None,
+            scales: vec![0.001; outs],
+            bias: vec![0.1; outs],
+            act: Some(Activation::Swish { alpha: 1.0 }),
+            store,
+            threads: 1,
+        };
+        let weights = weights(outs, channels * 9);
+        let wide: Vec<i16> = weights.iter().map(|&w| i16::from(w) * 2).collect();
+        let mut program = Program::new(end, &[], Vec::new(), 1).expect("memory");
+        let (x, one) = (slot(floats, 4 * n), [slot(scale, 4), slot(zero, 1)]);
+        let layer = |job: Result<Box<dyn Job>>| Step {
+            job: job.expect("sizes that fit"),
+            images: 1,
+            inputs: vec![slot(bytes, n), one[0], one[1]],
+            outputs: vec![slot(results, 4 * output.reach())],
+        };
+        let range = ranges(&[size, size, channels], &[size * channels, channels, 1], 1).expect("sizes that fit");
+        let found = slot(found, 8 * range.parts());
+        let parts = range.parts();
+        let steps = [
+            ("range", Step { job: range, images: 1, inputs: vec![x], outputs: vec![found] }, n),
+            ("scale", Step { job: scale_of(parts).expect("a part"), images: 1, inputs: vec![found], outputs: one.to_vec() }, 1),
+            (
+                "bytes",
+                Step {
+                    job: quantize_measured(view, &[Bytes::whole(view)], 1).expect("sizes that fit"),
+                    images: 1,
+                    inputs: vec![x, one[0], one[1]],
+                    outputs: vec![slot(bytes, n)],
+                },
+                n,
+            ),
+            ("3x3 silu to floats", layer(conv(&spec, &weights)), 2 * size * size * outs * channels * 9),
+            ("3x3 silu to floats, weights of 9 bits", layer(conv_wide(&spec, &wide)), 2 * size * size * outs * channels * 9),
+        ];
+        for (name, step, work) in steps {
+            let step = program.push(step).expect("slots that fit");
+            group.throughput(Throughput::Elements(work as u64));
+            group.bench_function(format!("{name} {channels}→{outs} {size}"), |b| b.iter(|| program.run(step, &[]).expect("a step")));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, others, measured);
 criterion_main!(benches);

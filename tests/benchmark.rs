@@ -60,7 +60,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// A detector of this width on images of 128 by 128.
 fn detector(width: f64) -> Model {
-    let classes = Some(["a", "b", "c"].map(String::from).to_vec());
+    let classes = Some(["circle", "square", "triangle"].map(String::from).to_vec());
     build("yolov8n", &ZooOptions { image_size: Some([128, 128]), classes, width: Some(width), ..ZooOptions::default() }).unwrap()
 }
 

@@ -150,6 +150,20 @@ proptest! {
     }
 }
 
+/// A layer's weight, its bias and a scale of the batch norm after it that graphs inside an If read too.
+#[test]
+fn constants_that_inner_graphs_read_stay_as_they_are() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/functions/captured.onnx");
+    let g = compresso::model::onnx::load(path).unwrap();
+    let before = Before::of(&g, &[]);
+    for pass in pipelines::passes() {
+        before.hold(pass.name(), &[pass], 1e-5);
+    }
+    for p in all_pipelines() {
+        before.hold(p.name, &p.passes(), if p.name.contains("float16") { 1e-2 } else { 1e-5 });
+    }
+}
+
 #[test]
 fn names_of_passes_and_pipelines_are_unique_and_found() {
     let mut seen = HashSet::new();

@@ -1,6 +1,8 @@
 //! PyTorch's files. Those in fixtures/pytorch are made by generate.py there, with PyTorch and the ultralytics package.
 
 mod common;
+#[path = "pytorch/families.rs"]
+mod families;
 
 use candle_core::{DType, Device, Tensor};
 use compresso::exec::{Run, run};
@@ -36,7 +38,7 @@ fn output(m: &Model, height: usize, width: usize) -> Value {
     let out = run(m.graph(), &images(height, width), Run::default()).unwrap();
     let name = match m.task() {
         Task::Classify(c) => &c.output,
-        Task::Detect(_) => "output0",
+        Task::Detect(_) | Task::Instances(_) => "output0",
         Task::Unknown => panic!("a checkpoint of an unknown task"),
     };
     out[name].clone()
@@ -118,8 +120,9 @@ fn options_overrule_the_checkpoint() {
     let m = Model::load(&path, &options(serde_json::json!({ "classes": ["a", "b", "c"], "image_size": 96 }))).unwrap();
     assert_eq!(m.task().classes(), ["a", "b", "c"]);
     assert_eq!(m.task().image_size(), Some([96, 96]));
-    let e = Model::load(&path, &options(serde_json::json!({ "classes": ["a"] }))).unwrap_err();
-    assert!(e.to_string().contains("the model has 3 classes, option 'classes' names 1"), "{e}");
+    // Other classes than it has: a new head.
+    let one = Model::load(&path, &options(serde_json::json!({ "classes": ["a"] }))).unwrap();
+    assert_eq!((one.task().classes(), output(&one, 64, 64).dims()[1]), (&["a".to_string()][..], 5));
     let e = Model::load(&path, &options(serde_json::json!({ "image_size": 50 }))).unwrap_err();
     assert!(e.to_string().contains("multiple of 16"), "{e}");
     let e = Model::load(&path, &options(serde_json::json!({ "decode": "yolo" }))).unwrap_err();
@@ -152,7 +155,7 @@ fn other_checkpoints_are_errors_that_say_what_they_are() {
     for (file, kind, said) in [
         ("tensors.pth", ErrorKind::Unsupported, "the file holds weights without a model"),
         ("sequential.pt", ErrorKind::Unsupported, "networks of the class torch.nn.modules.container.Sequential are not supported"),
-        ("end_to_end.pt", ErrorKind::Unsupported, "weights have no place in the architecture"),
+        ("pruned_unevenly.pt", ErrorKind::Shape, "has shape"),
     ] {
         let e = error(fixture(file));
         assert_eq!(e.kind(), kind, "{e}");

@@ -1,5 +1,9 @@
 //! How a model gets small. The techniques do not import each other.
 
+pub mod damage;
 pub mod distill;
 pub mod prune;
 pub mod quantize;
+
+#[cfg(test)]
+mod channels_tests;

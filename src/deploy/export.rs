@@ -4,7 +4,7 @@ use super::half::to_float16;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Call, Operation, Options, Recipe, Signature, in_range};
-use compresso_base::report::{Show, Table, bytes, make_parent};
+use compresso_base::report::{Cell, Show, Table, make_parent};
 use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
 use compresso_model::ops::quantized_node;
@@ -133,6 +133,11 @@ impl Deploy {
                 if self.target.calibration {
                     let float = simple()?;
                     let ranges = calibrate::calibrate(&float, model.task(), data, |_| true, self.images, ctx)?;
+                    let broken: Vec<&str> = ranges.broken().collect();
+                    if !broken.is_empty() {
+                        let names = broken.join("', '");
+                        notes.push(format!("infinite or not a number on a calibration image, so the calibration cache lacks '{names}'"));
+                    }
                     let ranges = ranges.iter().map(|(name, r)| (name.to_string(), [r.min, r.max])).collect::<Vec<_>>();
                     calibrated = Some((model.derive(float, step(ExportPrecision::Fp32)), ranges));
                 }
@@ -185,8 +190,8 @@ impl Deploy {
 pub(super) fn file_table(title: &str, files: &[PathBuf]) -> Table {
     let mut t = Table::new(title, &["file", ">size"]);
     for f in files {
-        let size = std::fs::metadata(f).map_or_else(|_| "–".into(), |m| bytes(m.len()));
-        t.row([f.display().to_string(), size]);
+        let size = std::fs::metadata(f).map_or_else(|_| Cell::unknown(), |m| Cell::bytes(m.len()));
+        t.row([Cell::from(f.display().to_string()), size]);
     }
     t
 }

@@ -3,7 +3,7 @@
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Signature};
-use compresso_base::report::{Show, Table, bytes};
+use compresso_base::report::{Cell, Show, Table, bytes};
 use compresso_model::{Model, passes};
 use compresso_target as target;
 use serde::Serialize;
@@ -89,7 +89,12 @@ impl OnnxExport {
 impl Show for OnnxFile {
     fn tables(&self) -> Vec<Table> {
         let mut t = Table::new("ONNX file", &["file", ">size", ">operator set", ">nodes"]);
-        t.row([self.path.display().to_string(), bytes(self.bytes), self.opset.to_string(), self.nodes.to_string()]);
+        t.row([
+            Cell::from(self.path.display().to_string()),
+            Cell::bytes(self.bytes),
+            self.opset.to_string().into(),
+            self.nodes.to_string().into(),
+        ]);
         vec![t]
     }
     fn data(&self) -> serde_json::Value {

@@ -140,6 +140,9 @@ fn run_in<'g>(
                 Ok(outputs.into_values().collect())
             };
             let mut cx = Exec::new(node, graph.opset_of(node), inputs, scope.mode);
+            if !op.sequences && cx.inputs().any(Value::is_sequence) {
+                return Err(Error::dtype("expected tensors, got a sequence"));
+            }
             cx.subgraph = Some(&subgraph);
             (op.forward)(&cx)
         };
@@ -180,10 +183,13 @@ fn run_in<'g>(
                 if let Some(v) = lookup(&values, name)?.filter(|v| !v.tensor.is_variable()) {
                     let variable = Var::from_tensor(&v.tensor)?.into_inner();
                     variables.push((name.to_string(), variable.clone()));
-                    values.insert(name.to_string(), Value { element: v.element, tensor: variable });
+                    values.insert(name.to_string(), v.with(variable)?);
                 }
             }
             let made = run_short(&values, &inputs_of(&values)?)?;
+            if made.iter().any(Value::is_sequence) {
+                return Err(Error::unsupported("a sequence that trained constants lead to is not supported in training"));
+            }
             Ok(tape.by_candle(node, graph.opset_of(node), variables, made))
         };
         let made = run_on_tape(&values, tape).at(|| place(node, &values))?;

@@ -68,7 +68,7 @@ impl<'g> Tape<'g> {
     }
     /// Takes what candle has tracked from `variables` on, and gives it without.
     pub(super) fn by_candle(&mut self, node: &'g Node, opset: i64, variables: Vec<(String, Tensor)>, made: Vec<Value>) -> Vec<Value> {
-        let plain = made.iter().map(|v| Value { element: v.element, tensor: v.tensor.detach() }).collect();
+        let plain = made.iter().map(Value::detach).collect();
         for (name, value) in node.outputs.iter().zip(&made) {
             if !name.is_empty() && value.tensor.track_op() {
                 self.live.insert(name.clone());

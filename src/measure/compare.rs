@@ -1,12 +1,14 @@
 //! `compare`: how far the outputs of two models, or two tensors, are apart.
 
+use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_base::report::{Show, Table, number};
-use compresso_learn::data::{DataOptions, Dataset, Loader, LoaderOptions};
+use compresso_learn::data::{DataOptions, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::ImageRunner;
-use compresso_model::{Model, Value};
+use compresso_model::classes::{ClassMap, ClassMatch, Side};
+use compresso_model::{Decode, Detect, Model, Task, Value};
 use serde::Serialize;
 
 compresso_base::options! {
@@ -44,6 +46,8 @@ pub struct Comparison {
     pub outputs: Vec<Distance>,
     /// Images that were run; 0 for tensors.
     pub images: usize,
+    /// How the classes of the two models were matched, where their lists differ.
+    pub classes: Option<String>,
 }
 
 /// Running sums of a [`Distance`].
@@ -111,14 +115,14 @@ pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
     }
     let mut sums = Sums::default();
     sums.add(&a.to_f64s()?, &b.to_f64s()?);
-    Ok(Comparison { outputs: vec![sums.distance("values")], images: 0 })
+    Ok(Comparison { outputs: vec![sums.distance("values")], images: 0, classes: None })
 }
 
 /// A model, or a tensor.
 const SIDE: ArgKind = ArgKind::OneOf(&[ArgKind::Model, ArgKind::Tensor]);
 
 /// The distances between the outputs of two models on the first images of a dataset (seeded noise without one), the first model
-/// being the reference. The outputs are those that the models' task reads, all of them where it is not known; they are compared in
+/// being the reference. Classes are matched by name. The outputs are those that the models' task reads, all of them where it is not known; they are compared in
 /// order. For tensors there is [`compare_tensors`].
 ///
 /// # Errors
@@ -158,11 +162,12 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
     let size = size
         .ok_or_else(|| Error::argument("the models do not say their image size").hint("open them with model(path, #{ image_size: … })"))?;
     let data = data.for_evaluation().take(options.images);
-    let settings = LoaderOptions { batch: options.batch, size, ..LoaderOptions::default() };
+    let settings = LoaderOptions { batch: options.batch, size, form: ImageForm::of(a.graph(), a.task()), ..LoaderOptions::default() };
     let loader = Loader::new(&data, settings, ctx)?;
     let mut progress = ctx.progress("compare", loader.batches() as u64);
     let mut all: Vec<(String, Sums)> = Vec::new();
     let mut images = 0;
+    let order = Order::of(a, b)?;
     let (mut runner_a, mut runner_b) = (ImageRunner::new(a, ctx), ImageRunner::new(b, ctx));
     for batch in loader {
         let batch = batch?;
@@ -172,6 +177,7 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
             return Err(Error::shape(format!("the models have {} and {} outputs", of_a.len(), of_b.len())));
         }
         for (i, ((name, x), (other, y))) in of_a.iter().zip(&of_b).enumerate() {
+            let y = &order.of_first(other, y)?;
             if x.dims() != y.dims() {
                 let shapes = format!("'{name}' and '{other}' have shapes {:?} and {:?}", x.dims(), y.dims());
                 return Err(Error::shape(format!("the outputs differ in shape: {shapes}")));
@@ -183,7 +189,58 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
         }
         progress.step("")?;
     }
-    Ok(Comparison { outputs: all.iter().map(|(name, sums)| sums.distance(name)).collect(), images })
+    Ok(Comparison { outputs: all.iter().map(|(name, sums)| sums.distance(name)).collect(), images, classes: order.note })
+}
+
+/// The second model's numbers in the order of the first one's classes.
+#[derive(Default)]
+struct Order {
+    /// The output that has an axis of classes; the indices of the second's along it.
+    output: String,
+    axis: usize,
+    indices: Option<Tensor>,
+    note: Option<String>,
+}
+
+impl Order {
+    /// # Errors
+    /// `Argument` for models of other classes.
+    fn of(a: &Model, b: &Model) -> Result<Self> {
+        let (first, second) = (a.task().classes(), b.task().classes());
+        if first.is_empty() || second.is_empty() || std::mem::discriminant(a.task()) != std::mem::discriminant(b.task()) {
+            return Ok(Self::default());
+        }
+        let sides = (Side { who: "the second model", names: second }, Side { who: "the first model", names: first });
+        let map = ClassMap::between(sides.0, sides.1, ClassMatch::Same)
+            .map_err(|e| e.hint("outputs of other classes cannot be compared; evaluate(m, d) judges each model by itself"))?;
+        let note = map.note().map(String::from);
+        if map.is_identity() {
+            return Ok(Self { note, ..Self::default() });
+        }
+        // Where the classes stand: after so many other numbers.
+        let (output, axis, before) = match b.task() {
+            Task::Classify(c) => (&c.output, 1, 0),
+            Task::Detect(Detect { decode: Decode::Yolo { output }, .. }) => (output, 1, 4),
+            _ => {
+                let e = Error::unsupported(
+                    "the two models number their classes differently, and where these stand in the outputs is not known",
+                );
+                return Err(e.hint("evaluate(m, d) judges each model by itself"));
+            }
+        };
+        let indices: Vec<u32> = (0..before).chain(map.numbers().iter().flatten().map(|&n| n as u32 + before)).collect();
+        Ok(Self { output: output.clone(), axis, indices: Some(Tensor::new(indices, &Device::Cpu)?), note })
+    }
+
+    fn of_first(&self, output: &str, y: &Value) -> Result<Value> {
+        match &self.indices {
+            Some(indices) if output == self.output => {
+                let moved = y.tensor.to_device(&Device::Cpu)?.contiguous()?.index_select(indices, self.axis)?;
+                y.with(moved)
+            }
+            _ => Ok(y.clone()),
+        }
+    }
 }
 
 /// Height and width of an image input `[batch, 3, height, width]`.
@@ -214,6 +271,7 @@ impl Show for Comparison {
             notes.insert(0, format!("{} images", self.images));
         }
         let odd = self.outputs.iter().filter(|d| d.not_finite > 0);
+        notes.extend(self.classes.clone());
         notes.extend(odd.map(|d| format!("'{}': {} numbers are not finite in one of the two", d.output, d.not_finite)));
         notes
     }
@@ -223,6 +281,7 @@ impl Show for Comparison {
         if let serde_json::Value::Object(map) = &mut data {
             map.insert("outputs".into(), serde_json::to_value(&self.outputs).unwrap_or_default());
             map.insert("images".into(), self.images.into());
+            map.insert("classes".into(), self.classes.clone().into());
         }
         data
     }
@@ -231,7 +290,6 @@ impl Show for Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
 
     fn value(v: &[f32]) -> Value {
         Value::plain(Tensor::new(v, &Device::Cpu).unwrap()).unwrap()

@@ -128,6 +128,17 @@ impl BoxDecode {
     pub fn end_to_end(output: impl Into<String>) -> Self {
         Self { boxes: Some(output.into()), columns: vec![RowPart::Box, RowPart::Score, RowPart::Class], ..Self::default() }
     }
+    /// Rows of `[centre x, centre y, width, height, score, class]`, boxes in parts of the image, as exports of RT-DETR give
+    /// them.
+    pub fn query_rows(output: impl Into<String>) -> Self {
+        Self { format: BoxFormat::Cxcywh, normalized: true, ..Self::end_to_end(output) }
+    }
+    /// One output `[batch, queries, 4 + classes]` of such boxes and a probability for each class, as earlier exports of
+    /// RT-DETR give them. Nothing is to be suppressed.
+    pub fn query_scores(output: impl Into<String>) -> Self {
+        let layout = Some(AnchorLayout::ChannelsLast);
+        Self { boxes: Some(output.into()), format: BoxFormat::Cxcywh, normalized: true, layout, nms: Some(false), ..Self::default() }
+    }
     /// One output `[batch, boxes, 5 + classes]`: centre x, centre y, width, height in input pixels, objectness, class
     /// probabilities.
     pub fn yolov5(output: impl Into<String>) -> Self {

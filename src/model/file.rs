@@ -1,6 +1,7 @@
 //! Models in files.
 
 use super::card::{Card, KEY};
+use super::new_head::Reclassified;
 use super::recognize::{self, Classes, LoadOptions};
 use super::weights::safetensors;
 use super::{Constant, Graph, Model, ModelOptions, onnx, pytorch};
@@ -48,21 +49,30 @@ impl Model {
     /// # Errors
     /// `Io`, `Format`, `Check`, `Unsupported`, naming the file; `Argument` for options that do not fit the model.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        Ok(Self::load_saying(path, options)?.0)
+    }
+
+    /// As [`Model::load`], with what is to be said of the classes that the options ask for: see [`Model::with_classes`].
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_saying(path: impl AsRef<Path>, options: &LoadOptions) -> Result<(Self, Option<String>)> {
         let path = path.as_ref();
-        let model = match format(path)? {
-            Format::Onnx => Self::of_graph(onnx::load(path)?, options).in_file(path)?,
-            Format::Safetensors => Self::of_graph(load_safetensors(path).in_file(path)?, options).in_file(path)?,
-            Format::PyTorch => pytorch::load(path, options)?,
+        let Reclassified { model, note, new_head } = match format(path)? {
+            Format::Onnx => of_graph(onnx::load(path)?, options).in_file(path)?,
+            Format::Safetensors => of_graph(load_safetensors(path).in_file(path)?, options).in_file(path)?,
+            Format::PyTorch => for_classes(options, |o| pytorch::load(path, o)).in_file(path)?,
         };
-        if model.recipe().is_some() {
-            return Ok(model);
+        if model.recipe().is_some() && !new_head {
+            return Ok((model, note));
         }
         let file = Argument::File { path: path.to_string_lossy().into(), sha256: Some(Digest::of_file(path)?) };
         let mut call = Call::new(ModelOptions::SIGNATURE.name, [file], changed(options));
         if let Some(Classes::File(names)) = &options.classes {
             call = call.reading("classes", Digest::of_file(names)?);
         }
-        Ok(model.opened(Recipe::of(call)))
+        let recipe = Recipe::of(call);
+        Ok((if new_head { model.with_recipe(recipe) } else { model.opened(recipe) }, note))
     }
 
     /// The model of a graph, with its task read from the metadata or recognised, as [`Model::load`] does.
@@ -70,12 +80,18 @@ impl Model {
     /// # Errors
     /// `Format` for unreadable metadata; `Argument` for options that do not fit the model.
     pub fn of_graph(graph: Graph, options: &LoadOptions) -> Result<Self> {
+        Ok(of_graph(graph, options)?.model)
+    }
+
+    fn told_by_graph(graph: Graph, options: &LoadOptions) -> Result<Self> {
         let card = if options.decode.is_some() { None } else { Card::of(&graph)? };
         let (task, recipe) = match card {
             Some(card) => (recognize::overrule(card.task, &graph, options)?, card.recipe),
             None => (recognize::task(&graph, options)?, None),
         };
-        let model = Self::new(graph, task);
+        let stated = recognize::stated_size(&graph, options)?;
+        let mut model = Self::new(graph, task);
+        model.image = stated;
         Ok(match recipe {
             Some(recipe) => model.with_recipe(recipe),
             None => model,
@@ -116,6 +132,21 @@ impl Model {
         }
         let text = serde_json::to_string(&card).map_err(|e| Error::internal("the task does not serialize").because(e))?;
         Ok(graph.with_metadata(KEY, text))
+    }
+}
+
+fn of_graph(graph: Graph, options: &LoadOptions) -> Result<Reclassified> {
+    for_classes(options, |o| Model::told_by_graph(graph.clone(), o))
+}
+
+/// The model as `open` opens it without the option `classes`, then with these classes. Where it opens only with them, they alone say how
+/// many there are.
+fn for_classes(options: &LoadOptions, open: impl Fn(&LoadOptions) -> Result<Model>) -> Result<Reclassified> {
+    let Some(classes) = &options.classes else { return open(options).map(Reclassified::unchanged) };
+    let names = classes.names()?;
+    match open(&LoadOptions { classes: None, ..options.clone() }) {
+        Ok(model) if !model.task().classes().is_empty() => model.with_classes(&names),
+        _ => open(options).map(Reclassified::unchanged),
     }
 }
 

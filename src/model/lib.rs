@@ -2,17 +2,21 @@
 
 mod box_decode;
 mod card;
+pub mod classes;
 mod constant;
 mod element;
 mod file;
 pub mod graph;
+mod image;
 mod literal;
 mod made;
 pub mod names;
+mod new_head;
 pub mod onnx;
 mod open;
 pub mod ops;
 pub mod passes;
+mod preprocess;
 mod pytorch;
 mod recognize;
 mod show;
@@ -27,11 +31,14 @@ pub use box_decode::{AnchorLayout, BoxDecode, BoxFormat, CellCentre, CellExtent,
 pub use constant::{Constant, Payload};
 pub use element::Element;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
+pub use image::{IMAGE_CHANNELS, image_channels};
 pub use made::Made;
+pub use new_head::Reclassified;
 pub use open::{Loaded, ModelOptions, load, size_of};
+pub use preprocess::{Preprocess, PreprocessOption};
 pub use recognize::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
-pub use summary::Summary;
-pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, Task};
+pub use summary::{Summarize, Summary};
+pub use task::{AnchorHead, Classify, Decode, Detect, DetectHead, InstanceKind, Instances, Task};
 pub use value::{Value, count_of, uniform};
 
 use compresso_base::error::Result;
@@ -46,12 +53,14 @@ pub struct Model {
     recipe: Option<Recipe>,
     /// It is as its file has it, and the recipe only opens that.
     as_opened: bool,
+    /// Height and width of images where neither the graph nor the task says them.
+    image: Option<[usize; 2]>,
     stats: OnceLock<Arc<Stats>>,
 }
 
 impl Model {
     pub fn new(graph: Graph, task: Task) -> Self {
-        Self { graph: Arc::new(graph), task: Arc::new(task), recipe: None, as_opened: false, stats: OnceLock::new() }
+        Self { graph: Arc::new(graph), task: Arc::new(task), recipe: None, as_opened: false, image: None, stats: OnceLock::new() }
     }
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -74,12 +83,30 @@ impl Model {
     /// The model of another graph for the same task, made from this one by `call`.
     #[must_use]
     pub fn derive(&self, graph: Graph, call: Call<Recipe>) -> Self {
-        Self { graph: Arc::new(graph), task: self.task.clone(), recipe: Some(Recipe::of(call)), as_opened: false, stats: OnceLock::new() }
+        Self {
+            graph: Arc::new(graph),
+            task: self.task.clone(),
+            recipe: Some(Recipe::of(call)),
+            as_opened: false,
+            image: self.image,
+            stats: OnceLock::new(),
+        }
     }
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {
         self.task = Arc::new(task);
         // Open sizes are counted at the task's.
+        self.stats = OnceLock::new();
+        self
+    }
+    /// Height and width of the images that it takes: its task's, else those that were stated when it was opened.
+    pub fn image_size(&self) -> Option<[usize; 2]> {
+        self.task.image_size().or(self.image)
+    }
+    /// The model with a height and width at which it is counted where neither its graph nor its task says them.
+    #[must_use]
+    pub fn with_image_size(mut self, size: [usize; 2]) -> Self {
+        self.image = Some(size);
         self.stats = OnceLock::new();
         self
     }
@@ -98,14 +125,18 @@ impl Model {
         self.as_opened
     }
     /// Parameters, multiply-accumulates and bytes per layer, at the graph's own input shapes (unknown batch: 1) and, for
-    /// unknown image sizes, the task's. Computed once.
+    /// unknown image sizes, [`Model::image_size`]. Computed once.
     pub fn stats(&self) -> Result<Arc<Stats>> {
         if let Some(s) = self.stats.get() {
             return Ok(s.clone());
         }
-        let facts = graph::infer_at(&self.graph, 1, self.task.image_size())?;
-        let s = Arc::new(stats(&self.graph, &facts)?);
+        let s = self.stats_at(self.image_size())?;
         Ok(self.stats.get_or_init(|| s).clone())
+    }
+    /// As [`Model::stats`], with this height and width where the graph leaves them open.
+    pub fn stats_at(&self, image: Option<[usize; 2]>) -> Result<Arc<Stats>> {
+        let facts = graph::infer_at(&self.graph, 1, image)?;
+        Ok(Arc::new(stats(&self.graph, &facts)?))
     }
     /// Number of parameters.
     ///
@@ -114,11 +145,11 @@ impl Model {
     pub fn params(&self) -> Result<u64> {
         Ok(self.stats()?.params)
     }
-    /// Multiply-accumulates of one run at the model's own input size.
+    /// Multiply-accumulates of one run at the model's own input size; `None` where that is open.
     ///
     /// # Errors
     /// As [`Model::stats`].
-    pub fn macs(&self) -> Result<u64> {
+    pub fn macs(&self) -> Result<Option<u64>> {
         Ok(self.stats()?.macs)
     }
 }

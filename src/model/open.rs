@@ -1,7 +1,10 @@
 //! Opening a model by what people call it: a file, an architecture, a name of the zoo.
 
+use super::classes::{are_generated, listing};
+use super::new_head::Reclassified;
 use super::zoo::{self, ZooOptions};
-use super::{DecodeOption, LoadOptions, Model, Value, weights};
+use super::{DecodeOption, LoadOptions, Model, PreprocessOption, Value, weights};
+use candle_core::Device;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
@@ -12,12 +15,16 @@ use std::path::{Path, PathBuf};
 compresso_base::options! {
     /// Options of `model`.
     pub struct ModelOptions {
-        /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number.
+        /// Class names: a list, the path of a file with a name per line, or, for a zoo model, their number. Classes of a file are matched
+        /// by name: others give the model a new head that keeps all other weights; equally many names, all new, rename its classes.
         pub classes: Option<serde_json::Value> = None,
         /// Input size in pixels, one number or [height, width].
         pub image_size: Option<serde_json::Value> = None,
         /// What a file's outputs mean: a word, or a map that describes them (`help("decode")`). Found out by default.
         pub decode: Option<DecodeOption> = None,
+        /// How images become the input of a file's model: "imagenet", or a map of mean, std, scale, bgr, and, of a classifier,
+        /// resize and crop. By default pixels from 0 to 1 of the whole image, padded.
+        pub preprocess: Option<PreprocessOption> = None,
         /// Factor on the channel counts of a zoo model.
         pub width: Option<f64> = None,
         /// Factor on the repeats of a zoo model.
@@ -55,10 +62,17 @@ impl Operation for ModelOptions {
     fn run(&self, source: &str, ctx: &Context) -> Result<Model> {
         let is_name = zoo::is_name(source);
         if !is_name && !matches!(ending(source).as_str(), "" | "yaml" | "yml") {
-            return read(source, self);
+            let (model, note) = read(source, self)?;
+            if let Some(note) = note {
+                ctx.note(format!("{source}: {note}"));
+            }
+            return Ok(model);
         }
         if self.decode.is_some() {
             return Err(Error::argument("option 'decode' is for model files; a zoo model's outputs are known"));
+        }
+        if self.preprocess.is_some() {
+            return Err(Error::argument("option 'preprocess' is for model files; a zoo model takes pixels from 0 to 1"));
         }
         let zoo = ZooOptions {
             classes: self.classes.as_ref().map(class_names).transpose()?,
@@ -83,7 +97,11 @@ impl Operation for ModelOptions {
             call = call.reading("classes", Digest::of_file(names)?);
         }
         if let Some(path) = &self.weights {
-            let (graph, report) = weights::apply_state_dict(built.graph(), weights::load_tensors(path)?).in_file(path)?;
+            let (tensors, note) = weights_for(path, built.task().classes())?;
+            let (graph, report) = weights::apply_state_dict(built.graph(), tensors).in_file(path)?;
+            if let Some(note) = note {
+                ctx.note(format!("{}: {note}", path.display()));
+            }
             ctx.note(format!("{}: {}", path.display(), report.summary()));
             built = Model::new(graph, built.task().clone());
             call = call.reading("weights", Digest::of_file(path)?);
@@ -92,11 +110,34 @@ impl Operation for ModelOptions {
     }
 }
 
+/// The tensors of a file of weights, and what is to be said of them. Where it is a model that names its classes, and `classes` have names
+/// too, the rows of its head are those of `classes`.
+fn weights_for(path: &Path, classes: &[String]) -> Result<(IndexMap<String, Value>, Option<String>)> {
+    let plain = || weights::load_tensors(path);
+    // Most files of weights are no models.
+    let Ok(model) = Model::load(path, &LoadOptions::default()) else { return Ok((plain()?, None)) };
+    let own = model.task().classes().to_vec();
+    if own.is_empty() || own == classes || are_generated(&own) || are_generated(classes) {
+        return Ok((plain()?, None));
+    }
+    match model.with_classes(classes) {
+        Ok(Reclassified { model, note, new_head: true }) => {
+            let floats = model.graph().constants().iter().filter(|(_, c)| c.element().is_float());
+            let tensors = floats.map(|(name, c)| Ok((name.clone(), Value::of_constant(c, &Device::Cpu)?))).collect::<Result<_>>()?;
+            Ok((tensors, note))
+        }
+        _ => {
+            let note = format!("its weights are of the classes {}, and are taken by number for {}", listing(&own), listing(classes));
+            Ok((plain()?, Some(note)))
+        }
+    }
+}
+
 fn ending(path: &str) -> String {
     Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase()
 }
 
-fn read(path: &str, options: &ModelOptions) -> Result<Model> {
+fn read(path: &str, options: &ModelOptions) -> Result<(Model, Option<String>)> {
     for (name, given) in [
         ("width", options.width.is_some()),
         ("depth", options.depth.is_some()),
@@ -110,10 +151,13 @@ fn read(path: &str, options: &ModelOptions) -> Result<Model> {
     }
     let mut given = serde_json::Map::new();
     let meaning = options.decode.as_ref().map(|d| serde_json::to_value(d).unwrap_or_default());
-    for (name, value) in [("decode", meaning), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())] {
+    let preprocess = options.preprocess.as_ref().map(|p| serde_json::to_value(p).unwrap_or_default());
+    for (name, value) in
+        [("decode", meaning), ("preprocess", preprocess), ("classes", options.classes.clone()), ("image_size", options.image_size.clone())]
+    {
         given.extend(value.map(|v| (name.to_string(), v)));
     }
-    Model::load(path, &decode::<LoadOptions>(given.into())?)
+    Model::load_saying(path, &decode::<LoadOptions>(given.into())?)
 }
 
 /// What a file holds.

@@ -1,8 +1,10 @@
 //! What a model consists of, as a report.
 
-use super::{Model, Stats, Task};
+use super::{ImageSize, Model, Stats, Task};
+use compresso_base::context::Context;
 use compresso_base::error::Result;
-use compresso_base::report::{Show, Table, bytes, count, printable};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
+use compresso_base::report::{Cell, Show, Table, bytes, count, printable};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +13,43 @@ use std::sync::Arc;
 pub struct Summary {
     model: Model,
     stats: Arc<Stats>,
+    /// Height and width at which open sizes are counted.
+    size: Option<[usize; 2]>,
+}
+
+compresso_base::options! {
+    /// Options of `summary`.
+    pub struct Summarize {
+        /// Height and width at which multiply-accumulates are counted where the model leaves them open: one number for a square, or
+        /// [height, width].
+        pub image_size: Option<ImageSize> = None,
+    }
+}
+
+/// What a model consists of.
+///
+/// # Errors
+/// What shape inference reports, with its node.
+impl Operation for Summarize {
+    const SIGNATURE: Signature = Signature {
+        name: "summary",
+        summary: "What a model is made of: inputs, outputs, layers with parameters and multiply-accumulates",
+        group: "models",
+        args: &[Arg::new("m", ArgKind::Model)],
+        returns: "report",
+        fields: Self::FIELDS,
+        examples: &["summary(model(\"classifier\", #{ classes: 3, image_size: 32 })).params"],
+        keywords: &["layers", "describe", "info", "shape", "flops", "parameters"],
+    };
+    type Inputs<'a> = &'a Model;
+    type Output = Summary;
+
+    fn run(&self, model: &Model, _: &Context) -> Result<Summary> {
+        match self.image_size.map(ImageSize::height_width) {
+            Some(size) => Ok(Summary { model: model.clone(), stats: model.stats_at(Some(size))?, size: Some(size) }),
+            None => model.summary(),
+        }
+    }
 }
 
 impl Model {
@@ -19,7 +58,7 @@ impl Model {
     /// # Errors
     /// What shape inference reports, with its node.
     pub fn summary(&self) -> Result<Summary> {
-        Ok(Summary { model: self.clone(), stats: self.stats()? })
+        Ok(Summary { model: self.clone(), stats: self.stats()?, size: self.image_size() })
     }
 }
 
@@ -41,10 +80,14 @@ impl Show for Model {
             Task::Unknown => "network".to_string(),
             Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
             Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
+            Task::Instances(i) => format!("detector of {} with {}", plural(i.classes.len()), i.kind.what()),
         };
-        let size = self.task().image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
+        let size = self.image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
         let cost = match self.stats() {
-            Ok(s) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(s.macs))),
+            Ok(s) => match s.macs {
+                Some(macs) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(macs))),
+                None => format!(", {} parameters, MACs unknown (sizes are open)", count(s.params)),
+            },
             Err(e) => format!(", {} nodes (its cost is unknown: {e})", self.graph().nodes().len()),
         };
         let steps: Vec<&str> = self.steps().iter().map(|s| s.operation.as_str()).collect();
@@ -67,6 +110,7 @@ impl Summary {
             Task::Unknown => "unknown".into(),
             Task::Classify(c) => format!("classifier of {} classes", c.classes.len()),
             Task::Detect(d) => format!("detector of {} classes", d.classes.len()),
+            Task::Instances(i) => format!("detector of {} classes with {}", i.classes.len(), i.kind.what()),
         }
     }
 }
@@ -76,7 +120,7 @@ impl Show for Summary {
         let (graph, stats) = (self.model.graph(), &self.stats);
         let mut head = Table::new("Model", &["", ""]);
         head.row(["task", &self.task()]);
-        if let Some([h, w]) = self.model.task().image_size() {
+        if let Some([h, w]) = self.size {
             head.row(["image size", &format!("{w} x {h} (width x height)")]);
         }
         for input in graph.feeds() {
@@ -86,16 +130,18 @@ impl Show for Summary {
             head.row([format!("output {}", output.name), output.fact.to_string()]);
         }
         head.row(["opset", &graph.opset().to_string()]);
-        head.row(["parameters", &format!("{} ({})", count(stats.params), bytes(stats.weight_bytes))]);
-        head.row(["MACs", &count(stats.macs)]);
+        let parameters = format!("{} ({})", count(stats.params), bytes(stats.weight_bytes));
+        head.row([Cell::from("parameters"), Cell::shown(parameters, stats.params as f64)]);
+        head.row([Cell::from("MACs"), stats.macs.map_or_else(|| Cell::from("unknown"), Cell::count)]);
         if !self.model.steps().is_empty() {
             let steps: Vec<&str> = self.model.steps().iter().map(|s| s.operation.as_str()).collect();
             head.row(["made by", &steps.join(" > ")]);
         }
         let mut layers = Table::new("Layers", &["layer", "op", "output", ">params", ">MACs"]);
         for l in &stats.layers {
-            let dash = |n: u64| if n == 0 { String::new() } else { count(n) };
-            layers.row([l.name.clone(), l.op.clone(), l.output.clone(), dash(l.params), dash(l.cost.macs)]);
+            let shown = |n: u64| if n == 0 { Cell::default() } else { Cell::count(n) };
+            let macs = l.macs().map_or_else(|| Cell::from("unknown"), shown);
+            layers.row([Cell::from(&l.name), Cell::from(&l.op), Cell::from(&l.output), shown(l.params), macs]);
         }
         vec![head, layers]
     }
@@ -104,7 +150,10 @@ impl Show for Summary {
         if unknown == 0 {
             return Vec::new();
         }
-        vec![format!("the shapes of {unknown} layers are known only at run time; their cost is not counted")]
+        vec![format!(
+            "the MACs of {unknown} layers depend on sizes that are known only at run time: summary(m, #{{ image_size: 640 }}) counts them at a size, \
+             model(file, #{{ image_size: 640 }}) in all that is made of the model"
+        )]
     }
     fn data(&self) -> Value {
         let graph = self.model.graph();
@@ -112,7 +161,7 @@ impl Show for Summary {
         json!({
             "task": self.task(),
             "classes": self.model.task().classes(),
-            "image_size": self.model.task().image_size(),
+            "image_size": self.size,
             "inputs": graph.feeds().map(info).collect::<serde_json::Map<_, _>>(),
             "outputs": graph.outputs().iter().map(info).collect::<serde_json::Map<_, _>>(),
             "opset": graph.opset(),

@@ -1,6 +1,6 @@
 //! What a model is for, and how its outputs are read.
 
-use super::BoxDecode;
+use super::{BoxDecode, Preprocess};
 use serde::{Deserialize, Serialize};
 
 /// What a model is for.
@@ -12,6 +12,8 @@ pub enum Task {
     Unknown,
     Classify(Classify),
     Detect(Detect),
+    /// Boxed objects with masks, key points or angles: it can be run, compressed and timed, but not trained or evaluated.
+    Instances(Instances),
 }
 
 /// An image classifier: one output of `[batch, classes]` logits.
@@ -22,6 +24,9 @@ pub struct Classify {
     pub image_size: [usize; 2],
     /// Name of the logits.
     pub output: String,
+    /// How images become its input.
+    #[serde(default, skip_serializing_if = "Preprocess::is_plain")]
+    pub preprocess: Preprocess,
 }
 
 /// An object detector.
@@ -118,6 +123,53 @@ pub struct AnchorHead {
     pub strides: Vec<usize>,
 }
 
+/// A model that finds more of each object than an upright box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instances {
+    pub kind: InstanceKind,
+    pub classes: Vec<String>,
+    /// Height and width of the input image in pixels.
+    pub image_size: [usize; 2],
+    /// Names of the outputs: of the boxes and what belongs to them; then, for masks, of the prototypes
+    /// `[batch, prototypes, height, width]`.
+    pub outputs: Vec<String>,
+    /// The boxes are rows `[batch, detections, 6 + more]` of finished detections: left, top, right, bottom (turned boxes:
+    /// centre x, centre y, width, height), score, class, more. Otherwise they are `[batch, 4 + classes + more, anchors]`:
+    /// centre x, centre y, width, height, class probabilities, more, still to be suppressed.
+    pub finished: bool,
+}
+
+/// What an [`Instances`] model finds of each object besides a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceKind {
+    /// Coefficients of as many prototypes, whose weighed sum is the logit of a mask.
+    Masks { prototypes: usize },
+    /// Key points of 2 or 3 numbers each: x, y in input pixels, and a visibility from 0 to 1.
+    KeyPoints { points: usize, numbers: usize },
+    /// The angle in radians by which the box is turned about its centre.
+    Turned,
+}
+
+impl InstanceKind {
+    /// Ultralytics' word for the task.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Masks { .. } => "segment",
+            Self::KeyPoints { .. } => "pose",
+            Self::Turned => "obb",
+        }
+    }
+    /// What is found, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Masks { .. } => "masks",
+            Self::KeyPoints { .. } => "key points",
+            Self::Turned => "turned boxes",
+        }
+    }
+}
+
 impl Task {
     /// Height and width of the input image, when the task says them.
     pub fn image_size(&self) -> Option<[usize; 2]> {
@@ -125,6 +177,7 @@ impl Task {
             Self::Unknown => None,
             Self::Classify(c) => Some(c.image_size),
             Self::Detect(d) => Some(d.image_size),
+            Self::Instances(i) => Some(i.image_size),
         }
     }
     pub fn classes(&self) -> &[String] {
@@ -132,7 +185,19 @@ impl Task {
             Self::Unknown => &[],
             Self::Classify(c) => &c.classes,
             Self::Detect(d) => &d.classes,
+            Self::Instances(i) => &i.classes,
         }
+    }
+    /// The task with other class names; an unknown one stays as it is.
+    #[must_use]
+    pub fn with_classes(mut self, names: Vec<String>) -> Self {
+        match &mut self {
+            Self::Unknown => {}
+            Self::Classify(c) => c.classes = names,
+            Self::Detect(d) => d.classes = names,
+            Self::Instances(i) => i.classes = names,
+        }
+        self
     }
     pub fn detect(&self) -> Option<&Detect> {
         if let Self::Detect(d) = self { Some(d) } else { None }

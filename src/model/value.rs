@@ -5,13 +5,19 @@ use super::element::Element;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};
 use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
 
 /// A tensor whose values are of an ONNX element type. Types that candle lacks (int8, uint16, bool, …) are stored in a
 /// wider or equal one: see [`Element::storage`].
+///
+/// Between nodes a value may also be a sequence of tensors of one element; only operators whose table entry says so are
+/// given one.
 #[derive(Debug, Clone)]
 pub struct Value {
     pub element: Element,
+    /// Empty where the value is a sequence.
     pub tensor: Tensor,
+    members: Option<Arc<Vec<Value>>>,
 }
 
 impl Value {
@@ -19,7 +25,7 @@ impl Value {
     /// `DType` when the tensor is not of the element's storage type.
     pub fn new(element: Element, tensor: Tensor) -> Result<Self> {
         if element.storage() == Some(tensor.dtype()) {
-            Ok(Self { element, tensor })
+            Ok(Self { element, tensor, members: None })
         } else {
             Err(Error::dtype(format!("{element} values are not stored as {:?}", tensor.dtype())))
         }
@@ -27,22 +33,51 @@ impl Value {
     /// A value of the element that the tensor's own type stands for.
     pub fn plain(tensor: Tensor) -> Result<Self> {
         let element = Element::of(tensor.dtype()).ok_or_else(|| Error::dtype(format!("{:?} tensors are not supported", tensor.dtype())))?;
-        Ok(Self { element, tensor })
+        Ok(Self { element, tensor, members: None })
     }
     /// A bool value from a 0/1 tensor of type u8.
     pub fn bool(tensor: Tensor) -> Result<Self> {
         Self::new(Element::Bool, tensor)
     }
     pub fn of_constant(c: &Constant, device: &Device) -> Result<Self> {
-        Ok(Self { element: c.element(), tensor: c.tensor(device)? })
+        Ok(Self { element: c.element(), tensor: c.tensor(device)?, members: None })
     }
     /// A one-dimensional int64 value.
     pub fn ints(values: &[i64], device: &Device) -> Result<Self> {
-        Ok(Self { element: Element::I64, tensor: Tensor::new(values, device)? })
+        Ok(Self { element: Element::I64, tensor: Tensor::new(values, device)?, members: None })
     }
     /// The same tensor as this value's, with a new tensor of the same element.
     pub fn with(&self, tensor: Tensor) -> Result<Self> {
         Self::new(self.element, tensor)
+    }
+    /// A sequence of tensors of one element.
+    ///
+    /// # Errors
+    /// `DType` for a member of another element, or that is a sequence.
+    pub fn sequence(element: Element, members: Vec<Self>) -> Result<Self> {
+        let storage = element.storage().ok_or_else(|| Error::unsupported(format!("{element} values cannot be computed with")))?;
+        if let Some(other) = members.iter().find(|m| m.element != element || m.is_sequence()) {
+            let what = if other.is_sequence() { "a sequence".to_string() } else { format!("a tensor of {}", other.element) };
+            return Err(Error::dtype(format!("expected tensors of {element} in a sequence, got {what}")));
+        }
+        Ok(Self { element, tensor: Tensor::zeros(0, storage, &Device::Cpu)?, members: Some(Arc::new(members)) })
+    }
+    pub fn is_sequence(&self) -> bool {
+        self.members.is_some()
+    }
+    /// The tensors of a sequence.
+    ///
+    /// # Errors
+    /// `DType` for a tensor.
+    pub fn members(&self) -> Result<&[Self]> {
+        let members =
+            self.members.as_ref().ok_or_else(|| Error::dtype(format!("expected a sequence, got {}{:?}", self.element, self.dims())))?;
+        Ok(members)
+    }
+    /// The same value, through which no gradient flows.
+    pub fn detach(&self) -> Self {
+        let members = self.members.as_ref().map(|all| Arc::new(all.iter().map(Self::detach).collect()));
+        Self { element: self.element, tensor: self.tensor.detach(), members }
     }
     pub fn dims(&self) -> &[usize] {
         self.tensor.dims()

@@ -28,7 +28,7 @@ pub struct Diagnosis {
 pub fn diagnose() -> Diagnosis {
     let mut findings = vec![build(), cpu(), memory(), gpu()];
     findings.extend(RUNTIMES.iter().map(|r| runtime(r)));
-    findings.extend([tensorrt(), openvino(), jupyter(), terminal()]);
+    findings.extend([tensorrt(), jupyter(), terminal()]);
     Diagnosis { findings }
 }
 
@@ -139,15 +139,6 @@ fn tensorrt() -> Finding {
     Finding { part: "TensorRT", found, detail, needed_for: "building engines from tensorrt_export's files", get }
 }
 
-fn openvino() -> Finding {
-    let library = find_library("libopenvino_c", &["OPENVINO_LIB_PATH", "COMPRESSO_OPENVINO"], "openvino/libs");
-    let (found, detail) = match library {
-        Some(path) => (true, path.display().to_string()),
-        None => (false, "no libopenvino_c".into()),
-    };
-    Finding { part: "OpenVINO", found, detail, needed_for: "timing on Intel hardware by OpenVINO", get: "pip install openvino" }
-}
-
 fn jupyter() -> Finding {
     let kernels = install::installed();
     let list = match kernels.as_slice() {
@@ -198,11 +189,13 @@ mod tests {
     #[test]
     fn missing_parts_say_how_to_get_them() {
         let d = diagnose();
-        for part in ["CPU", "CUDA", "TensorRT", "onnxruntime", "OpenVINO", "Jupyter"] {
+        for part in ["CPU", "CUDA", "TensorRT", "onnxruntime", "Jupyter"] {
             let f = d.findings.iter().find(|f| f.part == part).unwrap();
             assert!(!f.detail.is_empty() && !f.needed_for.is_empty());
             assert!(f.found || d.notes().iter().any(|n| n.starts_with(part)), "{f:?}");
         }
+        // What nothing here runs on or writes for is not looked for.
+        assert!(d.findings.iter().all(|f| f.part != "OpenVINO"));
         assert!(d.data()["cpu"]["detail"].as_str().unwrap().contains("threads"));
     }
 }

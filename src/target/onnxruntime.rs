@@ -7,6 +7,7 @@
 pub(super) mod integers;
 
 pub use integers::QUANTIZATION;
+pub(crate) use integers::has_matrix;
 
 use super::{TargetSpec, onnx};
 use compresso_model::passes::pipelines;

@@ -15,6 +15,8 @@ pub struct Quantization {
     pub dynamic: bool,
     /// Layers that multiply integers. Others stay in float.
     pub layers: &'static [Op],
+    /// Layers whose weight may have a scale per output channel. Others have one for the whole weight.
+    pub channel_scales: &'static [Op],
     /// Convolutions with fewer input or output channels stay in float.
     pub min_channels: usize,
     /// Layers that add a bias in int32, whose scale is the product of the input's and the weight's. Others add it in float.
@@ -24,6 +26,8 @@ pub struct Quantization {
     /// Operators that the layers of `writes` do by their rounding: where one alone reads such a layer, what it makes is rounded
     /// instead of what the layer makes.
     pub fused: &'static [Op],
+    /// Operators whose integer kernels lack what these nodes ask for: they read floats, also where integers stand around them.
+    pub float: &'static [Op],
     /// Whether additions and activations run on integers, when they are asked to.
     pub elementwise: bool,
     /// What operators that move values (pools, reshapes, concatenations) do with the scales of what they join.

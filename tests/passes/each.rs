@@ -250,17 +250,66 @@ fn old_operator_sets_are_raised_with_the_same_meaning() {
 }
 
 #[test]
+fn a_softmax_over_several_axes_runs_over_one_of_a_matrix() {
+    for op in ["Softmax", "LogSoftmax", "Hardmax"] {
+        for axis in 0..3 {
+            let mut b = GraphBuilder::new("g", 11);
+            let x = b.input("x", Fact::known(Element::F32, &[2, 4, 6]));
+            let y = b.node(Node::new(op, "soft", [x.as_str()], ["y"]).int("axis", axis));
+            b.output(&y);
+            let g = b.finish().unwrap();
+            let after = raise_opset(&g).unwrap();
+            let ops: Vec<&str> = after.nodes().iter().map(|n| n.op.as_str()).collect();
+            assert_eq!(ops, if axis == 2 { vec![op] } else { vec!["Flatten", op, "Reshape"] });
+            assert_unchanged(&g, &after);
+        }
+    }
+}
+
+#[test]
 fn a_meaning_that_cannot_be_kept_is_an_error_that_names_the_node() {
-    let mut b = GraphBuilder::new("g", 11);
+    let mut b = GraphBuilder::new("g", 7);
     let x = b.input("x", Fact::known(Element::F32, &[1, 4, 6]));
-    let y = b.node(Node::new("Softmax", "soft", [x.as_str()], [""]));
+    let y = b.node(Node::new("Dropout", "drop", [x.as_str()], ["y", "mask"]));
     b.output(&y);
+    b.output("mask");
     let e = raise_opset(&b.finish().unwrap()).unwrap_err();
-    assert!(e.to_string().contains("node 'soft' (Softmax)") && e.to_string().contains("axes 1 to 2"), "{e}");
+    assert!(e.to_string().contains("node 'drop' (Dropout)") && e.to_string().contains("mask has another type"), "{e}");
 }
 
 #[test]
 fn an_unknown_pass_is_named_with_its_neighbour() {
     let g = Graph::default();
     assert!(run(&g, &["fold_batchnorm"]).unwrap_err().to_string().contains("did you mean 'fold_batch_norm'?"));
+}
+
+/// An LSTM with an initial state and cell, `[2, 1, 3]`, as `state` makes them.
+fn lstm(state: impl Fn(&mut GraphBuilder) -> String) -> Graph {
+    let mut b = GraphBuilder::new("g", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[4, 1, 5]));
+    let (w, r) = (constant(&mut b, "w", &[2, 12, 5], -1.0, 1.0), constant(&mut b, "r", &[2, 12, 3], -1.0, 1.0));
+    let (h, c) = (state(&mut b), state(&mut b));
+    let node = Node::new("LSTM", "lstm", [x.as_str(), &w, &r, "", "", &h, &c], ["y"]).attr("direction", Attr::text("bidirectional"));
+    let y = b.node(node);
+    b.output(&y);
+    b.finish().unwrap()
+}
+
+#[test]
+fn initial_states_of_zero_are_left_out() {
+    let zeros = |b: &mut GraphBuilder| b.constant("h", Constant::floats(&[2, 1, 3], &[0.0; 6]).unwrap());
+    let made = |b: &mut GraphBuilder| {
+        let shape = b.constant("shape", Constant::ints(&[4, 1, 3]));
+        let all = b.op("ConstantOfShape", &[&shape]);
+        let ends: Vec<String> = [("from", 1), ("to", 3), ("axis", 0)].iter().map(|(n, v)| b.constant(n, Constant::ints(&[*v]))).collect();
+        b.op("Slice", &[&all, &ends[0], &ends[1], &ends[2]])
+    };
+    for g in [lstm(zeros), lstm(made)] {
+        let (after, reports) = run(&g, &["zero_states", "dead_code"]).unwrap();
+        assert_eq!((after.nodes().len(), after.nodes()[0].input(5), after.nodes()[0].input(6)), (1, None, None), "{reports:?}");
+        assert_unchanged(&g, &after);
+    }
+    let one = |b: &mut GraphBuilder| b.constant("h", Constant::floats(&[2, 1, 3], &[0.0, 0.0, 0.0, 0.0, 0.0, 0.1]).unwrap());
+    let given = lstm(one);
+    assert_eq!(run(&given, &["zero_states"]).unwrap().0, given);
 }

@@ -1,14 +1,15 @@
 //! Random graphs of what passes look for: every value is a float32 image `[1, 4, 4, 4]`.
 
-use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node};
+use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, Payload, ValueInfo};
 use proptest::prelude::*;
 
 const DIMS: [usize; 4] = [1, 4, 4, 4];
 
-/// A graph of up to ten pieces, with one to three of their results as outputs.
+/// A graph of up to ten pieces, with one to three of their results as outputs, and up to three of the constants that they read.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    let piece = (0..15u8, any::<u8>(), any::<u8>());
-    (proptest::collection::vec(piece, 1..10), proptest::collection::vec(any::<u8>(), 1..4)).prop_map(|(pieces, outputs)| {
+    let piece = (0..18u8, any::<u8>(), any::<u8>());
+    let some = |least: usize| proptest::collection::vec(any::<u8>(), least..4);
+    (proptest::collection::vec(piece, 1..10), some(1), some(0)).prop_map(|(pieces, outputs, weights)| {
         let mut b = GraphBuilder::new("random", 17);
         b.input("c", Fact::known(Element::Bool, &[]));
         let mut values = vec![b.input("x", Fact::known(Element::F32, &DIMS))];
@@ -24,7 +25,17 @@ pub fn graphs() -> impl Strategy<Value = Graph> {
         chosen.sort();
         chosen.dedup();
         chosen.into_iter().for_each(|name| b.output(name));
-        b.finish().unwrap()
+        let g = b.finish().unwrap();
+        let mut patch = Patch::new(&g);
+        let mut outputs = g.outputs().to_vec();
+        for n in weights {
+            let (name, c) = g.constants().get_index(usize::from(n) % g.constants().len()).unwrap();
+            if !g.is_output(name) && outputs.iter().all(|o| o.name != *name) {
+                outputs.push(ValueInfo::new(name.clone(), Fact::known(c.element(), c.dims())));
+            }
+        }
+        patch.set_outputs(outputs);
+        patch.apply().unwrap()
     })
 }
 
@@ -86,6 +97,27 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
             let shape = b.op("Shape", &[other]);
             b.op("Reshape", &[a, &shape])
         }
+        14 => {
+            // A list, read at a place and joined.
+            let s = b.op("SequenceConstruct", &[a, other]);
+            let place = b.constant("place", Constant::ints(&[i64::from(n % 2)]));
+            let one = b.op("SequenceAt", &[&s, &place]);
+            let all = b.node(Node::new("ConcatFromSequence", "", [s.as_str()], [""]).int("axis", 1).int("new_axis", 1));
+            let axes = b.constant("axes", Constant::ints(&[1]));
+            let sum = b.node(Node::new("ReduceSum", "", [all.as_str(), axes.as_str()], [""]).int("keepdims", 0));
+            b.op("Sub", &[&one, &sum])
+        }
+        16 => {
+            // The four rows of each image as steps, from an initial state of zero or another.
+            let rows = b.constant("rows", Constant::ints(&[4, 4, 4]));
+            let x = b.op("Reshape", &[a, &rows]);
+            let (w, r) = (weight(b, "w", &[1, 12, 4]), weight(b, "r", &[1, 12, 4]));
+            let zero = b.constant("zero", Constant::floats(&[1, 4, 4], &[0.0; 16]).unwrap());
+            let state = if n.is_multiple_of(2) { zero } else { weight(b, "state", &[1, 4, 4]) };
+            let y = b.node(Node::new("GRU", "", [x.as_str(), &w, &r, "", "", &state], [""]));
+            let image = b.constant("image", Constant::ints(&[1, 4, 4, 4]));
+            b.op("Reshape", &[&y, &image])
+        }
         _ => {
             let branch = |value: f32| {
                 let mut g = GraphBuilder::new("branch", 17);
@@ -95,7 +127,10 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
                 g.output(&out);
                 Attr::Graph(Box::new(g.finish().unwrap()))
             };
-            let node = Node::new("If", "", ["c"], [""]).attr("then_branch", branch(1.0)).attr("else_branch", branch(2.0));
+            // Now and then the condition is known.
+            let known = Constant::new(Element::Bool, Vec::new(), Payload::Raw(vec![n & 1].into())).unwrap();
+            let condition = if kind == 15 { b.constant("known", known) } else { "c".into() };
+            let node = Node::new("If", "", [condition], [""]).attr("then_branch", branch(1.0)).attr("else_branch", branch(2.0));
             let k = b.node(node);
             b.op("Mul", &[a, &k])
         }

@@ -4,8 +4,8 @@
 
 DIR/cases.json lists the cases; DIR/NAME/model.onnx is a case's model, DIR/NAME/data_I.onnx a model without nodes whose
 initializers are the inputs (named input_J) and expected outputs (output_J) of its data set I. Cases with values other
-than tensors are listed without data. Models of operator sets before 7 are converted to 13. Nothing is written when DIR
-holds the cases of this script and onnx version.
+than tensors are listed without data. It also lists all operators of the ONNX set. Models of operator sets before 7 are converted
+to 13. Nothing is written when DIR holds the cases of this script and onnx version.
 """
 
 import glob
@@ -86,8 +86,9 @@ def main(out):
             sets.append((read("input"), read("output")))
         write("pytorch", "pytorch_" + os.path.basename(folder), model, sets, 1e-3, 1e-7)
 
+    operators = sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == "" and not s.deprecated})
     with open(index, "w") as f:
-        json.dump({"stamp": stamp, "cases": cases}, f)
+        json.dump({"stamp": stamp, "cases": cases, "operators": operators}, f)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ pub use plot::{HeatMap, Plot, Series, SeriesKind};
 pub use plot_text::plot_text;
 pub use save::{FORMATS, make_parent, save, write_file};
 pub use style::{Ink, Style};
-pub use table::{Align, Table};
+pub use table::{Align, Cell, Table};
 pub use tensor::tensor_line;
 pub use terminal::Graphics;
 pub use text::{printable, table_text, text};
@@ -114,10 +114,11 @@ impl Show for Table {
     fn tables(&self) -> Vec<Table> {
         vec![self.clone()]
     }
-    /// The rows as a list of maps from header to cell.
+    /// The rows as a list of maps from header to number or text.
     fn data(&self) -> serde_json::Value {
-        let row = |r: &Vec<String>| self.headers.iter().cloned().zip(r.iter().map(|c| c.clone().into())).collect::<serde_json::Map<_, _>>();
-        serde_json::json!({ "title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
+        let (headers, rows) = self.plain();
+        let row = |r: Vec<serde_json::Value>| headers.iter().cloned().zip(r).collect::<serde_json::Map<_, _>>();
+        serde_json::json!({ "title": self.title, "rows": rows.into_iter().map(row).collect::<Vec<_>>() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Show, Style, html_page, plot_png, plot_svg, text};
 use crate::error::{Error, Result};
+use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
 
@@ -31,6 +32,9 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
             html_page(report, if title.is_empty() { "Compresso report" } else { &title })?.into_bytes()
         }
         "json" => format!("{:#}\n", report.data()).into_bytes(),
+        "csv" if report.tables().is_empty() => {
+            return Err(Error::missing("there is no table in this report").hint("save it as .json").file(path));
+        }
         "csv" => csv(report).into_bytes(),
         "txt" | "md" => format!("{}\n", text(report, &Style::plain())).into_bytes(),
         "png" => match report.pictures().first() {
@@ -80,28 +84,34 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The tables as comma-separated values (RFC 4180), an empty line between two.
+/// The tables as comma-separated values (RFC 4180), an empty line between two. Numbers are plain numbers.
 fn csv(report: &dyn Show) -> String {
-    let line = |cells: &[String]| {
-        let quote = |c: &String| if c.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.clone() };
-        cells.iter().map(quote).collect::<Vec<_>>().join(",") + "\n"
+    let quoted = |c: &str| if c.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.to_string() };
+    let cell = |v: &Value| match v {
+        Value::Null => String::new(),
+        Value::String(text) => quoted(text),
+        other => other.to_string(),
     };
-    let tables: Vec<String> =
-        report.tables().iter().map(|t| format!("{}{}", line(&t.headers), t.rows.iter().map(|r| line(r)).collect::<String>())).collect();
-    tables.join("\n")
+    let table = |t: &super::Table| {
+        let (headers, rows) = t.plain();
+        let headers = headers.iter().map(|h| quoted(h)).collect::<Vec<_>>().join(",");
+        let rows = rows.iter().map(|r| r.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
+        format!("{headers}\n{}", rows.collect::<String>())
+    };
+    report.tables().iter().map(table).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::report::{Picture, Table};
+    use crate::report::{Cell, Picture, Table};
 
     struct Sample;
     impl Show for Sample {
         fn tables(&self) -> Vec<Table> {
             let mut t = Table::new("T", &["name", ">n"]);
-            t.row(["a, \"b\"", "1"]);
+            t.row([Cell::from("a, \"b\""), Cell::count(3_157_200)]);
             vec![t]
         }
         fn data(&self) -> serde_json::Value {
@@ -116,10 +126,10 @@ mod tests {
         for name in ["r.csv", "r.json", "r.html", "r.txt"] {
             save(&Sample, dir.path().join(name)).unwrap();
         }
-        assert_eq!(read("r.csv"), "name,n\n\"a, \"\"b\"\"\",1\n");
+        assert_eq!(read("r.csv"), "name,n\n\"a, \"\"b\"\"\",3157200\n");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&read("r.json")).unwrap()["n"], 1);
         assert!(read("r.html").starts_with("<!doctype html>"));
-        assert!(read("r.txt").contains("| a, \"b\" | 1 |"));
+        assert!(read("r.txt").contains("| a, \"b\" | 3.16 M |"));
     }
 
     struct Seen;
@@ -154,6 +164,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = |name: &str| save(&Sample, dir.path().join(name)).unwrap_err();
         assert_eq!(error("r.png").kind(), ErrorKind::Missing);
+        assert_eq!(save(&Seen, dir.path().join("p.csv")).unwrap_err().kind(), ErrorKind::Missing);
         assert!(error("r.xls").to_string().contains("use one of .html"));
         assert_eq!(error("no/such/r.csv").kind(), ErrorKind::Io);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

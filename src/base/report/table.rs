@@ -1,6 +1,8 @@
 //! Tables.
 
+use super::{bytes, count, number};
 use serde::Serialize;
+use serde_json::Value;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 pub enum Align {
@@ -9,7 +11,7 @@ pub enum Align {
     Right,
 }
 
-/// A table of text cells.
+/// A table of text cells. Cells that stand for numbers know them, for files that programs read.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Table {
     pub title: String,
@@ -17,6 +19,84 @@ pub struct Table {
     /// One per column; missing ones are left-aligned.
     pub aligns: Vec<Align>,
     pub rows: Vec<Vec<String>>,
+    /// The numbers behind the cells of each row, where they have any.
+    #[serde(skip)]
+    exact: Vec<Vec<Option<Exact>>>,
+}
+
+/// A cell: the text that people read and, where that is rounded or has a unit, the number behind it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cell {
+    text: String,
+    exact: Option<Exact>,
+}
+
+/// One number, or two of which the second replaced the first.
+#[derive(Debug, Clone, PartialEq)]
+struct Exact {
+    numbers: Vec<f64>,
+    unit: &'static str,
+}
+
+impl Cell {
+    /// `text` for people, `number` for programs.
+    pub fn shown(text: impl Into<String>, number: f64) -> Self {
+        Self { text: text.into(), exact: Some(Exact { numbers: vec![number], unit: "" }) }
+    }
+    /// Itself, its number in this unit, which then stands in the header of the column.
+    #[must_use]
+    pub fn unit(mut self, unit: &'static str) -> Self {
+        if let Some(exact) = &mut self.exact {
+            exact.unit = unit;
+        }
+        self
+    }
+    /// `3.16 M`
+    pub fn count(n: u64) -> Self {
+        Self::shown(count(n), n as f64)
+    }
+    /// `12.3 MB`
+    pub fn bytes(n: u64) -> Self {
+        Self::shown(bytes(n), n as f64).unit("bytes")
+    }
+    /// `0.8238`
+    pub fn number(x: f64) -> Self {
+        Self::shown(number(x), x)
+    }
+    /// `34.5 %`; the number is the share.
+    pub fn share(x: f64) -> Self {
+        Self::shown(super::percent(x), x).unit("share")
+    }
+    /// `64 → 48`: two columns for programs.
+    pub fn change(before: u64, after: u64) -> Self {
+        let numbers = vec![before as f64, after as f64];
+        Self { text: format!("{before} → {after}"), exact: Some(Exact { numbers, unit: "" }) }
+    }
+    /// `–`: nothing is known.
+    pub fn unknown() -> Self {
+        UNKNOWN.into()
+    }
+}
+
+/// What stands for a number that is not known; files for programs leave it out.
+const UNKNOWN: &str = "–";
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, exact: None }
+    }
+}
+
+impl From<&String> for Cell {
+    fn from(text: &String) -> Self {
+        text.clone().into()
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        text.to_string().into()
+    }
 }
 
 impl Table {
@@ -24,10 +104,92 @@ impl Table {
     pub fn new(title: impl Into<String>, headers: &[&str]) -> Self {
         let aligns = headers.iter().map(|h| if h.starts_with('>') { Align::Right } else { Align::Left }).collect();
         let headers = headers.iter().map(|h| h.trim_start_matches('>').to_string()).collect();
-        Self { title: title.into(), headers, aligns, rows: Vec::new() }
+        Self { title: title.into(), headers, aligns, ..Self::default() }
     }
-    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) -> &mut Self {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) -> &mut Self {
+        let (texts, exact) = cells.into_iter().map(Into::into).map(|c: Cell| (c.text, c.exact)).unzip();
+        // Rows that were put in by hand have no numbers.
+        self.exact.resize(self.rows.len(), Vec::new());
+        self.rows.push(texts);
+        self.exact.push(exact);
         self
+    }
+
+    fn exact(&self, row: usize, column: usize) -> Option<&Exact> {
+        self.exact.get(row)?.get(column)?.as_ref()
+    }
+
+    /// The numbers of a cell as a program reads them; its text where it stands for none. Where the text is all that is
+    /// known and the column holds numbers, the number that it says.
+    fn values(&self, row: usize, column: usize) -> Vec<Value> {
+        let plain = |x: &f64| {
+            let whole = x.fract() == 0.0 && x.abs() < 9e15;
+            if whole { Value::from(*x as i64) } else { Value::from(*x) }
+        };
+        let text = self.rows[row].get(column).map_or("", String::as_str);
+        match self.exact(row, column) {
+            Some(exact) => exact.numbers.iter().map(plain).collect(),
+            None if text == UNKNOWN => vec![Value::Null],
+            None if self.aligns.get(column) == Some(&Align::Right) => {
+                vec![text.parse().ok().filter(|x: &f64| x.is_finite()).map_or_else(|| text.into(), |x| plain(&x))]
+            }
+            None => vec![text.into()],
+        }
+    }
+
+    /// The table for programs: headers with units, and numbers instead of texts that round them. A column of changes
+    /// becomes two.
+    pub fn plain(&self) -> (Vec<String>, Vec<Vec<Value>>) {
+        let (mut headers, mut columns) = (Vec::new(), Vec::new());
+        for (c, header) in self.headers.iter().enumerate() {
+            let cells: Vec<&Exact> = (0..self.rows.len()).filter_map(|r| self.exact(r, c)).collect();
+            let unit = cells.first().map(|e| e.unit).filter(|u| !u.is_empty() && cells.iter().all(|e| e.unit == *u));
+            let name = unit.map_or_else(|| header.clone(), |u| format!("{header} ({u})"));
+            if cells.iter().any(|e| e.numbers.len() > 1) {
+                headers.extend([format!("{name} before"), format!("{name} after")]);
+                columns.push((c, 2));
+            } else {
+                headers.push(name);
+                columns.push((c, 1));
+            }
+        }
+        let row = |r: usize| {
+            let cells = columns.iter().flat_map(|&(c, width)| {
+                let mut values = self.values(r, c);
+                values.resize(width, Value::Null);
+                values
+            });
+            cells.collect()
+        };
+        (headers, (0..self.rows.len()).map(row).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn programs_get_the_numbers_that_people_see_rounded() {
+        let mut t = Table::new("T", &["name", ">params", ">size", "channels", ">mAP", ">note"]);
+        t.row([
+            Cell::from("7"),
+            Cell::count(3_157_200),
+            Cell::bytes(12_345_678),
+            Cell::change(64, 48),
+            Cell::number(0.823_761),
+            "1.50".into(),
+        ]);
+        t.row([Cell::from("b"), Cell::unknown(), Cell::bytes(1), "–".into(), Cell::share(0.5), "none".into()]);
+        assert_eq!(t.rows[0], ["7", "3.16 M", "12.3 MB", "64 → 48", "0.8238", "1.50"]);
+        let (headers, rows) = t.plain();
+        assert_eq!(headers, ["name", "params", "size (bytes)", "channels before", "channels after", "mAP", "note"]);
+        assert_eq!(json!(rows[0]), json!(["7", 3_157_200, 12_345_678, 64, 48, 0.823_761, 1.5]));
+        assert_eq!(json!(rows[1]), json!(["b", null, 1, null, null, 0.5, "none"]));
+        t.rows.push(vec!["c".into()]);
+        t.row(["d"]);
+        assert_eq!(json!(t.plain().1[2]), json!(["c", "", "", "", null, "", ""]));
+        assert_eq!(t.plain().1[3][0], "d");
     }
 }

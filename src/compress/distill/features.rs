@@ -145,6 +145,6 @@ fn automatic(model: &Model, facts: &Facts) -> Result<Vec<String>> {
             let last = nodes(&c.output).into_iter().rev().filter_map(first_output).find(spatial);
             Ok(vec![last.ok_or_else(unknown)?])
         }
-        Task::Unknown => Err(unknown()),
+        Task::Unknown | Task::Instances(_) => Err(unknown()),
     }
 }

@@ -13,7 +13,7 @@ pub use objective::DistillObjective;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_learn::data::Dataset;
+use compresso_learn::data::{Dataset, named_after};
 use compresso_learn::train::{Train, Trained, fit};
 use compresso_model::Model;
 
@@ -74,7 +74,9 @@ impl Operation for Distill {
 
     fn run(&self, (student, teacher, data, val): Self::Inputs<'_>, ctx: &Context) -> Result<Trained> {
         self.validate()?;
-        let mut objective = DistillObjective::new(student, teacher, self, ctx)?;
+        // The teacher's classes are matched with those that the student has when it is trained.
+        let (named, _) = named_after(student, data);
+        let mut objective = DistillObjective::new(&named, teacher, self, ctx)?;
         let args = [student.into(), teacher.into(), data.into()].into_iter().chain(val.map(Into::into));
         let call = self.call(args).seeded(ctx.seed);
         let trained = fit(student, data, val, &self.train, &mut objective, Vec::new(), call, ctx)?;

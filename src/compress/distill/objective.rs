@@ -8,7 +8,9 @@ use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Engine, Outputs};
 use compresso_learn::data::Batch;
+use compresso_learn::eval::model_input;
 use compresso_learn::train::{Loss, Objective, Param, TaskLoss, pick};
+use compresso_model::classes::{ClassMap, Side, listing};
 use compresso_model::{DetectHead, Model, Task, Value};
 use std::collections::HashMap;
 
@@ -18,6 +20,8 @@ pub struct DistillObjective<'a> {
     teacher: &'a Model,
     hard: TaskLoss,
     logits: Option<Logits>,
+    /// Number in the teacher of each of the student's classes, where the two differ.
+    order: Option<Tensor>,
     features: Vec<FeaturePair>,
     alpha: f64,
     temperature: f64,
@@ -46,6 +50,7 @@ impl<'a> DistillObjective<'a> {
         };
         let batch = input.fact.shape.as_ref().and_then(|s| s.first()?.known());
         let logits = if options.method == Method::Features { None } else { Some(Logits::of(student, teacher, &hard)?) };
+        let order = if logits.is_some() { order(student, teacher, options, ctx)? } else { None };
         let features = if options.method == Method::Logits {
             Vec::new()
         } else {
@@ -63,6 +68,7 @@ impl<'a> DistillObjective<'a> {
             teacher,
             hard,
             logits,
+            order,
             features,
             alpha: options.alpha,
             temperature: options.temperature,
@@ -71,6 +77,14 @@ impl<'a> DistillObjective<'a> {
             teacher_wanted,
             engine,
         })
+    }
+
+    /// The teacher's logits `[batch, classes, …]` in the student's order of classes.
+    fn in_order(&self, logits: Tensor) -> Result<Tensor> {
+        match &self.order {
+            Some(order) => Ok(logits.contiguous()?.index_select(order, 1)?),
+            None => Ok(logits),
+        }
     }
 
     /// What the teacher says of a batch.
@@ -85,6 +99,7 @@ impl<'a> DistillObjective<'a> {
             let run = exec::Run { wanted: &wanted, cancel: Some(&ctx.cancel), device: Some(ctx.device.clone()), ..exec::Run::default() };
             exec::run(teacher.graph(), &feeds, run).at(|| "teacher".to_string())
         };
+        let images = &model_input(teacher.task(), images)?;
         let n = images.dim(0)?;
         let Some(size) = input.1.filter(|&size| size != n) else {
             return run(images.clone());
@@ -101,23 +116,32 @@ impl<'a> DistillObjective<'a> {
     }
 }
 
+/// Which of the teacher's classes stand for the student's, in the student's order; `None` where the lists are the same.
+fn order(student: &Model, teacher: &Model, options: &Distill, ctx: &Context) -> Result<Option<Tensor>> {
+    let (own, other) = (student.task().classes(), teacher.task().classes());
+    let features = "models of different classes can share features only: use method \"features\"";
+    let map = ClassMap::between(Side { who: "the teacher", names: other }, Side { who: "the student", names: own }, options.train.classes)
+        .map_err(|e| e.hint(format!("{features}; or, where at least all of the student's are the teacher's, classes: \"shared\"")))?;
+    let strange = map.strange(own);
+    if !strange.is_empty() {
+        let e = Error::argument(format!("the teacher's logits say nothing of the student's {}", listing(&strange)));
+        return Err(e.hint(features));
+    }
+    if let Some(note) = map.note() {
+        ctx.note(format!("distill: {note}"));
+    }
+    if map.is_identity() {
+        return Ok(None);
+    }
+    let rows: Vec<u32> = map.numbers().iter().flatten().map(|&n| n as u32).collect();
+    Ok(Some(Tensor::new(rows, &ctx.device)?))
+}
+
 impl Logits {
     fn of(student: &Model, teacher: &Model, hard: &TaskLoss) -> Result<Self> {
-        let (own, other) = (student.task().classes().len(), teacher.task().classes().len());
-        let same_classes = || {
-            if own == other {
-                return Ok(());
-            }
-            let e = Error::argument(format!("the student has {own} classes, the teacher {other}"));
-            Err(e.hint("models of different classes can share features only: use method \"features\""))
-        };
         match (student.task(), teacher.task()) {
-            (Task::Classify(s), Task::Classify(t)) => {
-                same_classes()?;
-                Ok(Self::Classes { student: s.output.clone(), teacher: t.output.clone() })
-            }
+            (Task::Classify(s), Task::Classify(t)) => Ok(Self::Classes { student: s.output.clone(), teacher: t.output.clone() }),
             (Task::Detect(s), Task::Detect(t)) => {
-                same_classes()?;
                 let (Some(student), Some(teacher), TaskLoss::Detect(loss)) = (&s.head, &t.head, hard) else {
                     let e = Error::unsupported("comparing logits needs detectors whose raw head values are known");
                     return Err(e.hint("use method \"features\" and name the values"));
@@ -156,11 +180,12 @@ impl Objective for DistillObjective<'_> {
             None => None,
             Some(Logits::Classes { student, teacher }) => {
                 let one = |outputs: &Outputs, name: &String| -> Result<Tensor> { Ok(pick(outputs, std::slice::from_ref(name))?.remove(0)) };
-                Some(class_divergence(&one(outputs, student)?, &one(&taught, teacher)?, self.temperature)?)
+                Some(class_divergence(&one(outputs, student)?, &self.in_order(one(&taught, teacher)?)?, self.temperature)?)
             }
             Some(Logits::Heads { student, teacher, gains }) => {
                 let (sb, ss) = (pick(outputs, &student.boxes)?, pick(outputs, &student.scores)?);
                 let (tb, ts) = (pick(&taught, &teacher.boxes)?, pick(&taught, &teacher.scores)?);
+                let ts = ts.into_iter().map(|t| self.in_order(t)).collect::<Result<Vec<_>>>()?;
                 let level = |i: usize| LevelPair { boxes: [&sb[i], &tb[i]], scores: [&ss[i], &ts[i]] };
                 let levels: Vec<LevelPair<'_>> = (0..student.strides.len()).map(level).collect();
                 Some(head_divergence(&levels, student, self.temperature, *gains)?)

@@ -132,7 +132,7 @@ fn models_and_options_that_do_not_fit_are_named() {
     );
     let text = |d: Distill, teacher: &Model| d.run((&student, teacher, &data, None), &Context::new()).unwrap_err().to_string();
     let e = text(quick(Method::Logits), &other.unwrap());
-    assert!(e.contains("the teacher 1") && e.contains("method \"features\""), "{e}");
+    assert!(e.contains("the teacher has 1 class (x)") && e.contains("method \"features\""), "{e}");
     let e = text(Distill { temperature: 0.0, ..quick(Method::Logits) }, &student);
     assert!(e.contains("option 'temperature' must be above 0"), "{e}");
     let e = text(Distill { alpha: f64::NAN, ..quick(Method::Logits) }, &student);

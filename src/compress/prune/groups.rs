@@ -4,7 +4,7 @@ use compresso_base::error::{Error, Result};
 use compresso_base::report::{Show, Table};
 use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
-use compresso_model::ops::quantized_node;
+use compresso_model::ops::{is_expectation, quantized_node};
 use compresso_model::passes::pipelines;
 use compresso_model::{Facts, Graph, Node};
 use indexmap::IndexMap;
@@ -39,6 +39,8 @@ pub struct Analysis {
     pub facts: Arc<Facts>,
     pub labels: Labels,
     pub groups: Groups,
+    /// Layers whose channels all stay.
+    pub stays: Vec<Stay>,
     /// Copies of shared vectors: copy → original.
     pub(super) copies: IndexMap<String, String>,
 }
@@ -66,11 +68,60 @@ impl Analysis {
             if !graph.consumers().contains_key(value.as_str()) && !graph.is_output(value) {
                 return Err(Error::missing(format!("the model has no value '{value}', which its task names")));
             }
-            labels.freeze_value(value);
+            labels.keep(value, "training reads them by number: they are the model's predictions");
         }
         let groups = group(&graph, &labels);
-        Ok(Self { graph, facts, labels, groups, copies })
+        let stays = stays(&graph, &labels);
+        Ok(Self { graph, facts, labels, groups, stays, copies })
     }
+}
+
+/// Layers none of whose channels can be removed, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stay {
+    pub layers: Vec<String>,
+    /// What keeps them: `LayerNormalization '/norm' takes their mean and variance together`.
+    pub because: String,
+    /// True where other layers follow; false for those that make the model's outputs.
+    pub inner: bool,
+}
+
+impl Stay {
+    /// Names of the first layers.
+    pub fn names(&self) -> String {
+        let first = self.layers.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if self.layers.len() > 3 { format!("{first}, … ({} in all)", self.layers.len()) } else { first }
+    }
+    /// `conv1 keeps its channels because Softmax '/softmax' …`
+    pub fn text(&self) -> String {
+        format!("the channels of {} stay because {}", self.names(), self.because)
+    }
+}
+
+/// The layers whose output channels all stay, by their reasons in the order of the graph.
+fn stays(graph: &Graph, labels: &Labels) -> Vec<Stay> {
+    let makers = graph.producers();
+    let layers: HashSet<usize> =
+        labels.layers().iter().map(|l| l.node).filter(|&i| !is_expectation(graph, &makers, &graph.nodes()[i])).collect();
+    // Values on which a layer depends.
+    let mut before: HashSet<&str> = HashSet::new();
+    for (i, node) in graph.nodes().iter().enumerate().rev() {
+        if layers.contains(&i) || node.outputs.iter().any(|o| before.contains(o.as_str())) {
+            before.extend(node.reads());
+        }
+    }
+    let mut found: IndexMap<(String, bool), Vec<String>> = IndexMap::new();
+    for layer in labels.layers() {
+        let Some(axis) = labels.axis(&layer.weight, layer.axis).filter(|l| l.iter().all(|&a| labels.is_frozen(a))) else { continue };
+        let Some(reason) = axis.first().and_then(|&a| labels.reason(a)) else { continue };
+        let node = &graph.nodes()[layer.node];
+        let inner = node.outputs.iter().any(|o| before.contains(o.as_str()));
+        let names = found.entry((reason.text(graph), inner)).or_default();
+        if names.iter().all(|n| n != name_of(node)) {
+            names.push(name_of(node).to_string());
+        }
+    }
+    found.into_iter().map(|((because, inner), layers)| Stay { layers, because, inner }).collect()
 }
 
 /// Groups by the places at which atoms appear.

@@ -29,16 +29,18 @@ mod tests;
 
 pub use combine::{Normalization, Reduction};
 pub use criteria::{CRITERIA, Criterion, Importance, Need, Score};
-pub use groups::{Analysis, Group, Groups, groups};
+pub use groups::{Analysis, Group, Groups, Stay, groups};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
 pub use surgery::Removal;
 
+use crate::damage::Damage;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
+use compresso_model::classes::ClassMatch;
 use compresso_model::{Made, Model, Task};
 
 compresso_base::choice! {
@@ -82,6 +84,9 @@ compresso_base::options! {
         pub normalization: Option<Normalization> = None,
         /// Count the weights that read a channel with those that make it.
         pub readers: bool = false,
+        /// Where the importance reads labels: "same": model and dataset must have the same classes, by name, in any order; "shared": at
+        /// least one, and labels of classes that the model lacks are left out.
+        pub classes: ClassMatch = ClassMatch::Same,
         /// Images from which activations and gradients are taken, where the importance needs them.
         pub images: usize = 64,
         /// Rounds in which the ratio is reached; each ranks anew what is left.
@@ -99,6 +104,8 @@ compresso_base::options! {
         pub exclude: Vec<String> = Vec::new(),
         /// Prune only these layers, named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
+        /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
+        pub score: bool = true,
     }
 }
 
@@ -133,11 +140,12 @@ impl Operation for Prune {
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
+        let mut stays = Vec::new();
         let graph = if self.ratio == 0.0 {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
             None
         } else {
-            let graph = self.rounds(model, data, ctx, &mut |model, _| Ok(model))?;
+            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut stays)?;
             if graph.is_none() && self.method == Granularity::Channels {
                 ctx.note(format!(
                     "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
@@ -149,13 +157,25 @@ impl Operation for Prune {
         let Some(graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
         let args = std::iter::once(model.into()).chain(data.map(Into::into));
         let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
-        if self.method == Granularity::Weights {
-            // A model whose shapes cannot be followed has no report, and needs none here.
-            return Ok(Made { report: prune_report(model, &pruned).ok(), model: pruned });
+        let mut report = match prune_report(model, &pruned) {
+            Ok(report) => Some(report),
+            // A model whose shapes cannot be followed has no report, and needs none where single weights are removed.
+            Err(_) if self.method == Granularity::Weights => None,
+            Err(e) => return Err(e),
+        };
+        if let Some(report) = report.as_mut().filter(|_| self.method == Granularity::Channels) {
+            ctx.note(report.headline());
+            report.stays = stays;
+            let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
+            lines.into_iter().flatten().for_each(|line| ctx.note(line));
         }
-        let report = prune_report(model, &pruned)?;
-        ctx.note(report.headline());
-        Ok(Made::new(pruned, report))
+        if let Some(data) = data.filter(|_| self.score) {
+            let damage = Damage::told("prune", "train it on, or remove less", [model, &pruned], data, ctx)?;
+            if let Some(report) = &mut report {
+                report.score = damage;
+            }
+        }
+        Ok(Made { report, model: pruned })
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a pruning changed, layer by layer.
 
-use super::groups::name_of;
+use super::groups::{Stay, name_of};
+use crate::damage::Damage;
 use compresso_base::error::Result;
-use compresso_base::report::{Show, Table};
+use compresso_base::report::{Cell, Show, Table};
+use compresso_model::graph::{Stored, stored};
 use compresso_model::ops::layer_weight;
-use compresso_model::{Constant, Model};
+use compresso_model::passes::pipelines;
+use compresso_model::{Constant, Element, Graph, Model};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -19,9 +22,9 @@ pub struct LayerChange {
     /// Elements of weight, bias and the like.
     pub params_before: u64,
     pub params_after: u64,
-    /// Multiply-accumulates of one run.
-    pub macs_before: u64,
-    pub macs_after: u64,
+    /// Multiply-accumulates of one run; `None` where the model leaves the image's size open.
+    pub macs_before: Option<u64>,
+    pub macs_after: Option<u64>,
     /// Share of zeros in the weight.
     pub sparsity_before: f64,
     pub sparsity_after: f64,
@@ -33,15 +36,20 @@ pub struct PruneReport {
     pub layers: Vec<LayerChange>,
     pub params_before: u64,
     pub params_after: u64,
-    pub macs_before: u64,
-    pub macs_after: u64,
+    /// `None` where the model leaves the image's size open.
+    pub macs_before: Option<u64>,
+    pub macs_after: Option<u64>,
+    /// Layers that keep all their channels whatever the options, with what keeps them.
+    pub stays: Vec<Stay>,
+    /// The scores of both, where they were judged on a dataset.
+    pub score: Option<Damage>,
 }
 
 struct Seen {
     op: String,
     channels: usize,
     params: u64,
-    macs: u64,
+    macs: Option<u64>,
     sparsity: f64,
 }
 
@@ -71,25 +79,45 @@ pub fn prune_report(before: &Model, after: &Model) -> Result<PruneReport> {
         })
         .collect();
     let (b, a) = (before.stats()?, after.stats()?);
-    Ok(PruneReport { layers, params_before: b.params, params_after: a.params, macs_before: b.macs, macs_after: a.macs })
+    let (params_before, params_after, macs_before, macs_after) = (b.params, a.params, b.macs, a.macs);
+    Ok(PruneReport { layers, params_before, params_after, macs_before, macs_after, stays: Vec::new(), score: None })
 }
 
 fn layers(model: &Model) -> Result<Vec<(String, Seen)>> {
     let stats = model.stats()?;
-    let graph = model.graph();
+    let costs: HashMap<&str, _> = model.graph().nodes().iter().zip(&stats.layers).filter_map(|(n, l)| Some((n.output(0)?, l))).collect();
+    // Weights as layers read them, whatever stands between the stored numbers and the layer.
+    let graph = &pipelines::PRUNE.run(model.graph())?.graph;
     let mut found = Vec::new();
-    for (node, layer) in graph.nodes().iter().zip(&stats.layers) {
+    for node in graph.nodes() {
+        let Some(layer) = node.output(0).and_then(|o| costs.get(o)) else { continue };
         let Some(weight) = layer_weight(graph, node)? else { continue };
         let seen = Seen {
             op: node.op.clone(),
             channels: weight.output_channels(),
             params: layer.params,
-            macs: layer.cost.macs,
+            macs: layer.macs(),
             sparsity: sparsity(weight.constant)?,
         };
         found.push((name_of(node).to_string(), seen));
     }
     Ok(found)
+}
+
+/// What became of weights that were stored in a shorter type than the one that layers read; `None` where there were none.
+///
+/// # Errors
+/// `Unsupported` for operators that the library does not know.
+pub(super) fn widened(before: &Graph, after: &Graph) -> Result<Option<String>> {
+    let short = |graph: &Graph| -> Result<usize> {
+        let is_short = |s: &Stored<'_>| s.is_parameter() && matches!(s.constant.element(), Element::F16 | Element::BF16);
+        Ok(stored(graph)?.iter().filter(|s| is_short(s)).count())
+    };
+    let (had, has) = (short(before)?, short(after)?);
+    Ok((has < had).then(|| {
+        let n = had - has;
+        format!("prune: {n} weights that were stored in float16 and cast are stored in float32 now, as training wants them")
+    }))
 }
 
 fn sparsity(c: &Constant) -> Result<f64> {
@@ -108,24 +136,46 @@ impl PruneReport {
             };
             format!("{:.2} → {:.2} {sign}{noun}", a as f64 / unit, b as f64 / unit)
         };
-        format!("prune: {}, {}", pair(self.params_before, self.params_after, " params"), pair(self.macs_before, self.macs_after, "MACs"))
+        let macs = match (self.macs_before, self.macs_after) {
+            (Some(a), Some(b)) => pair(a, b, "MACs"),
+            _ => "MACs unknown (the image size is open: model(file, #{ image_size: 640 }) states one)".into(),
+        };
+        format!("prune: {}, {macs}", pair(self.params_before, self.params_after, " params"))
+    }
+    /// `prune: 12 layers keep all their channels: LayerNormalization '/norm' takes their mean and variance together; …`; `None` where there
+    /// is none but those that make the model's outputs.
+    pub fn kept_line(&self) -> Option<String> {
+        let inner: Vec<&Stay> = self.stays.iter().filter(|s| s.inner).collect();
+        let count = inner.iter().map(|s| s.layers.len()).sum::<usize>();
+        let first = inner.first()?;
+        let more = if inner.len() > 1 { format!(" ({} more reasons in the report)", inner.len() - 1) } else { String::new() };
+        Some(format!("prune: {count} layers keep all their channels, {} of them because {}{more}", first.layers.len(), first.because))
     }
 }
 
 impl Show for PruneReport {
     fn tables(&self) -> Vec<Table> {
         let mut table = Table::new("Pruned layers", &["layer", "op", ">channels", ">parameters", ">MACs", ">zeros"]);
-        let mut row = |name: &str, op: &str, channels: String, p: (u64, u64), m: (u64, u64), zeros: String| {
-            table.row([name.to_string(), op.to_string(), channels, format!("{} → {}", p.0, p.1), format!("{} → {}", m.0, m.1), zeros]);
+        let mut row = |name: &str, op: &str, channels: Cell, p: (u64, u64), m: (Option<u64>, Option<u64>), zeros: Cell| {
+            let macs = m.0.zip(m.1).map_or_else(Cell::unknown, |(before, after)| Cell::change(before, after));
+            table.row([Cell::from(name), Cell::from(op), channels, Cell::change(p.0, p.1), macs, zeros]);
         };
         for l in &self.layers {
-            let channels = format!("{} → {}", l.channels_before, l.channels_after);
+            let channels = Cell::change(l.channels_before as u64, l.channels_after as u64);
             let (p, m) = ((l.params_before, l.params_after), (l.macs_before, l.macs_after));
-            row(&l.layer, &l.op, channels, p, m, format!("{:.1} %", 100.0 * l.sparsity_after));
+            row(&l.layer, &l.op, channels, p, m, Cell::share(l.sparsity_after));
         }
         let (p, m) = ((self.params_before, self.params_after), (self.macs_before, self.macs_after));
-        row("all", "", String::new(), p, m, String::new());
-        vec![table]
+        row("all", "", Cell::default(), p, m, Cell::default());
+        let mut tables = vec![table];
+        if !self.stays.is_empty() {
+            let mut kept = Table::new("Layers that keep all their channels", &["layers", "because"]);
+            for stay in &self.stays {
+                kept.row([stay.names(), stay.because.clone()]);
+            }
+            tables.push(kept);
+        }
+        tables
     }
     fn notes(&self) -> Vec<String> {
         vec![self.headline()]

@@ -1,8 +1,8 @@
 //! A pruning in several rounds: each ranks anew what the rounds before left.
 
-use super::gather::{Evidence, Gathered};
+use super::gather::{Evidence, Gathered, in_the_models_classes};
 use super::score::Scoring;
-use super::{Analysis, Granularity, Need, Prune, Removal, head_values, select, verify, weights};
+use super::{Analysis, Granularity, Need, Prune, Removal, Stay, head_values, select, verify, weights};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_learn::data::Dataset;
@@ -52,10 +52,24 @@ impl Prune {
         ctx: &Context,
         between: &mut dyn FnMut(Model, usize) -> Result<Model>,
     ) -> Result<Option<Graph>> {
+        self.rounds_seen(model, data, ctx, between, &mut Vec::new())
+    }
+
+    /// As [`Prune::rounds`]; `stays` gets the layers of the model that keep all their channels.
+    pub(super) fn rounds_seen(
+        &self,
+        model: &Model,
+        data: Option<&Dataset>,
+        ctx: &Context,
+        between: &mut dyn FnMut(Model, usize) -> Result<Model>,
+        stays: &mut Vec<Stay>,
+    ) -> Result<Option<Graph>> {
         if self.method == Granularity::Weights && self.importance.criterion().needs.iter().any(|n| *n != Need::Weights) {
             let e = Error::argument(format!("importance \"{}\" ranks channels, not single weights", self.importance));
             return Err(e.hint("method: \"weights\" goes by magnitude: leave importance out"));
         }
+        let matched = data.map(|d| in_the_models_classes(self.importance.criterion(), model.task(), d, self.classes, ctx)).transpose()?;
+        let data = matched.as_ref();
         let mut current = model.clone();
         let mut changed = false;
         let mut before = 0.0;
@@ -67,7 +81,11 @@ impl Prune {
             let pruned = match self.method {
                 Granularity::Channels => {
                     let options = Self { ratio: (share - before) / (1.0 - before), align, ..self.clone() };
-                    options.channels(current.graph(), model.task(), data, changed, ctx)
+                    let found = Analysis::new(current.graph(), &head_values(model.task()))?;
+                    if round == 1 {
+                        stays.clone_from(&found.stays);
+                    }
+                    options.channels(&found, model.task(), data, changed, ctx)
                 }
                 // Weights that are zero already are the first to be so again.
                 Granularity::Weights => weights::prune(&Self { ratio: share, ..self.clone() }, current.graph(), ctx),
@@ -88,26 +106,29 @@ impl Prune {
 
     /// The graph without a share `ratio` of its channels, shown to be what masking gives; `None` when all stay. `again`
     /// allows that rounds before have left none to choose from.
-    fn channels(&self, graph: &Graph, task: &Task, data: Option<&Dataset>, again: bool, ctx: &Context) -> Result<Option<Graph>> {
-        let found = Analysis::new(graph, &head_values(task))?;
+    fn channels(&self, found: &Analysis, task: &Task, data: Option<&Dataset>, again: bool, ctx: &Context) -> Result<Option<Graph>> {
         if again && found.groups.0.is_empty() {
             return Ok(None);
         }
         let chosen = found.groups.chosen(&self.include, &self.exclude)?;
         if chosen.is_empty() {
             let e = Error::unsupported("no channels of this model can be removed");
-            return Err(e.hint("prune_groups(m) lists what can be pruned; method: \"weights\" works on any model with weights"));
+            let hint = "prune_groups(m) lists what can be pruned; method: \"weights\" works on any model with weights";
+            return Err(match found.stays.first() {
+                Some(stay) if found.groups.0.is_empty() => e.hint(format!("{}; {hint}", stay.text())),
+                _ => e.hint(hint),
+            });
         }
         ctx.check()?;
         let scoring = Scoring::new(self);
-        let gathered = Gathered::new(scoring.criterion, &found, Evidence::new(self, task, data), ctx)?;
+        let gathered = Gathered::new(scoring.criterion, found, Evidence::new(self, task, data), ctx)?;
         let scores = scoring.scores(&gathered, &chosen, ctx)?;
-        let (all, weights) = select::axes(&found, &chosen);
+        let (all, weights) = select::axes(found, &chosen);
         let atoms = select::select(self, &chosen, &scores, &all, &weights)?;
         if atoms.is_empty() {
             return Ok(None);
         }
-        let removal = Removal::new(&found, atoms);
+        let removal = Removal::new(found, atoms);
         let pruned = removal.pruned()?;
         let masked = removal.masked()?;
         verify::equal(&masked, &pruned, task, data, ctx)?;

@@ -40,11 +40,19 @@ pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>
         parts.sort_unstable();
         (!parts.is_empty()).then_some(Axis { fixed, parts })
     };
-    let all: HashSet<Axis> = labels.values().flat_map(|(_, axes)| axes.iter().filter_map(axis)).collect();
     let mut seen = HashSet::new();
     let weights = labels.layers().iter().flat_map(|l| labels.of(&l.weight)).filter_map(axis);
     let mut weights: Vec<Axis> = weights.filter(|a| seen.insert(a.clone())).collect();
     weights.sort_by_key(|a| a.parts.len());
+    // Entries for groups of channels are fewer than the channels, of which a layer keeps its minimum.
+    let blocks = labels.blocks();
+    let mut most: HashMap<usize, usize> = HashMap::new();
+    for &(g, times) in weights.iter().flat_map(|a| &a.parts) {
+        most.entry(g).and_modify(|m| *m = times.max(*m)).or_insert(times);
+    }
+    let of_blocks: Vec<bool> = groups.iter().map(|g| g.atoms.iter().any(|a| blocks.contains(a))).collect();
+    let fewer = |a: &Axis| a.parts.iter().all(|&(g, times)| of_blocks[g] && most.get(&g).is_some_and(|&m| m > times));
+    let all: HashSet<Axis> = labels.values().flat_map(|(_, axes)| axes.iter().filter_map(axis)).filter(|a| !fewer(a)).collect();
     let mut all: Vec<Axis> = all.into_iter().collect();
     all.sort_unstable_by(|a, b| (&a.parts, a.fixed).cmp(&(&b.parts, b.fixed)));
     (all, weights)

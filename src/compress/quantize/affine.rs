@@ -42,9 +42,13 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// The finest mapping of `range`, widened to contain zero, onto `grid`. A range of nothing but zero gives scale 1,
-    /// zero point 0.
+    /// As [`Affine::finest`]; a range of nothing but zero gives scale 1, zero point 0.
     pub fn fit(range: Range, grid: Grid) -> Self {
+        Self::finest(range, grid).unwrap_or(Self { scale: 1.0, zero_point: 0 })
+    }
+    /// The finest mapping of `range`, widened to contain zero, onto `grid`. `None` for a range of nothing but zero, or of
+    /// numbers too small for a scale in float32: any scale would do.
+    pub fn finest(range: Range, grid: Grid) -> Option<Self> {
         let (mut low, mut high) = (f64::from(range.min.min(0.0)), f64::from(range.max.max(0.0)));
         if grid.symmetric {
             high = high.max(-low);
@@ -52,12 +56,12 @@ impl Affine {
         }
         let scale = (high - low) / f64::from(grid.high - grid.low);
         if scale < f64::from(f32::MIN_POSITIVE) || !scale.is_finite() {
-            return Self { scale: 1.0, zero_point: 0 };
+            return None;
         }
         let zero = if grid.symmetric { f64::from(grid.low + grid.high) / 2.0 } else { f64::from(grid.low) - low / scale };
         #[expect(clippy::cast_possible_truncation, reason = "a scale is stored as float32; the zero point lies in the grid")]
         let affine = Self { scale: scale as f32, zero_point: zero.round_ties_even() as i32 };
-        affine
+        Some(affine)
     }
     /// The integer nearest to `x`, halves to even, inside the grid.
     pub fn quantize(self, x: f32, grid: Grid) -> i32 {

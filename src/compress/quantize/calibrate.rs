@@ -7,7 +7,7 @@ use super::probe::Probe;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::compiled::Seen;
-use compresso_learn::data::{Dataset, Loader, LoaderOptions};
+use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::model_input;
 use compresso_model::{Element, Graph, Task, Value};
 use indexmap::IndexMap;
@@ -52,9 +52,13 @@ impl Ranges {
     pub fn get(&self, value: &str) -> Option<&MinMax> {
         self.seen.get(value).map(|a| &a.extremes)
     }
-    /// The extremes of all observed values, in the order in which these were first made.
+    /// The extremes of all observed values that were finite on all images, in the order in which these were first made.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Range)> {
-        self.seen.iter().map(|(name, a)| (name.as_str(), a.extremes.range()))
+        self.seen.iter().filter(|(_, a)| !a.extremes.is_broken()).map(|(name, a)| (name.as_str(), a.extremes.range()))
+    }
+    /// The observed values that were infinite or not a number on some image: masks of attention are.
+    pub fn broken(&self) -> impl Iterator<Item = &str> {
+        self.seen.iter().filter(|(_, a)| a.extremes.is_broken()).map(|(name, _)| name.as_str())
     }
 }
 
@@ -87,7 +91,9 @@ impl Images {
             let e = Error::argument(format!("'{}' has {} images, a batch of the model needs {batch}", dataset.label(), dataset.len()));
             return Err(e);
         }
-        let options = LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), ..LoaderOptions::default() };
+        let form = ImageForm::of(graph, task);
+        let options =
+            LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), form, ..LoaderOptions::default() };
         Ok(Self { loader: Loader::new(&dataset, options, ctx)?, input: input.name.clone(), task: task.clone(), fixed, left: images })
     }
 }
@@ -117,14 +123,16 @@ pub fn image_input(graph: &Graph) -> Result<&compresso_model::ValueInfo> {
     let mut feeds = graph.feeds();
     match (feeds.next(), feeds.next()) {
         (Some(input), None)
-            if input.fact.element == Element::F32 && input.fact.rank() == Some(4) && matches!(input.fact.dim(1), Some(3) | None) =>
+            if input.fact.element == Element::F32
+                && input.fact.rank() == Some(4)
+                && matches!(input.fact.dim(1), Some(1 | 3 | 4) | None) =>
         {
             Ok(input)
         }
         _ => {
             let inputs: Vec<String> = graph.feeds().map(|i| format!("{}: {}", i.name, i.fact)).collect();
             Err(Error::unsupported(format!(
-                "images can only be fed to a model with one input float32[batch, 3, height, width]; this one has {}",
+                "images can only be fed to a model with one input float32[batch, channels, height, width] of 1, 3 or 4 channels; this one has {}",
                 inputs.join(", ")
             )))
         }
@@ -145,10 +153,10 @@ pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
 }
 
 /// Runs images through the graph, which must be as [`simplify`](compresso_model::passes::simplify) leaves it, and keeps the
-/// extremes of each float32 value that `wanted` accepts.
+/// extremes of each float32 value that `wanted` accepts. Values may be infinite or not a number ([`Ranges::broken`]).
 ///
 /// # Errors
-/// As [`Images::new`]; `Check` when a value is NaN or infinite; `Cancelled`.
+/// As [`Images::new`]; `Cancelled`.
 pub fn calibrate(
     graph: &Graph,
     task: &Task,
@@ -163,7 +171,7 @@ pub fn calibrate(
 /// As [`calibrate`], with any number of observers of each value in one pass over the images.
 ///
 /// # Errors
-/// As [`calibrate`].
+/// As [`calibrate`]; `Check` when a value that is observed is infinite or not a number.
 pub fn observe(
     graph: &Graph,
     task: &Task,
@@ -192,7 +200,7 @@ pub fn observe(
                     }),
                 };
                 let range = activation.extremes.see_strided(value.values, value.dims, value.strides);
-                if activation.extremes.is_broken() {
+                if activation.extremes.is_broken() && !observers.is_empty() {
                     return Err(Error::check(format!("'{}' is infinite or not a number on a calibration image", value.name))
                         .hint("the float model itself is broken: evaluate it first"));
                 }

@@ -41,8 +41,7 @@ pub(super) fn insert(graph: &Graph, layers: &[WeightedNode], settings: &Settings
             let name = match stored.get(&key) {
                 Some(name) => name.clone(),
                 None => {
-                    let weight =
-                        Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, None).at(|| node.label())?;
+                    let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights).at(|| node.label())?;
                     let name = dequantized_weight(&mut patch, &layer.weight, &weight)?;
                     stored.insert(key, name.clone());
                     name
@@ -66,11 +65,11 @@ fn integer_op(node: &Node) -> Result<Option<&'static str>> {
 fn layer_weight(node: &Node, constant: &Constant, axis: usize, settings: &Settings) -> Result<Weight> {
     if node.is(GEMM) && node.get_int("transB", 0)? != 0 {
         let t = constant.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
-        return Weight::quantize(&Constant::from_tensor(&t)?, 1, settings.per_channel, settings.weights, None);
+        return Weight::quantize(&Constant::from_tensor(&t)?, 1, settings.per_channel, settings.weights);
     }
     // A batch of matrices has no one output axis.
     let per_channel = settings.per_channel && (!node.is(MATMUL) || constant.dims().len() == 2);
-    Weight::quantize(constant, axis, per_channel, settings.weights, None)
+    Weight::quantize(constant, axis, per_channel, settings.weights)
 }
 
 /// Adds DynamicQuantizeLinear: names of the quantized value, its scale and its zero point.

@@ -5,9 +5,12 @@
 //! symmetric, one scale per output channel. Where things go is decided in [`placement`]; batch norms are folded first.
 
 pub mod affine;
+mod bias;
 pub mod calibrate;
 mod dynamic;
 pub mod extremes;
+mod fit;
+mod float32;
 pub mod observers;
 pub mod placement;
 mod probe;
@@ -19,6 +22,7 @@ pub mod weights;
 
 pub use report::{LayerError, QuantizeReport};
 
+use crate::damage::Damage;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
@@ -60,6 +64,8 @@ compresso_base::options! {
         /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
         pub reduce_range: bool = true,
+        /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
+        pub score: bool = true,
         /// What the graph is for, whose rules it follows: "onnxruntime", "tensorrt", or "onnx" for the first's rules too.
         pub target: Target = Target(&onnxruntime::SPEC),
     }
@@ -108,7 +114,11 @@ impl Operation for Quantize {
             let e = Error::unsupported(format!("{} does not run dynamically quantized graphs", self.target.title));
             return Err(e.hint("use mode: \"static\""));
         }
-        let graph = passes::pipelines::QUANTIZE.run(model.graph())?.graph;
+        let wide = float32::to_float32(model.graph())?;
+        if wide.is_some() {
+            ctx.note("quantize: the float16 values of the model, inputs and outputs too, are converted to float32 first");
+        }
+        let graph = passes::pipelines::QUANTIZE.run(wide.as_ref().unwrap_or_else(|| model.graph()))?.graph;
         ctx.check()?;
         let patterns = Patterns { include: &self.include, exclude: &self.exclude };
         let (quantized, plan, ranges) = if is_static {
@@ -124,16 +134,22 @@ impl Operation for Quantize {
                 let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges, limit);
                 plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
             }
-            (static_int8::insert(&graph, &plan, &ranges, &self.observer, &settings)?, plan, Some(ranges))
+            let values = fit::fit(&graph, &mut plan, &ranges, &self.observer, &settings)?;
+            nothing_left(&plan)?;
+            (static_int8::insert(&graph, &plan, &values, &settings)?, plan, Some(ranges))
         } else {
             let plan = placement::plan(&graph, patterns, &self.target, &rules, false)?;
             nothing_left(&plan)?;
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
         };
-        let report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
+        let mut report = report::compare(&graph, &quantized, &plan, &settings, model.task(), dataset, ranges.as_ref(), ctx)?;
         let args = std::iter::once(model.into()).chain(dataset.map(Into::into));
         let made = model.derive(quantized, self.call(args).seeded(ctx.seed));
         ctx.note(report.headline(model, &made)?);
+        if let Some(data) = dataset.filter(|_| self.score) {
+            let advice = "try another observer or more images, leave layers out by exclude, or train it on";
+            report.score = Damage::told("quantize", advice, [model, &made], data, ctx)?;
+        }
         Ok(Made::new(made, report))
     }
 }

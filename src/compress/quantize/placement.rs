@@ -8,6 +8,8 @@
 //!   scores to zero.
 //! - A layer that reads a Softmax through nothing but moves of data takes an expectation over a distribution (the box
 //!   decoding of distribution focal heads). It is part of the decoding and stays in float.
+//! - A layer that stays in float reads floats. Between a DequantizeLinear and a QuantizeLinear, onnxruntime would round its
+//!   weight by itself, with one scale for all channels.
 //! - What layers read is quantized. The target says what else is ([`Quantization`]): what layers make, where its kernels write
 //!   integers; what operators that only move values join, and whether it shares one scale; the skip input of a sum.
 
@@ -30,6 +32,10 @@ pub struct WeightedNode {
     pub weight: String,
     /// The weight's output-channel axis.
     pub axis: usize,
+    /// Whether its weight may have a scale per output channel.
+    pub channel_scales: bool,
+    /// The scales of its weight, one per channel or one for all. Empty until they are chosen.
+    pub scales: Vec<f32>,
 }
 
 /// What is to be quantized.
@@ -44,6 +50,20 @@ pub struct Plan {
     pub skipped: Vec<(String, String)>,
 }
 
+impl Plan {
+    /// Leaves layers, given by their nodes, in float after all; they read floats.
+    pub fn leave(&mut self, graph: &Graph, left: Vec<(usize, String)>) {
+        self.layers.retain(|l| left.iter().all(|(node, _)| *node != l.node));
+        self.reads.retain(|(reader, _)| left.iter().all(|(node, _)| node != reader));
+        self.skipped.extend(left.into_iter().map(|(node, reason)| (label(&graph.nodes()[node]), reason)));
+    }
+    /// Leaves values in float, which no layer of the plan reads.
+    pub fn leave_values(&mut self, graph: &Graph, left: &[String]) {
+        self.values.retain(|name, _| !left.contains(name));
+        self.reads.retain(|&(node, input)| !left.contains(&graph.nodes()[node].inputs[input]));
+    }
+}
+
 /// The layers that can be quantized, and those that cannot with the reason.
 ///
 /// # Errors
@@ -52,6 +72,7 @@ pub fn layers(graph: &Graph) -> Result<(Vec<WeightedNode>, Vec<(String, String)>
     let makers = graph.producers();
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for (i, node) in graph.nodes().iter().enumerate() {
+        node.inner().try_for_each(|inner| inside(inner, &mut skipped))?;
         let Some(LayerWeight { name, constant, axes }) = ops::layer_weight(graph, node)? else { continue };
         let Some(axes) = axes else {
             skipped.push((label(node), "its weight has no output-channel axis".into()));
@@ -59,6 +80,8 @@ pub fn layers(graph: &Graph) -> Result<(Vec<WeightedNode>, Vec<(String, String)>
         };
         let reason = if constant.element() != Element::F32 {
             Some(format!("its weight is {}, not float32", constant.element()))
+        } else if constant.count() == 0 {
+            Some("its weight has no elements".into())
         } else if node.input(0).is_none_or(|x| graph.constant(x).is_some()) {
             Some("its input is a constant".into())
         } else if ops::is_expectation(graph, &makers, node) {
@@ -68,10 +91,24 @@ pub fn layers(graph: &Graph) -> Result<(Vec<WeightedNode>, Vec<(String, String)>
         };
         match reason {
             Some(reason) => skipped.push((label(node), reason)),
-            None => found.push(WeightedNode { node: i, weight: name.to_string(), axis: axes.output.axis }),
+            None => {
+                let (weight, axis) = (name.to_string(), axes.output.axis);
+                found.push(WeightedNode { node: i, weight, axis, channel_scales: true, scales: Vec::new() });
+            }
         }
     }
     Ok((found, skipped))
+}
+
+/// The layers of an inner graph, which stay in float.
+fn inside(graph: &Graph, skipped: &mut Vec<(String, String)>) -> Result<()> {
+    for node in graph.nodes() {
+        if ops::layer_weight(graph, node)?.is_some() {
+            skipped.push((label(node), "it stands in a branch or in the body of a loop".into()));
+        }
+        node.inner().try_for_each(|inner| inside(inner, skipped))?;
+    }
+    Ok(())
 }
 
 /// Values from which some of these layers can be reached: everything but the outputs' own computation.
@@ -106,7 +143,7 @@ pub fn plan(graph: &Graph, patterns: Patterns<'_>, target: &TargetSpec, rules: &
     let all: Vec<Vec<&str>> = names.chain(skipped.iter().map(|(label, _)| vec![label.as_str()])).collect();
     let choices = patterns.choose(&all, "layer with weights", "summary(m) lists the layers")?;
     let (mut kept, mut left) = (Vec::new(), Vec::new());
-    for (layer, choice) in found.into_iter().zip(choices) {
+    for (mut layer, choice) in found.into_iter().zip(choices) {
         let node = &graph.nodes()[layer.node];
         let reason = match choice {
             Choice::Excluded => Some("it is excluded".into()),
@@ -116,12 +153,16 @@ pub fn plan(graph: &Graph, patterns: Patterns<'_>, target: &TargetSpec, rules: &
         };
         match reason {
             Some(reason) => left.push((label(node), reason)),
-            None => kept.push(layer),
+            None => {
+                layer.channel_scales = is_any(rules.channel_scales, graph, node);
+                kept.push(layer);
+            }
         }
     }
     skipped.extend(left);
     let inner: HashSet<String> = inner_values(graph, &kept).into_iter().map(str::to_string).collect();
-    let mut p = Placement { graph, rules, inner, readers: graph.consumers(), groups: Groups::default(), reads: BTreeSet::new() };
+    let float = floating(graph, rules, &kept)?;
+    let mut p = Placement { graph, rules, inner, readers: graph.consumers(), groups: Groups::default(), reads: BTreeSet::new(), float };
     for l in &kept {
         let x = graph.nodes()[l.node].inputs[0].clone();
         p.groups.add(&x);
@@ -157,6 +198,26 @@ fn narrow(graph: &Graph, layer: &WeightedNode, target: &TargetSpec, least: usize
     (out < least || input < least).then(reason)
 }
 
+/// Nodes that read floats whatever stands around them: layers that are not to be quantized, what the target's integer kernels
+/// lack, and, where kernels write integers, what moves values to one of these: runtimes move a DequantizeLinear past it.
+fn floating(graph: &Graph, rules: &Quantization, layers: &[WeightedNode]) -> Result<HashSet<usize>> {
+    let integer: HashSet<usize> = layers.iter().map(|l| l.node).collect();
+    let mut float = HashSet::new();
+    for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| !integer.contains(i)) {
+        if is_any(rules.float, graph, node) || ops::layer_weight(graph, node)?.is_some() {
+            float.insert(i);
+        }
+    }
+    let readers = if rules.writes.is_empty() { HashMap::new() } else { graph.consumers() };
+    for (i, node) in graph.nodes().iter().enumerate().rev() {
+        let mut reading = node.outputs.iter().filter_map(|o| readers.get(o.as_str())).flatten();
+        if ops::find(node)?.quant == QuantRule::SameScale && reading.any(|r| float.contains(r)) {
+            float.insert(i);
+        }
+    }
+    Ok(float)
+}
+
 struct Placement<'g> {
     graph: &'g Graph,
     rules: &'g Quantization,
@@ -164,6 +225,8 @@ struct Placement<'g> {
     readers: HashMap<&'g str, Vec<usize>>,
     groups: Groups,
     reads: BTreeSet<(usize, usize)>,
+    /// Nodes that read floats.
+    float: HashSet<usize>,
 }
 
 impl Placement<'_> {
@@ -181,7 +244,10 @@ impl Placement<'_> {
                 continue;
             }
             let Some(out) = node.output(0) else { continue };
-            if node.outputs.len() != 1 && !ops::moves(node) || self.groups.has(out) && made.iter().any(|m| m == out) {
+            if self.float.contains(&i)
+                || node.outputs.len() != 1 && !ops::moves(node)
+                || self.groups.has(out) && made.iter().any(|m| m == out)
+            {
                 continue;
             }
             let rule = ops::find(node)?.quant;
@@ -203,7 +269,7 @@ impl Placement<'_> {
             }
         }
         for value in &made {
-            for &n in self.readers.get(value.as_str()).into_iter().flatten() {
+            for &n in self.readers.get(value.as_str()).into_iter().flatten().filter(|n| !self.float.contains(n)) {
                 for (at, name) in graph.nodes()[n].inputs.iter().enumerate() {
                     if name == value {
                         self.reads.insert((n, at));
@@ -235,7 +301,8 @@ impl Placement<'_> {
         let graph = self.graph;
         // Later nodes first, so that scales reach all the way back.
         for (i, node) in graph.nodes().iter().enumerate().rev() {
-            if ops::find(node)?.quant != QuantRule::SameScale || !node.outputs.iter().any(|o| self.groups.has(o)) {
+            if self.float.contains(&i) || ops::find(node)?.quant != QuantRule::SameScale || !node.outputs.iter().any(|o| self.groups.has(o))
+            {
                 continue;
             }
             for (at, name) in self.data_inputs(node)?.into_iter().map(|(at, n)| (at, n.to_string())).collect::<Vec<_>>() {

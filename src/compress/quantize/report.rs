@@ -4,13 +4,16 @@ use super::Settings;
 use super::affine::Range;
 use super::calibrate::{Images, Ranges};
 use super::extremes::{MinMax, by_position};
+use super::fit;
 use super::placement::{Plan, label};
 use super::probe::Probe;
 use super::weights::{Weight, sqnr};
+use crate::damage::Damage;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
 use compresso_learn::data::Dataset;
+use compresso_learn::eval::{OutputPart, output_parts};
 use compresso_model::{Graph, Model, Task};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -37,10 +40,12 @@ pub struct QuantizeReport {
     pub layers: Vec<LayerError>,
     /// Layers and values that stay in float, each with the reason.
     pub float: Vec<(String, String)>,
-    /// Signal over noise of each model output in decibels.
+    /// Signal over noise of each model output in decibels; of boxes and scores apart where an output joins them.
     pub outputs: Vec<(String, f64)>,
     /// Calibration images.
     pub images: usize,
+    /// The scores of float and quantized model, where they were judged on a dataset.
+    pub score: Option<Damage>,
 }
 
 /// Runs both graphs on one calibration image and compares layer by layer.
@@ -55,7 +60,7 @@ pub(super) fn compare(
     ctx: &Context,
 ) -> Result<QuantizeReport> {
     let images = ranges.map_or(0, |r| r.images);
-    let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images };
+    let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images, score: None };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
     let layers = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str());
     let names: HashSet<String> = layers.chain(outputs.iter().copied()).map(str::to_string).collect();
@@ -64,6 +69,7 @@ pub(super) fn compare(
         None => None,
     };
     let mut errors: HashMap<String, f64> = HashMap::new();
+    let mut apart: HashMap<String, Vec<(String, f64)>> = HashMap::new();
     if let Some((_, feeds)) = found {
         let mut exact: HashMap<String, (Vec<usize>, Vec<f32>)> = HashMap::new();
         Probe::new(float, names.clone(), ctx)?.run(&feeds, &mut |seen| {
@@ -72,31 +78,53 @@ pub(super) fn compare(
         })?;
         Probe::new(quantized, names, ctx)?.run(&feeds, &mut |seen| {
             if let Some((_, values)) = exact.remove(seen.name).filter(|e| e.0 == seen.dims) {
-                errors.insert(seen.name.to_string(), sqnr(&values, &by_position(seen.values, seen.dims, seen.strides)));
+                let rounded = by_position(seen.values, seen.dims, seen.strides);
+                errors.insert(seen.name.to_string(), sqnr(&values, &rounded));
+                for part in output_parts(task, seen.name, seen.dims) {
+                    let error = sqnr(&part_of(&values, seen.dims, &part), &part_of(&rounded, seen.dims, &part));
+                    apart.entry(seen.name.to_string()).or_default().push((format!("{} {}", seen.name, part.name), error));
+                }
             }
             Ok(())
         })?;
     }
     for layer in &plan.layers {
         let node = &float.nodes()[layer.node];
-        let weight = match float.constant(&layer.weight) {
-            Some(c) => {
-                Some(sqnr(&c.to_f32s()?, &Weight::quantize(c, layer.axis, settings.per_channel, settings.weights, None)?.dequantize()))
+        let weight = match (fit::constant(float, layer)?, layer.scales.as_slice()) {
+            // Dynamic mode chooses scales while it writes.
+            (constant, []) => {
+                let per_channel = settings.per_channel && layer.channel_scales;
+                let rounded = Weight::quantize(constant, layer.axis, per_channel, settings.weights)?;
+                sqnr(&constant.to_f32s()?, &rounded.dequantize())
             }
-            None => None,
+            (constant, scales) => {
+                let values = fit::values_of(float, layer)?;
+                let rounded = Weight::rounded(&values, constant.dims(), layer.axis, settings.weights, scales.to_vec());
+                sqnr(&values, &rounded.dequantize())
+            }
         };
         let seen = ranges.and_then(|r| r.get(node.input(0)?));
         report.layers.push(LayerError {
             layer: label(node),
             op: node.op.clone(),
-            weight_sqnr_db: weight.filter(|v| v.is_finite()),
+            weight_sqnr_db: Some(weight).filter(|v| v.is_finite()),
             output_sqnr_db: errors.get(node.outputs[0].as_str()).copied().filter(|v| v.is_finite()),
             range: seen.map(MinMax::range).filter(|r| !r.is_empty()),
             spread: seen.map(MinMax::spread),
         });
     }
-    report.outputs = outputs.iter().filter_map(|&o| Some((o.to_string(), *errors.get(o)?))).filter(|(_, v)| v.is_finite()).collect();
+    let whole = |o: &str| errors.get(o).map(|e| vec![(o.to_string(), *e)]).unwrap_or_default();
+    report.outputs = outputs.iter().flat_map(|&o| apart.remove(o).unwrap_or_else(|| whole(o))).filter(|(_, v)| v.is_finite()).collect();
     Ok(report)
+}
+
+/// The values of a part of an output, of values that stand channel by channel of each position (of the second axis; the
+/// other axes in their order).
+fn part_of(values: &[f32], dims: &[usize], part: &OutputPart) -> Vec<f32> {
+    let inner = dims.get(1).copied().unwrap_or(1).max(1);
+    let behind: usize = dims.iter().skip(part.axis + 1).product::<usize>().max(1);
+    let channel = |i: usize| if part.axis == 1 { i % inner } else { i / inner / behind % dims[part.axis].max(1) };
+    values.iter().enumerate().filter(|(i, _)| part.holds(channel(*i))).map(|(_, v)| *v).collect()
 }
 
 impl QuantizeReport {
@@ -108,20 +136,19 @@ impl QuantizeReport {
     }
     /// One line for the user.
     pub(super) fn headline(&self, before: &Model, after: &Model) -> Result<String> {
-        let mib = |m: &Model| bytes(m.graph());
         let outputs: Vec<String> = self.outputs.iter().map(|(name, db)| format!("{name} {db:.1} dB")).collect();
         let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise: {}", outputs.join(", ")) };
         let images = if self.images > 0 { format!(", {} images", self.images) } else { String::new() };
         let kept = if self.float.is_empty() { String::new() } else { format!(", {} left in float", self.float.len()) };
-        let (from, to) = (mib(before), mib(after));
-        Ok(format!("quantize: {} layers to INT8{kept}{images}; weights {:.2} → {:.2} MB{error}", self.layers.len(), from / 1e6, to / 1e6))
+        let (from, to) = (megabytes(before)?, megabytes(after)?);
+        Ok(format!("quantize: {} layers to INT8{kept}{images}; weights {from:.2} → {to:.2} MB{error}", self.layers.len()))
     }
 }
 
-/// Bytes of a graph's constants.
+/// Megabytes of a model's constants, wherever they are stored.
 #[expect(clippy::cast_precision_loss, reason = "sizes are shown with three digits")]
-fn bytes(graph: &Graph) -> f64 {
-    graph.constants().values().map(|c| c.byte_size() as f64).sum()
+fn megabytes(model: &Model) -> Result<f64> {
+    Ok(model.stats()?.weight_bytes as f64 / 1e6)
 }
 
 impl Show for QuantizeReport {

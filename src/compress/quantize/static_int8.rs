@@ -3,14 +3,17 @@
 
 use super::Settings;
 use super::affine::{Affine, Grid};
+use super::bias;
 use super::calibrate::Ranges;
-use super::observers::Observe;
+use super::fit::{constant, values_of};
 use super::placement::{Plan, WeightedNode};
-use super::weights::{Weight, int32_bias};
-use compresso_base::error::{At, Result};
+use super::weights::Weight;
+use compresso_base::error::{At, Error, Result};
+use compresso_model::ops;
+use compresso_model::ops::matmul::GEMM;
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
-use compresso_model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use compresso_model::{Attr, Constant, Graph, Node, Patch, Payload};
+use std::collections::{HashMap, HashSet};
 
 /// Takes values out of a plan whose largest channel is more than `limit` times as large as the middle one, unless a layer
 /// reads them: one scale would lose their small channels. Returns their names.
@@ -18,36 +21,29 @@ pub(super) fn drop_uneven(graph: &Graph, plan: &mut Plan, ranges: &Ranges, limit
     let needed: HashSet<&str> = plan.layers.iter().filter_map(|l| graph.nodes()[l.node].input(0)).collect();
     let uneven = |name: &str| ranges.get(name).is_some_and(|m| m.spread() > limit);
     let dropped: Vec<String> = plan.values.keys().filter(|v| !needed.contains(v.as_str()) && uneven(v)).cloned().collect();
-    plan.values.retain(|v, _| !dropped.contains(v));
-    plan.reads.retain(|&(n, i)| !dropped.contains(&graph.nodes()[n].inputs[i]));
+    plan.leave_values(graph, &dropped);
     dropped
 }
 
-/// The graph with QuantizeLinear/DequantizeLinear where `plan` says.
+/// The graph with QuantizeLinear/DequantizeLinear where `plan` says, with these scales of its values.
 ///
 /// # Errors
-/// `Missing` for a value without an observed range; `Check` for weights that are not finite.
-pub(super) fn insert(graph: &Graph, plan: &Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<Graph> {
-    let grid = settings.activations;
-    let mut groups: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
-    for (name, &group) in &plan.values {
-        groups.entry(group).or_default().push(name);
-    }
-    let fit = |(group, names): (usize, Vec<&str>)| Ok((group, Affine::fit(ranges.range(observer, &names, grid)?, grid)));
-    let groups: BTreeMap<usize, Affine> = groups.into_iter().map(fit).collect::<Result<_>>()?;
+/// Whatever the patch reports.
+pub(super) fn insert(graph: &Graph, plan: &Plan, values: &HashMap<String, Affine>, settings: &Settings) -> Result<Graph> {
     let mut patch = Patch::new(graph);
-    let mut through: HashMap<&str, (String, f32)> = HashMap::new();
-    for (name, group) in &plan.values {
-        let affine = groups[group];
-        through.insert(name, (pair(&mut patch, name, affine, grid)?, affine.scale));
+    let mut through: HashMap<&str, String> = HashMap::new();
+    for name in plan.values.keys() {
+        let affine = values.get(name).ok_or_else(|| Error::internal("what a plan rounds has a scale"))?;
+        through.insert(name, pair(&mut patch, name, *affine, settings.activations)?);
     }
-    let mut weights: HashMap<(String, usize), (String, Vec<f32>)> = HashMap::new();
+    let mut weights = HashMap::new();
     for layer in &plan.layers {
-        let input_scale = through[graph.nodes()[layer.node].inputs[0].as_str()].1;
-        quantize_layer(&mut patch, graph, layer, input_scale, settings, &mut weights).at(|| graph.nodes()[layer.node].label())?;
+        let node = &graph.nodes()[layer.node];
+        let input = values.get(&node.inputs[0]).ok_or_else(|| Error::internal("what a layer of a plan reads has a scale"))?;
+        quantize_layer(&mut patch, graph, layer, input.scale, settings, &mut weights).at(|| node.label())?;
     }
     for &(node, input) in &plan.reads {
-        if let Some((name, _)) = through.get(graph.nodes()[node].inputs[input].as_str()) {
+        if let Some(name) = through.get(graph.nodes()[node].inputs[input].as_str()) {
             patch.edit(node).inputs[input].clone_from(name);
         }
     }
@@ -68,6 +64,9 @@ fn pair(patch: &mut Patch<'_>, value: &str, affine: Affine, grid: Grid) -> Resul
     Ok(dequantized.clone())
 }
 
+/// What makes two quantized weights the same: the constant, its axis, the bits of what Gemm multiplies it with, those of its scales.
+type Key = (String, usize, u32, Vec<u32>);
+
 /// Replaces a layer's weight by int8, and its bias by int32 where the target wants that.
 fn quantize_layer(
     patch: &mut Patch<'_>,
@@ -75,47 +74,49 @@ fn quantize_layer(
     layer: &WeightedNode,
     input_scale: f32,
     settings: &Settings,
-    weights: &mut HashMap<(String, usize), (String, Vec<f32>)>,
+    weights: &mut HashMap<Key, String>,
 ) -> Result<()> {
     let node = &graph.nodes()[layer.node];
-    let bias = node.input(2).and_then(|b| Some((b.to_string(), graph.constant(b)?.clone())));
-    let bias = bias.filter(|(_, c)| {
-        let one_each = c.element() == Element::F32 && c.dims() == [weights_channels(graph, layer)];
-        one_each && settings.rules.int32_bias.iter().any(|op| op.is(graph, node))
-    });
-    let bias_values = bias.as_ref().map(|(_, c)| c.to_f32s()).transpose()?;
-    // Layers that share a weight share its scales too, unless a bias has raised them.
-    let key = (layer.weight.clone(), layer.axis);
-    let (name, scales) = match weights.get(&key) {
-        Some(made) => made.clone(),
+    let lost = || Error::internal("a layer of a plan has a weight");
+    let rule = ops::find(node)?.weight.ok_or_else(lost)?;
+    let channels = ops::layer_weight(graph, node)?.ok_or_else(lost)?.output_channels();
+    // Layers that share a weight share its integers too, unless a bias asks for other scales.
+    let alpha = if node.is(GEMM) { node.get_float("alpha", 1.0)? } else { 1.0 };
+    let key = (layer.weight.clone(), layer.axis, alpha.to_bits(), layer.scales.iter().map(|s| s.to_bits()).collect());
+    let name = match weights.get(&key) {
+        Some(name) => name.clone(),
         None => {
-            let constant =
-                graph.constant(&layer.weight).ok_or_else(|| compresso_base::Error::internal("a layer's weight is a constant"))?;
-            let limits = bias_values.as_deref().map(|b| (b, input_scale));
-            let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights, limits)?;
-            let made = (dequantized_weight(patch, &layer.weight, &weight)?, weight.scales);
-            weights.insert(key, made.clone());
-            made
+            let dims = constant(graph, layer)?.dims();
+            let weight = Weight::rounded(&values_of(graph, layer)?, dims, layer.axis, settings.weights, layer.scales.clone());
+            let name = dequantized_weight(patch, &layer.weight, &weight)?;
+            weights.insert(key, name.clone());
+            name
         }
     };
-    let at = node.inputs.iter().position(|n| *n == layer.weight).unwrap_or(1);
-    patch.edit(layer.node).inputs[at] = name;
-    if let (Some((bias_name, _)), Some(values)) = (bias, bias_values) {
-        let scales: Vec<f32> = scales.iter().map(|s| s * input_scale).collect();
-        let [q, scale, dq] = ["quantized", "scale", "dequantized"].map(|part| patch.fresh(&format!("{bias_name}_{part}")));
-        patch.set_constant(&q, int32_bias(&values, &scales)?);
-        let one = scales.len() == 1;
-        patch.set_constant(&scale, if one { Constant::scalar(scales[0]) } else { Constant::floats(&[scales.len()], &scales)? });
-        let dq_name = patch.fresh(&format!("{bias_name}_DequantizeLinear"));
-        let dequantize = Node::new(DEQUANTIZE_LINEAR, dq_name, [&q, &scale], [&dq]);
-        patch.add(if one { dequantize } else { dequantize.int("axis", 0) });
-        patch.edit(layer.node).inputs[2] = dq;
+    let edited = patch.edit(layer.node);
+    edited.inputs[rule.input] = name;
+    if alpha != 1.0 {
+        edited.attrs.shift_remove("alpha");
+    }
+    let Some((input, values)) = bias::of_layer(graph, node, channels)? else { return Ok(()) };
+    if !settings.rules.int32_bias.iter().any(|op| op.is(graph, node)) {
+        return Ok(());
+    }
+    let (integers, scales) = bias::int32(&values, &layer.scales, input_scale)?;
+    let stem = node.inputs[input].clone();
+    let [q, scale, dq] = ["quantized", "scale", "dequantized"].map(|part| patch.fresh(&format!("{stem}_{part}")));
+    patch.set_constant(&q, integers);
+    let one = scales.len() == 1;
+    patch.set_constant(&scale, if one { Constant::scalar(scales[0]) } else { Constant::floats(&[scales.len()], &scales)? });
+    let dq_name = patch.fresh(&format!("{stem}_DequantizeLinear"));
+    let dequantize = Node::new(DEQUANTIZE_LINEAR, dq_name, [&q, &scale], [&dq]);
+    patch.add(if one { dequantize } else { dequantize.int("axis", 0) });
+    let edited = patch.edit(layer.node);
+    edited.inputs[input] = dq;
+    if node.is(GEMM) {
+        edited.attrs.shift_remove("beta");
     }
     Ok(())
-}
-
-fn weights_channels(graph: &Graph, layer: &WeightedNode) -> usize {
-    graph.constant(&layer.weight).map_or(0, |c| c.dims()[layer.axis])
 }
 
 /// Adds an int8 weight and its DequantizeLinear; returns the dequantized value's name.

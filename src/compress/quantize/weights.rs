@@ -16,43 +16,26 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Quantizes a float32 constant onto a grid around zero.
-    ///
-    /// `bias` (one value per output channel) and `input_scale` raise a channel's scale where its bias would not fit into
-    /// an int32 of scale `input_scale * scale`.
+    /// Quantizes a float32 constant onto a grid around zero, with the finest scales that hold its channels, or the whole of it.
     ///
     /// # Errors
     /// `Check` for weights that are infinite or not a number.
-    pub fn quantize(weight: &Constant, axis: usize, per_channel: bool, grid: Grid, bias: Option<(&[f32], f32)>) -> Result<Self> {
-        let values = weight.to_f32s()?;
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(Error::check("the weight holds values that are infinite or not a number"));
-        }
-        let dims = weight.dims().to_vec();
-        let channels = if per_channel { dims[axis] } else { 1 };
-        // Runs of values of one channel, the channels in turn.
-        let run = if per_channel { dims[axis + 1..].iter().product() } else { values.len() }.max(1);
-        let mut ranges = vec![Range::EMPTY; channels];
-        for (i, run) in values.chunks(run).enumerate() {
-            let r = &mut ranges[i % channels];
-            *r = r.join(Range::of(run));
-        }
-        let mut scales: Vec<f32> = ranges.iter().map(|&r| Affine::fit(r, grid).scale).collect();
-        if let Some((bias, input_scale)) = bias {
-            // Half of the int32 range is left to the sum of products.
-            let limit = 2f32.powi(30);
-            for (c, &b) in bias.iter().enumerate() {
-                let c = if per_channel { c.min(channels - 1) } else { 0 };
-                scales[c] = scales[c].max(b.abs() / (limit * input_scale));
-            }
-        }
+    pub fn quantize(weight: &Constant, axis: usize, per_channel: bool, grid: Grid) -> Result<Self> {
+        let values = finite(weight)?;
+        let scales = finest(&values, weight.dims(), per_channel.then_some(axis), grid);
+        let scales = scales.into_iter().map(|s| s.unwrap_or(1.0)).collect();
+        Ok(Self::rounded(&values, weight.dims(), axis, grid, scales))
+    }
+    /// Quantizes finite numbers of this shape onto a grid around zero, with given scales: one per index of `axis`, or one.
+    pub fn rounded(values: &[f32], dims: &[usize], axis: usize, grid: Grid, scales: Vec<f32>) -> Self {
         let (low, high) = (f32::from(i8::try_from(grid.low).unwrap_or(i8::MIN)), f32::from(i8::try_from(grid.high).unwrap_or(i8::MAX)));
+        let run = if scales.len() == 1 { values.len() } else { dims[axis + 1..].iter().product() };
         let mut integers = Vec::with_capacity(values.len());
-        for (i, run) in values.chunks(run).enumerate() {
-            let scale = scales[i % channels];
+        for (i, run) in values.chunks(run.max(1)).enumerate() {
+            let scale = scales[i % scales.len()];
             integers.extend(run.iter().map(|&v| nearest((v / scale).clamp(low, high))));
         }
-        Ok(Self { values: integers, dims, axis, scales })
+        Self { values: integers, dims: dims.to_vec(), axis, scales }
     }
     /// The weight that the integers stand for.
     pub fn dequantize(&self) -> Vec<f32> {
@@ -79,23 +62,36 @@ impl Weight {
     }
 }
 
+/// The numbers of a weight.
+///
+/// # Errors
+/// `Check` for numbers that are infinite or not a number.
+pub fn finite(weight: &Constant) -> Result<Vec<f32>> {
+    let values = weight.to_f32s()?;
+    if values.iter().any(|v| !v.is_finite()) {
+        return Err(Error::check("the weight holds values that are infinite or not a number"));
+    }
+    Ok(values)
+}
+
+/// The finest scale around zero for each index of `axis`, or for all values; `None` where these are all zero.
+pub fn finest(values: &[f32], dims: &[usize], axis: Option<usize>, grid: Grid) -> Vec<Option<f32>> {
+    // Runs of values of one channel, the channels in turn.
+    let (channels, run) = axis.map_or((1, values.len()), |axis| (dims[axis], dims[axis + 1..].iter().product()));
+    let mut ranges = vec![Range::EMPTY; channels];
+    for (i, run) in values.chunks(run.max(1)).enumerate() {
+        let r = &mut ranges[i % channels];
+        *r = r.join(Range::of(run));
+    }
+    ranges.into_iter().map(|r| Affine::finest(r, grid).map(|a| a.scale)).collect()
+}
+
 /// The integer nearest to a number of at most 8 bits, halves to even: float32 has no room for fractions beside 3 · 2²².
 fn nearest(v: f32) -> i8 {
     const ROUND: f32 = 12_582_912.0;
     #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 8 bits")]
     let q = ((v + ROUND) - ROUND) as i8;
     q
-}
-
-/// A bias in int32, whose scale per channel is the product of the input's and the weight's.
-pub fn int32_bias(bias: &[f32], scales: &[f32]) -> Result<Constant> {
-    let quantize = |(i, &b): (usize, &f32)| {
-        let scale = scales[if scales.len() == 1 { 0 } else { i }];
-        #[expect(clippy::cast_possible_truncation, reason = "float to int conversion saturates")]
-        let q = (f64::from(b) / f64::from(scale)).round_ties_even() as i32;
-        q.to_le_bytes()
-    };
-    Constant::new(Element::I32, vec![bias.len()], raw(bias.iter().enumerate().map(quantize)))
 }
 
 /// Signal over noise in decibels: how much of `exact` is left in `approximate`. Infinite when they are equal.
@@ -116,13 +112,13 @@ mod tests {
     #[test]
     fn each_channel_has_its_own_scale_along_either_axis() {
         let w = Constant::floats(&[2, 2], &[1.27, -0.5, 127.0, 64.0]).unwrap();
-        let rows = Weight::quantize(&w, 0, true, Grid::INT8, None).unwrap();
+        let rows = Weight::quantize(&w, 0, true, Grid::INT8).unwrap();
         assert_eq!(rows.values, [127, -50, 127, 64]);
         assert_eq!(rows.scales, [0.01, 1.0]);
-        let columns = Weight::quantize(&w, 1, true, Grid::INT8, None).unwrap();
+        let columns = Weight::quantize(&w, 1, true, Grid::INT8).unwrap();
         assert_eq!(columns.values, [1, -1, 127, 127]);
         assert_eq!(columns.scales[0], 1.0);
-        let whole = Weight::quantize(&w, 0, false, Grid::INT8, None).unwrap();
+        let whole = Weight::quantize(&w, 0, false, Grid::INT8).unwrap();
         // 0.5 rounds to even.
         assert_eq!((whole.values, whole.scales), (vec![1, 0, 127, 64], vec![1.0]));
     }
@@ -130,7 +126,7 @@ mod tests {
     #[test]
     fn seven_bits_never_overflow_a_pair_of_products() {
         let w = Constant::floats(&[1, 3], &[-2.0, 0.5, 2.0]).unwrap();
-        let q = Weight::quantize(&w, 0, true, Grid::INT8.reduced(), None).unwrap();
+        let q = Weight::quantize(&w, 0, true, Grid::INT8.reduced()).unwrap();
         assert_eq!((q.values.as_slice(), q.scales[0]), (&[-64, 16, 64][..], 2.0 / 64.0));
         assert!(2 * 255 * 64 <= i32::from(i16::MAX));
     }
@@ -138,21 +134,9 @@ mod tests {
     #[test]
     fn the_unsigned_form_is_the_signed_one_plus_128() {
         let w = Constant::floats(&[1, 3], &[-127.0, 0.0, 127.0]).unwrap();
-        let q = Weight::quantize(&w, 0, true, Grid::INT8, None).unwrap();
+        let q = Weight::quantize(&w, 0, true, Grid::INT8).unwrap();
         assert_eq!(q.signed().unwrap().to_i64s().unwrap(), [-127, 0, 127]);
         assert_eq!(q.unsigned().unwrap().to_i64s().unwrap(), [1, 128, 255]);
-    }
-
-    #[test]
-    fn a_large_bias_of_a_tiny_channel_still_fits() {
-        let w = Constant::floats(&[2, 1], &[1e-12, 1.0]).unwrap();
-        let bias = [5.0, 0.1];
-        let q = Weight::quantize(&w, 0, true, Grid::INT8, Some((&bias, 0.02))).unwrap();
-        let scales: Vec<f32> = q.scales.iter().map(|s| s * 0.02).collect();
-        let b = int32_bias(&bias, &scales).unwrap().to_i64s().unwrap();
-        assert_eq!(b[0], 1 << 30);
-        assert!((f64::from(scales[0]) * b[0] as f64 - 5.0).abs() < 1e-3);
-        assert_eq!(q.scales[1], 1.0 / 127.0);
     }
 
     #[test]

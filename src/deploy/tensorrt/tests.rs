@@ -184,15 +184,46 @@ fn half_precision_covers_layers_and_keeps_float32_ends() {
 }
 
 #[test]
-fn constants_beyond_float16_are_cut_off_and_told() {
+fn a_layer_with_numbers_beyond_float16_stays_and_is_told() {
     let mut b = GraphBuilder::new("g", 17);
     let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 4]));
+    let v = b.constant("v", Constant::floats(&[3, 3, 1, 1], &[0.5; 9]).unwrap());
     let w = b.constant("w", Constant::floats(&[1, 3, 1, 1], &[1e6, -1e6, 1.0]).unwrap());
-    let y = b.op("Conv", &[&x, &w]);
+    let y = b.op("Conv", &[&x, &v]);
+    let y = b.node(Node::new("Conv", "large", [y, w], [""]));
     b.output(&y);
-    let (g, notes) = to_float16(&b.finish().unwrap()).unwrap();
-    assert_eq!(g.constant("w_float16").unwrap().to_f32s().unwrap(), [65504.0, -65504.0, 1.0]);
-    assert!(notes[0].contains("constant 'w'"));
+    let g = b.finish().unwrap();
+    let (half, notes) = to_float16(&g).unwrap();
+    assert_eq!(half.constant("w"), g.constant("w"));
+    assert_eq!(half.nodes().iter().map(|n| n.op.as_str()).collect::<Vec<_>>(), ["Cast", "Conv", "Cast", "Conv"]);
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].contains("node 'large' (Conv) stays in float32") && notes[0].contains("'w'"), "{notes:?}");
+}
+
+/// An attention mask makes a value infinite that is quantized for nobody.
+#[test]
+fn the_cache_leaves_out_what_is_infinite_and_says_so() {
+    let mut b = GraphBuilder::new("masked", 17);
+    let x = b.input("images", Fact::known(Element::F32, &[1, 3, 8, 8]));
+    let w: Vec<f32> = (0..16 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
+    let w = b.constant("w", Constant::floats(&[16, 3, 1, 1], &w).unwrap());
+    let y = b.node(Node::new("Conv", "first", [x.as_str(), &w], ["features"]));
+    let mask: Vec<f32> = (0..8).map(|i| if i % 3 == 1 { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let mask = b.constant("mask", Constant::floats(&[8], &mask).unwrap());
+    let y = b.node(Node::new("Add", "", [y.as_str(), &mask], ["scores"]));
+    let y = b.node(Node::new("Softmax", "", [y.as_str()], ["weights"]).int("axis", -1));
+    let y = b.node(Node::new("Relu", "", [y.as_str()], ["positive"]));
+    let v: Vec<f32> = (0..16 * 16).map(|i| (i as f32 * 0.3).cos() * 0.3).collect();
+    let v = b.constant("v", Constant::floats(&[16, 16, 1, 1], &v).unwrap());
+    let y = b.node(Node::new("Conv", "second", [y.as_str(), &v], ["logits"]));
+    b.output(&y);
+    let m = Model::new(b.finish().unwrap(), Task::Unknown);
+    let dir = tempfile::tempdir().unwrap();
+    let a = export(&TensorrtExport { precision: ExportPrecision::Int8, build: Some(false), ..TensorrtExport::default() }, &m, dir.path());
+    assert!(a.notes.iter().any(|n| n.contains("infinite") && n.ends_with("the calibration cache lacks 'scores'")), "{:?}", a.notes);
+    let text = std::fs::read_to_string(dir.path().join("calibration.cache")).unwrap();
+    let names: Vec<&str> = text.lines().skip(1).map(|l| l.split_once(": ").unwrap().0).collect();
+    assert_eq!(names, ["images", "features", "weights", "positive", "logits"]);
 }
 
 #[test]

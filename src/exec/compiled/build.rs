@@ -25,6 +25,11 @@ struct Images {
     apart: usize,
 }
 
+impl Images {
+    /// One element, for all images of the other operands.
+    const ONE: Self = Self { count: 1, view: View { height: 1, width: 1, channels: 1, row: 1, pixel: 1, channel: 1 }, apart: 0 };
+}
+
 impl Build<'_> {
     fn layout(&self, id: Id) -> Result<Layout> {
         self.tensors.layout(id).ok_or_else(|| Error::internal("a tensor without a layout"))
@@ -83,7 +88,10 @@ impl Build<'_> {
             (0..dims.len()).filter(|&d| dims[d] != 1).map(|d| (dims[d], layouts.iter().map(|l| l.strides[d]).collect())).collect();
         axes.sort_by(|a, b| b.1.cmp(&a.1));
         // The fastest axis stays by itself, so that there are rows to share among threads.
-        let channel = axes.pop().unwrap_or_else(|| (1, vec![1; ids.len()]));
+        // Bytes of a pixel lie together: where they do not, each is a pixel.
+        let one = (1, vec![1; ids.len()]);
+        let together = |(_, s): &(usize, Vec<usize>)| s.iter().zip(ids).all(|(&s, &id)| s == 1 || self.tensors[id].kind == Kind::F32);
+        let channel = axes.pop_if(|axis| together(axis) || ids.iter().all(|&id| self.tensors[id].kind == Kind::F32)).unwrap_or(one);
         let mut merged: Vec<(usize, Vec<usize>)> = Vec::new();
         for (n, s) in axes {
             match merged.last_mut() {
@@ -182,12 +190,9 @@ impl Build<'_> {
             }
             Op::Concat(axis) => self.concat(*axis, reads, writes[0])?,
             Op::Copy => vec![self.copy(reads[0], writes[0], 0, 0)?],
+            Op::Measure => self.measure(reads[0], writes, threads)?,
             Op::Quantize(affine) => {
-                // An image of planes and one of pixels have no order of axes in common.
-                let pair = match self.tensors[reads[0]].dims.len() {
-                    4 => vec![(reads[0], self.image(reads[0])?), (writes[0], self.image(writes[0])?)],
-                    _ => self.elements(&[reads[0], writes[0]])?,
-                };
+                let pair = self.floats_and_bytes(reads[0], writes[0])?;
                 let job = int8::quantize(1.0 / affine.scale, affine.zero, pair[0].1.view, vec![Bytes::whole(pair[1].1.view)], threads)?;
                 vec![self.push_images(job, &pair[..1], &pair[1..])?]
             }
@@ -230,6 +235,28 @@ impl Build<'_> {
         })
     }
 
+    /// Floats and their bytes as images.
+    fn floats_and_bytes(&self, x: Id, y: Id) -> Result<Vec<(Id, Images)>> {
+        match self.tensors[x].dims.len() {
+            // An image of planes and one of pixels have no order of axes in common.
+            4 => Ok(vec![(x, self.image(x)?), (y, self.image(y)?)]),
+            _ => self.elements(&[x, y]),
+        }
+    }
+
+    /// The range of a tensor, its scale and zero point, then its bytes.
+    fn measure(&mut self, x: Id, writes: &[Id], threads: usize) -> Result<Vec<usize>> {
+        let &[y, scale, zero, found] = writes else { return Err(Error::internal("a measured tensor without its scale")) };
+        let ranges = int8::ranges(&self.tensors[x].dims, &self.layout(x)?.strides, threads)?;
+        let parts = ranges.parts();
+        let first = self.push_whole(ranges, &[x], &[found])?;
+        let second = self.push_whole(int8::scale(parts)?, &[found], &[scale, zero])?;
+        let pair = self.floats_and_bytes(x, y)?;
+        let job = int8::quantize_measured(pair[0].1.view, &[Bytes::whole(pair[1].1.view)], threads)?;
+        let third = self.push_images(job, &[pair[0], (scale, Images::ONE), (zero, Images::ONE)], &pair[1..])?;
+        Ok(vec![first, second, third])
+    }
+
     fn conv(&mut self, c: &Conv, reads: &[Id], writes: &[Id], threads: usize) -> Result<usize> {
         let x = self.image(reads[0])?;
         let ys = writes.iter().map(|&id| Ok((id, self.image(id)?))).collect::<Result<Vec<_>>>()?;
@@ -243,7 +270,10 @@ impl Build<'_> {
                 let spec = ConvSpec { window, groups: c.groups, input: x.view, output: ys[0].1.view, residual, epilogue: c.epilogue };
                 conv(&spec, w, c.bias.as_deref(), threads)?
             }
-            Weights::Int8(w, scales) => {
+            Weights::Int8(_, scales) | Weights::Wide(_, scales) => {
+                if c.measured {
+                    inputs.extend(reads[1..].iter().map(|&id| (id, Images::ONE)));
+                }
                 let store = match c.quantized {
                     None => Store::Floats { output: ys[0].1.view },
                     Some(to) => Store::Bytes {
@@ -261,14 +291,18 @@ impl Build<'_> {
                     window,
                     groups: c.groups,
                     input: x.view,
-                    input_zero: c.affine.zero,
+                    input_zero: (!c.measured).then_some(c.affine.zero),
                     scales: scales.iter().map(|s| s * c.affine.scale).collect(),
                     bias: c.bias.clone().unwrap_or_else(|| vec![0.0; scales.len()]),
                     act: c.epilogue.act,
                     store,
                     threads,
                 };
-                int8::conv(&spec, w)?
+                match &c.weights {
+                    Weights::Wide(w, _) => int8::conv_wide(&spec, w)?,
+                    Weights::Int8(w, _) => int8::conv(&spec, w)?,
+                    Weights::Float(_) => return Err(Error::internal("float weights of an integer layer")),
+                }
             }
         };
         self.push_images(job, &inputs, &ys)

@@ -132,7 +132,7 @@ proptest! {
             let outs = y.channels.min(ROOM);
             let per_group = x.channels.checked_div(groups).unwrap_or(0);
             let fitting = [outs, per_group, w.kernel[0], w.kernel[1]].iter().fold(1, |p: usize, n| p.saturating_mul(*n));
-            let spec = Int8Conv { window: w, groups, input: x, input_zero: 1, scales: vec![0.1; outs], bias: vec![0.0; outs], act, store: store.clone(), threads };
+            let spec = Int8Conv { window: w, groups, input: x, input_zero: Some(1), scales: vec![0.1; outs], bias: vec![0.0; outs], act, store: store.clone(), threads };
             let job = int8::conv(&spec, &vec![1i8; if fitting < ROOM { fitting } else { weights }]);
             match store {
                 Store::Floats { .. } => exact::<u8, f32>(job),
@@ -175,6 +175,7 @@ proptest! {
             exact::<f32, f32>(strided::binary(Binary::Add, &sizes, &a, &b, &y));
             exact::<f32, f32>(strided::unary(Activation::Tanh, &sizes, &a, &y));
             exact::<f32, f32>(strided::softmax(&sizes, axis, &a, &y));
+            exact::<f32, f32>(int8::ranges(&sizes, &a, 3));
             let n = sizes.len().saturating_sub(2);
             if let [rows, columns] = sizes[n..] {
                 exact::<f32, f32>(strided::matmul(&sizes[..n], [rows, axis, columns], &a, &b, &y));
@@ -195,7 +196,8 @@ fn jobs_that_fit_run() {
     assert!(exact::<f32, f32>(pool::max_pool(&window, x, View { channels: 20, ..y })));
     let store = Store::Floats { output: y };
     let scales = vec![0.1; 24];
-    let spec = Int8Conv { window, groups: 1, input: x, input_zero: 1, scales: scales.clone(), bias: scales, act: None, store, threads: 2 };
+    let spec =
+        Int8Conv { window, groups: 1, input: x, input_zero: Some(1), scales: scales.clone(), bias: scales, act: None, store, threads: 2 };
     assert!(exact::<u8, f32>(int8::conv(&spec, &vec![3; 24 * 20 * 9])));
     assert!(exact::<f32, f32>(strided::matmul(&[2], [3, 4, 5], &[12, 4, 1], &[20, 5, 1], &[15, 5, 1])));
 }

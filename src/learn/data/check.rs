@@ -1,7 +1,7 @@
 //! Verifying a dataset: every image is decoded once.
 
 use super::dataset::subset;
-use super::records::Warnings;
+use super::warnings::Warnings;
 use super::{Dataset, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Images that are decoded between two looks at the user's wish to stop.
 const CHUNK: usize = 32;
 
-/// The dataset without the images that cannot be decoded, which its warnings count and name.
+/// The dataset without the images that cannot be decoded or are too small, which its warnings count and name.
 ///
 /// # Errors
 /// `Format` when a split has no other images; `Cancelled`.
@@ -34,13 +34,13 @@ pub(super) fn check(data: &Dataset, ctx: &Context) -> Result<Dataset> {
                 };
                 let file = part.source.file_of(i).and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
                 let place = format!("{} ({})", file.unwrap_or_else(|| i.to_string()), e.message());
-                warnings.add("image that cannot be decoded, left out", place);
+                warnings.add("image that cannot be used, left out", place);
                 first.get_or_insert(e);
             }
             progress.step("")?;
         }
         if let Some(e) = first.filter(|_| good.is_empty()) {
-            return Err(Error::format(format!("none of the {} images of '{}' can be decoded", part.len(), part.label())).because(e));
+            return Err(Error::format(format!("none of the {} images of '{}' can be used", part.len(), part.label())).because(e));
         }
         sources.push(if good.len() == part.len() { part.source.clone() } else { subset(&part.source, good) });
     }

@@ -4,11 +4,13 @@
 //! written. Crowd regions are no objects to train on; evaluation ignores detections inside them, as pycocotools does, and
 //! takes the area of an object from its annotation.
 
+use super::classes::some_of;
 use super::coco_json::{Contents, Id, Image, read};
-use super::files::{entries, is_image};
+use super::files::{entries, is_image, unread};
 use super::options::class_names;
 use super::reader::Reader;
-use super::records::{Details, NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name};
+use super::records::{Details, Record, Records};
+use super::warnings::{NO_AREA, NOT_FINITE, OUTSIDE, Warnings, file_name};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Region, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -95,10 +97,6 @@ pub(super) fn open_splits(
         contents.push(read(file, ctx)?);
     }
     let mut warnings = Warnings::default();
-    let asked = match class_names(options)? {
-        Some(names) => Some(names),
-        None => classes,
-    };
     let mut categories: BTreeMap<Id, String> = BTreeMap::new();
     for ((_, file), c) in files.iter().zip(&contents) {
         collect_categories(c, &mut categories, &mut warnings).map_err(|e| e.at("categories").file(file))?;
@@ -114,7 +112,10 @@ pub(super) fn open_splits(
             names.push(n.clone());
         }
     }
-    let classes = asked.unwrap_or(names);
+    let classes = match class_names(options)? {
+        Some(asked) => some_of(asked, &names)?,
+        None => classes.unwrap_or(names),
+    };
     let numbers: HashMap<Id, Option<usize>> =
         categories.iter().map(|(id, name)| (id.clone(), classes.iter().position(|c| c == name))).collect();
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
@@ -254,7 +255,9 @@ impl Split<'_> {
             self.ctx.check()?;
             match inner_path(&image.file_name) {
                 None => warnings.add("image whose name leads out of its folder, left out", image.file_name),
-                Some(inner) if !is_image(&inner) => warnings.add("image of an unknown kind, left out", image.file_name),
+                Some(inner) if !is_image(&inner) => {
+                    warnings.add(unread(&inner).unwrap_or_else(|| "image of an unknown kind, left out".into()), image.file_name);
+                }
                 Some(inner) => {
                     let path = folder.join(inner);
                     if path.is_file() {

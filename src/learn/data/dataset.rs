@@ -34,6 +34,9 @@ impl Source for Subset {
     fn regions_of(&self, i: usize, size: (u32, u32)) -> Option<Vec<Region>> {
         self.source.regions_of(self.indices[i], size)
     }
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        self.source.opacity_of(self.indices[i])
+    }
     fn file_of(&self, i: usize) -> Option<&Path> {
         self.source.file_of(self.indices[i])
     }
@@ -162,9 +165,16 @@ impl Dataset {
         Self { source: splits[0].1.source.clone(), told: Arc::default(), splits: splits.into(), ..self.clone() }
     }
     /// Itself with other warnings, in each split.
-    pub(super) fn with_warnings(&self, warnings: Arc<[String]>) -> Self {
+    #[must_use]
+    pub fn with_warnings(&self, warnings: Arc<[String]>) -> Self {
         let splits = self.splits.iter().map(|(n, d)| (n.clone(), Self { warnings: warnings.clone(), ..d.clone() })).collect();
         Self { warnings, splits, ..self.clone() }
+    }
+    /// Itself with other class names, in each split.
+    pub(super) fn with_classes(&self, names: &[String]) -> Self {
+        let classes: Arc<[String]> = names.into();
+        let splits = self.splits.iter().map(|(n, d)| (n.clone(), Self { classes: classes.clone(), ..d.clone() })).collect();
+        Self { classes, splits, ..self.clone() }
     }
     /// Name and split, for messages: `bccd test`.
     pub fn label(&self) -> String {

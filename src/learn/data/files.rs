@@ -1,24 +1,47 @@
 //! Image files.
 
-use super::Sample;
+use super::warnings::{Warnings, file_name};
+use super::{Sample, whole};
 use compresso_base::error::{At, Error, Result};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// Largest image that is decoded: width × height. Anything above is refused before memory is taken.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// Extensions of the image files that are read.
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
+pub(super) const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "mpo"];
+
+/// Extensions of images and films that are not read, so that they are counted where they are met.
+const OTHERS: [&str; 30] = [
+    "avif", "avi", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jxl", "mkv", "mov", "mp4", "nef",
+    "npy", "pbm", "pcx", "pfm", "pgm", "pnm", "ppm", "psd", "svg", "tga", "webm", "xcf",
+];
 
 /// Reads an image as RGB, turned upright by its EXIF orientation.
 ///
 /// # Errors
-/// `Io` for a missing file; `Format` for one that is corrupt, empty, of an unknown format or larger than
+/// `Io` for a missing file; `Format` for one that is corrupt, cut off, empty, of an unknown format or larger than
 /// [`MAX_PIXELS`].
 pub fn read_image(path: impl AsRef<Path>) -> Result<RgbImage> {
     let path = path.as_ref();
     decode(path).in_file(path)
+}
+
+/// The opacity of an image, turned upright; `None` for one without.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_opacity(path: impl AsRef<Path>) -> Result<Option<GrayImage>> {
+    let path = path.as_ref();
+    let image = decode_any(path).in_file(path)?;
+    if !image.color().has_alpha() {
+        return Ok(None);
+    }
+    let rgba = image.into_rgba8();
+    Ok(Some(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| image::Luma([rgba.get_pixel(x, y).0[3]]))))
 }
 
 /// One unlabelled sample from an image file, named by its path.
@@ -41,10 +64,19 @@ pub fn image_size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
 }
 
 fn decode(path: &Path) -> Result<RgbImage> {
+    Ok(decode_any(path)?.into_rgb8())
+}
+
+/// The image as its file has it, turned upright.
+fn decode_any(path: &Path) -> Result<DynamicImage> {
     let (decoder, orientation) = open(path)?;
+    let whole = File::open(path).and_then(|f| whole::reaches_its_end(&mut BufReader::new(f)));
+    if !whole.map_err(|e| Error::io(path, e))? {
+        return Err(Error::format("not a readable image: the JPEG file is cut off"));
+    }
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| Error::format("not a readable image").because(e))?;
     image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    Ok(image)
 }
 
 /// A decoder that has read the file's head, and how the image is to be turned.
@@ -75,9 +107,58 @@ fn open(path: &Path) -> Result<(impl ImageDecoder, image::metadata::Orientation)
     Ok((decoder, orientation))
 }
 
-/// True for a path with the extension of an image file.
+/// True for a path with the extension of an image file that is read.
 pub(super) fn is_image(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+    ending(path).is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
+/// How an image or film that is not read is counted in warnings; `None` for any other file.
+pub(super) fn unread(path: &Path) -> Option<String> {
+    let ending = ending(path).filter(|e| OTHERS.contains(&e.as_str()))?;
+    Some(format!(".{ending} file, which is not read, left out"))
+}
+
+fn ending(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+/// Image files, and images and films beside them that are not read.
+#[derive(Debug, Default)]
+pub struct ImageFiles {
+    pub images: Vec<PathBuf>,
+    pub unread: Vec<PathBuf>,
+}
+
+impl ImageFiles {
+    /// Adds a file where it belongs.
+    fn add(&mut self, path: PathBuf) {
+        if is_image(&path) {
+            self.images.push(path);
+        } else if unread(&path).is_some() {
+            self.unread.push(path);
+        }
+    }
+    /// Counts the files that are not read.
+    pub(super) fn warn(&self, warnings: &mut Warnings) {
+        for path in &self.unread {
+            warnings.add(unread(path).unwrap_or_default(), file_name(path));
+        }
+    }
+    /// A line for each kind of file that is not read.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Warnings::default();
+        self.warn(&mut warnings);
+        warnings.lines()
+    }
+    /// As they are, unless no image is among them.
+    fn some(self, path: &Path) -> Result<Self> {
+        if !self.images.is_empty() {
+            return Ok(self);
+        }
+        let e = Error::missing("no image files found").file(path).hint(format!("images end in {}", EXTENSIONS.join(", ")));
+        let unread = self.warnings();
+        Err(if unread.is_empty() { e } else { e.because(Error::unsupported(unread.join("; "))) })
+    }
 }
 
 /// Entries of a folder, sorted by name, without hidden ones.
@@ -99,12 +180,14 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// `Missing` when nothing matches.
-pub fn image_files(pattern: &str) -> Result<Vec<PathBuf>> {
+pub fn image_files(pattern: &str) -> Result<ImageFiles> {
     let path = Path::new(pattern);
+    let mut found = ImageFiles::default();
     if path.is_file() {
-        return Ok(vec![path.to_path_buf()]);
+        // Whatever its name: what it holds decides whether it can be read.
+        found.images.push(path.to_path_buf());
+        return Ok(found);
     }
-    let mut found = Vec::new();
     if path.is_dir() {
         walk(path, 0, &mut found)?;
     } else if pattern.contains(['*', '?']) {
@@ -127,29 +210,24 @@ pub fn image_files(pattern: &str) -> Result<Vec<PathBuf>> {
             }
             folders = next;
         }
-        found = folders.into_iter().filter(|p| p.is_file() && is_image(p)).collect();
-        found.sort();
+        folders.into_iter().filter(|p| p.is_file()).for_each(|p| found.add(p));
+        found.images.sort();
     } else {
         return Err(Error::missing("no such file or folder").file(path));
     }
-    if found.is_empty() {
-        return Err(Error::missing("no image files found").file(path).hint(format!("images end in {}", EXTENSIONS.join(", "))));
-    }
-    Ok(found)
+    found.some(path)
 }
 
 /// Depth to which folders are searched; deeper ones are likely a loop of links.
 const MAX_DEPTH: usize = 16;
 
 /// Collects the image files below `dir`, sorted within each folder.
-pub(super) fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+pub(super) fn walk(dir: &Path, depth: usize, found: &mut ImageFiles) -> Result<()> {
     for path in entries(dir)? {
-        if path.is_dir() {
-            if depth < MAX_DEPTH {
-                walk(&path, depth + 1, found)?;
-            }
-        } else if is_image(&path) {
-            found.push(path);
+        if !path.is_dir() {
+            found.add(path);
+        } else if depth < MAX_DEPTH {
+            walk(&path, depth + 1, found)?;
         }
     }
     Ok(())
@@ -192,17 +270,52 @@ mod tests {
     fn folders_files_and_patterns_are_found() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("sub")).unwrap();
-        for name in ["b.png", "a.JPG", "note.txt", "sub/c.png", ".hidden.png"] {
+        for name in ["b.png", "a.JPG", "note.txt", "sub/c.png", "sub/d.GIF", "e.heic", ".hidden.png"] {
             std::fs::write(dir.path().join(name), b"x").unwrap();
         }
         let names = |pattern: &str| -> Vec<String> {
             let files = image_files(&dir.path().join(pattern).display().to_string()).unwrap();
-            files.iter().map(|f| f.strip_prefix(dir.path()).unwrap().display().to_string()).collect()
+            files.images.iter().map(|f| f.strip_prefix(dir.path()).unwrap().display().to_string()).collect()
         };
         assert_eq!(names(""), ["a.JPG", "b.png", "sub/c.png"]);
         assert_eq!(names("*.png"), ["b.png"]);
         assert_eq!(names("s*/?.png"), ["sub/c.png"]);
-        assert!(image_files(&dir.path().join("*.webp").display().to_string()).unwrap_err().to_string().contains("no image files"));
+        let all = image_files(&dir.path().display().to_string()).unwrap();
+        assert_eq!(
+            all.warnings(),
+            ["1 × .heic file, which is not read, left out: e.heic", "1 × .gif file, which is not read, left out: d.GIF"]
+        );
+        let none = |pattern: &str| image_files(&dir.path().join(pattern).display().to_string()).unwrap_err().to_string();
+        assert!(none("*.webp").contains("no image files"));
+        assert!(none("*.heic").contains("1 × .heic file"), "{}", none("*.heic"));
+    }
+
+    /// The values are OpenCV's.
+    #[test]
+    fn every_depth_and_form_becomes_eight_bits_of_red_green_blue() {
+        use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |n: &str| dir.path().join(n);
+        for name in ["grey16.png", "grey16.tif"] {
+            ImageBuffer::from_fn(3, 2, |x, _| Luma([[37_694_u16, 15_420, 4095][x as usize]])).save(path(name)).unwrap();
+        }
+        for name in ["rgb16.png", "rgb16.tiff"] {
+            ImageBuffer::from_pixel(3, 2, Rgb([220 * 257_u16, 180 * 257, 40 * 257])).save(path(name)).unwrap();
+        }
+        ImageBuffer::from_pixel(3, 2, Luma([60_u8])).save(path("grey.jpg")).unwrap();
+        ImageBuffer::from_pixel(3, 2, LumaA([60_u8, 0])).save(path("clear_grey.png")).unwrap();
+        for name in ["clear.png", "clear.tif", "clear.webp"] {
+            ImageBuffer::from_pixel(3, 2, Rgba([220_u8, 180, 40, 0])).save(path(name)).unwrap();
+        }
+        let first = |name: &str| read_image(path(name)).unwrap().get_pixel(0, 0).0;
+        for name in ["grey16.png", "grey16.tif"] {
+            let image = read_image(path(name)).unwrap();
+            assert_eq!([0, 1, 2].map(|x| image.get_pixel(x, 1).0), [[147; 3], [60; 3], [16; 3]], "{name}");
+        }
+        for name in ["rgb16.png", "rgb16.tiff", "clear.png", "clear.tif", "clear.webp"] {
+            assert_eq!(first(name), [220, 180, 40], "{name}");
+        }
+        assert_eq!((first("grey.jpg"), first("clear_grey.png")), ([60; 3], [60; 3]));
     }
 
     #[test]

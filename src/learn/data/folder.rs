@@ -1,9 +1,11 @@
 //! Image folders: a subfolder per class, or plain images without labels; `train`, `val` and `test` subfolders are splits.
 
-use super::files::{entries, is_image, walk};
+use super::classes::some_of;
+use super::files::{ImageFiles, entries, is_image, walk};
 use super::options::class_names;
 use super::reader::Reader;
-use super::records::{Record, Records, Warnings, file_name};
+use super::records::{Record, Records};
+use super::warnings::{Warnings, file_name};
 use super::{DataKind, DataOptions, Dataset, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -44,20 +46,19 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
     let labelled = folders.iter().any(Option::is_some);
     let classes = match (labelled, class_names(options)?) {
         (false, _) => Vec::new(),
-        (true, Some(names)) => names,
-        (true, None) => {
-            let names: BTreeSet<String> = folders.iter().flatten().flatten().map(|(c, _)| c.clone()).collect();
-            names.into_iter().collect()
-        }
+        (true, Some(asked)) => some_of(asked, &named(&folders))?,
+        (true, None) => named(&folders),
     };
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
     for ((split, path), folders) in parts.iter().zip(folders) {
         ctx.check()?;
-        let mut records = Vec::new();
-        match folders {
+        let source = match folders {
             Some(folders) => {
+                let mut records = Vec::new();
                 for (class, files) in folders {
                     let label = classes.iter().position(|c| *c == class);
+                    files.warn(&mut warnings);
+                    let files = files.images;
                     if label.is_none() {
                         warnings.add("folder of a class that is not asked for, left out", format!("{split}/{class}"));
                     } else if files.is_empty() {
@@ -66,23 +67,28 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
                         records.extend(files.into_iter().map(|path| Record::new(path, Vec::new(), label)));
                     }
                 }
+                Records::new(records, false, pixels)
             }
             None if labelled => {
                 warnings.add("split without class folders, left out", file_name(path));
                 continue;
             }
             None => {
-                let mut files = Vec::new();
+                let mut files = ImageFiles::default();
                 walk(path, 0, &mut files)?;
-                records.extend(files.into_iter().map(|path| Record::new(path, Vec::new(), None)));
+                files.warn(&mut warnings);
+                Records::unlabelled(files.images, pixels)
             }
+        };
+        if source.is_empty() {
+            let e = Error::missing("no images found").file(path);
+            let e = e.hint("an image folder holds images, or a subfolder of images per class");
+            return Err(match warnings.first() {
+                Some((kind, place)) => e.because(Error::unsupported(format!("{kind}: {place}"))),
+                None => e,
+            });
         }
-        if records.is_empty() {
-            return Err(Error::missing("no images found")
-                .file(path)
-                .hint("an image folder holds images, or a subfolder of images per class"));
-        }
-        splits.push((split.clone(), Arc::new(Records::new(records, false, pixels))));
+        splits.push((split.clone(), Arc::new(source)));
     }
     let kind = if labelled { DataKind::Classification } else { DataKind::Unlabelled };
     let data = Dataset::of_splits(name, kind, classes, splits, warnings.lines());
@@ -90,22 +96,29 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
 }
 
 /// A dataset of the given image files, without labels.
-pub(super) fn of_files(name: &str, files: Vec<PathBuf>, pixels: &Reader) -> Dataset {
-    let records = files.into_iter().map(|path| Record::new(path, Vec::new(), None)).collect();
-    Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records::new(records, false, pixels)))
+pub(super) fn of_files(name: &str, files: ImageFiles, pixels: &Reader) -> Dataset {
+    let warnings = files.warnings();
+    let data = Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Records::unlabelled(files.images, pixels)));
+    data.with_warnings(warnings.into())
+}
+
+/// Names of the class folders of all splits, in order.
+fn named<T>(splits: &[Option<Vec<(String, T)>>]) -> Vec<String> {
+    let names: BTreeSet<&String> = splits.iter().flatten().flatten().map(|(class, _)| class).collect();
+    names.into_iter().cloned().collect()
 }
 
 /// Images of each class folder below `dir`; `None` when it holds images itself or no image at all below.
-fn class_folders(dir: &Path) -> Result<Option<Vec<(String, Vec<PathBuf>)>>> {
+fn class_folders(dir: &Path) -> Result<Option<Vec<(String, ImageFiles)>>> {
     let inside = entries(dir)?;
     if inside.iter().any(|p| p.is_file() && is_image(p)) {
         return Ok(None);
     }
     let mut folders = Vec::new();
     for path in inside.into_iter().filter(|p| p.is_dir()) {
-        let mut files = Vec::new();
+        let mut files = ImageFiles::default();
         walk(&path, 0, &mut files)?;
         folders.push((file_name(&path), files));
     }
-    Ok(folders.iter().any(|(_, files)| !files.is_empty()).then_some(folders))
+    Ok(folders.iter().any(|(_, files)| !files.images.is_empty()).then_some(folders))
 }

@@ -51,7 +51,7 @@ fn yolo() -> TempDir {
     image(d, "images/train/a.png", 100, 50);
     image(d, "images/train/b.png", 20, 20);
     image(d, "images/val/c.png", 40, 40);
-    file(d, "labels/train/a.txt", "1 0.5 0.5 0.2 0.4\n0 0.1 0.2 0.3 0.2 0.3 0.6 0.2 0.9\n");
+    file(d, "labels/train/a.txt", "1 0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7\n0 0.1 0.2 0.3 0.2 0.3 0.6 0.2 0.9\n");
     file(d, "labels/train/b.txt", "");
     file(d, "labels/val/c.txt", "0 0.5 0.5 1 1\n");
     dir
@@ -93,45 +93,141 @@ fn yolo_lists_list_files_patterns_and_other_spellings_are_read() {
     assert_eq!((data.len(), &*data.classes), (3, &["0".to_string(), "1".to_string()][..]));
 }
 
+/// What the Ultralytics trainer (8.4) makes of the same files, but for boxes without area, which it drops when it
+/// augments.
 #[test]
-fn yolo_bad_label_lines_are_skipped_and_named() {
-    let dir = yolo();
-    let lines = [
-        "0 0.5 0.5 0.2 0.2",
-        "2 0.5 0.5 0.2 0.2",
-        "-1 0.5 0.5 0.2 0.2",
-        "0.5 0.5 0.5 0.2 0.2",
-        "0 nan 0.5 0.2 0.2",
-        "0 0.5 inf 0.2 0.2",
-        "0 0.5 x 0.2 0.2",
-        "0 0.5 0.5 -0.2 0.2",
-        "0 0.5 0.5 0 0.2",
-        "0 1.5 0.5 0.2 0.2",
-        "0 50 50 20 20",
-        "0 0.5 0.5 0.2",
-        "0 0.5 0.5 0.2 0.2 0.9",
-        "1 0.9 0.9 0.3 0.3",
+fn yolo_labels_are_taken_repaired_or_left_out_as_the_ultralytics_trainer_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    file(d, "data.yaml", "train: images\nnames: [cat, dog]\n");
+    let good = "0 .5 .5 .25 .5";
+    let cases: &[(&str, &[&str], Option<usize>)] = &[
+        // Taken.
+        ("box", &[good], Some(1)),
+        ("blank", &["", good, "   ", ""], Some(1)),
+        ("carriage", &["0\t.5 .5  .25 .5 \r", "\r", "1 .2 .2 .1 .1\r"], Some(2)),
+        ("mark", &["\u{feff}0 .5 .5 .25 .5"], Some(1)),
+        ("float_class", &["1.0 .5 .5 .1 .1", "1e0 .4 .4 .1 .1"], Some(2)),
+        ("empty", &[], Some(0)),
+        ("edge", &["0 .5 .5 1.01 .5", "0 -.009 .5 .1 .1", "0 .98 .5 .25 .5"], Some(3)),
+        ("polygons", &["0 .1 .1 .3 .1 .3 .3", "0 .1 .1 .3 .1 .3 .3 .2 .2"], Some(2)),
+        ("same_box", &["0 .1 .1 .3 .1 .3 .3", "0 .1 .1 .1 .3 .3 .3"], Some(2)),
+        ("polygon_out", &["0 -.1 .1 .3 .1 .3 .3"], Some(1)),
+        ("two_classes", &[good, "1 .5 .5 .25 .5"], Some(2)),
+        // Repaired.
+        ("equal", &[good, good, "0 .500 0.50 .25 .5"], Some(1)),
+        ("equal_apart", &[good, "0 .2 .2 .1 .1", good], Some(2)),
+        ("equal_polygons", &["0 .1 .1 .3 .1 .3 .3", "0 .1 .1 .3 .1 .3 .3"], Some(1)),
+        ("no_area", &[good, "0 .2 .5 0 .5"], Some(1)),
+        ("only_no_area", &["0 .5 .5 .1 0"], Some(0)),
+        ("beyond", &["0 1.005 .5 .005 .1", good], Some(1)),
+        // Left out with their images.
+        ("one_bad", &[good, "0 .5 .5 .25"], None),
+        ("six", &["0 .5 .5 .25 .5 .9"], None),
+        ("one", &["0"], None),
+        ("commas", &["0,.5,.5,.25,.5"], None),
+        ("remark", &["# labels", good], None),
+        ("odd", &["0 .1 .1 .3 .1 .3 .3 .2"], None),
+        ("class_above", &["2 .5 .5 .1 .1"], None),
+        ("class_below", &["-1 .5 .5 .1 .1"], None),
+        ("class_half", &["0.5 .5 .5 .1 .1"], None),
+        ("class_word", &["cat .5 .5 .1 .1"], None),
+        ("nan", &["0 nan .5 .1 .1"], None),
+        ("inf", &["0 .5 inf .1 .1"], None),
+        ("negative", &["0 .5 .5 -.005 .5"], None),
+        ("out", &["0 .5 .5 1.02 .5"], None),
+        ("below", &["0 -.011 .5 .1 .1"], None),
+        ("pixels", &["0 50 32 20 20"], None),
+        ("polygon_wide", &["0 .1 .1 1.3 .1 .3 .3"], None),
+        ("mixed", &[good, "1 .1 .1 .3 .1 .3 .4"], None),
     ];
-    file(dir.path(), "labels/train/a.txt", &lines.join("\n"));
-    std::fs::write(dir.path().join("labels/train/b.txt"), [0xff, 0xfe, 0x00]).unwrap();
-    std::fs::remove_file(dir.path().join("labels/val/c.txt")).unwrap();
-    let data = open(dir.path()).unwrap();
+    for (name, lines, _) in cases {
+        image(d, &format!("images/{name}.png"), 40, 20);
+        file(d, &format!("labels/{name}.txt"), &(lines.join("\n") + "\n"));
+    }
+    std::fs::write(d.join("labels/utf16.txt"), [0xff, 0xfe, 0x30, 0]).unwrap();
+    image(d, "images/utf16.png", 40, 20);
+    image(d, "images/none.png", 40, 20);
+    file(d, "images/film.gif", "GIF89a");
+    file(d, "labels/lost.txt", good);
+    file(d, "labels/classes.txt", "cat\ndog\n");
+    let data = open(d).unwrap();
+    let stem = |i: usize| data.source.file_of(i).unwrap().file_stem().unwrap().to_string_lossy().into_owned();
+    let found: std::collections::BTreeMap<String, usize> = (0..data.len()).map(|i| (stem(i), data.get(i).unwrap().targets.len())).collect();
+    let right = cases.iter().filter_map(|(name, _, n)| Some((name.to_string(), (*n)?))).chain([("none".to_string(), 0)]).collect();
+    assert_eq!(found, right);
     warns(
         &data,
         &[
-            "1 × line with a class above 1, skipped: a.txt:2",
-            "2 × line whose class is no whole number, skipped: a.txt:3, a.txt:4",
-            "3 × box with a coordinate that is no number, skipped: a.txt:5, a.txt:6, a.txt:7",
-            "2 × box without area, skipped: a.txt:8, a.txt:9",
-            "2 × line with a coordinate outside 0 to 1, skipped: a.txt:10, a.txt:11",
-            "2 × line without 5 columns (or a polygon's 7, 9, …), skipped: a.txt:12, a.txt:13",
-            "1 × label file that cannot be read, its image left out: b.txt (the file is not UTF-8 text)",
-            "1 × image of 'val' without label file, taken as empty: c.png",
+            "1 × .gif file, which is not read, left out: film.gif",
+            "2 × line with a coordinate that is no number, its image left out: inf.txt:1, nan.txt:1",
+            "4 × line that repeats another, skipped",
+            "1 × box outside its image, skipped: beyond.txt:1",
+            "4 × line with a coordinate outside 0 to 1, its image left out: below.txt:1, out.txt:1, pixels.txt:1, polygon_wide.txt:1",
+            "1 × line with a class above 1, its image left out: class_above.txt:1",
+            "3 × line whose class is no whole number, its image left out: class_below.txt:1, class_half.txt:1, class_word.txt:1",
+            "6 × line without 5 columns (or a polygon's 7, 9, …), its image left out: commas.txt:1, odd.txt:1, one.txt:1, one_bad.txt:2, \
+             remark.txt:1 and 1 more",
+            "1 × label file of both boxes and polygons, its image left out: mixed.txt:2",
+            "1 × line with a negative size, its image left out: negative.txt:1",
+            "2 × box without area, skipped: no_area.txt:2, only_no_area.txt:1",
+            "1 × image of 'train' without label file, taken as empty: none.png",
+            "1 × label file that cannot be read, its image left out: utf16.txt (the file is not UTF-8 text)",
+            "1 × label file without image, left out: lost.txt",
         ],
     );
-    let a = data.split("train").unwrap().get(0).unwrap();
-    assert_eq!(a.targets.len(), 2);
-    assert_eq!((a.targets[1].bbox.x2, a.targets[1].bbox.y2), (100.0, 50.0), "cut at the image's edge");
+    let edge = (0..data.len()).find(|&i| stem(i) == "edge").unwrap();
+    let b = data.get(edge).unwrap().targets[2].bbox;
+    assert_eq!((b.x2, b.y2), (40.0, 15.0), "cut at the image's edge");
+    file(d, "list.txt", "images/pixels.png\nimages/film.gif\n");
+    file(d, "data.yaml", "train: list.txt\nnames: [cat, dog]\n");
+    fails(&d.join("data.yaml"), ErrorKind::Missing, &["none of the 2 images of 'train' can be used", "outside 0 to 1", "pixels.txt:1"]);
+}
+
+/// As the Ultralytics trainer, which takes cut JPEG files and tiny images out.
+#[test]
+fn cut_off_and_tiny_images_are_left_out_when_met_and_found_by_check() {
+    let dir = yolo();
+    let d = dir.path();
+    let shades = image::RgbImage::from_fn(60, 40, |x, y| image::Rgb([(x * 41 % 256) as u8, (y * 77 % 256) as u8, 9]));
+    let jpeg = |quality| {
+        let mut bytes = Vec::new();
+        shades.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)).unwrap();
+        bytes
+    };
+    let whole = jpeg(95);
+    for (name, bytes) in [
+        ("third.jpg", &whole[..whole.len() / 3]),
+        ("no_end.JPG", &whole[..whole.len() - 2]),
+        ("whole.jpeg", &whole[..]),
+        ("more.jpg", &[&whole[..], b"\0\0and more"].concat()),
+    ] {
+        std::fs::write(d.join("images/train").join(name), bytes).unwrap();
+    }
+    for (name, w, h) in [("low.png", 40, 9), ("thin.png", 9, 40), ("least.png", 10, 10), ("plain.tif", 60, 40)] {
+        image(d, &format!("images/train/{name}"), w, h);
+    }
+    for name in ["third", "no_end", "whole", "more", "low", "thin", "least", "plain"] {
+        file(d, &format!("labels/train/{name}.txt"), "0 .5 .5 .5 .5\n");
+    }
+    let train = open(d).unwrap().split("train").unwrap();
+    assert_eq!(train.len(), 10);
+    let bad: Vec<String> = (0..train.len()).filter_map(|i| train.get(i).err()).map(|e| e.to_string()).collect();
+    assert_eq!(bad.len(), 4, "{bad:#?}");
+    for part in
+        ["the image is 40×9 pixels, less than 10", "9×40", "third.jpg: not a readable image: the JPEG file is cut off", "no_end.JPG"]
+    {
+        assert!(bad.iter().any(|e| e.contains(part)), "no '{part}' in {bad:#?}");
+    }
+    let options = || LoaderOptions { batch: 10, size: [32, 32], ..LoaderOptions::default() };
+    let mut loader = Loader::new(&train, options(), &Context::new()).unwrap();
+    assert_eq!((loader.next().unwrap().unwrap().indices.len(), loader.skipped()), (6, 4));
+    let checked = open_with(d, &DataOptions { check: true, ..DataOptions::default() }).unwrap();
+    assert_eq!(checked.split("train").unwrap().len(), 6);
+    assert!(checked.warnings.iter().any(|w| w.starts_with("4 × image that cannot be used, left out: low.png (the image is 40×9")));
+    // Without labels nothing is asked of the size.
+    assert_eq!(open(&d.join("images/train/*.png")).unwrap().len(), 5);
+    assert!(open(&d.join("images/train/low.png")).unwrap().get(0).is_ok());
 }
 
 #[test]
@@ -259,14 +355,15 @@ fn voc_bad_annotations_are_skipped_and_named() {
 fn image_folders_are_classes_splits_or_plain_images() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
-    image(d, "cls/train/dog/1.png", 8, 8);
-    image(d, "cls/train/cat/1.png", 8, 8);
-    image(d, "cls/train/cat/2.jpg", 8, 8);
-    image(d, "cls/valid/dog/1.png", 8, 8);
+    image(d, "cls/train/dog/1.png", 12, 12);
+    image(d, "cls/train/cat/1.png", 12, 12);
+    image(d, "cls/train/cat/2.jpg", 12, 12);
+    image(d, "cls/valid/dog/1.png", 12, 12);
     std::fs::create_dir_all(d.join("cls/valid/cat")).unwrap();
+    file(d, "cls/valid/dog/2.gif", "GIF89a");
     let data = open(&d.join("cls")).unwrap();
     assert_eq!((data.kind, &*data.classes), (DataKind::Classification, &["cat".to_string(), "dog".to_string()][..]));
-    warns(&data, &["1 × class folder without images: val/cat"]);
+    warns(&data, &["1 × class folder without images: val/cat", "1 × .gif file, which is not read, left out: 2.gif"]);
     let labels: Vec<_> = (0..3).map(|i| data.split("train").unwrap().get(i).unwrap().label.unwrap()).collect();
     assert_eq!(labels, [0, 0, 1]);
     assert_eq!(data.split("val").unwrap().get(0).unwrap().label, Some(1));
@@ -278,6 +375,8 @@ fn image_folders_are_classes_splits_or_plain_images() {
     assert_eq!((data.kind, data.len()), (DataKind::Unlabelled, 2));
     std::fs::create_dir(d.join("empty")).unwrap();
     fails(&d.join("empty"), ErrorKind::Missing, &["no images found"]);
+    file(d, "empty/a.heic", "x");
+    fails(&d.join("empty"), ErrorKind::Missing, &["no images found", ".heic file, which is not read"]);
     file(d, "note.txt", "hello");
     fails(&d.join("note.txt"), ErrorKind::Argument, &["expected a data.yaml"]);
 }

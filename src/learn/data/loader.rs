@@ -4,12 +4,13 @@
 //! workers. Workers run at most a few batches ahead of the reader and stop when the loader is dropped.
 
 use super::augment::Fitted;
-use super::letterbox::to_chw;
+use super::opacity::{opacity_of, still};
 use super::rng::rng;
-use super::{Augment, Batch, Dataset, GroundTruth, Letterbox, Sample, letterbox};
+use super::{Augment, Batch, Dataset, GroundTruth, ImageForm, Letterbox, Sample};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, ErrorKind, Result};
+use image::RgbImage;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use std::collections::BTreeMap;
@@ -38,11 +39,24 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Leaves out a last batch of fewer images.
     pub drop_last: bool,
+    /// Channels of the images, and how they fit without augmentation.
+    pub form: ImageForm,
 }
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        Self { batch: 16, size: [640, 640], scale: 0.0, augment: None, shuffle: false, seed: 0, epoch: 0, workers: 0, drop_last: false }
+        Self {
+            batch: 16,
+            size: [640, 640],
+            scale: 0.0,
+            augment: None,
+            shuffle: false,
+            seed: 0,
+            epoch: 0,
+            workers: 0,
+            drop_last: false,
+            form: ImageForm::default(),
+        }
     }
 }
 
@@ -76,6 +90,8 @@ pub struct Loader {
 
 struct Shared {
     dataset: Dataset,
+    /// The opacity of its images, where the form asks for it.
+    opacity: Option<Dataset>,
     options: LoaderOptions,
     /// Dataset index of each image, in reading order.
     order: Vec<usize>,
@@ -139,6 +155,7 @@ impl Loader {
         let workers = if options.workers == 0 { ctx.threads.clamp(1, 8) } else { options.workers }.min(batches.max(1));
         let shared = Arc::new(Shared {
             dataset: dataset.clone(),
+            opacity: options.form.is_opacity_read().then(|| opacity_of(dataset)),
             options,
             order,
             batches,
@@ -199,7 +216,8 @@ impl Loader {
         }
         self.loaded += n;
         let [h, w] = made.size;
-        let images = Tensor::from_vec(made.pixels, (n, 3, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
+        let images =
+            Tensor::from_vec(made.pixels, (n, self.shared.options.form.channels, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
         Ok(Some(Batch { images, targets: made.targets, labels: made.labels, indices: made.indices, letterboxes: made.letterboxes }))
     }
 
@@ -291,7 +309,7 @@ impl Shared {
         let size = options.size_of(number);
         let [h, w] = size;
         let indices = &self.order[at..(at + options.batch).min(self.order.len())];
-        let mut made = Made { size, pixels: Vec::with_capacity(indices.len() * 3 * h * w), ..Made::default() };
+        let mut made = Made { size, pixels: Vec::with_capacity(indices.len() * options.form.channels * h * w), ..Made::default() };
         for &i in indices {
             if self.lock().stop || self.ctx.check().is_err() {
                 made.fatal = Some(Error::cancelled());
@@ -301,8 +319,8 @@ impl Shared {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.fit(i, size)))
                 .unwrap_or_else(|_| Err(Error::internal(format!("reading image {i} of dataset '{}' panicked", self.dataset.name))));
             match result {
-                Ok(f) => {
-                    to_chw(&f.image, &mut made.pixels);
+                Ok((f, opacity)) => {
+                    options.form.append(&f.image, opacity.as_ref(), &mut made.pixels);
                     made.targets.push(f.targets);
                     made.labels.extend(f.label);
                     made.indices.push(i);
@@ -318,13 +336,20 @@ impl Shared {
         made
     }
 
-    /// Image `i` at the network's size.
-    fn fit(&self, i: usize, size: [usize; 2]) -> Result<Fitted> {
-        if let Some(augment) = &self.options.augment {
-            return augment.apply(&self.dataset, i, size, &mut rng(self.options.seed, &[VARY, self.options.epoch, i as u64]));
+    /// Image `i` at the network's size, and its opacity.
+    fn fit(&self, i: usize, size: [usize; 2]) -> Result<(Fitted, Option<RgbImage>)> {
+        let fitted = self.fitted(&self.dataset, self.options.augment.as_ref(), i, size)?;
+        let Some(opacity) = &self.opacity else { return Ok((fitted, None)) };
+        let quiet = self.options.augment.as_ref().map(still);
+        Ok((fitted, Some(self.fitted(opacity, quiet.as_ref(), i, size)?.image)))
+    }
+
+    fn fitted(&self, data: &Dataset, augment: Option<&Augment>, i: usize, size: [usize; 2]) -> Result<Fitted> {
+        if let Some(augment) = augment {
+            return augment.apply(data, i, size, &mut rng(self.options.seed, &[VARY, self.options.epoch, i as u64]));
         }
-        let sample: Sample = self.dataset.source.get_at(i, size).at(|| format!("dataset '{}'", self.dataset.name))?;
-        let (image, fit) = letterbox(&sample.image, size);
+        let sample: Sample = data.source.get_at(i, size).at(|| format!("dataset '{}'", data.name))?;
+        let (image, fit) = self.options.form.fit(&sample.image, size)?;
         let targets = sample.targets.iter().map(|t| GroundTruth { class: t.class, bbox: fit.forward(t.bbox) }).collect();
         Ok(Fitted { image, targets, label: sample.label, letterbox: fit })
     }

@@ -60,7 +60,7 @@ fn checking_leaves_out_what_cannot_be_decoded_and_names_it() {
     let checked = open(&path, DataOptions { check: true, ..DataOptions::default() }).unwrap();
     assert_eq!((checked.len(), checked.split("train").unwrap().len(), checked.split("val").unwrap().len()), (6, 6, 8));
     let [line] = &*checked.warnings else { panic!("{:?}", checked.warnings) };
-    assert!(line.starts_with("2 × image that cannot be decoded, left out: 000003.png (not a readable image), 000005.png ("), "{line}");
+    assert!(line.starts_with("2 × image that cannot be used, left out: 000003.png (not a readable image), 000005.png ("), "{line}");
     assert_eq!(checked.split("val").unwrap().warnings, checked.warnings);
     assert!((0..6).all(|i| checked.get(i).is_ok()));
     for i in [0, 1, 2, 4, 6, 7] {

@@ -7,15 +7,18 @@ mod augment;
 mod canvas;
 mod check;
 mod choose;
+mod classes;
 mod coco;
 mod coco_json;
 mod dataset;
 mod export;
 mod files;
 mod folder;
+mod form;
 mod grid;
 mod letterbox;
 mod loader;
+mod opacity;
 mod open;
 mod options;
 mod plots;
@@ -26,15 +29,21 @@ mod rng;
 mod shapes;
 mod splits;
 mod voc;
+mod warnings;
 mod warp;
+mod whole;
 mod yolo;
+mod yolo_labels;
 
 pub use augment::Augment;
 pub use choose::{Split, Take};
-pub use files::{MAX_PIXELS, image_files, image_size, read_image, sample};
+pub use classes::{Matched, named_after};
+pub use files::{ImageFiles, MAX_PIXELS, image_files, image_size, read_image, read_opacity, sample};
+pub use form::ImageForm;
 pub use grid::{Grid, GridOptions};
 pub use letterbox::{PAD, PlacedImage, draw_layer, letterbox, resize, to_chw};
 pub use loader::{Loader, LoaderOptions};
+pub use opacity::grey_image;
 pub use open::dataset;
 pub use options::{DataOptions, DataTask};
 pub use reader::Cache;
@@ -138,6 +147,14 @@ pub trait Source: Send + Sync {
         let _ = (i, size);
         None
     }
+    /// The opacity of the image of sample `i`, of the image's size; `None` where all of it is opaque.
+    ///
+    /// # Errors
+    /// As [`Source::get`].
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        let _ = i;
+        Ok(None)
+    }
     /// The image file of sample `i`, if it has one.
     fn file_of(&self, i: usize) -> Option<&Path> {
         let _ = i;
@@ -181,7 +198,7 @@ pub struct Letterbox {
 /// A batch ready for a network.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[n, 3, height, width]`, RGB, 0 to 1.
+    /// `[n, channels, height, width]`, 0 to 1: grey, RGB or RGBA, as the model takes them.
     pub images: Tensor,
     /// Objects per image, in input pixels.
     pub targets: Vec<Vec<GroundTruth>>,

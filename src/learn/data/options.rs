@@ -16,7 +16,8 @@ compresso_base::options! {
         pub images: Option<usize> = None,
         /// Size of drawn images in pixels, one number or [height, width]; "shapes": 160, "random": the model's input.
         pub size: Option<Value> = None,
-        /// Class names in order, which decide class numbers. For "shapes" also the number of different shapes, 1 to 6.
+        /// Class names in order, which decide class numbers; objects of other classes are left out. A YOLO dataset takes as many other
+        /// names, too, for its numbers. For "shapes" also the number of different shapes, 1 to 6.
         pub classes: Option<Value> = None,
         /// Seed of drawn images; the session's when left out.
         pub seed: Option<u64> = None,
@@ -29,7 +30,8 @@ compresso_base::options! {
         /// Keep decoded images: "ram" (up to half of the free memory) or "disk" (3 bytes per pixel, some 10 times the size
         /// of a JPEG, in ~/.cache/compresso/images). Worth it when reading images takes longer than the model.
         pub cache: Cache = Cache::None,
-        /// Decode every image now, and leave out and list those that are corrupt. Otherwise they are left out when met.
+        /// Decode every image now, and leave out and list those that are corrupt, cut off or (labelled ones) less than 10 pixels
+        /// wide or high. Otherwise they are left out when met.
         pub check: bool = false,
     }
 }

@@ -118,7 +118,7 @@ pub(super) struct Disk {
     ctx: Context,
 }
 
-const MAGIC: &[u8; 8] = b"compimg1";
+const MAGIC: &[u8; 8] = b"compimg2";
 /// Magic, width, height, length of the key, checksum.
 const HEAD: usize = 8 + 4 + 4 + 4 + 8;
 

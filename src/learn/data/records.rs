@@ -1,10 +1,9 @@
-//! What the file formats have in common: images on disk with boxes or classes in memory, and warnings by kind.
+//! What the file formats have in common: images on disk with boxes or classes in memory.
 
-use super::files::image_size;
+use super::files::{image_size, read_opacity};
 use super::reader::Reader;
 use super::{BBox, GroundTruth, Region, Sample, Source};
-use compresso_base::error::Result;
-use indexmap::IndexMap;
+use compresso_base::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// One image file with its labels.
@@ -36,12 +35,22 @@ pub(super) struct Records {
     records: Vec<Record>,
     /// Boxes are parts of width and height, not pixels.
     relative: bool,
+    /// Width and height that an image has at least, in pixels.
+    least: u32,
     reader: Reader,
 }
 
+/// Labelled images that are narrower or lower than this are left out, as in the Ultralytics trainer.
+const LEAST: u32 = 10;
+
 impl Records {
     pub fn new(records: Vec<Record>, relative: bool, reader: &Reader) -> Self {
-        Self { records, relative, reader: reader.clone() }
+        Self { records, relative, least: LEAST, reader: reader.clone() }
+    }
+    /// Images without labels, of any size.
+    pub fn unlabelled(files: Vec<PathBuf>, reader: &Reader) -> Self {
+        let records = files.into_iter().map(|path| Record::new(path, Vec::new(), None)).collect();
+        Self { least: 1, ..Self::new(records, false, reader) }
     }
     /// A box in pixels of an image of this width and height, cut at its edges; `None` when nothing is left.
     fn cut(&self, b: BBox, (w, h): (u32, u32)) -> Option<BBox> {
@@ -63,6 +72,11 @@ impl Source for Records {
     fn get(&self, i: usize) -> Result<Sample> {
         let r = &self.records[i];
         let image = self.reader.read(&r.path)?;
+        let (w, h) = image.dimensions();
+        if w.min(h) < self.least {
+            let e = Error::format(format!("the image is {w}×{h} pixels, less than {} on a side", self.least));
+            return Err(e.file(&r.path));
+        }
         let targets = self.fit(r, image.dimensions());
         Ok(Sample { name: r.path.display().to_string(), image, targets, label: r.label })
     }
@@ -79,6 +93,9 @@ impl Source for Records {
         let all = objects.chain(details.crowds.iter().copied());
         Some(all.filter_map(|o| Some(Region { bbox: self.cut(o.bbox, size)?, ..o })).collect())
     }
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        read_opacity(&self.records[i].path)
+    }
     fn file_of(&self, i: usize) -> Option<&Path> {
         Some(&self.records[i].path)
     }
@@ -87,46 +104,3 @@ impl Source for Records {
         Ok(r.label.map_or_else(|| r.objects.iter().map(|t| t.class).collect(), |l| vec![l]))
     }
 }
-
-/// Places that a warning names; more are counted.
-const NAMED: usize = 5;
-
-/// Warnings of one opening, counted by kind.
-#[derive(Default)]
-pub(super) struct Warnings {
-    kinds: IndexMap<String, (usize, Vec<String>)>,
-}
-
-impl Warnings {
-    /// Counts one case of `kind` at a place such as `a.txt:3`.
-    pub fn add(&mut self, kind: impl Into<String>, place: impl Into<String>) {
-        let (count, places) = self.kinds.entry(kind.into()).or_default();
-        *count += 1;
-        if places.len() < NAMED {
-            places.push(place.into());
-        }
-    }
-    /// One line per kind: `2 × box without area, skipped: a.xml:12, b.xml:40`.
-    pub fn lines(self) -> Vec<String> {
-        let line = |(kind, (count, places)): (String, (usize, Vec<String>))| {
-            let more = if count > places.len() { format!(" and {} more", count - places.len()) } else { String::new() };
-            format!("{count} × {kind}: {}{more}", places.join(", "))
-        };
-        self.kinds.into_iter().map(line).collect()
-    }
-}
-
-/// File name and line, for a warning.
-pub(super) fn place(path: &Path, line: usize) -> String {
-    format!("{}:{line}", file_name(path))
-}
-
-/// The last part of a path.
-pub(super) fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
-}
-
-/// Kinds of warnings that several formats give.
-pub(super) const NO_AREA: &str = "box without area, skipped";
-pub(super) const NOT_FINITE: &str = "box with a coordinate that is no number, skipped";
-pub(super) const OUTSIDE: &str = "box outside its image, skipped";

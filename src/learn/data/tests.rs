@@ -32,6 +32,7 @@ fn batches_do_not_depend_on_the_number_of_workers() {
         epoch,
         workers,
         drop_last: false,
+        form: ImageForm::default(),
     };
     let one = all(&data, options(1, 0));
     for workers in [2, 5] {

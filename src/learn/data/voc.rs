@@ -3,10 +3,12 @@
 //! Box corners are taken as they are written, in pixels. Objects marked difficult are left out, as usual in training
 //! and in VOC's own measure.
 
-use super::files::{entries, is_image};
+use super::classes::some_of;
+use super::files::{EXTENSIONS, entries, is_image, unread};
 use super::options::class_names;
 use super::reader::Reader;
-use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, place};
+use super::records::{Record, Records};
+use super::warnings::{NO_AREA, NOT_FINITE, OUTSIDE, Warnings, place};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
@@ -48,12 +50,11 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
             read.insert(id, annotation);
         }
     }
+    let own: BTreeSet<&String> = read.values().flatten().flat_map(|(_, o)| o).map(|o| &o.class).collect();
+    let own: Vec<String> = own.into_iter().cloned().collect();
     let classes = match class_names(options)? {
-        Some(names) => names,
-        None => {
-            let names: BTreeSet<&String> = read.values().flatten().flat_map(|(_, o)| o).map(|o| &o.class).collect();
-            names.into_iter().cloned().collect()
-        }
+        Some(names) => some_of(names, &own)?,
+        None => own,
     };
     if classes.is_empty() {
         return Err(Error::format("the annotations hold no objects").file(root));
@@ -138,14 +139,15 @@ fn annotation(root: &Path, id: &str, warnings: &mut Warnings) -> Result<Option<(
         }
     };
     let folder = root.join("JPEGImages");
-    let named = file.map(|f| folder.join(f)).filter(|p| p.is_file() && is_image(p));
-    let found = named.or_else(|| {
-        ["jpg", "jpeg", "png", "bmp", "webp", "JPG", "PNG"].iter().map(|e| folder.join(format!("{id}.{e}"))).find(|p| p.is_file())
-    });
+    let stated = file.map(|f| folder.join(f)).filter(|p| p.is_file());
+    let endings = EXTENSIONS.iter().flat_map(|e| [e.to_string(), e.to_uppercase()]);
+    let mut beside = endings.map(|e| folder.join(format!("{id}.{e}")));
+    let found = stated.clone().filter(|p| is_image(p)).or_else(|| beside.find(|p| p.is_file()));
     match found {
         Some(image) => Ok(Some((image, objects))),
         None => {
-            warnings.add("annotation without image file, left out", format!("{id}.xml"));
+            let kind = stated.as_deref().and_then(unread);
+            warnings.add(kind.unwrap_or_else(|| "annotation without image file, left out".into()), format!("{id}.xml"));
             Ok(None)
         }
     }

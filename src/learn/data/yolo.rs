@@ -1,43 +1,30 @@
 //! YOLO datasets: a `data.yaml` that names classes and image lists; per image a text file of labels, in `labels` where
 //! the image is in `images`.
 //!
-//! A label line is `class x y width height`, centre and size as parts of the image, or `class x1 y1 x2 y2 x3 y3 …`, a
-//! polygon, of which the box is taken.
+//! What is in those is in `yolo_labels`.
 
+use super::classes::asked_for;
 use super::coco;
-use super::files::{image_files, is_image, walk};
-use super::options::class_names;
+use super::files::{ImageFiles, image_files, is_image, unread, walk};
 use super::reader::Reader;
-use super::records::{NO_AREA, NOT_FINITE, OUTSIDE, Record, Records, Warnings, file_name, place};
-use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};
+use super::records::{Record, Records};
+use super::warnings::{Warnings, file_name};
+use super::yolo_labels::{Unusable, objects, orphans, read};
+use super::{DataKind, DataOptions, Dataset, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use saphyr::{LoadableYamlNode, Yaml};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest `data.yaml` and label file.
-const MAX_BYTES: u64 = 16 << 20;
 /// Aliases in a `data.yaml`; each may repeat what others hold, so many of them could fill the memory.
 const MAX_ALIASES: usize = 8;
-/// Coordinates may leave 0 to 1 by this much and are cut.
-const SLACK: f32 = 0.01;
 
 /// Opens the dataset that `yaml` describes.
 pub(super) fn open(name: &str, yaml: &Path, options: &DataOptions, pixels: &Reader, ctx: &Context) -> Result<Dataset> {
     let text = read(yaml)?;
     describe(name, yaml, &text, options, pixels, ctx).in_file(yaml)
-}
-
-fn read(path: &Path) -> Result<String> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if meta.len() > MAX_BYTES {
-        return Err(Error::format(format!("the file has {} bytes, more than {MAX_BYTES}", meta.len())).file(path));
-    }
-    std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::format("the file is not UTF-8 text").file(path),
-        _ => Error::io(path, e),
-    })
 }
 
 fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: &Reader, ctx: &Context) -> Result<Dataset> {
@@ -53,17 +40,14 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: 
         let names = if root.as_mapping_get("names").is_some() { Some(names(root)?) } else { None };
         return coco::open_splits(name, &files, &bases, names, options, pixels, ctx);
     }
-    let names = names(root)?;
-    let classes = match class_names(options)? {
-        Some(given) if given.len() == names.len() => given,
-        Some(given) => return Err(Error::argument(format!("option 'classes' has {} names, the data has {}", given.len(), names.len()))),
-        None => names,
-    };
+    let classes = names(root)?;
     let mut warnings = Warnings::default();
     let mut splits: Vec<(String, Arc<dyn Source>)> = Vec::new();
+    let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
     for (split, entry) in split_entries(root) {
         let mut images = Vec::new();
-        let found = sources(entry).at(|| format!("'{split}'"))?.into_iter().try_for_each(|s| list(s, &bases, &mut images));
+        let mut add = |s| list(s, &bases, &mut images, &mut warnings);
+        let found = sources(entry).at(|| format!("'{split}'"))?.into_iter().try_for_each(&mut add);
         match found.at(|| format!("'{split}'")) {
             // Many published files name a test set that is not part of the download.
             Err(_) if split == "test" => {
@@ -72,13 +56,18 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: 
             }
             found => found?,
         }
+        folders.extend(images.iter().filter_map(|i| i.parent()).map(Path::to_path_buf));
         let records = labelled(images, split, classes.len(), &mut warnings, ctx)?;
         splits.push((split.to_string(), Arc::new(Records::new(records, true, pixels))));
     }
     if splits.is_empty() {
         return Err(Error::format("there is neither 'train' nor 'val' nor 'test'"));
     }
-    Ok(Dataset::of_splits(name, DataKind::Detection, classes, splits, warnings.lines()))
+    for folder in folders {
+        ctx.check()?;
+        orphans(&folder, &mut warnings);
+    }
+    asked_for(Dataset::of_splits(name, DataKind::Detection, classes, splits, warnings.lines()), options)
 }
 
 /// The entries of the splits that are there, in their order.
@@ -177,14 +166,15 @@ fn sources<'a>(entry: &'a Yaml<'_>) -> Result<Vec<&'a str>> {
 }
 
 /// Adds the images of a folder, a text list or a pattern.
-fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>) -> Result<()> {
+fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>, warnings: &mut Warnings) -> Result<()> {
     // Some exporters write `../train/images` for a folder beside the file.
     let short = source.trim_start_matches("../").trim_start_matches("./");
     let tries = bases.iter().flat_map(|b| [b.join(source), b.join(short)]);
     let before = images.len();
     if source.contains(['*', '?']) {
-        let found = tries.filter_map(|p| image_files(&p.to_string_lossy()).ok()).next();
-        images.extend(found.unwrap_or_default());
+        let found = tries.filter_map(|p| image_files(&p.to_string_lossy()).ok()).next().unwrap_or_default();
+        found.warn(warnings);
+        images.extend(found.images);
     } else {
         let tries: Vec<PathBuf> = tries.collect();
         let Some(path) = tries.iter().find(|p| p.exists()) else {
@@ -192,7 +182,10 @@ fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>) -> Result<()
             return Err(Error::missing(format!("there is no '{source}' (looked for {tried})")));
         };
         if path.is_dir() {
-            walk(path, 0, images)?;
+            let mut found = ImageFiles::default();
+            walk(path, 0, &mut found)?;
+            found.warn(warnings);
+            images.extend(found.images);
         } else {
             let folder = path.parent().unwrap_or(Path::new("."));
             for line in read(path)?.lines().map(str::trim).filter(|l| !l.is_empty()) {
@@ -207,89 +200,28 @@ fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>) -> Result<()
 
 /// The images with their labels.
 fn labelled(images: Vec<PathBuf>, split: &str, classes: usize, warnings: &mut Warnings, ctx: &Context) -> Result<Vec<Record>> {
-    let mut records = Vec::with_capacity(images.len());
+    let (all, mut first) = (images.len(), None);
+    let mut records = Vec::with_capacity(all);
     for path in images {
         ctx.check()?;
-        if !path.is_file() || !is_image(&path) {
-            warnings.add("listed image that is not there, left out", file_name(&path));
-            continue;
-        }
-        let file = label_file(&path);
-        let mut objects = Vec::new();
-        if file.is_file() {
-            match read(&file) {
-                Ok(text) => parse(&text, &file, classes, &mut objects, warnings),
-                Err(e) => {
-                    warnings.add("label file that cannot be read, its image left out", format!("{} ({})", file_name(&file), e.message()));
-                    continue;
-                }
-            }
+        let record = if !path.is_file() {
+            Err(Unusable("listed image that is not there, left out".into(), file_name(&path)))
+        } else if !is_image(&path) {
+            Err(Unusable(unread(&path).unwrap_or_else(|| "listed file that is no image, left out".into()), file_name(&path)))
         } else {
-            warnings.add(format!("image of '{split}' without label file, taken as empty"), file_name(&path));
+            objects(&path, split, classes, warnings).map(|objects| Record::new(path, objects, None))
+        };
+        match record {
+            Ok(record) => records.push(record),
+            Err(Unusable(kind, place)) => {
+                first.get_or_insert_with(|| format!("{kind}: {place}"));
+                warnings.add(kind, place);
+            }
         }
-        records.push(Record::new(path, objects, None));
     }
     if records.is_empty() {
-        return Err(Error::missing(format!("none of the images of '{split}' is there")));
+        let e = Error::missing(format!("none of the {all} images of '{split}' can be used"));
+        return Err(e.because(Error::format(first.unwrap_or_default())));
     }
     Ok(records)
-}
-
-/// `…/labels/a.txt` for `…/images/a.jpg` (the last folder of that name counts); else beside the image.
-fn label_file(image: &Path) -> PathBuf {
-    let parts: Vec<_> = image.iter().collect();
-    let file = image.with_extension("txt");
-    match parts.iter().rposition(|p| *p == "images") {
-        Some(i) if i + 1 < parts.len() => file.iter().enumerate().map(|(j, p)| if i == j { "labels".as_ref() } else { p }).collect(),
-        _ => file,
-    }
-}
-
-fn parse(text: &str, path: &Path, classes: usize, objects: &mut Vec<GroundTruth>, warnings: &mut Warnings) {
-    for (i, line) in text.lines().enumerate() {
-        let at = place(path, i + 1);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words.is_empty() {
-            continue;
-        }
-        if words.len() != 5 && (words.len() < 7 || words.len().is_multiple_of(2)) {
-            warnings.add("line without 5 columns (or a polygon's 7, 9, …), skipped", at);
-            continue;
-        }
-        let Some(class) = words[0].parse::<f64>().ok().filter(|c| c.fract() == 0.0 && *c >= 0.0) else {
-            warnings.add("line whose class is no whole number, skipped", at);
-            continue;
-        };
-        if class >= classes as f64 {
-            warnings.add(format!("line with a class above {}, skipped", classes - 1), at);
-            continue;
-        }
-        let numbers: Vec<f32> = words[1..].iter().filter_map(|w| w.parse().ok()).filter(|v: &f32| v.is_finite()).collect();
-        if numbers.len() + 1 != words.len() {
-            warnings.add(NOT_FINITE, at);
-            continue;
-        }
-        let bbox = if numbers.len() == 4 {
-            if numbers[2] <= 0.0 || numbers[3] <= 0.0 {
-                warnings.add(NO_AREA, at);
-                continue;
-            }
-            BBox::from_centre(numbers[0], numbers[1], numbers[2], numbers[3])
-        } else {
-            let low = |axis: usize| numbers.iter().skip(axis).step_by(2).copied().fold(f32::MAX, f32::min);
-            let high = |axis: usize| numbers.iter().skip(axis).step_by(2).copied().fold(f32::MIN, f32::max);
-            BBox { x1: low(0), y1: low(1), x2: high(0), y2: high(1) }
-        };
-        if numbers.iter().any(|v| *v < -SLACK || *v > 1.0 + SLACK) {
-            warnings.add("line with a coordinate outside 0 to 1, skipped", at);
-            continue;
-        }
-        let cut = |v: f32| v.clamp(0.0, 1.0);
-        let bbox = BBox { x1: cut(bbox.x1), y1: cut(bbox.y1), x2: cut(bbox.x2), y2: cut(bbox.y2) };
-        if bbox.x2 <= bbox.x1 || bbox.y2 <= bbox.y1 {
-            warnings.add(if numbers.len() == 4 { OUTSIDE } else { NO_AREA }, at);
-            continue;
-        }
-        objects.push(GroundTruth { class: class as usize, bbox });
-    }
 }

@@ -4,12 +4,13 @@ use super::confusion::Confusion;
 use super::evaluation::{ClassResult, Conditions, Evaluation};
 use super::map::{MeanPrecision, mean_average_precision};
 use super::{Detection, ImageRunner, Truth, decode, nms};
-use crate::data::{Batch, DataKind, Dataset, GroundTruth, Loader, LoaderOptions};
+use crate::data::{Batch, DataKind, Dataset, GroundTruth, ImageForm, Loader, LoaderOptions, Matched};
 use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_exec::Outputs;
+use compresso_model::classes::{ClassMatch, listing};
 use compresso_model::size_of;
 use compresso_model::{Classify, Detect, Model, Task};
 use std::time::Instant;
@@ -31,6 +32,9 @@ compresso_base::options! {
         pub multi_label: bool = true,
         /// Boxes of different classes suppress each other.
         pub agnostic: bool = false,
+        /// "same": model and dataset must have the same classes, by name, in any order. "shared": only those that both have are
+        /// judged: objects of others, and what a detector finds of others, are left out; a classifier's answers of others are wrong.
+        pub classes: ClassMatch = ClassMatch::Same,
         /// Only the first images.
         pub images: Option<usize> = None,
     }
@@ -73,7 +77,11 @@ impl Operation for Evaluate {
 
     fn run(&self, (model, data): (&Model, &Dataset), ctx: &Context) -> Result<Evaluation> {
         let mut runner = ImageRunner::new(model, ctx);
-        let result = evaluate_with(&mut |images| runner.run(images), model.task(), data, self, ctx)?;
+        let form = ImageForm::of(model.graph(), model.task());
+        let (result, matching) = measure(&form, &mut |images| runner.run(images), model.task(), data, self, ctx)?;
+        for line in matching {
+            ctx.note(format!("evaluate: {line}"));
+        }
         ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
         Ok(result)
     }
@@ -91,6 +99,33 @@ pub fn evaluate_with(
     options: &Evaluate,
     ctx: &Context,
 ) -> Result<Evaluation> {
+    evaluate_as(&ImageForm::of_task(task), run, task, data, options, ctx)
+}
+
+/// As [`evaluate_with`], with images of any form.
+///
+/// # Errors
+/// As there.
+pub fn evaluate_as(
+    form: &ImageForm,
+    run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    task: &Task,
+    data: &Dataset,
+    options: &Evaluate,
+    ctx: &Context,
+) -> Result<Evaluation> {
+    Ok(measure(form, run, task, data, options, ctx)?.0)
+}
+
+/// The evaluation, and those of its warnings that say how classes were matched.
+fn measure(
+    form: &ImageForm,
+    run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    task: &Task,
+    data: &Dataset,
+    options: &Evaluate,
+    ctx: &Context,
+) -> Result<(Evaluation, Vec<String>)> {
     in_range("confidence", options.confidence, 0.0..=1.0)?;
     in_range("iou", options.iou, 0.0..=1.0)?;
     in_range("max_detections", options.max_detections as f64, 1.0..)?;
@@ -100,29 +135,24 @@ pub fn evaluate_with(
         (None, Some(size)) => size,
         (None, None) => return Err(unknown_task()),
     };
-    let expected = if task.detect().is_some() { DataKind::Detection } else { DataKind::Classification };
-    let mut data = data.for_evaluation();
-    if data.kind != expected {
-        let e = Error::argument(format!("expected a dataset with {expected} labels, dataset '{}' has {} labels", data.name, data.kind));
-        return Err(e.hint("a detector is judged by boxes, a classifier by image classes"));
-    }
+    let Matched { mut data, map, notes: matching } = judged(task, data, options)?;
     if let Some(n) = options.images {
         data = data.take(n);
     }
-    let (classes, mut warnings) = match_classes(&data, task)?;
     let start = Instant::now();
     let ragged = task.detect().is_some_and(|d| d.decode.is_ragged());
     let batch = if ragged { 1 } else { options.batch };
-    let loader = Loader::new(&data, LoaderOptions { batch, size, ..LoaderOptions::default() }, ctx)?;
-    let pass = Pass { run, data: &data, loader, classes: &classes, options, ctx };
+    let loader = Loader::new(&data, LoaderOptions { batch, size, form: form.clone(), ..LoaderOptions::default() }, ctx)?;
+    let pass = Pass { run, data: &data, loader, missing: map.missing(), options, ctx };
     let mut result = match task {
-        Task::Unknown => return Err(unknown_task()),
+        Task::Unknown | Task::Instances(_) => return Err(unknown_task()),
         // With the size that the boxes are relative to.
         Task::Detect(task) => pass.detect(&Detect { image_size: size, ..task.clone() })?,
         Task::Classify(task) => pass.classify(task)?,
     };
+    result.warnings.clone_from(&matching);
     if result.images < data.len() {
-        warnings.push(format!("{} images could not be read and are left out", data.len() - result.images));
+        result.warnings.push(format!("{} images could not be read and are left out", data.len() - result.images));
     }
     result.dataset = data.label();
     result.seconds = start.elapsed().as_secs_f64();
@@ -141,8 +171,38 @@ pub fn evaluate_with(
         },
         threads: ctx.threads,
     };
-    result.warnings = warnings;
-    Ok(result)
+    Ok((result, matching))
+}
+
+/// The images and labels that a model with this task is judged by, in the model's classes.
+///
+/// # Errors
+/// `Unsupported` for a task that is not known; `Argument` for labels of another kind, and as [`Dataset::in_classes`].
+pub fn judged(task: &Task, data: &Dataset, options: &Evaluate) -> Result<Matched> {
+    let expected = match task {
+        Task::Unknown => return Err(unknown_task()),
+        Task::Instances(i) => {
+            let e = Error::unsupported(format!("evaluating {} is not supported", i.kind.what()));
+            return Err(e.hint("forward(m, images) gives the outputs"));
+        }
+        Task::Detect(_) => DataKind::Detection,
+        Task::Classify(_) => DataKind::Classification,
+    };
+    let data = data.for_evaluation();
+    if data.kind != expected {
+        let e = Error::argument(format!("expected a dataset with {expected} labels, dataset '{}' has {} labels", data.name, data.kind));
+        return Err(e.hint("a detector is judged by boxes, a classifier by image classes"));
+    }
+    let mut matched = data.in_classes(task.classes(), options.classes)?;
+    let missing = matched.map.lacking(task.classes());
+    if !missing.is_empty() {
+        let names = listing(&missing);
+        matched.notes.push(match task {
+            Task::Classify(_) => format!("an answer of {names} counts as wrong"),
+            _ => format!("what the model finds of {names} is left out"),
+        });
+    }
+    Ok(matched)
 }
 
 fn unknown_task() -> Error {
@@ -150,39 +210,12 @@ fn unknown_task() -> Error {
         .hint("say how its outputs are read when loading it: model(path, #{ decode: \"yolo\", classes: [...] })")
 }
 
-/// The model's class number for each of the dataset's, by name where the names agree, else by number.
-fn match_classes(data: &Dataset, task: &Task) -> Result<(Vec<usize>, Vec<String>)> {
-    let (own, theirs) = (task.classes(), &*data.classes);
-    let by_name: Option<Vec<usize>> =
-        theirs.iter().map(|name| own.iter().position(|o| o.trim().eq_ignore_ascii_case(name.trim()))).collect();
-    if let Some(found) = by_name {
-        return Ok((found, Vec::new()));
-    }
-    if own.is_empty() || own.len() == theirs.len() {
-        let warning = format!("classes are matched by number: the model has {}, the dataset {}", listing(own), listing(theirs));
-        return Ok(((0..theirs.len()).collect(), vec![warning]));
-    }
-    let missing: Vec<String> = theirs.iter().filter(|n| !own.contains(n)).cloned().collect();
-    Err(Error::argument(format!("the model does not know {} of dataset '{}'", listing(&missing), data.name))
-        .hint(format!("the model's classes are {}", listing(own))))
-}
-
-/// Names in a line, shortened when there are many.
-fn listing(names: &[String]) -> String {
-    let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0 => "no class names".to_string(),
-        1..=8 => shown,
-        n => format!("{shown} and {} more", n - 8),
-    }
-}
-
 struct Pass<'a> {
     run: &'a mut dyn FnMut(&Tensor) -> Result<Outputs>,
     data: &'a Dataset,
     loader: Loader,
-    /// Model's class of each class of the dataset.
-    classes: &'a [usize],
+    /// The model's classes that the dataset lacks.
+    missing: &'a [usize],
     options: &'a Evaluate,
     ctx: &'a Context,
 }
@@ -205,8 +238,8 @@ impl Pass<'_> {
 
     fn detect(self, task: &Detect) -> Result<Evaluation> {
         let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Truth>>) = (Vec::new(), Vec::new());
-        let (o, classes, source) = (self.options, self.classes, self.data.source.clone());
-        let count = task.classes.len().max(classes.iter().max().map_or(0, |c| c + 1));
+        let (o, missing, source) = (self.options, self.missing, self.data.source.clone());
+        let count = task.classes.len().max(self.data.classes.len());
         // No overlap is above this where the model has suppressed already.
         let iou = if task.decode.suppresses() { o.iou as f32 } else { f32::INFINITY };
         // As the files have them: on the way to the input's pixels and back, areas may cross the end of a range.
@@ -216,14 +249,15 @@ impl Pass<'_> {
             if found.len() != batch.indices.len() {
                 return Err(Error::shape(format!("{} images gave outputs for {}", batch.indices.len(), found.len())));
             }
-            for (n, (found, fit)) in found.into_iter().zip(&batch.letterboxes).enumerate() {
+            for (n, (mut found, fit)) in found.into_iter().zip(&batch.letterboxes).enumerate() {
+                // The dataset does not say where such objects are.
+                found.retain(|d| !missing.contains(&d.class));
                 let kept = nms(found, iou, o.agnostic, o.max_detections);
                 detections.push(kept.into_iter().map(|d| Detection { bbox: fit.inverse(d.bbox), ..d }).collect());
-                let number = |t: GroundTruth| Truth::from(GroundTruth { class: classes[t.class], ..t });
                 let back = || batch.targets[n].iter().map(|t| GroundTruth { bbox: fit.inverse(t.bbox), ..*t }).collect();
                 truths.push(match source.regions_of(batch.indices[n], fit.original) {
-                    Some(all) => all.into_iter().map(|r| Truth { class: classes[r.class], ..r.into() }).collect(),
-                    None => exact(batch.indices[n]).unwrap_or_else(back).into_iter().map(number).collect(),
+                    Some(all) => all.into_iter().map(Truth::from).collect(),
+                    None => exact(batch.indices[n]).unwrap_or_else(back).into_iter().map(Truth::from).collect(),
                 });
             }
             Ok(())
@@ -257,7 +291,6 @@ impl Pass<'_> {
     fn classify(self, task: &Classify) -> Result<Evaluation> {
         // Pairs of the true class and the ranks: best class, and place of the true one.
         let mut answers: Vec<(usize, usize, usize)> = Vec::new();
-        let classes = self.classes;
         let place = || format!("output '{}'", task.output);
         let mut width = task.classes.len();
         let images = self.each(|batch, outputs| {
@@ -268,11 +301,10 @@ impl Pass<'_> {
                 return Err(Error::shape(format!("expected [{n}, classes], got {:?}", logits.dims())).at(place()));
             }
             width = values.len() / n;
-            for (row, &label) in values.chunks(width).zip(&batch.labels) {
+            for (row, &truth) in values.chunks(width).zip(&batch.labels) {
                 if row.iter().any(|v| v.is_nan()) {
                     return Err(Error::check("the classifier's output holds NaN").at(place()));
                 }
-                let truth = classes[label];
                 let own =
                     *row.get(truth).ok_or_else(|| Error::shape(format!("there is no class {truth} in {width} logits")).at(place()))?;
                 // Of equal logits the lower class number is ahead.

@@ -9,6 +9,7 @@ mod evaluate;
 mod evaluation;
 mod map;
 mod nms;
+mod parts;
 mod predict;
 mod run;
 
@@ -16,12 +17,15 @@ pub use coco::{AreaRange, Coco, CocoSummary, LIMITS, RECALLS, THRESHOLDS, Truth}
 pub use confusion::{CONFUSION_CONFIDENCE, CONFUSION_IOU, Confusion};
 pub use decode::decode;
 pub use draw::{class_color, draw_detections};
-pub use evaluate::{Evaluate, evaluate_with};
+pub use evaluate::{Evaluate, evaluate_as, evaluate_with, judged};
 pub use evaluation::{ClassResult, Conditions, Evaluation};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
+pub use parts::{OutputPart, output_parts};
 pub use predict::{Found, Predict, Prediction, Predictions, Ranked, Throughput, image_files_dataset, predict_each, samples_dataset};
 pub use run::{ImageRunner, model_input, run_images_with};
 
+#[cfg(test)]
+mod preprocess_tests;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{Engine, Outputs, Run, run};
-use compresso_model::{Decode, Fact, Model, Task, Value};
+use compresso_model::{Classify, Decode, Detect, Fact, IMAGE_CHANNELS, Model, Task, Value};
 use std::collections::HashMap;
 
 /// Runs one model on batches of images: planned on the CPU, else by the eager executor.
@@ -20,7 +20,7 @@ impl<'a> ImageRunner<'a> {
         Self { model, engine: None, ctx }
     }
 
-    /// Runs a model with one image input on `[n, 3, height, width]` RGB images, 0 to 1, and gives the output that its task
+    /// Runs a model with one image input on `[n, channels, height, width]` images, 0 to 1, and gives the output that its task
     /// reads (all of them when the task is not known). A graph of fixed batch size is run as often as needed, filled up
     /// with zeros.
     ///
@@ -123,25 +123,27 @@ fn output_name(task: &Task) -> Vec<&str> {
         Task::Unknown => Vec::new(),
         Task::Classify(c) => vec![c.output.as_str()],
         Task::Detect(d) => d.decode.outputs(),
+        Task::Instances(i) => i.outputs.iter().map(String::as_str).collect(),
     }
 }
 
 /// The axes of an image input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InputForm {
-    /// `[batch, 3, height, width]`.
+    /// `[batch, channels, height, width]`.
     ChannelsFirst,
-    /// `[batch, height, width, 3]`.
+    /// `[batch, height, width, channels]`.
     ChannelsLast,
-    /// `[3, height, width]`, an image at a time.
+    /// `[channels, height, width]`, an image at a time.
     One,
 }
 
 impl InputForm {
     fn of(fact: &Fact) -> Self {
+        let colours = |axis| fact.dim(axis).is_some_and(|c| IMAGE_CHANNELS.contains(&c));
         match fact.rank() {
             Some(3) => Self::One,
-            Some(4) if fact.dim(3) == Some(3) && fact.dim(1) != Some(3) => Self::ChannelsLast,
+            Some(4) if colours(3) && !colours(1) => Self::ChannelsLast,
             _ => Self::ChannelsFirst,
         }
     }
@@ -150,33 +152,41 @@ impl InputForm {
     }
 }
 
-/// Images `[n, 3, height, width]`, RGB, 0 to 1, as the model was trained on: the
-/// description of its outputs says order, range and normalization.
+/// Images `[n, channels, height, width]`, 0 to 1, as the model was trained on: its task says order, range and
+/// normalization.
+///
+/// # Errors
+/// `Shape` when the task has numbers for another number of channels.
 pub fn model_input(task: &Task, images: &Tensor) -> Result<Tensor> {
-    let swapped = |images: &Tensor| {
-        let [b, g, r] = [2, 1, 0].map(|c| images.narrow(1, c, 1));
-        Tensor::cat(&[b?, g?, r?], 1)
+    let (bgr, scale, mean, std) = match task {
+        Task::Classify(Classify { preprocess: p, .. }) => (p.bgr, p.scale, &p.mean, &p.std),
+        Task::Detect(Detect { decode: Decode::Described(d), .. }) => (d.bgr, d.scale, &d.mean, &d.std),
+        _ => return Ok(images.clone()),
     };
-    match task.detect().map(|d| &d.decode) {
-        Some(Decode::Described(d)) => {
-            let mut images = if d.bgr { swapped(images)? } else { images.clone() };
-            if d.scale != 1.0 {
-                images = (images * d.scale)?;
-            }
-            let (dtype, device) = (images.dtype(), images.device().clone());
-            let channels = |v: &[f64]| -> Result<Option<Tensor>> {
-                let Ok([a, b, c]) = <[f64; 3]>::try_from(v) else { return Ok(None) };
-                Ok(Some(Tensor::new(&[a, b, c], &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?.reshape((1, 3, 1, 1))?))
-            };
-            let (mean, std) = (channels(&d.mean)?, channels(&d.std)?);
-            if let Some(mean) = mean {
-                images = images.broadcast_sub(&mean)?;
-            }
-            if let Some(std) = std {
-                images = images.broadcast_div(&std)?;
-            }
-            Ok(images)
-        }
-        _ => Ok(images.clone()),
+    let channels = images.dim(1)?;
+    let mut images = images.clone();
+    if bgr && channels >= 3 {
+        let order: Vec<Tensor> = [2, 1, 0].into_iter().chain(3..channels).map(|c| images.narrow(1, c, 1)).collect::<Result<_, _>>()?;
+        images = Tensor::cat(&order, 1)?;
     }
+    if scale != 1.0 {
+        images = (images * scale)?;
+    }
+    let each = |name: &str, v: &[f64]| -> Result<Option<Tensor>> {
+        match v.len() {
+            0 => return Ok(None),
+            n if n == 1 || n == channels => {}
+            n => return Err(Error::shape(format!("'{name}' has {n} numbers, the images have {channels} channels"))),
+        }
+        let tensor = Tensor::new(v, &Device::Cpu)?.to_dtype(images.dtype())?.to_device(images.device())?;
+        Ok(Some(tensor.reshape((1, v.len(), 1, 1))?))
+    };
+    let (mean, std) = (each("mean", mean)?, each("std", std)?);
+    if let Some(mean) = mean {
+        images = images.broadcast_sub(&mean)?;
+    }
+    if let Some(std) = std {
+        images = images.broadcast_div(&std)?;
+    }
+    Ok(images)
 }

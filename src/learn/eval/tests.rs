@@ -294,9 +294,15 @@ fn a_detector_that_knows_the_truth_scores_one() {
     let turned = detector(&["triangle", "circle", "square"], 64, yolo());
     near(judge(&turned, &data, &options, |c| (c + 1) % 3).unwrap().map.unwrap(), 1.0, 1e-9, "by name");
     near(judge(&turned, &data, &options, |c| c).unwrap().map.unwrap(), 0.0, 1e-9, "wrong classes");
-    let other = judge(&detector(&["x", "y", "z"], 64, yolo()), &data, &options, |c| c).unwrap();
+    let other = judge(&detector(&["class0", "class1", "class2"], 64, yolo()), &data, &options, |c| c).unwrap();
     near(other.map.unwrap(), 1.0, 1e-9, "by number");
     assert!(other.warnings[0].contains("matched by number"), "{:?}", other.warnings);
+    // Of two classes that only one side has, neither counts.
+    let part = Evaluate { classes: compresso_model::classes::ClassMatch::Shared, ..options };
+    let part = judge(&detector(&["circle", "square", "star"], 64, yolo()), &data, &part, |c| c).unwrap();
+    near(part.map.unwrap(), 1.0, 1e-9, "shared");
+    assert_eq!(part.per_class.iter().map(|c| c.class.as_str()).collect::<Vec<_>>(), ["circle", "square"]);
+    assert!(part.confusion.unwrap().counts.iter().flatten().sum::<usize>() == part.per_class.iter().map(|c| c.objects).sum::<usize>());
     let text: Vec<String> = e.tables()[0].rows[0].clone();
     assert_eq!(text[0], "all");
 }
@@ -342,6 +348,7 @@ fn tasks_and_datasets_that_do_not_fit_are_errors() {
     let three = task(&["circle", "square", "triangle"]);
     fails(Task::Unknown, &data, Evaluate::default(), ErrorKind::Unsupported, "task is not known");
     fails(task(&["circle", "dog"]), &data, Evaluate::default(), ErrorKind::Argument, "does not know square, triangle");
+    fails(task(&["x", "y", "z"]), &data, Evaluate::default(), ErrorKind::Argument, "3 classes (x, y, z)");
     let one = shapes(DataOptions { task: DataTask::Classify, ..DataOptions::default() });
     fails(three.clone(), &one, Evaluate::default(), ErrorKind::Argument, "expected a dataset with detection labels");
     fails(three.clone(), &data, Evaluate { confidence: f64::NAN, ..Evaluate::default() }, ErrorKind::Argument, "confidence");
@@ -355,7 +362,7 @@ fn classifiers_are_judged_by_their_best_classes() {
     let val = data.split("val").unwrap();
     let labels: Vec<usize> = (0..val.len()).map(|i| val.get(i).unwrap().label.unwrap()).collect();
     let names = data.classes.to_vec();
-    let task = Task::Classify(Classify { classes: names, image_size: [32, 32], output: "logits".into() });
+    let task = Task::Classify(Classify { classes: names, image_size: [32, 32], output: "logits".into(), preprocess: Default::default() });
     let judge = |score: &dyn Fn(usize, usize) -> f32| {
         let mut from = 0;
         let mut run = |images: &Tensor| {

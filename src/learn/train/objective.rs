@@ -56,12 +56,18 @@ impl TaskLoss {
         match task {
             Task::Unknown => Err(Error::unsupported("the model's task is not known, so there is no loss to train it with")
                 .hint("load it with a task, or build it from the zoo")),
+            Task::Instances(i) => Err(Error::unsupported(format!("models of {} are not trained here: they have no loss", i.kind.what()))
+                .hint("train it with the package that it comes from; distil() without labels and compression work on it")),
             Task::Classify(c) => {
                 Ok(Self::Classify(ClassificationLoss { output: c.output.clone(), classes: c.classes.len(), label_smoothing }))
             }
             Task::Detect(d) => match (&d.head, &d.anchors) {
                 (Some(head), _) => DetectionLoss::new(head.clone(), d.classes.len()).map(Self::Detect),
                 (None, Some(head)) => AnchorLoss::new(head.clone(), d.classes.len()).map(Self::Anchors),
+                (None, None) if d.decode.is_ragged() => Err(Error::unsupported(
+                    "detectors that give finished detections cannot be trained: the raw values of their heads are not kept",
+                )
+                .hint("YOLOv10 has a second head that can be trained: open its .pt with #{ decode: \"yolo\" }")),
                 (None, None) => Err(Error::unsupported("only detectors whose raw head values are known can be trained")
                     .hint("detectors from the zoo, and files saved from them, know their heads")),
             },

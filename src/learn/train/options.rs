@@ -3,6 +3,7 @@
 use crate::data::Augment;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue, in_range};
+use compresso_model::classes::ClassMatch;
 use compresso_model::ops::MixedPrecision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -93,6 +94,9 @@ compresso_base::options! {
         pub clip: f64 = 10.0,
         /// Share of the target that is spread over all classes (classification).
         pub label_smoothing: f64 = 0.0,
+        /// "same": model and data must have the same classes, by name, in any order. "shared": at least one; objects (or images) of
+        /// classes that the model lacks are left out, and it learns that there are none of the classes that the data lacks.
+        pub classes: ClassMatch = ClassMatch::Same,
         /// What stays as it is: the number of first layers (of the YOLO family), or a list of names such as "model.4".
         /// Norms there still follow their batches.
         pub freeze: Option<Freeze> = None,

@@ -27,7 +27,7 @@ impl<'a> Rehearsal<'a> {
     /// `Unsupported` for models that cannot be trained.
     pub fn new(model: &Model, images: Tensor, ctx: &'a Context) -> Result<Self> {
         let wanted = match model.task() {
-            Task::Unknown => model.graph().outputs().iter().map(|o| o.name.clone()).collect(),
+            Task::Unknown | Task::Instances(_) => model.graph().outputs().iter().map(|o| o.name.clone()).collect(),
             task => TaskLoss::of(task, 0.0)?.wanted(),
         };
         let stepper =

@@ -8,13 +8,14 @@ use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCou
 use super::params::{Param, ParamSet};
 use super::scaler::Scaler;
 use crate::data::Batch;
+use crate::eval::model_input;
 use candle_core::{DType, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Outputs, Tape};
 use compresso_model::ops::{MixedPrecision, RunMode};
 use compresso_model::passes::pipelines;
-use compresso_model::{Dim, Graph, Model, Patch, Value, ValueInfo};
+use compresso_model::{Dim, Graph, Model, Patch, Task, Value, ValueInfo};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -60,6 +61,7 @@ pub(super) struct Done {
 /// The forward pass.
 struct Pass<'a> {
     graph: Graph,
+    task: Task,
     input: String,
     wanted: Vec<String>,
     ctx: &'a Context,
@@ -68,7 +70,7 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// `bound` are the tensors that stand in for constants.
     fn forward(&self, bound: &Tensors, batch: &Batch, mode: &RunMode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
-        let feeds = HashMap::from([(self.input.clone(), Value::plain(batch.images.clone())?)]);
+        let feeds = HashMap::from([(self.input.clone(), Value::plain(model_input(&self.task, &batch.images)?)?)]);
         let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
         // A closure of this function's own shortens the observer's lifetime to that of the run.
         let mut relay = observer.map(|o| move |name: &str, value: &Value| o(name, value));
@@ -135,7 +137,7 @@ impl<'a> Stepper<'a> {
         }
         let precision = options.precision;
         let scaler = (precision == MixedPrecision::Float16).then(Scaler::default);
-        let pass = Pass { graph, input, wanted, ctx };
+        let pass = Pass { graph, task: model.task().clone(), input, wanted, ctx };
         Ok(Self { pass, objective, ctx, params, chain, trained, optimizer, precision, scaler, held: None })
     }
 

@@ -9,10 +9,11 @@ use super::parametrize::Parametrization;
 use super::plan::Plan;
 use super::run::{Best, Run};
 use super::step::{Done, Stepper};
-use crate::data::{DataKind, Dataset, Loader, LoaderOptions};
+use crate::data::{DataKind, Dataset, ImageForm, Loader, LoaderOptions, named_after};
 use compresso_base::context::{Context, Progress};
 use compresso_base::error::{At, Error, ErrorKind, Result};
 use compresso_base::operation::{Arg, ArgKind, Call, Operation, Options, Recipe, Signature};
+use compresso_model::classes::listing;
 use compresso_model::{Made, Model, Task};
 use indexmap::IndexMap;
 use std::time::Instant;
@@ -83,16 +84,19 @@ pub fn fit(
     ctx: &Context,
 ) -> Result<Trained> {
     options.validate()?;
-    check_data(model, data)?;
-    let data = &data.for_training();
+    let (model, note) = &named_after(model, data);
+    if let Some(note) = note {
+        ctx.note(format!("train: {note}"));
+    }
+    let train_split = data.for_training();
     // Without a validation set of its own, the data's validation split serves.
     let val = match val {
         Some(val) => Some(val.for_evaluation()),
-        None => data.split("val").ok().filter(|v| v.split != data.split),
+        None => data.split("val").ok().filter(|v| v.split != train_split.split),
     };
-    if let Some(val) = &val {
-        check_data(model, val).at(|| "validation data".to_string())?;
-    }
+    let data = &in_the_models_classes(model, &train_split, options, TRAIN, ctx)?;
+    let val =
+        val.map(|val| in_the_models_classes(model, &val, options, "validation", ctx).at(|| "validation data".to_string())).transpose()?;
     let plan = Plan::new(model, data, options, ctx)?;
     let mut stepper = Stepper::new(model, Box::new(objective), parametrizations, plan.rule, options, ctx)?;
     let mut run = Run {
@@ -130,23 +134,29 @@ pub fn fit(
     Ok(Trained { model: model.derive(stepper.finish(model.graph(), tensors)?, call), history: run.history })
 }
 
-/// The data fits the model's task and classes.
-fn check_data(model: &Model, data: &Dataset) -> Result<()> {
+/// What notes on the training data begin with.
+const TRAIN: &str = "train";
+
+/// The data, which must fit the model's task, with the model's numbers of classes.
+fn in_the_models_classes(model: &Model, data: &Dataset, options: &Train, what: &str, ctx: &Context) -> Result<Dataset> {
     let (wanted, word) = match model.task() {
         Task::Detect(_) => (DataKind::Detection, "boxes"),
         Task::Classify(_) => (DataKind::Classification, "a class per image"),
-        Task::Unknown => return Ok(()),
+        Task::Unknown | Task::Instances(_) => return Ok(data.clone()),
     };
-    let place = || format!("dataset '{}'", data.name);
     if data.kind != wanted {
-        return Err(Error::argument(format!("training this model needs {word}, the dataset has other labels")).at(place()));
+        let e = Error::argument(format!("training this model needs {word}, the dataset has other labels"));
+        return Err(e.at(format!("dataset '{}'", data.name)));
     }
-    let (has, takes) = (data.classes.len(), model.task().classes().len());
-    if has > takes {
-        let e = Error::argument(format!("the dataset has {has} classes, the model has {takes}"));
-        return Err(e.hint("build the model with the dataset's classes").at(place()));
+    let matched = data.in_classes(model.task().classes(), options.classes)?;
+    for line in &matched.notes {
+        ctx.note(format!("{what}: {line}"));
     }
-    Ok(())
+    let missing = matched.map.lacking(model.task().classes());
+    if what == TRAIN && !missing.is_empty() {
+        ctx.note(format!("train: the model learns that there are none of {}", listing(&missing)));
+    }
+    Ok(matched.data)
 }
 
 impl Run<'_> {
@@ -188,6 +198,7 @@ impl Run<'_> {
             epoch: number as u64,
             workers: options.workers.unwrap_or(0),
             drop_last: self.plan.drop_last,
+            form: ImageForm::of(self.model.graph(), self.model.task()),
         };
         for (i, batch) in Loader::new(self.data, loader_options, self.ctx)?.enumerate() {
             let batch = batch?;

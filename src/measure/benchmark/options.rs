@@ -6,7 +6,9 @@ use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_learn::data::Dataset;
+use compresso_learn::eval::Evaluate;
 use compresso_model::Model;
+use compresso_model::classes::ClassMatch;
 
 compresso_base::options! {
     /// Options of `benchmark`.
@@ -27,6 +29,9 @@ compresso_base::options! {
         pub training: bool = false,
         /// Measure accuracy too, when a dataset is given.
         pub accuracy: bool = true,
+        /// Which classes model and dataset must have in common for that: all of them, by name, in any order ("same"), or at least one
+        /// ("shared"), as with `evaluate`.
+        pub classes: ClassMatch = ClassMatch::Same,
         /// Only the first images of the dataset count for accuracy.
         pub images: Option<usize> = None,
         /// Measure power, where a sensor reports it.
@@ -35,6 +40,13 @@ compresso_base::options! {
         pub layers: bool = false,
         /// Measure each model and runtime in a process of its own, which memory needs; all in this one otherwise.
         pub isolate: bool = true,
+    }
+}
+
+impl Benchmark {
+    /// How accuracy is measured.
+    pub(super) fn judging(&self) -> Evaluate {
+        Evaluate { images: self.images, size: self.size.clone(), classes: self.classes, ..Evaluate::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::timing::Latency;
-use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, bytes, count, number};
+use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table};
 use compresso_exec::StepTime;
 use serde::Serialize;
 
@@ -12,7 +12,8 @@ pub struct Row {
     pub name: String,
     pub runtime: String,
     pub params: u64,
-    pub macs: u64,
+    /// Multiply-accumulates of one image of the size that is timed; `None` where they are known only at run time.
+    pub macs: Option<u64>,
     /// Bytes of the ONNX file.
     pub size_bytes: u64,
     pub batch: usize,
@@ -111,18 +112,19 @@ impl Show for BenchmarkReport {
         if top1 {
             headers.push(">top-1");
         }
-        let or_dash = |v: Option<String>| v.unwrap_or_else(|| "–".into());
+        let or_dash = |v: Option<Cell>| v.unwrap_or_else(Cell::unknown);
         let ms = |v: f64| format!("{v:.2}");
         let mut table = Table::new("Benchmark", &headers);
         for r in &self.rows {
             let l = &r.latency;
-            let mut cells = vec![r.name.clone(), r.runtime.clone(), count(r.params), count(r.macs), bytes(r.size_bytes)];
-            cells.extend([l.mean_ms, l.std_ms, l.p50_ms, l.p95_ms, l.p99_ms].map(ms));
-            cells.extend([number(r.throughput), or_dash(r.peak_memory_bytes.map(bytes))]);
+            let macs = r.macs.map_or_else(|| Cell::from("unknown"), Cell::count);
+            let mut cells = vec![Cell::from(&r.name), Cell::from(&r.runtime), Cell::count(r.params), macs, Cell::bytes(r.size_bytes)];
+            cells.extend([l.mean_ms, l.std_ms, l.p50_ms, l.p95_ms, l.p99_ms].map(|v| Cell::shown(ms(v), v)));
+            cells.extend([Cell::number(r.throughput), or_dash(r.peak_memory_bytes.map(Cell::bytes))]);
             if power {
-                cells.extend([or_dash(r.power_w.map(number)), or_dash(r.energy_j.map(number))]);
+                cells.extend([or_dash(r.power_w.map(Cell::number)), or_dash(r.energy_j.map(Cell::number))]);
             }
-            let share = |v: Option<f64>| or_dash(v.map(|v| format!("{v:.4}")));
+            let share = |v: Option<f64>| or_dash(v.map(|v| Cell::shown(format!("{v:.4}"), v)));
             if map {
                 cells.extend([share(r.map50), share(r.map)]);
             }
@@ -137,11 +139,12 @@ impl Show for BenchmarkReport {
             let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
             let total: f64 = l.steps.iter().map(|s| s.seconds).sum();
             for s in &l.steps {
-                let speed = if s.macs == 0 { "–".into() } else { number(2e-9 * s.macs as f64 / s.seconds) };
-                let share = format!("{:.1} %", 100.0 * s.seconds / total);
-                let macs = if s.macs == 0 { "–".into() } else { count(s.macs as u64) };
-                let time = format!("{:.3}", 1e3 * s.seconds);
-                table.row(vec![s.node.clone(), s.kernel.clone(), time, share, macs, speed, bytes(s.bytes as u64)]);
+                let known = |cell: Cell| if s.macs == 0 { Cell::unknown() } else { cell };
+                let speed = known(Cell::number(2e-9 * s.macs as f64 / s.seconds));
+                let macs = known(Cell::count(s.macs as u64));
+                let time = Cell::shown(format!("{:.3}", 1e3 * s.seconds), 1e3 * s.seconds);
+                let share = Cell::share(s.seconds / total);
+                table.row([Cell::from(&s.node), Cell::from(&s.kernel), time, share, macs, speed, Cell::bytes(s.bytes as u64)]);
             }
             tables.push(table);
         }

@@ -11,8 +11,9 @@ use crate::worker::{Fault, program};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::in_range;
-use compresso_learn::data::Dataset;
-use compresso_model::Model;
+use compresso_learn::data::{DataKind, Dataset};
+use compresso_learn::eval::judged;
+use compresso_model::{Model, Task};
 use std::path::PathBuf;
 
 /// Times each model in each runtime, in turns.
@@ -40,16 +41,19 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     if cfg!(debug_assertions) {
         warnings.push("this is a debug build: its own figures are slow".into());
     }
+    let data_for_accuracy = data.filter(|_| options.accuracy && !options.training);
+    if let Some(data) = data_for_accuracy {
+        fits_one(models, data, options)?;
+    }
     let program = if options.isolate { worker_program(&mut warnings, ctx)? } else { None };
     let room = Room { options, threads, program: program.as_deref(), ctx };
     let mut seats = load(models, &specs, &room, &mut warnings)?;
     let samples = time(&mut seats, options, &mut warnings, ctx)?;
     let meter = if options.power { Meter::cpu() } else { Err("not asked for".into()) };
-    let judged = data.filter(|_| options.accuracy && !options.training);
     let mut rows = Vec::new();
     for (seat, samples) in seats.iter_mut().zip(samples) {
         let Some(samples) = samples else { continue };
-        let beside = seat.beside(&meter, judged, &room, &mut warnings)?;
+        let beside = seat.beside(&meter, data_for_accuracy, &room, &mut warnings)?;
         rows.push(seat.row(&samples, beside)?);
     }
     let layers = if options.layers { layers(models, &room, &mut warnings)? } else { Vec::new() };
@@ -65,6 +69,25 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     };
     ctx.note(report.line());
     Ok(report)
+}
+
+/// Of models that labels of this kind can judge, at least one has the dataset's classes: better said now than after all was timed.
+///
+/// # Errors
+/// `Argument`: why the first of them cannot be judged, when none can.
+fn fits_one(models: &[(String, Model)], data: &Dataset, options: &Benchmark) -> Result<()> {
+    let judging = options.judging();
+    let able = models.iter().filter(|(_, m)| {
+        matches!((m.task(), data.kind), (Task::Detect(_), DataKind::Detection) | (Task::Classify(_), DataKind::Classification))
+    });
+    let mut first = None;
+    for (name, model) in able {
+        match judged(model.task(), data, &judging) {
+            Ok(_) => return Ok(()),
+            Err(e) => drop(first.get_or_insert_with(|| e.at(format!("accuracy of '{name}'")))),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// The runtimes that the options name, or all that are on this machine.

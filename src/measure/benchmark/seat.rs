@@ -1,7 +1,7 @@
 //! One model in one runtime, while it is measured.
 
 use super::Benchmark;
-use super::inputs::inputs;
+use super::inputs::{inputs, size};
 use super::report::Row;
 use crate::memory::Peak;
 use crate::power::Meter;
@@ -11,8 +11,8 @@ use crate::worker::{Carrier, Fault, Local, Order, Process};
 use candle_core::{DeviceLocation, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
-use compresso_learn::data::Dataset;
-use compresso_learn::eval::{Evaluate, Evaluation, evaluate_with, run_images_with};
+use compresso_learn::data::{Dataset, ImageForm};
+use compresso_learn::eval::{Evaluation, evaluate_as, run_images_with};
 use compresso_model::{Model, onnx};
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub(super) struct Seat<'a> {
     pub model: &'a Model,
     pub spec: &'static RuntimeSpec,
     pub batch: usize,
+    /// Height and width of the images.
+    pub size: Option<[usize; 2]>,
     pub carrier: Box<dyn Carrier + 'a>,
 }
 
@@ -66,7 +68,7 @@ impl<'a> Room<'a> {
             Some(program) => Box::new(Process::open(program, &order, &self.ctx.cancel)?),
             None => Box::new(Local::open(&order, false, self.ctx)?),
         };
-        Ok(Seat { name, model, spec, batch, carrier })
+        Ok(Seat { name, model, spec, batch, size: size(model, self.options)?, carrier })
     }
 }
 
@@ -130,7 +132,7 @@ impl Seat<'_> {
 
     /// Accuracy in this runtime; `None`, with a warning, when the dataset does not fit the model.
     fn judge(&mut self, data: &Dataset, room: &Room<'_>, warnings: &mut Vec<String>) -> Result<Option<Evaluation>, Fault> {
-        let settings = Evaluate { images: room.options.images, size: room.options.size.clone(), ..Evaluate::default() };
+        let settings = room.options.judging();
         let (model, carrier) = (self.model, &mut self.carrier);
         let mut ended = None;
         let mut run = |images: &Tensor| {
@@ -141,14 +143,25 @@ impl Seat<'_> {
                 })
             })
         };
-        let found = evaluate_with(&mut run, model.task(), data, &settings, room.ctx);
+        let form = ImageForm::of(model.graph(), model.task());
+        let found = evaluate_as(&form, &mut run, model.task(), data, &settings, room.ctx);
         if let Some(how) = ended {
             return Err(Fault::Ended(how));
         }
+        // Of each model once, whatever the number of runtimes.
+        let mut told = |line: String| {
+            if !warnings.contains(&line) {
+                warnings.push(line);
+            }
+        };
         match found {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => {
+                found.warnings.iter().for_each(|w| told(format!("accuracy of '{}': {w}", self.name)));
+                Ok(Some(found))
+            }
             Err(e) if matches!(e.kind(), ErrorKind::Argument | ErrorKind::Unsupported) => {
-                warnings.push(format!("no accuracy of '{}': {}", self.name, e.message()));
+                let hint = e.suggestion().map(|h| format!(" ({h})")).unwrap_or_default();
+                told(format!("no accuracy of '{}': {}{hint}", self.name, e.message()));
                 Ok(None)
             }
             Err(e) => Err(e.into()),
@@ -158,7 +171,7 @@ impl Seat<'_> {
     /// # Errors
     /// `Internal` without samples; what the model's costs report.
     pub fn row(&self, samples: &[f64], beside: Beside) -> Result<Row> {
-        let stats = self.model.stats()?;
+        let stats = if self.size == self.model.image_size() { self.model.stats()? } else { self.model.stats_at(self.size)? };
         let latency = Latency::of(samples).ok_or_else(|| Error::internal("no run was measured"))?;
         let Beside { peak, power, power_reason, accuracy } = beside;
         Ok(Row {

@@ -66,8 +66,12 @@ fn options_overrule_and_must_fit() {
     let classes = |n: &[&str]| Some(Classes::Names(n.iter().map(|s| (*s).to_string()).collect()));
     let m = load(LoadOptions { classes: classes(&["a", "b", "c"]), ..LoadOptions::default() }).unwrap();
     assert_eq!(m.task().classes(), ["a", "b", "c"]);
+    // Other tools read the metadata.
+    assert_eq!(m.graph().metadata()["names"], r#"{0: "a", 1: "b", 2: "c"}"#);
+    let e = load(LoadOptions { classes: classes(&["WBC", "RBC", "Platelets"]), ..LoadOptions::default() }).unwrap_err();
+    assert!(e.to_string().contains("their order differs") && e.to_string().contains("raw head"), "{e}");
     let e = load(LoadOptions { classes: classes(&["a"]), ..LoadOptions::default() }).unwrap_err();
-    assert_eq!(e.to_string(), "the model has 3 classes, option 'classes' names 1");
+    assert!(e.to_string().starts_with("the model has 3 classes, option 'classes' names 1"), "{e}");
     let e = load(LoadOptions { image_size: Some(ImageSize::Square(32)), ..LoadOptions::default() }).unwrap_err();
     assert!(e.to_string().contains("fixed at 64"), "{e}");
     let m = load(LoadOptions { decode: Some(DecodeAs::None.into()), ..LoadOptions::default() }).unwrap();

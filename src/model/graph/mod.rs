@@ -12,6 +12,7 @@ mod node;
 mod patch;
 mod shape;
 mod stats;
+mod stored;
 
 pub use builder::GraphBuilder;
 pub use infer::{Facts, Infer, broadcast, infer, infer_at, infer_with, normalize_axis, specialize};
@@ -19,6 +20,7 @@ pub use node::{Attr, Node};
 pub use patch::Patch;
 pub use shape::{Dim, Fact};
 pub use stats::{Cost, LayerStats, Stats, parameter_kind, stats};
+pub use stored::{Stored, stored};
 
 use super::constant::Constant;
 use super::wire::Wire;

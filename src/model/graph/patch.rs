@@ -1,6 +1,7 @@
 //! The one way to change a graph: collect edits, then apply them all, with the result checked.
 
 mod apply;
+mod inline;
 mod names;
 #[cfg(test)]
 mod tests;

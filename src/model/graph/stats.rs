@@ -1,11 +1,10 @@
 //! What a graph costs: parameters, multiply-accumulates, bytes, per layer and in all.
 
-use super::{Facts, Graph, Node};
-use crate::ops::quantize::DEQUANTIZE_LINEAR;
-use crate::ops::{self, ParamKind, QuantRule};
+use super::{Dim, Fact, Facts, Graph, Node, stored};
+use crate::ops::{self, ParamKind};
 use compresso_base::error::Result;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Cost of one node for one run at the inferred shapes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -24,83 +23,117 @@ pub struct LayerStats {
     pub op: String,
     /// Shapes of the outputs, as text with symbols.
     pub output: String,
-    /// Parameters: elements of the trainable constants (weights, biases, scales) that this node is the first to read.
+    /// Parameters: elements of the trainable constants (weights, biases, scales) that this node is the first to compute with, wherever they
+    /// are stored.
     pub params: u64,
-    /// Bytes of all constants that this node is the first to read (running statistics included).
+    /// Bytes of all constants that this node is the first to compute with (running statistics included), as they are stored.
     pub weight_bytes: u64,
     /// Bytes read and written as activations, when the shapes are known.
     pub activation_bytes: u64,
     pub cost: Cost,
-    /// False when some shape is unknown, so that the cost counts only what is known.
+    /// False when the node multiplies and some size is known only at run time, so that its cost is not.
     pub exact: bool,
+}
+
+impl LayerStats {
+    /// Multiply-accumulates; `None` when they depend on sizes that are known only at run time.
+    pub fn macs(&self) -> Option<u64> {
+        self.exact.then_some(self.cost.macs)
+    }
 }
 
 /// Statistics of a whole graph.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stats {
     pub layers: Vec<LayerStats>,
+    /// Elements of all parameters, each stored one once.
     pub params: u64,
-    pub macs: u64,
+    /// Multiply-accumulates; `None` when those of a layer depend on sizes that are known only at run time.
+    pub macs: Option<u64>,
+    /// Bytes of all constants, each stored one once.
     pub weight_bytes: u64,
 }
 
 /// Per-layer statistics at the shapes in `facts` (from [`infer`](super::infer)). Unknown batch sizes count as 1.
+///
+/// # Errors
+/// `Unsupported` for operators that the library does not know.
 pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
-    let mut seen = std::collections::HashSet::new();
-    let producers = graph.producers();
-    let readers = graph.consumers();
     let mut layers = Vec::with_capacity(graph.nodes().len());
+    let constants = stored(graph)?;
+    let held: HashSet<&str> = constants.iter().map(|s| s.name).collect();
     for node in graph.nodes() {
         let op = ops::find(node)?;
         let inputs: Vec<_> = node.inputs.iter().map(|n| facts.get(n)).collect();
         let outputs: Vec<_> = node.outputs.iter().filter_map(|n| facts.get(n)).collect();
-        let exact = outputs.iter().all(|f| ops::cost::elements(f).is_some());
-        let mut layer = LayerStats {
+        let read = node.inputs.iter().filter(|n| !held.contains(n.as_str())).filter_map(|n| facts.get(n)).filter_map(ops::cost::bytes);
+        let (inner_params, inner_bytes) = inside(node)?;
+        layers.push(LayerStats {
             name: if node.name.is_empty() { node.outputs.first().cloned().unwrap_or_default() } else { node.name.clone() },
             op: node.op.clone(),
             output: outputs.iter().map(|f| f.to_string()).collect::<Vec<_>>().join(", "),
-            params: 0,
-            weight_bytes: 0,
-            activation_bytes: 0,
+            params: inner_params,
+            weight_bytes: inner_bytes,
+            activation_bytes: read.chain(outputs.iter().filter_map(|f| ops::cost::bytes(f))).sum(),
+            exact: !is_open(node, op, &inputs, &outputs),
             cost: (op.cost)(&ops::CostInput { node, inputs: &inputs, outputs: &outputs }),
-            exact,
-        };
-        for (slot, name) in node.inputs.iter().enumerate() {
-            match graph.constant(name) {
-                Some(c) => {
-                    if seen.insert(name.as_str()) {
-                        layer.weight_bytes += c.byte_size() as u64;
-                        let trained = parameter_kind(graph, &producers, node, slot).is_some_and(|k| k != ParamKind::Statistic);
-                        if trained || is_integer_parameter(graph, &readers, node, slot) {
-                            layer.params += c.count() as u64;
-                        }
-                    }
-                }
-                None => layer.activation_bytes += facts.get(name).and_then(ops::cost::bytes).unwrap_or(0),
+        });
+    }
+    let mut unread = (0, 0);
+    for s in &constants {
+        let params = if s.is_parameter() { s.constant.count() as u64 } else { 0 };
+        let bytes = s.constant.byte_size() as u64;
+        match s.user {
+            Some(i) => {
+                layers[i].params += params;
+                layers[i].weight_bytes += bytes;
             }
+            None => unread = (unread.0 + params, unread.1 + bytes),
         }
-        layer.activation_bytes += outputs.iter().filter_map(|f| ops::cost::bytes(f)).sum::<u64>();
-        layers.push(layer);
     }
     Ok(Stats {
-        params: layers.iter().map(|l| l.params).sum(),
-        macs: layers.iter().map(|l| l.cost.macs).sum(),
-        weight_bytes: layers.iter().map(|l| l.weight_bytes).sum(),
+        params: unread.0 + layers.iter().map(|l| l.params).sum::<u64>(),
+        macs: layers.iter().map(LayerStats::macs).sum(),
+        weight_bytes: unread.1 + layers.iter().map(|l| l.weight_bytes).sum::<u64>(),
         layers,
     })
 }
 
-/// True for a parameter stored as integers: what DequantizeLinear turns into a weight or bias, and integer weights.
-fn is_integer_parameter(graph: &Graph, readers: &HashMap<&str, Vec<usize>>, node: &Node, slot: usize) -> bool {
-    let own = |op: &ops::OpDef| op.quant == QuantRule::Quantized && op.weight.is_some_and(|w| w.input == slot);
-    if ops::find(node).is_ok_and(own) {
+/// Parameters and bytes of the constants in a node's inner graphs.
+fn inside(node: &Node) -> Result<(u64, u64)> {
+    let mut sum = (0, 0);
+    for graph in node.inner() {
+        for s in stored(graph)? {
+            sum.0 += if s.is_parameter() { s.constant.count() as u64 } else { 0 };
+            sum.1 += s.constant.byte_size() as u64;
+        }
+        for inner in graph.nodes() {
+            let (params, bytes) = inside(inner)?;
+            sum = (sum.0 + params, sum.1 + bytes);
+        }
+    }
+    Ok(sum)
+}
+
+/// True for a node that multiplies, with sizes that are known only at run time: one that would cost something if they were 1.
+fn is_open(node: &Node, op: &ops::OpDef, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> bool {
+    let mut facts = inputs.iter().flatten().chain(outputs);
+    if facts.clone().all(|f| ops::cost::elements(f).is_some()) {
+        return false;
+    }
+    if facts.any(|f| f.shape.is_none()) && op.weight.is_some() {
         return true;
     }
-    let Some(value) = node.output(0).filter(|_| slot == 0 && node.is(DEQUANTIZE_LINEAR)) else { return false };
-    readers.get(value).into_iter().flatten().any(|&i| {
-        let reader = &graph.nodes()[i];
-        ops::find(reader).is_ok_and(|op| op.params.iter().any(|&(s, _)| reader.input(s) == Some(value)))
-    })
+    let one = |f: &Fact| {
+        let mut f = f.clone();
+        f.shape.iter_mut().flatten().filter(|d| d.known().is_none()).for_each(|d| *d = Dim::Known(1));
+        f
+    };
+    let inputs: Vec<Option<Fact>> = inputs.iter().map(|f| f.map(one)).collect();
+    let inputs: Vec<Option<&Fact>> = inputs.iter().map(Option::as_ref).collect();
+    let outputs: Vec<Fact> = outputs.iter().map(|f| one(f)).collect();
+    let outputs: Vec<&Fact> = outputs.iter().collect();
+    (op.cost)(&ops::CostInput { node, inputs: &inputs, outputs: &outputs }).macs > 0
 }
 
 /// What the constant at an input slot of a node is to training; `None` for constants that are no parameters (settings,

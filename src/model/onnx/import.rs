@@ -1,7 +1,8 @@
 //! Protobuf to graph.
 
 use super::external::Files;
-use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, attribute_type as kind};
+use super::functions::{Function, Functions};
+use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, attribute_type as kind};
 use super::scan::{GRAPH_FIELDS, MODEL_FIELDS, decode, keep, malformed, put_header, unknown_fields};
 use super::text::entries;
 use super::{Print, sparse, tensor, types};
@@ -31,11 +32,18 @@ pub fn model(bytes: &Bytes, files: &Files) -> Result<Graph> {
     let mut proto: ModelProto = decode(bytes, "the model")?;
     let graph_bytes =
         proto.graph.take().ok_or_else(|| Error::format("the model has no graph: the file is damaged or not an ONNX model"))?;
-    let opsets = opsets(&proto)?;
+    let opsets = opsets(&proto.opset_import, "the model")?;
     let unknown = unknown_fields(bytes, MODEL_FIELDS).map_err(|e| malformed("the model", e))?;
-    let graph = graph(&graph_bytes, proto, &unknown, &opsets, files, 0)?;
-    if !opsets.contains_key("")
-        && !opsets.contains_key("ai.onnx")
+    let functions = Functions::new(proto.functions.iter().map(|b| function(b, files)).collect::<Result<_>>()?)?;
+    let plain = ModelProto { functions: Vec::new(), ..proto.clone() };
+    let mut graph = graph(&graph_bytes, proto, &unknown, &opsets, files, 0)?;
+    if functions.are_called(&graph) {
+        // The model is saved as it is run, without them.
+        graph = self::graph(&graph_bytes, plain, &unknown, &opsets, files, 0)?;
+        functions.inline(&mut graph)?;
+    }
+    if !graph.opsets.contains_key("")
+        && !graph.opsets.contains_key("ai.onnx")
         && graph.nodes.iter().any(|n| matches!(n.domain.as_str(), "" | "ai.onnx"))
     {
         return Err(Error::format("the model does not say which operator set it uses"));
@@ -44,9 +52,10 @@ pub fn model(bytes: &Bytes, files: &Files) -> Result<Graph> {
     Ok(graph)
 }
 
-fn opsets(proto: &ModelProto) -> Result<IndexMap<String, i64>> {
+/// Operator sets by domain. `of` says whose they are.
+fn opsets(imports: &[OperatorSetIdProto], of: &str) -> Result<IndexMap<String, i64>> {
     let mut map = IndexMap::new();
-    for o in &proto.opset_import {
+    for o in imports {
         let (domain, version) = (o.domain.clone().unwrap_or_default(), o.version.unwrap_or(0));
         let said = if domain.is_empty() { "ONNX".to_string() } else { format!("'{domain}'") };
         if matches!(domain.as_str(), "" | "ai.onnx") && !(OLDEST_OPSET..=NEWEST_OPSET).contains(&version) {
@@ -54,7 +63,7 @@ fn opsets(proto: &ModelProto) -> Result<IndexMap<String, i64>> {
             return Err(e.hint("export the model again with a supported opset, or convert it with onnx.version_converter"));
         }
         if map.insert(domain, version).is_some_and(|before| before != version) {
-            return Err(Error::format(format!("the model uses two versions of the {said} operator set")));
+            return Err(Error::format(format!("{of} uses two versions of the {said} operator set")));
         }
     }
     Ok(map)
@@ -135,6 +144,27 @@ fn graph(
     wire.put_slice(unknown);
     graph.wire = Wire(Some(wire.freeze()));
     Ok(graph)
+}
+
+/// An operator that the model defines itself.
+fn function(bytes: &Bytes, files: &Files) -> Result<Function> {
+    let proto: FunctionProto = decode(bytes, "a function")?;
+    let id = [proto.domain.unwrap_or_default(), proto.name.unwrap_or_default(), proto.overload.unwrap_or_default()];
+    let place = |e: Error| e.at(format!("function '{}'", id[1]));
+    let opsets = opsets(&proto.opset_import, "the function").map_err(place)?;
+    let default = |b: &Bytes| -> Result<(String, Attr)> {
+        let p: AttributeProto = decode(b, "an attribute")?;
+        Ok((p.name.clone().unwrap_or_default(), attribute(b, p, &opsets, files, 0)?))
+    };
+    Ok(Function {
+        defaults: proto.attribute_proto.iter().map(default).collect::<Result<_>>().map_err(place)?,
+        nodes: proto.node.iter().map(|b| node(b, &opsets, files, 0)).collect::<Result<_>>().map_err(place)?,
+        constants: IndexMap::new(),
+        inputs: proto.input,
+        outputs: proto.output,
+        opsets,
+        id,
+    })
 }
 
 fn add_constant(graph: &mut Graph, name: String, c: crate::Constant) -> Result<()> {

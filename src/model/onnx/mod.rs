@@ -3,7 +3,8 @@
 //! [`encode`] after [`decode`] gives the bytes of the file again: every item of the graph remembers how it was encoded,
 //! and an item that did not change is written as it was. A patched graph keeps what its untouched items had
 //! (documentation, metadata, device configurations, fields of future versions), and types that the change made wrong are
-//! corrected. Operator sets 7 to [`NEWEST_OPSET`](crate::graph::NEWEST_OPSET) are read, of IR version 3 or newer.
+//! corrected. Operators that a model defines itself (functions) are replaced by what they are made of when it is read, and it is
+//! saved so. Operator sets 7 to [`NEWEST_OPSET`](crate::graph::NEWEST_OPSET) are read, of IR version 3 or newer.
 //!
 //! ```no_run
 //! let graph = compresso_model::onnx::load("model.onnx")?;
@@ -14,6 +15,7 @@
 
 mod export;
 mod external;
+mod functions;
 mod import;
 mod layout;
 mod proto;

@@ -6,6 +6,7 @@ use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
 use super::def::{OpDef, ParamKind, QuantRule};
 use super::facts::infer_same;
+use super::roles::{Float16Rule, Span};
 use super::run::Exec;
 use crate::constant::Constant;
 use crate::element::Element;
@@ -31,14 +32,14 @@ pub const OPS: &[OpDef] = &[
     unary("Elu", &[1, 6, 22]).channels(channels::through),
     unary("Selu", &[1, 6, 22]).channels(channels::through),
     unary("Celu", &[12]).channels(channels::through),
-    unary(SIGMOID, &[1, 6, 13]).quant(QuantRule::Elementwise).channels(channels::elementwise),
+    unary(SIGMOID, &[1, 6, 13]).span(Span::Bounded).quant(QuantRule::Elementwise).channels(channels::elementwise),
     unary(SWISH, &[24]).channels(channels::through),
-    unary(HARD_SIGMOID, &[1, 6, 22]).channels(channels::elementwise),
+    unary(HARD_SIGMOID, &[1, 6, 22]).span(Span::Bounded).channels(channels::elementwise),
     unary(HARD_SWISH, &[14, 22]).channels(channels::through),
-    unary("Softplus", &[1, 22]).channels(channels::elementwise),
-    unary("Softsign", &[1, 22]).channels(channels::through),
-    unary("Tanh", &[1, 6, 13]).channels(channels::through),
-    unary("Erf", &[9, 13]).channels(channels::through),
+    unary("Softplus", &[1, 22]).float16(Float16Rule::Float32).channels(channels::elementwise),
+    unary("Softsign", &[1, 22]).span(Span::Bounded).channels(channels::through),
+    unary("Tanh", &[1, 6, 13]).span(Span::Bounded).channels(channels::through),
+    unary("Erf", &[9, 13]).span(Span::Bounded).channels(channels::through),
     unary("Gelu", &[20]).channels(channels::through),
     unary("Mish", &[18, 22]).channels(channels::through),
     OpDef::new(CLIP, &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),

@@ -10,7 +10,7 @@ use super::def::{OpDef, ParamKind, QuantRule};
 use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
-use super::roles::Data;
+use super::roles::{Data, Span};
 use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
@@ -41,7 +41,11 @@ pub const OPS: &[OpDef] = &[
         .quant(QuantRule::Elementwise)
         .channels(channels::product),
     OpDef::new(DIV, &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).data(Data::Broadcast).channels(div_channels),
-    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output).data(Data::Broadcast).channels(pow_channels),
+    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow)
+        .cost(cost::per_output)
+        .span(Span::Wide)
+        .data(Data::Broadcast)
+        .channels(pow_channels),
     OpDef::new("Mod", &[10, 13, 28], infer, modulo).cost(cost::per_output).data(Data::Broadcast),
     OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min))
         .cost(cost::per_output)

@@ -1,12 +1,13 @@
-//! Element types: Cast, CastLike.
+//! Element types: Cast, CastLike, BitCast.
 //!
-//! <https://onnx.ai/onnx/operators/onnx__Cast.html>.
+//! <https://onnx.ai/onnx/operators/onnx__Cast.html> and siblings.
 
 use super::def::OpDef;
 use super::facts::fact;
 use super::ints::{Ints, to_storage};
 use super::run::Exec;
 use super::shape::labels;
+use crate::constant::{Constant, Payload};
 use crate::element::Element;
 use crate::graph::{Fact, Infer, Node};
 use crate::value::Value;
@@ -17,6 +18,7 @@ pub const CAST: &str = "Cast";
 pub const OPS: &[OpDef] = &[
     OpDef::new(CAST, &[6, 9, 13, 19, 21, 23, 24, 25], infer_cast, cast_op).channels(labels::cast),
     OpDef::new("CastLike", &[15, 19, 21, 23, 24, 25], infer_cast_like, cast_like).channels(labels::cast),
+    OpDef::new("BitCast", &[26], infer_bits, bit_cast),
 ];
 
 /// The value converted to another element type: floats to integers by truncation, anything to bool by "is not zero".
@@ -74,4 +76,27 @@ fn infer_cast_like(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 
 fn cast_like(cx: &Exec<'_>) -> Result<Vec<Value>> {
     Ok(vec![cast(cx.input(0)?, cx.input(1)?.element)?])
+}
+
+/// The element that bits are read as.
+fn bits_target(node: &Node, from: Element) -> Result<Element> {
+    let to = cast_target(node)?;
+    if to.bits() != from.bits() || from.bits() == 0 {
+        return Err(Error::dtype(format!("{from} has {} bits and {to} has {}", from.bits(), to.bits())));
+    }
+    Ok(to)
+}
+
+fn infer_bits(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let x = cx.input(0)?;
+    Ok(vec![fact(bits_target(cx.node, x.element)?, x.shape.clone())])
+}
+
+/// The same bits as another type; passes no gradient.
+fn bit_cast(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.input(0)?;
+    let to = bits_target(cx.node, x.element)?;
+    let raw = Constant::from_storage(x.element, &x.tensor)?.to_raw()?;
+    let bits = Constant::new(to, x.dims().to_vec(), Payload::Raw(raw))?;
+    Ok(vec![Value::of_constant(&bits, x.tensor.device())?])
 }

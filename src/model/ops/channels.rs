@@ -17,13 +17,15 @@
 mod blocks;
 mod edit;
 mod graph;
+mod reason;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 pub use blocks::reshape;
 pub use edit::{Edit, Site, Size};
-pub use rules::{broadcast, elementwise, fixed, join_broadcast, product, sum, through, through_except};
+pub use reason::Reason;
+pub use rules::{broadcast, elementwise, fixed, images, join_broadcast, product, sum, through, through_except};
 
 use crate::graph::{Dim, Fact, Facts, Node};
 use compresso_base::error::{Error, Result};
@@ -57,6 +59,14 @@ pub struct Labels {
     unmasked: HashSet<String>,
     layers: Vec<Layer>,
     edits: Vec<Edit>,
+    /// Why an atom's set is frozen, by its representative at that time.
+    reasons: HashMap<Atom, Reason>,
+    /// The reason of what is frozen now.
+    cause: Reason,
+    /// Atoms that stand for several channels each, which go together by the choice of a rule.
+    blocks: Vec<Atom>,
+    /// Axes of the output of the node at hand that one of its readers fixes.
+    ahead: HashSet<usize>,
 }
 
 impl Labels {
@@ -83,7 +93,12 @@ impl Labels {
         if a != b {
             let (low, high) = (a.min(b), a.max(b));
             self.parent[high as usize] = low;
-            self.frozen[low as usize] |= self.frozen[high as usize];
+            if self.frozen[high as usize] && !self.frozen[low as usize] {
+                self.frozen[low as usize] = true;
+                if let Some(reason) = self.reasons.get(&high).cloned() {
+                    self.reasons.insert(low, reason);
+                }
+            }
         }
     }
     fn compress(&mut self, a: Atom) -> Atom {
@@ -96,7 +111,22 @@ impl Labels {
     }
     pub fn freeze(&mut self, a: Atom) {
         let root = self.compress(a);
-        self.frozen[root as usize] = true;
+        if !std::mem::replace(&mut self.frozen[root as usize], true) {
+            self.reasons.insert(root, self.cause.clone());
+        }
+    }
+    /// Why an index stays; `None` for one that may go.
+    pub fn reason(&self, a: Atom) -> Option<&Reason> {
+        self.reasons.get(&self.root(a)).filter(|_| self.is_frozen(a))
+    }
+    /// Nothing may be removed from a value, for this reason.
+    pub fn keep(&mut self, value: &str, why: &'static str) {
+        self.cause = Reason { node: None, why };
+        self.freeze_value(value);
+    }
+    /// The sets that stand for several channels of a layer each.
+    pub fn blocks(&self) -> HashSet<Atom> {
+        self.blocks.iter().map(|&a| self.root(a)).collect()
     }
     pub fn is_frozen(&self, a: Atom) -> bool {
         self.frozen[self.root(a) as usize]
@@ -224,7 +254,7 @@ impl Channels<'_> {
         match (a, b) {
             (Some(a), Some(b)) if a.len() == b.len() => a.iter().zip(b.iter()).for_each(|(&a, &b)| self.labels.join(a, b)),
             (Some(a), Some(b)) => return Err(Error::shape(format!("axes of {} and {} indices must match", a.len(), b.len()))),
-            (Some(x), None) | (None, Some(x)) => self.freeze(&Some(x.clone())),
+            (Some(x), None) | (None, Some(x)) => self.freeze_beside(&Some(x.clone())),
             (None, None) => {}
         }
         Ok(())
@@ -234,6 +264,27 @@ impl Channels<'_> {
         for &a in axis.iter().flat_map(|l| l.iter()) {
             self.labels.freeze(a);
         }
+    }
+    /// Nothing may be removed from this axis, for what it must match stays.
+    pub fn freeze_beside(&mut self, axis: &AxisLabels) {
+        let before = std::mem::replace(&mut self.labels.cause.why, reason::BESIDE);
+        self.freeze(axis);
+        self.labels.cause.why = before;
+    }
+    /// Says why what this rule freezes from here on stays: a clause about channels, `takes their mean`.
+    pub fn because(&mut self, why: &'static str) {
+        self.labels.cause.why = why;
+    }
+    /// All indices of each of `n` equal runs of an axis go together; the first of each run.
+    pub fn whole_runs(&mut self, axis: &Arc<[Atom]>, n: usize) -> Arc<[Atom]> {
+        let each = axis.len() / n.max(1);
+        let runs = axis.chunks_exact(each.max(1));
+        runs.map(|run| {
+            run.iter().for_each(|&a| self.labels.join(run[0], a));
+            self.labels.blocks.push(run[0]);
+            run[0]
+        })
+        .collect()
     }
     /// Nothing may be removed from any axis of input `i`.
     pub fn freeze_input(&mut self, i: usize) {

@@ -13,9 +13,12 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+pub const CONSTANT_OF_SHAPE: &str = "ConstantOfShape";
+const CONSTANT: &str = "Constant";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ConstantOfShape", &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),
-    OpDef::new("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], infer_constant, constant),
+    OpDef::new(CONSTANT_OF_SHAPE, &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),
+    OpDef::new(CONSTANT, &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], infer_constant, constant),
     OpDef::new("Range", &[11, 27], infer_range, range).data(Data::At(&[])).float16(Float16Rule::Float32),
 ];
 
@@ -40,6 +43,11 @@ fn constant_of_shape(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let value = fill_value(cx.node)?;
     let t = value.tensor(&cx.device())?.reshape(())?;
     Ok(vec![Value::new(value.element(), t.broadcast_as(dims)?.contiguous()?)?])
+}
+
+/// The value of a Constant; `None` for other nodes, and for forms that are not supported.
+pub fn held(node: &Node) -> Option<Constant> {
+    if node.is(CONSTANT) { constant_value(node).ok() } else { None }
 }
 
 fn constant_value(node: &Node) -> Result<Constant> {

@@ -1,6 +1,6 @@
 //! Control flow: If, Loop.
 //!
-//! <https://onnx.ai/onnx/operators/onnx__Loop.html>. Sequence and optional values are not supported.
+//! <https://onnx.ai/onnx/operators/onnx__Loop.html>. A value that a loop carries may be a sequence; one that it collects may not.
 
 use super::def::OpDef;
 use super::facts::fact;
@@ -9,15 +9,18 @@ use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Attr, Dim, Fact, Facts, Graph, Infer, Node, infer_with};
 use crate::value::Value;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
+pub const IF: &str = "If";
+pub const LOOP: &str = "Loop";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable(),
-    OpDef::new("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).data(Data::All).not_foldable(),
+    OpDef::new(IF, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable().sequences(),
+    OpDef::new(LOOP, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).data(Data::All).not_foldable().sequences(),
 ];
 
-fn graph<'a>(node: &'a Node, name: &str) -> Result<&'a Graph> {
+pub(super) fn graph<'a>(node: &'a Node, name: &str) -> Result<&'a Graph> {
     match node.attrs.get(name) {
         Some(Attr::Graph(g)) => Ok(g),
         Some(_) => Err(Error::format(format!("attribute '{name}' must be a graph"))),
@@ -26,14 +29,14 @@ fn graph<'a>(node: &'a Node, name: &str) -> Result<&'a Graph> {
 }
 
 /// Facts of an inner graph's outputs, given those of the enclosing one.
-fn outputs(inner: &Graph, given: &Facts) -> Result<Vec<Fact>> {
+pub(super) fn outputs(inner: &Graph, given: &Facts) -> Result<Vec<Fact>> {
     let facts = infer_with(inner, given)?;
     let of = |name: &str| facts.get(name).cloned().ok_or_else(|| Error::format(format!("nothing makes the inner output '{name}'")));
     inner.outputs().iter().map(|o| of(&o.name)).collect()
 }
 
 /// What two facts of one value agree on.
-fn common(a: &Fact, b: &Fact) -> Result<Fact> {
+pub(super) fn common(a: &Fact, b: &Fact) -> Result<Fact> {
     if a.element != b.element {
         return Err(Error::dtype(format!("the branches give {} and {}", a.element, b.element)));
     }
@@ -59,7 +62,7 @@ fn infer_if(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     a.iter().zip(&b).map(|(a, b)| common(a, b)).collect()
 }
 
-fn run(cx: &Exec<'_>, inner: &Graph, feeds: Vec<(String, Value)>) -> Result<Vec<Value>> {
+pub(super) fn run(cx: &Exec<'_>, inner: &Graph, feeds: Vec<(String, Value)>) -> Result<Vec<Value>> {
     let run = cx.subgraph.ok_or_else(|| Error::internal("control flow runs only inside a graph"))?;
     run(inner, feeds)
 }
@@ -112,6 +115,13 @@ fn infer_loop(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(carried.into_iter().chain(made[n + 1..].iter().map(rounds)).collect())
 }
 
+/// What a body that never ran has collected of an output.
+pub(super) fn unstacked(f: &Fact, device: &Device) -> Result<Value> {
+    let dims: Vec<usize> = std::iter::once(0).chain(f.shape.iter().flatten().map(|d| d.known().unwrap_or(0))).collect();
+    let storage = f.element.storage().ok_or_else(|| Error::unsupported(format!("{} values cannot be computed with", f.element)))?;
+    Value::new(f.element, Tensor::zeros(dims, storage, device)?)
+}
+
 fn repeat(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let body = graph(cx.node, "body")?;
     let n = carried(cx.node, body)?;
@@ -135,16 +145,16 @@ fn repeat(cx: &Exec<'_>) -> Result<Vec<Value>> {
             return Err(Error::format("two outputs of the loop's body have one name"));
         }
         for (all, v) in collected.iter_mut().zip(out) {
+            if v.is_sequence() {
+                return Err(Error::unsupported("a loop that collects sequences is not supported"));
+            }
             all.push(v);
         }
         round += 1;
     }
     let stack = |all: Vec<Value>, i: usize| -> Result<Value> {
         let Some(first) = all.first() else {
-            let f = &body.outputs()[n + 1 + i].fact;
-            let dims: Vec<usize> = std::iter::once(0).chain(f.shape.iter().flatten().map(|d| d.known().unwrap_or(0))).collect();
-            let storage = f.element.storage().ok_or_else(|| Error::unsupported(format!("{} values cannot be computed with", f.element)))?;
-            return Value::new(f.element, Tensor::zeros(dims, storage, &device)?);
+            return unstacked(&body.outputs()[n + 1 + i].fact, &device);
         };
         let parts: Vec<&Tensor> = all.iter().map(|v| &v.tensor).collect();
         first.with(Tensor::stack(&parts, 0)?)

@@ -3,7 +3,7 @@
 use super::backward::BackwardRule;
 use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
-use super::roles::{Data, Float16Rule};
+use super::roles::{Data, Float16Rule, Span};
 use super::run::Exec;
 use super::weight::WeightRule;
 use crate::graph::{Cost, Fact, Infer, Node};
@@ -63,11 +63,15 @@ pub struct OpDef {
     /// How it multiplies with a weight, if it does.
     pub weight: Option<WeightRule>,
     pub float16: Float16Rule,
+    /// How large its results are.
+    pub span: Span,
     /// Input indices that training changes where they are constants, and how.
     pub params: &'static [(usize, ParamKind)],
     /// False for operators whose result is not a function of their inputs (random numbers), or that need the enclosing
     /// graph (control flow).
     pub foldable: bool,
+    /// True for operators that may be given sequences of tensors.
+    pub sequences: bool,
     /// The rule by which gradients flow back through a node in training, where there is one for these inputs. All inputs
     /// that are floating point are float32 on the CPU. Without a rule, candle differentiates [`OpDef::forward`].
     pub backward: fn(&Exec<'_>) -> Option<BackwardRule>,
@@ -106,8 +110,10 @@ impl OpDef {
             moves: false,
             weight: None,
             float16: Float16Rule::All,
+            span: Span::Same,
             params: &[],
             foldable: true,
+            sequences: false,
             backward: |_| None,
             backward_anywhere: false,
         }
@@ -150,6 +156,10 @@ impl OpDef {
         self.float16 = rule;
         self
     }
+    pub const fn span(mut self, span: Span) -> Self {
+        self.span = span;
+        self
+    }
     pub const fn params(mut self, params: &'static [(usize, ParamKind)]) -> Self {
         self.params = params;
         self
@@ -166,6 +176,11 @@ impl OpDef {
     }
     pub const fn not_foldable(mut self) -> Self {
         self.foldable = false;
+        self
+    }
+    /// It may be given sequences of tensors.
+    pub const fn sequences(mut self) -> Self {
+        self.sequences = true;
         self
     }
     pub const fn domain(mut self, domain: &'static str) -> Self {

@@ -19,7 +19,9 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use std::collections::BTreeMap;
 
-pub const OPS: &[OpDef] = &[OpDef::new("Einsum", &[12], infer, einsum).data(Data::All).cost(einsum_cost)];
+pub const EINSUM: &str = "Einsum";
+
+pub const OPS: &[OpDef] = &[OpDef::new(EINSUM, &[12], infer, einsum).data(Data::All).cost(einsum_cost)];
 
 /// Index letters of each operand and of the result. The axes of an ellipsis have the digits 0, 1, … counted from the end.
 #[derive(Debug)]

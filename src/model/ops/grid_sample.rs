@@ -3,19 +3,26 @@
 //! <https://onnx.ai/onnx/operators/onnx__GridSample.html>. Differentiable by the input and, for linear and cubic
 //! interpolation, by the grid.
 
+use super::channels;
 use super::cost;
 use super::def::OpDef;
 use super::elementwise::{Binary, binary};
 use super::facts::fact;
 use super::gather::pick;
 use super::ints::strides;
+use super::roles::Float16Rule;
 use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const OPS: &[OpDef] = &[OpDef::new("GridSample", &[16, 20, 22], infer, grid_sample).cost(cost::per_output)];
+pub const GRID_SAMPLE: &str = "GridSample";
+
+pub const OPS: &[OpDef] = &[OpDef::new(GRID_SAMPLE, &[16, 20, 22], infer, grid_sample)
+    .cost(cost::per_output)
+    .channels(channels::images)
+    .float16(Float16Rule::Float32)];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;

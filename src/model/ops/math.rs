@@ -6,6 +6,7 @@ use super::def::OpDef;
 use super::elementwise::{Map1, map1};
 use super::facts::{fact, infer_same};
 use super::ints::Ints;
+use super::roles::Span;
 use super::run::Exec;
 use super::{channels, cost};
 use crate::element::Element;
@@ -23,23 +24,23 @@ const fn unary(name: &'static str, since: &'static [i64], forward: Forward) -> O
 pub const OPS: &[OpDef] = &[
     unary("Neg", &[6, 13], |cx| int_or(cx, i64::wrapping_neg, |x| Ok(x.neg()?))).channels(channels::through),
     unary("Abs", &[6, 13], |cx| int_or(cx, i64::wrapping_abs, |x| Ok(x.abs()?))).channels(channels::through),
-    unary("Sign", &[9, 13], |cx| int_or(cx, i64::signum, |x| Ok(x.detach().sign()?))).channels(channels::through),
-    unary("Sqrt", &[6, 13], |cx| cx.one(cx.tensor(0)?.sqrt()?)).channels(channels::through),
-    unary("Exp", &[6, 13], |cx| cx.one(cx.tensor(0)?.exp()?)).channels(channels::elementwise),
-    unary("Log", &[6, 13], |cx| cx.one(cx.tensor(0)?.log()?)),
-    unary("Reciprocal", &[6, 13], |cx| cx.one(cx.tensor(0)?.recip()?)),
-    unary("Sin", &[7, 22], |cx| cx.one(cx.tensor(0)?.sin()?)).channels(channels::through),
-    unary("Cos", &[7, 22], |cx| cx.one(cx.tensor(0)?.cos()?)).channels(channels::elementwise),
+    unary("Sign", &[9, 13], |cx| int_or(cx, i64::signum, |x| Ok(x.detach().sign()?))).span(Span::Bounded).channels(channels::through),
+    unary("Sqrt", &[6, 13], |cx| cx.one(cx.tensor(0)?.sqrt()?)).span(Span::Fine).channels(channels::through),
+    unary("Exp", &[6, 13], |cx| cx.one(cx.tensor(0)?.exp()?)).span(Span::Wide).channels(channels::elementwise),
+    unary("Log", &[6, 13], |cx| cx.one(cx.tensor(0)?.log()?)).span(Span::Fine),
+    unary("Reciprocal", &[6, 13], |cx| cx.one(cx.tensor(0)?.recip()?)).span(Span::Fine),
+    unary("Sin", &[7, 22], |cx| cx.one(cx.tensor(0)?.sin()?)).span(Span::Bounded).channels(channels::through),
+    unary("Cos", &[7, 22], |cx| cx.one(cx.tensor(0)?.cos()?)).span(Span::Bounded).channels(channels::elementwise),
     // Rounding has the slope 0 wherever it has one, so it passes no gradient.
     unary("Floor", &[6, 13], |cx| cx.one(cx.tensor(0)?.detach().floor()?)).channels(channels::through),
     unary("Ceil", &[6, 13], |cx| cx.one(cx.tensor(0)?.detach().ceil()?)).channels(channels::through),
     unary("Round", &[11, 22], |cx| cx.one(map1(&cx.tensor(0)?.detach(), &ROUND)?)).channels(channels::through),
-    unary("Tan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &TAN)?)).channels(channels::through),
-    unary("Asin", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASIN)?)).channels(channels::through),
-    unary("Acos", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ACOS)?)).channels(channels::elementwise),
-    unary("Atan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATAN)?)).channels(channels::through),
-    unary("Sinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &SINH)?)).channels(channels::through),
-    unary("Cosh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &COSH)?)).channels(channels::elementwise),
+    unary("Tan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &TAN)?)).span(Span::Wide).channels(channels::through),
+    unary("Asin", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASIN)?)).span(Span::Bounded).channels(channels::through),
+    unary("Acos", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ACOS)?)).span(Span::Bounded).channels(channels::elementwise),
+    unary("Atan", &[7, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATAN)?)).span(Span::Bounded).channels(channels::through),
+    unary("Sinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &SINH)?)).span(Span::Wide).channels(channels::through),
+    unary("Cosh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &COSH)?)).span(Span::Wide).channels(channels::elementwise),
     unary("Asinh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ASINH)?)).channels(channels::through),
     unary("Acosh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ACOSH)?)),
     unary("Atanh", &[9, 22], |cx| cx.one(map1(cx.tensor(0)?, &ATANH)?)).channels(channels::through),

@@ -45,7 +45,7 @@ pub(super) fn matmul_axes(_: &Node, rank: usize) -> Result<Option<WeightAxes>> {
 }
 
 /// `[in, out]`, or `[out, in]` where `transB` says so.
-fn gemm_axes(node: &Node, rank: usize) -> Result<Option<WeightAxes>> {
+pub(super) fn gemm_axes(node: &Node, rank: usize) -> Result<Option<WeightAxes>> {
     let output = usize::from(node.get_int("transB", 0)? == 0);
     let axes = WeightAxes { output: ChannelAxis::whole(output), input: ChannelAxis::whole(1 - output) };
     Ok((rank == 2).then_some(axes))
@@ -264,6 +264,7 @@ fn gemm(cx: &Exec<'_>) -> Result<Vec<Value>> {
 fn contract(cx: &mut Channels<'_>, a: &AxisLabels, b: &AxisLabels) -> Result<()> {
     cx.join(a, b)?;
     if !cx.zero(0) && !cx.zero(1) {
+        cx.because("sums over them, and they are not zero in either factor when their weights are");
         cx.freeze(a);
         cx.freeze(b);
     }

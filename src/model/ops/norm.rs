@@ -4,11 +4,11 @@
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
 use super::backward::{Back, BackwardRule, Flow};
-use super::channels::{self, Channels};
+use super::channels::{self, Channels, Site, Size};
 use super::cost::{self, CostInput};
 use super::def::{OWN_DOMAIN, OpDef, ParamKind};
 use super::facts::infer_same;
-use super::roles::Float16Rule;
+use super::roles::{Float16Rule, Span};
 use super::run::Exec;
 use crate::element::Element;
 use crate::graph::{Cost, Dim, Fact, Infer, normalize_axis};
@@ -18,14 +18,25 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_kernels::ops;
 
+/// Why norms keep what they take statistics over.
+const STATISTICS: &str = "takes their mean and variance together";
+
 /// What training changes of a batch normalization.
 const BATCH_NORM: &[(usize, ParamKind)] =
     &[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)];
 
 pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
 pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
+pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
+pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
+
+/// A normalization: its sums of squares, and epsilons near zero, need float32; what it makes is a few units large.
+const fn norm(op: OpDef) -> OpDef {
+    op.cost(norm_cost).float16(Float16Rule::Float32).span(Span::Bounded)
+}
 
 pub const OPS: &[OpDef] = &[
+    // Its statistics are constants, so what it computes is a product and a sum.
     OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)
         .cost(norm_cost)
         .params(BATCH_NORM)
@@ -37,27 +48,18 @@ pub const OPS: &[OpDef] = &[
         .not_foldable()
         .params(BATCH_NORM)
         .backward(batch_norm_rule),
-    OpDef::new("InstanceNormalization", &[1, 6, 22], infer_same, instance_norm)
-        .cost(norm_cost)
+    norm(OpDef::new(INSTANCE_NORMALIZATION, &[1, 6, 22], infer_same, instance_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(instance_norm_channels),
-    OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm)
-        .cost(norm_cost)
+    norm(OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(layer_norm_channels),
-    OpDef::new("GroupNormalization", &[18, 21], infer_same, group_norm)
-        .cost(norm_cost)
+    norm(OpDef::new(GROUP_NORMALIZATION, &[18, 21], infer_same, group_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(group_norm_channels),
-    OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)
-        .cost(norm_cost)
-        .params(&[(1, ParamKind::Scale)])
-        .channels(layer_norm_channels),
-    OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm).cost(norm_cost).float16(Float16Rule::Float32).channels(lp_norm_channels),
-    OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)
-        .cost(norm_cost)
-        .float16(Float16Rule::Float32)
-        .channels(mean_variance_channels),
+    norm(OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)).params(&[(1, ParamKind::Scale)]).channels(layer_norm_channels),
+    norm(OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm)).channels(lp_norm_channels),
+    norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)).channels(mean_variance_channels),
     OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),
 ];
 
@@ -68,7 +70,7 @@ fn norm_cost(cx: &CostInput<'_>) -> Cost {
 
 fn infer_batch(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
-    let channels = x.shape.as_ref().and_then(|s| s.get(1)).cloned().unwrap_or(Dim::Known(1));
+    let channels = x.shape.as_ref().map_or(Dim::Unknown, |s| s.get(1).cloned().unwrap_or(Dim::Known(1)));
     for i in 1..5 {
         let f = cx.input(i)?;
         if let (Some(n), Some(c)) = (f.count(), channels.known())
@@ -324,6 +326,7 @@ fn batch_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
 /// Channels of InstanceNormalization, whose statistics are of single channels.
 fn instance_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
     join_vectors(cx, 2)?;
+    cx.because(STATISTICS);
     channels::through_except(cx, |axis| axis >= 2)?;
     Ok(())
 }
@@ -345,12 +348,27 @@ fn layer_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
     norm_from(cx, axis)
 }
 
-/// GroupNormalization: statistics of a group depend on how many channels it has.
+/// GroupNormalization: statistics are those of all channels of a group, so whole groups go. Of one group, nothing does.
 fn group_norm_channels(cx: &mut Channels<'_>) -> Result<()> {
-    norm_from(cx, 1)
+    let groups = usize::try_from(cx.node.get_int("num_groups", 1)?).unwrap_or(1);
+    let channels = cx.axis(0, 1);
+    let Some(labels) = channels.clone().filter(|l| groups > 1 && l.len() % groups == 0) else { return norm_from(cx, 1) };
+    let firsts = cx.whole_runs(&labels, groups);
+    // Scale and bias had one entry per group before operator set 21.
+    let vector = if cx.opset >= 21 { channels } else { Some(firsts.clone()) };
+    for i in 1..=2 {
+        let entries = cx.axis(i, 0);
+        cx.join(&vector, &entries)?;
+    }
+    cx.sizes(Site::Attr("num_groups"), vec![Size::Count(firsts)]);
+    cx.set_zero(0, cx.is_constant(1) && cx.is_constant(2));
+    cx.because(STATISTICS);
+    channels::through_except(cx, |axis| axis >= 2)?;
+    Ok(())
 }
 
 fn norm_from(cx: &mut Channels<'_>, axis: usize) -> Result<()> {
+    cx.because(STATISTICS);
     for i in 1..cx.node.inputs.len() {
         cx.freeze_input(i);
     }

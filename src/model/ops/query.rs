@@ -1,6 +1,8 @@
 //! What the operators' table says of the nodes of a graph.
 
-use super::def::QuantRule;
+use super::cast::CAST;
+use super::def::{OpDef, QuantRule};
+use super::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use super::registry::find;
 use super::softmax::SOFTMAX;
 use super::weight::WeightAxes;
@@ -41,6 +43,34 @@ pub fn layer_weight<'g>(graph: &'g Graph, node: &'g Node) -> Result<Option<Layer
     Ok(Some(LayerWeight { name, constant, axes: (rule.axes)(node, constant.dims().len())? }))
 }
 
+/// The stored constant that a node multiplies its data with, wherever it lies: behind Cast, Transpose, Identity, Reshape or in a node of its
+/// own, its numbers as they are stored. `makers` is [`Graph::producers`].
+///
+/// # Errors
+/// `Unsupported` for an operator that the registry does not know.
+pub fn stored_weight<'g>(graph: &'g Graph, makers: &HashMap<&'g str, usize>, node: &'g Node) -> Result<Option<(&'g str, Constant)>> {
+    let op = find(node)?;
+    let Some(mut name) = op.weight.filter(|_| op.quant == QuantRule::Weighted).and_then(|rule| node.input(rule.input)) else {
+        return Ok(None);
+    };
+    loop {
+        if let Some(constant) = graph.constant(name) {
+            return Ok(Some((name, constant.clone())));
+        }
+        let Some(maker) = makers.get(name).map(|&i| &graph.nodes()[i]) else { return Ok(None) };
+        if let Some(constant) = literal(maker) {
+            return Ok(Some((name, constant)));
+        }
+        match carried(find(maker)?, maker).as_deref() {
+            Some([slot]) if !is_quantized(maker) => match maker.input(*slot) {
+                Some(from) => name = from,
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        }
+    }
+}
+
 /// The first node that only a quantized graph has.
 pub fn quantized_node(graph: &Graph) -> Option<&Node> {
     graph.nodes().iter().find(|n| is_quantized(n))
@@ -71,4 +101,18 @@ pub fn is_expectation(graph: &Graph, makers: &HashMap<&str, usize>, node: &Node)
 /// True for a node each element of whose outputs is an element of its data, chosen by its place alone.
 pub fn moves(node: &Node) -> bool {
     find(node).is_ok_and(|op| op.moves)
+}
+
+/// The constant that a node holds, where it is one that does nothing else.
+pub fn literal(node: &Node) -> Option<Constant> {
+    super::constant::held(node)
+}
+
+/// The inputs whose elements, moved, cast or between integers and what they stand for, are all that the outputs of a node have; `None` for
+/// a node that computes.
+pub fn carried(op: &OpDef, node: &Node) -> Option<Vec<usize>> {
+    if op.moves {
+        return Some(op.data_inputs(node).map(|(slot, _)| slot).collect());
+    }
+    (node.is(CAST) || node.is(QUANTIZE_LINEAR) || node.is(DEQUANTIZE_LINEAR)).then(|| vec![0])
 }

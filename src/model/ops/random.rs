@@ -1,4 +1,4 @@
-//! Random tensors: RandomNormal, RandomUniform, RandomNormalLike, RandomUniformLike, Bernoulli.
+//! Random tensors: RandomNormal, RandomUniform, RandomNormalLike, RandomUniformLike, Bernoulli, Multinomial.
 //!
 //! Seeded by the run's seed, the node's `seed` attribute and its first output's name, so that a run can be repeated.
 
@@ -22,6 +22,7 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("RandomNormalLike", &[1, 22], infer_like, |cx| like(cx, normal)).data(Data::At(&[])).not_foldable(),
     OpDef::new("RandomUniformLike", &[1, 22], infer_like, |cx| like(cx, uniform)).data(Data::At(&[])).not_foldable(),
     OpDef::new("Bernoulli", &[15, 22], infer_like, bernoulli).not_foldable(),
+    OpDef::new("Multinomial", &[7, 22], infer_multinomial, multinomial).not_foldable(),
 ];
 
 /// Draws numbers as a node's attributes say.
@@ -100,4 +101,47 @@ fn bernoulli(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let mut rng = generator(cx)?;
     let data = x.to_f64s()?.into_iter().map(|p| f64::from(u8::from(rng.random::<f64>() < p))).collect();
     value(data, x.dims().to_vec(), element(cx.node, x.element)?, x.tensor.device())
+}
+
+fn samples(node: &Node) -> Result<usize> {
+    size(node.get_int("sample_size", 1)?, "the number of samples")
+}
+
+fn infer_multinomial(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    let rows = match cx.shape(0)? {
+        None => Dim::Unknown,
+        Some([rows, _]) => rows.clone(),
+        Some(s) => return Err(Error::shape(format!("expected logarithms of probabilities [rows, classes], got {} axes", s.len()))),
+    };
+    Ok(vec![fact(element(cx.node, Element::I32)?, Some(vec![rows, Dim::Known(samples(cx.node)?)]))])
+}
+
+/// Classes drawn by logarithms of probabilities that need not sum to 1.
+fn multinomial(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let x = cx.input(0)?;
+    let (&[rows, classes], n) = (x.dims(), samples(cx.node)?) else {
+        return Err(Error::shape(format!("expected logarithms of probabilities [rows, classes], got {:?}", x.dims())));
+    };
+    let total = count(&[rows, n])?;
+    if classes == 0 && total > 0 {
+        return Err(Error::shape("there are no classes to draw from"));
+    }
+    let mut rng = generator(cx)?;
+    let mut data = Vec::with_capacity(total);
+    for row in x.to_f64s()?.chunks(classes.max(1)) {
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sums: Vec<f64> = row
+            .iter()
+            .scan(0.0, |sum, v| {
+                *sum += (v - most).exp();
+                Some(*sum)
+            })
+            .collect();
+        let all = sums.last().copied().unwrap_or(0.0);
+        data.extend((0..n).map(|_| {
+            let at = all * rng.random::<f64>();
+            sums.partition_point(|&s| s <= at).min(classes - 1) as f64
+        }));
+    }
+    value(data, vec![rows, n], element(cx.node, Element::I32)?, x.tensor.device())
 }

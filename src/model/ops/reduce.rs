@@ -10,7 +10,7 @@ use super::def::{OpDef, QuantRule};
 use super::elementwise::{Binary, binary, sum_keepdim};
 use super::facts::{axes_of, fact};
 use super::ints::{Ints, offsets, strides};
-use super::roles::Float16Rule;
+use super::roles::Span;
 use super::run::Exec;
 use super::shape::{given_axes, known_axes};
 use crate::element::Element;
@@ -25,27 +25,30 @@ pub const REDUCE_SUM: &str = "ReduceSum";
 pub const REDUCE_MEAN: &str = "ReduceMean";
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum))
+        .cost(cost::per_input)
+        .span(Span::Wide)
+        .channels(reduce_channels),
     OpDef::new(REDUCE_MEAN, SINCE, infer, |cx| reduce(cx, Kind::Mean))
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .channels(reduce_channels),
     OpDef::new("ReduceMax", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input).channels(reduce_channels),
     OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2))
-        .cost(cost::per_input)
-        .float16(Float16Rule::Float32)
-        .channels(reduce_channels),
+    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
+    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
+    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
     OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare))
         .cost(cost::per_input)
-        .float16(Float16Rule::Float32)
+        .span(Span::Wide)
         .channels(reduce_channels),
-    OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum))
+        .cost(cost::per_input)
+        .span(Span::Fine)
+        .channels(reduce_channels),
     OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp))
         .cost(cost::per_input)
-        .float16(Float16Rule::Float32)
+        .span(Span::Fine)
         .channels(reduce_channels),
 ];
 

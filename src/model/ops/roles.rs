@@ -27,6 +27,20 @@ pub enum Float16Rule {
     All,
     /// The same, but for the inputs at these positions, which ONNX has in float32 in every operator set.
     Except(&'static [usize]),
-    /// None: ONNX has no float16 form of the operator, or its sums of squares and exponentials leave float16's range.
+    /// None: ONNX has no float16 form of the operator, or it computes with numbers that leave float16's range or places of an image
+    /// that float16 would move.
     Float32,
+}
+
+/// How large an operator's results are beside what it reads. Float16 holds nothing above 65504, and below 0.00006 ever fewer digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// About as large: where what it reads fits float16, so does what it makes.
+    Same,
+    /// Some units, whatever it reads (Sigmoid, Softmax, normalisations).
+    Bounded,
+    /// Numbers near zero whose digits matter, or that come from such numbers (roots, logarithms, reciprocals).
+    Fine,
+    /// Numbers that can be far larger (Exp, powers, sums over many elements).
+    Wide,
 }

@@ -1,4 +1,4 @@
-//! Writing by index: ScatterElements (and its old name Scatter), ScatterND.
+//! Writing by index: ScatterElements (and its old name Scatter), ScatterND, TensorScatter.
 //!
 //! <https://onnx.ai/onnx/operators/onnx__ScatterElements.html>, <https://onnx.ai/onnx/operators/onnx__ScatterND.html>.
 //! Differentiable for replacing and adding; products, minima and maxima pass no gradient.
@@ -20,6 +20,7 @@ pub const OPS: &[OpDef] = &[
     OpDef::new(SCATTER_ELEMENTS, &[11, 13, 16, 18], infer_same, scatter_elements).data(Data::At(&[0, 2])),
     OpDef::new(SCATTER, &[9, 11], infer_same, scatter_elements).data(Data::At(&[0, 2])),
     OpDef::new("ScatterND", &[11, 13, 16, 18], infer_same, scatter_nd).data(Data::At(&[0, 2])),
+    OpDef::new("TensorScatter", &[24], infer_same, tensor_scatter).data(Data::At(&[0, 1])),
 ];
 
 fn scatter_elements(cx: &Exec<'_>) -> Result<Vec<Value>> {
@@ -41,6 +42,40 @@ fn scatter_nd(cx: &Exec<'_>) -> Result<Vec<Value>> {
         return Err(Error::shape(format!("expected updates of shape {expected:?}, got {:?}", updates.dims())));
     }
     let positions: Vec<usize> = at.iter().flat_map(|&p| p..p + n).collect();
+    scatter(cx, x, &positions, updates)
+}
+
+/// Writes a piece of a sequence into each image of a cache, from an index on.
+fn tensor_scatter(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (x, updates) = (cx.input(0)?, cx.input(1)?);
+    let (dims, new) = (x.dims(), updates.dims());
+    let axis = axis_of(cx.node.get_int("axis", -2)?, dims.len())?;
+    let fits = new.len() == dims.len() && (0..dims.len()).all(|a| if a == axis { new[a] <= dims[a] } else { new[a] == dims[a] });
+    if axis == 0 || !fits {
+        return Err(Error::shape(format!("updates {new:?} do not fit a cache {dims:?} along axis {axis}")));
+    }
+    let circular = match cx.node.get_str("mode", "linear")? {
+        "linear" => false,
+        "circular" => true,
+        other => return Err(Error::format(format!("attribute 'mode' must be linear or circular, got '{other}'"))),
+    };
+    let starts = cx.ints(2)?.unwrap_or_else(|| vec![0; dims[0]]);
+    if starts.len() != dims[0] {
+        return Err(Error::shape(format!("{} indices are given for {} images", starts.len(), dims[0])));
+    }
+    let size = dims[axis] as i64;
+    let inner: usize = dims[axis + 1..].iter().product();
+    let per_image: usize = dims[1..axis].iter().product();
+    let mut positions = Vec::with_capacity(updates.tensor.elem_count());
+    for prefix in 0..if updates.tensor.elem_count() == 0 { 0 } else { dims[0] * per_image } {
+        for step in 0..new[axis] {
+            let at = starts[prefix / per_image].saturating_add(step as i64);
+            let at = if circular { at.rem_euclid(size) } else { at };
+            let row = usize::try_from(at).ok().filter(|_| at < size);
+            let row = row.ok_or_else(|| Error::shape(format!("index {at} is out of range for a cache of {size}")))?;
+            positions.extend((0..inner).map(|k| (prefix * dims[axis] + row) * inner + k));
+        }
+    }
     scatter(cx, x, &positions, updates)
 }
 

@@ -16,13 +16,14 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+pub const SHAPE: &str = "Shape";
 pub const RESHAPE: &str = "Reshape";
 pub const FLATTEN: &str = "Flatten";
 pub const SQUEEZE: &str = "Squeeze";
 pub const UNSQUEEZE: &str = "Unsqueeze";
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Shape", &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).data(Data::At(&[])).channels(labels::shape),
+    OpDef::new(SHAPE, &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).data(Data::At(&[])).channels(labels::shape),
     OpDef::new("Size", &[1, 13, 19, 21, 23, 24], infer_size, element_count).data(Data::At(&[])),
     OpDef::new(RESHAPE, &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape).moves().channels(labels::reshape),
     OpDef::new(FLATTEN, &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten).moves().channels(labels::reshape),

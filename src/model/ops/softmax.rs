@@ -7,6 +7,7 @@ use super::channels::{self, Channels};
 use super::cost;
 use super::def::OpDef;
 use super::facts::infer_same;
+use super::roles::Span;
 use super::run::Exec;
 use crate::graph::normalize_axis;
 use crate::value::Value;
@@ -19,11 +20,17 @@ pub const LOG_SOFTMAX: &str = "LogSoftmax";
 pub const HARDMAX: &str = "Hardmax";
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new(SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new(SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax))
+        .cost(cost::per_output)
+        .span(Span::Bounded)
+        .channels(softmax_channels),
     OpDef::new(LOG_SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::log_softmax))
         .cost(cost::per_output)
         .channels(softmax_channels),
-    OpDef::new(HARDMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax)).cost(cost::per_output).channels(softmax_channels),
+    OpDef::new(HARDMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax))
+        .cost(cost::per_output)
+        .span(Span::Bounded)
+        .channels(softmax_channels),
 ];
 
 /// Applies `f(x, axis)` along the node's axis.

@@ -8,26 +8,37 @@
 mod context;
 mod dead_code;
 mod eliminate;
+mod expand_qlinear;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_swish;
+mod inline_branches;
 mod join_splits;
 mod opset;
 mod own_vectors;
 pub mod pipelines;
+mod resolve_sequences;
 mod run;
+mod unroll_loops;
+mod zero_states;
 
 pub use context::PassContext;
 pub use dead_code::DeadCode;
 pub use eliminate::EliminateIdentity;
+pub use expand_qlinear::ExpandQLinear;
 pub use fold_batch_norm::FoldBatchNorm;
 pub use fold_constants::FoldConstants;
 pub use fuse_swish::{FuseBatchNormSwish, FuseHardSwish, FuseSwish};
+pub use inline_branches::InlineBranches;
 pub use join_splits::JoinSplits;
+pub(crate) use opset::Raise;
 pub use opset::RaiseOpset;
 pub use own_vectors::OwnVectors;
 pub use pipelines::Pipeline;
+pub use resolve_sequences::ResolveSequences;
 pub use run::{Outcome, PassReport, run};
+pub use unroll_loops::UnrollLoops;
+pub use zero_states::ZeroStates;
 
 use super::graph::{Graph, Patch};
 use compresso_base::error::Result;

@@ -4,8 +4,8 @@
 //! this room does not know) stand in a [`Pipeline`] of that room.
 
 use super::{
-    DeadCode, EliminateIdentity, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, JoinSplits, Outcome,
-    OwnVectors, Pass, RaiseOpset, run,
+    DeadCode, EliminateIdentity, ExpandQLinear, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, InlineBranches,
+    JoinSplits, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -14,7 +14,11 @@ use compresso_base::error::{Error, Result, nearest};
 pub type Passes = &'static [&'static dyn Pass];
 
 /// What any use of a graph without training gains by.
-pub const CLEAN: Passes = &[&FoldConstants, &EliminateIdentity, &FoldBatchNorm, &DeadCode];
+pub const CLEAN: Passes =
+    &[&FoldConstants, &InlineBranches, &UnrollLoops, &ResolveSequences, &EliminateIdentity, &FoldBatchNorm, &DeadCode];
+
+/// Operators on quantized numbers in the form that layers between QuantizeLinear and DequantizeLinear have.
+const EXPANDED: Passes = &[&ExpandQLinear];
 
 /// Nodes joined into one that only this library's executors know.
 const JOINED: Passes = &[&FuseSwish, &FuseHardSwish];
@@ -36,14 +40,14 @@ pub const INFERENCE: Pipeline = Pipeline { name: "inference", summary: "What eve
 pub const TRAINING: Pipeline = Pipeline {
     name: "training",
     summary: "Less memory to move, with the same parameters and gradients",
-    lists: &[&[&FuseSwish, &FuseBatchNormSwish, &JoinSplits]],
+    lists: &[&[&InlineBranches, &UnrollLoops, &ResolveSequences, &FuseSwish, &FuseBatchNormSwish, &JoinSplits]],
 };
 
 /// Before pruning: each layer reads constants of its own.
 pub const PRUNE: Pipeline = Pipeline {
     name: "prune",
     summary: "Computed values as constants, and no vector that several layers share",
-    lists: &[&[&FoldConstants, &OwnVectors]],
+    lists: &[&[&FoldConstants, &InlineBranches, &UnrollLoops, &ResolveSequences, &ZeroStates, &OwnVectors]],
 };
 
 /// Before quantization.
@@ -55,13 +59,13 @@ pub const QUANTIZE: Pipeline = Pipeline {
 
 /// For the planned executor of this library.
 pub const NATIVE: Pipeline =
-    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[CLEAN, JOINED] };
+    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[EXPANDED, CLEAN, JOINED] };
 
 /// For onnxruntime.
 pub const ONNXRUNTIME: Pipeline = Pipeline { name: "onnxruntime", summary: "As inference; onnxruntime fuses for itself", lists: &[CLEAN] };
 
 /// For TensorRT.
-pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[CLEAN] };
+pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[EXPANDED, CLEAN] };
 
 /// All pipelines of this room.
 pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT];

@@ -45,6 +45,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("pathlib._local", &["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"]),
     ("torch", &["device", "dtype", "contiguous_format", "channels_last", "preserve_format", "strided"]),
     ("torch.serialization", &["_get_layout"]),
+    ("models.common", &["autoShape"]),
     ("torch._tensor", &["_rebuild_from_type", "_rebuild_from_type_v2"]),
     ("numpy", &["bool_", "dtype", "ndarray", "number", "str_"]),
     ("numpy.core.multiarray", &["_reconstruct", "scalar"]),
@@ -134,10 +135,13 @@ fn is_standard(module: &str) -> bool {
     top.is_empty() || STANDARD.split_ascii_whitespace().any(|m| m == top)
 }
 
-/// A class outside of the standard library, by Python's convention of capitals.
+/// A class outside of the standard library, by Python's convention of capitals, which may follow a version.
 pub fn is_class(global: &Global) -> bool {
     let capital = |part: &str| {
         let bare = part.trim_start_matches('_');
+        // Classes of a version: v8DetectionLoss, v10Detect.
+        let digit = |c: char| c.is_ascii_digit();
+        let bare = bare.strip_prefix('v').filter(|rest| rest.starts_with(digit)).map_or(bare, |rest| rest.trim_start_matches(digit));
         bare.starts_with(|c: char| c.is_uppercase()) && !part.starts_with("__") && part.chars().all(|c| c.is_alphanumeric() || c == '_')
     };
     !is_standard(&global.module) && global.name.split('.').all(capital)
@@ -165,6 +169,9 @@ mod tests {
             "torch.nn.functional.silu",
             "torch.nn.modules.conv.Conv2d",
             "ultralytics.nn.tasks.DetectionModel",
+            "ultralytics.nn.modules.head.v10Detect",
+            "ultralytics.utils.loss.v8DetectionLoss",
+            "models.common.autoShape",
             "models.yolo.Model",
             "__main__.Net",
             "__builtin__.set",
@@ -217,6 +224,8 @@ mod tests {
             "pip.main",
             "ultralytics.utils.downloads.download",
             "__main__.run",
+            "models.v10.vDetect8",
+            "models.v10.v10detect",
             ".Net",
         ] {
             assert!(!allowed(path), "{path}");

@@ -35,7 +35,9 @@ pub fn apply(checkpoint: &Checkpoint, network: Id, model: Model) -> Result<Model
         match &*class.name {
             "Conv2d" => convolution(checkpoint, module, &view).map_err(place)?,
             "BatchNorm2d" => batch_norm(checkpoint, module, &view, &mut patch),
-            "SPPF" => pooling(checkpoint, module).map_err(place)?,
+            "ConvTranspose2d" => doubling(checkpoint, module).map_err(place)?,
+            "SPPF" => pooling(checkpoint, module, &view).map_err(place)?,
+            "Attention" | "AAttn" => heads(checkpoint, module, &view).map_err(place)?,
             // Convolution, batch norm and activation.
             _ => activation(checkpoint, module, &view, &mut patch).map_err(place)?,
         }
@@ -116,12 +118,50 @@ fn batch_norm(checkpoint: &Checkpoint, module: &Module, view: &View<'_>, patch: 
 }
 
 /// Newer versions pool any number of times, and may add the input.
-fn pooling(checkpoint: &Checkpoint, module: &Module) -> Result<()> {
+fn pooling(checkpoint: &Checkpoint, module: &Module, view: &View<'_>) -> Result<()> {
     let stated = |name: &str| checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.int(v));
-    if stated("n").is_some_and(|n| n != 3) || stated("add").is_some_and(|add| add != 0) {
-        return Err(Error::unsupported("only three poolings without a shortcut are supported"));
+    let Some((_, last)) = view.of_weight(&format!("{}.cv2.conv.weight", module.path), CONV) else { return Ok(()) };
+    let joined = view.graph.nodes().iter().find(|n| n.outputs.first().is_some_and(|o| last.input(0) == Some(o)));
+    let pools = joined.map_or(0, |n| n.inputs.len() as i64 - 1);
+    if stated("n").unwrap_or(3) != pools {
+        return Err(Error::unsupported(format!("it pools {} times, the architecture's layer {pools} times", stated("n").unwrap_or(3))));
+    }
+    let adds = view.graph.nodes().iter().any(|n| n.name == format!("{}.Add", module.path));
+    if (stated("add").unwrap_or(0) != 0) != adds {
+        return Err(Error::unsupported("it and the architecture's layer differ in whether the input is added"));
     }
     Ok(())
+}
+
+/// Zoo models have transposed convolutions that double height and width.
+fn doubling(checkpoint: &Checkpoint, module: &Module) -> Result<()> {
+    let all = |name: &str, value: usize| {
+        let sizes = checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.sizes(v));
+        sizes.is_some_and(|s| s.iter().all(|&n| n == value))
+    };
+    let fits = all("stride", 2) && all("padding", 0) && all("output_padding", 0) && all("dilation", 1) && all("groups", 1);
+    if fits { Ok(()) } else { Err(Error::unsupported("only transposed convolutions of 2 x 2 at a stride of 2 are supported")) }
+}
+
+/// The heads of an attention follow from its width in zoo models: those of 64 channels, in area attention of 32.
+fn heads(checkpoint: &Checkpoint, module: &Module, view: &View<'_>) -> Result<()> {
+    let name = format!("{}.qkv.conv.weight", module.path);
+    let Some((_, node)) = view.of_weight(&name, CONV) else { return Ok(()) };
+    let width = node.input(1).and_then(|w| view.graph.constant(w)).and_then(|w| w.dims().get(1).copied()).unwrap_or(0);
+    let stated = |name: &str| checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.size(v));
+    let area = stated("area").is_some();
+    let count = (width / if area { 32 } else { 64 }).max(1);
+    let key = if area { width / count } else { width / count / 2 };
+    let has = (stated("num_heads"), stated(if area { "head_dim" } else { "key_dim" }));
+    if has.0.is_none_or(|n| n == count) && has.1.is_none_or(|k| k == key) {
+        return Ok(());
+    }
+    let e = Error::unsupported(format!(
+        "its {} heads have keys of {} channels, expected {count} of {key}",
+        has.0.unwrap_or(0),
+        has.1.unwrap_or(0)
+    ));
+    Err(e.hint("export the network where it runs, model.export(format=\"onnx\"), and open the .onnx"))
 }
 
 /// The activation `act` after a module's batch norm, and the epsilon of a batch norm that the checkpoint lacks because it

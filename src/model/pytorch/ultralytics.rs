@@ -4,10 +4,10 @@ use super::archive::Checkpoint;
 use super::object::{Id, Object};
 use super::settings;
 use super::state::Content;
-use crate::recognize::LoadOptions;
+use crate::recognize::{DecodeAs, DecodeOption, LoadOptions};
 use crate::zoo::{self, ZooOptions};
 use crate::{Classes, Constant, Element, ImageSize, Model};
-use compresso_base::error::{At, Error, Result};
+use compresso_base::error::{At, Error, ErrorKind, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::path::Path;
 const MOST_DEPTH: usize = 8;
 const MOST_VALUES: usize = 50_000;
 
-/// Reads a checkpoint of a YOLO detector or classifier.
+/// Reads a checkpoint of a YOLO or RT-DETR network, for any of its tasks.
 ///
 /// # Errors
 /// `Unsupported` for other networks and tasks, naming the module; `Format` for damaged files; `Argument` for options that
@@ -37,9 +37,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Model> {
 }
 
 fn build(checkpoint: &Checkpoint, network: Id, name: &str, options: &LoadOptions) -> Result<Model> {
-    if options.decode.is_some() {
-        return Err(Error::argument("option 'decode' is for .onnx files; a checkpoint says what its outputs mean"));
-    }
+    let asked = branches(options)?;
     let described = description(checkpoint, network)?;
     let classes = class_names(checkpoint, network, &described, options)?;
     let head = checkpoint.modules(network)?.into_iter().rfind(|m| checkpoint.heap.attribute(m.id, "f").is_some());
@@ -56,17 +54,44 @@ fn build(checkpoint: &Checkpoint, network: Id, name: &str, options: &LoadOptions
             classes.len()
         )));
     }
-    let described = with_branches(described, &state);
-    let text = architecture(&described, classes.len(), &strides, bins);
+    // A head with branches of both kinds says which are in use, if it was told.
+    let stated = head.as_ref().and_then(|h| checkpoint.heap.attribute(h.id, "_end2end")).and_then(|v| checkpoint.heap.int(v));
+    let has = state.keys().any(|n| n.contains(".one2one_"));
+    if asked.is_some() && !has {
+        let e = Error::argument("option 'decode' is for .onnx files; a checkpoint says what its outputs mean");
+        return Err(e.hint("\"yolo\" and \"end2end\" choose between the two heads of YOLOv10 and YOLO26, of which this network has one"));
+    }
+    let finished = has.then(|| asked.or(stated.map(|v| v != 0)).unwrap_or(true));
+    let text = architecture(&described, classes.len(), &strides, bins, finished);
     let place = || "the checkpoint's architecture, a layer per line".to_string();
     let arch = zoo::parse(&text).at(place)?;
     let wanted = described.get("scale").and_then(Value::as_str).unwrap_or_default();
     let scale = arch.scales.iter().find(|s| s.0 == wanted).or_else(|| arch.scales.first()).cloned();
     let image = image_size(checkpoint, network, options, strides.iter().copied().max().unwrap_or(1));
     let zoo = ZooOptions { classes: Some(classes), image_size: image, ..ZooOptions::default() };
-    let weights = weights(state, bins)?;
-    let model = zoo::assemble(&arch, scale, name, &zoo, Some(weights)).at(place)?;
+    let plain = plain_convolutions(checkpoint, network)?;
+    let weights = weights(state, bins, &plain)?;
+    let model = zoo::assemble(&arch, scale, name, &zoo, Some(weights)).at(place).map_err(|e| match e.kind() {
+        ErrorKind::Shape | ErrorKind::Missing => e.hint(
+            "the weights do not fit the architecture that the file names, as after pruning; \
+             export the network where it runs, model.export(format=\"onnx\"), and open the .onnx",
+        ),
+        _ => e,
+    })?;
     settings::apply(checkpoint, network, model)
+}
+
+/// Which branches of a head option 'decode' asks for: those that finish detections, or those whose boxes are suppressed.
+fn branches(options: &LoadOptions) -> Result<Option<bool>> {
+    match &options.decode {
+        None => Ok(None),
+        Some(DecodeOption::As(DecodeAs::EndToEnd)) => Ok(Some(true)),
+        Some(DecodeOption::As(DecodeAs::Yolo)) => Ok(Some(false)),
+        Some(_) => {
+            let e = Error::argument("option 'decode' is for .onnx files; a checkpoint says what its outputs mean");
+            Err(e.hint("\"yolo\" and \"end2end\" choose between the two heads of YOLOv10 and YOLO26"))
+        }
+    }
 }
 
 /// The dict that the network was built from.
@@ -74,11 +99,21 @@ fn description(checkpoint: &Checkpoint, network: Id) -> Result<Map<String, Value
     let heap = &checkpoint.heap;
     let class = heap.class(network).map(ToString::to_string).unwrap_or_default();
     let last = class.rsplit('.').next().unwrap_or_default();
-    let known = matches!(last, "DetectionModel" | "ClassificationModel" | "Model");
+    let known = matches!(
+        last,
+        "DetectionModel"
+            | "ClassificationModel"
+            | "SegmentationModel"
+            | "PoseModel"
+            | "OBBModel"
+            | "RTDETRDetectionModel"
+            | "YOLOv10DetectionModel"
+            | "Model"
+    );
     let yaml = heap.attribute(network, "yaml").filter(|_| known);
     let yaml = yaml.ok_or_else(|| {
         let e = Error::unsupported(format!("networks of the class {class} are not supported"));
-        e.hint("detectors and classifiers of the ultralytics package are; any other network can be exported as .onnx")
+        e.hint("YOLO and RT-DETR networks of the ultralytics package are; any other network can be exported as .onnx")
     })?;
     let mut budget = MOST_VALUES;
     let value = to_json(checkpoint, yaml, MOST_DEPTH, &mut budget);
@@ -118,34 +153,22 @@ fn to_json(checkpoint: &Checkpoint, id: Id, depth: usize, budget: &mut usize) ->
     })
 }
 
-/// The description with what the class branches of a head are made of, which its weights tell.
-fn with_branches(mut described: Map<String, Value>, state: &IndexMap<String, Constant>) -> Map<String, Value> {
-    let branches = if state.keys().any(|n| n.ends_with(".cv3.0.0.0.conv.weight")) { "dwconv" } else { "conv" };
-    for layer in described.get_mut("head").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some([_, _, module, args]) = layer.as_array_mut().map(Vec::as_mut_slice)
-            && module == "Detect"
-        {
-            *args = json!(["nc", branches]);
-        }
-    }
-    described
-}
-
 /// The text of an architecture file; JSON is YAML. ArchitectureLayer `n` stands in line `n + 1`, for errors.
-fn architecture(described: &Map<String, Value>, classes: usize, strides: &[usize], bins: Option<usize>) -> String {
+fn architecture(described: &Map<String, Value>, classes: usize, strides: &[usize], bins: Option<usize>, finished: Option<bool>) -> String {
     let list = |part: &str| -> Vec<String> {
         described.get(part).and_then(Value::as_array).into_iter().flatten().map(ToString::to_string).collect()
     };
     let mut text = format!("{{\"backbone\": [{}]", list("backbone").join(",\n"));
     text += &format!(",\n\"head\": [{}]", list("head").join(",\n"));
     let mut rest = Map::new();
-    for key in ["scales", "depth_multiple", "width_multiple", "activation", "anchors"] {
+    for key in ["ch", "channels", "scales", "depth_multiple", "width_multiple", "activation", "anchors", "kpt_shape"] {
         rest.extend(described.get(key).filter(|v| !v.is_null()).map(|v| (key.to_string(), v.clone())));
     }
     rest.insert("nc".into(), json!(classes));
     if !strides.is_empty() {
         rest.insert("strides".into(), json!(strides));
     }
+    rest.extend(finished.map(|f| ("end2end".to_string(), json!(f))));
     rest.extend(bins.map(|b| ("reg_max".to_string(), json!(b))));
     for (key, value) in rest {
         text += &format!(",\n{}: {value}", json!(key));
@@ -213,8 +236,15 @@ fn image_size(checkpoint: &Checkpoint, network: Id, options: &LoadOptions, multi
     }
 }
 
+/// Modules that have a convolution `conv` without a batch norm by design.
+fn plain_convolutions(checkpoint: &Checkpoint, network: Id) -> Result<Vec<String>> {
+    let modules = checkpoint.modules(network)?.into_iter();
+    let named = modules.filter(|m| checkpoint.heap.class(m.id).is_some_and(|c| c.name == "CBLinear"));
+    Ok(named.map(|m| m.path).collect())
+}
+
 /// The weights as the builder names them, in float32.
-fn weights(state: IndexMap<String, Constant>, bins: Option<usize>) -> Result<IndexMap<String, Constant>> {
+fn weights(state: IndexMap<String, Constant>, bins: Option<usize>, plain: &[String]) -> Result<IndexMap<String, Constant>> {
     let mut weights = IndexMap::with_capacity(state.len());
     for (name, value) in &state {
         let place = |e: Error| e.at(format!("tensor '{name}'"));
@@ -231,6 +261,7 @@ fn weights(state: IndexMap<String, Constant>, bins: Option<usize>) -> Result<Ind
         }
         // A convolution that its batch norm was folded into gets one back that changes nothing.
         let fused = name.strip_suffix(".conv.bias").filter(|m| !state.contains_key(&format!("{m}.bn.weight")));
+        let fused = fused.filter(|m| !plain.iter().any(|p| p == m));
         if let Some(module) = fused {
             let bias = float(value).map_err(place)?;
             let all = |v: f32| Constant::floats(value.dims(), &vec![v; value.count()]);

@@ -1,25 +1,12 @@
 //! Detectors whose outputs the user describes, and exports of finished detections.
 
-use super::{LoadOptions, class_names, image_input, settled, ultralytics};
+use super::{LoadOptions, class_names, settled, ultralytics};
 use crate::graph::infer_at;
-use crate::{BoxDecode, Decode, Detect, Fact, Graph};
+use crate::{BoxDecode, Decode, Detect, Fact, Graph, IMAGE_CHANNELS};
 use compresso_base::error::{Error, Result};
 
 /// The image size where neither the model nor the user says it.
 const DEFAULT_SIZE: [usize; 2] = [640, 640];
-
-/// Ultralytics' metadata of an end-to-end export, and one output `[batch, detections, 6]`.
-pub fn is_end_to_end(graph: &Graph) -> bool {
-    let meta = graph.metadata();
-    let [out] = graph.outputs() else { return false };
-    // Exports with non-maximum suppression inside say so in `args`, those of end-to-end architectures in `end2end`.
-    let says = meta.get("end2end").is_some_and(|v| v == "True") || meta.get("args").is_some_and(|a| a.contains("'nms': True"));
-    says && meta.contains_key("names")
-        && meta.get("task").is_none_or(|t| t == "detect")
-        && image_input(graph).is_some()
-        && out.fact.rank().is_none_or(|r| r == 3)
-        && out.fact.dim(2).is_none_or(|w| w == 6)
-}
 
 /// A detector with one output of rows `[left, top, right, bottom, score, class]`.
 pub fn end_to_end(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
@@ -43,7 +30,15 @@ pub fn yolov5(graph: &Graph, options: &LoadOptions) -> Result<Detect> {
 /// `Argument` for parts that do not fit together, `Missing` for outputs that do not exist, `Shape` for outputs that the
 /// description does not fit.
 pub fn detector(graph: &Graph, description: &BoxDecode, options: &LoadOptions) -> Result<Detect> {
-    let place = |e: Error| e.at("option 'decode'");
+    read(graph, description, options, |e| e.at("option 'decode'"))
+}
+
+/// The detector of a description that nobody gave, but that the graph's form suggests.
+pub fn found(graph: &Graph, description: &BoxDecode, options: &LoadOptions) -> Result<Detect> {
+    read(graph, description, options, |e| e)
+}
+
+fn read(graph: &Graph, description: &BoxDecode, options: &LoadOptions, place: fn(Error) -> Error) -> Result<Detect> {
     let mut d = description.clone();
     d.check()?;
     let names: Vec<&str> = graph.outputs().iter().map(|o| o.name.as_str()).collect();
@@ -90,7 +85,7 @@ fn input_size(graph: &Graph) -> Result<[Option<usize>; 2]> {
         return Err(Error::argument(format!("expected a model with one image input, this one has {} inputs", graph.feeds().count())));
     };
     let fact = &input.fact;
-    let colours = |axis| fact.dim(axis).is_none_or(|c| c == 3);
+    let colours = |axis| fact.dim(axis).is_none_or(|c| IMAGE_CHANNELS.contains(&c));
     match fact.rank() {
         Some(4) if colours(1) => Ok([fact.dim(2), fact.dim(3)]),
         Some(4) if colours(3) => Ok([fact.dim(1), fact.dim(2)]),

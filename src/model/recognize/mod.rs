@@ -1,6 +1,7 @@
 //! What a model from elsewhere is for, told by its metadata and its outputs.
 
 mod described;
+mod forms;
 mod head;
 mod options;
 mod ultralytics;
@@ -9,16 +10,25 @@ pub use options::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
 
 use super::box_decode::FASTEST_DET_STRIDE;
 use super::graph::infer_at;
-use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, Task};
+use super::{
+    AnchorLayout, BoxDecode, BoxFormat, Classify, Decode, Detect, Element, Fact, Graph, IMAGE_CHANNELS, Instances, Preprocess, Task,
+    image_channels,
+};
 use crate::ops::activation::SIGMOID;
 use crate::ops::concat::CONCAT;
 use compresso_base::error::{Error, Result};
+use forms::Form;
 
 /// The task of a graph: as the options say, as Ultralytics' metadata says, or by the looks of the outputs.
 ///
 /// # Errors
 /// `Argument` when options contradict the graph; `Format` for metadata that cannot be read.
 pub(super) fn task(graph: &Graph, options: &LoadOptions) -> Result<Task> {
+    preprocessed(asked_for(graph, options)?, graph, options)
+}
+
+/// The task as the option `decode` says, or else as it is told.
+fn asked_for(graph: &Graph, options: &LoadOptions) -> Result<Task> {
     let word = match &options.decode {
         Some(DecodeOption::Described(d)) => return described::detector(graph, d, options).map(Task::Detect),
         Some(DecodeOption::As(word)) => Some(*word),
@@ -31,8 +41,18 @@ pub(super) fn task(graph: &Graph, options: &LoadOptions) -> Result<Task> {
         Some(DecodeAs::Yolov5) => described::yolov5(graph, options).map(Task::Detect),
         Some(DecodeAs::EndToEnd) => described::end_to_end(graph, options).map(Task::Detect),
         Some(DecodeAs::Classify) => classifier(graph, options).map(Task::Classify),
-        None if ultralytics::is_detector(graph) => ultralytics::detector(graph, options, false).map(Task::Detect),
-        None if described::is_end_to_end(graph) => described::end_to_end(graph, options).map(Task::Detect),
+        None => found(graph, options),
+    }
+}
+
+/// The task that metadata and outputs tell.
+fn found(graph: &Graph, options: &LoadOptions) -> Result<Task> {
+    if let Some(instances) = forms::instances(graph, options) {
+        return instances.map(Task::Instances);
+    }
+    match forms::detector(graph, options) {
+        Some(Form::Anchors) => ultralytics::detector(graph, options, false).map(Task::Detect),
+        Some(Form::Rows(description)) => described::found(graph, &description, options).map(Task::Detect),
         None if looks_like_fastest_det(graph) => fastest_det(graph, options).map(Task::Detect),
         None if looks_like_classifier(graph) => classifier(graph, options).map(Task::Classify),
         None => Ok(Task::Unknown),
@@ -49,30 +69,74 @@ pub(super) fn overrule(task: Task, graph: &Graph, options: &LoadOptions) -> Resu
         Some(_) => image_size(graph, options, had),
         None => Ok(had),
     };
-    Ok(match task {
+    let task = match task {
         Task::Unknown => Task::Unknown,
         Task::Classify(c) => Task::Classify(Classify { classes: classes(c.classes)?, image_size: size(c.image_size)?, ..c }),
         Task::Detect(d) => Task::Detect(Detect { classes: classes(d.classes)?, image_size: size(d.image_size)?, ..d }),
-    })
+        Task::Instances(i) => Task::Instances(Instances { classes: classes(i.classes)?, image_size: size(i.image_size)?, ..i }),
+    };
+    preprocessed(task, graph, options)
 }
 
-/// The one input, when it takes float images: `[batch, 3, height, width]`.
+/// The task of a model whose images are made as the option `preprocess` says.
+fn preprocessed(task: Task, graph: &Graph, options: &LoadOptions) -> Result<Task> {
+    let Some(p) = options.preprocess.as_ref().map(|p| &p.0) else { return Ok(task) };
+    p.check(image_channels(graph))?;
+    let refused = |text: String| Error::argument(text).at("option 'preprocess'");
+    match task {
+        Task::Classify(c) => match p.side() {
+            Some(side) if c.image_size != [side; 2] => {
+                let [h, w] = c.image_size;
+                Err(refused(format!("'crop' is {side} pixels, the model takes {h}×{w}")))
+            }
+            _ => Ok(Task::Classify(Classify { preprocess: p.clone(), ..c })),
+        },
+        Task::Detect(_) if p.crops() => Err(refused("'resize' and 'crop' are for classifiers; a detector sees the whole image".into())),
+        Task::Detect(d) => {
+            let description = match d.decode {
+                Decode::Described(b) => *b,
+                // The same form, as a description.
+                Decode::Yolo { output } => BoxDecode {
+                    boxes: Some(output),
+                    format: BoxFormat::Cxcywh,
+                    layout: Some(AnchorLayout::AnchorsLast),
+                    ..BoxDecode::default()
+                },
+            };
+            let each = |v: &[f64]| match v {
+                [one] => vec![*one; image_channels(graph).unwrap_or(3)],
+                list => list.to_vec(),
+            };
+            let (bgr, scale, mean, std) = (p.bgr, p.scale, each(&p.mean), each(&p.std));
+            Ok(Task::Detect(Detect { decode: Decode::described(BoxDecode { bgr, scale, mean, std, ..description }), ..d }))
+        }
+        Task::Instances(_) => Err(refused("images of models for masks, key points and turned boxes are taken as Ultralytics' are".into())),
+        Task::Unknown => {
+            let e = refused("it is not known what the outputs mean, so nothing reads images for this model".into());
+            Err(e.hint("say it too: model(path, #{ decode: \"classify\", preprocess: \"imagenet\" })"))
+        }
+    }
+}
+
+/// The one input, when it takes float images: `[batch, channels, height, width]`.
 fn image_input(graph: &Graph) -> Option<&Fact> {
     let mut feeds = graph.feeds();
     let (input, None) = (feeds.next()?, feeds.next()) else { return None };
     let fact = &input.fact;
-    (fact.rank() == Some(4) && fact.dim(1).is_none_or(|c| c == 3 || c == 1) && fact.element.is_float()).then_some(fact)
+    (fact.rank() == Some(4) && fact.dim(1).is_none_or(|c| IMAGE_CHANNELS.contains(&c)) && fact.element.is_float()).then_some(fact)
 }
 
 /// The input's height and width, the options' where it leaves them open, else `default`.
 fn image_size(graph: &Graph, options: &LoadOptions, default: [usize; 2]) -> Result<[usize; 2]> {
-    let fact = image_input(graph).ok_or_else(|| Error::argument("the model does not take one image input [batch, 3, height, width]"))?;
+    let fact = image_input(graph)
+        .ok_or_else(|| Error::argument("the model does not take one image input [batch, 3, height, width] (or 1 or 4 channels)"))?;
     settled([fact.dim(2), fact.dim(3)], options, default)
 }
 
 /// Height and width where the input fixes them, else the options', else `default`.
 fn settled(fixed: [Option<usize>; 2], options: &LoadOptions, default: [usize; 2]) -> Result<[usize; 2]> {
-    let asked = options.image_size.map(ImageSize::height_width);
+    let cut = || options.preprocess.as_ref().and_then(|p| p.0.side()).map(|side| [side; 2]);
+    let asked = options.image_size.map(ImageSize::height_width).or_else(cut);
     let mut size = [0; 2];
     for i in 0..2 {
         size[i] = match (fixed[i], asked) {
@@ -89,6 +153,22 @@ fn settled(fixed: [Option<usize>; 2], options: &LoadOptions, default: [usize; 2]
         }
     }
     Ok(size)
+}
+
+/// The options' height and width, for a model whose task has none; all its image-like inputs take it where they leave it open.
+///
+/// # Errors
+/// `Argument` when an input contradicts it.
+pub(super) fn stated_size(graph: &Graph, options: &LoadOptions) -> Result<Option<[usize; 2]>> {
+    let Some(asked) = options.image_size.map(ImageSize::height_width) else { return Ok(None) };
+    let images: Vec<&Fact> = graph.feeds().map(|input| &input.fact).filter(|f| f.rank() == Some(4)).collect();
+    if images.is_empty() {
+        return Err(Error::argument("option 'image_size' is for models with an input [batch, channels, height, width]"));
+    }
+    for fact in images {
+        settled([fact.dim(2), fact.dim(3)], options, asked)?;
+    }
+    Ok(Some(asked))
 }
 
 /// Given names, which must be as many as the model has classes.
@@ -179,5 +259,8 @@ fn classifier(graph: &Graph, options: &LoadOptions) -> Result<Classify> {
         Some(names) => names,
         None => class_names(options, count)?,
     };
-    Ok(Classify { classes, image_size, output: name })
+    Ok(Classify { classes, image_size, output: name, preprocess: Preprocess::default() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! How a model file is read, where the file does not say it.
 
-use crate::BoxDecode;
+use crate::{BoxDecode, PreprocessOption};
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ compresso_base::options! {
         /// What the outputs mean: a word, or a map that describes them (see [`BoxDecode`]). Found out by
         /// default.
         pub decode: Option<DecodeOption> = None,
+        /// How images become the input: a word, or a map (see [`crate::Preprocess`]).
+        pub preprocess: Option<PreprocessOption> = None,
         /// Class names: a list, or the path of a text file with one name per line.
         pub classes: Option<Classes> = None,
         /// Height and width of the input image: one number for a square, or [height, width].

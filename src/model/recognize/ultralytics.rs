@@ -1,36 +1,12 @@
 //! Models that Ultralytics exported: their metadata says task, class names and image size.
 
-use super::{LoadOptions, class_names, fitting, head, image_input, image_size, output};
+use super::{LoadOptions, class_names, head, image_size, output};
 use crate::literal::Literal;
 use crate::{Decode, Detect, Graph};
 use compresso_base::error::{Error, Result};
 
 /// Ultralytics' default image size.
 const DEFAULT_SIZE: usize = 640;
-
-/// Metadata of a detector, and one output `[batch, 4 + classes, anchors]`.
-pub fn is_detector(graph: &Graph) -> bool {
-    let meta = graph.metadata();
-    let [out] = graph.outputs() else { return false };
-    let task = meta.get("task").map_or("detect", String::as_str);
-    let end_to_end = meta.get("end2end").is_some_and(|v| v == "True");
-    meta.contains_key("names")
-        && meta.contains_key("stride")
-        && task == "detect"
-        && !end_to_end
-        && image_input(graph).is_some()
-        && out.fact.rank().is_none_or(|r| r == 3)
-        && fits(graph)
-}
-
-/// Whether the channels of the output, where they are known, are those of the named classes.
-fn fits(graph: &Graph) -> bool {
-    let known = graph.outputs().first().and_then(|o| o.fact.dim(1));
-    match (known, names(graph)) {
-        (Some(channels), Ok(Some(names))) => channels == names.len() + 4,
-        _ => true,
-    }
-}
 
 /// The detector of a graph. `asked`: the user says that it is one, whatever the metadata says.
 pub fn detector(graph: &Graph, options: &LoadOptions, asked: bool) -> Result<Detect> {
@@ -51,7 +27,11 @@ pub fn detector(graph: &Graph, options: &LoadOptions, asked: bool) -> Result<Det
     };
     let classes = match (named, count) {
         (Some(names), Some(n)) if names.len() != n && asked => class_names(options, n)?,
-        (Some(names), n) => fitting(names, n)?,
+        (Some(names), Some(n)) if names.len() != n => {
+            let e = Error::format(format!("the metadata names {} classes, the output {fact} has room for {n}", names.len()));
+            return Err(e.hint("say how it is read with option 'decode', or give option 'classes'"));
+        }
+        (Some(names), _) => names,
         (None, Some(n)) => class_names(options, n)?,
         (None, None) => match &options.classes {
             Some(c) => c.names()?,

@@ -8,6 +8,7 @@ use super::{ZooOptions, modules};
 use crate::{Constant, Dim, Element, Fact, GraphBuilder, Model};
 use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
+use std::ops::Range;
 
 /// Operator set of built graphs.
 const OPSET: i64 = 17;
@@ -36,38 +37,45 @@ pub(crate) fn assemble(
     let plan = Plan::new(arch, scale, options)?;
     let mut graph = GraphBuilder::new(name, OPSET);
     let image = plan.image;
-    let shape = vec![Dim::symbol("batch"), Dim::Known(3), Dim::Known(image[0]), Dim::Known(image[1])];
-    let input = Feature { value: graph.input("images", Fact::new(Element::F32, shape)), channels: 3, size: image };
+    let shape = vec![Dim::symbol("batch"), Dim::Known(arch.channels), Dim::Known(image[0]), Dim::Known(image[1])];
+    let input = Feature { value: graph.input("images", Fact::new(Element::F32, shape)), channels: arch.channels, size: image };
     let mut b = match given {
         Some(given) => Blocks::with_weights(graph, batch_norm(arch), given),
         None => Blocks::new(graph, batch_norm(arch), options.seed),
     };
-    // What each layer made; `None` after the end of the model.
-    let mut made: Vec<Option<Feature>> = Vec::with_capacity(arch.layers.len());
+    // What each layer made; nothing after the end of the model.
+    let mut made: Vec<Vec<Feature>> = Vec::with_capacity(arch.layers.len());
     let mut task = None;
     for (i, layer) in arch.layers.iter().enumerate() {
-        let read = |f: &Option<usize>| match f {
-            None => Some(input.clone()),
-            Some(j) => made.get(*j).cloned().flatten(),
-        };
-        let inputs: Vec<Feature> =
-            layer.from.iter().map(read).collect::<Option<_>>().ok_or_else(|| layer.error("reads a layer that has no feature map"))?;
-        match emit(&mut b, &plan, i, layer, &inputs)? {
-            Made::Feature(f) if options.attention.contains(&i) => {
-                made.push(Some(b.squeeze_excite(&format!("attention.{i}"), &f, modules::REDUCTION)?));
+        let (mut inputs, mut groups) = (Vec::new(), Vec::new());
+        for from in &layer.from {
+            let start = inputs.len();
+            match from {
+                None => inputs.push(input.clone()),
+                Some(j) => inputs.extend(made.get(*j).into_iter().flatten().cloned()),
             }
-            Made::Feature(f) => made.push(Some(f)),
+            if inputs.len() == start {
+                return Err(layer.error("reads a layer that has no feature map"));
+            }
+            groups.push(start..inputs.len());
+        }
+        match emit(&mut b, &plan, i, layer, &inputs, &groups)? {
+            Made::Feature(f) if options.attention.contains(&i) => {
+                made.push(vec![b.squeeze_excite(&format!("attention.{i}"), &f, modules::REDUCTION)?]);
+            }
+            Made::Feature(f) => made.push(vec![f]),
+            Made::Parts(parts) => made.push(parts),
             Made::End(t) => {
                 task = Some(*t);
-                made.push(None);
+                made.push(Vec::new());
             }
         }
     }
-    if let Some(stray) = options.attention.iter().find(|i| made.get(**i).is_none_or(Option::is_none)) {
+    if let Some(stray) = options.attention.iter().find(|i| made.get(**i).is_none_or(|m| m.len() != 1)) {
         let e = Error::argument(format!("option 'attention' names layer {stray}, after which no feature map follows"));
         return Err(e.hint(format!("the architecture has layers 0 to {}", made.len().saturating_sub(1))));
     }
-    let task = task.ok_or_else(|| Error::format("the architecture ends without Detect or Classify"))?;
+    let task = task.ok_or_else(|| Error::format("the architecture ends without a head, such as Detect or Classify"))?;
     let left: Vec<&str> = b.left_over().collect();
     if let Some(first) = left.first() {
         let e = Error::unsupported(format!("{} weights have no place in the architecture, such as '{first}'", left.len()));
@@ -76,10 +84,14 @@ pub(crate) fn assemble(
     Ok(Model::new(b.graph.finish()?, task))
 }
 
-fn emit(b: &mut Blocks, plan: &Plan<'_>, i: usize, layer: &ArchitectureLayer, inputs: &[Feature]) -> Result<Made> {
+fn emit(b: &mut Blocks, plan: &Plan<'_>, i: usize, layer: &ArchitectureLayer, inputs: &[Feature], groups: &[Range<usize>]) -> Result<Made> {
     let module = modules::find(&layer.module).map_err(|e| e.at(format!("line {}", layer.line)))?;
     if inputs.is_empty() {
         return Err(layer.error("needs an input"));
+    }
+    // Only `CBFuse` chooses among the parts of a layer.
+    if groups.iter().any(|g| g.len() > 1) && module.name != "CBFuse" {
+        return Err(layer.error("reads a layer that makes several maps, of which it cannot choose"));
     }
     if inputs.len() > 1 && !module.joins {
         return Err(layer.error("takes one input"));
@@ -89,9 +101,14 @@ fn emit(b: &mut Blocks, plan: &Plan<'_>, i: usize, layer: &ArchitectureLayer, in
         return Err(e.hint(format!("{} takes [{}]", module.name, module.args.join(", "))));
     }
     let scope = layer.name.clone().unwrap_or_else(|| format!("model.{i}"));
-    let mut site = Site { b, layer, plan, inputs, scope, repeats: plan.repeats(layer) };
+    let mut site = Site { b, layer, plan, inputs, groups, scope, repeats: plan.repeats(layer) };
     let made = (module.emit)(&mut site).map_err(|e| e.at(layer.place()))?;
-    if let Made::Feature(f) = &made {
+    let maps = match &made {
+        Made::Feature(f) => std::slice::from_ref(f),
+        Made::Parts(parts) => parts,
+        Made::End(_) => &[],
+    };
+    for f in maps {
         if f.channels > MOST_CHANNELS {
             return Err(layer.error(format!("has {} channels, more than {MOST_CHANNELS}", f.channels)));
         }

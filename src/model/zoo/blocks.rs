@@ -97,6 +97,28 @@ impl Blocks {
     pub fn with_weights(graph: GraphBuilder, batch_norm: BatchNorm, given: IndexMap<String, Constant>) -> Self {
         Self { given: Some(given), ..Self::new(graph, batch_norm, 0) }
     }
+    /// Whether initial weights are drawn, not given.
+    pub fn is_new(&self) -> bool {
+        self.given.is_none()
+    }
+    /// Shape of a given weight that is still to be placed.
+    pub fn given(&self, name: &str) -> Option<&[usize]> {
+        Some(self.given.as_ref()?.get(&self.graph.path(name))?.dims())
+    }
+    /// Leaves out the given weights whose names start so.
+    pub fn leave_out(&mut self, prefix: &str) {
+        if let Some(given) = &mut self.given {
+            given.retain(|name, _| !name.starts_with(prefix));
+        }
+    }
+    /// The convolution with as many outputs as its given weight has: a pruned network is as wide as its weights.
+    fn as_given(&self, name: &str, x: &Feature, c: Conv) -> Conv {
+        match self.given(name) {
+            Some(&[out, inputs, _, _]) if c.groups == 1 || inputs == 0 => Conv { out, ..c },
+            Some(&[out, inputs, _, _]) if x.channels.is_multiple_of(inputs) => Conv { out, groups: x.channels / inputs, ..c },
+            _ => c,
+        }
+    }
     /// Names of given weights that no block took.
     pub fn left_over(&self) -> impl Iterator<Item = &str> {
         self.given.iter().flat_map(IndexMap::keys).map(String::as_str)
@@ -118,12 +140,12 @@ impl Blocks {
         Ok(self.graph.constant(name, value))
     }
     /// Uniform weights in ±1/√fan_in, PyTorch's default for convolutions and linear layers.
-    fn weights(&mut self, name: &str, dims: &[usize]) -> Result<String> {
+    pub fn weights(&mut self, name: &str, dims: &[usize]) -> Result<String> {
         let fan_in: usize = dims[1..].iter().product();
         let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
         self.parameter(name, dims, |rng| (0..dims.iter().product()).map(|_| rng.random_range(-bound..bound)).collect())
     }
-    fn filled(&mut self, name: &str, count: usize, value: f32) -> Result<String> {
+    pub fn filled(&mut self, name: &str, count: usize, value: f32) -> Result<String> {
         self.parameter(name, &[count], |_| vec![value; count])
     }
     /// A list of integers, such as a shape.
@@ -144,6 +166,9 @@ impl Blocks {
 
     /// A convolution alone: `name.weight`, and `name.bias` when `bias` is given.
     pub fn conv2d(&mut self, name: &str, x: &Feature, c: Conv, bias: Option<Vec<f32>>) -> Result<Feature> {
+        if !x.channels.is_multiple_of(c.groups.max(1)) || !c.out.is_multiple_of(c.groups.max(1)) {
+            return Err(Error::shape(format!("{} groups do not divide {} and {} channels", c.groups, x.channels, c.out)));
+        }
         let w = self.weights(&format!("{name}.weight"), &[c.out, x.channels / c.groups, c.kernel, c.kernel])?;
         let mut inputs = vec![x.value.clone(), w];
         if let Some(b) = bias {
@@ -194,15 +219,21 @@ impl Blocks {
         })
     }
 
-    /// Convolution (`name.conv`), batch norm (`name.bn`), activation.
+    /// Convolution (`name.conv`), batch norm (`name.bn`), activation. Given weights say how many channels it makes.
     pub fn conv(&mut self, name: &str, x: &Feature, c: Conv) -> Result<Feature> {
+        let c = self.as_given(&format!("{name}.conv.weight"), x, c);
         let y = self.conv2d(&format!("{name}.conv"), x, c, None)?;
         let y = self.norm(&format!("{name}.bn"), &y)?;
         Ok(self.activate(&format!("{name}.act"), &y, c.act))
     }
 
-    pub fn add(&mut self, name: &str, x: &Feature, y: &Feature) -> Feature {
-        y.with(self.named("Add", name, &[&x.value, &y.value]))
+    /// The sum of two maps of one shape.
+    pub fn add(&mut self, name: &str, x: &Feature, y: &Feature) -> Result<Feature> {
+        if (x.channels, x.size) != (y.channels, y.size) {
+            let shape = |f: &Feature| format!("{} channels of {:?}", f.channels, f.size);
+            return Err(Error::shape(format!("'{name}' adds maps of different shapes: {} and {}", shape(x), shape(y))));
+        }
+        Ok(y.with(self.named("Add", name, &[&x.value, &y.value])))
     }
 
     /// Joins values along the channels.
@@ -212,14 +243,21 @@ impl Blocks {
         Feature { value, channels: parts.iter().map(|p| p.channels).sum(), size: parts.first().map_or([0; 2], |p| p.size) }
     }
 
-    /// The channels in two equal parts.
+    /// The channels in two parts, equal where their number is even.
     pub fn halves(&mut self, name: &str, x: &Feature) -> [Feature; 2] {
-        let half = x.channels / 2;
-        let sizes = self.ints(&format!("{name}.split"), &[half as i64; 2]);
+        let first = x.channels.div_ceil(2);
+        let parts = self.parts(name, x, &[first, x.channels - first]);
+        <[Feature; 2]>::try_from(parts).unwrap_or_else(|_| [x.clone(), x.clone()])
+    }
+
+    /// The channels in parts of these sizes, whose sum they are.
+    pub fn parts(&mut self, name: &str, x: &Feature, sizes: &[usize]) -> Vec<Feature> {
+        let list: Vec<i64> = sizes.iter().map(|&n| n as i64).collect();
+        let list = self.ints(&format!("{name}.split"), &list);
         let path = self.graph.path(&format!("{name}.Split"));
-        let outputs = [0, 1].map(|i| format!("{path}_output_{i}"));
-        self.graph.node(Node::new("Split", path, [x.value.clone(), sizes], outputs.clone()).int("axis", 1));
-        outputs.map(|value| Feature { value, channels: half, size: x.size })
+        let outputs: Vec<String> = (0..sizes.len()).map(|i| format!("{path}_output_{i}")).collect();
+        self.graph.node(Node::new("Split", path, [x.value.clone(), list], outputs.clone()).int("axis", 1));
+        outputs.into_iter().zip(sizes).map(|(value, &channels)| Feature { value, channels, size: x.size }).collect()
     }
 
     /// A max pool that keeps the size when the stride is 1.
@@ -241,6 +279,15 @@ impl Blocks {
                 .attr("nearest_mode", Attr::text("floor"))
         });
         Ok(Feature { value, channels: x.channels, size: x.size.map(|n| n * factor) })
+    }
+
+    /// A transposed convolution of 2 × 2 that doubles height and width: `name.weight`, `name.bias`.
+    pub fn doubled(&mut self, name: &str, x: &Feature, out: usize) -> Result<Feature> {
+        let out = self.given(&format!("{name}.weight")).and_then(|d| d.get(1).copied()).unwrap_or(out);
+        let w = self.weights(&format!("{name}.weight"), &[x.channels, out, 2, 2])?;
+        let b = self.filled(&format!("{name}.bias"), out, 0.0)?;
+        let value = self.node("ConvTranspose", name, &[&x.value, &w, &b], |n| n.ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]));
+        Ok(Feature { value, channels: out, size: x.size.map(|n| 2 * n) })
     }
 
     /// The mean of each channel, `[batch, channels]`.

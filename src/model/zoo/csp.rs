@@ -28,7 +28,45 @@ impl Blocks {
     pub fn bottleneck(&mut self, name: &str, x: &Feature, out: usize, b: Bottleneck) -> Result<Feature> {
         let y = self.conv(&format!("{name}.cv1"), x, Conv::new(part(out, b.expansion), b.kernels[0]))?;
         let y = self.conv(&format!("{name}.cv2"), &y, Conv::new(out, b.kernels[1]))?;
-        Ok(if b.shortcut && x.channels == out { self.add(name, x, &y) } else { y })
+        Ok(if b.shortcut && x.channels == out { self.add(name, x, &y)? } else { y })
+    }
+
+    /// As [`Blocks::c2f`] with compact inverted blocks of depthwise convolutions; `large`: one of them of 7 × 7 (Wang et al.
+    /// 2024, "YOLOv10").
+    pub fn c2f_cib(
+        &mut self,
+        name: &str,
+        x: &Feature,
+        out: usize,
+        n: usize,
+        shortcut: bool,
+        large: bool,
+        expansion: f64,
+    ) -> Result<Feature> {
+        self.split_and_join(name, x, out, n, expansion, |b, name, y| b.compact_inverted(name, y, shortcut, large))
+    }
+
+    /// As [`Blocks::c3k2`] with each bottleneck followed by an attention block (YOLO26).
+    pub fn c3k2_attended(&mut self, name: &str, x: &Feature, out: usize, n: usize, expansion: f64, shortcut: bool) -> Result<Feature> {
+        let inner = Bottleneck { shortcut, ..Bottleneck::default() };
+        self.split_and_join(name, x, out, n, expansion, |b, name, y| {
+            let y = b.bottleneck(&format!("{name}.0"), y, y.channels, inner)?;
+            b.psa_block(&format!("{name}.1"), &y)
+        })
+    }
+
+    /// Depthwise and pointwise convolutions in turn, widened to twice the channels in the middle.
+    fn compact_inverted(&mut self, name: &str, x: &Feature, shortcut: bool, large: bool) -> Result<Feature> {
+        let (c, at) = (x.channels, |i: usize| format!("{name}.cv1.{i}"));
+        let y = self.conv(&at(0), x, Conv::new(c, 3).groups(c))?;
+        let y = self.conv(&at(1), &y, Conv::new(2 * c, 1))?;
+        let y = match large {
+            true => self.reparametrized(&at(2), &y, y.channels, [("conv", 7), ("conv1", 3)], y.channels)?,
+            false => self.conv(&at(2), &y, Conv::new(y.channels, 3).groups(y.channels))?,
+        };
+        let y = self.conv(&at(3), &y, Conv::new(c, 1))?;
+        let y = self.conv(&at(4), &y, Conv::new(y.channels, 3).groups(y.channels))?;
+        if shortcut { self.add(name, x, &y) } else { Ok(y) }
     }
 
     /// Two branches; `inner` makes block `i` of the second from the one before, and all are concatenated.
@@ -96,6 +134,6 @@ impl Blocks {
         }
         let all = self.concat(name, &parts.iter().collect::<Vec<_>>());
         let y = self.conv(&format!("{name}.cv2"), &all, Conv::new(out, 1))?;
-        Ok(if shortcut && x.channels == out { self.add(name, x, &y) } else { y })
+        Ok(if shortcut && x.channels == y.channels { self.add(name, x, &y)? } else { y })
     }
 }

@@ -1,14 +1,23 @@
 //! Architectures that the library can build by name, and any architecture file of the same style.
 
 mod anchors;
+mod area;
+mod args;
 mod assemble;
 mod attention;
 mod blocks;
 mod csp;
 mod detect;
+mod elan;
+mod families;
+mod grid;
+mod hgnet;
+mod instances;
 mod modules;
 mod plan;
 mod residual;
+mod rtdetr;
+mod sequence;
 mod site;
 mod yaml;
 
@@ -17,6 +26,8 @@ pub use yaml::{Architecture, ArchitectureLayer, Value, parse};
 
 use super::Model;
 use compresso_base::error::{At, Error, Result, nearest};
+use families::lookup;
+pub use families::names;
 use std::path::Path;
 
 /// Size and scaling of a model to be built.
@@ -35,67 +46,6 @@ pub struct ZooOptions {
     pub attention: Vec<usize>,
     /// Seed of the initial weights.
     pub seed: u64,
-}
-
-/// Models that share an architecture file, in several sizes: `prefix`, scale, `suffix` make a name.
-struct Family {
-    prefix: &'static str,
-    suffix: &'static str,
-    about: &'static str,
-    text: &'static str,
-    scales: &'static [&'static str],
-}
-
-const SIZES: &[&str] = &["n", "s", "m", "l", "x"];
-
-const FAMILIES: &[Family] = &[
-    family("yolov8", "", "YOLOv8 detector", include_str!("arch/yolov8.yaml"), SIZES),
-    family("yolo11", "", "YOLO11 detector", include_str!("arch/yolo11.yaml"), SIZES),
-    family("yolov5", "u", "YOLOv5 detector with an anchor-free head", include_str!("arch/yolov5u.yaml"), SIZES),
-    family("yolov5", "", "YOLOv5 detector with anchors", include_str!("arch/yolov5.yaml"), SIZES),
-    family("mobile_yolo", "", "detector of depthwise separable blocks", include_str!("arch/mobile_yolo.yaml"), &["", "-n", "-s"]),
-    family("yolov8", "-cls", "YOLOv8 classifier", include_str!("arch/yolov8-cls.yaml"), SIZES),
-    family("yolo11", "-cls", "YOLO11 classifier", include_str!("arch/yolo11-cls.yaml"), SIZES),
-    family("resnet18", "", "residual network of 18 layers", include_str!("arch/resnet18.yaml"), &[""]),
-    family("resnet34", "", "residual network of 34 layers", include_str!("arch/resnet34.yaml"), &[""]),
-    family("resnet50", "", "residual network of 50 layers", include_str!("arch/resnet50.yaml"), &[""]),
-    family("mobilenet_v2", "", "MobileNetV2 classifier", include_str!("arch/mobilenet_v2.yaml"), &[""]),
-    family("classifier", "", "small image classifier of YOLOv8 blocks", include_str!("arch/classifier.yaml"), &[""]),
-];
-
-const fn family(
-    prefix: &'static str,
-    suffix: &'static str,
-    about: &'static str,
-    text: &'static str,
-    scales: &'static [&'static str],
-) -> Family {
-    Family { prefix, suffix, about, text, scales }
-}
-
-/// Names that [`build`] knows, with what they are.
-pub fn names() -> impl Iterator<Item = (String, String)> {
-    FAMILIES.iter().flat_map(|f| {
-        f.scales.iter().map(|scale| {
-            let size = match scale.trim_start_matches('-') {
-                "n" => ", nano",
-                "s" => ", small",
-                "m" => ", medium",
-                "l" => ", large",
-                "x" => ", extra large",
-                _ => "",
-            };
-            (format!("{}{scale}{}", f.prefix, f.suffix), format!("{}{size}", f.about))
-        })
-    })
-}
-
-/// The family of a name, and the scale.
-fn lookup(name: &str) -> Option<(&'static Family, &'static str)> {
-    FAMILIES.iter().find_map(|f| {
-        let scale = name.strip_prefix(f.prefix)?.strip_suffix(f.suffix)?;
-        f.scales.iter().find(|s| **s == scale).map(|s| (f, s.trim_start_matches('-')))
-    })
 }
 
 /// Builds a zoo model by name, or the model of an architecture file (`.yaml`, `.yml`), with random weights.
@@ -122,14 +72,14 @@ pub fn build(source: &str, options: &ZooOptions) -> Result<Model> {
         return assemble(&arch, scale, stem, options, None).in_file(path);
     }
     let (family, scale) = lookup(source).ok_or_else(|| unknown(source))?;
-    let arch = parse(family.text)?;
+    let arch = family.architecture()?;
     let scale = arch.scales.iter().find(|s| s.0 == scale).or_else(|| arch.scales.first()).cloned();
     assemble(&arch, scale, source, options, None)
 }
 
 /// The scale that a file's name ends with, as in `mynet-s`, `yolov8s`, `yolov5su` and `yolo11s-cls`; else the first.
 fn scale_of(arch: &Architecture, stem: &str) -> Option<(String, f64, f64, usize)> {
-    let base = stem.strip_suffix("-cls").unwrap_or(stem);
+    let base = ["-cls", "-seg", "-pose", "-obb"].iter().find_map(|task| stem.strip_suffix(task)).unwrap_or(stem);
     let named = |base: &str| arch.scales.iter().find(|s| !s.0.is_empty() && base.ends_with(&s.0));
     named(base).or_else(|| named(base.strip_suffix('u')?)).or_else(|| arch.scales.first()).cloned()
 }

@@ -1,10 +1,10 @@
 //! The modules that architecture files name: one table entry each.
 
-use super::blocks::{Act, Conv, Feature};
+use super::blocks::{Act, Conv};
 use super::csp::Bottleneck;
-use super::site::{Made, Site};
+use super::site::{LARGEST_WINDOW, Made, Site};
 use super::yaml::Value;
-use super::{anchors, detect};
+use super::{anchors, area, detect, elan, hgnet, instances, residual, rtdetr};
 use compresso_base::error::{Error, Result, nearest};
 
 /// A module of architecture files.
@@ -40,14 +40,40 @@ const MODULES: &[Module] = &[
     one("Upsample", &["size", "factor", "mode"], upsample),
     many("Concat", &["axis"], concat),
     one("LightweightAttention", &["reduction"], lightweight_attention),
-    one("DepthwiseSeparable", &["channels", "stride"], separable),
-    one("ResNetStem", &["channels"], resnet_stem),
-    one("BasicBlock", &["channels", "stride"], basic_block),
-    one("ResNetBottleneck", &["channels", "stride"], resnet_bottleneck),
-    one("ConvNormReLU6", &["channels", "kernel", "stride"], conv_norm_relu6),
-    one("InvertedResidual", &["channels", "stride", "expansion"], inverted_residual),
+    one("DepthwiseSeparable", &["channels", "stride"], residual::separable),
+    one("ResNetStem", &["channels"], residual::resnet_stem),
+    one("BasicBlock", &["channels", "stride"], residual::basic_block),
+    one("ResNetBottleneck", &["channels", "stride"], residual::resnet_bottleneck),
+    one("ConvNormReLU6", &["channels", "kernel", "stride"], residual::conv_norm_relu6),
+    one("InvertedResidual", &["channels", "stride", "expansion"], residual::inverted_residual),
+    one("SCDown", &["channels", "kernel", "stride"], sc_down),
+    one("PSA", &["channels", "expansion"], psa),
+    one("C2fCIB", &["channels", "shortcut", "large", "groups", "expansion"], c2f_cib),
+    one("A2C2f", &["channels", "attention", "areas", "residual", "ratio", "expansion", "groups", "shortcut"], area::a2c2f),
+    one("ELAN1", &["channels", "inner", "branch"], elan::elan1),
+    one("RepNCSPELAN4", &["channels", "inner", "branch", "repeats"], elan::rep_ncsp_elan4),
+    one("RepConv", &["channels"], elan::rep_conv),
+    one("AConv", &["channels"], elan::a_conv),
+    one("ADown", &["channels"], elan::a_down),
+    one("SPPELAN", &["channels", "inner", "kernel"], elan::spp_elan),
+    one("CBLinear", &["channels"], elan::cb_linear),
+    many("CBFuse", &["parts"], elan::cb_fuse),
+    one("Identity", &[], identity),
+    one("HGStem", &["inner", "channels"], hgnet::hg_stem),
+    one("HGBlock", &["inner", "channels", "kernel", "light", "shortcut"], hgnet::hg_block),
+    one("ResNetLayer", &["inputs", "channels", "stride", "first", "repeats", "expansion"], hgnet::resnet_layer),
+    one("RepC3", &["channels", "expansion"], hgnet::rep_c3),
+    one("AIFI", &["hidden", "heads"], hgnet::aifi),
     many("Detect", &["classes", "branches"], detect::emit),
+    many("v10Detect", &["classes"], detect::emit),
+    many("Segment", &["classes", "masks", "channels"], instances::segment),
+    many("Pose", &["classes", "key points"], instances::pose),
+    many("OBB", &["classes", "angles"], instances::obb),
+    many("Segment26", &["classes", "masks", "channels"], instances::segment),
+    many("Pose26", &["classes", "key points"], instances::pose),
+    many("OBB26", &["classes", "angles"], instances::obb),
     many("DetectAnchors", &["classes"], anchors::emit),
+    many("RTDETRDecoder", &["classes", "width", "queries", "points", "heads", "layers", "hidden"], rtdetr::emit),
     one("Classify", &["classes", "channels"], classify),
     one("Linear", &["classes"], linear),
 ];
@@ -68,9 +94,6 @@ pub fn find(name: &str) -> Result<&'static Module> {
         None => e.hint(format!("supported modules: {all}")),
     })
 }
-
-/// Largest kernel, stride and dilation.
-const LARGEST_WINDOW: usize = 31;
 
 /// Reads the arguments of a convolution, from the kernel on.
 fn window(s: &Site<'_>, conv: Conv, kernel: usize, stride: usize, dilation: usize, activation: usize) -> Result<Conv> {
@@ -142,41 +165,66 @@ fn c3(s: &mut Site<'_>) -> Result<Made> {
 fn c3k(s: &mut Site<'_>) -> Result<Made> {
     ungrouped(s, 2)?;
     let (out, shortcut, e) = (s.channels(0)?, s.layer.flag(1, "shortcut", true)?, s.layer.factor(3, "expansion", 0.5, 4.0)?);
-    let k = odd(s, 4, 3)?;
+    let k = s.odd(4, 3)?;
     Ok(Made::Feature(s.b.c3k(&s.scope, &s.inputs[0], out, s.repeats, shortcut, e, k)?))
 }
 
 fn c3k2(s: &mut Site<'_>) -> Result<Made> {
-    if s.layer.flag(3, "attention", false)? {
-        return Err(s.layer.error("attention inside C3k2 is not supported"));
-    }
     ungrouped(s, 4)?;
     // The larger models have the nested blocks everywhere.
     let nested = s.layer.flag(1, "c3k", false)? || ["m", "l", "x"].contains(&s.plan.scale.as_str());
     let (out, e) = (s.channels(0)?, s.layer.factor(2, "expansion", 0.5, 4.0)?);
     let shortcut = s.layer.flag(5, "shortcut", true)?;
+    if s.layer.flag(3, "attention", false)? {
+        return Ok(Made::Feature(s.b.c3k2_attended(&s.scope, &s.inputs[0], out, s.repeats, e, shortcut)?));
+    }
     Ok(Made::Feature(s.b.c3k2(&s.scope, &s.inputs[0], out, s.repeats, nested, e, shortcut)?))
 }
 
-fn c2psa(s: &mut Site<'_>) -> Result<Made> {
-    let (out, e) = (s.channels(0)?, s.layer.factor(1, "expansion", 0.5, 4.0)?);
-    if out != s.inputs[0].channels {
-        return Err(s.layer.error(format!("keeps the channels: it reads {} and is to give {out}", s.inputs[0].channels)));
-    }
-    Ok(Made::Feature(s.b.c2psa(&s.scope, &s.inputs[0], s.repeats, e)?))
+fn c2f_cib(s: &mut Site<'_>) -> Result<Made> {
+    ungrouped(s, 3)?;
+    let (out, e) = (s.channels(0)?, s.layer.factor(4, "expansion", 0.5, 4.0)?);
+    let (shortcut, large) = (s.layer.flag(1, "shortcut", false)?, s.layer.flag(2, "large", false)?);
+    Ok(Made::Feature(s.b.c2f_cib(&s.scope, &s.inputs[0], out, s.repeats, shortcut, large, e)?))
 }
 
-/// Argument `i` as an odd kernel.
-fn odd(s: &Site<'_>, i: usize, default: usize) -> Result<usize> {
-    match s.layer.size(i, "kernel", Some(default))? {
-        k if k % 2 == 1 && k <= LARGEST_WINDOW => Ok(k),
-        k => Err(s.layer.error(format!("the kernel must be odd and at most {LARGEST_WINDOW}, got {k}"))),
+/// A pointwise and a strided depthwise convolution (YOLOv10).
+fn sc_down(s: &mut Site<'_>) -> Result<Made> {
+    let c = window(s, Conv::new(s.channels(0)?, 1), 1, 2, 3, 4)?;
+    s.chain(|b, name, x| {
+        let y = b.conv(&format!("{name}.cv1"), x, Conv::new(c.out, 1))?;
+        b.conv(&format!("{name}.cv2"), &y, Conv { out: y.channels, ..c }.groups(y.channels).act(Act::None))
+    })
+}
+
+/// That an attention block gives as many channels as it reads; given weights say how many these are.
+fn keeps_channels(s: &Site<'_>) -> Result<()> {
+    let (out, reads) = (s.channels(0)?, s.inputs[0].channels);
+    if out == reads || !s.b.is_new() {
+        return Ok(());
     }
+    Err(s.layer.error(format!("keeps the channels: it reads {reads} and is to give {out}")))
+}
+
+fn psa(s: &mut Site<'_>) -> Result<Made> {
+    keeps_channels(s)?;
+    let e = s.layer.factor(1, "expansion", 0.5, 4.0)?;
+    s.chain(|b, name, x| b.psa(name, x, e))
+}
+
+fn identity(s: &mut Site<'_>) -> Result<Made> {
+    Ok(Made::Feature(s.inputs[0].clone()))
+}
+
+fn c2psa(s: &mut Site<'_>) -> Result<Made> {
+    keeps_channels(s)?;
+    let e = s.layer.factor(1, "expansion", 0.5, 4.0)?;
+    Ok(Made::Feature(s.b.c2psa(&s.scope, &s.inputs[0], s.repeats, e)?))
 }
 
 /// With its last two arguments it is the block of YOLO26, without an activation after the first convolution.
 fn sppf(s: &mut Site<'_>) -> Result<Made> {
-    let (out, k) = (s.channels(0)?, odd(s, 1, 5)?);
+    let (out, k) = (s.channels(0)?, s.odd(1, 5)?);
     let (n, shortcut) = (s.layer.size(2, "pools", Some(3))?, s.layer.flag(3, "shortcut", false)?);
     if n > 16 {
         return Err(s.layer.error(format!("the pools must be at most 16, got {n}")));
@@ -212,63 +260,6 @@ pub const REDUCTION: usize = 16;
 fn lightweight_attention(s: &mut Site<'_>) -> Result<Made> {
     let reduction = s.layer.size(0, "reduction", Some(REDUCTION))?;
     Ok(Made::Feature(s.b.squeeze_excite(&s.scope, &s.inputs[0], reduction)?))
-}
-
-/// Argument `i` as a stride of 1 or 2.
-fn stride(s: &Site<'_>, i: usize) -> Result<usize> {
-    match s.layer.size(i, "stride", Some(1))? {
-        n @ (1 | 2) => Ok(n),
-        n => Err(s.layer.error(format!("argument {} (stride) must be 1 or 2, got {n}", i + 1))),
-    }
-}
-
-/// Repeats beyond the first have stride 1.
-fn separable(s: &mut Site<'_>) -> Result<Made> {
-    let (out, mut stride) = (s.channels(0)?, stride(s, 1)?);
-    s.chain(|b, name, x| b.separable(name, x, out, std::mem::replace(&mut stride, 1)))
-}
-
-fn resnet_stem(s: &mut Site<'_>) -> Result<Made> {
-    let out = s.channels(0)?;
-    Ok(Made::Feature(s.b.resnet_stem(&s.scope, &s.inputs[0], out)?))
-}
-
-/// A stage of residual blocks, numbered even when there is one; repeats beyond the first have stride 1.
-fn stage(s: &mut Site<'_>, layers: &[(usize, usize)]) -> Result<Made> {
-    let mut stride = stride(s, 1)?;
-    let mut y: Feature = s.inputs[0].clone();
-    for i in 0..s.repeats {
-        y = s.b.residual(&format!("{}.{i}", s.scope), &y, layers, std::mem::replace(&mut stride, 1))?;
-    }
-    Ok(Made::Feature(y))
-}
-
-fn basic_block(s: &mut Site<'_>) -> Result<Made> {
-    let out = s.channels(0)?;
-    stage(s, &[(out, 3), (out, 3)])
-}
-
-/// Channels are those of the output, four times those inside.
-fn resnet_bottleneck(s: &mut Site<'_>) -> Result<Made> {
-    let out = s.channels(0)?;
-    let inner = (out / 4).max(1);
-    stage(s, &[(inner, 1), (inner, 3), (out, 1)])
-}
-
-fn conv_norm_relu6(s: &mut Site<'_>) -> Result<Made> {
-    let (out, k, stride) = (s.channels(0)?, odd(s, 1, 3)?, stride(s, 2)?);
-    let c = Conv { stride, ..Conv::new(out, k).act(Act::Relu6) };
-    let names = [format!("{}.0", s.scope), format!("{}.1", s.scope)];
-    Ok(Made::Feature(s.b.conv_norm([&names[0], &names[1]], &s.inputs[0], c)?))
-}
-
-fn inverted_residual(s: &mut Site<'_>) -> Result<Made> {
-    let (out, mut stride) = (s.channels(0)?, stride(s, 1)?);
-    let expansion = s.layer.size(2, "expansion", Some(6))?;
-    if expansion > 64 {
-        return Err(s.layer.error(format!("argument 3 (expansion) must be at most 64, got {expansion}")));
-    }
-    s.chain(|b, name, x| b.inverted_residual(name, x, out, std::mem::replace(&mut stride, 1), expansion))
 }
 
 /// A pointwise convolution (1280 channels), the mean of each channel, a linear layer.

@@ -54,9 +54,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether it ends in a detector.
+/// Whether it ends in a detector, of boxes or of more than that.
 pub fn is_detector(arch: &Architecture) -> bool {
-    arch.layers.iter().any(|l| l.module.starts_with("Detect"))
+    let heads = ["Detect", "v10Detect", "DetectAnchors", "Segment", "Pose", "OBB", "RTDETRDecoder"];
+    arch.layers.iter().any(|l| heads.contains(&l.module.trim_end_matches("26")))
 }
 
 /// Rounds a channel count up to a multiple of 8.

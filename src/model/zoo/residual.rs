@@ -2,7 +2,7 @@
 //! networks (He et al. 2015, "Deep Residual Learning"), with torchvision's names of constants.
 
 use super::blocks::{Act, Blocks, Conv, Feature};
-use super::site::under;
+use super::site::{Made, Site, under};
 use compresso_base::error::Result;
 
 impl Blocks {
@@ -40,7 +40,7 @@ impl Blocks {
         y = self.conv_norm([&names[0], &names[1]], &y, c)?;
         let names = [format!("{name}.conv.{}", place + 1), format!("{name}.conv.{}", place + 2)];
         y = self.conv_norm([&names[0], &names[1]], &y, Conv::new(out, 1).act(Act::None))?;
-        Ok(if stride == 1 && x.channels == out { self.add(name, x, &y) } else { y })
+        Ok(if stride == 1 && x.channels == out { self.add(name, x, &y)? } else { y })
     }
 
     /// A 7 × 7 convolution and a max pool, each halving the size.
@@ -68,7 +68,64 @@ impl Blocks {
             let c = Conv { stride, ..Conv::new(y.channels, 1).act(Act::None) };
             shortcut = self.conv_norm([&names[0], &names[1]], x, c)?;
         }
-        let y = self.add(name, &shortcut, &y);
+        let y = self.add(name, &shortcut, &y)?;
         Ok(self.activate(name, &y, Act::Relu))
     }
+}
+
+/// Argument `i` as a stride of 1 or 2.
+fn stride(s: &Site<'_>, i: usize) -> Result<usize> {
+    match s.layer.size(i, "stride", Some(1))? {
+        n @ (1 | 2) => Ok(n),
+        n => Err(s.layer.error(format!("argument {} (stride) must be 1 or 2, got {n}", i + 1))),
+    }
+}
+
+/// Repeats beyond the first have stride 1.
+pub fn separable(s: &mut Site<'_>) -> Result<Made> {
+    let (out, mut stride) = (s.channels(0)?, stride(s, 1)?);
+    s.chain(|b, name, x| b.separable(name, x, out, std::mem::replace(&mut stride, 1)))
+}
+
+pub fn resnet_stem(s: &mut Site<'_>) -> Result<Made> {
+    let out = s.channels(0)?;
+    Ok(Made::Feature(s.b.resnet_stem(&s.scope, &s.inputs[0], out)?))
+}
+
+/// A stage of residual blocks, numbered even when there is one; repeats beyond the first have stride 1.
+fn stage(s: &mut Site<'_>, layers: &[(usize, usize)]) -> Result<Made> {
+    let mut stride = stride(s, 1)?;
+    let mut y: Feature = s.inputs[0].clone();
+    for i in 0..s.repeats {
+        y = s.b.residual(&format!("{}.{i}", s.scope), &y, layers, std::mem::replace(&mut stride, 1))?;
+    }
+    Ok(Made::Feature(y))
+}
+
+pub fn basic_block(s: &mut Site<'_>) -> Result<Made> {
+    let out = s.channels(0)?;
+    stage(s, &[(out, 3), (out, 3)])
+}
+
+/// Channels are those of the output, four times those inside.
+pub fn resnet_bottleneck(s: &mut Site<'_>) -> Result<Made> {
+    let out = s.channels(0)?;
+    let inner = (out / 4).max(1);
+    stage(s, &[(inner, 1), (inner, 3), (out, 1)])
+}
+
+pub fn conv_norm_relu6(s: &mut Site<'_>) -> Result<Made> {
+    let (out, k, stride) = (s.channels(0)?, s.odd(1, 3)?, stride(s, 2)?);
+    let c = Conv { stride, ..Conv::new(out, k).act(Act::Relu6) };
+    let names = [format!("{}.0", s.scope), format!("{}.1", s.scope)];
+    Ok(Made::Feature(s.b.conv_norm([&names[0], &names[1]], &s.inputs[0], c)?))
+}
+
+pub fn inverted_residual(s: &mut Site<'_>) -> Result<Made> {
+    let (out, mut stride) = (s.channels(0)?, stride(s, 1)?);
+    let expansion = s.layer.size(2, "expansion", Some(6))?;
+    if expansion > 64 {
+        return Err(s.layer.error(format!("argument 3 (expansion) must be at most 64, got {expansion}")));
+    }
+    s.chain(|b, name, x| b.inverted_residual(name, x, out, std::mem::replace(&mut stride, 1), expansion))
 }

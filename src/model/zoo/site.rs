@@ -3,8 +3,12 @@
 use super::blocks::{Blocks, Feature};
 use super::plan::Plan;
 use super::yaml::ArchitectureLayer;
-use crate::{Classify, Task};
+use crate::{Classify, Preprocess, Task};
 use compresso_base::error::Result;
+use std::ops::Range;
+
+/// Largest kernel, stride and dilation.
+pub const LARGEST_WINDOW: usize = 31;
 
 /// One layer and its surroundings, as its module sees them.
 pub struct Site<'a> {
@@ -13,6 +17,8 @@ pub struct Site<'a> {
     pub plan: &'a Plan<'a>,
     /// What it reads; at least one.
     pub inputs: &'a [Feature],
+    /// Which of `inputs` each layer gives that it reads: one, or all parts of a layer that makes several.
+    pub groups: &'a [Range<usize>],
     /// What the names of its weights start with.
     pub scope: String,
     /// Scaled by depth.
@@ -22,6 +28,8 @@ pub struct Site<'a> {
 /// What a module made.
 pub enum Made {
     Feature(Feature),
+    /// Several maps, of which readers choose.
+    Parts(Vec<Feature>),
     /// The end of the model, whose outputs are declared.
     End(Box<Task>),
 }
@@ -30,6 +38,13 @@ impl Site<'_> {
     /// Argument `i` as a channel count, scaled by width.
     pub fn channels(&self, i: usize) -> Result<usize> {
         Ok(self.plan.channels(self.layer.size(i, "channels", None)?))
+    }
+    /// Argument `i` as an odd kernel.
+    pub fn odd(&self, i: usize, default: usize) -> Result<usize> {
+        match self.layer.size(i, "kernel", Some(default))? {
+            k if k % 2 == 1 && k <= LARGEST_WINDOW => Ok(k),
+            k => Err(self.layer.error(format!("the kernel must be odd and at most {LARGEST_WINDOW}, got {k}"))),
+        }
     }
     /// A block, repeated as a chain.
     pub fn chain(&mut self, mut step: impl FnMut(&mut Blocks, &str, &Feature) -> Result<Feature>) -> Result<Made> {
@@ -45,7 +60,8 @@ impl Site<'_> {
     /// The end of a classifier.
     pub fn logits(&mut self, output: String) -> Made {
         self.b.graph.output(&output);
-        Made::End(Box::new(Task::Classify(Classify { classes: self.plan.classes.clone(), image_size: self.plan.image, output })))
+        let (classes, image_size) = (self.plan.classes.clone(), self.plan.image);
+        Made::End(Box::new(Task::Classify(Classify { classes, image_size, output, preprocess: Preprocess::default() })))
     }
     /// Input pixels per cell of each level: as the file says, which must be true, or as the layers made them.
     pub fn strides(&self) -> Result<Vec<usize>> {

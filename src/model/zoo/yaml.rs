@@ -9,12 +9,19 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 pub struct Architecture {
     /// Number of classes.
     pub classes: usize,
+    /// Channels of its images: 1, 3 or 4 (`ch` or `channels` in a file).
+    pub channels: usize,
     /// Named scales: (name, depth factor, width factor, largest channel count before scaling).
     pub scales: Vec<(String, f64, f64, usize)>,
     /// Input pixels per cell of the head's levels; empty: as the layers make them.
     pub strides: Vec<usize>,
-    /// Bins of each box side's distribution.
+    /// Bins of each box side's distribution; 1: distances themselves.
     pub reg_max: usize,
+    /// Whether the head gives finished detections, by branches for which one box is right for each object. `None`: as its
+    /// module usually does.
+    pub end_to_end: Option<bool>,
+    /// Key points of an object, and numbers of each (2, or 3 with a visibility).
+    pub key_points: [usize; 2],
     /// Widths and heights of the anchor boxes in pixels, per level of the head; none for anchor-free heads.
     pub anchors: Vec<Vec<[f64; 2]>>,
     pub layers: Vec<ArchitectureLayer>,
@@ -22,7 +29,17 @@ pub struct Architecture {
 
 impl Default for Architecture {
     fn default() -> Self {
-        Self { classes: 80, scales: Vec::new(), strides: Vec::new(), reg_max: 16, anchors: Vec::new(), layers: Vec::new() }
+        Self {
+            classes: 80,
+            channels: 3,
+            scales: Vec::new(),
+            strides: Vec::new(),
+            reg_max: 16,
+            end_to_end: None,
+            key_points: [17, 3],
+            anchors: Vec::new(),
+            layers: Vec::new(),
+        }
     }
 }
 
@@ -48,64 +65,8 @@ pub enum Value {
     Bool(bool),
     Text(String),
     Null,
-}
-
-impl ArchitectureLayer {
-    /// An error at this layer's line.
-    pub fn error(&self, message: impl Into<String>) -> Error {
-        Error::format(message).at(self.place())
-    }
-    /// Where it stands.
-    pub fn place(&self) -> String {
-        format!("line {} ({})", self.line, self.module)
-    }
-    /// Argument `i` as a whole number from 0 to `most`; 0 when it is left out.
-    pub fn whole(&self, i: usize, name: &str, most: usize) -> Result<usize> {
-        let v = match self.args.get(i) {
-            None | Some(Value::Null) => Some(0),
-            Some(Value::Int(v)) => usize::try_from(*v).ok().filter(|v| *v <= most),
-            Some(_) => None,
-        };
-        v.ok_or_else(|| self.error(format!("argument {} ({name}) must be a whole number from 0 to {most}, got {:?}", i + 1, self.args[i])))
-    }
-    /// Argument `i` as a whole number of at least 1, or the default when it is left out.
-    pub fn size(&self, i: usize, name: &str, default: Option<usize>) -> Result<usize> {
-        match (self.args.get(i), default) {
-            (Some(Value::Int(v)), _) if (1..=1 << 20).contains(v) => Ok(usize::try_from(*v).unwrap_or(1)),
-            (None | Some(Value::Null), Some(d)) => Ok(d),
-            (None, None) => Err(self.error(format!("argument {} ({name}) is missing", i + 1))),
-            (Some(v), _) => Err(self.error(format!("argument {} ({name}) must be a whole number from 1 to 1048576, got {v:?}", i + 1))),
-        }
-    }
-    /// Argument `i` as a number above 0 and at most `most`, or the default.
-    pub fn factor(&self, i: usize, name: &str, default: f64, most: f64) -> Result<f64> {
-        let v = match self.args.get(i) {
-            None | Some(Value::Null) => default,
-            Some(Value::Float(v)) => *v,
-            Some(Value::Int(v)) => *v as f64,
-            Some(_) => f64::NAN,
-        };
-        if v > 0.0 && v <= most {
-            return Ok(v);
-        }
-        Err(self.error(format!("argument {} ({name}) must be a number above 0 and at most {most}, got {:?}", i + 1, self.args[i])))
-    }
-    /// Argument `i` as text, or the default.
-    pub fn text<'a>(&'a self, i: usize, name: &str, default: &'a str) -> Result<&'a str> {
-        match self.args.get(i) {
-            None | Some(Value::Null) => Ok(default),
-            Some(Value::Text(t)) => Ok(t),
-            Some(v) => Err(self.error(format!("argument {} ({name}) must be text, got {v:?}", i + 1))),
-        }
-    }
-    /// Argument `i` as true or false, or the default.
-    pub fn flag(&self, i: usize, name: &str, default: bool) -> Result<bool> {
-        match self.args.get(i) {
-            None | Some(Value::Null) => Ok(default),
-            Some(Value::Bool(b)) => Ok(*b),
-            Some(v) => Err(self.error(format!("argument {} ({name}) must be true or false, got {v:?}", i + 1))),
-        }
-    }
+    /// Whole numbers, from 0.
+    Sizes(Vec<usize>),
 }
 
 /// Most layers and repeats that a file may ask for; more is taken for a mistake.
@@ -124,8 +85,27 @@ pub fn parse(text: &str) -> Result<Architecture> {
     if let Some(nc) = get(root, "nc")? {
         arch.classes = count(nc, "nc", 10_000)?;
     }
+    for key in ["ch", "channels"] {
+        if let Some(n) = get(root, key)? {
+            arch.channels = count(n, key, 4)?;
+        }
+    }
+    if !crate::IMAGE_CHANNELS.contains(&arch.channels) {
+        return Err(at(root, "images have 1, 3 or 4 channels"));
+    }
     if let Some(r) = get(root, "reg_max")? {
         arch.reg_max = count(r, "reg_max", 64)?;
+    }
+    if let Some(e) = get(root, "end2end")? {
+        arch.end_to_end = match value(e)? {
+            Value::Bool(b) => Some(b),
+            Value::Null => None,
+            _ => return Err(at(e, "end2end must be true or false")),
+        };
+    }
+    if let Some(k) = get(root, "kpt_shape")? {
+        let [points, numbers] = list(k, "kpt_shape")? else { return Err(at(k, "kpt_shape is [key points, 2 or 3]")) };
+        arch.key_points = [count(points, "the key points", 1000)?, count(numbers, "the numbers of a key point", 3)?];
     }
     if let Some(s) = get(root, "strides")? {
         arch.strides = list(s, "strides")?.iter().map(|v| count(v, "a stride", 1024)).collect::<Result<_>>()?;
@@ -229,6 +209,14 @@ fn value(node: &MarkedYaml<'_>) -> Result<Value> {
         YamlData::Value(Scalar::String(s)) if s == "None" => Value::Null,
         YamlData::Value(Scalar::String(s)) if s == "True" || s == "False" => Value::Bool(s == "True"),
         YamlData::Value(Scalar::String(s)) => Value::Text(s.to_string()),
+        YamlData::Sequence(items) => {
+            let size = |v: &MarkedYaml<'_>| match v.data {
+                YamlData::Value(Scalar::Integer(n)) => usize::try_from(n).ok().filter(|n| *n <= 1 << 20),
+                _ => None,
+            };
+            let sizes: Option<Vec<usize>> = items.iter().map(size).collect();
+            Value::Sizes(sizes.ok_or_else(|| at(node, "a list among the arguments must be of whole numbers from 0 to 1048576"))?)
+        }
         _ => return Err(at(node, "an argument must be a number, text, true or false")),
     })
 }

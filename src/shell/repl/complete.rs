@@ -163,7 +163,7 @@ mod tests {
     fn options_with_their_docs_and_without_those_given() {
         let (start, found) = complete(&session(), "prune(m, #{ ratio: 0.3, sc");
         assert_eq!(start, 24);
-        assert_eq!(found.iter().map(|s| s.text.as_str()).collect::<Vec<_>>(), ["scope: ", "schedule: "]);
+        assert_eq!(found.iter().map(|s| s.text.as_str()).collect::<Vec<_>>(), ["scope: ", "schedule: ", "score: "]);
         assert!(found[0].about.contains("\"global\" or \"layer\", \"global\": "), "{}", found[0].about);
         assert!(!texts_of("m.prune(#{ ratio: 0.3, ").contains(&"ratio: ".to_string()));
         assert!(texts_of("m.prune(#{ ").len() > 4);
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(texts_of("benchmark(m, #{ runtimes: [\"n"), ["native\""]);
         assert_eq!(texts_of("benchmark(m, #{ runtimes: [\"native\", "), ["\"native\"", "\"onnxruntime\""]);
         assert_eq!(texts_of("model(\"yolov8")[..5], ["yolov8n\"", "yolov8s\"", "yolov8m\"", "yolov8l\"", "yolov8x\""]);
-        assert_eq!(texts_of("model(\"yolo11s"), ["yolo11s\"", "yolo11s-cls\""]);
+        assert_eq!(texts_of("model(\"yolo11s"), ["yolo11s\"", "yolo11s-cls\"", "yolo11s-seg\"", "yolo11s-pose\"", "yolo11s-obb\""]);
         assert_eq!(texts_of("lint(m, \"tens"), ["tensorrt\""]);
         assert_eq!(texts_of("quantize(m, #{ target: \"onn"), ["onnx\"", "onnxruntime\""]);
         assert_eq!(texts_of("help(\"prune"), ["prune\"", "prune_groups\""]);

@@ -71,7 +71,11 @@ impl Call<'_> {
     fn images(&self, i: usize) -> Result<Dataset> {
         match self.args[i].read_lock::<Dataset>() {
             Some(d) => Ok(d.for_evaluation()),
-            None => image_files_dataset(&self.texts(i)?),
+            None => {
+                let data = image_files_dataset(&self.texts(i)?)?;
+                data.warnings.iter().for_each(|line| self.ctx.note(format!("{}: {line}", data.name)));
+                Ok(data)
+            }
         }
     }
     /// Argument `i`; `()` when it was left out.

@@ -5,7 +5,7 @@ use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
 use crate::model::Value;
-use crate::report::{Graphics, Media, Plot, Show, Style, Table, number, plot_text, table_text};
+use crate::report::{Cell, Graphics, Media, Plot, Show, Style, Table, plot_text, table_text};
 use crate::shell::Output;
 use rhai::Dynamic;
 
@@ -134,11 +134,14 @@ pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
     if let Ok(map) = value.as_map_ref() {
         let mut t = Table::new("", &["name", "value"]);
         for (k, v) in map.iter().filter(|(k, _)| columns.is_empty() || columns.iter().any(|c| *c == k.as_str())) {
-            t.row([k.to_string(), cell(v)]);
+            t.row([Cell::from(k.to_string()), cell(v)]);
         }
         return Ok(t);
     }
     let list = value.as_array_ref().map_err(|_| Error::argument("a table is made of a list of maps, a map or a report"))?;
+    if !list.is_empty() && list.iter().all(Dynamic::is_array) {
+        return Ok(rows(&list));
+    }
     let mut headers: Vec<String> = Vec::new();
     for row in list.iter() {
         match row.as_map_ref() {
@@ -164,18 +167,37 @@ pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
         t.row(headers.iter().map(|h| match row.as_map_ref() {
             Ok(map) => map.get(h.as_str()).map(cell).unwrap_or_default(),
             Err(_) if h == "value" => cell(row),
-            Err(_) => String::new(),
+            Err(_) => Cell::default(),
         }));
     }
     Ok(t)
 }
 
-fn cell(value: &Dynamic) -> String {
+/// A table of lists: a row each, under the first where that is all text, else under numbers from 1.
+fn rows(list: &[Dynamic]) -> Table {
+    let row = |r: &Dynamic| r.as_array_ref().map(|r| r.iter().map(cell).collect::<Vec<_>>()).unwrap_or_default();
+    let width = list.iter().filter_map(|r| r.as_array_ref().ok().map(|r| r.len())).max().unwrap_or(0);
+    let named = list[0].as_array_ref().is_ok_and(|r| r.len() == width && r.iter().all(Dynamic::is_string));
+    let names: Vec<String> = match list[0].as_array_ref() {
+        Ok(first) if named => first.iter().map(ToString::to_string).collect(),
+        _ => (1..=width).map(|n| format!(">{n}")).collect(),
+    };
+    let mut t = Table::new("", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for r in list.iter().skip(usize::from(named)) {
+        t.row(row(r));
+    }
+    t
+}
+
+fn cell(value: &Dynamic) -> Cell {
     if let Ok(x) = value.as_float() {
-        return number(x);
+        return Cell::number(x);
+    }
+    if let Ok(n) = value.as_int() {
+        return Cell::shown(n.to_string(), n as f64);
     }
     if value.is_map() || value.is_array() {
-        return to_json(value).map_or_else(|_| value_text(value, &Style::plain()), |j| j.to_string());
+        return to_json(value).map_or_else(|_| value_text(value, &Style::plain()), |j| j.to_string()).into();
     }
-    if value.is_unit() { String::new() } else { value_text(value, &Style::plain()) }
+    if value.is_unit() { Cell::default() } else { value_text(value, &Style::plain()).into() }
 }

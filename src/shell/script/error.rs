@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, nearest};
 use crate::report::{Ink, Style, printable};
 use rhai::{EvalAltResult, LexError, ParseErrorType, Position};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A place in a script.
@@ -98,6 +99,8 @@ pub(super) struct Explain<'a> {
     pub source: (&'a str, &'a str),
     /// Name and text of where a script function was defined.
     pub function_source: &'a dyn Fn(&str) -> Option<(String, String)>,
+    /// The file of a module that an import names.
+    pub module_file: &'a dyn Fn(&str) -> PathBuf,
     pub variables: Vec<String>,
     /// Names and numbers of parameters of script functions.
     pub functions: Vec<(String, usize)>,
@@ -105,35 +108,55 @@ pub(super) struct Explain<'a> {
     pub builtins: &'a dyn Fn() -> Vec<String>,
 }
 
+/// A function or module in which an error arose.
+struct Around<'e> {
+    /// The function's name; `None` for a module that was being read.
+    function: Option<&'e String>,
+    /// The module, as the import names it, or what was run.
+    source: &'e str,
+    /// The place of the call or import.
+    at: Position,
+}
+
 impl Explain<'_> {
     pub fn failure(&self, error: &EvalAltResult) -> Failure {
-        let mut frames: Vec<(String, Position)> = Vec::new();
+        let mut around: Vec<Around> = Vec::new();
         let mut inner = error;
-        let mut modules: Vec<&str> = Vec::new();
         loop {
             match inner {
-                EvalAltResult::ErrorInFunctionCall(name, _, next, at) => {
-                    frames.push((name.clone(), *at));
+                EvalAltResult::ErrorInFunctionCall(name, source, next, at) => {
+                    around.push(Around { function: Some(name), source, at: *at });
                     inner = next;
                 }
-                EvalAltResult::ErrorInModule(path, next, _) => {
-                    modules.push(path);
+                EvalAltResult::ErrorInModule(path, next, at) => {
+                    around.push(Around { function: None, source: path, at: *at });
                     inner = next;
                 }
                 _ => break,
             }
         }
-        // A function's body lies in the text that defined it; its call in the text of the function around it.
-        let text_of = |depth: usize| match depth.checked_sub(1).and_then(|d| frames.get(d)) {
-            Some((name, _)) => (self.function_source)(name).unwrap_or_else(|| self.own()),
-            None => match modules.last() {
-                Some(path) => ((*path).to_string(), std::fs::read_to_string(format!("{path}.rhai")).unwrap_or_default()),
-                None => self.own(),
-            },
+        // What a function or module does lies in the text that defined it; its call or import in the text around it.
+        let text_of = |depth: usize| match depth.checked_sub(1).and_then(|d| around.get(d)) {
+            Some(a) => self.module(a).or_else(|| (self.function_source)(a.function?)).unwrap_or_else(|| self.own()),
+            None => self.own(),
         };
-        let at = spot(&text_of(frames.len()), inner.position());
-        let trace = (0..frames.len()).rev().map(|i| (frames[i].0.clone(), spot(&text_of(i), frames[i].1))).collect();
+        let at = spot(&text_of(around.len()), inner.position());
+        let called = |i: usize| Some((around[i].function?.clone(), spot(&text_of(i), around[i].at)));
+        let trace = (0..around.len()).rev().filter_map(called).collect();
         Failure { error: Arc::new(self.leaf(inner)), at, trace }
+    }
+
+    /// File and text of the module that holds what failed; `None` for what was run itself.
+    fn module(&self, a: &Around) -> Option<(String, String)> {
+        if a.function.is_some() && (a.source.is_empty() || a.source == self.source.0) {
+            return None;
+        }
+        let file = (self.module_file)(a.source);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Some((file.display().to_string(), text)),
+            Err(_) if a.function.is_some() => None,
+            Err(_) => Some((file.display().to_string(), String::new())),
+        }
     }
 
     fn own(&self) -> (String, String) {

@@ -5,7 +5,7 @@ use super::call::Binding;
 use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
 use crate::error::{Error, Result, nearest};
-use crate::model::BoxDecode;
+use crate::model::{BoxDecode, Preprocess};
 use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
 use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text};
 
@@ -57,6 +57,14 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
             options(BoxDecode::FIELDS, style),
             style.paint(Ink::BoldCyan, "Examples")
         ));
+    }
+    if word == "preprocess" {
+        let words = crate::model::PreprocessOption::KIND;
+        let head = format!("option preprocess of model(): {words}\nA map says how images become the input of a model from elsewhere:");
+        let examples = "let m = model(\"resnet.onnx\", #{ preprocess: \"imagenet\" });\n  \
+                        let m = model(\"net.onnx\", #{ preprocess: #{ mean: [0.5], std: [0.5], resize: 256, crop: 224 } });";
+        let title = style.paint(Ink::BoldCyan, "Examples");
+        return Ok(format!("{head}\n\n{}\n\n{title}\n  {examples}", options(Preprocess::FIELDS, style)));
     }
     if word == "tensors" || word == "models" || bindings().any(|b| b.signature.group == word) {
         let names: Vec<String> = bindings().filter(|b| b.signature.group == word).map(|b| one_line(&b.signature, style)).collect();

@@ -39,7 +39,7 @@ use crate::report::Media;
 use error::Explain;
 use rhai::{AST, Dynamic, Engine, ParseErrorType, Position, Scope};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// What the functions of a session share.
@@ -89,6 +89,8 @@ pub struct Session {
     functions: AST,
     /// Name and text of the input that defined each function.
     function_sources: HashMap<String, (String, String)>,
+    /// Where `import` finds modules.
+    modules: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -126,7 +128,7 @@ impl Session {
         binding::register(&mut engine, &shared);
         functions::register_operators(&mut engine);
         functions::register_vars(&mut engine);
-        Self { engine, scope: Scope::new(), functions: AST::empty(), function_sources: HashMap::new(), shared }
+        Self { engine, scope: Scope::new(), functions: AST::empty(), function_sources: HashMap::new(), modules: PathBuf::new(), shared }
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -156,6 +158,7 @@ impl Session {
             let explain = Explain {
                 source: (name, code),
                 function_source: &|f| sources.get(f).cloned(),
+                module_file: &|path| self.modules.join(path).with_extension("rhai"),
                 variables: self.variables().into_iter().map(|v| v.0).chain(["args".to_string()]).collect(),
                 functions: self.functions.iter_functions().map(|f| (f.name.to_string(), f.params.len())).collect(),
                 builtins: &|| self.engine.gen_fn_signatures(true),
@@ -187,6 +190,7 @@ impl Session {
         let code = std::fs::read_to_string(path).map_err(|e| Failure::new(Error::io(path, e)))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.engine.set_module_resolver(rhai::module_resolvers::FileModuleResolver::new_with_path(folder));
+        self.modules = if folder == Path::new(".") { PathBuf::new() } else { folder.to_path_buf() };
         self.set_args(args);
         self.run(&code, &path.display().to_string())
     }

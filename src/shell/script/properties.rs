@@ -22,7 +22,9 @@ const fn property<T>(name: &'static str, doc: &'static str, get: fn(&T) -> Resul
 /// Fields of a model.
 pub const MODEL: &[Property<ModelValue>] = &[
     property("params", "number of parameters", |m| Ok(int(m.model.stats()?.params))),
-    property("macs", "multiply-accumulates of one run at the model's own input size", |m| Ok(int(m.model.stats()?.macs))),
+    property("macs", "multiply-accumulates of one run at the model's own input size, or () where that is open", |m| {
+        Ok(m.model.stats()?.macs.map_or(Dynamic::UNIT, int))
+    }),
     property("weight_bytes", "bytes of the weights", |m| Ok(int(m.model.stats()?.weight_bytes))),
     property("inputs", "map from input name to type and shape", |m| Ok(values(m.model.graph().feeds()))),
     property("outputs", "map from output name to type and shape", |m| Ok(values(m.model.graph().outputs().iter()))),
@@ -31,7 +33,7 @@ pub const MODEL: &[Property<ModelValue>] = &[
         Ok(m.model.task().classes().iter().cloned().map(Dynamic::from).collect::<Vec<_>>().into())
     }),
     property("image_size", "[height, width] of the input image, or ()", |m| {
-        Ok(m.model.task().image_size().map_or(Dynamic::UNIT, |[h, w]| vec![int(h), int(w)].into()))
+        Ok(m.model.image_size().map_or(Dynamic::UNIT, |[h, w]| vec![int(h), int(w)].into()))
     }),
     property("opset", "version of the ONNX operator set", |m| Ok(m.model.graph().opset().into())),
     property("nodes", "number of nodes of the graph", |m| Ok(int(m.model.graph().nodes().len()))),
@@ -135,6 +137,7 @@ fn task(m: &Model) -> &'static str {
         Task::Unknown => "unknown",
         Task::Classify(_) => "classify",
         Task::Detect(_) => "detect",
+        Task::Instances(i) => i.kind.word(),
     }
 }
 
@@ -150,7 +153,7 @@ fn layers(m: &Model) -> Result<Dynamic> {
             ("op", l.op.clone().into()),
             ("output", l.output.clone().into()),
             ("params", int(l.params)),
-            ("macs", int(l.cost.macs)),
+            ("macs", l.macs().map_or(Dynamic::UNIT, int)),
         ];
         Dynamic::from_map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
     };

@@ -285,3 +285,80 @@ fn help_finds_functions_by_keyword() {
     assert!(help_text("int8", &Style::plain()).unwrap().contains("quantize"));
     assert!(help_text("session", &Style::plain()).unwrap().contains("seed"));
 }
+
+/// The failure of `main.rhai` among these files, and the folder.
+fn imported(files: &[(&str, &str)]) -> (Failure, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("parts")).unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let failure = session().0.run_file(&dir.path().join("main.rhai"), Vec::new()).unwrap_err();
+    (failure, dir)
+}
+
+#[test]
+fn errors_in_imported_scripts_name_their_files() {
+    let place = |spot: &Option<error::Spot>, dir: &tempfile::TempDir| {
+        let spot = spot.as_ref().unwrap();
+        (spot.source.strip_prefix(&format!("{}/", dir.path().display())).unwrap().to_string(), spot.line, spot.text.trim().to_string())
+    };
+    let at = |file: &str, line: usize, text: &str| (file.to_string(), line, text.to_string());
+    // A function of a module, called from the script, and one that it calls.
+    let tools = "\nfn inner(x) {\n  nothing(x)\n}\nfn outer(x) { inner(x) }\n";
+    let (f, dir) = imported(&[("main.rhai", "import \"parts/tools\" as t;\nt::outer(3);"), ("parts/tools.rhai", tools)]);
+    assert_eq!(place(&f.at, &dir), at("parts/tools.rhai", 3, "nothing(x)"));
+    assert_eq!(f.trace.iter().map(|t| t.0.as_str()).collect::<Vec<_>>(), ["inner", "outer"]);
+    assert_eq!(place(&f.trace[0].1, &dir), at("parts/tools.rhai", 5, "fn outer(x) { inner(x) }"));
+    assert_eq!(place(&f.trace[1].1, &dir), at("main.rhai", 2, "t::outer(3);"));
+    // The script has a function of the same name.
+    let main = "import \"parts/tools\" as t;\nfn inner(x) { x }\nfn run() { t::inner(3) }\nrun()";
+    let (f, dir) = imported(&[("main.rhai", main), ("parts/tools.rhai", tools)]);
+    assert_eq!(place(&f.at, &dir), at("parts/tools.rhai", 3, "nothing(x)"));
+    assert_eq!(place(&f.trace[0].1, &dir), at("main.rhai", 3, "fn run() { t::inner(3) }"));
+    assert_eq!(place(&f.trace[1].1, &dir), at("main.rhai", 4, "run()"));
+    // What a module does when it is imported, from a function too; and a syntax error in it.
+    for (main, bad) in [
+        ("import \"bad\" as b;", "let x = 1;\nprune(3);"),
+        ("fn f() { import \"bad\" as b; 1 }\nf()", "let x = 1;\nprune(3);"),
+        ("import \"bad\" as b;", "let x = 1;\nlet y = ;"),
+        ("import \"middle\" as m;", "let x = 1;\nnope"),
+    ] {
+        let (f, dir) = imported(&[("main.rhai", main), ("bad.rhai", bad), ("middle.rhai", "import \"bad\" as b;")]);
+        assert_eq!(place(&f.at, &dir), at("bad.rhai", 2, bad.lines().last().unwrap()), "{main}");
+    }
+    // One that is not there is the importing script's error.
+    let (f, dir) = imported(&[("main.rhai", "let a = 1;\nimport \"lost\" as l;")]);
+    assert_eq!(place(&f.at, &dir), at("main.rhai", 2, "import \"lost\" as l;"));
+}
+
+#[test]
+fn lists_and_maps_are_saved_as_tables_of_numbers_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().display();
+    let saved = |value: &str, ending: &str| {
+        session().0.run(&format!("save({value}, \"{folder}/x.{ending}\")"), "<test>").map_err(|f| f.render(&Style::plain()))?;
+        Ok::<_, String>(std::fs::read_to_string(dir.path().join(format!("x.{ending}"))).unwrap())
+    };
+    for (value, text) in [
+        ("[#{ a: 1, b: \"x, y\" }, #{ a: 2.5, b: \"q\\\"r\" }]", "b,a\n\"x, y\",1\n\"q\"\"r\",2.5\n"),
+        ("[#{ a: 0.123456789 }, #{ a: 12345678 }]", "a\n0.123456789\n12345678\n"),
+        ("[[\"model\", \"mAP\"], [\"a\", 0.25], [\"b\", 3]]", "model,mAP\na,0.25\nb,3\n"),
+        ("[[1, 2], [3, 4.5]]", "1,2\n1,2\n3,4.5\n"),
+        ("[1, 2]", "value\n1\n2\n"),
+        ("#{ a: 1, b: \"t\" }", "name,value\na,1\nb,t\n"),
+        ("table([#{ n: 3, m: 0.5 }])", "m,n\n0.5,3\n"),
+    ] {
+        assert_eq!(saved(value, "csv").unwrap(), text, "{value}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&saved("table([#{ n: 3, m: 0.123456789, t: \"4\" }])", "json").unwrap()).unwrap();
+    assert_eq!(json["rows"][0], serde_json::json!({ "t": "4", "m": 0.123_456_789, "n": 3 }));
+    for (value, ending, part) in [
+        ("3", "csv", "a table is made of a list of maps, a map or a report"),
+        ("[1, 2]", "xls", "cannot be saved as '.xls'"),
+        ("plot([1, 2])", "csv", "there is no table in this report"),
+    ] {
+        let e = saved(value, ending).unwrap_err();
+        assert!(e.contains(part) && e.contains(&format!("x.{ending}")), "{e}");
+    }
+}

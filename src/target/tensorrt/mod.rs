@@ -14,6 +14,7 @@ mod write;
 pub use script::WORKSPACE;
 pub use write::engine_file;
 
+use super::onnxruntime::has_matrix;
 use super::{Destination, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::passes::pipelines;
 use compresso_model::{Constant, Element, Graph, Node};
@@ -39,10 +40,12 @@ pub const QUANTIZATION: Quantization = Quantization {
     reduced_weights: false,
     dynamic: false,
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul")],
+    channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 16,
     int32_bias: &[],
     writes: &[],
     fused: &[],
+    float: &[],
     elementwise: false,
     joining: Joining::Share,
     residual: &[Op::any("Add")],

@@ -23,15 +23,9 @@ enum Differentiated {
 
 impl Differentiated {
     fn of(graph: &Graph, task: &Task, data: &Dataset) -> Self {
-        let labelled = match task {
-            Task::Detect(_) => data.kind == DataKind::Detection,
-            Task::Classify(_) => data.kind == DataKind::Classification,
-            Task::Unknown => false,
-        };
-        let fits = labelled && data.classes.len() <= task.classes().len();
-        match TaskLoss::of(task, 0.0) {
-            Ok(loss) if fits => Self::Labels(loss),
-            _ => Self::Outputs(graph.outputs().iter().map(|o| o.name.clone()).collect()),
+        match loss(task, data) {
+            Some(loss) => Self::Labels(loss),
+            None => Self::Outputs(graph.outputs().iter().map(|o| o.name.clone()).collect()),
         }
     }
     fn wanted(&self) -> Vec<String> {
@@ -62,6 +56,16 @@ impl Differentiated {
         }
         total.ok_or_else(|| Error::unsupported("the model has no float output to differentiate"))
     }
+}
+
+/// The task's loss, where there is one and the data has labels for it. Their numbers must be those of the model.
+pub(super) fn loss(task: &Task, data: &Dataset) -> Option<TaskLoss> {
+    let labelled = match task {
+        Task::Detect(_) => data.kind == DataKind::Detection,
+        Task::Classify(_) => data.kind == DataKind::Classification,
+        Task::Unknown | Task::Instances(_) => false,
+    };
+    if labelled { TaskLoss::of(task, 0.0).ok() } else { None }
 }
 
 /// The mean over batches of the gradient of each parameter that the loss depends on, by name. Norms use their running

@@ -2,7 +2,7 @@
 
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_learn::data::{Batch, Dataset, Loader, LoaderOptions};
+use compresso_learn::data::{Batch, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::model_input;
 use compresso_model::graph::specialize;
 use compresso_model::{Element, Graph, Task, Value};
@@ -29,13 +29,13 @@ impl<'a> Images<'a> {
         let feeds: Vec<_> = graph.feeds().collect();
         let refused = || {
             let shapes: Vec<String> = feeds.iter().map(|i| format!("{}: {}", i.name, i.fact)).collect();
-            let wanted = "one input float32[batch, 3, height, width] of a known size";
+            let wanted = "one input float32[batch, channels, height, width] of a known size";
             let e = Error::unsupported(format!("images can only be fed to a model with {wanted}; this one has {}", shapes.join(", ")));
             e.hint("load it with image_size: [height, width]")
         };
         let [input] = feeds.as_slice() else { return Err(refused()) };
         let dims = specialize(&input.fact, 1, task.image_size()).dims();
-        let Some(&[_, 3, h, w]) = dims.as_deref().filter(|_| input.fact.element == Element::F32) else { return Err(refused()) };
+        let Some(&[_, 1 | 3 | 4, h, w]) = dims.as_deref().filter(|_| input.fact.element == Element::F32) else { return Err(refused()) };
         let fixed = input.fact.dim(0);
         let (batch, data) = (fixed.unwrap_or(batch), data.for_training());
         if data.len() < fixed.unwrap_or(1) {
@@ -43,7 +43,8 @@ impl<'a> Images<'a> {
             return Err(Error::argument(format!("'{}' has {have} images, a batch of the model needs {batch}", data.label())));
         }
         let drop_last = fixed.is_some();
-        let options = LoaderOptions { batch, size: [h, w], shuffle: true, seed: ctx.seed, drop_last, ..LoaderOptions::default() };
+        let form = ImageForm::of(graph, task);
+        let options = LoaderOptions { batch, size: [h, w], shuffle: true, seed: ctx.seed, drop_last, form, ..LoaderOptions::default() };
         let loader = Loader::new(&data, options, ctx)?;
         Ok(Self { loader, input: input.name.clone(), task, fixed: drop_last, left: images })
     }

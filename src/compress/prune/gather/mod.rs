@@ -11,6 +11,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_learn::data::Dataset;
 use compresso_model::Task;
+use compresso_model::classes::ClassMatch;
 use std::collections::HashMap;
 
 /// The occurrences of a graph's channels, and the numbers there.
@@ -24,6 +25,27 @@ pub(super) struct Gathered<'a> {
     gradients: HashMap<String, Vec<f32>>,
     /// By value and axis.
     activations: HashMap<(String, usize), Activations>,
+}
+
+/// The training images for a criterion, in the model's classes where it reads labels.
+///
+/// # Errors
+/// As [`Dataset::in_classes`].
+pub(super) fn in_the_models_classes(
+    criterion: &Criterion,
+    task: &Task,
+    data: &Dataset,
+    wanted: ClassMatch,
+    ctx: &Context,
+) -> Result<Dataset> {
+    if !criterion.needs(Need::Gradients) || gradients::loss(task, data).is_none() {
+        return Ok(data.clone());
+    }
+    let matched = data.for_training().in_classes(task.classes(), wanted)?;
+    for line in &matched.notes {
+        ctx.note(format!("prune: {line}"));
+    }
+    Ok(matched.data)
 }
 
 /// On what activations and gradients are gathered.

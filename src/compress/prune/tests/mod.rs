@@ -3,12 +3,14 @@
 mod criteria;
 mod data_criteria;
 mod grouped;
+mod norms;
 mod options;
 mod random_nets;
 mod recipe;
 mod registry;
 mod rounds;
 mod sizes;
+mod stored;
 mod topology;
 mod weights;
 

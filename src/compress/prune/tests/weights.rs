@@ -28,3 +28,20 @@ fn weights_below_the_quantile_become_zero() {
     assert_eq!(values(&p, "fc1.weight"), [1., -2., 3., -4., 5., -6.]);
     assert_eq!(values(&p, "fc2.weight"), [0., 8., 9.], "the quantile of 7, 8, 9 at 0.4 is 7.8");
 }
+
+#[test]
+fn a_weight_that_is_an_output_too_is_pruned_in_a_copy() {
+    let mut n = Net::new(17);
+    let x = n.b.input("x", Fact::known(Element::F32, &[1, 2]));
+    let w = n.b.constant("w", Constant::floats(&[2, 2], &[1., -2., 3., -4.]).unwrap());
+    let y = n.b.node(Node::new("MatMul", "first", [&x, &w], [""]));
+    let y = n.b.node(Node::new("MatMul", "second", [&y, &w], [""]));
+    n.b.output(&y);
+    n.b.output(&w);
+    let m = n.model();
+    let p = Prune { method: Granularity::Weights, ratio: 0.5, ..Prune::default() }.apply(&m, None, &Context::new()).unwrap();
+    assert_eq!(p.graph().constant("w"), m.graph().constant("w"));
+    assert_eq!(p.graph().constant("w_pruned").unwrap().to_f32s().unwrap(), [0., 0., 3., -4.]);
+    assert!(p.graph().nodes().iter().all(|n| n.inputs[1] == "w_pruned"));
+    assert_eq!(p.graph().metadata()[compresso_learn::train::MASKS_KEY], r#"["w_pruned"]"#);
+}

@@ -5,7 +5,7 @@
 
 use super::{Affine, Lower, Op, Val};
 use crate::compiled::tensor::{Home, How, Id, Kind, Source, Tensor};
-use compresso_base::error::Result;
+use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_model::graph::Node;
 use compresso_model::ops::quantize::QUANTIZE_LINEAR;
@@ -128,7 +128,7 @@ impl Lower<'_> {
                 Ok(to)
             }
             Val::Sum(terms) => {
-                let [a, b] = terms.as_slice() else { return Err(compresso_base::Error::internal("a sum of one")) };
+                let [a, b] = terms.as_slice() else { return Err(Error::internal("a sum of one")) };
                 if let (Some(x), Some(y)) = (a.affine, b.affine) {
                     let (dims, order) = self.like(a.id)?;
                     let to = self.tensors.root(Kind::U8, &dims, &order);
@@ -151,18 +151,54 @@ impl Lower<'_> {
             }
             val => {
                 let id = self.floats_of(val)?;
-                let dims = self.tensors[id].dims.clone();
-                // Images get their channels last, of a few channels each in a word of four bytes.
-                let (order, pitch) = match dims.len() {
-                    4 => (vec![0, 2, 3, 1], if dims[1] <= 4 { 4 } else { 1 }),
-                    _ => (self.like(id)?.1, 1),
-                };
-                let source = Source::Root { order, pitch, home: Home::Arena };
-                let to = self.tensors.add(Tensor { kind: Kind::U8, dims, source, fixed: pitch > 1 });
+                let to = self.bytes_of(id)?;
                 self.step(Op::Quantize(affine), &[id], &[to]);
                 Ok(to)
             }
         }
+    }
+
+    /// Bytes as kernels take them: some that lie together, in at most three axes that lie apart; a copy where they do not.
+    pub(super) fn even(&mut self, id: Id) -> Result<Id> {
+        let layout = self.tensors.layout(id).ok_or_else(|| Error::internal("a tensor without a layout"))?;
+        let mut axes: Vec<(usize, usize)> = self.tensors[id].dims.iter().copied().zip(layout.strides).filter(|(n, _)| *n != 1).collect();
+        axes.sort_by_key(|&(_, stride)| std::cmp::Reverse(stride));
+        axes.pop_if(|(_, stride)| *stride == 1);
+        let apart = axes.len() - axes.windows(2).filter(|w| w[0].1 == w[1].0 * w[1].1).count();
+        if apart <= 3 { Ok(id) } else { self.copied(id, id) }
+    }
+
+    /// A copy of a tensor, its axes in the order of another's.
+    fn copied(&mut self, id: Id, like: Id) -> Result<Id> {
+        let order = self.like(like)?.1;
+        let (kind, dims) = (self.tensors[id].kind, self.tensors[id].dims.clone());
+        let to = self.tensors.root(kind, &dims, &order);
+        self.step(Op::Copy, &[id], &[to]);
+        Ok(to)
+    }
+
+    /// The same terms with their axes in the order of the first one's.
+    pub(super) fn alike(&mut self, terms: Vec<Coded>) -> Result<Vec<Coded>> {
+        let first = terms[0].id;
+        let order = |l: &Self, id: Id| -> Result<Vec<usize>> {
+            let order = l.like(id)?.1;
+            Ok(order.into_iter().filter(|&a| l.tensors[id].dims[a] != 1).collect())
+        };
+        terms
+            .into_iter()
+            .map(|c| if order(self, c.id)? == order(self, first)? { Ok(c) } else { Ok(c.at(self.copied(c.id, first)?)) })
+            .collect()
+    }
+
+    /// A tensor for the bytes of floats. Images get their channels last, of a few channels each in a word of four bytes.
+    pub(super) fn bytes_of(&mut self, floats: Id) -> Result<Id> {
+        let dims = self.tensors[floats].dims.clone();
+        let (order, pitch) = match dims.len() {
+            4 => (vec![0, 2, 3, 1], if dims[1] <= 4 { 4 } else { 1 }),
+            _ => (self.like(floats)?.1, 1),
+        };
+        let source = Source::Root { order, pitch, home: Home::Arena };
+        Ok(self.tensors.add(Tensor { kind: Kind::U8, dims, source, fixed: pitch > 1 }))
     }
 
     /// The bytes `table[q]`; the tensor itself when that changes nothing.

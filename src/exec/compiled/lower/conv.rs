@@ -5,12 +5,11 @@ use crate::compiled::tensor::{How, Id, Kind};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::Window;
 use compresso_kernels::channels_last::Epilogue;
-use compresso_kernels::channels_last::int8::MAX_DEPTH;
-use compresso_model::Element;
 use compresso_model::graph::Node;
 use compresso_model::ops::matmul::GEMM;
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use compresso_model::ops::window::WindowAttrs;
+use compresso_model::{Constant, Element};
 
 impl Lower<'_> {
     pub(super) fn conv(&mut self, node: &Node) -> Result<bool> {
@@ -24,12 +23,11 @@ impl Lower<'_> {
             return Err(Error::shape(format!("weight {w:?} with {groups} groups does not fit {} channels", x[1])));
         }
         let Some(bias) = self.bias(node, 2, w[0])? else { return Ok(false) };
-        let coded =
-            self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?))).filter(|_| w[1..].iter().product::<usize>() <= MAX_DEPTH);
+        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?)));
         if let (Some((id, affine)), Some(weights)) = (coded, self.int8_weights(&node.inputs[1], 0)?) {
             let id = self.as_4d(id)?;
             let id = self.image(id, false)?;
-            self.layer(node, id, Weights::Int8(weights.0, weights.1), affine, (window, groups, bias), false)?;
+            self.layer(node, id, Weights::integers(weights.0, weights.1), affine, (window, groups, bias), false)?;
             return Ok(true);
         }
         let Some((_, floats)) = self.constant_floats(&node.inputs[1])? else { return Ok(false) };
@@ -57,7 +55,7 @@ impl Lower<'_> {
         let Some(bias) = self.bias(node, 2, outs)? else { return Ok(false) };
         let rows: usize = x[..x.len() - 1].iter().product();
         let window = Window::square([1, rows], 1, 1, 0, 1);
-        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?))).filter(|_| ins <= MAX_DEPTH);
+        let coded = self.coded(&node.inputs[0]).and_then(|c| Some((c.id, c.affine?)));
         let int8 = self.int8_weights(&node.inputs[1], usize::from(!transposed))?;
         let flip = |v: &[f32]| -> Vec<f32> {
             if transposed { v.to_vec() } else { (0..ins * outs).map(|i| v[i % ins * outs + i / ins]).collect() }
@@ -65,13 +63,11 @@ impl Lower<'_> {
         let (id, weights, affine) = match (coded, int8) {
             (Some((id, affine)), Some((bytes, scales))) => {
                 let bytes = if transposed { bytes } else { (0..ins * outs).map(|i| bytes[i % ins * outs + i / ins]).collect() };
-                (id, Weights::Int8(bytes, scales), affine)
+                (id, Weights::integers(bytes, scales), affine)
             }
             _ => (self.float(&node.inputs[0])?, Weights::Float(flip(&floats)), Affine { scale: 1.0, zero: 0 }),
         };
-        let id = self.shaped(id, &[1, 1, rows, ins])?;
-        let id = self.tensors.view(id, How::Permute(vec![0, 3, 1, 2]), &[1, ins, 1, rows]);
-        let id = self.image(id, false)?;
+        let id = self.rows_image(id, rows, ins)?;
         self.layer(node, id, weights, affine, (window, 1, bias), true)?;
         Ok(true)
     }
@@ -101,29 +97,32 @@ impl Lower<'_> {
         })
     }
 
-    /// Int8 weights and their scales per output channel, of a DequantizeLinear of constants with zero points of 0.
-    fn int8_weights(&self, name: &str, axis: usize) -> Result<Option<(Vec<i8>, Vec<f32>)>> {
+    /// Integer weights less their zero points, and their scales per output channel, of a DequantizeLinear of constants of 8 bits;
+    /// no more of them for an output than sums have room for.
+    fn int8_weights(&self, name: &str, axis: usize) -> Result<Option<(Vec<i16>, Vec<f32>)>> {
         let Some(&i) = self.makers.get(name) else { return Ok(None) };
         let node = &self.graph.nodes()[i];
         let (Some(q), Some(s)) = (node.input(0).and_then(|n| self.constant(n)), node.input(1).and_then(|n| self.constant(n))) else {
             return Ok(None);
         };
-        let zeros = match node.input(2) {
-            None => true,
-            Some(z) => self.constant(z).map(compresso_model::Constant::to_i64s).transpose()?.is_some_and(|z| z.iter().all(|&v| v == 0)),
-        };
-        if !node.is(DEQUANTIZE_LINEAR) || q.element() != Element::I8 || !zeros || node.get_int("block_size", 0)? != 0 {
+        let bytes = matches!(q.element(), Element::I8 | Element::U8) && axis < q.dims().len();
+        if !node.is(DEQUANTIZE_LINEAR) || !bytes || node.get_int("block_size", 0)? != 0 {
             return Ok(None);
         }
-        let (outs, scales) = (q.dims().get(axis).copied().unwrap_or(0), s.to_f32s()?);
+        let (outs, scales) = (q.dims()[axis], s.to_f32s()?);
         let given = compresso_model::graph::normalize_axis(node.get_int("axis", 1)?, q.dims().len())?;
         let scales = match scales.len() {
             1 => vec![scales[0]; outs],
             n if n == outs && given == axis => scales,
             _ => return Ok(None),
         };
-        let bytes = q.to_i64s()?.into_iter().map(|v| i8::try_from(v).unwrap_or(0)).collect();
-        Ok(Some((bytes, scales)))
+        let zeros = match node.input(2).map(|z| self.constant(z)) {
+            None => vec![0],
+            Some(Some(z)) if z.count() == 1 || z.count() == outs && given == axis => z.to_i64s()?,
+            Some(_) => return Ok(None),
+        };
+        let weights = centred(q, axis, &zeros)?;
+        Ok(weights.filter(|w| w.len() / outs.max(1) <= Weights::most_products(w)).map(|w| (w, scales)))
     }
 
     /// Adds a layer and what can be done with it. `flat`: the result is `[rows, out]`, not an image.
@@ -139,7 +138,7 @@ impl Lower<'_> {
         let mut makes = node.outputs[0].clone();
         let mut epilogue = Epilogue::default();
         let mut reads = vec![x];
-        let int8 = matches!(weights, Weights::Int8(..));
+        let int8 = !matches!(weights, Weights::Float(_));
         let mut quantized = None;
         if int8 {
             quantized = self.quantized_next(&makes)?;
@@ -165,24 +164,13 @@ impl Lower<'_> {
             }
         }
         let out = self.out_dims(node)?;
-        let channels = if flat { out[out.len() - 1] } else { out[1] };
-        let wide = match (flat, out.as_slice()) {
-            (true, _) => vec![1, channels, 1, window.output_len()],
-            (false, &[n, c, w]) => vec![n, c, 1, w],
-            _ => out.clone(),
-        };
         let kind = if quantized.is_some() { Kind::U8 } else { Kind::F32 };
-        let y = self.tensors.root(kind, &wide, &[0, 2, 3, 1]);
+        let y = self.layer_result(kind, &out, &window, flat);
         let outs = if quantized.is_some() { vec![Out { id: y, first: 0, table: None }] } else { Vec::new() };
-        let conv = Conv { window, groups, weights, bias, epilogue, affine, quantized: quantized.as_ref().map(|q| q.1), outs };
+        let conv =
+            Conv { window, groups, weights, bias, epilogue, affine, measured: false, quantized: quantized.as_ref().map(|q| q.1), outs };
         self.step(Op::Conv(Box::new(conv)), &reads, &[y]);
-        let y = if flat {
-            let rows = wide[3];
-            let view = self.tensors.view(y, How::Permute(vec![0, 2, 3, 1]), &[1, 1, rows, channels]);
-            self.shaped(view, &out)?
-        } else {
-            self.shaped(y, &out)?
-        };
+        let y = self.layer_value(y, &out, flat)?;
         match quantized {
             Some((i, _, signed)) => {
                 self.take(i);
@@ -191,6 +179,33 @@ impl Lower<'_> {
             }
             None => self.set(&makes, Val::Float(y)),
         }
+    }
+
+    /// A tensor for the result of a layer that has the sizes `out` in the graph.
+    pub(super) fn layer_result(&mut self, kind: Kind, out: &[usize], window: &Window, flat: bool) -> Id {
+        let wide = match (flat, out) {
+            (true, _) => vec![1, out[out.len() - 1], 1, window.output_len()],
+            (false, &[n, c, w]) => vec![n, c, 1, w],
+            _ => out.to_vec(),
+        };
+        self.tensors.root(kind, &wide, &[0, 2, 3, 1])
+    }
+
+    /// That tensor with the sizes of the graph.
+    pub(super) fn layer_value(&mut self, y: Id, out: &[usize], flat: bool) -> Result<Id> {
+        if !flat {
+            return self.shaped(y, out);
+        }
+        let (channels, rows) = (self.tensors[y].dims[1], self.tensors[y].dims[3]);
+        let view = self.tensors.view(y, How::Permute(vec![0, 2, 3, 1]), &[1, 1, rows, channels]);
+        self.shaped(view, out)
+    }
+
+    /// Rows `[…, ins]` as an image of one row, whose pixels they are.
+    pub(super) fn rows_image(&mut self, id: Id, rows: usize, ins: usize) -> Result<Id> {
+        let id = self.shaped(id, &[1, 1, rows, ins])?;
+        let id = self.tensors.view(id, How::Permute(vec![0, 3, 1, 2]), &[1, ins, 1, rows]);
+        self.image(id, false)
     }
 
     /// The QuantizeLinear that is all that happens to a value.
@@ -202,4 +217,11 @@ impl Lower<'_> {
         }
         Ok(self.scale_of(node)?.map(|(affine, signed)| (i, affine, signed)))
     }
+}
+
+/// Integers less their zero points, of which there is one, or one for each index of `axis`; `None` if one is beyond 255.
+pub(super) fn centred(w: &Constant, axis: usize, zeros: &[i64]) -> Result<Option<Vec<i16>>> {
+    let (outs, inner) = (w.dims()[axis].max(1), w.dims()[axis + 1..].iter().product::<usize>().max(1));
+    let of = |(i, v): (usize, i64)| i16::try_from(v - zeros[i / inner % outs % zeros.len()]).ok().filter(|w| w.unsigned_abs() <= 255);
+    Ok(w.to_i64s()?.into_iter().enumerate().map(of).collect())
 }

@@ -7,6 +7,7 @@
 mod codes;
 mod conv;
 mod fuse;
+mod integers;
 mod moves;
 mod nodes;
 
@@ -16,6 +17,7 @@ use compresso_base::error::{At, Error, Result};
 use compresso_kernels::Window;
 use compresso_kernels::activation::Activation;
 use compresso_kernels::channels_last::Epilogue;
+use compresso_kernels::channels_last::int8::{MAX_DEPTH, MAX_WIDE_DEPTH};
 use compresso_kernels::channels_last::strided::Binary;
 use compresso_model::graph::{Facts, Graph, Node};
 use compresso_model::ops::quantize::DEQUANTIZE_LINEAR;
@@ -81,6 +83,22 @@ pub enum Weights {
     Float(Vec<f32>),
     /// With the scale of each output channel.
     Int8(Vec<i8>, Vec<f32>),
+    /// The same for bytes less a zero point, beyond 8 bits.
+    Wide(Vec<i16>, Vec<f32>),
+}
+
+impl Weights {
+    /// Integers of at most 255 either way.
+    fn integers(weights: Vec<i16>, scales: Vec<f32>) -> Self {
+        match weights.iter().map(|&w| i8::try_from(w)).collect() {
+            Ok(bytes) => Self::Int8(bytes, scales),
+            Err(_) => Self::Wide(weights, scales),
+        }
+    }
+    /// Most products that a sum with such weights has room for.
+    fn most_products(weights: &[i16]) -> usize {
+        if weights.iter().all(|&w| i8::try_from(w).is_ok()) { MAX_DEPTH } else { MAX_WIDE_DEPTH }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +110,8 @@ pub struct Conv {
     pub epilogue: Epilogue,
     /// Of the input's bytes, for int8.
     pub affine: Affine,
+    /// Scale and zero point of the input's bytes are measured while the plan runs: the step reads them after the image.
+    pub measured: bool,
     /// The result is quantized.
     pub quantized: Option<Affine>,
     pub outs: Vec<Out>,
@@ -104,6 +124,7 @@ impl Conv {
         let (channels, bytes) = match &self.weights {
             Weights::Float(w) => (w.len() / per_output.max(1), 4 * w.len()),
             Weights::Int8(w, _) => (w.len() / per_output.max(1), w.len()),
+            Weights::Wide(w, _) => (w.len() / per_output.max(1), 2 * w.len()),
         };
         (y[0] * channels * self.window.output_len() * per_output, bytes)
     }
@@ -125,6 +146,9 @@ pub enum Op {
     Copy,
     /// Floats to bytes.
     Quantize(Affine),
+    /// Floats to bytes, their scale and their zero point, which follow from the least and the largest value; the fourth tensor is
+    /// room for those of parts.
+    Measure,
     /// Bytes to floats.
     Dequantize(Arc<[f32; 256]>),
     /// Bytes to bytes.
@@ -316,6 +340,17 @@ impl<'g> Lower<'g> {
         Ok(to)
     }
 
+    /// The tensor, or a copy of it, in row-major order and in memory that does not move into another tensor, which would
+    /// put gaps between its parts.
+    fn settled(&mut self, id: Id) -> Result<Id> {
+        if !self.tensors.is_plain(id) {
+            return self.plain(id);
+        }
+        let root = self.tensors.own_root(id);
+        self.tensors.0[root].fixed = true;
+        Ok(id)
+    }
+
     fn step(&mut self, op: Op, reads: &[Id], writes: &[Id]) {
         self.steps.push(LoweredStep { op, reads: reads.to_vec(), writes: writes.to_vec(), node: self.node });
     }
@@ -383,11 +418,15 @@ impl<'g> Lower<'g> {
 
     /// A constant's floats as a tensor.
     fn constant_tensor(&mut self, dims: &[usize], floats: &[f32]) -> Id {
+        let bytes: Vec<u8> = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant_memory(Kind::F32, dims, &bytes)
+    }
+    fn constant_memory(&mut self, kind: Kind, dims: &[usize], bytes: &[u8]) -> Id {
         self.constants.resize(self.constants.len().next_multiple_of(64), 0);
         let at = self.constants.len();
-        self.constants.extend(floats.iter().flat_map(|v| v.to_le_bytes()));
+        self.constants.extend(bytes);
         let source = Source::Root { order: (0..dims.len()).collect(), pitch: 1, home: Home::Constants(at) };
-        self.tensors.add(Tensor { kind: Kind::F32, dims: dims.to_vec(), source, fixed: true })
+        self.tensors.add(Tensor { kind, dims: dims.to_vec(), source, fixed: true })
     }
 
     /// A value as floats, worked out if it is not yet.

@@ -40,6 +40,7 @@ impl Lower<'_> {
             let same = |c: &super::Coded| self.tensors[c.id].dims == self.tensors[terms[0].id].dims;
             let one = terms.len() == 2 && terms[0].id == terms[1].id;
             if !one && terms.iter().all(same) {
+                let terms = self.alike(terms)?;
                 self.set(&node.outputs[0], Val::Sum(terms))?;
                 return Ok(true);
             }
@@ -105,8 +106,17 @@ impl Lower<'_> {
     /// `f` of the tensors that a value is made of.
     fn moved(&mut self, name: &str, mut f: impl FnMut(&mut Self, Id) -> Result<Id>) -> Result<Val> {
         Ok(match self.values.get(name).cloned() {
-            Some(Val::Coded(c)) => Val::Coded(c.at(f(self, c.id)?)),
-            Some(Val::Sum(terms)) => Val::Sum(terms.iter().map(|c| Ok(c.at(f(self, c.id)?))).collect::<Result<_>>()?),
+            Some(Val::Coded(c)) => {
+                let id = f(self, c.id)?;
+                Val::Coded(c.at(self.even(id)?))
+            }
+            Some(Val::Sum(terms)) => {
+                let mut moved = |c: &super::Coded| {
+                    let id = f(self, c.id)?;
+                    Ok(c.at(self.even(id)?))
+                };
+                Val::Sum(terms.iter().map(&mut moved).collect::<Result<_>>()?)
+            }
             _ => {
                 let id = self.float(name)?;
                 Val::Float(f(self, id)?)

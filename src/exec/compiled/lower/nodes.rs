@@ -11,10 +11,10 @@ use compresso_model::ops::activation::DROPOUT;
 use compresso_model::ops::arithmetic::{ADD, DIV, MUL, SUB};
 use compresso_model::ops::cast::CAST;
 use compresso_model::ops::concat::CONCAT;
-use compresso_model::ops::conv::CONV;
-use compresso_model::ops::matmul::{GEMM, MATMUL};
+use compresso_model::ops::conv::{CONV, CONV_INTEGER};
+use compresso_model::ops::matmul::{GEMM, MATMUL, MATMUL_INTEGER};
 use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
-use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
+use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, DYNAMIC_QUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use compresso_model::ops::reduce::REDUCE_MEAN;
 use compresso_model::ops::resize::{RESIZE, UPSAMPLE};
 use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
@@ -27,8 +27,14 @@ use compresso_model::{Attr, Element};
 /// Lowers a node; false where its operator has no kernel for these inputs.
 type Lowering = fn(&mut Lower<'_>, &Node) -> Result<bool>;
 
-/// Operators that go between floats and their codes.
-const CODES: &[(&str, Lowering)] = &[(QUANTIZE_LINEAR, |l, n| l.quantize(n)), (DEQUANTIZE_LINEAR, |l, n| l.dequantize(n))];
+/// Operators that go between floats and their codes, and those on codes.
+const CODES: &[(&str, Lowering)] = &[
+    (QUANTIZE_LINEAR, |l, n| l.quantize(n)),
+    (DEQUANTIZE_LINEAR, |l, n| l.dequantize(n)),
+    (DYNAMIC_QUANTIZE_LINEAR, |l, n| l.dynamic_quantize(n)),
+    (CONV_INTEGER, |l, n| l.conv_integer(n)),
+    (MATMUL_INTEGER, |l, n| l.product_integer(n)),
+];
 
 /// Operators on floats that have kernels, beside the functions of one value ([`activation::of_node`]).
 const FLOATS: &[(&str, Lowering)] = &[
@@ -246,7 +252,7 @@ impl Lower<'_> {
                     Val::Quantized { id, signed, .. } => From::Bytes { id: self.plain(id)?, signed },
                     _ => {
                         let id = self.float(name)?;
-                        From::Tensor(if self.tensors.is_plain(id) { id } else { self.plain(id)? })
+                        From::Tensor(self.settled(id)?)
                     }
                 }
             } else if let Some(c) = self.constant(name) {

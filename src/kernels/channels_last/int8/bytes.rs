@@ -1,6 +1,6 @@
 //! Rows of bytes: copies, tables and rounding.
 
-use super::quant::{Quant, to_byte};
+use super::quant::{Quant, nearest_byte, to_byte};
 use crate::activation::wide;
 use crate::level::Level;
 use std::mem::MaybeUninit;
@@ -125,6 +125,25 @@ pub unsafe fn round_row(level: Level, q: Quant, from: *const f32, n: usize, to: 
         // SAFETY: the caller's promise.
         unsafe { *to.add(i) = to_byte(*from.add(i), q.inverse_scale, q.zero) };
     }
+}
+
+/// `to[i]` is `clamp(round_ties_even(from[i] / scale) + zero, 0, 255)`, for `i < n`; a scale of 0, that of zeros alone, counts
+/// as 1.
+///
+/// # Safety
+/// Both are valid and do not overlap.
+pub unsafe fn divide_row(scale: f32, zero: u8, from: *const f32, n: usize, to: *mut u8) {
+    let divisor = if scale == 0.0 { 1.0 } else { scale };
+    // SAFETY: the caller's promise.
+    let (from, to) = unsafe { (std::slice::from_raw_parts(from, n), std::slice::from_raw_parts_mut(to.cast::<MaybeUninit<u8>>(), n)) };
+    wide(
+        #[inline(always)]
+        || {
+            to.iter_mut().zip(from).for_each(|(to, x)| {
+                to.write(nearest_byte(x / divisor, zero));
+            })
+        },
+    );
 }
 
 /// Planes of `n` bytes each as `n` pixels of `channels`, `pitch` bytes apart. A pitch of 4 for 3 channels is fast.

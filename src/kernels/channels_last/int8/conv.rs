@@ -1,11 +1,11 @@
 //! Convolution of bytes with 8-bit weights.
 
 use super::super::job::{Args, Job, share};
-use super::super::operand::{MAX_ELEMENTS, Operands};
+use super::super::operand::{Element, MAX_ELEMENTS, Operand, Operands};
 use super::super::spec::{fits, product};
 use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
-use super::spec::{Int8Conv, MAX_DEPTH, byte_input};
+use super::spec::{Int8Conv, MAX_DEPTH, MAX_WIDE_DEPTH, byte_input};
 use super::store::{Sink, runs};
 use super::tile::{MAX_PIXELS, TileKernel};
 use crate::activation::Activation;
@@ -13,7 +13,7 @@ use crate::level::Level;
 use crate::window::Window2;
 use compresso_base::error::{Error, Result};
 
-/// A job with one input of bytes and the outputs of its store. `weights: [out, in / groups, kh, kw]`.
+/// A job with one input of bytes (and a scale and a zero point where they are measured) and the outputs of its store. `weights: [out, in / groups, kh, kw]`.
 ///
 /// # Errors
 /// `Shape` when sizes do not agree; `Unsupported` when sums are longer than [`MAX_DEPTH`] or a window spans 4 GiB.
@@ -26,6 +26,30 @@ pub fn conv(spec: &Int8Conv, weights: &[i8]) -> Result<Box<dyn Job>> {
 /// # Errors
 /// As [`conv`]; `Unavailable` when the machine lacks the instructions.
 pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Result<Box<dyn Job>> {
+    let weights: Vec<i16> = weights.iter().map(|&w| i16::from(w)).collect();
+    build(level, spec, &weights, MAX_DEPTH)
+}
+
+/// [`conv`] with weights of at most 255 either way: bytes less a zero point.
+///
+/// # Errors
+/// As [`conv`], with [`MAX_WIDE_DEPTH`]; `Argument` for a larger weight.
+pub fn conv_wide(spec: &Int8Conv, weights: &[i16]) -> Result<Box<dyn Job>> {
+    conv_wide_with(Level::best(), spec, weights)
+}
+
+/// [`conv_wide`] with given instructions.
+///
+/// # Errors
+/// As [`conv_wide`]; `Unavailable` when the machine lacks the instructions.
+pub fn conv_wide_with(level: Level, spec: &Int8Conv, weights: &[i16]) -> Result<Box<dyn Job>> {
+    match weights.iter().find(|w| w.unsigned_abs() > 255) {
+        Some(w) => Err(Error::argument(format!("weights of bytes less a zero point are at most 255 either way, got {w}"))),
+        None => build(level, spec, weights, MAX_WIDE_DEPTH),
+    }
+}
+
+fn build(level: Level, spec: &Int8Conv, weights: &[i16], most: usize) -> Result<Box<dyn Job>> {
     level.check()?;
     let (w, outs, input) = (&spec.window, spec.scales.len(), &spec.input);
     fits(w, input, w.output[0], w.output[1])?;
@@ -33,9 +57,8 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Result<Box<dy
         return Err(Error::shape(format!("{} groups of {} input and {outs} output channels", spec.groups, input.channels)));
     }
     let per_in = input.channels / spec.groups;
-    let depth = product(&[per_in, w.kernel[0], w.kernel[1]]).filter(|depth| *depth <= MAX_DEPTH);
-    let depth =
-        depth.ok_or_else(|| Error::unsupported(format!("sums of more than {MAX_DEPTH} products: {per_in} channels under {w:?}")))?;
+    let depth = product(&[per_in, w.kernel[0], w.kernel[1]]).filter(|depth| *depth <= most);
+    let depth = depth.ok_or_else(|| Error::unsupported(format!("sums of more than {most} products: {per_in} channels under {w:?}")))?;
     if product(&[outs, depth]) != Some(weights.len()) || spec.bias.len() != outs {
         let (found, bias) = (weights.len(), spec.bias.len());
         return Err(Error::shape(format!("{found} weights and a bias of {bias} for {outs} output channels, each of {depth} products")));
@@ -46,7 +69,7 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Result<Box<dy
     // A depthwise tile reads a byte of each of its channels, other tiles four bytes of each group.
     let (groups, span) = if depthwise { (1, outs.next_multiple_of(LANES)) } else { (spec.groups, per_in.next_multiple_of(4)) };
     let direct = unpadded(w) && groups * span == input.channels;
-    let band = (!direct).then_some(Band { window: *w, input: *input, groups, span, zero: spec.input_zero });
+    let band = (!direct).then_some(Band { window: *w, input: *input, groups, span });
     let (bytes, taps) = match &band {
         None => (Some(0), [w.dilation[0].checked_mul(input.row), w.dilation[1].checked_mul(input.pixel)]),
         Some(band) => (band.least(), band.taps()),
@@ -60,7 +83,11 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Result<Box<dy
     };
     let read = byte_input(input)?;
     let read = if band.is_some_and(|b| b.reads_gaps()) { read.whole() } else { read };
-    let operands = Operands::new(vec![read], spec.store.outputs(w.output[0], w.output[1], outs)?)?;
+    let measured = match spec.input_zero {
+        Some(_) => Vec::new(),
+        None => vec![Operand::strided(Element::F32, &[1], &[1])?, Operand::strided(Element::U8, &[1], &[1])?],
+    };
+    let operands = Operands::new([vec![read], measured].concat(), spec.store.outputs(w.output[0], w.output[1], outs)?)?;
     let panels = match depthwise {
         true => pack::depthwise(spec, weights, [taps.0, taps.1]),
         false => pack::dense(spec, weights, [taps.0, taps.1, span], tile.grouped),
@@ -78,6 +105,7 @@ pub fn conv_with(level: Level, spec: &Int8Conv, weights: &[i8]) -> Result<Box<dy
         strides: band.map_or(Strides { row: w.stride[0] * input.row, pixel: w.stride[1] * input.pixel }, |b| b.strides()),
         act: spec.act,
         tile,
+        zero: spec.input_zero,
         band,
         panels,
         sink: Sink::new(level, &spec.store),
@@ -94,6 +122,8 @@ struct Conv {
     operands: Operands,
     window: Window2,
     tile: TileKernel,
+    /// `None`: it is measured.
+    zero: Option<u8>,
     /// `None`: windows read the input itself.
     band: Option<Band>,
     strides: Strides,
@@ -186,6 +216,12 @@ impl Job for Conv {
             // SAFETY: this part's scratch memory. Its panels leave gaps in the stages.
             unsafe { scratch.add(at.reals).write_bytes(0, at.end - at.reals) };
         }
+        let measured = match self.zero {
+            Some(_) => None,
+            // SAFETY: the scale and the zero point, which the job declares after the image.
+            None => Some(unsafe { (*args.inputs[1].cast::<f32>(), *args.inputs[2]) }),
+        };
+        let zero = self.zero.or(measured.map(|m| m.1)).unwrap_or(0);
         let mut bases = [std::ptr::null::<u8>(); MAX_PIXELS];
         for y in rows.clone().step_by(self.band_rows().max(1)) {
             let height = self.band_rows().min(rows.end - y);
@@ -193,7 +229,7 @@ impl Job for Conv {
             let base = unsafe {
                 match &self.band {
                     Some(band) => {
-                        band.fill(y, height, args.inputs[0], scratch);
+                        band.fill(zero, y, height, args.inputs[0], scratch);
                         scratch.cast_const()
                     }
                     None => args.inputs[0].add(y * self.strides.row),
@@ -211,11 +247,13 @@ impl Job for Conv {
                 let last = bases[count - 1];
                 bases[count..padded].fill(last);
                 for panel in panels {
+                    let ends = measured.map(|(scale, zero)| panel.measured(scale, zero));
+                    let ends = ends.as_ref().unwrap_or(&panel.ends);
                     // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of
                     // a chunk, which tiles divide.
                     unsafe {
                         let to = scratch.add(stage + panel.first * wide);
-                        (self.tile.run)(panel, &bases[..padded], to, self.pitch * wide, quant);
+                        (self.tile.run)(panel, ends, &bases[..padded], to, self.pitch * wide, quant);
                     }
                 }
                 // SAFETY: as above.

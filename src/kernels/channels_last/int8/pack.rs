@@ -42,6 +42,14 @@ pub struct Panel {
     pub steps: Vec<PackedStep>,
     /// Groups of each size of [`GROUPS`].
     pub counts: [usize; GROUPS.len()],
+    pub ends: Ends,
+    /// The weights of each lane, added up.
+    sums: [i32; LANES],
+}
+
+/// What the sums of a panel start from, and what becomes of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
     /// What the 32-bit sums start from, so that they end as if the zero point had been subtracted from each input.
     pub start: [i32; LANES],
     pub scales: [f32; LANES],
@@ -50,16 +58,29 @@ pub struct Panel {
 
 impl Panel {
     /// Output channels `first..end` without steps. `weights: [out, depth]`
-    fn new(spec: &Int8Conv, weights: &[i8], first: usize, end: usize) -> Self {
+    fn new(spec: &Int8Conv, weights: &[i16], first: usize, end: usize) -> Self {
         let depth = weights.len() / spec.scales.len();
-        let (mut start, mut scales, mut bias) = ([0; LANES], [0.0; LANES], [0.0; LANES]);
+        let (mut sums, mut scales, mut bias) = ([0; LANES], [0.0; LANES], [0.0; LANES]);
         for (lane, channel) in ORDER.into_iter().enumerate().filter(|(_, channel)| first + channel < end) {
             let o = first + channel;
-            let sum: i32 = weights[o * depth..][..depth].iter().map(|&w| i32::from(w)).sum();
-            start[lane] = -sum * i32::from(spec.input_zero);
+            sums[lane] = weights[o * depth..][..depth].iter().map(|&w| i32::from(w)).sum();
             (scales[lane], bias[lane]) = (spec.scales[o], spec.bias[o]);
         }
-        Self { first, end, offsets: Vec::new(), steps: Vec::new(), counts: [0; GROUPS.len()], start, scales, bias }
+        let ends = Ends { start: [0; LANES], scales, bias };
+        let mut panel = Self { first, end, offsets: Vec::new(), steps: Vec::new(), counts: [0; GROUPS.len()], ends, sums };
+        panel.ends = panel.measured(1.0, spec.input_zero.unwrap_or(0));
+        panel
+    }
+
+    /// The [`Ends`] for an input of another scale, by which those of the weights are multiplied, and with a zero point where
+    /// there was none.
+    pub fn measured(&self, scale: f32, zero: u8) -> Ends {
+        let mut ends = self.ends;
+        for (lane, sum) in self.sums.iter().enumerate() {
+            ends.start[lane] = ends.start[lane].wrapping_sub(sum.wrapping_mul(i32::from(zero)));
+            ends.scales[lane] *= scale;
+        }
+        ends
     }
 
     /// Adds groups of steps that never leave 16 bits.
@@ -71,7 +92,7 @@ impl Panel {
                 if size > 1 {
                     let starts = starts(items);
                     for (lane, &start) in starts.iter().enumerate() {
-                        let sum = &mut self.start[lane / 2];
+                        let sum = &mut self.ends.start[lane / 2];
                         *sum = sum.wrapping_sub(i32::from(start));
                     }
                     self.steps.push(shorts(&starts));
@@ -100,9 +121,19 @@ fn shorts(values: &[i16; 2 * LANES]) -> PackedStep {
     step
 }
 
+/// A weight of at most 255 either way as the sum of three of 8 bits: of one, and zeros, if it has 8 bits.
+fn terms(weight: i16) -> [i8; 3] {
+    let mut left = weight;
+    [(); 3].map(|()| {
+        let term = left.clamp(i16::from(i8::MIN), i16::from(i8::MAX)) as i8;
+        left -= i16::from(term);
+        term
+    })
+}
+
 /// Panels of a convolution. Tap `(ky, kx)` of a pixel lies `ky · row + kx · column` bytes after the first, and its input
 /// channel `c` of group `g` another `g · span + c`. `grouped`: for tiles that sum in 16 bits.
-pub fn dense(spec: &Int8Conv, weights: &[i8], [row, column, span]: [usize; 3], grouped: bool) -> Vec<Panel> {
+pub fn dense(spec: &Int8Conv, weights: &[i16], [row, column, span]: [usize; 3], grouped: bool) -> Vec<Panel> {
     let [kh, kw] = spec.window.kernel;
     let (per_in, per_out) = (spec.input.channels / spec.groups, spec.scales.len() / spec.groups);
     let mut panels = Vec::new();
@@ -112,14 +143,17 @@ pub fn dense(spec: &Int8Conv, weights: &[i8], [row, column, span]: [usize; 3], g
             let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
             let places = taps.flat_map(|(ky, kx)| (0..per_in).step_by(4).map(move |c| (ky, kx, c)));
             let (first, end) = (panel.first, panel.end);
-            let steps = places.map(|(ky, kx, c)| {
-                let mut step = PackedStep([0; 4 * LANES]);
+            let steps = places.flat_map(|(ky, kx, c)| {
+                let mut steps = [PackedStep([0; 4 * LANES]); 3];
                 for (lane, o) in ORDER.map(|channel| first + channel).into_iter().enumerate().filter(|(_, o)| *o < end) {
                     for i in c..per_in.min(c + 4) {
-                        step.0[lane * 4 + i - c] = weights[((o * per_in + i) * kh + ky) * kw + kx];
+                        let terms = terms(weights[((o * per_in + i) * kh + ky) * kw + kx]);
+                        steps.iter_mut().zip(terms).for_each(|(step, term)| step.0[lane * 4 + i - c] = term);
                     }
                 }
-                (u32::try_from(ky * row + kx * column + g * span + c).expect("a window within 4 GiB"), step)
+                let offset = u32::try_from(ky * row + kx * column + g * span + c).expect("a window within 4 GiB");
+                let needed = move |(i, step): (usize, PackedStep)| (i == 0 || step.0 != [0; 4 * LANES]).then_some((offset, step));
+                steps.into_iter().enumerate().filter_map(needed)
             });
             if grouped {
                 panel.add_groups(steps)
@@ -133,7 +167,7 @@ pub fn dense(spec: &Int8Conv, weights: &[i8], [row, column, span]: [usize; 3], g
 }
 
 /// Panels of a depthwise convolution; places as for [`dense`].
-pub fn depthwise(spec: &Int8Conv, weights: &[i8], [row, column]: [usize; 2]) -> Vec<Panel> {
+pub fn depthwise(spec: &Int8Conv, weights: &[i16], [row, column]: [usize; 2]) -> Vec<Panel> {
     let ([kh, kw], channels) = (spec.window.kernel, spec.input.channels);
     let taps = kh * kw;
     let panels = (0..channels).step_by(LANES).map(|first| {
@@ -145,7 +179,7 @@ pub fn depthwise(spec: &Int8Conv, weights: &[i8], [row, column]: [usize; 2]) -> 
                 let at = (tap + k).min(taps - 1);
                 panel.offsets.push(u32::try_from(at / kw * row + at % kw * column + first).expect("a window within 4 GiB"));
                 for (lane, o) in ORDER.map(|channel| first + channel).into_iter().enumerate().filter(|(_, o)| *o < panel.end) {
-                    values[lane * 2 + k] = if tap + k < taps { i16::from(weights[o * taps + at]) } else { 0 };
+                    values[lane * 2 + k] = if tap + k < taps { weights[o * taps + at] } else { 0 };
                 }
             }
             panel.steps.push(shorts(&values));

@@ -13,10 +13,15 @@ pub struct Quant {
 /// `clamp(round_ties_even(real · inverse_scale) + zero, 0, 255)`; NaN gives 0.
 #[inline(always)]
 pub fn to_byte(real: f32, inverse_scale: f32, zero: u8) -> u8 {
+    nearest_byte(real * inverse_scale, zero)
+}
+
+/// `clamp(round_ties_even(t) + zero, 0, 255)`; NaN gives 0.
+#[inline(always)]
+pub fn nearest_byte(t: f32, zero: u8) -> u8 {
     // Adding 1.5 · 2^23 rounds to an integer, ties to even, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let (low, high) = (-f32::from(zero), f32::from(255 - zero));
-    let t = real * inverse_scale;
     let t = if t > low { t } else { low };
     let t = if t < high { t } else { high };
     ((t + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).wrapping_add(i32::from(zero)) as u8

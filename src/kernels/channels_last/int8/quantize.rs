@@ -3,7 +3,7 @@
 use super::super::job::{Args, Job, cut, share};
 use super::super::operand::{Element, Operand, Operands};
 use super::super::view::View;
-use super::bytes::{round_row, transpose_pixels};
+use super::bytes::{divide_row, round_row, transpose_pixels};
 use super::quant::Quant;
 use super::spec::{Bytes, byte_input, byte_outputs};
 use super::store::Writer;
@@ -24,11 +24,17 @@ pub fn quantize(inverse_scale: f32, zero: u8, input: View, outputs: Vec<Bytes>, 
 /// As [`quantize`]; `Unavailable` when the machine lacks the instructions.
 pub fn quantize_with(level: Level, inverse_scale: f32, zero: u8, input: View, outputs: &[Bytes], threads: usize) -> Result<Box<dyn Job>> {
     level.check()?;
-    let to = byte_outputs(outputs, input.height, input.width, input.channels)?;
-    let operands = Operands::new(vec![Operand::image(Element::F32, &input)?], to)?;
-    let chunk = (STAGE / input.channels.max(1)).clamp(1, input.width.max(1));
-    let (quant, writer) = (Quant { inverse_scale, zero }, Writer::new(level, outputs));
-    Ok(Box::new(Quantize { level, quant, operands, input, chunk, writer, threads }))
+    let quant = Some(Quant { inverse_scale, zero });
+    Ok(Box::new(Quantize::new(level, quant, input, outputs, threads)?))
+}
+
+/// A job from an image of float32, of any strides, its scale and its zero point, as [`super::measure`] writes them, to one output
+/// of bytes per view: `q = clamp(round_ties_even(x / scale) + zero, 0, 255)`.
+///
+/// # Errors
+/// `Shape` when the size of an output differs from that of the input.
+pub fn quantize_measured(input: View, outputs: &[Bytes], threads: usize) -> Result<Box<dyn Job>> {
+    Ok(Box::new(Quantize::new(Level::best(), None, input, outputs, threads)?))
 }
 
 /// Bytes that are staged at a time, unless a pixel has more.
@@ -36,7 +42,8 @@ const STAGE: usize = 8192;
 
 struct Quantize {
     level: Level,
-    quant: Quant,
+    /// `None`: scale and zero point are read.
+    quant: Option<Quant>,
     operands: Operands,
     input: View,
     /// Pixels of a row that are staged at a time.
@@ -46,6 +53,29 @@ struct Quantize {
 }
 
 impl Quantize {
+    fn new(level: Level, quant: Option<Quant>, input: View, outputs: &[Bytes], threads: usize) -> Result<Self> {
+        let to = byte_outputs(outputs, input.height, input.width, input.channels)?;
+        let mut from = vec![Operand::image(Element::F32, &input)?];
+        if quant.is_none() {
+            from.extend([Operand::strided(Element::F32, &[1], &[1])?, Operand::strided(Element::U8, &[1], &[1])?]);
+        }
+        let operands = Operands::new(from, to)?;
+        let chunk = (STAGE / input.channels.max(1)).clamp(1, input.width.max(1));
+        Ok(Self { level, quant, operands, input, chunk, writer: Writer::new(level, outputs), threads })
+    }
+    /// Bytes of a row, as [`round_row`] or as [`divide_row`].
+    ///
+    /// # Safety
+    /// Both rows are valid, and `args` are those of the job.
+    unsafe fn round(&self, args: Args<'_>, from: *const f32, n: usize, to: *mut u8) {
+        // SAFETY: the caller's promise; the level was detected.
+        unsafe {
+            match self.quant {
+                Some(quant) => round_row(self.level, quant, from, n, to),
+                None => divide_row(*args.inputs[1].cast::<f32>(), *args.inputs[2], from, n, to),
+            }
+        }
+    }
     /// Bytes of a staged pixel.
     fn pitch(&self) -> usize {
         if self.input.channel != 1 && self.input.channels == 3 { 4 } else { self.input.channels }
@@ -80,10 +110,10 @@ impl Job for Quantize {
                     let n = self.chunk.min(width - x);
                     let from = args.inputs[0].cast::<f32>().add(y * self.input.row + x * self.input.pixel);
                     if self.input.channel == 1 && self.input.pixel == channels {
-                        round_row(self.level, self.quant, from, n * channels, scratch);
+                        self.round(args, from, n * channels, scratch);
                     } else if self.input.channel == 1 {
                         for i in 0..n {
-                            round_row(self.level, self.quant, from.add(i * self.input.pixel), channels, scratch.add(i * channels));
+                            self.round(args, from.add(i * self.input.pixel), channels, scratch.add(i * channels));
                         }
                     } else {
                         for c in 0..channels {
@@ -92,7 +122,7 @@ impl Job for Quantize {
                                 (0..n).for_each(|i| *reals.add(i) = *from.add(i * self.input.pixel));
                                 from = reals;
                             }
-                            round_row(self.level, self.quant, from, n, planes.add(c * n));
+                            self.round(args, from, n, planes.add(c * n));
                         }
                         transpose_pixels(planes, channels, n, scratch, pitch);
                     }

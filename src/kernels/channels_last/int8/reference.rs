@@ -33,8 +33,9 @@ pub fn to_byte(real: f32, inverse_scale: f32, zero: u8) -> u8 {
     if t.is_nan() { 0 } else { (f64::from(t).round_ties_even() + f64::from(zero)).clamp(0.0, 255.0) as u8 }
 }
 
-/// The real results of a convolution of the dense bytes `x`; `weights: [out, in / groups, kh, kw]`.
-pub fn conv(spec: &Int8Conv, weights: &[i8], x: &[u8]) -> Vec<f32> {
+/// The real results of a convolution of the dense bytes `x`; `weights: [out, in / groups, kh, kw]`. Of a measured input: those
+/// for a scale of 1 and a zero point of 0.
+pub fn conv<W: Copy + Into<i64>>(spec: &Int8Conv, weights: &[W], x: &[u8]) -> Vec<f32> {
     let (w, channels, outs) = (&spec.window, spec.input.channels, spec.scales.len());
     let (per_in, per_out, taps) = (channels / spec.groups, outs / spec.groups, w.kernel[0] * w.kernel[1]);
     let mut reals = Vec::with_capacity(w.output[0] * w.output[1] * outs);
@@ -47,8 +48,8 @@ pub fn conv(spec: &Int8Conv, weights: &[i8], x: &[u8]) -> Vec<f32> {
                     let pixel = &x[(y * w.input[1] + x_at) * channels..][..channels];
                     for (o, sum) in sums.iter_mut().enumerate() {
                         for c in 0..per_in {
-                            let q = i64::from(pixel[o / per_out * per_in + c]) - i64::from(spec.input_zero);
-                            *sum += q * i64::from(weights[(o * per_in + c) * taps + ky * w.kernel[1] + kx]);
+                            let q = i64::from(pixel[o / per_out * per_in + c]) - i64::from(spec.input_zero.unwrap_or(0));
+                            *sum += q * weights[(o * per_in + c) * taps + ky * w.kernel[1] + kx].into();
                         }
                     }
                 }

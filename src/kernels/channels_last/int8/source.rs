@@ -15,7 +15,6 @@ pub struct Band {
     pub groups: usize,
     /// Bytes from one group of channels to the next.
     pub span: usize,
-    pub zero: u8,
 }
 
 /// Bytes from one output row and column to the next, of where their windows begin.
@@ -76,11 +75,11 @@ impl Band {
         Strides { row: self.window.stride[0] * self.row(), pixel: self.window.stride[1] * self.pixel() }
     }
 
-    /// Copies what the output rows `first..first + outputs` read.
+    /// Copies what the output rows `first..first + outputs` read; padding is `zero`.
     ///
     /// # Safety
     /// `from` is readable over the input's view, `to` writable for [`Band::len`] bytes.
-    pub unsafe fn fill(&self, first: usize, outputs: usize, from: *const u8, to: *mut u8) {
+    pub unsafe fn fill(&self, zero: u8, first: usize, outputs: usize, from: *const u8, to: *mut u8) {
         let (w, pixel, width) = (&self.window, self.pixel(), self.width());
         let left = w.pad[1].min(width);
         let inside = w.input[1].min(width - left);
@@ -90,13 +89,13 @@ impl Band {
                 let to = to.add(y * self.row());
                 let at = (first * w.stride[0] + y).checked_sub(w.pad[0]).filter(|&at| at < w.input[0]);
                 let Some(at) = at.filter(|_| inside > 0) else {
-                    to.write_bytes(self.zero, self.row());
+                    to.write_bytes(zero, self.row());
                     continue;
                 };
-                to.write_bytes(self.zero, left * pixel);
+                to.write_bytes(zero, left * pixel);
                 self.fill_row(from.add(at * self.input.row), inside, to.add(left * pixel));
                 let done = left + inside;
-                to.add(done * pixel).write_bytes(self.zero, (width - done) * pixel);
+                to.add(done * pixel).write_bytes(zero, (width - done) * pixel);
             }
         }
     }

@@ -79,6 +79,9 @@ pub fn byte_input(view: &View) -> Result<Operand> {
 /// Longest sum of products of a result (input channels of its group times taps) that 32 bits hold for sure.
 pub const MAX_DEPTH: usize = 65_536;
 
+/// As [`MAX_DEPTH`], for weights beyond 8 bits.
+pub const MAX_WIDE_DEPTH: usize = 32_768;
+
 /// `real = act(Σ (q − input_zero) · w · scales[o] + bias[o])`, then stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Int8Conv {
@@ -86,9 +89,11 @@ pub struct Int8Conv {
     pub groups: usize,
     /// Channels last. With 3 channels and a pixel stride of 4, the fourth byte may hold anything.
     pub input: View,
-    /// The byte of the real number 0, which padding is filled with.
-    pub input_zero: u8,
-    /// Per output channel: scale of the input times scale of the weights.
+    /// The byte of the real number 0, which padding is filled with. `None`: it is measured when the job runs, and the job reads
+    /// it, with the scale of the input, from two more inputs of one element each, as [`super::measure`] writes them: the
+    /// scale in float32, then the byte.
+    pub input_zero: Option<u8>,
+    /// Per output channel: scale of the input times scale of the weights; the latter alone where the input is measured.
     pub scales: Vec<f32>,
     /// Per output channel, in real units.
     pub bias: Vec<f32>,

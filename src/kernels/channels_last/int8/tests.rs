@@ -125,8 +125,17 @@ fn cases() -> impl Strategy<Value = Case> {
         let act = [None, None, Some(Activation::Relu), Some(Activation::Swish { alpha: 1.0 }), Some(Activation::HardSwish)][act];
         let scale = 8.0 / (depth as f32 * 3000.0);
         let scales = floats(outs, seed ^ 2, scale);
-        let spec =
-            Int8Conv { window, groups, input, input_zero: zero ^ 0x5a, scales, bias: floats(outs, seed ^ 3, 9.0), act, store, threads };
+        let spec = Int8Conv {
+            window,
+            groups,
+            input,
+            input_zero: Some(zero ^ 0x5a),
+            scales,
+            bias: floats(outs, seed ^ 3, 9.0),
+            act,
+            store,
+            threads,
+        };
         Case { spec, weights, x: buffer }
     })
 }
@@ -170,6 +179,38 @@ proptest! {
         for level in levels() {
             compare(&*conv_with(level, spec, weights).unwrap(), x, &spec.store, spec.scales.len(), &reals);
         }
+    }
+
+    #[test]
+    fn measured_inputs_and_wide_weights_equal_their_definition(case in cases(), scale in 0.01f32..2.0) {
+        let Case { spec, weights, x } = &case;
+        let (zero, dense) = (spec.input_zero.unwrap_or(0), reference::gather(&spec.input, x));
+        let wide: Vec<i16> = weights.iter().enumerate().map(|(i, &w)| (i16::from(w) * 2 + (i % 2) as i16).max(-255)).collect();
+        let known = Int8Conv { scales: spec.scales.iter().map(|s| s * scale).collect(), ..spec.clone() };
+        let measured = Int8Conv { input_zero: None, ..spec.clone() };
+        let (narrow, broad) = (reference::conv(&known, weights, &dense), reference::conv(&known, &wide, &dense));
+        let inputs = [x.as_ptr(), (&raw const scale).cast(), &raw const zero];
+        for level in levels() {
+            compare_inputs(&*conv_with(level, &measured, weights).unwrap(), &inputs, &spec.store, spec.scales.len(), &narrow);
+            compare_inputs(&*conv_wide_with(level, &measured, &wide).unwrap(), &inputs, &spec.store, spec.scales.len(), &broad);
+            compare(&*conv_wide_with(level, &known, &wide).unwrap(), x, &spec.store, spec.scales.len(), &broad);
+        }
+    }
+
+    #[test]
+    fn measured_bytes_equal_their_definition(size in [1usize..9, 1usize..20, 1usize..40], gap in 0usize..3, planes: bool, scale in 0.0f32..0.1, zero: u8, threads in 1usize..4, seed: u32) {
+        let [height, width, channels] = size;
+        let input = if planes { View::planes(height, width, channels) } else { view(height, width, channels, gap) };
+        let output = view(height, width, channels, if channels == 3 { 1 } else { gap });
+        let x = floats(input.reach(), seed, 9.0);
+        let divisor = if scale < 0.001 { 0.0 } else { scale };
+        let by = if divisor == 0.0 { 1.0 } else { divisor };
+        let byte = |x: f32| ((x / by).round_ties_even() + f32::from(zero)).clamp(0.0, 255.0) as u8;
+        let values: Vec<u8> = reference::gather(&input, &x).into_iter().map(byte).collect();
+        let mut y = vec![GUARD; output.reach()];
+        let job = quantize_measured(input, &[Bytes::whole(output)], threads).unwrap();
+        run(&*job, &[x.as_ptr().cast(), (&raw const divisor).cast(), &raw const zero], &[y.as_mut_ptr()]);
+        prop_assert_eq!(&y, &expected(&output, &values, GUARD));
     }
 
     #[test]
@@ -280,7 +321,7 @@ fn large_convolutions_equal_their_definition() {
             window,
             groups: 1,
             input,
-            input_zero: 77,
+            input_zero: Some(77),
             scales: floats(outs, 1, 1e-4),
             bias: floats(outs, 2, 1.0),
             act: None,

@@ -1,7 +1,7 @@
 //! Register tiles of convolution: sums of products of a few pixels for the [`LANES`] output channels of a [`Panel`], and
 //! what makes reals or bytes of them.
 
-use super::pack::{LANES, ORDER, Panel};
+use super::pack::{Ends, LANES, ORDER, Panel};
 use super::quant::{Quant, to_byte};
 use crate::level::Level;
 
@@ -22,11 +22,12 @@ pub struct TileKernel {
     pub grouped: bool,
     pub name: &'static str,
     /// Writes [`LANES`] results for each pixel `p` at `to + p · pitch` (in bytes): bytes with a [`Quant`], float32 without.
+    /// `ends` are those of the panel, or what they are for a measured input.
     ///
     /// # Safety
     /// The machine has the instructions. Each of `at` is where a pixel's window begins: all that the steps of the panel
     /// read there is readable. The results are writable.
-    pub run: unsafe fn(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>),
+    pub run: unsafe fn(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>),
 }
 
 impl TileKernel {
@@ -54,9 +55,9 @@ impl TileKernel {
     }
 }
 
-unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+unsafe fn dense(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     for (p, at) in at.iter().enumerate() {
-        let mut sums = panel.start;
+        let mut sums = ends.start;
         for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
             // SAFETY: a step of the panel reads here.
             let x = unsafe { at.add(offset as usize).cast::<[u8; 4]>().read() }.map(i32::from);
@@ -65,13 +66,13 @@ unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quan
             }
         }
         // SAFETY: the results of a pixel.
-        unsafe { finish(panel, &sums, to.add(p * pitch), quant) };
+        unsafe { finish(ends, &sums, to.add(p * pitch), quant) };
     }
 }
 
-unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+unsafe fn depthwise(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     for (p, at) in at.iter().enumerate() {
-        let mut sums = panel.start;
+        let mut sums = ends.start;
         for (offsets, step) in panel.offsets.chunks_exact(2).zip(&panel.steps) {
             for (k, &offset) in offsets.iter().enumerate() {
                 // SAFETY: a step of the panel reads here.
@@ -84,16 +85,16 @@ unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, 
             }
         }
         // SAFETY: the results of a pixel.
-        unsafe { finish(panel, &sums, to.add(p * pitch), quant) };
+        unsafe { finish(ends, &sums, to.add(p * pitch), quant) };
     }
 }
 
 /// # Safety
 /// The [`LANES`] results at `to` are writable.
-unsafe fn finish(panel: &Panel, sums: &[i32; LANES], to: *mut u8, quant: Option<Quant>) {
+unsafe fn finish(ends: &Ends, sums: &[i32; LANES], to: *mut u8, quant: Option<Quant>) {
     let mut reals = [0.0; LANES];
     for (lane, channel) in ORDER.into_iter().enumerate() {
-        reals[channel] = sums[lane] as f32 * panel.scales[lane] + panel.bias[lane];
+        reals[channel] = sums[lane] as f32 * ends.scales[lane] + ends.bias[lane];
     }
     // SAFETY: the caller's promise.
     unsafe {

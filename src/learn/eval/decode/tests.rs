@@ -178,7 +178,7 @@ fn descriptions_that_do_not_fit_say_why() {
     let argument = ErrorKind::Argument;
     fails(&two, json!({ "boxes": "box" }), ErrorKind::Missing, &["no output 'box'", "the outputs are boxes, scores"]);
     fails(&two, json!({}), argument, &["'boxes' must name", "the outputs are boxes, scores"]);
-    fails(&two, json!({ "boxes": "boxes", "scores": "scores" }), argument, &["3 classes", "names 2"]);
+    fails(&two, json!({ "boxes": "boxes", "scores": "scores" }), ErrorKind::Unsupported, &["3 classes", "names 2"]);
     fails(&two, json!({ "boxes": "scores", "scores": "boxes" }), ErrorKind::Shape, &["'scores' does not fit", "[batch, boxes, 4]"]);
     fails(&two, json!({ "boxes": "boxes", "columns": ["box", "score", "class"] }), ErrorKind::Shape, &["[batch, detections, 6]"]);
     fails(&two, json!({ "boxes": "boxes", "columns": ["box", "score"] }), argument, &["'columns' must name"]);

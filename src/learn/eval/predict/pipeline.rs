@@ -5,7 +5,7 @@
 use super::Predict;
 use super::prediction::{Found, Places, Prediction, Ranked, write_image};
 use super::throughput::Throughput;
-use crate::data::{Dataset, Letterbox, Source, letterbox, to_chw};
+use crate::data::{Dataset, ImageForm, Letterbox, Source, grey_image};
 use crate::eval::{ImageRunner, decode, nms};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
@@ -44,6 +44,10 @@ pub fn predict_each(
         return Err(Error::unsupported("the model's task is not known, so its outputs cannot be read")
             .hint("forward(m, x) gives the raw outputs; or load it with model(path, #{ decode: … }), see help(\"decode\")"));
     };
+    if let Task::Instances(i) = model.task() {
+        let e = Error::unsupported(format!("{} are not decoded", i.kind.what()));
+        return Err(e.hint("forward(m, x) gives the outputs, docs/guide.md says what they are"));
+    }
     let size = options.size.as_ref().map_or(Ok(own), |v| size_of("size", v))?;
     let n = images.len();
     let workers = match options.workers {
@@ -62,6 +66,7 @@ pub fn predict_each(
         source: images.source.clone(),
         options,
         size,
+        form: ImageForm::of(model.graph(), model.task()),
         ctx: shared,
         images: n,
         window: 2 * workers + helpers,
@@ -156,6 +161,7 @@ struct Line<'a> {
     options: &'a Predict,
     /// Height and width of the input.
     size: [usize; 2],
+    form: ImageForm,
     /// With the threads of one worker.
     ctx: Context,
     images: usize,
@@ -254,9 +260,11 @@ impl Line<'_> {
 
     fn read(&self, index: usize) -> Result<Item> {
         let sample = self.source.get_at(index, self.size)?;
-        let (fitted, fit) = letterbox(&sample.image, self.size);
-        let mut pixels = Vec::with_capacity(3 * self.size[0] * self.size[1]);
-        to_chw(&fitted, &mut pixels);
+        let (fitted, fit) = self.form.fit(&sample.image, self.size)?;
+        let mut pixels = Vec::with_capacity(self.form.channels * self.size[0] * self.size[1]);
+        let opacity = if self.form.is_opacity_read() { self.source.opacity_of(index)? } else { None };
+        let opacity = opacity.map(|g| self.form.fit(&grey_image(&g), self.size)).transpose()?.map(|fitted| fitted.0);
+        self.form.append(&fitted, opacity.as_ref(), &mut pixels);
         Ok(Item { index, name: sample.name, image: sample.image, pixels, fit })
     }
 
@@ -282,12 +290,12 @@ impl Line<'_> {
         let [h, w] = self.size;
         let Item { index, name, image, pixels, fit } = item;
         let outputs = timed(&self.clock.run, || {
-            let input = Tensor::from_vec(pixels, (1, 3, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
+            let input = Tensor::from_vec(pixels, (1, self.form.channels, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
             runner.run(&input)
         })?;
         let mut prediction = Prediction::of_source(name, image.dimensions(), &self.source, index, self.size);
         timed(&self.clock.boxes, || match self.model.task() {
-            Task::Unknown => Err(Error::internal("a model without a task was run")),
+            Task::Unknown | Task::Instances(_) => Err(Error::internal("a model without a task was run")),
             // With the size that the boxes are relative to.
             Task::Detect(task) => self.detections(&Detect { image_size: self.size, ..task.clone() }, &outputs, &fit, &mut prediction),
             Task::Classify(task) => self.ranking(task, &outputs, &mut prediction),

@@ -1,6 +1,6 @@
 //! Images that are no dataset yet.
 
-use crate::data::{DataKind, Dataset, Sample, Source, image_files, sample};
+use crate::data::{DataKind, Dataset, ImageFiles, Sample, Source, image_files, read_opacity, sample};
 use compresso_base::error::Result;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ impl Source for Files {
     }
     fn get(&self, i: usize) -> Result<Sample> {
         sample(&self.0[i])
+    }
+    fn opacity_of(&self, i: usize) -> Result<Option<image::GrayImage>> {
+        read_opacity(&self.0[i])
     }
 }
 
@@ -27,17 +30,21 @@ impl Source for Samples {
     }
 }
 
-/// The image files that paths, folders (with their subfolders) and patterns name, without labels.
+/// The image files that paths, folders (with their subfolders) and patterns name, without labels. Its warnings count the
+/// images and films beside them that are not read.
 ///
 /// # Errors
 /// `Missing` for a pattern that names none.
 pub fn image_files_dataset<T: AsRef<str>>(patterns: &[T]) -> Result<Dataset> {
-    let mut files = Vec::new();
+    let mut all = ImageFiles::default();
     for pattern in patterns {
-        files.extend(image_files(pattern.as_ref())?);
+        let found = image_files(pattern.as_ref())?;
+        all.images.extend(found.images);
+        all.unread.extend(found.unread);
     }
     let name = patterns.first().map_or("images", AsRef::as_ref);
-    Ok(Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Files(files))))
+    let warnings = all.warnings();
+    Ok(Dataset::new(name, DataKind::Unlabelled, Vec::new(), Arc::new(Files(all.images))).with_warnings(warnings.into()))
 }
 
 /// Images in memory.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{DataKind, DataOptions, Sample, Source, dataset};
+use crate::data::{DataKind, DataOptions, GridOptions, Sample, Source, dataset};
 use compresso_base::error::{Error, ErrorKind};
 use compresso_base::report::Show;
 use compresso_model::zoo::{self, ZooOptions};
@@ -176,4 +176,43 @@ fn failures_end_the_line() {
     std::fs::write(dir.path().join("file"), b"").unwrap();
     let into_file = Predict { save: Some(dir.path().join("file")), ..low() };
     assert_eq!(into_file.run((&net(), &data), &ctx()).unwrap_err().kind(), ErrorKind::Io);
+}
+
+/// A JPEG file that says by EXIF that it is to be turned a quarter to the right.
+fn turned() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    RgbImage::from_fn(40, 30, |x, _| image::Rgb([x as u8 * 6, 40, 90]))
+        .write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg)
+        .unwrap();
+    let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    [&bytes[..2], &exif[..], &bytes[2..]].concat()
+}
+
+#[test]
+fn images_are_turned_upright_whatever_their_kind_and_what_is_not_read_is_counted() {
+    use image::{ImageBuffer, Luma};
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("in");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("turned.jpg"), turned()).unwrap();
+    ImageBuffer::from_pixel(20, 10, Luma([40_000_u16])).save(root.join("deep.tif")).unwrap();
+    ImageBuffer::from_pixel(20, 10, Luma([40_000_u16])).save(root.join("deep.png")).unwrap();
+    std::fs::write(root.join("film.gif"), b"GIF89a").unwrap();
+    let images = image_files_dataset(&[root.display().to_string()]).unwrap();
+    assert_eq!(*images.warnings, ["1 × .gif file, which is not read, left out: film.gif".to_string()]);
+    let seen = Predict { save: Some(dir.path().join("out")), ..low() }.run((&net(), &images), &ctx()).unwrap();
+    let sizes: Vec<(u32, u32)> = seen.images.iter().map(|p| (p.width, p.height)).collect();
+    assert_eq!(sizes, [(20, 10), (20, 10), (30, 40)]);
+    for p in &seen.images {
+        let saved = image::open(p.saved.as_ref().unwrap()).unwrap();
+        assert_eq!((saved.width(), saved.height()), (p.width, p.height), "{}", p.name);
+    }
+    // The left of the file is dark; turned, the top is.
+    let drawn = image::open(seen.images[2].saved.as_ref().unwrap()).unwrap().into_rgb8();
+    assert!(drawn.get_pixel(1, 38).0[0] > 150 || drawn.get_pixel(28, 38).0[0] > 150);
+    // The same pixels in `grid` and in training.
+    let data = dataset(&root.display().to_string(), &DataOptions::default(), &ctx()).unwrap();
+    let grid = GridOptions { images: 3, ..GridOptions::default() }.run(&data, &ctx()).unwrap();
+    let cells = grid.data();
+    assert!(cells["images"].as_array().unwrap().iter().any(|c| c["width"] == 30 && c["height"] == 40), "{cells}");
 }

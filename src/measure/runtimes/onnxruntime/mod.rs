@@ -83,7 +83,7 @@ impl Session {
     /// # Errors
     /// `Unavailable` without a library; `Unsupported` with onnxruntime's own message when it refuses the model.
     pub fn from_bytes(bytes: &[u8], threads: usize) -> Result<Self> {
-        Self::load(threads, |builder| builder.commit_from_memory(bytes))
+        Self::load(GraphOptimizationLevel::All, threads, |builder| builder.commit_from_memory(bytes))
     }
     /// Loads an ONNX file, and what stands beside it.
     ///
@@ -92,7 +92,7 @@ impl Session {
     pub fn from_file(path: impl AsRef<Path>, threads: usize) -> Result<Self> {
         let path = path.as_ref();
         std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        Self::load(threads, |builder| builder.commit_from_file(path)).map_err(|e| e.file(path))
+        Self::load(GraphOptimizationLevel::All, threads, |builder| builder.commit_from_file(path)).map_err(|e| e.file(path))
     }
     /// Encodes a graph and loads it.
     ///
@@ -101,11 +101,23 @@ impl Session {
     pub fn from_graph(graph: &Graph, threads: usize) -> Result<Self> {
         Self::from_bytes(&onnx::encode(graph)?, threads)
     }
-    fn load(threads: usize, commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<ort::session::Session>) -> Result<Self> {
+    /// As [`Session::from_graph`], with every node run as it stands in the graph: no kernel does the work of several.
+    ///
+    /// # Errors
+    /// As [`Session::from_bytes`].
+    pub fn plain(graph: &Graph, threads: usize) -> Result<Self> {
+        let bytes = onnx::encode(graph)?;
+        Self::load(GraphOptimizationLevel::Disable, threads, |builder| builder.commit_from_memory(&bytes))
+    }
+    fn load(
+        level: GraphOptimizationLevel,
+        threads: usize,
+        commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<ort::session::Session>,
+    ) -> Result<Self> {
         let library = library().map_err(|absent| SPEC.missing(&absent))?;
         let build = || -> ort::Result<ort::session::Session> {
             let mut builder = ort::session::Session::builder(&library.environment)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_optimization_level(level)?
                 .with_intra_threads(threads.max(1))?
                 .with_inter_threads(1)?
                 // Its threads would go on looking for work after a run, on cores that others are measured on.

@@ -170,7 +170,7 @@ fn name_outputs(g: &mut Graph, redirects: &IndexMap<String, String>, kept: &Hash
 ///
 /// # Errors
 /// `Check` when an inner graph has a value of its own with the new name, which would be read instead.
-fn rename_reads(node: &mut Node, names: &IndexMap<String, String>) -> Result<()> {
+pub(super) fn rename_reads(node: &mut Node, names: &IndexMap<String, String>) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use super::{Atom, AxisLabels, Channels};
 use crate::graph::Dim;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Elements of a block up to which its indices are followed one by one.
 const BLOCK_LIMIT: usize = 1 << 24;
@@ -42,9 +43,17 @@ pub fn reshape(cx: &mut Channels<'_>, from: &[Dim], labels: &[AxisLabels], to: &
     }
     let sizes = |axes: &[usize], dims: &[Dim]| axes.iter().map(|&a| dims[a].known().filter(|&n| n > 0)).collect::<Option<Vec<usize>>>();
     let (Some(in_sizes), Some(out_sizes)) = (sizes(&ins, &from), sizes(&outs, &to)) else {
+        cx.because("rearranges them with sizes that are known only at run time");
+        if let (Some((&i, rest)), Some(&o)) = (ins.split_first(), outs.first())
+            && let Some(leading) = leading(cx, &labels[i], from[i].known(), to[o].known())
+        {
+            out[o] = Some(leading);
+            ins = rest.to_vec();
+        }
         ins.iter().for_each(|&i| cx.freeze(&labels[i]));
         return out;
     };
+    cx.because("rearranges them");
     let (mut i, mut o) = (0, 0);
     while i < ins.len() && o < outs.len() {
         let (mut i_end, mut o_end) = (i + 1, o + 1);
@@ -62,7 +71,7 @@ pub fn reshape(cx: &mut Channels<'_>, from: &[Dim], labels: &[AxisLabels], to: &
         }
         let axes: Vec<(usize, AxisLabels)> = (i..i_end).map(|k| (in_sizes[k], labels[ins[k]].clone())).collect();
         if a == b && a <= BLOCK_LIMIT {
-            if let Some((k, found)) = block(cx, &axes, &out_sizes[o..o_end]) {
+            if let Some((k, found)) = block(cx, &axes, &out_sizes[o..o_end], &outs[o..o_end]) {
                 out[outs[o + k]] = Some(found.into());
             }
         } else {
@@ -74,8 +83,8 @@ pub fn reshape(cx: &mut Channels<'_>, from: &[Dim], labels: &[AxisLabels], to: &
     out
 }
 
-/// One run of axes into another of the same product: the labelled axis of the result and its labels.
-fn block(cx: &mut Channels<'_>, axes: &[(usize, AxisLabels)], to: &[usize]) -> Option<(usize, Vec<Atom>)> {
+/// One run of axes into another of the same product, whose axes have the numbers `axes_of`: the labelled axis of the result and its labels.
+fn block(cx: &mut Channels<'_>, axes: &[(usize, AxisLabels)], to: &[usize], axes_of: &[usize]) -> Option<(usize, Vec<Atom>)> {
     // Indices of two labelled axes cannot both go: the rest would not be a full grid. The one with more choices stays.
     let choices = |cx: &Channels<'_>, l: &AxisLabels| {
         let free = l.iter().flat_map(|l| l.iter()).filter(|&&a| !cx.labels.is_frozen(a));
@@ -100,7 +109,13 @@ fn block(cx: &mut Channels<'_>, axes: &[(usize, AxisLabels)], to: &[usize]) -> O
         let mut at: Vec<Option<Atom>> = vec![None; to[k]];
         roots.iter().enumerate().all(|(p, &r)| *at[(p / stride(k)) % to[k]].get_or_insert(r) == r)
     };
-    let k = by_size.iter().copied().find(|&k| follows(k)).unwrap_or(by_size[0]);
+    // Where nothing follows yet, an axis that no reader of the result fixes: groups of a norm go whole.
+    let free = |k: &usize| !cx.labels.ahead.contains(&axes_of[*k]);
+    let followed = by_size.iter().copied().find(|&k| follows(k));
+    let k = followed.or_else(|| by_size.iter().copied().find(free)).unwrap_or(by_size[0]);
+    if followed.is_none() && k != by_size[0] {
+        cx.labels.blocks.extend((0..total).step_by(stride(k)).map(|p| flat[p]));
+    }
     let mut found: HashMap<usize, Atom> = HashMap::new();
     for (p, &a) in flat.iter().enumerate() {
         let index = (p / stride(k)) % to[k];
@@ -108,6 +123,17 @@ fn block(cx: &mut Channels<'_>, axes: &[(usize, AxisLabels)], to: &[usize]) -> O
         cx.labels.join(first, a);
     }
     Some((k, (0..to[k]).map(|i| found[&i]).collect()))
+}
+
+/// Labels of the first axis of a result from those of the first axis of what is rearranged, where the sizes behind them are open: each
+/// index becomes several, or whole runs of them become one.
+fn leading(cx: &mut Channels<'_>, labels: &AxisLabels, from: Option<usize>, to: Option<usize>) -> Option<Arc<[Atom]>> {
+    let (labels, from, to) = (labels.clone()?, from.filter(|&n| n > 0)?, to.filter(|&n| n > 0 && n <= BLOCK_LIMIT)?);
+    if to % from == 0 {
+        let times = to / from;
+        return Some((0..to).map(|i| labels[i / times]).collect());
+    }
+    (from % to == 0).then(|| cx.whole_runs(&labels, to))
 }
 
 /// When each shape has one size that is not known and the others have equal products, that size is the same in both.

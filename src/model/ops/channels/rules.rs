@@ -6,6 +6,7 @@ use compresso_base::error::Result;
 
 /// The rule of operators through which nothing may be pruned: all inputs are fixed, outputs have no labels.
 pub fn fixed(cx: &mut Channels<'_>) -> Result<()> {
+    cx.because("is not followed by pruning");
     for i in 0..cx.node.inputs.len() {
         cx.freeze_input(i);
     }
@@ -34,6 +35,9 @@ pub fn through(cx: &mut Channels<'_>) -> Result<()> {
 /// and unlabelled in the outputs. Sets the labels of output 0 only.
 pub fn through_except(cx: &mut Channels<'_>, mixed: impl Fn(usize) -> bool) -> Result<Vec<AxisLabels>> {
     let mut axes = cx.axes(0)?;
+    if cx.labels.cause.why == super::reason::WHOLE {
+        cx.because("computes over all of them together");
+    }
     for (a, labels) in axes.iter_mut().enumerate() {
         if mixed(a) {
             cx.freeze(&labels.take());
@@ -41,6 +45,16 @@ pub fn through_except(cx: &mut Channels<'_>, mixed: impl Fn(usize) -> bool) -> R
     }
     cx.set(0, axes.clone());
     Ok(axes)
+}
+
+/// The rule of operators that read images `[n, c, spatial…]` at places which the other inputs say, each channel alike and zeros as
+/// zeros: channels go through, all else is fixed.
+pub fn images(cx: &mut Channels<'_>) -> Result<()> {
+    through_except(cx, |axis| axis != 1)?;
+    (1..cx.node.inputs.len()).for_each(|i| cx.freeze_input(i));
+    let zero = cx.zero(0);
+    cx.set_zero(0, zero);
+    Ok(())
 }
 
 /// What broadcasting makes of the inputs' labels.

@@ -61,8 +61,8 @@ fn len(labels: &AxisLabels) -> usize {
 /// All inputs and outputs of a group go together, and the group with them.
 fn whole_groups(cx: &mut Channels<'_>, groups: usize, inputs: &AxisLabels, outputs: &AxisLabels) {
     let (Some(i), Some(o)) = (inputs, outputs) else {
-        cx.freeze(inputs);
-        cx.freeze(outputs);
+        cx.freeze_beside(inputs);
+        cx.freeze_beside(outputs);
         return;
     };
     let (inner, outer) = (i.len() / groups, o.len() / groups);

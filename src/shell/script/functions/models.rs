@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::exec;
 use crate::learn::eval::Predict;
 use crate::learn::train::Train;
-use crate::model::{self, Loaded, ModelOptions, Value};
+use crate::model::{self, Loaded, ModelOptions, Summarize, Value};
 use crate::operation::{Arg, ArgKind, Operation};
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::value::{ModelValue, from_json};
@@ -28,17 +28,7 @@ pub(super) const TABLE: &[Binding] = &[
     },
     Binding { signature: Train::SIGNATURE, call: |c| Ok(trained(c, c.run::<Train>()?)) },
     Binding { signature: Predict::SIGNATURE, call: predict },
-    Binding {
-        signature: signature(
-            ("models", "summary"),
-            "What a model is made of: inputs, outputs, layers with parameters and multiply-accumulates",
-            &[Arg::new("m", ArgKind::Model)],
-            "report",
-            &["summary(model(\"classifier\", #{ classes: 3, image_size: 32 })).params"],
-            &["layers", "describe", "info", "shape", "flops", "parameters"],
-        ),
-        call: |c| Ok(report(c.model(0)?.summary()?)),
-    },
+    Binding { signature: Summarize::SIGNATURE, call: |c| Ok(report(c.run::<Summarize>()?)) },
     Binding {
         signature: signature(
             ("models", "forward"),

@@ -81,7 +81,7 @@ pub(super) const TABLE: &[Binding] = &[
             ("results", "save"),
             "Writes a model (.onnx, .safetensors), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
              predictions (.jpg, folder, .coco.json), a dataset (.yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
-             data (.json) or text; missing folders are made",
+             lists and maps (.json, or as a table .csv, .html, .txt) or text; missing folders are made",
             &[Arg::new("x", ArgKind::Any), Arg::new("path", ArgKind::Text)],
             "nothing",
             &[],
@@ -186,9 +186,24 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     } else if value.is_string() {
         report::write_file(path, value.to_string().as_bytes())?;
     } else {
-        report::write_file(path, format!("{:#}\n", to_json(value)?).as_bytes())?;
+        save_data(value, path)?;
     }
     Ok(Dynamic::UNIT)
+}
+
+/// Lists, maps and numbers: as JSON, or as the table that they make.
+fn save_data(value: &Dynamic, path: &Path) -> Result<()> {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    match ending.as_str() {
+        "json" => report::write_file(path, format!("{:#}\n", to_json(value)?).as_bytes()),
+        "csv" | "html" | "htm" | "txt" | "md" => {
+            report::save(&table_of(value, &[]).map_err(|e| e.file(path).hint("save other data as .json"))?, path)
+        }
+        _ => {
+            let e = Error::argument(format!("{} cannot be saved as '.{ending}'", describe(value))).file(path);
+            Err(e.hint("lists and maps are saved as .json, or as tables: .csv, .html, .txt"))
+        }
+    }
 }
 
 /// A map of tensors.

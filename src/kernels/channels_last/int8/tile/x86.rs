@@ -1,6 +1,6 @@
 //! Tiles in vectors of 32 and 64 bytes.
 
-use super::super::pack::{LANES, Panel};
+use super::super::pack::{Ends, LANES, Panel};
 use super::super::quant::{Quant, Rounding};
 use super::groups::{R, pairs, quads, singles, triples};
 use super::sums::{Stage, Sums};
@@ -18,11 +18,11 @@ pub fn has_avx_vnni() -> bool {
 /// # Safety
 /// As [`super::TileKernel::run`], with as many pixels as a multiple of [`R`].
 #[target_feature(enable = "avx2")]
-pub unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+pub unsafe fn dense(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
         let at: &[*const u8; R] = at.try_into().expect("a chunk");
-        let mut sums = [start(panel); R];
+        let mut sums = [start(ends); R];
         // SAFETY: the caller's promise; the groups that `counts` tells of are in `steps` and `offsets`.
         unsafe {
             let (mut step, mut offset) = (panel.steps.as_ptr().cast::<__m256i>(), panel.offsets.as_ptr());
@@ -45,16 +45,16 @@ pub unsafe fn dense(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, 
         }
     }
     // SAFETY: as many sums as pixels were written.
-    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+    unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
 }
 
 /// # Safety
 /// As [`super::TileKernel::run`], with an even number of pixels.
 #[target_feature(enable = "avx2")]
-pub unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+pub unsafe fn depthwise(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(2).zip(stage.chunks_exact_mut(2)) {
-        let mut sums = [start(panel); 2];
+        let mut sums = [start(ends); 2];
         for (offsets, step) in panel.offsets.chunks_exact(2).zip(&panel.steps) {
             for r in 0..2 {
                 // SAFETY: a step of the panel reads here.
@@ -73,16 +73,16 @@ pub unsafe fn depthwise(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usi
         }
     }
     // SAFETY: as many sums as pixels were written.
-    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+    unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
 }
 
 /// # Safety
 /// As [`super::TileKernel::run`], with as many pixels as a multiple of 6.
 #[target_feature(enable = "avx2,avxvnni")]
-pub unsafe fn avx_vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+pub unsafe fn avx_vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(6).zip(stage.chunks_exact_mut(6)) {
-        let mut sums = [start(panel); 6];
+        let mut sums = [start(ends); 6];
         for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
             let w = std::ptr::from_ref(step).cast::<__m256i>();
             for (sum, at) in sums.iter_mut().zip(at) {
@@ -99,18 +99,18 @@ pub unsafe fn avx_vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usiz
         }
     }
     // SAFETY: as many sums as pixels were written.
-    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+    unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
 }
 
 /// # Safety
 /// As [`super::TileKernel::run`], with as many pixels as a multiple of 8.
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
-pub unsafe fn vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+pub unsafe fn vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
     for (at, stage) in at.chunks_exact(8).zip(stage.chunks_exact_mut(8)) {
         // SAFETY: the start has one such vector; pixels as the caller promises.
         let sums = unsafe {
-            let mut sums = [_mm512_loadu_si512(panel.start.as_ptr().cast()); 8];
+            let mut sums = [_mm512_loadu_si512(ends.start.as_ptr().cast()); 8];
             for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
                 let w = _mm512_load_si512(step.0.as_ptr().cast());
                 for (sum, at) in sums.iter_mut().zip(at) {
@@ -125,13 +125,13 @@ pub unsafe fn vnni(panel: &Panel, at: &[*const u8], to: *mut u8, pitch: usize, q
         }
     }
     // SAFETY: as many sums as pixels were written.
-    unsafe { finish(panel, &stage, at.len(), to, pitch, quant) };
+    unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn start(panel: &Panel) -> Sums {
-    let from = panel.start.as_ptr().cast::<__m256i>();
+fn start(ends: &Ends) -> Sums {
+    let from = ends.start.as_ptr().cast::<__m256i>();
     // SAFETY: the start has two vectors.
     unsafe { [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))] }
 }
@@ -139,11 +139,11 @@ fn start(panel: &Panel) -> Sums {
 /// # Safety
 /// The first `count` sums are initialized, and the [`LANES`] results of as many pixels are writable.
 #[target_feature(enable = "avx2")]
-unsafe fn finish(panel: &Panel, stage: &Stage, count: usize, to: *mut u8, pitch: usize, quant: Option<Quant>) {
+unsafe fn finish(ends: &Ends, stage: &Stage, count: usize, to: *mut u8, pitch: usize, quant: Option<Quant>) {
     // SAFETY: scales and biases have two vectors; sums and results as the caller promises.
     unsafe {
         let both = |from: &[f32; LANES]| [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))];
-        let (scales, bias) = (both(&panel.scales), both(&panel.bias));
+        let (scales, bias) = (both(&ends.scales), both(&ends.bias));
         let real = |sum: __m256i, v: usize| _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), scales[v]), bias[v]);
         let reals = |p: usize| {
             let [a, b] = stage[p].assume_init();
