@@ -17,7 +17,7 @@ RHAI = {
     "completion_samples": [
         {"text": "prune_gr", "matches": {"prune_groups("}},
         {"text": "tensorrt", "matches": {"tensorrt_export("}},
-        {"text": 'model("yolo11n-', "matches": {'yolo11n-cls"'}},
+        {"text": 'model("yolo11n-', "matches": {'yolo11n-cls"', 'yolo11n-seg"', 'yolo11n-pose"', 'yolo11n-obb"'}},
         {"text": "%loa", "matches": {"%load"}},
     ],
     "complete_code_samples": ["1", "let x = 1;", 'print("a");\nprint("b")', "fn twice(n) { n * 2 }", "// a comment", "%time 1 + 1", "", "[1, 2].map(|x| x + 1)"],
