@@ -6,7 +6,7 @@ use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::Operation;
 use compresso_learn::data::{DataKind, Dataset, GroundTruth, ImageForm, Sample, Source};
 use compresso_learn::eval::{Evaluate, Evaluation, ImageRunner, Predict, Prediction, evaluate_as};
-use compresso_model::{Model, Task};
+use compresso_model::Model;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,11 +38,7 @@ impl Damage {
     /// What reading the images and running the models report.
     pub fn of(before: &Model, after: &Model, data: &Dataset, ctx: &Context) -> Result<Option<Self>> {
         let data = data.for_evaluation().take(IMAGES);
-        let expected = match before.task() {
-            Task::Unknown | Task::Instances(_) => return Ok(None),
-            Task::Detect(_) => DataKind::Detection,
-            Task::Classify(_) => DataKind::Classification,
-        };
+        let Some(expected) = DataKind::of_task(before.task()) else { return Ok(None) };
         if data.kind == expected {
             match judged(before, &data, ctx) {
                 Ok(was) => return Ok(Self::between(&was, &judged(after, &data, ctx)?, &data, "")),

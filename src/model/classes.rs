@@ -243,11 +243,6 @@ fn key(name: &str) -> String {
 /// What is to be said of names that were matched: the order where it differs, and spellings that do.
 fn by_name(first: Side<'_>, second: Side<'_>, pairs: &[Option<usize>]) -> Option<String> {
     let found: Vec<(usize, usize)> = pairs.iter().enumerate().filter_map(|(b, a)| Some((b, (*a)?))).collect();
-    let some = |mut all: Vec<String>| {
-        let more = all.len().saturating_sub(SHOWN);
-        all.truncate(SHOWN);
-        all.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
-    };
     let moved: Vec<String> = found.iter().filter(|(b, a)| a != b).map(|(b, a)| format!("{} {b} → {a}", second.names[*b])).collect();
     let differs = |(b, a): &&(usize, usize)| first.names[*a].trim() != second.names[*b].trim();
     let spelled = found.iter().filter(differs).map(|(b, a)| format!("'{}' is '{}'", second.names[*b], first.names[*a]));
@@ -258,11 +253,11 @@ fn by_name(first: Side<'_>, second: Side<'_>, pairs: &[Option<usize>]) -> Option
             "{} numbers the classes otherwise than {}, so they are matched by name: {}",
             second.who,
             first.who,
-            some(moved)
+            listing(&moved)
         ));
     }
     if !spelled.is_empty() {
-        parts.push(format!("names of {} are taken for those of {}: {}", second.who, first.who, some(spelled)));
+        parts.push(format!("names of {} are taken for those of {}: {}", second.who, first.who, listing(&spelled)));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }

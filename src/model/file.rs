@@ -136,6 +136,9 @@ impl Model {
 }
 
 fn of_graph(graph: Graph, options: &LoadOptions) -> Result<Reclassified> {
+    if options.classes.is_none() {
+        return Model::told_by_graph(graph, options).map(Reclassified::unchanged);
+    }
     for_classes(options, |o| Model::told_by_graph(graph.clone(), o))
 }
 

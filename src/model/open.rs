@@ -114,10 +114,13 @@ impl Operation for ModelOptions {
 /// too, the rows of its head are those of `classes`.
 fn weights_for(path: &Path, classes: &[String]) -> Result<(IndexMap<String, Value>, Option<String>)> {
     let plain = || weights::load_tensors(path);
+    if are_generated(classes) {
+        return Ok((plain()?, None));
+    }
     // Most files of weights are no models.
     let Ok(model) = Model::load(path, &LoadOptions::default()) else { return Ok((plain()?, None)) };
     let own = model.task().classes().to_vec();
-    if own.is_empty() || own == classes || are_generated(&own) || are_generated(classes) {
+    if own.is_empty() || own == classes || are_generated(&own) {
         return Ok((plain()?, None));
     }
     match model.with_classes(classes) {

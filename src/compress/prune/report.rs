@@ -113,7 +113,11 @@ pub(super) fn widened(before: &Graph, after: &Graph) -> Result<Option<String>> {
         let is_short = |s: &Stored<'_>| s.is_parameter() && matches!(s.constant.element(), Element::F16 | Element::BF16);
         Ok(stored(graph)?.iter().filter(|s| is_short(s)).count())
     };
-    let (had, has) = (short(before)?, short(after)?);
+    let had = short(before)?;
+    if had == 0 {
+        return Ok(None);
+    }
+    let has = short(after)?;
     Ok((has < had).then(|| {
         let n = had - has;
         format!("prune: {n} weights that were stored in float16 and cast are stored in float32 now, as training wants them")

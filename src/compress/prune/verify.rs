@@ -6,7 +6,7 @@ use compresso_base::error::{Error, Result};
 use compresso_exec::{Engine, Outputs, Run, run};
 use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_model::graph::specialize;
-use compresso_model::{Element, Graph, Task, Value};
+use compresso_model::{Element, Graph, IMAGE_CHANNELS, Task, Value};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 
@@ -83,7 +83,7 @@ fn images(graph: &Graph, task: &Task, data: Option<&Dataset>, ctx: &Context) -> 
     let [input] = feeds.as_slice() else { return Ok(Vec::new()) };
     let image = task.image_size().unwrap_or([ANY_SIZE; 2]);
     match specialize(&input.fact, 1, Some(image)).dims().as_deref() {
-        Some(&[1, 1 | 3 | 4, h, w]) if input.fact.element == Element::F32 => {
+        Some(&[1, channels, h, w]) if IMAGE_CHANNELS.contains(&channels) && input.fact.element == Element::F32 => {
             let options = LoaderOptions { batch: 1, size: [h, w], form: ImageForm::of(graph, task), ..LoaderOptions::default() };
             let batches = Loader::new(&data.take(ROUNDS as usize), options, ctx)?;
             batches.map(|b| Ok((input.name.clone(), Value::plain(b?.images)?))).collect()

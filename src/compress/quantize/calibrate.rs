@@ -9,7 +9,7 @@ use compresso_base::error::{At, Error, Result};
 use compresso_exec::compiled::Seen;
 use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::model_input;
-use compresso_model::{Element, Graph, Task, Value};
+use compresso_model::{Element, Graph, IMAGE_CHANNELS, Task, Value};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -125,7 +125,7 @@ pub fn image_input(graph: &Graph) -> Result<&compresso_model::ValueInfo> {
         (Some(input), None)
             if input.fact.element == Element::F32
                 && input.fact.rank() == Some(4)
-                && matches!(input.fact.dim(1), Some(1 | 3 | 4) | None) =>
+                && input.fact.dim(1).is_none_or(|c| IMAGE_CHANNELS.contains(&c)) =>
         {
             Ok(input)
         }

@@ -7,6 +7,7 @@
 //! all. ConvTranspose has no integer form: its weight is stored in int8 and multiplied in float.
 
 use super::Settings;
+use super::fit;
 use super::placement::WeightedNode;
 use super::static_int8::dequantized_weight;
 use super::weights::Weight;
@@ -15,7 +16,7 @@ use compresso_model::ops;
 use compresso_model::ops::arithmetic::{ADD, MUL};
 use compresso_model::ops::cast::CAST;
 use compresso_model::ops::conv::CONV;
-use compresso_model::ops::matmul::{GEMM, MATMUL};
+use compresso_model::ops::matmul::GEMM;
 use compresso_model::ops::quantize::DYNAMIC_QUANTIZE_LINEAR;
 use compresso_model::{Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::HashMap;
@@ -27,14 +28,14 @@ pub(super) fn insert(graph: &Graph, layers: &[WeightedNode], settings: &Settings
     let mut stored: HashMap<(String, usize), String> = HashMap::new();
     for layer in layers {
         let node = &graph.nodes()[layer.node];
-        let constant = graph.constant(&layer.weight).ok_or_else(|| Error::internal("a layer's weight is a constant"))?;
+        let constant = fit::constant(graph, layer)?;
         let integer = settings.integers && integer_op(node)?.is_some();
         if integer {
             let x = node.inputs[0].as_str();
             if !inputs.contains_key(x) {
                 inputs.insert(x, quantize_input(&mut patch, x));
             }
-            let weight = layer_weight(node, constant, layer.axis, settings).at(|| node.label())?;
+            let weight = layer_weight(node, constant, layer, settings).at(|| node.label())?;
             replace(&mut patch, layer, node, &weight, &inputs[x], graph).at(|| node.label())?;
         } else {
             let key = (layer.weight.clone(), layer.axis);
@@ -62,14 +63,13 @@ fn integer_op(node: &Node) -> Result<Option<&'static str>> {
 }
 
 /// A weight as the integer operator reads it: Gemm's transposed to `[inputs, outputs]`.
-fn layer_weight(node: &Node, constant: &Constant, axis: usize, settings: &Settings) -> Result<Weight> {
+fn layer_weight(node: &Node, constant: &Constant, layer: &WeightedNode, settings: &Settings) -> Result<Weight> {
+    let per_channel = settings.per_channel && layer.channel_scales;
     if node.is(GEMM) && node.get_int("transB", 0)? != 0 {
         let t = constant.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
-        return Weight::quantize(&Constant::from_tensor(&t)?, 1, settings.per_channel, settings.weights);
+        return Weight::quantize(&Constant::from_tensor(&t)?, 1, per_channel, settings.weights);
     }
-    // A batch of matrices has no one output axis.
-    let per_channel = settings.per_channel && (!node.is(MATMUL) || constant.dims().len() == 2);
-    Weight::quantize(constant, axis, per_channel, settings.weights)
+    Weight::quantize(constant, layer.axis, per_channel, settings.weights)
 }
 
 /// Adds DynamicQuantizeLinear: names of the quantized value, its scale and its zero point.

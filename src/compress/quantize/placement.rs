@@ -161,8 +161,9 @@ pub fn plan(graph: &Graph, patterns: Patterns<'_>, target: &TargetSpec, rules: &
     }
     skipped.extend(left);
     let inner: HashSet<String> = inner_values(graph, &kept).into_iter().map(str::to_string).collect();
-    let float = floating(graph, rules, &kept)?;
-    let mut p = Placement { graph, rules, inner, readers: graph.consumers(), groups: Groups::default(), reads: BTreeSet::new(), float };
+    let readers = graph.consumers();
+    let float = floating(graph, rules, &kept, &readers)?;
+    let mut p = Placement { graph, rules, inner, readers, groups: Groups::default(), reads: BTreeSet::new(), float };
     for l in &kept {
         let x = graph.nodes()[l.node].inputs[0].clone();
         p.groups.add(&x);
@@ -200,7 +201,7 @@ fn narrow(graph: &Graph, layer: &WeightedNode, target: &TargetSpec, least: usize
 
 /// Nodes that read floats whatever stands around them: layers that are not to be quantized, what the target's integer kernels
 /// lack, and, where kernels write integers, what moves values to one of these: runtimes move a DequantizeLinear past it.
-fn floating(graph: &Graph, rules: &Quantization, layers: &[WeightedNode]) -> Result<HashSet<usize>> {
+fn floating(graph: &Graph, rules: &Quantization, layers: &[WeightedNode], readers: &HashMap<&str, Vec<usize>>) -> Result<HashSet<usize>> {
     let integer: HashSet<usize> = layers.iter().map(|l| l.node).collect();
     let mut float = HashSet::new();
     for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| !integer.contains(i)) {
@@ -208,7 +209,9 @@ fn floating(graph: &Graph, rules: &Quantization, layers: &[WeightedNode]) -> Res
             float.insert(i);
         }
     }
-    let readers = if rules.writes.is_empty() { HashMap::new() } else { graph.consumers() };
+    if rules.writes.is_empty() {
+        return Ok(float);
+    }
     for (i, node) in graph.nodes().iter().enumerate().rev() {
         let mut reading = node.outputs.iter().filter_map(|o| readers.get(o.as_str())).flatten();
         if ops::find(node)?.quant == QuantRule::SameScale && reading.any(|r| float.contains(r)) {

@@ -91,7 +91,7 @@ impl Build<'_> {
         // Bytes of a pixel lie together: where they do not, each is a pixel.
         let one = (1, vec![1; ids.len()]);
         let together = |(_, s): &(usize, Vec<usize>)| s.iter().zip(ids).all(|(&s, &id)| s == 1 || self.tensors[id].kind == Kind::F32);
-        let channel = axes.pop_if(|axis| together(axis) || ids.iter().all(|&id| self.tensors[id].kind == Kind::F32)).unwrap_or(one);
+        let channel = axes.pop_if(|axis| together(axis)).unwrap_or(one);
         let mut merged: Vec<(usize, Vec<usize>)> = Vec::new();
         for (n, s) in axes {
             match merged.last_mut() {

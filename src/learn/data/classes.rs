@@ -116,9 +116,10 @@ pub(super) fn asked_for(data: Dataset, options: &DataOptions) -> Result<Dataset>
     if numbers.iter().all(Option::is_none) {
         return Err(none_of(&asked, &own));
     }
+    let parts = if numbers.contains(&None) { data.parts() } else { Vec::new() };
+    let counts: Vec<Vec<usize>> = parts.into_iter().filter_map(Dataset::counts).collect();
     for (class, _) in numbers.iter().enumerate().filter(|(_, n)| n.is_none()) {
-        let of = |d: &Dataset| (0..d.len()).flat_map(|i| d.source.classes_of(i).unwrap_or_default()).filter(|c| *c == class).count();
-        let count: usize = data.parts().into_iter().map(of).sum();
+        let count: usize = counts.iter().filter_map(|c| c.get(class)).sum();
         if count > 0 {
             lines.push(format!("{count} × object of class '{}', which is not asked for, left out", own[class]));
         }

@@ -36,11 +36,11 @@ pub fn read_image(path: impl AsRef<Path>) -> Result<RgbImage> {
 /// As [`read_image`].
 pub fn read_opacity(path: impl AsRef<Path>) -> Result<Option<GrayImage>> {
     let path = path.as_ref();
-    let image = decode_any(path).in_file(path)?;
-    if !image.color().has_alpha() {
+    // Only what has some is decoded for it.
+    if !open(path).in_file(path)?.0.color_type().has_alpha() {
         return Ok(None);
     }
-    let rgba = image.into_rgba8();
+    let rgba = decode_any(path).in_file(path)?.into_rgba8();
     Ok(Some(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| image::Luma([rgba.get_pixel(x, y).0[3]]))))
 }
 

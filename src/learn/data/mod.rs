@@ -52,6 +52,7 @@ pub use splits::SplitOptions;
 use candle_core::Tensor;
 use compresso_base::error::Result;
 use compresso_base::operation::Recipe;
+use compresso_model::Task;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -103,6 +104,17 @@ pub enum DataKind {
     Detection,
     Classification,
     Unlabelled,
+}
+
+impl DataKind {
+    /// What labels train and judge a model of this task; `None` where none do.
+    pub fn of_task(task: &Task) -> Option<Self> {
+        match task {
+            Task::Detect(_) => Some(Self::Detection),
+            Task::Classify(_) => Some(Self::Classification),
+            Task::Unknown | Task::Instances(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for DataKind {

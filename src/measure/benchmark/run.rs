@@ -13,7 +13,7 @@ use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::in_range;
 use compresso_learn::data::{DataKind, Dataset};
 use compresso_learn::eval::judged;
-use compresso_model::{Model, Task};
+use compresso_model::Model;
 use std::path::PathBuf;
 
 /// Times each model in each runtime, in turns.
@@ -77,9 +77,7 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
 /// `Argument`: why the first of them cannot be judged, when none can.
 fn fits_one(models: &[(String, Model)], data: &Dataset, options: &Benchmark) -> Result<()> {
     let judging = options.judging();
-    let able = models.iter().filter(|(_, m)| {
-        matches!((m.task(), data.kind), (Task::Detect(_), DataKind::Detection) | (Task::Classify(_), DataKind::Classification))
-    });
+    let able = models.iter().filter(|(_, m)| DataKind::of_task(m.task()) == Some(data.kind));
     let mut first = None;
     for (name, model) in able {
         match judged(model.task(), data, &judging) {

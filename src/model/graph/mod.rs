@@ -163,6 +163,14 @@ impl Node {
             _ => &[],
         })
     }
+    /// As [`Node::inner`], to be changed.
+    pub(crate) fn inner_mut(&mut self) -> impl Iterator<Item = &mut Graph> {
+        self.attrs.values_mut().flat_map(|attr| match attr {
+            Attr::Graph(g) => std::slice::from_mut(g.as_mut()),
+            Attr::Graphs(gs) => gs.as_mut_slice(),
+            _ => &mut [],
+        })
+    }
     /// Names of the values that the node reads, once for each time: its inputs, and what its inner graphs read from outside.
     pub fn reads(&self) -> impl Iterator<Item = &str> {
         self.inputs.iter().map(String::as_str).filter(|n| !n.is_empty()).chain(self.captured())

@@ -180,16 +180,9 @@ fn onnx_set(opsets: &IndexMap<String, i64>) -> Option<i64> {
 
 /// Gives inner graphs the operator sets of the one around them.
 fn share(nodes: &mut [Node], opsets: &IndexMap<String, i64>) {
-    for attr in nodes.iter_mut().flat_map(|n| n.attrs.values_mut()) {
-        let graphs: &mut [Graph] = match attr {
-            Attr::Graph(g) => std::slice::from_mut(g.as_mut()),
-            Attr::Graphs(gs) => gs,
-            _ => continue,
-        };
-        for g in graphs {
-            g.opsets.clone_from(opsets);
-            share(&mut g.nodes, opsets);
-        }
+    for g in nodes.iter_mut().flat_map(Node::inner_mut) {
+        g.opsets.clone_from(opsets);
+        share(&mut g.nodes, opsets);
     }
 }
 

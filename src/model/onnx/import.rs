@@ -34,13 +34,15 @@ pub fn model(bytes: &Bytes, files: &Files) -> Result<Graph> {
         proto.graph.take().ok_or_else(|| Error::format("the model has no graph: the file is damaged or not an ONNX model"))?;
     let opsets = opsets(&proto.opset_import, "the model")?;
     let unknown = unknown_fields(bytes, MODEL_FIELDS).map_err(|e| malformed("the model", e))?;
-    let functions = Functions::new(proto.functions.iter().map(|b| function(b, files)).collect::<Result<_>>()?)?;
-    let plain = ModelProto { functions: Vec::new(), ..proto.clone() };
-    let mut graph = graph(&graph_bytes, proto, &unknown, &opsets, files, 0)?;
+    let encoded = std::mem::take(&mut proto.functions);
+    let functions = Functions::new(encoded.iter().map(|b| function(b, files)).collect::<Result<_>>()?)?;
+    let mut graph = graph(&graph_bytes, proto.clone(), &unknown, &opsets, files, 0)?;
     if functions.are_called(&graph) {
         // The model is saved as it is run, without them.
-        graph = self::graph(&graph_bytes, plain, &unknown, &opsets, files, 0)?;
         functions.inline(&mut graph)?;
+    } else if !encoded.is_empty() {
+        // What nothing calls is kept.
+        graph = self::graph(&graph_bytes, ModelProto { functions: encoded, ..proto }, &unknown, &opsets, files, 0)?;
     }
     if !graph.opsets.contains_key("")
         && !graph.opsets.contains_key("ai.onnx")

@@ -20,7 +20,7 @@ use super::roles::Data;
 use super::run::Exec;
 use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use crate::value::Value;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_kernels::ops::{activate, softmax};
@@ -94,7 +94,7 @@ fn split(cx: &Exec<'_>, input: usize, side: &str) -> Result<Tensor> {
     if !t.dtype().is_float() {
         return Err(Error::dtype(format!("expected floating point, got {} for input {input}", cx.input(input)?.element)));
     }
-    let t = t.to_dtype(if cx.tensor(0)?.dtype() == DType::F64 { DType::F64 } else { DType::F32 })?;
+    let t = t.to_dtype(super::run::wide(cx.tensor(0)?.dtype()))?;
     match *t.dims() {
         [_, _, _, _] => Ok(t),
         [b, s, all] => {
@@ -178,7 +178,7 @@ fn weights(cx: &Exec<'_>, q: &Tensor, key: &Tensor, scale: f64) -> Result<(Tenso
     if let Some(added) = &mask.added {
         scores = binary(Binary::Add, &scores, &added.to_dtype(q.dtype())?)?;
     }
-    let all = |t: &Tensor| -> Result<Tensor> { Ok(t.broadcast_as((b, n, s, t_of(t)?))?.broadcast_as(scores.shape())?.contiguous()?) };
+    let all = |t: &Tensor| -> Result<Tensor> { Ok(t.broadcast_as(scores.shape())?.contiguous()?) };
     let with_bias = match &mask.blocked {
         Some(blocked) => {
             all(blocked)?.where_cond(&Tensor::full(f32::NEG_INFINITY, scores.shape(), q.device())?.to_dtype(q.dtype())?, &scores)?
@@ -202,8 +202,4 @@ fn weights(cx: &Exec<'_>, q: &Tensor, key: &Tensor, scale: f64) -> Result<(Tenso
         other => return Err(Error::format(format!("attribute 'qk_matmul_output_mode' must be 0 to 3, got {other}"))),
     };
     Ok((shown, taken))
-}
-
-fn t_of(t: &Tensor) -> Result<usize> {
-    t.dims().last().copied().ok_or_else(|| Error::internal("a mask without axes"))
 }

@@ -182,7 +182,7 @@ fn pad(cx: &Exec<'_>) -> Result<Vec<Value>> {
     cx.one(out)
 }
 
-fn pad_axis(x: &Tensor, axis: usize, before: i64, after: i64, mode: &str, fill: &Tensor) -> Result<Tensor> {
+pub(super) fn pad_axis(x: &Tensor, axis: usize, before: i64, after: i64, mode: &str, fill: &Tensor) -> Result<Tensor> {
     if before == 0 && after == 0 {
         return Ok(x.clone());
     }

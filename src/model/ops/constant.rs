@@ -46,7 +46,7 @@ fn constant_of_shape(cx: &Exec<'_>) -> Result<Vec<Value>> {
 }
 
 /// The value of a Constant; `None` for other nodes, and for forms that are not supported.
-pub fn held(node: &Node) -> Option<Constant> {
+pub fn literal(node: &Node) -> Option<Constant> {
     if node.is(CONSTANT) { constant_value(node).ok() } else { None }
 }
 

@@ -9,6 +9,7 @@ mod labels;
 use super::backward::{Back, Flow};
 use super::cost::{self, CostInput};
 use super::def::{OpDef, ParamKind};
+use super::facts::at_least_one;
 use super::run::Exec;
 use super::weight::{ChannelAxis, WeightAxes, WeightRule};
 use super::window::{AutoPad, WindowAttrs};
@@ -55,10 +56,7 @@ fn transpose_axes(node: &Node, rank: usize) -> Result<Option<WeightAxes>> {
 }
 
 fn groups(node: &Node) -> Result<usize> {
-    match node.get_int("group", 1)? {
-        g if g >= 1 => Ok(g as usize),
-        g => Err(Error::format(format!("attribute 'group' must be at least 1, got {g}"))),
-    }
+    at_least_one(node, "group")
 }
 
 /// Checks channels `[in, weight's first, weight's second]` of a convolution.

@@ -10,11 +10,11 @@ use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
 use super::def::{OpDef, ParamKind};
 use super::elementwise::{Binary, binary};
-use super::facts::fact;
+use super::facts::{at_least_one, fact};
 use super::ints::count;
 use super::run::Exec;
 use super::window::WindowAttrs;
-use crate::graph::{Cost, Fact, Infer, Node};
+use crate::graph::{Cost, Fact, Infer};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
@@ -49,14 +49,9 @@ fn macs(cx: &CostInput<'_>) -> Cost {
     Cost { macs: out.saturating_mul(per_output), other: out }
 }
 
-fn groups(node: &Node, name: &str) -> Result<usize> {
-    let g = node.get_int(name, 1)?;
-    usize::try_from(g).ok().filter(|&g| g > 0).ok_or_else(|| Error::format(format!("attribute '{name}' must be at least 1, got {g}")))
-}
-
 /// Inputs follow the weight's second axis and outputs its first, where there is one group of each kind.
 fn label(cx: &mut Channels<'_>) -> Result<()> {
-    if !cx.is_constant(1) || groups(cx.node, "group")? != 1 || groups(cx.node, "offset_group")? != 1 {
+    if !cx.is_constant(1) || at_least_one(cx.node, "group")? != 1 || at_least_one(cx.node, "offset_group")? != 1 {
         return channels::fixed(cx);
     }
     let (x, w) = (cx.axes(0)?, cx.axes(1)?);
@@ -90,7 +85,7 @@ fn plan(cx: &Exec<'_>) -> Result<Plan> {
         return Err(Error::unsupported(format!("a deformable convolution of {x:?} with {w:?}: two spatial axes are supported")));
     };
     let window = WindowAttrs::of(cx.node, Some(&[kh, kw]), 2)?.resolve(&[height, width])?;
-    let (groups, offset_groups) = (groups(cx.node, "group")?, groups(cx.node, "offset_group")?);
+    let (groups, offset_groups) = (at_least_one(cx.node, "group")?, at_least_one(cx.node, "offset_group")?);
     if per_group.checked_mul(groups) != Some(c) || !o.is_multiple_of(groups) || !c.is_multiple_of(offset_groups) {
         let e =
             format!("{c} input and {o} output channels do not fit the weight {w:?}, {groups} groups and {offset_groups} groups of offsets");
@@ -148,7 +143,7 @@ fn sample(image: &Tensor, [height, width]: [usize; 2], y: &Tensor, x: &Tensor) -
 
 fn deform_conv(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let Plan { window, groups, offset_groups } = plan(cx)?;
-    let wide = |t: &Tensor| t.to_dtype(if t.dtype() == DType::F64 { DType::F64 } else { DType::F32 });
+    let wide = |t: &Tensor| t.to_dtype(super::run::wide(t.dtype()));
     let element = cx.input(0)?;
     if !element.tensor.dtype().is_float() {
         return Err(Error::dtype(format!("expected floating point, got {}", element.element)));

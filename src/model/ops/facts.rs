@@ -2,7 +2,7 @@
 
 use crate::constant::Constant;
 use crate::element::Element;
-use crate::graph::{Dim, Fact, Infer, broadcast};
+use crate::graph::{Dim, Fact, Infer, Node, broadcast};
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
@@ -136,6 +136,15 @@ pub fn axis_of(axis: i64, rank: usize) -> Result<usize> {
 /// `Shape` when it is negative.
 pub fn size(v: i64, what: &str) -> Result<usize> {
     usize::try_from(v).map_err(|_| Error::shape(format!("{what} must not be negative, got {v}")))
+}
+
+/// A size from an attribute, 1 where it is left out.
+///
+/// # Errors
+/// `Format` when it is not positive.
+pub fn at_least_one(node: &Node, name: &str) -> Result<usize> {
+    let n = node.get_int(name, 1)?;
+    usize::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| Error::format(format!("attribute '{name}' must be at least 1, got {n}")))
 }
 
 /// Shape rule of operators whose output is like input 0.

@@ -15,7 +15,7 @@ use super::roles::Float16Rule;
 use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_kernels::ops::log_softmax;
 
@@ -94,7 +94,7 @@ fn loss(cx: &Exec<'_>, logs: &Tensor) -> Result<Value> {
         factors.push(weights[k]);
     }
     let total: f64 = factors.iter().sum();
-    let wide = if logs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let wide = super::run::wide(logs.dtype());
     let open: Vec<u8> = factors.iter().map(|&f| u8::from(f != 0.0)).collect();
     let picked = pick(logs, &positions, own)?.to_dtype(wide)?;
     let device = logs.device();

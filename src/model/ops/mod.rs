@@ -68,10 +68,11 @@ pub mod window;
 
 pub use backward::{Back, BackwardRule, Flow};
 pub use channels::Channels;
+pub use constant::literal;
 pub use cost::CostInput;
 pub use def::{OWN_DOMAIN, OpDef, ParamKind, QuantRule};
 pub use facts::infer_same;
-pub use query::{LayerWeight, carried, is_expectation, is_quantized, layer_weight, literal, moves, quantized_node, stored_weight};
+pub use query::{LayerWeight, carried, is_expectation, is_quantized, layer_weight, moves, quantized_node, stored_weight};
 pub use registry::{FAMILIES, all, find};
 pub use roles::{Data, Float16Rule, Span};
 pub use run::{Exec, MixedPrecision, RunMode};

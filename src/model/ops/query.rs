@@ -1,6 +1,7 @@
 //! What the operators' table says of the nodes of a graph.
 
 use super::cast::CAST;
+use super::constant::literal;
 use super::def::{OpDef, QuantRule};
 use super::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use super::registry::find;
@@ -101,11 +102,6 @@ pub fn is_expectation(graph: &Graph, makers: &HashMap<&str, usize>, node: &Node)
 /// True for a node each element of whose outputs is an element of its data, chosen by its place alone.
 pub fn moves(node: &Node) -> bool {
     find(node).is_ok_and(|op| op.moves)
-}
-
-/// The constant that a node holds, where it is one that does nothing else.
-pub fn literal(node: &Node) -> Option<Constant> {
-    super::constant::held(node)
 }
 
 /// The inputs whose elements, moved, cast or between integers and what they stand for, are all that the outputs of a node have; `None` for

@@ -28,7 +28,7 @@ pub const OPS: &[OpDef] = &[
 /// Draws numbers as a node's attributes say.
 type Draw = fn(&Node, &mut ChaCha8Rng, usize) -> Result<Vec<f64>>;
 
-fn element(node: &Node, default: Element) -> Result<Element> {
+pub(super) fn element(node: &Node, default: Element) -> Result<Element> {
     match node.find_int("dtype")? {
         None => Ok(default),
         Some(code) => {

@@ -10,7 +10,7 @@
 use super::channels;
 use super::cost;
 use super::def::OpDef;
-use super::facts::fact;
+use super::facts::{at_least_one, fact};
 use super::gather::pick;
 use super::ints::count;
 use super::roles::Float16Rule;
@@ -34,11 +34,6 @@ pub const OPS: &[OpDef] = &[
 /// Sample points that are taken along one axis of a region.
 const MOST_SAMPLES: f64 = 1_048_576.0;
 
-fn size(node: &Node, name: &str) -> Result<usize> {
-    let n = node.get_int(name, 1)?;
-    usize::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| Error::format(format!("attribute '{name}' must be at least 1, got {n}")))
-}
-
 fn infer_regions(cx: &Infer<'_>, [h, w]: [usize; 2]) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     let at = |input: usize, rank: usize, axis: usize| -> Result<Dim> {
@@ -52,7 +47,7 @@ fn infer_regions(cx: &Infer<'_>, [h, w]: [usize; 2]) -> Result<Vec<Fact>> {
 }
 
 fn infer_align(cx: &Infer<'_>) -> Result<Vec<Fact>> {
-    infer_regions(cx, [size(cx.node, "output_height")?, size(cx.node, "output_width")?])
+    infer_regions(cx, [at_least_one(cx.node, "output_height")?, at_least_one(cx.node, "output_width")?])
 }
 
 fn infer_pool(cx: &Infer<'_>) -> Result<Vec<Fact>> {
@@ -139,7 +134,7 @@ fn roi_align(cx: &Exec<'_>) -> Result<Vec<Value>> {
     if of.len() * 4 != rois.len() {
         return Err(Error::shape(format!("{} images are given for {} regions", of.len(), rois.len() / 4)));
     }
-    let (oh, ow) = (size(cx.node, "output_height")?, size(cx.node, "output_width")?);
+    let (oh, ow) = (at_least_one(cx.node, "output_height")?, at_least_one(cx.node, "output_width")?);
     let scale = cx.node.get_float("spatial_scale", 1.0)?;
     let samples = cx.node.get_int("sampling_ratio", 0)?;
     let default = if cx.opset >= 16 { "half_pixel" } else { "output_half_pixel" };

@@ -91,3 +91,8 @@ impl<'a> Exec<'a> {
         Ok(vec![Value::new(self.input(0)?.element, tensor)?])
     }
 }
+
+/// The type in which sums over such numbers are computed: float64 as it is, all others in float32.
+pub fn wide(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}

@@ -9,6 +9,7 @@ use super::cat::cat;
 use super::control::{graph, outputs, run};
 use super::def::OpDef;
 use super::facts::{axis_of, fact, size};
+use super::random::element;
 use super::roles::Data;
 use super::run::Exec;
 use crate::element::Element;
@@ -36,7 +37,7 @@ const fn of_sequence(
 }
 
 pub const OPS: &[OpDef] = &[
-    of_sequence(SEQUENCE_EMPTY, &[11], infer_empty, |cx| Ok(vec![Value::sequence(element(cx.node)?, Vec::new())?])),
+    of_sequence(SEQUENCE_EMPTY, &[11], infer_empty, |cx| Ok(vec![Value::sequence(element(cx.node, Element::F32)?, Vec::new())?])),
     of_sequence(SEQUENCE_CONSTRUCT, &[11], infer_element, construct),
     of_sequence(SEQUENCE_INSERT, &[11], infer_element, insert),
     of_sequence(SEQUENCE_ERASE, &[11], infer_element, erase),
@@ -62,14 +63,8 @@ fn infer_optional(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     }
 }
 
-fn element(node: &Node) -> Result<Element> {
-    let code = node.get_int("dtype", 1)?;
-    let e = i32::try_from(code).ok().and_then(Element::from_code);
-    e.ok_or_else(|| Error::unsupported(format!("ONNX type {code} is not supported")))
-}
-
 fn infer_empty(cx: &Infer<'_>) -> Result<Vec<Fact>> {
-    Ok(vec![fact(element(cx.node)?, None)])
+    Ok(vec![fact(element(cx.node, Element::F32)?, None)])
 }
 
 /// A place in a sequence of `n`, counted from the end when negative.

@@ -16,7 +16,7 @@ use super::slice::select;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 use std::f64::consts::TAU;
 
@@ -170,7 +170,7 @@ fn dft(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let axis = dft_axis(cx.node, cx.opset, x.rank(), axis_input)?.ok_or_else(|| Error::internal("an axis that is not known"))?;
     let (inverse, onesided) = (cx.node.get_int("inverse", 0)? != 0, cx.node.get_int("onesided", 0)? != 0);
     let length = dft_length(first_int(cx, 1)?, x.dims()[axis], inverse && onesided)?;
-    let wide = x.to_dtype(if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 })?;
+    let wide = x.to_dtype(super::run::wide(x.dtype()))?;
     let turned = wide.transpose(axis, x.rank() - 2)?;
     let y = Transform { length, inverse, onesided }.run(&turned)?;
     cx.one(y.transpose(axis, x.rank() - 2)?.contiguous()?.to_dtype(x.dtype())?)
@@ -224,7 +224,7 @@ fn stft(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let [length, count_] = frames(samples, step, first_int(cx, 3)?, window.map(Tensor::elem_count))?;
     count(&[batch, count_, length, parts])?;
     let step = usize::try_from(step).unwrap_or(1);
-    let wide = x.to_dtype(if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 })?;
+    let wide = x.to_dtype(super::run::wide(x.dtype()))?;
     let places: Vec<usize> = (0..count_).flat_map(|f| (0..length).map(move |i| f * step + i)).collect();
     let mut framed = select(&wide, 1, &places)?.reshape((batch, count_, length, parts))?;
     if let Some(w) = window {

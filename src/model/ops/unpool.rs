@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__MaxUnpool.html>, <https://onnx.ai/onnx/operators/onnx__Col2Im.html>,
 //! <https://onnx.ai/onnx/operators/onnx__CenterCropPad.html>, <https://onnx.ai/onnx/operators/onnx__AffineGrid.html>. Differentiable.
 
-use super::cat::cat;
+use super::concat::pad_axis;
 use super::cost;
 use super::def::OpDef;
 use super::facts::{Item, axes_of, fact, items, size};
@@ -13,7 +13,7 @@ use super::slice::unless_empty;
 use super::window::WindowAttrs;
 use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
@@ -81,35 +81,11 @@ fn max_unpool(cx: &Exec<'_>) -> Result<Vec<Value>> {
         let all = Tensor::cat(&[&x.flatten_all()?, &Tensor::zeros(1, x.dtype(), x.device())?], 0)?;
         Ok(all.index_select(&Tensor::new(from, x.device())?, 0)?.reshape(inner.as_slice())?)
     })?;
+    let zero = Tensor::zeros((), x.dtype(), x.device())?;
     for (axis, (&o, &i)) in outer.iter().zip(&inner).enumerate() {
-        out = resized(&out, axis, 0, o - i)?;
+        out = pad_axis(&out, axis, 0, (o - i) as i64, "constant", &zero)?;
     }
     cx.one(out)
-}
-
-/// Zeros before and after an axis.
-fn resized(x: &Tensor, axis: usize, before: usize, after: usize) -> Result<Tensor> {
-    if before + after == 0 {
-        return Ok(x.clone());
-    }
-    let mut dims = x.dims().to_vec();
-    dims[axis] += before + after;
-    count(&dims)?;
-    unless_empty(x, &dims, || {
-        let zeros = |n: usize| -> Result<Tensor> {
-            let mut dims = x.dims().to_vec();
-            dims[axis] = n;
-            Ok(Tensor::zeros(dims, x.dtype(), x.device())?)
-        };
-        let (first, last) = (zeros(before)?, zeros(after)?);
-        let parts: Vec<&Tensor> = [&first, x, &last].into_iter().filter(|t| t.dims()[axis] > 0).collect();
-        cat(&parts, axis)
-    })
-}
-
-/// Window attributes and shapes of Col2Im: image and blocks.
-fn columns(node: &Node, block: &[usize]) -> Result<WindowAttrs> {
-    WindowAttrs::of(node, Some(block), block.len())
 }
 
 fn infer_col2im(cx: &Infer<'_>) -> Result<Vec<Fact>> {
@@ -134,7 +110,7 @@ fn col2im(cx: &Exec<'_>) -> Result<Vec<Value>> {
         v.iter().map(|&n| size(n, "a size")).collect()
     };
     let (image, block) = (list(1)?, list(2)?);
-    let w = columns(cx.node, &block)?;
+    let w = WindowAttrs::of(cx.node, Some(&block), block.len())?;
     let (&[n, rows, blocks], true) = (x.dims(), image.len() == block.len() && !block.is_empty()) else {
         return Err(Error::shape(format!(
             "expected columns [n, c · block, blocks] and sizes alike, got {:?}, {image:?} and {block:?}",
@@ -213,9 +189,10 @@ fn center_crop_pad(cx: &Exec<'_>) -> Result<Vec<Value>> {
     for (axis, &n) in dims.iter().enumerate().filter(|&(a, &n)| n < cx.tensor(0).map_or(0, |x| x.dims()[a])) {
         out = out.narrow(axis, (out.dims()[axis] - n) / 2, n)?;
     }
+    let zero = Tensor::zeros((), out.dtype(), out.device())?;
     for (axis, &n) in dims.iter().enumerate() {
         let missing = n - out.dims()[axis];
-        out = resized(&out, axis, missing / 2, missing - missing / 2)?;
+        out = pad_axis(&out, axis, (missing / 2) as i64, (missing - missing / 2) as i64, "constant", &zero)?;
     }
     cx.one(out.contiguous()?)
 }
@@ -250,17 +227,14 @@ fn affine_grid(cx: &Exec<'_>) -> Result<Vec<Value>> {
         (false, n) => (2 * i + 1) as f64 / n as f64 - 1.0,
     };
     // The last spatial axis first, and a one.
-    let row = |p: usize| (0..rank).rev().map(move |d| coordinate(p / steps_at(space, d) % space[d], space[d])).chain([1.0]);
+    let steps = strides(space);
+    let steps = steps.as_slice();
+    let row = |p: usize| (0..rank).rev().map(move |d| coordinate(p / steps[d] % space[d], space[d])).chain([1.0]);
     let base: Vec<f64> = (0..points).flat_map(row).collect();
     cx.one(unless_empty(theta, &dims, || {
-        let wide = if theta.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let wide = super::run::wide(theta.dtype());
         let base = Tensor::from_vec(base, (points, rank + 1), theta.device())?.to_dtype(wide)?;
         let grid = super::matmul::matmul(&base.unsqueeze(0)?, &theta.to_dtype(wide)?.transpose(1, 2)?)?;
         Ok(grid.reshape(dims.as_slice())?.to_dtype(theta.dtype())?)
     })?)
-}
-
-/// Elements from one index of an axis to the next.
-fn steps_at(space: &[usize], axis: usize) -> usize {
-    space[axis + 1..].iter().product()
 }

@@ -150,8 +150,7 @@ fn heads(checkpoint: &Checkpoint, module: &Module, view: &View<'_>) -> Result<()
     let width = node.input(1).and_then(|w| view.graph.constant(w)).and_then(|w| w.dims().get(1).copied()).unwrap_or(0);
     let stated = |name: &str| checkpoint.heap.attribute(module.id, name).and_then(|v| checkpoint.heap.size(v));
     let area = stated("area").is_some();
-    let count = (width / if area { 32 } else { 64 }).max(1);
-    let key = if area { width / count } else { width / count / 2 };
+    let (count, key) = crate::zoo::attention_heads(width, area);
     let has = (stated("num_heads"), stated(if area { "head_dim" } else { "key_dim" }));
     if has.0.is_none_or(|n| n == count) && has.1.is_none_or(|k| k == key) {
         return Ok(());

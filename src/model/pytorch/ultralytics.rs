@@ -3,7 +3,7 @@
 use super::archive::Checkpoint;
 use super::object::{Id, Object};
 use super::settings;
-use super::state::Content;
+use super::state::{Content, Module};
 use crate::recognize::{DecodeAs, DecodeOption, LoadOptions};
 use crate::zoo::{self, ZooOptions};
 use crate::{Classes, Constant, Element, ImageSize, Model};
@@ -40,7 +40,8 @@ fn build(checkpoint: &Checkpoint, network: Id, name: &str, options: &LoadOptions
     let asked = branches(options)?;
     let described = description(checkpoint, network)?;
     let classes = class_names(checkpoint, network, &described, options)?;
-    let head = checkpoint.modules(network)?.into_iter().rfind(|m| checkpoint.heap.attribute(m.id, "f").is_some());
+    let modules = checkpoint.modules(network)?;
+    let head = modules.iter().rfind(|m| checkpoint.heap.attribute(m.id, "f").is_some());
     let strides = match head.as_ref().and_then(|h| checkpoint.heap.attribute(h.id, "stride")) {
         Some(s) => strides(checkpoint, s)?,
         None => Vec::new(),
@@ -69,7 +70,7 @@ fn build(checkpoint: &Checkpoint, network: Id, name: &str, options: &LoadOptions
     let scale = arch.scales.iter().find(|s| s.0 == wanted).or_else(|| arch.scales.first()).cloned();
     let image = image_size(checkpoint, network, options, strides.iter().copied().max().unwrap_or(1));
     let zoo = ZooOptions { classes: Some(classes), image_size: image, ..ZooOptions::default() };
-    let plain = plain_convolutions(checkpoint, network)?;
+    let plain = plain_convolutions(checkpoint, &modules);
     let weights = weights(state, bins, &plain)?;
     let model = zoo::assemble(&arch, scale, name, &zoo, Some(weights)).at(place).map_err(|e| match e.kind() {
         ErrorKind::Shape | ErrorKind::Missing => e.hint(
@@ -237,10 +238,9 @@ fn image_size(checkpoint: &Checkpoint, network: Id, options: &LoadOptions, multi
 }
 
 /// Modules that have a convolution `conv` without a batch norm by design.
-fn plain_convolutions(checkpoint: &Checkpoint, network: Id) -> Result<Vec<String>> {
-    let modules = checkpoint.modules(network)?.into_iter();
-    let named = modules.filter(|m| checkpoint.heap.class(m.id).is_some_and(|c| c.name == "CBLinear"));
-    Ok(named.map(|m| m.path).collect())
+fn plain_convolutions(checkpoint: &Checkpoint, modules: &[Module]) -> Vec<String> {
+    let named = modules.iter().filter(|m| checkpoint.heap.class(m.id).is_some_and(|c| c.name == "CBLinear"));
+    named.map(|m| m.path.clone()).collect()
 }
 
 /// The weights as the builder names them, in float32.

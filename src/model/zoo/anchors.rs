@@ -54,10 +54,7 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     let origin = s.b.graph.constant(&format!("{name}.origin"), Constant::floats(&[1, total, 2], &origin)?);
     let size = s.b.graph.constant(&format!("{name}.size"), Constant::floats(&[1, total, 2], &size)?);
     let sizes = s.b.ints(&format!("{name}.sides"), &[2, 2, (1 + classes) as i64]);
-    let path = s.b.graph.path(&format!("{name}.Split"));
-    let [centre, extent, rest] = [0, 1, 2].map(|i| format!("{path}_output_{i}"));
-    let split = Node::new("Split", path, [all, sizes], [centre.clone(), extent.clone(), rest.clone()]).int("axis", 2);
-    s.b.graph.node(split);
+    let [centre, extent, rest] = s.b.split(&name, &all, &sizes, 2);
     let centre = s.b.named("Mul", &format!("{name}.centre"), &[&centre, &reach]);
     let centre = s.b.named("Add", &format!("{name}.centre"), &[&centre, &origin]);
     let extent = s.b.named("Mul", &format!("{name}.extent"), &[&extent, &extent]);

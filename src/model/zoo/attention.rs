@@ -10,6 +10,12 @@ const HEAD: usize = 64;
 /// Channels of one head of area attention.
 const AREA_HEAD: usize = 32;
 
+/// Number of heads of an attention over so many channels, and channels of a key; `area`: of area attention.
+pub(crate) fn attention_heads(channels: usize, area: bool) -> (usize, usize) {
+    let count = (channels / if area { AREA_HEAD } else { HEAD }).max(1);
+    (count, channels / count / if area { 1 } else { 2 })
+}
+
 /// Attention between the positions of a map.
 #[derive(Debug, Clone, Copy)]
 struct Heads {
@@ -48,8 +54,8 @@ impl Blocks {
     /// Attention and two pointwise convolutions, each with a shortcut.
     pub fn psa_block(&mut self, name: &str, x: &Feature) -> Result<Feature> {
         let c = x.channels;
-        let count = (c / HEAD).max(1);
-        let heads = Heads { count, key: c / count / 2, areas: 1, kernel: 3 };
+        let (count, key) = attention_heads(c, false);
+        let heads = Heads { count, key, areas: 1, kernel: 3 };
         self.attended(name, x, heads, "ffn", 2 * c)
     }
 
@@ -57,8 +63,8 @@ impl Blocks {
     /// 2025, "YOLOv12").
     pub fn area_block(&mut self, name: &str, x: &Feature, areas: usize, ratio: f64) -> Result<Feature> {
         let c = x.channels;
-        let count = (c / AREA_HEAD).max(1);
-        let heads = Heads { count, key: c / count, areas, kernel: 7 };
+        let (count, key) = attention_heads(c, true);
+        let heads = Heads { count, key, areas, kernel: 7 };
         self.attended(name, x, heads, "mlp", ((c as f64 * ratio) as usize).max(1))
     }
 
@@ -98,9 +104,7 @@ impl Blocks {
             qkv = self.node("Transpose", &format!("{name}.qkv"), &[&qkv], |n| n.ints("perm", &[0, 3, 1, 2, 4]));
         }
         let sizes = self.ints(&format!("{name}.split"), &[k, k, d]);
-        let path = self.graph.path(&format!("{name}.Split"));
-        let [q, k, v] = [0, 1, 2].map(|i| format!("{path}_output_{i}"));
-        self.graph.node(Node::new("Split", path, [qkv, sizes], [q.clone(), k.clone(), v.clone()]).int("axis", channels));
+        let [q, k, v] = self.split(name, &qkv, &sizes, channels);
         let perm: &[i64] = if areas > 1 { &[0, 1, 2, 4, 3] } else { &[0, 1, 3, 2] };
         let swap = |n: Node| n.ints("perm", perm);
         let q = self.node("Transpose", &format!("{name}.q"), &[&q], swap);

@@ -246,8 +246,18 @@ impl Blocks {
     /// The channels in two parts, equal where their number is even.
     pub fn halves(&mut self, name: &str, x: &Feature) -> [Feature; 2] {
         let first = x.channels.div_ceil(2);
-        let parts = self.parts(name, x, &[first, x.channels - first]);
-        <[Feature; 2]>::try_from(parts).unwrap_or_else(|_| [x.clone(), x.clone()])
+        let rest = x.channels - first;
+        let sizes = self.ints(&format!("{name}.split"), &[first as i64, rest as i64]);
+        let [a, b] = self.split(name, &x.value, &sizes, 1);
+        [(a, first), (b, rest)].map(|(value, channels)| Feature { value, channels, size: x.size })
+    }
+
+    /// A value in `N` parts along an axis; `sizes` names the constant of their sizes.
+    pub fn split<const N: usize>(&mut self, name: &str, value: &str, sizes: &str, axis: i64) -> [String; N] {
+        let path = self.graph.path(&format!("{name}.Split"));
+        let parts: [String; N] = std::array::from_fn(|i| format!("{path}_output_{i}"));
+        self.graph.node(Node::new("Split", path, [value, sizes], parts.clone()).int("axis", axis));
+        parts
     }
 
     /// The channels in parts of these sizes, whose sum they are.

@@ -77,7 +77,7 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
         grid.finished(s.b, &corners, &scores, head.classes, None);
         (detect.decode, detect.head) = (Decode::described(BoxDecode::end_to_end("output0")), None);
     } else {
-        let pixels = grid.centred(s.b, &distances)?;
+        let pixels = grid.centred(s.b, &distances);
         s.b.output_of(&head.name, &[&pixels, &scores]);
     }
     s.b.graph.output("output0");

@@ -43,10 +43,7 @@ impl Grid {
     pub fn sides(&self, b: &mut Blocks, distances: &str) -> [String; 2] {
         let name = &self.name;
         let sizes = b.graph.constant(&format!("{name}.sides"), Constant::ints(&[2, 2]));
-        let path = b.graph.path(&format!("{name}.Split"));
-        let sides = [format!("{path}_output_0"), format!("{path}_output_1")];
-        b.graph.node(Node::new("Split", path, [distances.to_string(), sizes], sides.clone()).int("axis", 1));
-        sides
+        b.split(name, distances, &sizes, 1)
     }
 
     fn ends(&self, b: &mut Blocks, distances: &str) -> [String; 2] {
@@ -63,7 +60,7 @@ impl Grid {
     }
 
     /// Centre x, centre y, width, height in pixels: `[batch, 4, anchors]`.
-    pub fn centred(&self, b: &mut Blocks, distances: &str) -> Result<String> {
+    pub fn centred(&self, b: &mut Blocks, distances: &str) -> String {
         let name = &self.name;
         let [low, high] = self.ends(b, distances);
         let sum = b.named("Add", &format!("{name}.centre"), &[&low, &high]);
@@ -71,7 +68,7 @@ impl Grid {
         let centre = b.named("Mul", &format!("{name}.centre"), &[&sum, &half]);
         let extent = b.named("Sub", &format!("{name}.extent"), &[&high, &low]);
         let all = b.node("Concat", &format!("{name}.xywh"), &[&centre, &extent], |n| n.int("axis", 1));
-        Ok(self.pixels(b, &all))
+        self.pixels(b, &all)
     }
 
     /// Cells as pixels.

@@ -4,7 +4,7 @@ use super::blocks::{Blocks, Conv, Feature};
 use super::detect::{Assigned, Head, Raw};
 use super::grid::Grid;
 use super::site::{Made, Site};
-use crate::{Constant, InstanceKind, Instances, Node, Task};
+use crate::{Constant, InstanceKind, Instances, Task};
 use compresso_base::error::{Error, Result};
 
 /// The boxes and scores of a head, and what it finds besides.
@@ -33,7 +33,7 @@ impl<'s, 'a> Ends<'s, 'a> {
             Some(boxes) => boxes,
             None => {
                 let distances = head.distances(s.b, &raw.boxes)?;
-                if finished { grid.corners(s.b, &distances) } else { grid.centred(s.b, &distances)? }
+                if finished { grid.corners(s.b, &distances) } else { grid.centred(s.b, &distances) }
             }
         };
         if finished {
@@ -119,9 +119,7 @@ pub fn pose(s: &mut Site<'_>) -> Result<Made> {
     let mut seen = None;
     if numbers == 3 {
         let sizes = b.ints(&format!("{name}.split"), &[2, 1]);
-        let path = b.graph.path(&format!("{name}.Split"));
-        let [place, visibility] = [0, 1].map(|i| format!("{path}_output_{i}"));
-        b.graph.node(Node::new("Split", path, [at, sizes], [place.clone(), visibility.clone()]).int("axis", 2));
+        let [place, visibility] = b.split(&name, &at, &sizes, 2);
         at = place;
         seen = Some(b.named("Sigmoid", &name, &[&visibility]));
     }
@@ -169,9 +167,7 @@ pub fn obb(s: &mut Site<'_>) -> Result<Made> {
     let half = b.graph.constant(&format!("{name}.half"), Constant::scalar(0.5));
     let off = b.named("Mul", &name, &[&difference, &half]);
     let sizes = b.ints(&format!("{name}.split"), &[1, 1]);
-    let path = b.graph.path(&format!("{name}.Split"));
-    let [x, y] = [0, 1].map(|i| format!("{path}_output_{i}"));
-    b.graph.node(Node::new("Split", path, [off, sizes], [x.clone(), y.clone()]).int("axis", 1));
+    let [x, y] = b.split(&name, &off, &sizes, 1);
     let (cos, sin) = (b.named("Cos", &name, &[&angle]), b.named("Sin", &name, &[&angle]));
     let product = |b: &mut Blocks, v: &str, w: &str| b.named("Mul", &name, &[v, w]);
     let (xc, ys, xs, yc) = (product(b, &x, &cos), product(b, &y, &sin), product(b, &x, &sin), product(b, &y, &cos));

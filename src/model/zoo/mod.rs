@@ -22,6 +22,7 @@ mod site;
 mod yaml;
 
 pub(crate) use assemble::assemble;
+pub(crate) use attention::attention_heads;
 pub use yaml::{Architecture, ArchitectureLayer, Value, parse};
 
 use super::Model;

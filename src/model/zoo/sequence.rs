@@ -2,7 +2,7 @@
 //! names of constants.
 
 use super::blocks::Blocks;
-use crate::{Constant, Node};
+use crate::Constant;
 use compresso_base::error::{Error, Result};
 
 /// PyTorch's constant of layer normalisations.
@@ -104,12 +104,7 @@ impl Blocks {
         let w = self.weights(&format!("{name}.in_proj_weight"), &[3 * c, c])?;
         let b = self.filled(&format!("{name}.in_proj_bias"), 3 * c, 0.0)?;
         let sizes = self.ints(&format!("{name}.split"), &[c as i64; 3]);
-        let mut thirds = |what: &str, value: &str| {
-            let path = self.graph.path(&format!("{name}.{what}.Split"));
-            let parts = [0, 1, 2].map(|i| format!("{path}_output_{i}"));
-            self.graph.node(Node::new("Split", path, [value.to_string(), sizes.clone()], parts.clone()).int("axis", 0));
-            parts
-        };
+        let mut thirds = |what: &str, value: &str| self.split::<3>(&format!("{name}.{what}"), value, &sizes, 0);
         let (w, b) = (thirds("weight", &w), thirds("bias", &b));
         let placed = self.named("Add", name, &[&x.value, places]);
         let split = self.ints(&format!("{name}.heads"), &[0, n, h, d]);

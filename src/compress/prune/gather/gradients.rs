@@ -60,12 +60,7 @@ impl Differentiated {
 
 /// The task's loss, where there is one and the data has labels for it. Their numbers must be those of the model.
 pub(super) fn loss(task: &Task, data: &Dataset) -> Option<TaskLoss> {
-    let labelled = match task {
-        Task::Detect(_) => data.kind == DataKind::Detection,
-        Task::Classify(_) => data.kind == DataKind::Classification,
-        Task::Unknown | Task::Instances(_) => false,
-    };
-    if labelled { TaskLoss::of(task, 0.0).ok() } else { None }
+    if DataKind::of_task(task) == Some(data.kind) { TaskLoss::of(task, 0.0).ok() } else { None }
 }
 
 /// The mean over batches of the gradient of each parameter that the loss depends on, by name. Norms use their running

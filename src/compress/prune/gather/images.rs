@@ -5,7 +5,7 @@ use compresso_base::error::{Error, Result};
 use compresso_learn::data::{Batch, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::model_input;
 use compresso_model::graph::specialize;
-use compresso_model::{Element, Graph, Task, Value};
+use compresso_model::{Element, Graph, IMAGE_CHANNELS, Task, Value};
 use std::collections::HashMap;
 
 /// A sample of the training images in batches, drawn with the context's seed and letterboxed as in evaluation.
@@ -35,7 +35,8 @@ impl<'a> Images<'a> {
         };
         let [input] = feeds.as_slice() else { return Err(refused()) };
         let dims = specialize(&input.fact, 1, task.image_size()).dims();
-        let Some(&[_, 1 | 3 | 4, h, w]) = dims.as_deref().filter(|_| input.fact.element == Element::F32) else { return Err(refused()) };
+        let is_image = |d: &&[usize]| input.fact.element == Element::F32 && d.get(1).is_some_and(|c| IMAGE_CHANNELS.contains(c));
+        let Some(&[_, _, h, w]) = dims.as_deref().filter(is_image) else { return Err(refused()) };
         let fixed = input.fact.dim(0);
         let (batch, data) = (fixed.unwrap_or(batch), data.for_training());
         if data.len() < fixed.unwrap_or(1) {

@@ -4,7 +4,7 @@ use super::Patch;
 use super::names::Names;
 use crate::constant::Constant;
 use crate::graph::inferred::Inferred;
-use crate::graph::{Attr, Fact, Graph, Node};
+use crate::graph::{Fact, Graph, Node};
 use compresso_base::error::{At, Error, Result};
 use indexmap::IndexMap;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -183,15 +183,8 @@ pub(super) fn rename_reads(node: &mut Node, names: &IndexMap<String, String>) ->
         return Ok(());
     }
     let label = node.label();
-    for attr in node.attrs.values_mut() {
-        let graphs: &mut [Graph] = match attr {
-            Attr::Graph(g) => std::slice::from_mut(g.as_mut()),
-            Attr::Graphs(gs) => gs,
-            _ => continue,
-        };
-        for g in graphs {
-            rename_outer(g, names).at(|| label.clone())?;
-        }
+    for g in node.inner_mut() {
+        rename_outer(g, names).at(|| label.clone())?;
     }
     Ok(())
 }

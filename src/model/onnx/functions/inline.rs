@@ -63,15 +63,9 @@ impl<'f> Inliner<'f> {
 
     fn expand(&mut self, mut node: Node, out: &mut Vec<Node>, constants: &mut IndexMap<String, Constant>, depth: usize) -> Result<()> {
         let Some(called) = self.functions.called(&node) else {
-            for attr in node.attrs.values_mut() {
-                let graphs: &mut [Graph] = match attr {
-                    Attr::Graph(g) => std::slice::from_mut(g.as_mut()),
-                    Attr::Graphs(gs) => gs,
-                    _ => continue,
-                };
-                for g in graphs.iter_mut().filter(|g| self.functions.are_called(g)) {
-                    self.inner(g, depth)?;
-                }
+            let functions = self.functions;
+            for g in node.inner_mut().filter(|g| functions.are_called(g)) {
+                self.inner(g, depth)?;
             }
             out.push(node);
             return Ok(());

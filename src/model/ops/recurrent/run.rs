@@ -6,7 +6,7 @@ use crate::ops::elementwise::{Binary, binary};
 use crate::ops::ints::count;
 use crate::ops::run::Exec;
 use crate::value::Value;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
 /// Sizes of a layer, as the shapes of its inputs say.
@@ -35,7 +35,7 @@ fn read(cx: &Exec<'_>, kind: Kind) -> Result<Inputs> {
     if !x.dtype().is_float() {
         return Err(Error::dtype(format!("expected floating point, got {}", cx.input(0)?.element)));
     }
-    let wide = |t: &Tensor| t.to_dtype(if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 });
+    let wide = |t: &Tensor| t.to_dtype(crate::ops::run::wide(x.dtype()));
     let first = batch_first(cx.node)?;
     let x = if first && x.rank() == 3 { x.transpose(0, 1)? } else { x.clone() };
     let (&[steps, batch, inputs], &[_, _, hidden]) = (x.dims(), cx.tensor(2)?.dims()) else {

@@ -87,12 +87,8 @@ impl Raise<'_> {
     /// `Unsupported` for a meaning that the newer set cannot say; `Format` for wrong attributes.
     pub(crate) fn node(&self, node: &Node, fresh: &mut dyn FnMut(&str) -> String) -> Result<Option<Raised>> {
         let mut out = Raised { node: node.clone(), before: Vec::new(), constants: Vec::new() };
-        for attr in out.node.attrs.values_mut() {
-            match attr {
-                Attr::Graph(g) => **g = g.raised(self, fresh)?,
-                Attr::Graphs(gs) => *gs = gs.iter().map(|g| g.raised(self, fresh)).collect::<Result<_>>()?,
-                _ => {}
-            }
+        for g in out.node.inner_mut() {
+            *g = g.raised(self, fresh)?;
         }
         if matches!(node.domain.as_str(), "" | "ai.onnx") {
             self.convert(&mut out, fresh)?;
