@@ -5,12 +5,11 @@
 
 use crate::classes::{Side, are_generated, listing, names_anew, pairs};
 use crate::ops::channels::{Atom, AxisLabels, Channels, Edit, Labels, Site, Size};
-use crate::ops::concat::CONCAT;
-use crate::ops::gather::GATHER;
 use crate::ops::softmax::{LOG_SOFTMAX, SOFTMAX};
 use crate::ops::{moves, quantized_node};
 use crate::passes::pipelines;
-use crate::{Attr, Constant, Dim, Element, Facts, Graph, Model, Node, Patch, Task};
+use crate::renumber::Renumber;
+use crate::{Constant, Dim, Facts, Graph, Model, Patch, Task};
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -286,6 +285,10 @@ impl Head {
         shape.iter().enumerate().map(size).collect()
     }
 
+    fn numbers(&self) -> Renumber<'_> {
+        Renumber { graph: &self.graph, facts: &self.facts, word: "classes" }
+    }
+
     /// One change of sizes or indices in a node.
     fn edit(&self, patch: &mut Patch<'_>, edit: &Edit, rows: &[Option<usize>]) -> Result<()> {
         let new = rows.len();
@@ -311,7 +314,7 @@ impl Head {
                         None => moved.push(before as i64),
                     }
                 }
-                self.set_input(patch, *node, *input, &moved)
+                self.numbers().input(patch, *node, *input, &moved)
             }
             Edit::Sizes { node, place, sizes } => {
                 let changed = |s: &Size| -> Result<Option<i64>> {
@@ -326,70 +329,9 @@ impl Head {
                     return Ok(());
                 }
                 let numbers = sizes.iter().map(changed).collect::<Result<Vec<_>>>()?;
-                match (place, numbers.iter().copied().collect::<Option<Vec<i64>>>()) {
-                    (Site::Attr(name), Some(v)) => {
-                        let attr = patch.edit(*node).attrs.entry((*name).to_string()).or_insert(Attr::Ints(Vec::new()));
-                        *attr = match (&*attr, v.as_slice()) {
-                            (Attr::Int(_), [n]) => Attr::Int(*n),
-                            _ => Attr::Ints(v),
-                        };
-                        Ok(())
-                    }
-                    (Site::Input(i), Some(v)) => self.set_input(patch, *node, *i, &v),
-                    (Site::Input(i), None) => self.partly_open(patch, *node, *i, &numbers),
-                    (Site::Attr(name), None) => Err(Error::internal(format!("attribute '{name}' has no number"))),
-                }
+                self.numbers().write(patch, *node, place, &numbers)
             }
         }
-    }
-
-    /// Input `i` of a node becomes a constant of these integers, of the type and rank that it had.
-    fn set_input(&self, patch: &mut Patch<'_>, node: usize, i: usize, values: &[i64]) -> Result<()> {
-        let old = &self.graph.nodes()[node];
-        let fact = old.input(i).and_then(|n| self.facts.get(n));
-        let element = fact.map_or(Element::I64, |f| f.element);
-        let mut tensor = Tensor::new(values, &Device::Cpu)?;
-        if fact.and_then(|f| f.rank()) == Some(0) {
-            tensor = tensor.reshape(())?;
-        }
-        let storage = element.storage().ok_or_else(|| Error::unsupported(format!("{element} sizes cannot be computed with")))?;
-        let name = patch.fresh(&format!("{}_classes_{i}", old.output(0).unwrap_or(&old.op)));
-        patch.set_constant(&name, Constant::from_storage(element, &tensor.to_dtype(storage)?)?);
-        let node = patch.edit(node);
-        if node.inputs.len() <= i {
-            // Sizes of equal parts, so far implied by their number.
-            node.attrs.shift_remove("num_outputs");
-            node.inputs.resize(i + 1, String::new());
-        }
-        node.inputs[i] = name;
-        Ok(())
-    }
-
-    /// As [`Self::set_input`], with some numbers known only when the graph runs: these are picked from the old input.
-    fn partly_open(&self, patch: &mut Patch<'_>, node: usize, i: usize, numbers: &[Option<i64>]) -> Result<()> {
-        let old = &self.graph.nodes()[node];
-        let input = old.input(i).ok_or_else(|| Error::internal("open sizes of an input that is left out"))?;
-        if self.facts.get(input).is_some_and(|f| f.element != Element::I64) {
-            return Err(Error::unsupported("sizes that are known only at run time, and are not int64"));
-        }
-        let stem = format!("{}_classes_{i}", old.output(0).unwrap_or(&old.op));
-        let mut parts = Vec::new();
-        for (k, number) in numbers.iter().enumerate() {
-            let part = patch.fresh(&format!("{stem}_{k}"));
-            match number {
-                Some(n) => patch.set_constant(&part, Constant::ints(&[*n])),
-                None => {
-                    let index = patch.fresh(&format!("{part}_index"));
-                    patch.set_constant(&index, Constant::ints(&[k as i64]));
-                    patch.add(Node::new(GATHER, "", [input, &index], [part.as_str()]).int("axis", 0));
-                }
-            }
-            parts.push(part);
-        }
-        let whole = patch.fresh(&stem);
-        patch.add(Node::new(CONCAT, "", parts, [whole.as_str()]).int("axis", 0));
-        patch.edit(node).inputs[i] = whole;
-        Ok(())
     }
 
     /// Every value has the size that its labels say.

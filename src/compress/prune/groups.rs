@@ -39,8 +39,6 @@ pub struct Analysis {
     pub facts: Arc<Facts>,
     pub labels: Labels,
     pub groups: Groups,
-    /// Layers whose channels all stay.
-    pub stays: Vec<Stay>,
     /// Copies of shared vectors: copy → original.
     pub(super) copies: IndexMap<String, String>,
 }
@@ -71,8 +69,12 @@ impl Analysis {
             labels.keep(value, "training reads them by number: they are the model's predictions");
         }
         let groups = group(&graph, &labels);
-        let stays = stays(&graph, &labels);
-        Ok(Self { graph, facts, labels, groups, stays, copies })
+        Ok(Self { graph, facts, labels, groups, copies })
+    }
+
+    /// Layers whose channels all stay.
+    pub fn stays(&self) -> Vec<Stay> {
+        stays(&self.graph, &self.labels)
     }
 }
 

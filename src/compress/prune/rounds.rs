@@ -83,7 +83,7 @@ impl Prune {
                     let options = Self { ratio: (share - before) / (1.0 - before), align, ..self.clone() };
                     let found = Analysis::new(current.graph(), &head_values(model.task()))?;
                     if round == 1 {
-                        stays.clone_from(&found.stays);
+                        *stays = found.stays();
                     }
                     options.channels(&found, model.task(), data, changed, ctx)
                 }
@@ -114,7 +114,7 @@ impl Prune {
         if chosen.is_empty() {
             let e = Error::unsupported("no channels of this model can be removed");
             let hint = "prune_groups(m) lists what can be pruned; method: \"weights\" works on any model with weights";
-            return Err(match found.stays.first() {
+            return Err(match found.stays().first() {
                 Some(stay) if found.groups.0.is_empty() => e.hint(format!("{}; {hint}", stay.text())),
                 _ => e.hint(hint),
             });

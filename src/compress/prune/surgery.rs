@@ -4,9 +4,7 @@ use super::Analysis;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use compresso_model::ops::channels::{Atom, AxisLabels, Edit, Site, Size};
-use compresso_model::ops::concat::CONCAT;
-use compresso_model::ops::gather::GATHER;
-use compresso_model::{Attr, Constant, Dim, Element, Graph, Node, Patch};
+use compresso_model::{Constant, Dim, Graph, Patch, Renumber};
 use std::collections::HashSet;
 
 /// Channels to be removed from a graph.
@@ -100,6 +98,10 @@ impl<'a> Removal<'a> {
         shape.into_iter().enumerate().map(size).collect()
     }
 
+    fn numbers(&self) -> Renumber<'_> {
+        Renumber { graph: &self.found.graph, facts: &self.found.facts, word: "pruned" }
+    }
+
     /// One change of sizes or indices in a node.
     fn edit(&self, patch: &mut Patch<'_>, edit: &Edit) -> Result<()> {
         match edit {
@@ -109,7 +111,7 @@ impl<'a> Removal<'a> {
                 }
                 let kept = indices.iter().filter(|&&i| self.stays(labels[i]));
                 let moved: Vec<i64> = kept.map(|&i| self.count(&labels[..i]) as i64).collect();
-                self.set_input(patch, *node, *input, &moved)
+                self.numbers().input(patch, *node, *input, &moved)
             }
             Edit::Sizes { node, place, sizes } => {
                 let changes = |s: &Size| matches!(s, Size::Count(l) if self.count(l) != l.len());
@@ -120,27 +122,13 @@ impl<'a> Removal<'a> {
                 if given && !sizes.iter().any(changes) {
                     return Ok(());
                 }
-                let numbers: Option<Vec<i64>> = sizes
-                    .iter()
-                    .map(|s| match s {
-                        Size::Fixed(n) => Some(*n),
-                        Size::Count(l) => Some(self.count(l) as i64),
-                        Size::Open => None,
-                    })
-                    .collect();
-                match (place, numbers) {
-                    (Site::Attr(name), Some(v)) => {
-                        let attr = patch.edit(*node).attrs.entry((*name).to_string()).or_insert(Attr::Ints(Vec::new()));
-                        *attr = match (&*attr, v.as_slice()) {
-                            (Attr::Int(_), [n]) => Attr::Int(*n),
-                            _ => Attr::Ints(v),
-                        };
-                        Ok(())
-                    }
-                    (Site::Input(i), Some(v)) => self.set_input(patch, *node, *i, &v),
-                    (Site::Input(i), None) => self.partly_open(patch, *node, *i, sizes),
-                    (Site::Attr(name), None) => Err(Error::internal(format!("attribute '{name}' has no number"))),
-                }
+                let number = |s: &Size| match s {
+                    Size::Fixed(n) => Some(*n),
+                    Size::Count(l) => Some(self.count(l) as i64),
+                    Size::Open => None,
+                };
+                let numbers: Vec<Option<i64>> = sizes.iter().map(number).collect();
+                self.numbers().write(patch, *node, place, &numbers)
             }
         }
     }
@@ -149,59 +137,6 @@ impl<'a> Removal<'a> {
     fn is_given(&self, node: usize, i: usize) -> bool {
         let graph = &self.found.graph;
         graph.nodes()[node].input(i).is_none_or(|n| graph.constant(n).is_some())
-    }
-
-    /// Input `i` of a node becomes a constant of these integers, of the type and rank that it had.
-    fn set_input(&self, patch: &mut Patch<'_>, node: usize, i: usize, values: &[i64]) -> Result<()> {
-        let old = &self.found.graph.nodes()[node];
-        let fact = old.input(i).and_then(|n| self.found.facts.get(n));
-        let element = fact.map_or(Element::I64, |f| f.element);
-        let scalar = fact.and_then(|f| f.rank()) == Some(0);
-        let mut tensor = Tensor::new(values, &Device::Cpu)?;
-        if scalar {
-            tensor = tensor.reshape(())?;
-        }
-        let storage = element.storage().ok_or_else(|| Error::unsupported(format!("{element} sizes cannot be computed with")))?;
-        let constant = Constant::from_storage(element, &tensor.to_dtype(storage)?)?;
-        let name = patch.fresh(&format!("{}_pruned_{i}", old.output(0).unwrap_or(&old.op)));
-        patch.set_constant(&name, constant);
-        let node = patch.edit(node);
-        if node.inputs.len() <= i {
-            // Sizes of equal parts, so far implied by their number.
-            node.attrs.shift_remove("num_outputs");
-            node.inputs.resize(i + 1, String::new());
-        }
-        node.inputs[i] = name;
-        Ok(())
-    }
-
-    /// As [`Self::set_input`], with some numbers known only when the graph runs: these are picked from the old input.
-    fn partly_open(&self, patch: &mut Patch<'_>, node: usize, i: usize, sizes: &[Size]) -> Result<()> {
-        let old = &self.found.graph.nodes()[node];
-        let input = old.input(i).ok_or_else(|| Error::internal("open sizes of an input that is left out"))?;
-        let element = self.found.facts.get(input).map_or(Element::I64, |f| f.element);
-        if element != Element::I64 {
-            return Err(Error::unsupported(format!("sizes of type {element} that are known only at run time")));
-        }
-        let stem = format!("{}_pruned_{i}", old.output(0).unwrap_or(&old.op));
-        let mut parts = Vec::new();
-        for (k, size) in sizes.iter().enumerate() {
-            let part = patch.fresh(&format!("{stem}_{k}"));
-            match size {
-                Size::Fixed(n) => patch.set_constant(&part, Constant::ints(&[*n])),
-                Size::Count(l) => patch.set_constant(&part, Constant::ints(&[self.count(l) as i64])),
-                Size::Open => {
-                    let index = patch.fresh(&format!("{part}_index"));
-                    patch.set_constant(&index, Constant::ints(&[k as i64]));
-                    patch.add(Node::new(GATHER, "", [input, &index], [part.as_str()]).int("axis", 0));
-                }
-            }
-            parts.push(part);
-        }
-        let whole = patch.fresh(&stem);
-        patch.add(Node::new(CONCAT, "", parts, [whole.as_str()]).int("axis", 0));
-        patch.edit(node).inputs[i] = whole;
-        Ok(())
     }
 
     /// Copies of a vector that still equal their original are read from it again.

@@ -102,7 +102,7 @@ fn a_shared_head_with_group_norms_is_pruned_once_for_all_levels() {
 
 fn stays(m: &Model) -> Vec<(String, String)> {
     let found = Analysis::new(m.graph(), &head_values(m.task())).unwrap();
-    found.stays.into_iter().map(|s| (s.names(), s.because)).collect()
+    found.stays().into_iter().map(|s| (s.names(), s.because)).collect()
 }
 
 #[test]
