@@ -41,7 +41,7 @@ def interrupts(kernel, times):
         timed(kernel, code)
     for i in range(times):
         header = kernel.send_code(LANGUAGE["training"])
-        kernel.client.wait("a note", lambda: any(m.type == "stream" and m.parent_id == header["msg_id"] for m in kernel.client.seen), 120.0)
+        kernel.client.wait("the first epoch's note", lambda: any(m.type == "stream" and m.parent_id == header["msg_id"] and "epoch" in m.content["text"] for m in kernel.client.seen), 120.0)
         time.sleep(0.13 * i)
         begin = time.monotonic()
         kernel.client.send("control", "interrupt_request", {})
