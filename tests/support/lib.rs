@@ -5,9 +5,15 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A file or folder of `tests/fixtures`.
+/// A file or folder of `tests/fixtures` in the checkout whose tests run: cargo names the folder of the tested crate, and a path from when
+/// this crate was built would point into another checkout that shares the folder of build outputs.
+///
+/// # Panics
+/// When it is not run by cargo, or outside a checkout.
 pub fn fixture(path: impl AsRef<Path>) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(path)
+    let krate = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests"));
+    let fixtures = krate.ancestors().map(|folder| folder.join("tests/fixtures")).find(|folder| folder.is_dir());
+    fixtures.expect("a checkout").join(path)
 }
 
 /// The arrays of a fixture (.npz), as float32.
