@@ -83,38 +83,43 @@ fn yolov8n_costs_what_its_paper_trail_says() {
     assert!((2.0 * macs / 1e9 - 8.74).abs() < 0.05, "{macs}");
 }
 
-fn equals_the_reference(name: &str, image: [usize; 2]) {
+/// One run of the reference for all of them: its packages take seconds to load.
+fn equal_the_reference(names: &[&str], image: [usize; 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str, file: &str| dir.path().join(name).join(file);
     let options =
         ZooOptions { classes: Some((0..3).map(|i| format!("c{i}")).collect()), image_size: Some(image), seed: 3, ..ZooOptions::default() };
-    let m = common::lively(&build(name, &options).unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    // Weights under their PyTorch names; decode-only constants stay here.
-    let tensors: indexmap::IndexMap<String, Value> = parameters(&m)
-        .into_iter()
-        .filter(|n| !n.contains(".dfl."))
-        .map(|n| (n.clone(), Value::of_constant(m.graph().constant(&n).unwrap(), &Device::Cpu).unwrap()))
-        .collect();
-    weights::save_tensors(&tensors, path("weights.npz")).unwrap();
-    let x = Tensor::rand(0f32, 1f32, (2, 3, image[0], image[1]), &Device::Cpu).unwrap();
-    let x = Value::plain(x).unwrap();
-    weights::save_tensors(&indexmap::IndexMap::from([("images".to_string(), x.clone())]), path("x.npz")).unwrap();
-    common::python(&["tests/python/zoo_reference.py", name, "3", &path("weights.npz"), &path("x.npz"), &path("y.npz")]);
-    let expected = weights::load_tensors(path("y.npz")).unwrap();
-    let ours = run(m.graph(), &HashMap::from([("images".to_string(), x)]), Run::default()).unwrap();
-    common::assert_close(&ours[0], &expected["output0"], 1e-4);
+    let x = Value::plain(Tensor::rand(0f32, 1f32, (2, 3, image[0], image[1]), &Device::Cpu).unwrap()).unwrap();
+    let mut ours = Vec::new();
+    for name in names {
+        let m = common::lively(&build(name, &options).unwrap());
+        // Weights under their PyTorch names; decode-only constants stay here.
+        let tensors: indexmap::IndexMap<String, Value> = parameters(&m)
+            .into_iter()
+            .filter(|n| !n.contains(".dfl."))
+            .map(|n| (n.clone(), Value::of_constant(m.graph().constant(&n).unwrap(), &Device::Cpu).unwrap()))
+            .collect();
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+        weights::save_tensors(&tensors, path(name, "weights.npz")).unwrap();
+        weights::save_tensors(&indexmap::IndexMap::from([("images".to_string(), x.clone())]), path(name, "x.npz")).unwrap();
+        ours.push(run(m.graph(), &HashMap::from([("images".to_string(), x.clone())]), Run::default()).unwrap());
+    }
+    let folder = dir.path().display().to_string();
+    let args: Vec<&str> = ["tests/python/zoo_reference.py", "3", &folder].into_iter().chain(names.iter().copied()).collect();
+    common::python(&args);
+    for (name, ours) in names.iter().zip(ours) {
+        let expected = weights::load_tensors(path(name, "y.npz")).unwrap();
+        println!("{name}");
+        common::assert_close(&ours[0], &expected["output0"], 1e-4);
+    }
 }
 
 #[test]
 fn detectors_equal_the_reference_on_the_same_weights() {
-    for name in ["yolov8n", "yolo11n", "yolo11m", "yolov5nu"] {
-        equals_the_reference(name, [96, 128]);
-    }
+    equal_the_reference(&["yolov8n", "yolo11n", "yolo11m", "yolov5nu"], [96, 128]);
 }
 
 #[test]
 fn classifiers_equal_the_reference_on_the_same_weights() {
-    for name in ["yolov8n-cls", "yolo11n-cls", "resnet18", "resnet50", "mobilenet_v2"] {
-        equals_the_reference(name, [64, 64]);
-    }
+    equal_the_reference(&["yolov8n-cls", "yolo11n-cls", "resnet18", "resnet50", "mobilenet_v2"], [64, 64]);
 }
