@@ -102,15 +102,16 @@ fn case(seed: u64, data: &Dataset, verbose: bool) -> Result<Seen, String> {
     let (quantized, report) = (made.model.graph(), made.report.unwrap());
     if verbose {
         println!("{}\n{:?}", quantized.dump(None), report.float);
+        keep(&made.model, &model, seed);
     }
     let float = passes::pipelines::QUANTIZE.run(model.graph()).unwrap().graph;
     let feeds = Images::new(&float, model.task(), data, 1, &ctx).unwrap().next().unwrap().unwrap().1;
     let mut exact: HashMap<String, Value> = HashMap::new();
-    let mut keep = |name: &str, value: &Value| {
+    let mut take = |name: &str, value: &Value| {
         exact.insert(name.to_string(), value.clone());
         Ok(())
     };
-    exec::run(&float, &feeds, Run { observer: Some(&mut keep), ..Run::default() }).unwrap();
+    exec::run(&float, &feeds, Run { observer: Some(&mut take), ..Run::default() }).unwrap();
 
     let rules = options.target.quantization.unwrap();
     let reduced = options.reduce_range && rules.reduced_weights;
@@ -133,6 +134,15 @@ fn case(seed: u64, data: &Dataset, verbose: bool) -> Result<Seen, String> {
         apart(&eager, &outputs, &known)?;
     }
     Ok(Seen { layers: report.layers.len(), float: report.float.len(), ..Seen::default() })
+}
+
+/// Writes a case and the graph it was made from to files, for a look at it in other runtimes.
+fn keep(quantized: &Model, float: &Model, seed: u64) {
+    for (model, what) in [(quantized, "quantized"), (float, "float")] {
+        let path = std::env::temp_dir().join(format!("compresso_case_{seed}_{what}.onnx"));
+        model.save(&path).unwrap();
+        println!("{}", path.display());
+    }
 }
 
 /// onnxruntime rounds a value before it is moved instead of after, also where it is an output as well.
