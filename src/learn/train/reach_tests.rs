@@ -86,8 +86,7 @@ fn ending_in(classes: &[String], linear: &dyn Fn(&mut GraphBuilder, &str, Consta
     let y = b.op("Flatten", &[&y]);
     let y = linear(&mut b, &y, numbers(&[classes.len(), 8], 5));
     b.output_as(&y, "logits");
-    let task =
-        Classify { classes: classes.to_vec(), image_size: [32, 32], output: "logits".into(), preprocess: Preprocess::default() };
+    let task = Classify { classes: classes.to_vec(), image_size: [32, 32], output: "logits".into(), preprocess: Preprocess::default() };
     Model::new(b.finish().unwrap(), Task::Classify(task))
 }
 

@@ -84,15 +84,8 @@ impl<'g> Search<'g> {
 
     /// As [`Search::new`], for a graph that may read what the graphs around it store: `found`, in values made of `parts`.
     fn among(graph: &'g Graph, found: Vec<Stored<'g>>, parts: HashMap<&'g str, Vec<Part>>) -> Result<Self> {
-        let mut search = Self {
-            graph,
-            found,
-            parts,
-            makers: graph.producers(),
-            layers: HashSet::new(),
-            made: HashSet::new(),
-            scales: HashSet::new(),
-        };
+        let mut search =
+            Self { graph, found, parts, makers: graph.producers(), layers: HashSet::new(), made: HashSet::new(), scales: HashSet::new() };
         for (name, constant) in graph.constants() {
             search.add(name, constant.clone(), None);
         }
