@@ -40,7 +40,7 @@ impl Random {
             let out = g.clash(&x.name);
             b.node(Node::new(op, "", [x.name.as_str()], [out.as_str()]));
             b.output(&out);
-            Attr::Graph(Box::new(b.finish().unwrap()))
+            Attr::Graph(Box::new(b.finish_inner()))
         };
         let (then, other) = (branch(self, "Relu"), branch(self, "LeakyRelu"));
         let largest = self.node(Node::new("ReduceMax", "", ["x"], [""]).int("keepdims", 0));

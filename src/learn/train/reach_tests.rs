@@ -157,7 +157,7 @@ fn weights_out_of_reach_are_told_with_their_number() {
             let w = transposed(&mut inner, &w);
             let y = inner.node(Node::new("MatMul", name, [y, &w], [""]));
             inner.output(&y);
-            Attr::Graph(Box::new(inner.finish().unwrap()))
+            Attr::Graph(Box::new(inner.finish_inner()))
         };
         let (then, other) = (branch("then"), branch("else"));
         let most = b.node(Node::new("ReduceMax", "", ["x"], [""]).int("keepdims", 0));

@@ -151,7 +151,7 @@ fn weights_that_branches_read_count_once_and_their_macs_are_unknown() {
             let w = if within { inner.constant(&format!("{name}_w"), floats(kernel)) } else { moved.clone() };
             let y = inner.node(Node::new("Conv", name, [x.as_str(), &w], [""]));
             inner.output(&y);
-            Attr::Graph(Box::new(inner.finish().unwrap()))
+            Attr::Graph(Box::new(inner.finish_inner()))
         };
         let condition = if known {
             b.constant("yes", Constant::new(Element::Bool, vec![], crate::Payload::Raw(vec![1u8].into())).unwrap())
@@ -186,7 +186,7 @@ fn branches_without_layers_cost_nothing_and_others_are_told() {
             let mut inner = GraphBuilder::new(name, 17);
             let y = if op == "MatMul" { inner.op(op, &[&x, &x]) } else { inner.op(op, &[&x]) };
             inner.output(&y);
-            Attr::Graph(Box::new(inner.finish().unwrap()))
+            Attr::Graph(Box::new(inner.finish_inner()))
         };
         let y = Node::new("If", "choose", [c.as_str()], [""]).attr("then_branch", branch("a")).attr("else_branch", branch("b"));
         let y = b.node(y);
