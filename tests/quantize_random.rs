@@ -209,13 +209,14 @@ fn keep(quantized: &Model, float: &Model, seed: u64) {
     }
 }
 
-/// onnxruntime rounds a value before it is moved instead of after, also where it is an output as well.
+/// onnxruntime rounds a value before it is moved instead of after, also where it is an output as well. A Relu or Clip that the rounding does
+/// as well is gone by then.
 fn rounded_early(quantized: &Graph, mut known: HashMap<String, Tracked>) -> HashMap<String, Tracked> {
     let mut later: HashMap<&str, f32> = HashMap::new();
     for node in quantized.nodes().iter().rev() {
         let step = if node.is("QuantizeLinear") {
             quantized.constant(&node.inputs[1]).unwrap().to_f32s().unwrap()[0]
-        } else if ops::moves(node) {
+        } else if ops::moves(node) || node.is("Relu") || node.is("Clip") {
             node.outputs.iter().filter_map(|o| later.get(o.as_str())).fold(0.0, |a: f32, &b| a.max(b))
         } else {
             continue;
