@@ -302,6 +302,56 @@ fn layers_that_stay_in_float_read_floats() {
     }
 }
 
+/// That a layer has no scale is seen only after calibration; what moves values to it reads floats then, too.
+#[test]
+fn layers_that_turn_out_to_have_no_scale_read_floats() {
+    for moved in [false, true] {
+        let mut n = Net::new(13);
+        let w = n.random(&[8, 3, 3, 3], 0.4);
+        let a = n.node("Conv", "first", &["x", &w], |n| n.ints("pads", &[1; 4]));
+        let p = if moved { n.node("MaxPool", "", &[&a], |n| n.ints("kernel_shape", &[1, 1])) } else { a.clone() };
+        // One scale serves a channel of each group: with weights so small it leaves no room for the bias.
+        let (w, b) = (n.random(&[8, 2, 1, 1], 1e-6), n.floats("b", &[4], &[3.0, -2.0, 2.5, -3.0]));
+        let c = n.node("ConvTranspose", "float", &[&p, &w, &b], |n| n.int("group", 2));
+        let w = n.random(&[4, 4, 1, 1], 0.5);
+        let y = n.node("Conv", "last", &[&c, &w], |n| n);
+        let w = n.random(&[4, 8, 1, 1], 0.5);
+        let z = n.node("Conv", "beside", &[&a, &w], |n| n);
+        let y = n.op("Add", &[&y, &z]);
+        let m = n.finish(&[&y]);
+        let (q, report) = hold("no room", &m, &Quantize { images: 8, ..Quantize::default() }, 0.05);
+        assert!(reason(&report, "float").starts_with("int32 has no room"), "{:?}", report.float);
+        let makers = q.producers();
+        let mut read = q.nodes().iter().find(|n| n.name == "float").unwrap().inputs[0].as_str();
+        while let Some(mover) = makers.get(read).map(|&i| &q.nodes()[i]).filter(|n| n.is("MaxPool")) {
+            read = mover.inputs[0].as_str();
+        }
+        assert!(q.nodes()[makers[read]].is("Conv"), "it reads {}", q.nodes()[makers[read]].label());
+    }
+}
+
+/// Gemm adds to each row a number of its own where its third input is `[rows, 1]`, also where there are as many columns.
+#[test]
+fn numbers_of_rows_are_no_bias_of_columns() {
+    for form in [vec![3i64, 1], vec![1, 3], vec![3], vec![3, 3], vec![1, 1], vec![1]] {
+        let mut n = Net::new(13);
+        let rows = n.reshape("x", &[3, 256]);
+        let dims: Vec<usize> = form.iter().map(|&d| usize::try_from(d).unwrap()).collect();
+        let (w, b) = (n.random(&[256, 3], 0.1), n.random(&dims, 5.0));
+        let y = n.node("Gemm", "rows", &[&rows, &w, &b], |n| n);
+        let w = n.random(&[3, 4], 1.0);
+        let y = n.node("Gemm", "last", &[&y, &w], |n| n);
+        let m = n.finish(&[&y]);
+        let feeds = Images::new(m.graph(), m.task(), &images(), 1, &Context::new()).unwrap().next().unwrap().unwrap().1;
+        let eager = exec::run(m.graph(), &feeds, Run::default()).unwrap();
+        let planned = Engine::new(m.graph(), &[], 1).unwrap().run(&feeds, None).unwrap();
+        assert!(apart(&eager, &planned) < 1e-5, "{form:?}");
+        for (what, options) in ways() {
+            hold(&format!("rows {form:?}, {what}"), &m, &options, 0.1);
+        }
+    }
+}
+
 #[test]
 fn a_layer_whose_input_is_always_zero_stays_in_float() {
     let mut n = Net::new(13);

@@ -86,7 +86,7 @@ impl Show for Model {
         let cost = match self.stats() {
             Ok(s) => match s.macs {
                 Some(macs) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(macs))),
-                None => format!(", {} parameters, MACs unknown (sizes are open)", count(s.params)),
+                None => format!(", {} parameters, MACs unknown (sizes or branches are open)", count(s.params)),
             },
             Err(e) => format!(", {} nodes (its cost is unknown: {e})", self.graph().nodes().len()),
         };
@@ -146,14 +146,25 @@ impl Show for Summary {
         vec![head, layers]
     }
     fn notes(&self) -> Vec<String> {
-        let unknown = self.stats.layers.iter().filter(|l| !l.exact).count();
-        if unknown == 0 {
-            return Vec::new();
+        let nodes = self.model.graph().nodes().iter().zip(&self.stats.layers);
+        let (inner, open): (Vec<_>, Vec<_>) = nodes.filter(|(_, l)| !l.exact).partition(|(n, _)| n.inner().next().is_some());
+        let mut notes = Vec::new();
+        if !open.is_empty() {
+            notes.push(format!(
+                "the MACs of {} layers depend on sizes that are known only at run time: summary(m, #{{ image_size: 640 }}) counts them at a size, \
+                 model(file, #{{ image_size: 640 }}) in all that is made of the model",
+                open.len()
+            ));
         }
-        vec![format!(
-            "the MACs of {unknown} layers depend on sizes that are known only at run time: summary(m, #{{ image_size: 640 }}) counts them at a size, \
-             model(file, #{{ image_size: 640 }}) in all that is made of the model"
-        )]
+        if !inner.is_empty() {
+            let names: Vec<String> = inner.iter().take(3).map(|(n, _)| n.label()).collect();
+            let more = if inner.len() > 3 { format!(" and {} more", inner.len() - 3) } else { String::new() };
+            notes.push(format!(
+                "the MACs inside {}{more} are unknown: only a run tells which branch is taken, and how often. Parameters inside are counted",
+                names.join(", ")
+            ));
+        }
+        notes
     }
     fn data(&self) -> Value {
         let graph = self.model.graph();

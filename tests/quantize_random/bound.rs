@@ -16,12 +16,25 @@ use compresso::exec::{self, Run};
 use compresso::model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Value, ops};
 use std::collections::HashMap;
 
+/// The grid that a layer's input is on.
+#[derive(Debug, Clone, Copy)]
+pub enum Input {
+    /// It stays in float.
+    Float,
+    /// One with this step, in whose integers the bias is stored.
+    Grid(f32),
+    /// One with this step, measured when the model runs; the bias stays in float.
+    Measured(f32),
+}
+
 /// What a layer's quantization may lose, under a target's rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Largest integer of a weight.
     pub top: f32,
     pub per_channel: bool,
+    /// How far values may be outside of a Clip.
+    pub clip: f32,
 }
 
 /// A value of the float graph and the bound of the quantized one's distance from it.
@@ -87,8 +100,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// `input_scale`: the step of its input, `None` where it stays in float.
-    pub fn of(graph: &Graph, node: &Node, input_scale: Option<f32>, rules: Rules) -> Option<Self> {
+    pub fn of(graph: &Graph, node: &Node, input: Input, rules: Rules) -> Option<Self> {
         let found = ops::layer_weight(graph, node).unwrap()?;
         let (alpha, beta) = (node.get_float("alpha", 1.0).unwrap(), node.get_float("beta", 1.0).unwrap());
         let gemm = node.is("Gemm");
@@ -99,7 +111,8 @@ impl Layer {
         let bias = constant.map(|c| (c.dims().to_vec(), scaled(c, beta)));
         let count = bias.as_ref().map_or(0, |b| b.1.len());
         let mut layer = Self { weight_error: vec![0.0; weight.len()], bias_error: vec![0.0; count], weight, dims, bias };
-        let (Some(input_scale), Some(axes)) = (input_scale, found.axes) else { return Some(layer) };
+        let (Input::Grid(input_scale) | Input::Measured(input_scale), Some(axes)) = (input, found.axes) else { return Some(layer) };
+        let stored_bias = matches!(input, Input::Grid(_));
         // A batch of matrices has one scale.
         let (channels, axis) = (layer.dims[axes.output.axis], axes.output.axis);
         let own = channels == 1 || rules.per_channel && !(node.is("MatMul") && layer.dims.len() != 2);
@@ -111,6 +124,7 @@ impl Layer {
         let mut steps: Vec<f32> = largest.iter().map(|l| if l / rules.top < f32::MIN_POSITIVE { 2.0 * l } else { l / rules.top }).collect();
         let room = 2f32.powi(30) * input_scale;
         if own
+            && stored_bias
             && axes.output.groups == 1
             && let Some((_, bias)) = layer.bias.as_ref().filter(|b| b.1.len() == channels || b.1.len() == 1)
         {
@@ -121,7 +135,7 @@ impl Layer {
         let least = f32::MIN_POSITIVE / input_scale.min(1.0);
         steps.iter_mut().zip(&largest).for_each(|(s, &l)| *s = s.max(least.min(2.0 * l)));
         layer.weight_error = (0..layer.weight.len()).map(|i| 0.5001 * steps[channel(i)]).collect();
-        if let Some((_, bias)) = &layer.bias {
+        if let Some((_, bias)) = layer.bias.as_ref().filter(|_| stored_bias) {
             let last = |i: usize| if own { steps[i % channels] } else { steps[0] };
             // A scale of several channels without weights suits the largest of their biases.
             let most = bias.iter().fold(0f32, |m, b| m.max(b.abs())) * if own && axes.output.groups == 1 { 0.0 } else { 2f32.powi(-30) };
@@ -161,17 +175,58 @@ pub fn bounds(float: &Graph, quantized: &Graph, exact: &HashMap<String, Value>, 
         }
         let Some(original) = originals.get(out) else { panic!("{} is new", node.label()) };
         let tracked = |i: usize| node.input(i).and_then(|n| known.get(n));
-        let errors = errors(float, quantized, original, &tracked, steps.get(node.inputs[0].as_str()).copied(), rules);
-        let Some(errors) = errors else { continue };
-        for (name, error) in node.outputs.iter().zip(errors) {
-            let exact = exact[name].clone();
-            // What executors differ by.
-            let most = exact.to_f32s().unwrap().iter().fold(0f32, |m, v| m.max(v.abs()));
-            let error = map(&error, |e| e * 1.0001 + most * 2e-6 + f32::MIN_POSITIVE);
-            known.insert(name.clone(), Tracked { exact, error });
-        }
+        let input = steps.get(node.inputs[0].as_str()).map_or(Input::Float, |&step| Input::Grid(step));
+        let read = node.captured().iter().find_map(|n| known.get(*n));
+        let errors = errors(float, quantized, original, &|i| tracked(i).or(read), input, rules);
+        note(&mut known, node, errors, exact);
     }
     known
+}
+
+/// Bounds of all values of a graph whose layers measure the scales of their inputs, by name.
+///
+/// `quantized` tells which layers multiply integers: its own nodes are other ones.
+pub fn measured_bounds(float: &Graph, quantized: &Graph, exact: &HashMap<String, Value>, rules: Rules) -> HashMap<String, Tracked> {
+    let kept: HashMap<&str, &Node> = quantized.nodes().iter().map(|n| (n.outputs[0].as_str(), n)).collect();
+    let mut known: HashMap<String, Tracked> = HashMap::new();
+    for input in float.feeds() {
+        let exact = exact[&input.name].clone();
+        known.insert(input.name.clone(), Tracked { error: map(&exact, |_| 0.0), exact });
+    }
+    for node in float.nodes() {
+        let same = kept.get(node.outputs[0].as_str()).filter(|n| n.op == node.op);
+        let mut measured = None;
+        if let (None, Some(x)) = (same, node.input(0).and_then(|n| known.get(n))) {
+            let (low, high) = pairs(x).1.into_iter().fold((0f32, 0f32), |(l, h), (v, e)| (l.min(v - e), h.max(v + e)));
+            let step = (high - low) / 255.0;
+            // Rounding, and the end of the range that the rounded zero point cuts off.
+            measured = Some((step, Tracked { exact: x.exact.clone(), error: map(&x.error, |e| e + 1.0001 * step) }));
+        }
+        let input = match (&measured, same) {
+            (Some((step, _)), _) => Input::Measured(*step),
+            // Weights alone are rounded: their steps depend on no input.
+            (None, Some(n)) if n.inputs != node.inputs => Input::Measured(1.0),
+            _ => Input::Float,
+        };
+        let read = node.captured().iter().find_map(|n| known.get(*n));
+        let tracked = |i: usize| match &measured {
+            Some((_, x)) if i == 0 => Some(x),
+            _ => node.input(i).and_then(|n| known.get(n)).or(read),
+        };
+        let errors = errors(float, float, node, &tracked, input, rules);
+        note(&mut known, node, errors, exact);
+    }
+    known
+}
+
+/// Takes down the bounds of what a node makes, with what executors differ by.
+fn note(known: &mut HashMap<String, Tracked>, node: &Node, errors: Option<Vec<Value>>, exact: &HashMap<String, Value>) {
+    for (name, error) in node.outputs.iter().zip(errors.unwrap_or_default()) {
+        let exact = exact[name].clone();
+        let most = exact.to_f32s().unwrap().iter().fold(0f32, |m, v| m.max(v.abs()));
+        let error = map(&error, |e| e * 1.0001 + most * 2e-6 + f32::MIN_POSITIVE);
+        known.insert(name.clone(), Tracked { exact, error });
+    }
 }
 
 /// Bounds of what a node makes; `None` where it makes no floats from tracked values.
@@ -180,11 +235,11 @@ fn errors<'t>(
     quantized: &Graph,
     node: &Node,
     tracked: &dyn Fn(usize) -> Option<&'t Tracked>,
-    step: Option<f32>,
+    input: Input,
     rules: Rules,
 ) -> Option<Vec<Value>> {
     let opset = float.opset();
-    if let Some(layer) = Layer::of(float, node, step, rules) {
+    if let Some(layer) = Layer::of(float, node, input, rules) {
         let x = tracked(0)?;
         let of = |v: Vec<f32>| value(&layer.dims, v);
         let magnitude = of(layer.weight.iter().map(|w| w.abs()).collect());
@@ -214,7 +269,8 @@ fn errors<'t>(
     };
     let x = tracked(0);
     match node.op.as_str() {
-        "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" => Some(vec![x?.error.clone()]),
+        "Relu" | "LeakyRelu" | "Sigmoid" => Some(vec![x?.error.clone()]),
+        "Clip" => Some(vec![map(&x?.error, |e| e + rules.clip)]),
         // Two rounds with a half.
         "Loop" => Some(vec![map(&tracked(2)?.error, |e| e * 0.25)]),
         "Add" => {
@@ -230,7 +286,9 @@ fn errors<'t>(
             // The factor that an If makes of constants.
             (a, None) => Some(vec![map(&a.error, |e| e * 0.5)]),
         },
-        "ReduceMax" | "Greater" | "If" => None,
+        // A value from outside, through a slope of one at most; else a factor of constants.
+        "If" => Some(vec![x?.error.clone()]),
+        "ReduceMax" | "Greater" => None,
         "MaxPool" | "AveragePool" | "GlobalAveragePool" | "Reshape" | "Transpose" | "Split" | "Resize" | "Concat" => {
             let inputs: Vec<Given<'_>> = (0..node.inputs.len()).map(|i| given(i, tracked(i).map(|t| &t.error))).collect();
             Some(run(node, &inputs, opset))

@@ -142,7 +142,7 @@ impl PruneReport {
         };
         let macs = match (self.macs_before, self.macs_after) {
             (Some(a), Some(b)) => pair(a, b, "MACs"),
-            _ => "MACs unknown (the image size is open: model(file, #{ image_size: 640 }) states one)".into(),
+            _ => "MACs unknown before a run (where the image size is open, model(file, #{ image_size: 640 }) states one)".into(),
         };
         format!("prune: {}, {macs}", pair(self.params_before, self.params_after, " params"))
     }

@@ -61,7 +61,7 @@ pub(super) fn prune(options: &Prune, graph: &Graph, ctx: &Context) -> Result<Opt
             None => patch.set_constant(at.name, made),
         }
     }
-    patch.set_metadata(MASKS_KEY, masks(graph, tensors.iter().filter(|(s, _)| s.holder.is_none()).map(|(s, _)| s.name))?);
+    patch.set_metadata(MASKS_KEY, masks(graph, tensors.iter().map(|(s, _)| s.name))?);
     let percent = 100.0 * zeros as f64 / count as f64;
     ctx.note(format!("prune: {zeros} of {count} weights in {} layers are zero ({percent:.1} %); shapes and speed stay", tensors.len()));
     Ok(Some(patch.apply()?))

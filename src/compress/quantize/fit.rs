@@ -12,19 +12,27 @@ use compresso_model::ops::matmul::GEMM;
 use compresso_model::{Constant, Graph, ops};
 use std::collections::{BTreeMap, HashMap};
 
-/// Chooses scales of the plan's values and of its layers' weights, and takes out of the plan what has none: the reasons go to
-/// what the plan skips. The scales of the values are returned by name.
+/// What a plan is rounded with.
+pub(super) enum Fit {
+    /// The scales of its values by name; those of its layers' weights are in the plan.
+    Scales(HashMap<String, Affine>),
+    /// Layers that have no good scale, by their nodes, and why: the plan must do without them.
+    Left(Vec<(usize, String)>),
+}
+
+/// Chooses scales of the plan's values and of its layers' weights. Values of which calibration saw zeros alone leave the plan.
 ///
 /// # Errors
 /// `Check` for weights and biases that are not finite.
-pub(super) fn fit(
-    graph: &Graph,
-    plan: &mut Plan,
-    ranges: &Ranges,
-    observer: &Observe,
-    settings: &Settings,
-) -> Result<HashMap<String, Affine>> {
-    let values = values(graph, plan, ranges, observer, settings)?;
+pub(super) fn fit(graph: &Graph, plan: &mut Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<Fit> {
+    let (values, silent) = values(plan, ranges, observer, settings)?;
+    let readers = plan.layers.iter().map(|l| (l.node, &graph.nodes()[l.node].inputs[0])).filter(|(_, x)| silent.contains(x));
+    let left: Vec<_> = readers.map(|(node, x)| (node, format!("calibration saw nothing but zeros in its input '{x}'"))).collect();
+    if !left.is_empty() {
+        return Ok(Fit::Left(left));
+    }
+    plan.leave_values(graph, &silent);
+    plan.skip(silent, "calibration saw nothing but zeros in it");
     let mut left = Vec::new();
     for layer in &mut plan.layers {
         let node = &graph.nodes()[layer.node];
@@ -34,12 +42,11 @@ pub(super) fn fit(
             Err(reason) => left.push((layer.node, reason)),
         }
     }
-    plan.leave(graph, left);
-    Ok(values)
+    Ok(if left.is_empty() { Fit::Scales(values) } else { Fit::Left(left) })
 }
 
-/// Scales of values, those of a group alike.
-fn values(graph: &Graph, plan: &mut Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<HashMap<String, Affine>> {
+/// Scales of values, those of a group alike, and the values that have none.
+fn values(plan: &Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<(HashMap<String, Affine>, Vec<String>)> {
     let mut groups: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for (name, &group) in &plan.values {
         groups.entry(group).or_default().push(name.clone());
@@ -55,12 +62,7 @@ fn values(graph: &Graph, plan: &mut Plan, ranges: &Ranges, observer: &Observe, s
             None => silent.extend(names),
         }
     }
-    let readers = plan.layers.iter().map(|l| (l.node, &graph.nodes()[l.node].inputs[0])).filter(|(_, x)| silent.contains(x));
-    let left = readers.map(|(node, x)| (node, format!("calibration saw nothing but zeros in its input '{x}'"))).collect();
-    plan.leave(graph, left);
-    plan.leave_values(graph, &silent);
-    plan.skipped.extend(silent.into_iter().map(|v| (v, "calibration saw nothing but zeros in it".into())));
-    Ok(found)
+    Ok((found, silent))
 }
 
 /// Scales of a layer's weight, or why there are none.

@@ -31,6 +31,7 @@ use compresso_model::names::Patterns;
 use compresso_model::ops::quantized_node;
 use compresso_model::{Made, Model, passes};
 use compresso_target::{Grid, Quantization, Target, onnxruntime};
+use fit::Fit;
 use observers::Observe;
 
 compresso_base::choice! {
@@ -130,12 +131,18 @@ impl Operation for Quantize {
             nothing_left(&plan)?;
             let wanted = |n: &str| plan.values.contains_key(n);
             let ranges = calibrate::observe(&graph, model.task(), dataset, wanted, std::slice::from_ref(&self.observer), self.images, ctx)?;
-            if let Some(limit) = rules.spread_limit {
-                let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges, limit);
-                plan.skipped.extend(uneven.into_iter().map(|v| (v, "its channels differ too much for one scale".to_string())));
-            }
-            let values = fit::fit(&graph, &mut plan, &ranges, &self.observer, &settings)?;
-            nothing_left(&plan)?;
+            // What stands around a layer that turns out to have no scale is placed anew.
+            let values = loop {
+                if let Some(limit) = rules.spread_limit {
+                    let uneven = static_int8::drop_uneven(&graph, &mut plan, &ranges, limit);
+                    plan.skip(uneven, "its channels differ too much for one scale");
+                }
+                match fit::fit(&graph, &mut plan, &ranges, &self.observer, &settings)? {
+                    Fit::Scales(values) => break values,
+                    Fit::Left(left) => plan = plan.without(&graph, left, &rules, self.elementwise)?,
+                }
+                nothing_left(&plan)?;
+            };
             (static_int8::insert(&graph, &plan, &values, &settings)?, plan, Some(ranges))
         } else {
             let plan = placement::plan(&graph, patterns, &self.target, &rules, false)?;

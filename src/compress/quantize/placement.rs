@@ -51,11 +51,24 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Leaves layers, given by their nodes, in float after all; they read floats.
-    pub fn leave(&mut self, graph: &Graph, left: Vec<(usize, String)>) {
-        self.layers.retain(|l| left.iter().all(|(node, _)| *node != l.node));
-        self.reads.retain(|(reader, _)| left.iter().all(|(node, _)| node != reader));
-        self.skipped.extend(left.into_iter().map(|(node, reason)| (label(&graph.nodes()[node]), reason)));
+    /// The plan with these layers, given by their nodes and with the reason, in float: what stands around them reads floats too.
+    ///
+    /// # Errors
+    /// `Unsupported` for operators that the registry does not know.
+    pub fn without(self, graph: &Graph, left: Vec<(usize, String)>, rules: &Quantization, elementwise: bool) -> Result<Self> {
+        let Self { mut layers, mut skipped, .. } = self;
+        layers.retain(|l| left.iter().all(|(node, _)| *node != l.node));
+        skipped.extend(left.into_iter().map(|(node, reason)| (label(&graph.nodes()[node]), reason)));
+        placed(graph, layers, skipped, rules, elementwise)
+    }
+    /// Notes what stays in float, once.
+    pub fn skip(&mut self, names: impl IntoIterator<Item = String>, reason: &str) {
+        for name in names {
+            let entry = (name, reason.to_string());
+            if !self.skipped.contains(&entry) {
+                self.skipped.push(entry);
+            }
+        }
     }
     /// Leaves values in float, which no layer of the plan reads.
     pub fn leave_values(&mut self, graph: &Graph, left: &[String]) {
@@ -160,22 +173,33 @@ pub fn plan(graph: &Graph, patterns: Patterns<'_>, target: &TargetSpec, rules: &
         }
     }
     skipped.extend(left);
-    let inner: HashSet<String> = inner_values(graph, &kept).into_iter().map(str::to_string).collect();
+    placed(graph, kept, skipped, rules, elementwise)
+}
+
+/// The plan in which these layers are quantized.
+fn placed(
+    graph: &Graph,
+    layers: Vec<WeightedNode>,
+    skipped: Vec<(String, String)>,
+    rules: &Quantization,
+    elementwise: bool,
+) -> Result<Plan> {
+    let inner: HashSet<String> = inner_values(graph, &layers).into_iter().map(str::to_string).collect();
     let readers = graph.consumers();
-    let float = floating(graph, rules, &kept, &readers)?;
+    let float = floating(graph, rules, &layers, &readers)?;
     let mut p = Placement { graph, rules, inner, readers, groups: Groups::default(), reads: BTreeSet::new(), float };
-    for l in &kept {
+    for l in &layers {
         let x = graph.nodes()[l.node].inputs[0].clone();
         p.groups.add(&x);
         p.reads.insert((l.node, 0));
     }
-    p.outputs(&kept, elementwise && rules.elementwise)?;
+    p.outputs(&layers, elementwise && rules.elementwise)?;
     if rules.joining == Joining::Share {
         p.share()?;
     }
     p.residuals()?;
     let values = p.groups.finish();
-    Ok(Plan { layers: kept, values, reads: p.reads, skipped })
+    Ok(Plan { values, reads: p.reads, layers, skipped })
 }
 
 /// All names of a layer: its own, those of what it makes, its weight's.

@@ -296,7 +296,7 @@ fn candle<'a>(
         .collect::<Result<Vec<_>>>()?;
     let node = &graph.nodes()[node];
     let mode = ops::RunMode::default();
-    (ops::find(node)?.forward)(&ops::Exec::new(node, graph.opset_of(node), &inputs, &mode))
+    ops::find(node)?.run(&ops::Exec::new(node, graph.opset_of(node), &inputs, &mode))
 }
 
 /// Quantized numbers as the graph has them.

@@ -12,6 +12,9 @@ mod options;
 pub mod parametrize;
 mod params;
 mod plan;
+mod reach;
+#[cfg(test)]
+mod reach_tests;
 mod rehearsal;
 #[cfg(test)]
 mod resume_tests;

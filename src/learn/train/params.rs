@@ -1,18 +1,17 @@
 //! Which constants of a graph are trained, and how they travel between graph and training.
 //!
-//! Parameters are the constants that stand in a parameter slot of an operator (see
-//! [`OpDef::params`](compresso_model::ops::OpDef)) *and* influence the values that the loss reads. So what serves only the
-//! decoding of boxes (anchors, strides, the fixed kernel of distribution focal boxes) is never trained.
+//! Parameters are the constants that count as such wherever they are stored (see [`stored`]) *and* influence the values that the loss reads.
+//! So what serves only the decoding of boxes (anchors, strides, the fixed kernel of distribution focal boxes) is never trained.
 
 use super::options::Freeze;
 use candle_core::{Device, Tensor, Var};
 use compresso_base::error::{Error, Result, nearest};
 use compresso_exec as exec;
-use compresso_model::graph::parameter_kind;
+use compresso_model::graph::{Stored, stored};
 use compresso_model::ops::{self, ParamKind, QuantRule};
-use compresso_model::{Constant, Element, Graph, Patch};
+use compresso_model::{Constant, Element, Graph, Node, Patch};
 use indexmap::IndexMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Metadata key under which a sparse model lists the constants whose zeros stay, as a JSON list of names.
 pub const MASKS_KEY: &str = "compresso.masks";
@@ -42,6 +41,8 @@ pub struct ParamSet {
     pub statistics: IndexMap<String, Tensor>,
     /// What parametrizations train of their own.
     pub variables: Vec<Param>,
+    /// Parameters on the way that training does not reach, with their numbers of elements.
+    pub unreached: Vec<(String, usize)>,
 }
 
 impl ParamSet {
@@ -52,7 +53,8 @@ impl ParamSet {
     pub fn of(graph: &Graph, wanted: &[String], device: &Device) -> Result<Self> {
         integer_weights(graph, wanted)?;
         let found = trainable(graph, wanted)?;
-        let mut set = Self { params: Vec::new(), statistics: IndexMap::new(), variables: Vec::new() };
+        let unreached = unreached(graph, wanted, &found)?;
+        let mut set = Self { params: Vec::new(), statistics: IndexMap::new(), variables: Vec::new(), unreached };
         for (name, kind) in found {
             let Some(constant) = graph.constant(&name) else { continue };
             if constant.element() != Element::F32 {
@@ -96,6 +98,18 @@ impl ParamSet {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is said of parameters that stay as they are although the loss depends on them.
+    pub fn note(&self) -> Option<String> {
+        let elements: usize = self.unreached.iter().map(|(_, n)| n).sum();
+        let names: Vec<String> = self.unreached.iter().take(3).map(|(name, _)| format!("'{name}'")).collect();
+        let more = if self.unreached.len() > names.len() { ", …" } else { "" };
+        let (count, of) = (self.unreached.len(), self.count() + elements);
+        (count > 0).then(|| {
+            let names = names.join(", ");
+            format!("{count} weights ({elements} of {of} numbers) stay as they are, as they lie where training does not reach them: {names}{more}")
+        })
     }
 
     /// Number of trained elements.
@@ -152,21 +166,37 @@ pub fn write_back(graph: &Graph, tensors: &IndexMap<String, Tensor>) -> Result<G
 /// # Errors
 /// `Unsupported` for operators that the library does not know.
 pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, ParamKind>> {
-    let makers = graph.producers();
+    let held = stored(graph)?;
+    let kinds: HashMap<&str, ParamKind> = held.iter().filter(|s| s.holder.is_none()).filter_map(|s| Some((s.name, s.kind?))).collect();
     let mut found = IndexMap::new();
     for i in ancestors(graph, wanted) {
         let node = &graph.nodes()[i];
         let op = ops::find(node)?;
-        for &(slot, _) in op.params {
-            if !node.input(slot).and_then(|n| graph.constant(n)).is_some_and(|c| c.element().is_float()) {
-                continue;
-            }
-            if let Some(kind) = parameter_kind(graph, &makers, node, slot) {
-                found.entry(node.inputs[slot].clone()).or_insert(kind);
+        for name in node.reads() {
+            let (Some(&kind), Some(constant)) = (kinds.get(name), graph.constant(name)) else { continue };
+            // Other types at a layer itself are an error of who trains; behind a Cast they are out of reach.
+            let direct = op.params.iter().any(|&(slot, _)| node.input(slot) == Some(name));
+            if constant.element() == Element::F32 || direct && constant.element().is_float() {
+                found.entry(name.to_string()).or_insert(kind);
             }
         }
     }
     Ok(found)
+}
+
+/// Parameters on which the values depend, and that are not among those `found`: stored in other types, or inside inner graphs.
+fn unreached(graph: &Graph, wanted: &[String], found: &IndexMap<String, ParamKind>) -> Result<Vec<(String, usize)>> {
+    let nodes: Vec<&Node> = ancestors(graph, wanted).into_iter().map(|i| &graph.nodes()[i]).collect();
+    let read: HashSet<&str> = nodes.iter().flat_map(|n| n.reads()).collect();
+    let missed = |s: &Stored<'_>| s.is_parameter() && !found.contains_key(s.name);
+    let name = |s: &Stored<'_>| (s.name.to_string(), s.constant.count());
+    let mut all: Vec<_> = stored(graph)?.iter().filter(|s| read.contains(s.name) && missed(s)).map(name).collect();
+    let mut inner: Vec<&Graph> = nodes.iter().flat_map(|n| n.inner()).collect();
+    while let Some(graph) = inner.pop() {
+        all.extend(stored(graph)?.iter().filter(|s| missed(s)).map(name));
+        inner.extend(graph.nodes().iter().flat_map(Node::inner));
+    }
+    Ok(all)
 }
 
 /// Indices of the nodes on which the values depend, in graph order.

@@ -6,6 +6,7 @@ use super::optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
 use super::options::Train;
 use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCount, Tensors};
 use super::params::{Param, ParamSet};
+use super::reach::in_reach;
 use super::scaler::Scaler;
 use crate::data::Batch;
 use crate::eval::model_input;
@@ -89,6 +90,8 @@ impl Pass<'_> {
 /// A model under training.
 pub(super) struct Stepper<'a> {
     pass: Pass<'a>,
+    /// The model's graph with its parameters where training reaches them.
+    stored: Graph,
     objective: Box<dyn Objective + 'a>,
     ctx: &'a Context,
     pub params: ParamSet,
@@ -123,7 +126,8 @@ impl<'a> Stepper<'a> {
         list.extend(parametrizations);
         list.push(Box::new(QuantizedWeights::default()));
         let mut chain = Chain::new(list);
-        let graph = chain.rewrite(model.graph())?;
+        let stored = in_reach(model.graph(), &wanted)?.unwrap_or_else(|| model.graph().clone());
+        let graph = chain.rewrite(&stored)?;
         let mut params = ParamSet::of(&graph, &wanted, &ctx.device)?;
         if let Some(freeze) = &options.freeze {
             params.freeze(freeze)?;
@@ -138,7 +142,7 @@ impl<'a> Stepper<'a> {
         let precision = options.precision;
         let scaler = (precision == MixedPrecision::Float16).then(Scaler::default);
         let pass = Pass { graph, task: model.task().clone(), input, wanted, ctx };
-        Ok(Self { pass, objective, ctx, params, chain, trained, optimizer, precision, scaler, held: None })
+        Ok(Self { pass, stored, objective, ctx, params, chain, trained, optimizer, precision, scaler, held: None })
     }
 
     /// Everything beside the model's own tensors that the next step depends on.
@@ -173,8 +177,8 @@ impl<'a> Stepper<'a> {
     ///
     /// # Errors
     /// Whatever the parametrizations report.
-    pub fn finish(&self, graph: &Graph, tensors: Tensors) -> Result<Graph> {
-        self.chain.finish(graph, tensors)
+    pub fn finish(&self, tensors: Tensors) -> Result<Graph> {
+        self.chain.finish(&self.stored, tensors)
     }
 
     /// Goes on from stored tensors (all of [`ParamSet::tensors`]) and a state.

@@ -94,7 +94,7 @@ fn the_moving_average_follows_its_formula() {
     let value = |v: f32| Tensor::full(v, 3, &Device::Cpu).unwrap();
     let param = Param::new("w", &value(1.0), ParamKind::Weight).unwrap();
     let statistics = indexmap::IndexMap::from([("mean".to_string(), value(0.0))]);
-    let set = ParamSet { params: vec![param.clone()], statistics, variables: Vec::new() };
+    let set = ParamSet { params: vec![param.clone()], statistics, variables: Vec::new(), unreached: Vec::new() };
     let mut ema = Ema::new(&set, 0.9, 2.0).unwrap();
     let (mut expected, mut mean) = (1.0f64, 0.0f64);
     for t in 1..=4 {

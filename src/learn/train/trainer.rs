@@ -99,6 +99,9 @@ pub fn fit(
         val.map(|val| in_the_models_classes(model, &val, options, "validation", ctx).at(|| "validation data".to_string())).transpose()?;
     let plan = Plan::new(model, data, options, ctx)?;
     let mut stepper = Stepper::new(model, Box::new(objective), parametrizations, plan.rule, options, ctx)?;
+    if let Some(note) = stepper.params.note() {
+        ctx.note(format!("train: {note}"));
+    }
     let mut run = Run {
         model,
         data,
@@ -131,7 +134,7 @@ pub fn fit(
             run.tensors(&stepper)?
         }
     };
-    Ok(Trained { model: model.derive(stepper.finish(model.graph(), tensors)?, call), history: run.history })
+    Ok(Trained { model: model.derive(stepper.finish(tensors)?, call), history: run.history })
 }
 
 /// What notes on the training data begin with.
@@ -228,7 +231,7 @@ impl Run<'_> {
         let due = last || (options.validate_every > 0 && (number + 1).is_multiple_of(options.validate_every));
         let Some(val) = self.val.filter(|_| due) else { return Ok(()) };
         let tensors = self.tensors(stepper)?;
-        let model = Model::new(stepper.finish(self.model.graph(), tensors.clone())?, self.model.task().clone());
+        let model = Model::new(stepper.finish(tensors.clone())?, self.model.task().clone());
         let (scores, score) = super::validate::scores(&model, val, self.plan.size, self.plan.batch, self.ctx)?;
         if let Some(epoch) = self.history.epochs.last_mut() {
             epoch.scores = scores;

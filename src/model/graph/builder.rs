@@ -81,6 +81,10 @@ impl GraphBuilder {
     pub fn metadata(&mut self, key: &str, value: impl Into<String>) {
         self.graph.metadata.insert(key.into(), value.into());
     }
+    /// The graph as the inner one of a node (If, Loop, Scan). It may read values of the graph around it, with which it is checked.
+    pub fn finish_inner(self) -> Graph {
+        self.graph
+    }
     /// The graph, checked, with the types of its outputs inferred.
     pub fn finish(self) -> Result<Graph> {
         let mut graph = self.graph;

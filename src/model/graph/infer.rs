@@ -162,7 +162,7 @@ fn infer_node(graph: &Graph, node: &Node, facts: &Facts) -> Result<Vec<Fact>> {
             })
             .collect();
         if let Some(inputs) = inputs {
-            let values = (op.forward)(&ops::Exec::new(node, opset, &inputs, &ops::RunMode::default()))?;
+            let values = op.run(&ops::Exec::new(node, opset, &inputs, &ops::RunMode::default()))?;
             for (fact, value) in found.iter_mut().zip(values) {
                 *fact = Fact::of(&Constant::from_storage(value.element, &value.tensor)?);
             }

@@ -1,6 +1,6 @@
 //! What a graph costs: parameters, multiply-accumulates, bytes, per layer and in all.
 
-use super::{Dim, Fact, Facts, Graph, Node, stored};
+use super::{Dim, Fact, Facts, Graph, Node, infer_with, stored};
 use crate::ops::{self, ParamKind};
 use compresso_base::error::Result;
 use serde::Serialize;
@@ -31,12 +31,12 @@ pub struct LayerStats {
     /// Bytes read and written as activations, when the shapes are known.
     pub activation_bytes: u64,
     pub cost: Cost,
-    /// False when the node multiplies and some size is known only at run time, so that its cost is not.
+    /// False when its cost is known only at run time: it multiplies and some size is open, or an inner graph (of If, Loop, Scan) does.
     pub exact: bool,
 }
 
 impl LayerStats {
-    /// Multiply-accumulates; `None` when they depend on sizes that are known only at run time.
+    /// Multiply-accumulates; `None` when they are known only at run time.
     pub fn macs(&self) -> Option<u64> {
         self.exact.then_some(self.cost.macs)
     }
@@ -48,7 +48,7 @@ pub struct Stats {
     pub layers: Vec<LayerStats>,
     /// Elements of all parameters, each stored one once.
     pub params: u64,
-    /// Multiply-accumulates; `None` when those of a layer depend on sizes that are known only at run time.
+    /// Multiply-accumulates; `None` when those of a layer are known only at run time.
     pub macs: Option<u64>,
     /// Bytes of all constants, each stored one once.
     pub weight_bytes: u64,
@@ -67,16 +67,17 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
         let inputs: Vec<_> = node.inputs.iter().map(|n| facts.get(n)).collect();
         let outputs: Vec<_> = node.outputs.iter().filter_map(|n| facts.get(n)).collect();
         let read = node.inputs.iter().filter(|n| !held.contains(n.as_str())).filter_map(|n| facts.get(n)).filter_map(ops::cost::bytes);
-        let (inner_params, inner_bytes) = inside(node)?;
+        let inner = Inside::of(node, facts)?;
+        let cost = (op.cost)(&ops::CostInput { node, inputs: &inputs, outputs: &outputs });
         layers.push(LayerStats {
             name: if node.name.is_empty() { node.outputs.first().cloned().unwrap_or_default() } else { node.name.clone() },
             op: node.op.clone(),
             output: outputs.iter().map(|f| f.to_string()).collect::<Vec<_>>().join(", "),
-            params: inner_params,
-            weight_bytes: inner_bytes,
+            params: inner.params,
+            weight_bytes: inner.bytes,
             activation_bytes: read.chain(outputs.iter().filter_map(|f| ops::cost::bytes(f))).sum(),
-            exact: !is_open(node, op, &inputs, &outputs),
-            cost: (op.cost)(&ops::CostInput { node, inputs: &inputs, outputs: &outputs }),
+            exact: inner.macs.is_some() && !is_open(node, op, &inputs, &outputs),
+            cost: Cost { macs: cost.macs + inner.macs.unwrap_or(0), ..cost },
         });
     }
     let mut unread = (0, 0);
@@ -99,20 +100,37 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
     })
 }
 
-/// Parameters and bytes of the constants in a node's inner graphs.
-fn inside(node: &Node) -> Result<(u64, u64)> {
-    let mut sum = (0, 0);
-    for graph in node.inner() {
-        for s in stored(graph)? {
-            sum.0 += if s.is_parameter() { s.constant.count() as u64 } else { 0 };
-            sum.1 += s.constant.byte_size() as u64;
+/// What the inner graphs of a node hold.
+#[derive(Debug)]
+struct Inside {
+    /// Elements of the parameters that they store themselves, and bytes of all that they store.
+    params: u64,
+    bytes: u64,
+    /// Multiply-accumulates of a run: those of the branch that is taken, where that is known; `None` where only a run tells.
+    macs: Option<u64>,
+}
+
+impl Inside {
+    /// `facts` are those of the graph that the node stands in.
+    fn of(node: &Node, facts: &Facts) -> Result<Self> {
+        let taken = ops::control::taken(node, facts)?;
+        let mut all = Self { params: 0, bytes: 0, macs: Some(0) };
+        for graph in node.inner() {
+            // A body whose shapes say themselves only in a run is counted without them.
+            let inferred = infer_with(graph, facts);
+            let Stats { params, macs, weight_bytes, .. } = stats(graph, inferred.as_ref().unwrap_or(facts))?;
+            let macs = macs.filter(|_| inferred.is_ok());
+            all.params += params;
+            all.bytes += weight_bytes;
+            match taken {
+                Some(branch) if std::ptr::eq(branch, graph) => all.macs = macs,
+                Some(_) => {}
+                // Whatever runs, and however often, costs nothing.
+                None => all.macs = all.macs.filter(|_| macs == Some(0)),
+            }
         }
-        for inner in graph.nodes() {
-            let (params, bytes) = inside(inner)?;
-            sum = (sum.0 + params, sum.1 + bytes);
-        }
+        Ok(all)
     }
-    Ok(sum)
 }
 
 /// True for a node that multiplies, with sizes that are known only at run time: one that would cost something if they were 1.

@@ -79,15 +79,13 @@ struct Search<'g> {
 impl<'g> Search<'g> {
     /// Follows all constants, and tells the parameters at places of operators that say so.
     fn new(graph: &'g Graph) -> Result<Self> {
-        let mut search = Self {
-            graph,
-            found: Vec::new(),
-            parts: HashMap::new(),
-            makers: graph.producers(),
-            layers: HashSet::new(),
-            made: HashSet::new(),
-            scales: HashSet::new(),
-        };
+        Self::among(graph, Vec::new(), HashMap::new())
+    }
+
+    /// As [`Search::new`], for a graph that may read what the graphs around it store: `found`, in values made of `parts`.
+    fn among(graph: &'g Graph, found: Vec<Stored<'g>>, parts: HashMap<&'g str, Vec<Part>>) -> Result<Self> {
+        let mut search =
+            Self { graph, found, parts, makers: graph.producers(), layers: HashSet::new(), made: HashSet::new(), scales: HashSet::new() };
         for (name, constant) in graph.constants() {
             search.add(name, constant.clone(), None);
         }
@@ -110,11 +108,7 @@ impl<'g> Search<'g> {
                     search.used(part.stored, i, kind);
                 }
             }
-            for name in node.captured() {
-                for part in search.parts.get(name).cloned().unwrap_or_default() {
-                    search.used(part.stored, i, None);
-                }
-            }
+            search.inside(i)?;
             search.place(op, i);
             if let Some(Carried { slots, same }) = carried.filter(|_| !search.layers.contains(&i)) {
                 let mut parts: Vec<Part> = Vec::new();
@@ -136,6 +130,31 @@ impl<'g> Search<'g> {
             }
         }
         Ok(search)
+    }
+
+    /// What the inner graphs of a node do with the constants that are stored around them. A node is a layer where one of theirs is.
+    fn inside(&mut self, i: usize) -> Result<()> {
+        let node = &self.graph.nodes()[i];
+        if node.inner().next().is_none() {
+            return Ok(());
+        }
+        let around: Vec<Stored<'g>> = self.found.iter().map(|s| Stored { user: None, kind: None, ..s.clone() }).collect();
+        for graph in node.inner() {
+            let inner = Self::among(graph, around.clone(), self.parts.clone())?;
+            for (at, s) in inner.found.iter().take(around.len()).enumerate().filter(|(_, s)| s.user.is_some()) {
+                self.used(at, i, s.kind);
+            }
+            if !inner.layers.is_empty() {
+                self.layers.insert(i);
+            }
+        }
+        // An inner graph may also give a constant of its surroundings out as it is.
+        for name in node.captured() {
+            for part in self.parts.get(name).cloned().unwrap_or_default() {
+                self.used(part.stored, i, None);
+            }
+        }
+        Ok(())
     }
 
     /// Notes where the outputs of a node stand: behind a layer, or among scales.

@@ -56,11 +56,12 @@ pub const OPS: &[OpDef] = &[
         .data(Data::Broadcast)
         .channels(channels::sum),
     OpDef::new("Sum", &[8, 13], infer, |cx| forward(cx, Binary::Add))
+        .sums()
         .cost(cost::per_output)
         .data(Data::Broadcast)
         .quant(QuantRule::Elementwise)
         .channels(channels::sum),
-    OpDef::new("Mean", &[8, 13], infer, mean).cost(cost::per_output).data(Data::Broadcast).channels(channels::sum),
+    OpDef::new("Mean", &[8, 13], infer, mean).sums().cost(cost::per_output).data(Data::Broadcast).channels(channels::sum),
 ];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {

@@ -49,10 +49,20 @@ pub(super) fn common(a: &Fact, b: &Fact) -> Result<Fact> {
     Ok(fact(a.element, shape))
 }
 
+/// The branch of an If whose condition is known; `None` for other nodes.
+///
+/// # Errors
+/// `Format` for branches that are missing.
+pub fn taken<'n>(node: &'n Node, facts: &Facts) -> Result<Option<&'n Graph>> {
+    let condition = node.input(0).filter(|_| node.is(IF)).and_then(|n| facts.get(n)).and_then(|f| f.constant.as_ref());
+    let Some(c) = condition else { return Ok(None) };
+    let name = if c.to_i64s()?.first().is_some_and(|&v| v != 0) { "then_branch" } else { "else_branch" };
+    graph(node, name).map(Some)
+}
+
 fn infer_if(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let (then, other) = (graph(cx.node, "then_branch")?, graph(cx.node, "else_branch")?);
-    if let Some(c) = &cx.input(0)?.constant {
-        let chosen = if c.to_i64s()?.first().is_some_and(|&v| v != 0) { then } else { other };
+    if let Some(chosen) = taken(cx.node, cx.outer)? {
         return outputs(chosen, cx.outer);
     }
     let (a, b) = (outputs(then, cx.outer)?, outputs(other, cx.outer)?);

@@ -4,7 +4,7 @@ use super::backward::BackwardRule;
 use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
 use super::roles::{Data, Float16Rule, Span};
-use super::run::Exec;
+use super::run::{self, Exec};
 use super::weight::WeightRule;
 use crate::graph::{Cost, Fact, Infer, Node};
 use crate::value::Value;
@@ -52,7 +52,10 @@ pub struct OpDef {
     pub since: &'static [i64],
     /// Facts of the outputs from those of the inputs. May return more facts than the node has outputs.
     pub infer: fn(&Infer<'_>) -> Result<Vec<Fact>>,
+    /// What it computes, in the types of its inputs. [`OpDef::run`] calls it.
     pub forward: fn(&Exec<'_>) -> Result<Vec<Value>>,
+    /// True when an element of the outputs is a sum or product of several: see [`OpDef::run`].
+    pub sums: bool,
     pub cost: fn(&CostInput<'_>) -> Cost,
     pub channels: fn(&mut Channels<'_>) -> Result<()>,
     pub quant: QuantRule,
@@ -103,6 +106,7 @@ impl OpDef {
             since,
             infer,
             forward,
+            sums: false,
             cost: cost::none,
             channels: channels::fixed,
             quant: QuantRule::Float,
@@ -117,6 +121,23 @@ impl OpDef {
             backward: |_| None,
             backward_anywhere: false,
         }
+    }
+    /// Runs a node. Sums over numbers shorter than float32 are computed in float32 on the CPU and rounded once, as other runtimes and
+    /// devices do: in float16 a sum stops growing at 2048 times its terms.
+    ///
+    /// # Errors
+    /// Whatever the operator reports.
+    pub fn run(&self, cx: &Exec<'_>) -> Result<Vec<Value>> {
+        let short = cx.get(0).filter(|v| self.sums && run::is_short(v));
+        match short {
+            Some(first) => run::in_float32(cx, first.element, self.forward),
+            None => (self.forward)(cx),
+        }
+    }
+    /// An element of its outputs, which are of the type of input 0, is a sum or product of several.
+    pub const fn sums(mut self) -> Self {
+        self.sums = true;
+        self
     }
     pub const fn cost(mut self, cost: fn(&CostInput<'_>) -> Cost) -> Self {
         self.cost = cost;

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 pub const EINSUM: &str = "Einsum";
 
-pub const OPS: &[OpDef] = &[OpDef::new(EINSUM, &[12], infer, einsum).data(Data::All).cost(einsum_cost)];
+pub const OPS: &[OpDef] = &[OpDef::new(EINSUM, &[12], infer, einsum).sums().data(Data::All).cost(einsum_cost)];
 
 /// Index letters of each operand and of the result. The axes of an ellipsis have the digits 0, 1, … counted from the end.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use compresso_base::error::{Error, Result};
 pub const GRID_SAMPLE: &str = "GridSample";
 
 pub const OPS: &[OpDef] = &[OpDef::new(GRID_SAMPLE, &[16, 20, 22], infer, grid_sample)
+    .sums()
     .cost(cost::per_output)
     .channels(channels::images)
     .float16(Float16Rule::Float32)];

@@ -21,9 +21,10 @@ use compresso_kernels::ops::log_softmax;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("NegativeLogLikelihoodLoss", &[12, 13, 22], infer, |cx| Ok(vec![loss(cx, cx.tensor(0)?)?]))
+        .sums()
         .cost(cost::per_input)
         .float16(Float16Rule::Float32),
-    OpDef::new("SoftmaxCrossEntropyLoss", &[12, 13], infer, cross_entropy).cost(cost::per_input).float16(Float16Rule::Float32),
+    OpDef::new("SoftmaxCrossEntropyLoss", &[12, 13], infer, cross_entropy).sums().cost(cost::per_input).float16(Float16Rule::Float32),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,12 +23,14 @@ pub const MATMUL_INTEGER: &str = "MatMulInteger";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(MATMUL, &[1, 9, 13], infer_matmul, matmul_op)
+        .sums()
         .cost(matmul_cost)
         .data(Data::All)
         .layer(WeightRule::new(1, matmul_axes).integer(MATMUL_INTEGER))
         .params(&[(0, ParamKind::Weight), (1, ParamKind::Weight)])
         .channels(matmul_channels),
     OpDef::new(GEMM, &[7, 9, 11, 13], infer_gemm, gemm)
+        .sums()
         .cost(gemm_cost)
         .layer(WeightRule::new(1, gemm_axes).integer(MATMUL_INTEGER))
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)])

@@ -58,9 +58,9 @@ pub const OPS: &[OpDef] = &[
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(group_norm_channels),
     norm(OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)).params(&[(1, ParamKind::Scale)]).channels(layer_norm_channels),
-    norm(OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm)).channels(lp_norm_channels),
-    norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)).channels(mean_variance_channels),
-    OpDef::new("LRN", &[1, 13], infer_same, lrn).cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),
+    norm(OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm)).sums().channels(lp_norm_channels),
+    norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)).sums().channels(mean_variance_channels),
+    OpDef::new("LRN", &[1, 13], infer_same, lrn).sums().cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),
 ];
 
 /// A multiply and an add per element.

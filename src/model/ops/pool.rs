@@ -31,8 +31,13 @@ pub const OPS: &[OpDef] = &[
         .cost(pool_cost)
         .quant(QuantRule::Elementwise)
         .channels(pool_channels),
-    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool).cost(pool_cost).float16(Float16Rule::Float32).channels(pool_channels),
+    OpDef::new("LpPool", &[1, 2, 11, 18, 22], infer_pool, lp_pool)
+        .sums()
+        .cost(pool_cost)
+        .float16(Float16Rule::Float32)
+        .channels(pool_channels),
     OpDef::new(GLOBAL_AVERAGE_POOL, &[1, 22], infer_global, global_average)
+        .sums()
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .channels(pool_channels),
@@ -41,6 +46,7 @@ pub const OPS: &[OpDef] = &[
         .quant(QuantRule::SameScale)
         .channels(pool_channels),
     OpDef::new("GlobalLpPool", &[1, 2, 22], infer_global, global_lp)
+        .sums()
         .cost(cost::per_input)
         .float16(Float16Rule::Float32)
         .channels(pool_channels),

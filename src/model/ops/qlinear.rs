@@ -358,7 +358,7 @@ fn forward(cx: &Exec<'_>) -> Result<Vec<Value>> {
     }
     for inner in &expansion.nodes {
         let inputs: Vec<Option<Value>> = inner.inputs.iter().map(|n| values.get(n).cloned()).collect();
-        let made = (find(inner)?.forward)(&Exec::new(inner, OPSET, &inputs, cx.mode)).at(|| inner.op.clone())?;
+        let made = find(inner)?.run(&Exec::new(inner, OPSET, &inputs, cx.mode)).at(|| inner.op.clone())?;
         values.extend(inner.outputs.iter().cloned().zip(made));
     }
     Ok(values.remove("out").into_iter().collect())

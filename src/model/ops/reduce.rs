@@ -26,27 +26,36 @@ pub const REDUCE_MEAN: &str = "ReduceMean";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum))
+        .sums()
         .cost(cost::per_input)
         .span(Span::Wide)
         .channels(reduce_channels),
     OpDef::new(REDUCE_MEAN, SINCE, infer, |cx| reduce(cx, Kind::Mean))
+        .sums()
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .channels(reduce_channels),
     OpDef::new("ReduceMax", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input).channels(reduce_channels),
     OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input).channels(reduce_channels),
-    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod)).cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
-    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
-    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
+    OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod))
+        .sums()
+        .cost(cost::per_input)
+        .span(Span::Wide)
+        .channels(reduce_channels),
+    OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).sums().cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
+    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).sums().cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
     OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare))
+        .sums()
         .cost(cost::per_input)
         .span(Span::Wide)
         .channels(reduce_channels),
     OpDef::new("ReduceLogSum", SINCE, infer, |cx| reduce(cx, Kind::LogSum))
+        .sums()
         .cost(cost::per_input)
         .span(Span::Fine)
         .channels(reduce_channels),
     OpDef::new("ReduceLogSumExp", SINCE, infer, |cx| reduce(cx, Kind::LogSumExp))
+        .sums()
         .cost(cost::per_input)
         .span(Span::Fine)
         .channels(reduce_channels),

@@ -22,6 +22,7 @@ use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("RoiAlign", &[10, 16, 22], infer_align, roi_align)
+        .sums()
         .cost(cost::per_output)
         .float16(Float16Rule::Float32)
         .channels(channels::images),

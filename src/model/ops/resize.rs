@@ -21,6 +21,7 @@ pub const UPSAMPLE: &str = "Upsample";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(RESIZE, &[10, 11, 13, 18, 19], infer, forward)
+        .sums()
         .cost(resize_cost)
         .quant(QuantRule::SameScale)
         // Regions of interest and scales.
@@ -28,6 +29,7 @@ pub const OPS: &[OpDef] = &[
         .backward(resize_rule)
         .channels(labels::resize),
     OpDef::new(UPSAMPLE, &[1, 7, 9, 10], infer, forward)
+        .sums()
         .cost(resize_cost)
         .quant(QuantRule::SameScale)
         .float16(Float16Rule::Except(&[1]))

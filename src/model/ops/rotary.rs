@@ -14,7 +14,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const OPS: &[OpDef] = &[OpDef::new("RotaryEmbedding", &[23], infer_same, rotate).cost(cost::per_output)];
+pub const OPS: &[OpDef] = &[OpDef::new("RotaryEmbedding", &[23], infer_same, rotate).sums().cost(cost::per_output)];
 
 /// Rows of a cache for each position of each sequence, `[b, s, 1, half]`.
 fn angles(cx: &Exec<'_>, input: usize, [b, s, half]: [usize; 3]) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! What an operator sees when it runs.
 
+use crate::element::Element;
 use crate::graph::{Graph, Node};
 use crate::value::Value;
 use candle_core::{DType, Device, Tensor};
@@ -95,4 +96,25 @@ impl<'a> Exec<'a> {
 /// The type in which sums over such numbers are computed: float64 as it is, all others in float32.
 pub fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// True for numbers shorter than float32 in the memory of the processor, which computes in float32.
+pub(super) fn is_short(v: &Value) -> bool {
+    matches!(v.element, Element::F16 | Element::BF16) && v.tensor.device().is_cpu()
+}
+
+/// Runs `forward` on the short inputs as float32; float32 outputs become `element`. Differentiable.
+///
+/// # Errors
+/// Whatever `forward` reports.
+pub(super) fn in_float32(cx: &Exec<'_>, element: Element, forward: fn(&Exec<'_>) -> Result<Vec<Value>>) -> Result<Vec<Value>> {
+    let widened = |v: &Option<Value>| match v {
+        Some(v) if is_short(v) => Ok(Some(Value::new(Element::F32, v.tensor.to_dtype(DType::F32)?)?)),
+        other => Ok(other.clone()),
+    };
+    let inputs = cx.inputs.iter().map(widened).collect::<Result<Vec<_>>>()?;
+    let storage = element.storage().ok_or_else(|| Error::internal("short numbers have a type in memory"))?;
+    let made = forward(&Exec { node: cx.node, opset: cx.opset, inputs: &inputs, mode: cx.mode, subgraph: cx.subgraph })?;
+    let rounded = |v: Value| if v.element == Element::F32 { Value::new(element, v.tensor.to_dtype(storage)?) } else { Ok(v) };
+    made.into_iter().map(rounded).collect()
 }

@@ -21,10 +21,12 @@ pub const HARDMAX: &str = "Hardmax";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax))
+        .sums()
         .cost(cost::per_output)
         .span(Span::Bounded)
         .channels(softmax_channels),
     OpDef::new(LOG_SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::log_softmax))
+        .sums()
         .cost(cost::per_output)
         .channels(softmax_channels),
     OpDef::new(HARDMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, hardmax))

@@ -19,10 +19,11 @@ use compresso_kernels::ops::activate;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("CausalConvWithState", &[27], infer_conv, causal_conv)
+        .sums()
         .cost(conv_cost)
         .params(&[(1, ParamKind::Weight), (2, ParamKind::Bias)]),
     OpDef::new("LinearAttention", &[27], infer_attention, linear_attention).cost(cost::per_output).data(Data::At(&[0, 1, 2])),
-    OpDef::new("SwiGLU", &[28], infer_same, swiglu).cost(cost::per_output).data(Data::At(&[0, 1])).channels(channels::product),
+    OpDef::new("SwiGLU", &[28], infer_same, swiglu).sums().cost(cost::per_output).data(Data::At(&[0, 1])).channels(channels::product),
 ];
 
 fn swiglu(cx: &Exec<'_>) -> Result<Vec<Value>> {

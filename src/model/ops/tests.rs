@@ -15,7 +15,7 @@ fn shapes(op: &OpDef, node: &Node, opset: i64, inputs: &[(Element, &[usize])]) -
 fn run(node: &Node, opset: i64, inputs: &[Tensor]) -> Vec<Tensor> {
     let inputs: Vec<Option<Value>> = inputs.iter().map(|t| Some(Value::plain(t.clone()).unwrap())).collect();
     let mode = RunMode::default();
-    (find(node).unwrap().forward)(&Exec::new(node, opset, &inputs, &mode)).unwrap().into_iter().map(|v| v.tensor).collect()
+    find(node).unwrap().run(&Exec::new(node, opset, &inputs, &mode)).unwrap().into_iter().map(|v| v.tensor).collect()
 }
 
 /// A layer with its data and weight, and the axis of its output's channels.

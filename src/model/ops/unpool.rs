@@ -18,7 +18,7 @@ use compresso_base::error::{Error, Result};
 
 pub const OPS: &[OpDef] = &[
     OpDef::new("MaxUnpool", &[9, 11, 22], infer_unpool, max_unpool).cost(cost::per_output),
-    OpDef::new("Col2Im", &[18], infer_col2im, col2im).cost(cost::per_input),
+    OpDef::new("Col2Im", &[18], infer_col2im, col2im).sums().cost(cost::per_input),
     OpDef::new("CenterCropPad", &[18], infer_crop, center_crop_pad),
     OpDef::new("AffineGrid", &[20], infer_grid, affine_grid).cost(cost::per_output),
 ];

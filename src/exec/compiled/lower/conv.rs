@@ -91,7 +91,8 @@ impl Lower<'_> {
     fn bias(&self, node: &Node, input: usize, channels: usize) -> Result<Option<Option<Vec<f32>>>> {
         let Some(name) = node.input(input) else { return Ok(Some(None)) };
         Ok(match self.constant_floats(name)? {
-            Some((_, v)) if v.len() == channels => Some(Some(v)),
+            // Gemm's may also have one number per row, `[rows, 1]`.
+            Some((dims, v)) if v.len() == channels && dims.last() == Some(&channels) => Some(Some(v)),
             Some((_, v)) if v.len() == 1 => Some(Some(vec![v[0]; channels])),
             _ => None,
         })

@@ -138,6 +138,68 @@ fn running_statistics_are_no_parameters_and_inner_graphs_are_counted() {
     assert_eq!((s.params, s.weight_bytes), (8 + 2 * 16, 4 * 16 + 1 + 2 * (64 + 64)));
 }
 
+/// A layer inside a branch counts where its weight is stored: inside, or around the If and read from there, once for both branches.
+#[test]
+fn weights_that_branches_read_count_once_and_their_macs_are_unknown() {
+    let choice = |known: bool, within: bool| {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[1, 4, 2, 2]));
+        let w = b.constant("w", floats(&[4, 4, 1, 1]));
+        let moved = b.op("Identity", &[&w]);
+        let branch = |name: &str, kernel: &[usize]| {
+            let mut inner = GraphBuilder::new(name, 17);
+            let w = if within { inner.constant(&format!("{name}_w"), floats(kernel)) } else { moved.clone() };
+            let y = inner.node(Node::new("Conv", name, [x.as_str(), &w], [""]));
+            inner.output(&y);
+            Attr::Graph(Box::new(inner.finish_inner()))
+        };
+        let condition = if known {
+            b.constant("yes", Constant::new(Element::Bool, vec![], crate::Payload::Raw(vec![1u8].into())).unwrap())
+        } else {
+            b.input("condition", Fact::known(Element::Bool, &[]))
+        };
+        let node = Node::new("If", "choose", [condition.as_str()], [""]);
+        let y = node.attr("then_branch", branch("then", &[4, 4, 1, 1])).attr("else_branch", branch("else", &[4, 4, 1, 1]));
+        let y = b.node(y);
+        // A bias behind a layer, also where that is inside.
+        let bias = b.constant("bias", floats(&[4, 1, 1]));
+        let y = b.op("Add", &[&y, &bias]);
+        b.output(&y);
+        let g = b.finish().unwrap();
+        stats(&g, &g.facts().unwrap()).unwrap()
+    };
+    for known in [false, true] {
+        assert_eq!(choice(known, false).params, 16 + 4, "known {known}");
+        // Nothing reads the weight around them.
+        assert_eq!(choice(known, true).params, 16 + 16 + 4, "known {known}");
+    }
+    assert_eq!((choice(false, true).macs, choice(true, true).macs), (None, Some(4 * 4 * 4)));
+}
+
+#[test]
+fn branches_without_layers_cost_nothing_and_others_are_told() {
+    let of = |op: &'static str| {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[4, 4]));
+        let c = b.input("c", Fact::known(Element::Bool, &[]));
+        let branch = |name: &str| {
+            let mut inner = GraphBuilder::new(name, 17);
+            let y = if op == "MatMul" { inner.op(op, &[&x, &x]) } else { inner.op(op, &[&x]) };
+            inner.output(&y);
+            Attr::Graph(Box::new(inner.finish_inner()))
+        };
+        let y = Node::new("If", "choose", [c.as_str()], [""]).attr("then_branch", branch("a")).attr("else_branch", branch("b"));
+        let y = b.node(y);
+        b.output(&y);
+        crate::Model::new(b.finish().unwrap(), crate::Task::Unknown)
+    };
+    let notes = |m: &crate::Model| compresso_base::report::Show::notes(&m.summary().unwrap()).join("\n");
+    let (free, open) = (of("Relu"), of("MatMul"));
+    assert_eq!((free.macs().unwrap(), open.macs().unwrap()), (Some(0), None));
+    assert_eq!(notes(&free), "");
+    assert!(notes(&open).contains("the MACs inside node 'choose' (If) are unknown"), "{}", notes(&open));
+}
+
 #[test]
 fn multiply_accumulates_of_open_sizes_are_unknown() {
     let mut b = GraphBuilder::new("g", 17);
