@@ -209,20 +209,28 @@ class PicoDet(nn.Module):
         return torch.cat(boxes, 1), torch.cat(scores, 2)
 
 
-def lively(model, generator_seed=0):
-    """Statistics and biases that no two channels share, and scales of layers that let their blocks speak."""
-    torch.manual_seed(generator_seed)
+def picture(shape, rng):
+    """Patches of colour with some noise, 0 to 1: noise alone looks the same everywhere to a network."""
+    *rest, h, w = shape
+    patches = rng.random((*rest, -(-h // 16), -(-w // 16))).repeat(16, -2).repeat(16, -1)
+    return 0.8 * patches[..., :h, :w] + 0.2 * rng.random(shape)
+
+
+def lively(model, gain=1.4):
+    """Random weights under which values keep about their size through the layers, and statistics that no two channels share."""
+    torch.manual_seed(0)
     for m in model.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
             for t, low, high in ((m.weight, 0.6, 1.4), (m.bias, -0.3, 0.3), (m.running_mean, -0.3, 0.3), (m.running_var, 0.6, 1.4)):
                 nn.init.uniform_(t, low, high)
-        elif type(m).__name__.endswith(("LayerNorm", "GroupNorm", "LayerNorm2d", "GroupNorm1")) and getattr(m, "weight", None) is not None:
-            nn.init.uniform_(m.weight, 0.6, 1.4)
-            if getattr(m, "bias", None) is not None:
-                nn.init.uniform_(m.bias, -0.3, 0.3)
+        elif type(m).__name__.endswith(("LayerNorm", "GroupNorm", "LayerNorm2d", "GroupNorm1")):
+            for t, low, high in ((getattr(m, "weight", None), 0.6, 1.4), (getattr(m, "bias", None), -0.3, 0.3)):
+                if t is not None:
+                    nn.init.uniform_(t, low, high)
         elif isinstance(m, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)):
             if m.weight.requires_grad:
-                nn.init.normal_(m.weight, 0, 1 / math.sqrt(max(m.weight[0].numel() if not isinstance(m, nn.ConvTranspose2d) else m.weight[:, 0].numel(), 1)))
+                reads = m.weight[:, 0].numel() if isinstance(m, nn.ConvTranspose2d) else m.weight[0].numel()
+                nn.init.normal_(m.weight, 0, (1 if isinstance(m, nn.Linear) else gain) / math.sqrt(max(reads, 1)))
             if isinstance(m.bias, torch.Tensor):
                 nn.init.uniform_(m.bias, -0.2, 0.2)
     for name, p in model.named_parameters():

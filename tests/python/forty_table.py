@@ -23,6 +23,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+import forty_nets as nets
+
 LEVELS = {"all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL, "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL}
 SCRIPT = """
 let m = model("{file}", {options});
@@ -45,7 +47,7 @@ for r in [3, 5] {{
     }} catch (e) {{ print(`@p${{r}} ! ${{e}}`); }}
 }}
 try {{
-    let q = quantize(m, dataset("random", #{{ images: 4, size: {size} }}), #{{ images: 4, score: false }});
+    let q = quantize(m, dataset("{pictures}"), #{{ images: 4, score: false }});
     save(q, "{name}.static.onnx");
     print("@static");
     save(forward(q, float), "{name}.static.npz");
@@ -91,6 +93,19 @@ def eager_file(name, source):
     np.savez(name + ".fed.npz", **{t.name: numpy_helper.to_array(t)})
 
 
+def calibration(height, width):
+    """A folder of four pictures."""
+    from PIL import Image
+
+    folder = f"pictures_{height}_{width}"
+    os.makedirs(folder, exist_ok=True)
+    rng = np.random.default_rng(7)
+    for i in range(4):
+        pixels = (nets.picture((3, height, width), rng) * 255).astype(np.uint8)
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(f"{folder}/{i}.png")
+    return f"{folder}/*.png"
+
+
 def rhai(value):
     if isinstance(value, dict):
         return "#{ " + ", ".join(f"{k}: {rhai(v)}" for k, v in value.items()) + " }"
@@ -111,9 +126,24 @@ def load(path):
         return {k: f[k] for k in f.files}
 
 
+def sizes(e):
+    """The largest value of each channel, where there are channels: boxes in pixels and probabilities have their own measure."""
+    e = np.abs(np.where(np.isfinite(e), e, 0))
+    if e.ndim < 3:
+        return max(e.max(), 1e-9)
+    channels = min(range(1, e.ndim), key=lambda a: e.shape[a])
+    return np.maximum(e.max(axis=tuple(a for a in range(e.ndim) if a != channels), keepdims=True), 1e-3 * e.max() + 1e-9)
+
+
+def named(got, expected):
+    """A single output may have another name: checkpoints name none."""
+    return {next(iter(expected)): next(iter(got.values()))} if len(got) == len(expected) == 1 else got
+
+
 def apart(got, expected):
-    """The largest difference as a part of the largest value, or what does not fit."""
+    """The largest difference as a part of the channel's largest value, or what does not fit."""
     worst = 0.0
+    got = named(got, expected)
     for k, e in expected.items():
         if k not in got:
             return f"no output '{k}'"
@@ -121,11 +151,12 @@ def apart(got, expected):
         e = e.astype(np.float64)
         if g.shape != e.shape:
             return f"'{k}' is {list(g.shape)}, not {list(e.shape)}"
+        if e.size and not np.isfinite(e).any():
+            return f"'{k}' of the model itself is not finite"
         if not np.array_equal(np.isfinite(g), np.isfinite(e)):
             return f"'{k}' is not finite where it should be"
         if e.size:
-            f = np.isfinite(e)
-            worst = max(worst, float(np.abs(g[f] - e[f]).max(initial=0) / max(np.abs(e[f]).max(initial=0), 1e-9)))
+            worst = max(worst, float((np.abs(np.where(np.isfinite(e), g - e, 0)) / sizes(e)).max()))
     return worst
 
 
@@ -153,13 +184,20 @@ def rows_apart(got, expected, tolerance):
 
 def decibels(got, expected):
     """Signal over noise of the joined outputs."""
+    got = named(got, expected)
     for k, e in expected.items():
         if k not in got or got[k].shape != e.shape:
             return None
     if any(not np.isfinite(got[k].astype(np.float64)).all() for k in expected):
         return float("nan")
-    noise = sum(float(((got[k].astype(np.float64) - e.astype(np.float64)) ** 2).sum()) for k, e in expected.items())
-    signal = sum(float((e.astype(np.float64) ** 2).sum()) for e in expected.values())
+    # About its mean, each channel counts alike.
+    noise = signal = 0.0
+    for k, e in expected.items():
+        e = e.astype(np.float64)
+        size = sizes(e)
+        noise += float((((got[k].astype(np.float64) - e) / size) ** 2).sum())
+        axes = tuple(a for a in range(e.ndim) if np.ndim(size) and np.shape(size)[a] == 1) or None
+        signal += float((((e - e.mean(axis=axes, keepdims=True)) / size) ** 2).sum())
     return 10 * np.log10(max(signal, 1e-30) / max(noise, 1e-30))
 
 
@@ -186,9 +224,9 @@ def study(said, program, seconds):
     is_file = said["file"].endswith(".onnx")
     if is_file:
         eager_file(name, said["file"])
-    size = list(next(iter(feeds.values())).shape[-2:])
     names = {"name": name}
-    script = SCRIPT.format(file=said["file"], options=rhai(said["options"]), size=rhai(size), eager=EAGER.format(**names) if is_file else "", **names)
+    pictures = calibration(*next(iter(feeds.values())).shape[-2:])
+    script = SCRIPT.format(file=said["file"], options=rhai(said["options"]), pictures=pictures, eager=EAGER.format(**names) if is_file else "", **names)
     log = compresso(program, name, script, seconds)
     if not is_file and os.path.exists(name + ".saved.onnx"):
         eager_file(name, name + ".saved.onnx")
@@ -308,7 +346,7 @@ def main():
     a.add_argument("--seconds", type=float, default=240)
     a.add_argument("--again", action="store_true")
     a.add_argument("patterns", nargs="*")
-    a = a.parse_args()
+    a = a.parse_intermixed_args()
     program = os.path.abspath(a.compresso) if os.path.sep in a.compresso else a.compresso
     os.chdir(a.dir)
     results = {}

@@ -149,7 +149,9 @@ impl<'g> Facts<'g> {
             (None, Some(n)) if b == n && a != n => a,
             _ => a.min(b),
         };
-        channels.checked_sub(if joint { d.box_width() } else { 0 } + usize::from(d.objectness) + usize::from(d.background.is_some())).filter(|&n| n > 0)
+        channels
+            .checked_sub(if joint { d.box_width() } else { 0 } + usize::from(d.objectness) + usize::from(d.background.is_some()))
+            .filter(|&n| n > 0)
     }
 
     /// Number of boxes of the output of boxes.
