@@ -13,6 +13,7 @@ import fnmatch
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -53,12 +54,21 @@ def parameters(net):
 
 
 def folded_parameters(net, path):
-    """What is left of them when the exporter has folded batch norms into the layers before them: their biases."""
-    norms = [m for m in net.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.affine]
+    """What is left of them when the exporter has folded batch norms into convolutions: the biases of these."""
+    nn = torch.nn
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
+    count = 0
+    for m in net.modules():
+        own = sum(p.numel() for p in m.parameters(recurse=False))
+        if isinstance(m, convolutions):
+            count += m.weight.numel()
+        elif not isinstance(m, nn.modules.batchnorm._BatchNorm):
+            count += own
     graph = onnx.load(path).graph
     sizes = {t.name: int(np.prod(t.dims)) for t in graph.initializer}
-    kept = sum(sizes[n.input[1]] for n in graph.node if n.op_type == "BatchNormalization")
-    return parameters(net) - sum(m.num_features for m in norms) + kept
+    biases = {n.input[2] for n in graph.node if n.op_type in ("Conv", "ConvTranspose") and len(n.input) > 2 and n.input[2] in sizes}
+    kept = {i for n in graph.node if n.op_type == "BatchNormalization" for i in n.input[1:3]}
+    return count + sum(sizes[i] for i in biases | kept)
 
 
 def numpy_type(onnx_type):
@@ -89,18 +99,40 @@ def yolo(source):
 
     kind = ultralytics.RTDETR if "rtdetr" in source else ultralytics.YOLO
     net = kind(source, verbose=False) if "rtdetr" not in source else kind(source)
+    if hasattr(net.model.model[-1], "one2one"):
+        net.model.end2end = True
     # Sums of many branches grow.
-    nets.lively(net.model, 1.1 if source.startswith(("yolov9", "yolo12")) else 1.4)
+    nets.lively(net.model, 1.0 if source.startswith(("yolov9", "yolov10", "yolo12", "yolo26")) else 1.4)
     return net
 
 
 def fused_parameters(net):
     fused = copy.deepcopy(net.model).eval().float().fuse(verbose=False)
-    return parameters(fused)
+    # The exporter folds what `fuse` leaves: a norm becomes a bias.
+    return used_parameters(fused) - sum(m.num_features for m in fused.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def used_parameters(net):
+    """Without what is there for training alone, such as RT-DETR's embeddings of noisy boxes and scores of all decoder layers but the last."""
+    layers = [int(n.split("dec_score_head.")[1].split(".")[0]) for n, _ in net.named_parameters() if "dec_score_head." in n]
+    names = {n for n, _ in net.named_parameters()}
+
+    def unused(n):
+        # Where there are two heads, the one for training alone.
+        return (
+            "denoising" in n
+            or "proto.semseg" in n
+            or any(f"dec_score_head.{i}." in n for i in layers if i < max(layers))
+            or re.sub(r"^(model\.\d+)\.", r"\1.one2one_", n) in names
+        )
+
+    return sum(p.numel() for n, p in net.named_parameters() if not unused(n))
 
 
 def export_yolo(name, source, size, options):
     net = yolo(source)
+    # One box per object, as published weights have it.
+    options = {**({"end2end": True} if hasattr(net.model.model[-1], "one2one") else {}), **options}
     count = fused_parameters(net)
     path = net.export(format="onnx", imgsz=size, device="cpu", verbose=False, **{"simplify": False, **options})
     os.replace(path, name + ".onnx")
@@ -116,11 +148,16 @@ def export_yolo(name, source, size, options):
 def checkpoint(name, source, size):
     net = yolo(source)
     net.model.args = {**net.model.args, "imgsz": size} if isinstance(net.model.args, dict) else net.model.args
-    count = parameters(net.model)
+    count = used_parameters(net.model)
     net.save(name + ".pt")
-    path = type(net)(name + ".pt").export(format="onnx", imgsz=size, device="cpu", verbose=False, simplify=False, opset=17)
+    one = {"end2end": True} if hasattr(net.model.model[-1], "one2one") else {}
+    path = type(net)(name + ".pt").export(format="onnx", imgsz=size, device="cpu", verbose=False, simplify=False, opset=17, **one)
     record_runs(name, path, (1, 3, size, size))
     os.remove(path)
+    if "-cls" in source:
+        # Exports give probabilities; opened for training, a classifier gives what the softmax takes.
+        x = torch.from_numpy(np.load(name + ".in.npz")["images"])
+        np.savez(name + ".out.npz", output0=type(net)(name + ".pt").model.float().eval()(x)[1].numpy())
     rows = any(f in source for f in ("v10", "26", "rtdetr"))
     return {"params": count, "rows": rows, "options": {"image_size": size}, "checkpoint": True}
 
@@ -158,8 +195,8 @@ EXPORTS = [
     ("yolov8n-pose_op16", "yolov8n-pose.yaml", 96, {"opset": 16}),
     ("yolov8n-obb_op18", "yolov8n-obb.yaml", 96, {"opset": 18}),
     ("yolov9t_op15", "yolov9t.yaml", 96, {"opset": 15}),
-    ("yolov10n_op13", "yolov10n.yaml", 96, {"opset": 13}),
-    ("yolov10n_dynamic_op19", "yolov10n.yaml", 96, {"opset": 19, "dynamic": True}),
+    ("yolov10n_op13", "yolov10n.yaml", 160, {"opset": 13, "end2end": False}),
+    ("yolov10n_dynamic_op19", "yolov10n.yaml", 160, {"opset": 19, "dynamic": True}),
     ("yolo11n_op20", "yolo11n.yaml", 96, {"opset": 20}),
     ("yolo11n_nms_dynamic_op17", "yolo11n.yaml", 96, {"opset": 17, "nms": True, "dynamic": True}),
     ("yolo11n-seg_nms_op16", "yolo11n-seg.yaml", 96, {"opset": 16, "nms": True}),
@@ -168,19 +205,19 @@ EXPORTS = [
     ("yolo11n-cls_dynamic_op17", "yolo11n-cls.yaml", 64, {"opset": 17, "dynamic": True}),
     ("yolo12n_op16", "yolo12n.yaml", 96, {"opset": 16}),
     ("yolo12n_half_op19", "yolo12n.yaml", 96, {"opset": 19, "half": True}),
-    ("yolo26n_op17", "yolo26n.yaml", 96, {"opset": 17}),
-    ("yolo26n_dynamic_op20", "yolo26n.yaml", 96, {"opset": 20, "dynamic": True}),
-    ("yolo26n-seg_op18", "yolo26n-seg.yaml", 96, {"opset": 18}),
-    ("yolo26n-pose_op19", "yolo26n-pose.yaml", 96, {"opset": 19}),
-    ("yolo26n-obb_op20", "yolo26n-obb.yaml", 96, {"opset": 20}),
+    ("yolo26n_op17", "yolo26n.yaml", 160, {"opset": 17}),
+    ("yolo26n_dynamic_op20", "yolo26n.yaml", 160, {"opset": 20, "dynamic": True}),
+    ("yolo26n-seg_op18", "yolo26n-seg.yaml", 160, {"opset": 18}),
+    ("yolo26n-pose_op19", "yolo26n-pose.yaml", 160, {"opset": 19}),
+    ("yolo26n-obb_op20", "yolo26n-obb.yaml", 160, {"opset": 20}),
     ("rtdetr_op16", "rtdetr-l-small.yaml", 128, {"opset": 16}),
     ("rtdetr_dynamic_op17", "rtdetr-l-small.yaml", 128, {"opset": 17, "dynamic": True}),
 ]
 CHECKPOINTS = [
     ("yolov5nu_pt", "yolov5n.yaml", 96), ("yolov8n_pt", "yolov8n.yaml", 96), ("yolov8n-cls_pt", "yolov8n-cls.yaml", 64),
     ("yolov8n-seg_pt", "yolov8n-seg.yaml", 96), ("yolov8n-pose_pt", "yolov8n-pose.yaml", 96), ("yolov8n-obb_pt", "yolov8n-obb.yaml", 96),
-    ("yolov9t_pt", "yolov9t.yaml", 96), ("yolov10n_pt", "yolov10n.yaml", 96), ("yolo11n_pt", "yolo11n.yaml", 96),
-    ("yolo12n_pt", "yolo12n.yaml", 96), ("yolo26n_pt", "yolo26n.yaml", 96), ("yolo26n-seg_pt", "yolo26n-seg.yaml", 96),
+    ("yolov9t_pt", "yolov9t.yaml", 96), ("yolov10n_pt", "yolov10n.yaml", 160), ("yolo11n_pt", "yolo11n.yaml", 96),
+    ("yolo12n_pt", "yolo12n.yaml", 96), ("yolo26n_pt", "yolo26n.yaml", 160), ("yolo26n-seg_pt", "yolo26n-seg.yaml", 160),
     ("rtdetr_pt", "rtdetr-l-small.yaml", 128),
 ]
 for name, source, size, options in EXPORTS:
@@ -192,7 +229,7 @@ for name, source, size in CHECKPOINTS:
 # ---- torch.onnx.export of any network
 
 
-def export(name, net, shape, opset, folded=True, dynamo=False, options=None, rows=False, args=None, **more):
+def export(name, net, shape, opset, folded=True, dynamo=False, options=None, rows=False, args=None, computed=False, **more):
     """`folded`: as for inference, batch norms folded and constants computed; otherwise every parameter is as PyTorch has it."""
     x = torch.rand(shape)
     path = name + ".onnx"
@@ -203,6 +240,9 @@ def export(name, net, shape, opset, folded=True, dynamo=False, options=None, row
         torch.onnx.export(net, args or (x,), path, opset_version=opset, dynamo=False, **kept, **more)
     record_runs(name, path, tuple(shape))
     counted = folded_parameters(net, path) if folded else parameters(net)
+    # What the exporter computes from parameters (tables of relative positions) is stored in other sizes.
+    if computed:
+        counted = None
     return {"params": counted, "options": options or {}, "rows": rows}
 
 
@@ -245,13 +285,13 @@ def timm_model(kind, size, opset, settings=None, **how):
     return make
 
 
-SWIN = {"img_size": 112, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
+SWIN = {"img_size": 112, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (2, 4, 8, 8)}
 MODELS.update({
     "timm_vit_tiny_op17": timm_model("vit_tiny_patch16_224", 64, 17, {"img_size": 64, "depth": 3}, folded=False),
     "timm_vit_tiny_dynamo_op20": timm_model("vit_tiny_patch16_224", 64, 20, {"img_size": 64, "depth": 3}, dynamo=True),
     "timm_deit3_op14": timm_model("deit3_small_patch16_224", 64, 14, {"img_size": 64, "depth": 2}, folded=False),
     "timm_swin_op16": timm_model("swin_tiny_patch4_window7_224", 112, 16, SWIN, folded=False),
-    "timm_swin_dynamo_op18": timm_model("swin_tiny_patch4_window7_224", 112, 18, SWIN, dynamo=True),
+    "timm_swin_dynamo_op18": timm_model("swin_tiny_patch4_window7_224", 112, 18, SWIN, dynamo=True, computed=True),
     "timm_swinv2_op17": timm_model("swinv2_tiny_window8_256", 128, 17, {**SWIN, "img_size": 128}, folded=False),
     "timm_mobilevit_xxs_op15": timm_model("mobilevit_xxs", 96, 15),
     "timm_mobilevitv2_050_op17": timm_model("mobilevitv2_050", 96, 17),
@@ -283,7 +323,7 @@ def detector(make):
 
         backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d, trainable_layers=5)
         net, opset, outputs = make(d, backbone, dict(min_size=128, max_size=128))
-        nets.lively(net)
+        nets.lively(net, 1.0)
         names = {"input_names": ["image"], "output_names": outputs}
         return export(name, net, (3, 128, 128), opset, rows=True, args=([torch.rand(3, 128, 128)],), options=FINISHED, **names)
 
@@ -306,7 +346,7 @@ def ssdlite(name):
     import torchvision
 
     net = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4, score_thresh=0.3)
-    nets.lively(net)
+    nets.lively(net, 1.0)
     names = {"input_names": ["image"], "output_names": LABELS_LAST}
     return export(name, net, (3, 320, 320), 13, rows=True, args=([torch.rand(3, 320, 320)],), options=FINISHED, **names)
 
@@ -317,7 +357,7 @@ def ssdlite(name):
 @model("yolox_style_op11")
 def yolox(name):
     net = nets.lively(nets.YoloxStyle())
-    decode = {"format": "cxcywh", "objectness": True, "strides": [8, 16, 32], "bgr": True, "scale": 255}
+    decode = {"format": "cxcywh", "objectness": True, "strides": [8, 16, 32]}
     return export(name, net, (1, 3, 96, 96), 11, options={"decode": decode, "classes": ["a", "b", "c", "d"]})
 
 
@@ -358,10 +398,12 @@ def as_paddle(path):
 def paddle(net, shape, opset):
     def make(name):
         n = nets.lively(net())
+        # Multiplied as a weight is, the numbers of PicoDet's bins count as one.
+        counted_too = sum(b.numel() for k, b in n.named_buffers() if k == "steps")
         said = export(name, n, shape, opset, input_names=["x"], dynamic_axes={"x": {0: "batch"}})
         as_paddle(name + ".onnx")
         record_runs(name, name + ".onnx", shape)
-        return said
+        return {**said, "params": said["params"] + counted_too}
 
     return make
 

@@ -234,6 +234,10 @@ def lively(model, gain=1.4):
             if isinstance(m.bias, torch.Tensor):
                 nn.init.uniform_(m.bias, -0.2, 0.2)
     for name, p in model.named_parameters():
-        if name.endswith(("gamma", "layer_scale", "ls1", "ls2", "layer_scale_1", "layer_scale_2")):
-            nn.init.uniform_(p.data, 0.3, 1.0)
+        if name.endswith("in_proj_weight"):
+            nn.init.normal_(p.data, 0, 1 / math.sqrt(p.shape[1]))
+        elif p.requires_grad and p.numel() > 1 and p.data.min() == p.data.max():
+            # Scales of layers start tiny and many others at 0 or 1; exporters store equal tensors once.
+            low, high = (0.3, 1.0) if 0 < p.data.flatten()[0] else (-0.2, 0.2)
+            nn.init.uniform_(p.data, low, high)
     return model.eval()

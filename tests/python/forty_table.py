@@ -1,4 +1,4 @@
-"""Opens, runs, prunes and quantizes the models of forty_models.py, and writes a table of what came of it.
+"""Opens, runs, prunes and quantizes the models of forty_models.py, which it has written first, and writes a table of what came of it.
 
     python forty_table.py DIR --compresso PROGRAM [--seconds 240] [--again] [PATTERN…]
 
@@ -169,8 +169,8 @@ def rows_apart(got, expected, tolerance):
     tables = []
     for outputs in (got, expected):
         columns = []
-        for k, v in outputs.items():
-            v = v.astype(np.float64)
+        for k in expected:
+            v = outputs[k].astype(np.float64)
             v = v.reshape(-1, v.shape[-1]) if v.ndim >= 2 else v.reshape(-1, 1)
             columns.append(v)
         n = columns[0].shape[0]
@@ -290,7 +290,7 @@ def failures(r, said, tolerance):
     for step in ("planned", "eager", "saved"):
         if isinstance(r[step], str) or r[step] is None or not r[step] <= tolerance:
             found.append(f"{step}: {r[step]}")
-    if r["ours"] != r["params"]:
+    if r["params"] is not None and r["ours"] != r["params"]:
         found.append(f"params: {r['ours']}, PyTorch counts {r['params']}")
     for step in ("p3", "p5"):
         if isinstance(r[step], str) or not r[step] <= tolerance:
@@ -301,7 +301,7 @@ def failures(r, said, tolerance):
             found.append(f"{step}: {v}")
         elif v is None and not said.get("rows") and step in r:
             found.append(f"{step}: other shapes")
-        elif v is not None and not said.get("rows") and v < 5:
+        elif v is not None and not said.get("rows") and v < 3:
             found.append(f"{step}: {v:.1f} dB")
     return found
 
@@ -320,14 +320,14 @@ def noise(r, step):
 
 def table(results):
     lines = [
-        "| model | open | planned | eager | params, ours / PyTorch | prune 0.3 | prune 0.5 | MACs at 0.5 | static INT8, dB, all / none | dynamic INT8, dB, all / none |",
+        "| model | open | planned | eager | params, ours / PyTorch | prune 0.3 | prune 0.5 | MACs at 0.5 | static INT8, all / none | dynamic INT8, all / none |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results.values():
         if r["open"] != "ok":
             lines.append(f"| {r['name']} | **no** | | | / {r['params']} | | | | | |")
             continue
-        params = str(r["ours"]) if r["ours"] == r["params"] else f"**{r['ours']} / {r['params']}**"
+        params = str(r["ours"]) if r["params"] in (None, r["ours"]) else f"**{r['ours']} / {r['params']}**"
         sizes = r.get("p5_size", "").split()
         share = f"{float(sizes[2]) / float(sizes[1]):.0%}" if len(sizes) == 3 and sizes[1].isdigit() and int(sizes[1]) else "–"
         plan = cell(r["planned"]) + ("" if r["plan"].startswith("1 ") else " (eager)")
@@ -348,6 +348,8 @@ def main():
     a.add_argument("patterns", nargs="*")
     a = a.parse_intermixed_args()
     program = os.path.abspath(a.compresso) if os.path.sep in a.compresso else a.compresso
+    makes = os.path.join(os.path.dirname(os.path.abspath(__file__)), "forty_models.py")
+    subprocess.run([sys.executable, makes, a.dir, *a.patterns], check=False)
     os.chdir(a.dir)
     results = {}
     if os.path.exists("results.json"):
