@@ -210,7 +210,7 @@ def attempt(work):
 
 def study(said, program, seconds):
     name = said["name"]
-    r = {"name": name, "params": said["params"]}
+    r = {"name": name, "params": said["params"], "rows": bool(said.get("rows"))}
     tolerance = said.get("tolerance", 1e-4)
     compare = (lambda g, e: rows_apart(g, e, tolerance)) if said.get("rows") else apart
     for kind in ("planned", "eager", "p3", "p5", "static", "dynamic"):
@@ -314,7 +314,8 @@ def cell(v):
 
 def noise(r, step):
     values = [r.get(f"{step}_{level}") for level in LEVELS]
-    show = lambda v: "**no**" if isinstance(v, str) else "runs" if v is None else f"{v:.0f}"
+    # Of detections, each of which rounding may move in the order, runs that end say enough.
+    show = lambda v: "**no**" if isinstance(v, str) else "runs" if v is None or r["rows"] else f"{v:.0f}"
     return " / ".join(show(v) for v in values)
 
 
