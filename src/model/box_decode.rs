@@ -1,6 +1,7 @@
 //! A description of a detector's outputs, for models whose form is not known.
 
 use compresso_base::error::{Error, Result};
+use std::ops::Range;
 
 compresso_base::choice! {
     /// What the four numbers of a box are.
@@ -13,6 +14,8 @@ compresso_base::choice! {
         Cxcywh = "cxcywh",
         /// Top, left, bottom, right.
         Yxyx = "yxyx",
+        /// Distances of the left, top, right and bottom side from a point of the grid cell that made the box, in cells (FCOS, NanoDet).
+        Ltrb = "ltrb",
     }
 }
 
@@ -73,7 +76,8 @@ compresso_base::choice! {
 
 compresso_base::options! {
     /// How boxes, scores and classes are read from a detector's outputs: boxes with a score for each class (in one output
-    /// or two), boxes with a score and a label each (three outputs), or rows of finished detections (`columns`).
+    /// or two), boxes with a score and a label each (three outputs), or rows of finished detections (`columns`). Boxes are finished, or
+    /// relative to grid cells (`strides`) or to prior boxes of these (`shapes`).
     #[derive(PartialEq)]
     pub struct BoxDecode {
         /// The output whose first four channels are a box; the only output when left out.
@@ -100,9 +104,20 @@ compresso_base::options! {
         pub activation: ScoreActivation = ScoreActivation::None,
         /// The number, among the scores or labels, of the class that stands for nothing: 0 in SSD and torchvision.
         pub background: Option<usize> = None,
+        /// In one output, the scores stand before the box (NanoDet).
+        pub scores_first: bool = false,
         /// Pixels per cell of each level, for boxes that are raw offsets from grid cells (YOLOX); empty for finished boxes.
         /// An output of one level may have its cells in two axes: `[batch, channels, rows, columns]`.
         pub strides: Vec<usize> = Vec::new(),
+        /// Width and height in pixels of each prior box of a cell, level by level, for offsets from priors (SSD, RetinaNet): a
+        /// list of [width, height] for each stride.
+        pub shapes: Vec<Vec<Vec<f64>>> = Vec::new(),
+        /// The point of a cell that offsets and distances start from: 0 its corner, 0.5 its middle. Left out: 0.5 with `shapes`, else 0.
+        pub point: Option<f64> = None,
+        /// Factors on the four numbers, such as [0.1, 0.1, 0.2, 0.2] of SSD; 1 when left out.
+        pub variances: Vec<f64> = Vec::new(),
+        /// Each of the four numbers is the mean of 0, 1, 2, … under a softmax of so many channels (NanoDet); 0 for plain numbers.
+        pub bins: usize = 0,
         /// How the centre of such a box lies to its cell.
         pub centre: CellCentre = CellCentre::Offset,
         /// How the size of such a box follows from its numbers.
@@ -119,6 +134,9 @@ compresso_base::options! {
         pub std: Vec<f64> = Vec::new(),
     }
 }
+
+/// Bins of a side that are believed.
+const MAX_BINS: usize = 1024;
 
 /// Pixels per cell of FastestDet.
 pub(crate) const FASTEST_DET_STRIDE: usize = 16;
@@ -180,6 +198,25 @@ impl BoxDecode {
     pub fn suppresses(&self) -> bool {
         self.nms.unwrap_or(!self.is_finished())
     }
+    /// Channels of a box.
+    pub fn box_width(&self) -> usize {
+        4 * self.bins.max(1)
+    }
+    /// The channels of the box, in an output of so many that holds the scores too.
+    pub fn box_channels(&self, channels: usize) -> Range<usize> {
+        let width = self.box_width();
+        let first = if self.scores_first { channels.saturating_sub(width) } else { usize::from(self.objectness_first) };
+        first..first + width
+    }
+    /// The number of boxes that grid cells make of an image of this height and width; `None` for finished boxes.
+    pub fn cell_boxes(&self, [height, width]: [usize; 2]) -> Option<usize> {
+        let of = |(i, stride): (usize, &usize)| {
+            let cells = height.div_ceil(*stride).checked_mul(width.div_ceil(*stride))?;
+            cells.checked_mul(self.shapes.get(i).map_or(1, Vec::len))
+        };
+        let levels: Vec<usize> = self.strides.iter().enumerate().map(of).collect::<Option<_>>()?;
+        (!levels.is_empty()).then(|| levels.iter().sum())
+    }
     /// Numbers in a row of finished detections.
     pub fn row_width(&self) -> usize {
         self.columns.iter().map(|c| if *c == RowPart::Box { 4 } else { 1 }).sum()
@@ -206,17 +243,15 @@ impl BoxDecode {
         if self.is_finished() && (self.objectness || !self.strides.is_empty() || self.activation == ScoreActivation::Softmax) {
             return wrong("'objectness', 'strides' and the activation \"softmax\" are for outputs with a score for each class");
         }
-        if !self.strides.is_empty() && (self.format != BoxFormat::Cxcywh || self.normalized || self.strides.contains(&0)) {
-            return wrong("'strides' must be above 0, and go with the format \"cxcywh\" in pixels");
-        }
-        if self.strides.is_empty() && (self.centre != CellCentre::Offset || self.extent != CellExtent::Exp) {
-            return wrong("'centre' and 'extent' are for boxes relative to grid cells, which need 'strides'");
-        }
+        self.check_cells().map_err(|e| e.at("option 'decode'"))?;
         if !self.objectness && (self.objectness_first || !self.powers.is_empty()) {
             return wrong("'objectness_first' and 'powers' need 'objectness'");
         }
-        if self.objectness_first && self.scores.is_some() {
-            return wrong("'objectness_first' is for one output of boxes and scores");
+        if (self.objectness_first || self.scores_first) && self.scores.is_some() {
+            return wrong("'objectness_first' and 'scores_first' are for one output of boxes and scores");
+        }
+        if self.objectness_first && self.scores_first {
+            return wrong("either 'objectness_first' or 'scores_first'");
         }
         if !(self.powers.is_empty() || self.powers.len() == 2 && self.powers.iter().all(|p| p.is_finite() && *p > 0.0)) {
             return wrong(&format!("'powers' must be two numbers above 0, of the objectness and of the scores, got {:?}", self.powers));
@@ -228,6 +263,47 @@ impl BoxDecode {
         }
         if self.std.contains(&0.0) || !self.scale.is_finite() || self.scale == 0.0 {
             return wrong("'std' and 'scale' must not be 0");
+        }
+        Ok(())
+    }
+
+    /// Checks what is said of boxes relative to grid cells.
+    fn check_cells(&self) -> Result<()> {
+        let wrong = |text: &str| Err(Error::argument(text));
+        let relative = matches!(self.format, BoxFormat::Cxcywh | BoxFormat::Ltrb);
+        if !self.strides.is_empty() && (!relative || self.normalized || self.strides.contains(&0)) {
+            return wrong("'strides' must be above 0, and go with the format \"cxcywh\" or \"ltrb\" in pixels");
+        }
+        if self.strides.is_empty() {
+            if self.centre != CellCentre::Offset || self.extent != CellExtent::Exp || self.point.is_some() || !self.shapes.is_empty() {
+                return wrong("'centre', 'extent', 'point' and 'shapes' are for boxes relative to grid cells, which need 'strides'");
+            }
+            if self.format == BoxFormat::Ltrb || !self.variances.is_empty() || self.bins > 0 {
+                return wrong("the format \"ltrb\", 'variances' and 'bins' are for boxes relative to grid cells, which need 'strides'");
+            }
+        }
+        if (self.format == BoxFormat::Ltrb || !self.shapes.is_empty())
+            && (self.centre != CellCentre::Offset || self.extent != CellExtent::Exp)
+        {
+            return wrong("'centre' and 'extent' are for boxes of the format \"cxcywh\" without 'shapes'");
+        }
+        let sides = self.shapes.iter().flatten();
+        if !self.shapes.is_empty()
+            && (self.format != BoxFormat::Cxcywh
+                || self.shapes.len() != self.strides.len()
+                || self.shapes.iter().any(Vec::is_empty)
+                || sides.into_iter().any(|s| s.len() != 2 || s.iter().any(|v| !v.is_finite() || *v <= 0.0)))
+        {
+            return wrong("'shapes' go with the format \"cxcywh\", and need a list of [width, height], above 0, for each of the 'strides'");
+        }
+        if self.point.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+            return wrong("'point' must be from 0, a cell's corner, to 1");
+        }
+        if !self.variances.is_empty() && (self.variances.len() != 4 || self.variances.iter().any(|v| !v.is_finite())) {
+            return wrong(&format!("'variances' must be four numbers, one for each of a box, got {:?}", self.variances));
+        }
+        if self.bins == 1 || self.bins > MAX_BINS {
+            return wrong(&format!("'bins' must be from 2 to {MAX_BINS}, or 0 for plain numbers, got {}", self.bins));
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::compiled::Seen;
 use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
-use compresso_learn::eval::model_input;
-use compresso_model::{Element, Graph, IMAGE_CHANNELS, Task, Value};
+use compresso_learn::eval::InputForm;
+use compresso_model::{Graph, Task, Value, ValueInfo};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -62,13 +62,14 @@ impl Ranges {
     }
 }
 
-/// Inputs for a graph that takes one image tensor `[batch, 3, height, width]`, from a dataset.
+/// Inputs for a graph that takes one image tensor, of any [`InputForm`], from a dataset.
 ///
 /// The images are a sample drawn with the context's seed, letterboxed as in evaluation. A graph with a fixed batch size
 /// gets batches of that size.
 pub struct Images {
     loader: Loader,
-    input: String,
+    input: ValueInfo,
+    form: InputForm,
     task: Task,
     fixed: Option<usize>,
     left: usize,
@@ -81,9 +82,9 @@ impl Images {
         if images == 0 {
             return Err(Error::argument("option 'images' must be at least 1, got 0"));
         }
-        let input = image_input(graph)?;
+        let (input, axes) = image_input(graph)?;
         let size = image_size(graph, task)?;
-        let fixed = input.fact.dim(0);
+        let fixed = axes.batch(&input.fact);
         // One image at a time stays in the caches.
         let batch = fixed.unwrap_or(1);
         let dataset = dataset.for_training();
@@ -94,7 +95,8 @@ impl Images {
         let form = ImageForm::of(graph, task);
         let options =
             LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), form, ..LoaderOptions::default() };
-        Ok(Self { loader: Loader::new(&dataset, options, ctx)?, input: input.name.clone(), task: task.clone(), fixed, left: images })
+        let loader = Loader::new(&dataset, options, ctx)?;
+        Ok(Self { loader, input: input.clone(), form: axes, task: task.clone(), fixed, left: images })
     }
 }
 
@@ -113,30 +115,26 @@ impl Iterator for Images {
         let count = batch.images.dim(0).unwrap_or(0);
         let take = if self.fixed.is_some() { count } else { count.min(self.left) };
         self.left = self.left.saturating_sub(take);
-        let images = batch.images.narrow(0, 0, take).map_err(Error::from).and_then(|t| model_input(&self.task, &t));
-        Some(images.and_then(|t| Value::plain(t.contiguous()?)).map(|v| (take, HashMap::from([(self.input.clone(), v)]))))
+        let images = batch.images.narrow(0, 0, take).map_err(Error::from);
+        let fed = images.and_then(|t| self.form.feed(&self.task, &self.input.fact, &t));
+        Some(fed.map(|v| (take, HashMap::from([(self.input.name.clone(), v)]))))
     }
 }
 
 /// The graph's only input, when it is an image tensor.
-pub fn image_input(graph: &Graph) -> Result<&compresso_model::ValueInfo> {
+fn image_input(graph: &Graph) -> Result<(&ValueInfo, InputForm)> {
     let mut feeds = graph.feeds();
-    match (feeds.next(), feeds.next()) {
-        (Some(input), None)
-            if input.fact.element == Element::F32
-                && input.fact.rank() == Some(4)
-                && input.fact.dim(1).is_none_or(|c| IMAGE_CHANNELS.contains(&c)) =>
-        {
-            Ok(input)
-        }
-        _ => {
-            let inputs: Vec<String> = graph.feeds().map(|i| format!("{}: {}", i.name, i.fact)).collect();
-            Err(Error::unsupported(format!(
-                "images can only be fed to a model with one input float32[batch, channels, height, width] of 1, 3 or 4 channels; this one has {}",
-                inputs.join(", ")
-            )))
-        }
+    if let (Some(input), None) = (feeds.next(), feeds.next())
+        && let Some(form) = InputForm::of_images(&input.fact)
+    {
+        return Ok((input, form));
     }
+    let inputs: Vec<String> = graph.feeds().map(|i| format!("{}: {}", i.name, i.fact)).collect();
+    Err(Error::unsupported(format!(
+        "images can only be fed to a model with one input [batch, channels, height, width], [batch, height, width, channels] or \
+         [channels, height, width] of 1, 3 or 4 channels; this one has {}",
+        inputs.join(", ")
+    )))
 }
 
 /// Height and width to feed: the graph's own, else the task's.
@@ -144,10 +142,10 @@ pub fn image_input(graph: &Graph) -> Result<&compresso_model::ValueInfo> {
 /// # Errors
 /// `Argument` when neither says.
 pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
-    let input = image_input(graph)?;
-    match (input.fact.dim(2), input.fact.dim(3), task.image_size()) {
-        (Some(h), Some(w), _) => Ok([h, w]),
-        (_, _, Some(size)) => Ok(size),
+    let (input, form) = image_input(graph)?;
+    match (form.size(&input.fact), task.image_size()) {
+        ([Some(h), Some(w)], _) => Ok([h, w]),
+        (_, Some(size)) => Ok(size),
         _ => Err(Error::argument("the model does not say the size of its input image").hint("load it with image_size: [height, width]")),
     }
 }

@@ -7,6 +7,7 @@ mod decode;
 mod draw;
 mod evaluate;
 mod evaluation;
+mod input;
 mod map;
 mod nms;
 mod parts;
@@ -19,11 +20,12 @@ pub use decode::decode;
 pub use draw::{class_color, draw_detections};
 pub use evaluate::{Evaluate, evaluate_as, evaluate_with, judged};
 pub use evaluation::{ClassResult, Conditions, Evaluation};
+pub use input::{InputForm, model_input};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use parts::{OutputPart, output_parts};
 pub use predict::{Found, Predict, Prediction, Predictions, Ranked, Throughput, image_files_dataset, predict_each, samples_dataset};
-pub use run::{ImageRunner, model_input, run_images_with};
+pub use run::{ImageRunner, run_images_with};
 
 #[cfg(test)]
 mod preprocess_tests;

@@ -26,21 +26,21 @@ impl OutputPart {
 /// Boxes are pixels, up to the size of the image, and scores probabilities, so a figure over both is one of the boxes.
 pub fn output_parts(task: &Task, output: &str, dims: &[usize]) -> Vec<OutputPart> {
     let Some(detect) = task.detect() else { return Vec::new() };
-    let (axis, first) = match &detect.decode {
-        Decode::Yolo { output: own } if own == output && dims.len() == 3 => (1, 0),
+    let (axis, boxes) = match &detect.decode {
+        Decode::Yolo { output: own } if own == output && dims.len() == 3 => (1, 0..4),
         Decode::Described(d) if d.boxes.as_deref() == Some(output) && d.scores.is_none() && !d.is_finished() => match axis(d, dims) {
-            Some(axis) => (axis, usize::from(d.objectness_first)),
+            Some(axis) => (axis, d.box_channels(dims[axis])),
             None => return Vec::new(),
         },
         _ => return Vec::new(),
     };
     let channels = dims[axis];
-    if channels <= first + 4 {
+    if channels < boxes.end || channels == boxes.len() {
         return Vec::new();
     }
     vec![
-        OutputPart { name: "boxes", axis, channels: std::iter::once(first..first + 4).collect() },
-        OutputPart { name: "scores", axis, channels: vec![0..first, first + 4..channels] },
+        OutputPart { name: "boxes", axis, channels: std::iter::once(boxes.clone()).collect() },
+        OutputPart { name: "scores", axis, channels: vec![0..boxes.start, boxes.end..channels] },
     ]
 }
 
@@ -79,6 +79,8 @@ mod tests {
         assert_eq!(parts(Decode::described(open), &[1, 7, 84]), after(1));
         let first = vec![("boxes", 1, vec![1, 2, 3, 4]), ("scores", 1, vec![0, 5, 6])];
         assert_eq!(parts(Decode::described(BoxDecode::fastest_det("o")), &[1, 7, 4, 4]), first);
+        let last = BoxDecode { boxes: Some("o".into()), scores_first: true, bins: 2, strides: vec![8], ..BoxDecode::default() };
+        assert_eq!(parts(Decode::described(last), &[1, 84, 10]), [("boxes", 2, (2..10).collect()), ("scores", 2, vec![0, 1])]);
         assert!(parts(Decode::described(BoxDecode::end_to_end("o")), &[1, 300, 6]).is_empty());
         assert!(parts(Decode::Yolo { output: "other".into() }, &[1, 7, 84]).is_empty());
     }

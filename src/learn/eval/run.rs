@@ -1,10 +1,11 @@
 //! Running a model on batches of images.
 
-use candle_core::{Device, Tensor};
+use super::InputForm;
+use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{Engine, Outputs, Run, run};
-use compresso_model::{Classify, Decode, Detect, Fact, IMAGE_CHANNELS, Model, Task, Value};
+use compresso_model::{Model, Task, Value};
 use std::collections::HashMap;
 
 /// Runs one model on batches of images: planned on the CPU, else by the eager executor.
@@ -70,10 +71,8 @@ fn run_parts(
     let wanted = output_name(model.task());
     let n = images.dim(0)?;
     let form = InputForm::of(&input.fact);
-    let fixed = if form == InputForm::One { Some(1) } else { input.fact.dim(0).filter(|&d| d > 0) };
+    let fixed = form.batch(&input.fact);
     let step = fixed.unwrap_or(n.min(most)).max(1);
-    let storage = input.fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", input.fact.element)))?;
-    let images = form.laid_out(&model_input(model.task(), images)?)?.to_dtype(storage)?;
     let mut parts: Vec<Outputs> = Vec::new();
     for at in (0..n).step_by(step) {
         let count = step.min(n - at);
@@ -82,10 +81,7 @@ fn run_parts(
         if missing > 0 {
             part = part.pad_with_zeros(0, 0, missing)?;
         }
-        if form == InputForm::One {
-            part = part.squeeze(0)?;
-        }
-        let feed = HashMap::from([(input.name.clone(), Value::new(input.fact.element, part)?)]);
+        let feed = HashMap::from([(input.name.clone(), form.feed(model.task(), &input.fact, &part)?)]);
         let mut outputs = run(&feed)?;
         if !wanted.is_empty() {
             outputs.retain(|name, _| wanted.contains(&name.as_str()));
@@ -125,68 +121,4 @@ fn output_name(task: &Task) -> Vec<&str> {
         Task::Detect(d) => d.decode.outputs(),
         Task::Instances(i) => i.outputs.iter().map(String::as_str).collect(),
     }
-}
-
-/// The axes of an image input.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum InputForm {
-    /// `[batch, channels, height, width]`.
-    ChannelsFirst,
-    /// `[batch, height, width, channels]`.
-    ChannelsLast,
-    /// `[channels, height, width]`, an image at a time.
-    One,
-}
-
-impl InputForm {
-    fn of(fact: &Fact) -> Self {
-        let colours = |axis| fact.dim(axis).is_some_and(|c| IMAGE_CHANNELS.contains(&c));
-        match fact.rank() {
-            Some(3) => Self::One,
-            Some(4) if colours(3) && !colours(1) => Self::ChannelsLast,
-            _ => Self::ChannelsFirst,
-        }
-    }
-    fn laid_out(self, images: &Tensor) -> Result<Tensor> {
-        if self == Self::ChannelsLast { Ok(images.permute((0, 2, 3, 1))?.contiguous()?) } else { Ok(images.clone()) }
-    }
-}
-
-/// Images `[n, channels, height, width]`, 0 to 1, as the model was trained on: its task says order, range and
-/// normalization.
-///
-/// # Errors
-/// `Shape` when the task has numbers for another number of channels.
-pub fn model_input(task: &Task, images: &Tensor) -> Result<Tensor> {
-    let (bgr, scale, mean, std) = match task {
-        Task::Classify(Classify { preprocess: p, .. }) => (p.bgr, p.scale, &p.mean, &p.std),
-        Task::Detect(Detect { decode: Decode::Described(d), .. }) => (d.bgr, d.scale, &d.mean, &d.std),
-        _ => return Ok(images.clone()),
-    };
-    let channels = images.dim(1)?;
-    let mut images = images.clone();
-    if bgr && channels >= 3 {
-        let order: Vec<Tensor> = [2, 1, 0].into_iter().chain(3..channels).map(|c| images.narrow(1, c, 1)).collect::<Result<_, _>>()?;
-        images = Tensor::cat(&order, 1)?;
-    }
-    if scale != 1.0 {
-        images = (images * scale)?;
-    }
-    let each = |name: &str, v: &[f64]| -> Result<Option<Tensor>> {
-        match v.len() {
-            0 => return Ok(None),
-            n if n == 1 || n == channels => {}
-            n => return Err(Error::shape(format!("'{name}' has {n} numbers, the images have {channels} channels"))),
-        }
-        let tensor = Tensor::new(v, &Device::Cpu)?.to_dtype(images.dtype())?.to_device(images.device())?;
-        Ok(Some(tensor.reshape((1, v.len(), 1, 1))?))
-    };
-    let (mean, std) = (each("mean", mean)?, each("std", std)?);
-    if let Some(mean) = mean {
-        images = images.broadcast_sub(&mean)?;
-    }
-    if let Some(std) = std {
-        images = images.broadcast_div(&std)?;
-    }
-    Ok(images)
 }

@@ -100,8 +100,12 @@ impl<'g> Search<'g> {
                 if carried.as_ref().is_some_and(|c| c.slots.contains(&slot)) {
                     continue;
                 }
-                for part in search.parts.get(name.as_str()).cloned().unwrap_or_default() {
-                    let kind = search.kind(op, node, slot, part);
+                let parts = search.parts.get(name.as_str()).cloned().unwrap_or_default();
+                // Beside initializers, a constant node is a setting: the zeros that Swin v2 joins to its biases.
+                let beside = parts.iter().any(|p| search.found[p.stored].holder.is_none());
+                for part in parts {
+                    let held = search.found[part.stored].holder.is_some();
+                    let kind = if held && beside { None } else { search.kind(op, node, slot, part) };
                     if kind == Some(ParamKind::Weight) {
                         search.layers.insert(i);
                     }

@@ -98,13 +98,14 @@ fn input_size(graph: &Graph) -> Result<[Option<usize>; 2]> {
 /// What is known of the outputs' shapes.
 struct Facts<'g> {
     graph: &'g Graph,
+    image: [usize; 2],
     inferred: Option<std::sync::Arc<crate::Facts>>,
 }
 
 impl<'g> Facts<'g> {
     fn new(graph: &'g Graph, image: [usize; 2]) -> Self {
         let open = graph.outputs().iter().any(|o| o.fact.dims().is_none());
-        Self { graph, inferred: if open { infer_at(graph, 1, Some(image)).ok() } else { None } }
+        Self { graph, image, inferred: if open { infer_at(graph, 1, Some(image)).ok() } else { None } }
     }
     fn of(&self, name: &str) -> Option<&Fact> {
         let declared = self.graph.outputs().iter().find(|o| o.name == name).map(|o| &o.fact);
@@ -119,7 +120,8 @@ impl<'g> Facts<'g> {
         let fits = if !d.columns.is_empty() {
             rank >= 2 && known(rank - 1).is_none_or(|w| w == d.row_width())
         } else if d.scores.is_some() {
-            (rank == 2 && known(1).is_none_or(|n| n == 4)) || (rank > 2 && (1..rank).any(|a| known(a).is_none_or(|n| n == 4)))
+            let width = d.box_width();
+            (rank == 2 && known(1).is_none_or(|n| n == width)) || (rank > 2 && (1..rank).any(|a| known(a).is_none_or(|n| n == width)))
         } else {
             rank == 3
         };
@@ -139,7 +141,7 @@ impl<'g> Facts<'g> {
         let joint = d.scores.is_none();
         let dims: Vec<usize> = (1..fact.rank()?).map(|a| fact.dim(a as isize)).collect::<Option<_>>()?;
         let [a, b] = *dims.as_slice() else { return None };
-        let anchors = d.scores.as_ref().and_then(|_| self.anchors(d));
+        let anchors = d.scores.as_ref().and_then(|_| self.anchors(d)).or_else(|| d.cell_boxes(self.image));
         let channels = match (d.layout, anchors) {
             (Some(crate::AnchorLayout::ChannelsLast), _) => b,
             (Some(crate::AnchorLayout::AnchorsLast), _) => a,
@@ -147,15 +149,18 @@ impl<'g> Facts<'g> {
             (None, Some(n)) if b == n && a != n => a,
             _ => a.min(b),
         };
-        channels.checked_sub(if joint { 4 } else { 0 } + usize::from(d.objectness) + usize::from(d.background.is_some())).filter(|&n| n > 0)
+        channels
+            .checked_sub(if joint { d.box_width() } else { 0 } + usize::from(d.objectness) + usize::from(d.background.is_some()))
+            .filter(|&n| n > 0)
     }
 
     /// Number of boxes of the output of boxes.
     fn anchors(&self, d: &BoxDecode) -> Option<usize> {
         let fact = self.of(d.boxes.as_ref()?)?;
+        let width = d.box_width();
         match (fact.dim(1), fact.dim(2)) {
-            (n, Some(4)) => n,
-            (Some(4), n) => n,
+            (n, Some(w)) if w == width => n,
+            (Some(w), n) if w == width => n,
             _ => None,
         }
     }
@@ -167,8 +172,9 @@ fn expected(d: &BoxDecode) -> String {
         let width = d.row_width();
         format!("[batch, detections, {width}]")
     } else if d.scores.is_some() {
-        "[batch, boxes, 4]".to_string()
+        format!("[batch, boxes, {}]", d.box_width())
     } else {
-        "[batch, boxes, 4 + classes] or [batch, 4 + classes, boxes]".to_string()
+        let width = d.box_width();
+        format!("[batch, boxes, {width} + classes] or [batch, {width} + classes, boxes]")
     }
 }

@@ -5,7 +5,7 @@
 use super::blocks::{Act, Blocks, Conv};
 use super::sequence::Sequence;
 use super::site::{Made, Site};
-use crate::{BoxDecode, Constant, Decode, Detect, Node, Task};
+use crate::{Attr, BoxDecode, Constant, Decode, Detect, Node, Task};
 use compresso_base::error::Result;
 
 /// The size of a first box, in parts of the image, at the finest level; twice as much at each further one.
@@ -106,7 +106,10 @@ impl Decoder {
         let path = b.graph.path(&format!("{name}.queries.TopK"));
         let at = format!("{path}_output_1");
         b.graph.node(Node::new("TopK", path.clone(), [best, k], [format!("{path}_output_0"), at.clone()]).int("axis", 1));
-        let first = b.graph.constant(&format!("{name}.first_boxes"), Constant::floats(&[cells.positions, 4], &logits)?);
+        // In a node of its own: a setting, not a parameter.
+        let path = b.graph.path(&format!("{name}.first_boxes.Constant"));
+        let logits = Attr::Tensor(Constant::floats(&[cells.positions, 4], &logits)?);
+        let first = b.graph.node(Node::new("Constant", path.clone(), Vec::<String>::new(), [format!("{path}_output_0")]).attr("value", logits));
         let first = b.node("Gather", &format!("{name}.first_boxes"), &[&first, &at], |n| n.int("axis", 0));
         let last = b.ints(&format!("{name}.queries.last"), &[2]);
         let places = b.named("Unsqueeze", &format!("{name}.queries"), &[&at, &last]);

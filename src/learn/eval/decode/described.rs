@@ -1,10 +1,11 @@
 //! Outputs that a description says how to read.
 
-use super::{Read, sigmoid, unfit};
+use super::cells::{anchors, expectations};
+use super::{Read, sigmoid, softmax, unfit};
 use crate::data::BBox;
 use crate::eval::Detection;
 use compresso_base::error::{At, Error, Result};
-use compresso_model::{AnchorLayout, BoxDecode, BoxFormat, CellCentre, CellExtent, RowPart, ScoreActivation};
+use compresso_model::{AnchorLayout, BoxDecode, BoxFormat, RowPart, ScoreActivation};
 
 pub(super) fn decode(read: &Read<'_>, d: &BoxDecode) -> Result<Vec<Vec<Detection>>> {
     let boxes = d.boxes.as_deref().ok_or_else(|| Error::argument("the description names no output of boxes"))?;
@@ -101,36 +102,41 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
         if d.objectness { "objectness + " } else { "" },
         if d.background.is_some() { " + background" } else { "" }
     );
-    // Of a joint output, where the box begins and where the scores do; with the objectness first, that stands apart.
-    let (box_at, scores_at) = if d.objectness_first { (1, 5) } else { (0, 4) };
-    let (places, values, first) = match scores {
+    let width = d.box_width();
+    // With the channels of the box and those of the scores; an objectness that comes first stands apart.
+    let (places, values, at, scored) = match scores {
         Some(scores) => {
-            let places = boxes.grid(d.layout, None, "[batch, boxes, 4]", |n| n == 4)?;
+            let places = boxes.grid(d.layout, None, &format!("[batch, boxes, {width}]"), |n| n == width)?;
             let expected = format!("[{}, {}, {parts}]", places.batch, places.anchors);
             let values = scores.grid(d.layout, Some(places.anchors), &expected, enough)?;
             if values.batch != places.batch {
                 return Err(unfit(&expected, &scores.dims).at(format!("output '{}'", scores.name)));
             }
-            (places, values, 0)
+            let all = 0..values.channels;
+            (places, values, 0..width, all)
         }
         None => {
-            let joint = || boxes.grid(d.layout, None, &format!("[batch, boxes, 4 + {parts}]"), |n| n > 4 && enough(n - 4));
-            (joint()?, joint()?, scores_at)
+            let expected = format!("[batch, boxes, {width} + {parts}]");
+            let joint = || boxes.grid(d.layout, None, &expected, |n| n.checked_sub(width).is_some_and(|n| n > 0 && enough(n)));
+            let values = joint()?;
+            let at = d.box_channels(values.channels);
+            let scored = if d.scores_first { 0..at.start } else { at.end..values.channels };
+            (joint()?, values, at, scored)
         }
     };
-    let cells = cells(read, d, places.anchors).at(|| format!("output '{}'", boxes.name))?;
+    let cells = anchors(read, d, places.anchors).at(|| format!("output '{}'", boxes.name))?;
     // An objectness among the scores is none of them.
     let before = usize::from(d.objectness && !d.objectness_first);
-    if let Some(b) = d.background.filter(|&b| b >= values.channels - first - before) {
-        let e = Error::argument(format!("there is no class {b} among {} scores", values.channels - first));
+    if let Some(b) = d.background.filter(|&b| b >= scored.len() - before) {
+        let e = Error::argument(format!("there is no class {b} among {} scores", scored.len()));
         return Err(e.at("'background' of the description"));
     }
-    let mut logits = Vec::new();
+    let (mut logits, mut bins) = (Vec::new(), Vec::new());
     let all = (0..places.batch).map(|n| {
         let mut found = Vec::new();
         for a in 0..places.anchors {
             logits.clear();
-            logits.extend((first..values.channels).map(|c| values.at(n, a, c)));
+            logits.extend(scored.clone().map(|c| values.at(n, a, c)));
             let object = match d.objectness {
                 true if d.objectness_first => activated(d, values.at(n, a, 0)),
                 true => activated(d, logits.remove(0)),
@@ -144,10 +150,16 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
             if let Some(b) = d.background {
                 logits.remove(b);
             }
-            let raw = std::array::from_fn(|c| places.at(n, a, box_at + c));
+            let raw = if d.bins == 0 {
+                std::array::from_fn(|c| places.at(n, a, at.start + c))
+            } else {
+                bins.clear();
+                bins.extend(at.clone().map(|c| places.at(n, a, c)));
+                expectations(&mut bins)
+            };
             let bbox = match cells.get(a) {
                 None => placed(read, d, raw),
-                Some(&cell) => in_cell(read, d, raw, cell),
+                Some(anchor) => anchor.place(read, d, raw),
             };
             match d.powers.as_slice() {
                 &[of_object, of_score] => {
@@ -160,37 +172,6 @@ fn scored(read: &Read<'_>, d: &BoxDecode, boxes: &Output, scores: Option<&Output
         found
     });
     Ok(all.collect())
-}
-
-/// Column, row and size in pixels of each anchor's cell, level by level, row by row (YOLOX, section 2.1); empty for
-/// finished boxes.
-fn cells(read: &Read<'_>, d: &BoxDecode, anchors: usize) -> Result<Vec<[f32; 3]>> {
-    let [height, width] = read.task.image_size;
-    let mut cells = Vec::new();
-    for &stride in &d.strides {
-        for row in 0..height.div_ceil(stride) {
-            cells.extend((0..width.div_ceil(stride)).map(|column| [column as f32, row as f32, stride as f32]));
-        }
-    }
-    if !d.strides.is_empty() && cells.len() != anchors {
-        let message = format!("strides {:?} give {} cells of an input of {height}×{width}, got {anchors} boxes", d.strides, cells.len());
-        return Err(Error::shape(message));
-    }
-    Ok(cells)
-}
-
-/// The box of four numbers relative to a cell (column, row, pixels per cell), in input pixels.
-fn in_cell(read: &Read<'_>, d: &BoxDecode, [dx, dy, w, h]: [f32; 4], [x, y, stride]: [f32; 3]) -> BBox {
-    let (dx, dy) = match d.centre {
-        CellCentre::Offset => (dx, dy),
-        CellCentre::Tanh => (dx.tanh(), dy.tanh()),
-    };
-    let [height, width] = read.task.image_size.map(|s| s as f32);
-    let (w, h) = match d.extent {
-        CellExtent::Exp => (w.exp() * stride, h.exp() * stride),
-        CellExtent::Sigmoid => (sigmoid(w) * width, sigmoid(h) * height),
-    };
-    BBox::from_centre((dx + x) * stride, (dy + y) * stride, w, h)
 }
 
 /// Boxes with a score and a label each.
@@ -276,13 +257,6 @@ fn activated(d: &BoxDecode, score: f32) -> f32 {
     if d.activation == ScoreActivation::Sigmoid { sigmoid(score) } else { score }
 }
 
-fn softmax(values: &mut [f32]) {
-    let high = values.iter().copied().fold(f32::MIN, f32::max);
-    values.iter_mut().for_each(|v| *v = (*v - high).exp());
-    let sum: f32 = values.iter().sum();
-    values.iter_mut().for_each(|v| *v /= sum);
-}
-
 /// The box of four numbers, in input pixels.
 fn placed(read: &Read<'_>, d: &BoxDecode, v: [f32; 4]) -> BBox {
     let b = match d.format {
@@ -290,6 +264,8 @@ fn placed(read: &Read<'_>, d: &BoxDecode, v: [f32; 4]) -> BBox {
         BoxFormat::Xywh => BBox { x1: v[0], y1: v[1], x2: v[0] + v[2], y2: v[1] + v[3] },
         BoxFormat::Cxcywh => BBox::from_centre(v[0], v[1], v[2], v[3]),
         BoxFormat::Yxyx => BBox { x1: v[1], y1: v[0], x2: v[3], y2: v[2] },
+        // Distances are from cells, which `BoxDecode::check` demands.
+        BoxFormat::Ltrb => BBox { x1: -v[0], y1: -v[1], x2: v[2], y2: v[3] },
     };
     if !d.normalized {
         return b;

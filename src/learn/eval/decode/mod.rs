@@ -1,5 +1,6 @@
 //! From a detector's outputs to candidate boxes.
 
+mod cells;
 mod described;
 
 use super::Detection;
@@ -91,6 +92,13 @@ impl Read<'_> {
 
 fn sigmoid(v: f32) -> f32 {
     1.0 / (1.0 + (-v).exp())
+}
+
+fn softmax(values: &mut [f32]) {
+    let high = values.iter().copied().fold(f32::MIN, f32::max);
+    values.iter_mut().for_each(|v| *v = (*v - high).exp());
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|v| *v /= sum);
 }
 
 fn unfit(expected: &str, dims: &[usize]) -> Error {

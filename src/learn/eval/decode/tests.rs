@@ -116,6 +116,38 @@ fn every_form_gives_the_same_objects() {
     let d = json!({ "format": "cxcywh", "objectness": true, "strides": [16, 32], "bgr": true, "scale": 255 });
     assert_the_two(&found(&load(&floats(&[out("o", &[1, 10, 7], &raw)]), &d, &["a", "b"]).unwrap()).unwrap(), "YOLOX");
 
+    // NanoDet: probabilities, then the distances of the sides as logits of bins, from the corners of 2 × 4 and 1 × 2 cells.
+    let bin = |i: usize| (0..3).map(move |b| if b == i { 40.0 } else { 0.0 });
+    let cell = |scores: [f32; 2], sides: [usize; 4]| -> Vec<f32> { scores.into_iter().chain(sides.into_iter().flat_map(bin)).collect() };
+    let mut raw: Vec<Vec<f32>> = vec![cell([0.0, 0.0], [0; 4]); 10];
+    // From (16, 16) with 16 pixels per cell, and from (32, 0) with 32: the sides stand half way between bins.
+    raw[5] = cell([0.1, 0.9], [0; 4]);
+    raw[5][2..].copy_from_slice(&[[9.0, 9.0, -30.0], [-90.0, 0.0, -(3f32.ln())], [9.0, 9.0, -30.0], [3f32.ln(), 0.0, -90.0]].concat());
+    raw[9] = cell([0.6, 0.1], [0, 0, 0, 0]);
+    raw[9][2..].copy_from_slice(&[[40.0, 0.0, 0.0], [0.0; 3], [0.0, 0.0, -90.0], [0.0; 3]].concat());
+    let d = json!({ "format": "ltrb", "bins": 3, "strides": [16, 32], "scores_first": true });
+    assert_eq!(load(&floats(&[out("o", &[1, 10, 14], &raw.concat())]), &d, &[]).unwrap().task().classes(), ["class0", "class1"]);
+    let nano = found(&load(&floats(&[out("o", &[1, 10, 14], &raw.concat())]), &d, &["a", "b"]).unwrap()).unwrap();
+    let at = |d: &Detection| [d.bbox.x1, d.bbox.y1, d.bbox.x2, d.bbox.y2].map(|v| (v * 100.0).round() / 100.0);
+    let seen: Vec<_> = nano.iter().map(|d| (d.class, at(d))).collect();
+    assert_eq!(seen, [(1, [8.0, -4.0, 24.0, 20.0]), (0, [32.0, -32.0, 48.0, 32.0])]);
+
+    // SSD: offsets from two priors in each cell, scaled; the first of a cell is 16 × 16, or 32 × 8.
+    let mut offsets = vec![[0f32; 4]; 20];
+    let mut scores = vec![[0.98f32, 0.01, 0.01]; 20];
+    // About (24, 8), and about (48, 16).
+    offsets[3] = [-4.0, 2.5, 5.0 * ln(0.5), 5.0 * ln(2.0)];
+    scores[3] = [0.05, 0.05, 0.9];
+    offsets[18] = [-2.5, 0.0, 5.0 * ln(0.5), 5.0 * ln(2.0)];
+    scores[18] = [0.3, 0.6, 0.1];
+    let graph = floats(&[out("loc", &[1, 20, 4], offsets.as_flattened()), out("conf", &[1, 20, 3], scores.as_flattened())]);
+    let d = json!({ "boxes": "loc", "scores": "conf", "background": 0, "format": "cxcywh", "strides": [16, 32],
+                    "shapes": [[[16, 16], [32, 8]], [[32, 8], [8, 8]]], "variances": [0.1, 0.1, 0.2, 0.2] });
+    // The second prior of cell (1, 0) is 32 × 8: its centre moves by 0.4 of 32 to the left, by a quarter of 8 down.
+    let moved = found(&load(&graph, &d, &["a", "b"]).unwrap()).unwrap();
+    let seen: Vec<_> = moved.iter().map(|d| (d.class, at(d))).collect();
+    assert_eq!(seen, [(1, [3.2, 2.0, 19.2, 18.0]), (0, [32.0, 8.0, 48.0, 24.0])]);
+
     // End to end: rows of finished detections, here with the class first and padding.
     let rows = [8.0, 4.0, 24.0, 20.0, 0.9, 1.0, 32.0, 8.0, 48.0, 24.0, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let rows_graph = floats(&[out("o", &[1, 3, 6], &rows)]);
@@ -190,6 +222,20 @@ fn descriptions_that_do_not_fit_say_why() {
         ErrorKind::Shape,
         &["[32] give 2 cells", "got 3 boxes"],
     );
+    let cells = |more: Json| {
+        let mut d = json!({ "boxes": "boxes", "scores": "scores", "background": 0, "format": "cxcywh", "strides": [32] });
+        d.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        d
+    };
+    fails(&two, cells(json!({ "shapes": [[[8, 8]]] })), ErrorKind::Shape, &["[32] give 2 priors", "got 3 boxes"]);
+    fails(&two, cells(json!({ "shapes": [[[8]]] })), argument, &["'shapes'", "[width, height]"]);
+    fails(&two, cells(json!({ "shapes": [[[8, 8]], [[8, 8]]] })), argument, &["for each of the 'strides'"]);
+    fails(&two, cells(json!({ "shapes": [[[8, 8]]], "centre": "tanh" })), argument, &["without 'shapes'"]);
+    fails(&two, cells(json!({ "variances": [0.1, 0.2] })), argument, &["'variances' must be four"]);
+    fails(&two, cells(json!({ "bins": 1 })), argument, &["'bins' must be from 2"]);
+    fails(&two, cells(json!({ "point": 2 })), argument, &["'point' must be from 0"]);
+    fails(&two, cells(json!({ "scores_first": true })), argument, &["one output of boxes and scores"]);
+    fails(&two, json!({ "boxes": "boxes", "scores": "scores", "format": "ltrb" }), argument, &["need 'strides'"]);
     fails(&two, json!({ "boxes": "boxes", "scores": "scores", "std": [1.0] }), argument, &["'std' must be three numbers"]);
     fails(&two, json!({ "boxs": "boxes" }), argument, &["option 'decode': unknown option 'boxs'\n  help: did you mean 'boxes'?"]);
     fails(&two, json!({ "format": "xxyy" }), argument, &["option 'format' expects", "\"xyxy\""]);

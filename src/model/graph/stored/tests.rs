@@ -117,6 +117,28 @@ fn parameters_between_layers_are_told_from_settings() {
     assert_eq!(params(&net(Constant::floats(&[1, 4, 8], &waves).unwrap(), false)), rest);
 }
 
+/// A bias that is joined of stored parts: of a constant node among initializers nothing is counted.
+#[test]
+fn a_setting_that_is_joined_to_a_parameter_is_none() {
+    let net = |held: &dyn Fn(&mut GraphBuilder, &[usize]) -> String| {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[2, 3]));
+        let w = b.constant("w", floats(&[3, 6]));
+        let y = b.op("MatMul", &[&x, &w]);
+        let (q, v) = (b.constant("q", floats(&[2])), b.constant("v", floats(&[2])));
+        let k = held(&mut b, &[2]);
+        let bias = b.node(Node::new("Concat", "", [q.as_str(), &k, &v], [""]).int("axis", 0));
+        let y = b.op("Add", &[&y, &bias]);
+        b.output(&y);
+        b.finish().unwrap()
+    };
+    let node = |b: &mut GraphBuilder, dims: &[usize]| {
+        b.node(Node::new("Constant", "k", Vec::<String>::new(), [""]).attr("value", Attr::Tensor(floats(dims))))
+    };
+    assert_eq!(params(&net(&node)), 18 + 4);
+    assert_eq!(params(&net(&|b, dims| b.constant("k", floats(dims)))), 18 + 6);
+}
+
 #[test]
 fn running_statistics_are_no_parameters_and_inner_graphs_are_counted() {
     let mut b = GraphBuilder::new("g", 17);
