@@ -130,9 +130,9 @@ impl TaskLoss {
                 }
                 (None, Some(head)) => AnchorLoss::new(head.clone(), d.classes.len()).map(Self::Anchors),
                 (None, None) if d.decode.is_ragged() => Err(Error::unsupported(
-                    "of detectors that give finished detections only YOLOv10 and YOLO26 can be trained, whose raw head values are known",
+                    "the detector gives finished detections, and the raw values of its head are not known, which training reads",
                 )
-                .hint("train RT-DETR with the package that it comes from; export others without suppression inside")),
+                .hint("of YOLOv10 and YOLO26 they are, from .pt files and exports without suppression; RT-DETR is not trained here")),
                 (None, None) => Err(Error::unsupported("only detectors whose raw head values are known can be trained")
                     .hint("detectors from the zoo, and files saved from them, know their heads")),
             },
