@@ -555,6 +555,47 @@ fn new_heads_of_other_models() {
     assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("then quantize"), "{e}");
 }
 
+/// The logits of each class, all levels in one, and the finished rows.
+fn logits_and_rows(model: &Model) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let head = model.task().detect().unwrap().head.as_ref().unwrap();
+    let wanted: Vec<&str> = head.scores.iter().map(String::as_str).collect();
+    let waves: Vec<f32> = (0..3 * 64 * 64).map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin()).collect();
+    let x = candle_core::Tensor::from_vec(waves, (1, 3, 64, 64), &candle_core::Device::Cpu).unwrap();
+    let feeds = HashMap::from([("images".to_string(), Value::plain(x).unwrap())]);
+    let all = run(model.graph(), &feeds, Run { wanted: &wanted, ..Run::default() }).unwrap();
+    let levels: Vec<_> = all.values().map(|v| v.tensor.flatten_from(2).unwrap()).collect();
+    let logits = candle_core::Tensor::cat(&levels, 2).unwrap().squeeze(0).unwrap().to_vec2().unwrap();
+    let rows = run(model.graph(), &feeds, Run::default()).unwrap()["output0"].tensor.squeeze(0).unwrap().to_vec2().unwrap();
+    (logits, rows)
+}
+
+#[test]
+fn heads_of_finished_rows_get_other_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let own: Vec<String> = OWN.map(String::from).to_vec();
+    let wide = ["circle", "star", "square", "cross", "heart"];
+    for name in ["yolov10n", "yolo26n"] {
+        let zoo = ZooOptions { classes: Some(own.clone()), image_size: Some([64, 64]), width: Some(0.0625), ..ZooOptions::default() };
+        let model = build(name, &zoo).unwrap();
+        let path = saved(&model, "m.onnx", folder.path());
+        let options = LoadOptions { classes: Some(Classes::Names(wide.map(String::from).to_vec())), ..LoadOptions::default() };
+        let m = Model::load(&path, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let ((before, _), (after, rows)) = (logits_and_rows(&model), logits_and_rows(&m));
+        let of = |class: &str| own.iter().position(|c| c == class).unwrap();
+        assert!(near(&before[of("circle")], &after[0]) && near(&before[of("square")], &after[2]) && after.len() == 5, "{name}");
+        // Each row tells the class that its score is of.
+        assert_eq!(rows.len(), 84);
+        for row in &rows {
+            let class = row[5] as usize;
+            let same = |x: &f32| (1.0 / (1.0 + (-x).exp()) - row[4]).abs() < 1e-6;
+            assert!(class < 5 && after[class].iter().any(same), "{name}: {row:?}");
+        }
+        assert!(rows.iter().any(|r| r[5] > 2.5), "{name}: new classes are found too");
+        let data = drawn(DataTask::Detect);
+        train(&m, &data, ClassMatch::Shared, &Context::new()).unwrap();
+    }
+}
+
 #[test]
 fn weights_of_a_file_go_to_the_classes_of_their_names() {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ pub struct Run<'a> {
     /// Values to return; empty: the graph's outputs. Nodes that these do not need are not run.
     pub wanted: &'a [&'a str],
     pub params: Option<&'a Params>,
+    /// Values that [`run_with_tape`] takes as given: no gradient flows through them to what they were made of.
+    pub stops: &'a [&'a str],
     pub mode: Option<&'a RunMode>,
     pub cancel: Option<&'a Cancel>,
     pub observer: Option<Observer<'a>>,
@@ -68,13 +70,14 @@ fn start<'g>(
     let device = options.device.clone().or_else(|| feeds.values().next().map(|v| v.tensor.device().clone())).unwrap_or(Device::Cpu);
     let wanted: Vec<&str> =
         if options.wanted.is_empty() { graph.outputs().iter().map(|o| o.name.as_str()).collect() } else { options.wanted.to_vec() };
-    let scope = Scope { params, cancel: options.cancel, mode, device: &device };
+    let scope = Scope { params, stops: options.stops, cancel: options.cancel, mode, device: &device };
     run_in(graph, feeds.clone(), &wanted, &scope, &mut options.observer, tape)
 }
 
 /// What all nodes of a run share.
 struct Scope<'a> {
     params: Option<&'a Params>,
+    stops: &'a [&'a str],
     cancel: Option<&'a Cancel>,
     mode: &'a RunMode,
     device: &'a Device,
@@ -160,7 +163,9 @@ fn run_in<'g>(
         let run_on_tape = |values: &HashMap<String, Value>, tape: &mut Option<Tape<'g>>| -> Result<Vec<Value>> {
             let inputs = inputs_of(values)?;
             let reads = || node.inputs.iter().map(String::as_str).chain(node.captured());
-            let Some(tape) = tape.as_mut().filter(|t| reads().any(|n| t.is_live(n))) else { return run_short(values, &inputs) };
+            let stopped = || node.outputs.iter().all(|n| n.is_empty() || scope.stops.contains(&n.as_str()));
+            let live = tape.as_mut().filter(|t| reads().any(|n| t.is_live(n)) && !stopped());
+            let Some(tape) = live else { return run_short(values, &inputs) };
             let cx = Exec::new(node, graph.opset_of(node), &inputs, scope.mode);
             let placed = |v: &Value| op.backward_anywhere || v.tensor.device().is_cpu();
             let ruled = |v: &Value| !v.tensor.dtype().is_float() || v.tensor.dtype() == DType::F32 && placed(v);

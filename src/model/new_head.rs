@@ -4,17 +4,19 @@
 //! class logits have a label per class, and every axis of the graph on which these stand in their order is rewritten.
 
 use crate::classes::{Side, are_generated, listing, names_anew, pairs};
+use crate::ops::arithmetic::{DIV, MOD, MUL, SUB};
 use crate::ops::channels::{Atom, AxisLabels, Channels, Edit, Labels, Site, Size};
+use crate::ops::order::TOP_K;
 use crate::ops::softmax::{LOG_SOFTMAX, SOFTMAX};
 use crate::ops::{moves, quantized_node};
 use crate::passes::pipelines;
 use crate::renumber::Renumber;
-use crate::{Constant, Dim, Facts, Graph, Model, Patch, Task};
+use crate::{Constant, Dim, Element, Facts, Graph, Model, Node, Patch, Task};
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -137,7 +139,7 @@ impl Head {
             _ => Vec::new(),
         };
         let shows = |name: &&str| head.labels.of(name).iter().flatten().any(|l| l.iter().any(|&a| head.class(a).is_some()));
-        if !outputs.is_empty() && !outputs.iter().any(shows) {
+        if !outputs.is_empty() && !outputs.iter().any(shows) && head.told_apart().is_empty() {
             let e = Error::unsupported("the classes cannot be followed from the head's logits to the output");
             return Err(e.hint(REBUILD));
         }
@@ -212,6 +214,38 @@ impl Head {
         Ok(runs)
     }
 
+    /// Inputs (node, slot) that divide numbers of candidates, one for each class of each cell, by the number of classes: rows of
+    /// finished detections tell their classes so.
+    fn told_apart(&self) -> Vec<(usize, usize)> {
+        let chosen = |node: &&Node| {
+            let labels = node.input(0).and_then(|n| self.labels.of(n).last()).and_then(Option::as_deref);
+            let all = |l: &[Atom]| self.runs(l).is_ok_and(|runs| runs.len() * self.classes == l.len() && !runs.is_empty());
+            node.is(TOP_K) && labels.is_some_and(all)
+        };
+        let mut numbers: HashSet<&str> = self.graph.nodes().iter().filter(chosen).filter_map(|n| n.output(1)).collect();
+        let mut found = Vec::new();
+        for (i, node) in self.graph.nodes().iter().enumerate() {
+            let reads = |slot: usize| node.input(slot).is_some_and(|n| numbers.contains(n));
+            let is_count = |slot: usize| {
+                let constant =
+                    node.input(slot).and_then(|n| self.graph.constant(n)).filter(|c| c.element() == Element::I64 && c.count() == 1);
+                constant.and_then(|c| c.to_i64s().ok()).is_some_and(|v| v == [self.classes as i64])
+            };
+            if !(reads(0) || reads(1)) {
+                continue;
+            }
+            match node {
+                n if (n.is(DIV) || n.is(MOD)) && reads(0) && is_count(1) => found.push((i, 1)),
+                n if n.is(MUL) => found.extend((0..2).filter(|&slot| is_count(slot)).map(|slot| (i, slot))),
+                n if n.is(SUB) || moves(n) => {}
+                // What else is done with them is not known.
+                _ => continue,
+            }
+            numbers.extend(node.outputs.iter().map(String::as_str));
+        }
+        found
+    }
+
     /// What stands on an axis afterwards; `None` where it stays.
     fn entries(&self, labels: &[Atom], rows: &[Option<usize>]) -> Result<Option<Vec<Entry>>> {
         let runs = self.runs(labels)?;
@@ -254,6 +288,12 @@ impl Head {
         }
         for edit in self.labels.edits() {
             self.edit(&mut patch, edit, rows).at(|| self.graph.nodes()[edit.node()].label())?;
+        }
+        for (node, slot) in self.told_apart() {
+            let name = patch.fresh("classes");
+            let dims = self.graph.nodes()[node].input(slot).and_then(|n| self.graph.constant(n)).map_or(&[][..], Constant::dims);
+            patch.set_constant(&name, Constant::from_tensor(&Tensor::full(rows.len() as i64, dims, &Device::Cpu)?)?);
+            patch.edit(node).inputs[slot] = name;
         }
         let mut outputs = self.graph.outputs().to_vec();
         for output in &mut outputs {

@@ -36,7 +36,8 @@ pub struct Detect {
     /// Height and width of the input image in pixels.
     pub image_size: [usize; 2],
     pub decode: Decode,
-    /// The raw head, which training needs; `None` for a detector that is only run.
+    /// The raw head, which training needs; `None` for a detector that is only run. Where nothing is to be suppressed, one cell of it
+    /// answers for an object, else several do.
     #[serde(default)]
     pub head: Option<DetectHead>,
     /// The raw head of an anchor-based detector, in place of `head`.
@@ -99,10 +100,11 @@ impl Decode {
     }
 }
 
-/// Raw outputs of an anchor-free head with distribution focal boxes (YOLOv8), one value per level.
+/// Raw outputs of an anchor-free head with distances of a box's sides (YOLOv8 to YOLO26), one value per level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DetectHead {
-    /// Values `[batch, 4 * reg_max, height, width]`: box distributions (left, top, right, bottom).
+    /// Values `[batch, 4 * reg_max, height, width]`: logits of distributions over distances from 0 to `reg_max − 1` cells (left, top,
+    /// right, bottom) or, with a `reg_max` of 1, the distances.
     pub boxes: Vec<String>,
     /// Values `[batch, classes, height, width]`: class logits.
     pub scores: Vec<String>,

@@ -72,6 +72,8 @@ fn heads_for_one_box_per_object_suppress_nothing() {
         let d = opens(name).task().detect().unwrap().clone();
         assert!(!d.decode.suppresses() && d.decode.is_ragged(), "{name}");
         assert_eq!(d.classes, ["red", "green", "blue"]);
+        // Training reads it.
+        assert_eq!(d.head.unwrap().reg_max, if name == "yolo26" { 1 } else { 16 }, "{name}");
     }
     // Without its choice in the file, and both heads: the one that finishes.
     let old = load("end_to_end.pt", Some([32, 48]));

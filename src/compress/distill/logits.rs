@@ -73,8 +73,8 @@ pub struct LevelPair<'a> {
 ///
 /// Class logits: per cell and class, between Bernoulli distributions softened by `temperature`. Boxes: between the
 /// softened distributions of each side's distance, averaged over the four sides and weighted by the teacher's confidence
-/// in the cell (localization distillation, Zheng et al. 2022). Both are multiplied by the temperature squared and divided
-/// by the sum of the teacher's confidences over the batch (at least 1). The total is the value times the images of the
+/// in the cell (localization distillation, Zheng et al. 2022). Both are multiplied by the temperature squared; of plain
+/// distances, in place of distributions, the absolute difference is taken as it is. All is divided by the sum of the teacher's confidences over the batch (at least 1). The total is the value times the images of the
 /// batch, as that of the detection loss is.
 ///
 /// # Errors
@@ -160,6 +160,13 @@ fn box_divergence(s: &mut [f32], t: &[f32], confidence: &[f32], cells: usize, bi
         for side in 0..4 {
             for (cell, &c) in confidence.iter().enumerate() {
                 let at = |k: usize| (side * bins + k) * cells + cell;
+                if bins == 1 {
+                    let (i, weight) = (at(0), weight * f64::from(c) / 4.0);
+                    let off = f64::from(s[i] - t[i]);
+                    sum += weight * off.abs();
+                    s[i] = if off == 0.0 { 0.0 } else { (weight * off.signum()) as f32 };
+                    continue;
+                }
                 for k in 0..bins {
                     (row[k], truth[k]) = (s[at(k)], t[at(k)]);
                 }

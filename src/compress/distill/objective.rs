@@ -9,9 +9,10 @@ use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Engine, Outputs};
 use compresso_learn::data::Batch;
 use compresso_learn::eval::model_input;
-use compresso_learn::train::{Loss, Objective, Param, TaskLoss, pick};
+use compresso_learn::train::parametrize::StepCount;
+use compresso_learn::train::{Beside, Loss, Objective, Param, TaskLoss, pick};
 use compresso_model::classes::{ClassMap, Side, listing};
-use compresso_model::{DetectHead, Model, Task, Value};
+use compresso_model::{DetectHead, Graph, Model, Task, Value};
 use std::collections::HashMap;
 
 /// With logits: `alpha · soft + (1 − alpha) · hard`, where hard is the task's loss from labels; the feature maps'
@@ -43,13 +44,17 @@ impl<'a> DistillObjective<'a> {
     /// # Errors
     /// `Unsupported` and `Argument` when the models' tasks do not fit together; as [`pairs`].
     pub fn new(student: &Model, teacher: &'a Model, options: &Distill, ctx: &Context) -> Result<Self> {
-        let hard = TaskLoss::of(student.task(), options.train.label_smoothing)?;
+        let mut hard = TaskLoss::for_training(student, options.train.label_smoothing)?;
         let feeds: Vec<_> = teacher.graph().feeds().collect();
         let [input] = feeds[..] else {
             return Err(Error::unsupported(format!("a teacher needs one input, this one has {}", feeds.len())));
         };
         let batch = input.fact.shape.as_ref().and_then(|s| s.first()?.known());
         let logits = if options.method == Method::Features { None } else { Some(Logits::of(student, teacher, &hard)?) };
+        if logits.is_some() {
+            // What the teacher says reaches the student's features through the head that it is said of.
+            hard = hard.undivided();
+        }
         let order = if logits.is_some() { order(student, teacher, options, ctx)? } else { None };
         let features = if options.method == Method::Logits {
             Vec::new()
@@ -142,7 +147,7 @@ impl Logits {
         match (student.task(), teacher.task()) {
             (Task::Classify(s), Task::Classify(t)) => Ok(Self::Classes { student: s.output.clone(), teacher: t.output.clone() }),
             (Task::Detect(s), Task::Detect(t)) => {
-                let (Some(student), Some(teacher), TaskLoss::Detect(loss)) = (&s.head, &t.head, hard) else {
+                let (Some(student), Some(teacher), Some(loss)) = (&s.head, &t.head, hard.detection()) else {
                     let e = Error::unsupported("comparing logits needs detectors whose raw head values are known");
                     return Err(e.hint("use method \"features\" and name the values"));
                 };
@@ -150,7 +155,11 @@ impl Logits {
                     return Err(Error::unsupported("the two heads differ in strides or box distributions")
                         .hint("use method \"features\" and name the values"));
                 }
-                let gains = Gains { class: loss.class_gain, boxes: loss.dfl_gain };
+                if s.decode.suppresses() != t.decode.suppresses() {
+                    let e = Error::unsupported("one of the two gives one box for each object, the other several of which one is kept");
+                    return Err(e.hint("their logits mean different things: use method \"features\""));
+                }
+                let gains = Gains { class: loss.class_gain, boxes: loss.distance_gain };
                 Ok(Self::Heads { student: student.clone(), teacher: teacher.clone(), gains })
             }
             _ => Err(Error::argument("student and teacher are not for the same task")),
@@ -171,6 +180,14 @@ impl Objective for DistillObjective<'_> {
 
     fn variables(&self) -> Vec<Param> {
         self.features.iter().filter_map(|f| f.adapter.clone()).collect()
+    }
+
+    fn beside(&self, graph: &Graph) -> Result<Option<Beside>> {
+        self.hard.beside(graph)
+    }
+
+    fn advance(&mut self, at: StepCount) {
+        self.hard.advance(at);
     }
 
     fn loss(&mut self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Loss> {
@@ -201,7 +218,7 @@ impl Objective for DistillObjective<'_> {
         if !self.features.is_empty() {
             let mut sum = 0.0;
             // Detection losses are summed over the images of the batch; the features' then are too.
-            let scale = if matches!(self.hard, TaskLoss::Detect(_)) { batch.images.dim(0)? as f64 } else { 1.0 };
+            let scale = if self.hard.detection().is_some() { batch.images.dim(0)? as f64 } else { 1.0 };
             for f in &self.features {
                 let of = |outputs: &Outputs, name: &String| -> Result<Tensor> { Ok(pick(outputs, std::slice::from_ref(name))?.remove(0)) };
                 let loss = f.loss(&of(outputs, &f.student)?, &of(&taught, &f.teacher)?).at(|| format!("feature '{}'", f.student))?;

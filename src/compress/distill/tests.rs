@@ -10,6 +10,10 @@ use compresso_model::zoo::{ZooOptions, build};
 use compresso_test_support::{arrays, relative, values};
 
 fn detector(data: &Dataset, width: f64, seed: u64) -> Model {
+    named("yolov8n", data, width, seed)
+}
+
+fn named(name: &str, data: &Dataset, width: f64, seed: u64) -> Model {
     let options = ZooOptions {
         classes: Some(data.classes.to_vec()),
         image_size: Some([64, 64]),
@@ -18,7 +22,7 @@ fn detector(data: &Dataset, width: f64, seed: u64) -> Model {
         seed,
         ..ZooOptions::default()
     };
-    build("yolov8n", &options).unwrap()
+    build(name, &options).unwrap()
 }
 
 fn shapes(images: usize) -> Dataset {
@@ -63,17 +67,22 @@ fn feature_loss_equals_pytorch() {
 #[test]
 fn a_head_equal_to_its_teachers_has_no_loss_and_slopes_equal_finite_differences() {
     let cpu = &Device::Cpu;
-    let head = DetectHead { boxes: vec!["b".into()], scores: vec!["s".into()], strides: vec![8], reg_max: 4 };
+    // Of distributions, and of plain distances.
+    for reg_max in [4, 1] {
+        slopes_of(&DetectHead { boxes: vec!["b".into()], scores: vec!["s".into()], strides: vec![8], reg_max }, cpu);
+    }
+}
+
+fn slopes_of(head: &DetectHead, cpu: &Device) {
     let gains = Gains { class: 0.5, boxes: 1.5 };
     let random = |dims: &[usize], seed: usize| {
         let n: usize = dims.iter().product();
         let v: Vec<f32> = (0..n).map(|i| ((i * 37 + seed * 101) % 89) as f32 / 20.0 - 2.0).collect();
         Tensor::from_vec(v, dims, cpu).unwrap()
     };
-    let (b, s) = ([2usize, 16, 2, 3], [2usize, 3, 2, 3]);
+    let (b, s) = ([2usize, 4 * head.reg_max, 2, 3], [2usize, 3, 2, 3]);
     let (tb, ts) = (random(&b, 1), random(&s, 2));
-    let value =
-        |sb: &Tensor, ss: &Tensor| head_divergence(&[LevelPair { boxes: [sb, &tb], scores: [ss, &ts] }], &head, 2.0, gains).unwrap();
+    let value = |sb: &Tensor, ss: &Tensor| head_divergence(&[LevelPair { boxes: [sb, &tb], scores: [ss, &ts] }], head, 2.0, gains).unwrap();
     assert!(value(&tb, &ts).value.abs() < 1e-6);
     let (sb, ss) = (Var::from_tensor(&random(&b, 3)).unwrap(), Var::from_tensor(&random(&s, 4)).unwrap());
     let grads = value(sb.as_tensor(), ss.as_tensor()).total.backward().unwrap();
@@ -104,6 +113,24 @@ fn detectors_learn_from_a_wider_teacher_by_each_method() {
         let steps = trained.model.steps();
         assert_eq!(steps.last().unwrap().operation, "distill");
         assert!(trained.model.graph().constants().keys().all(|n| !n.contains("adapter")), "adapters are not the student's");
+    }
+}
+
+#[test]
+fn heads_that_give_one_box_learn_from_one_that_does() {
+    let data = shapes(8);
+    for name in ["yolov10n", "yolo26n"] {
+        let (student, teacher) = (named(name, &data, 0.0625, 1), named(name, &data, 0.125, 2));
+        for (method, part) in [(Method::Logits, "soft"), (Method::Features, "feature")] {
+            let trained = quick(method).run((&student, &teacher, &data, None), &Context::new()).unwrap();
+            let epochs = &trained.history.epochs;
+            assert!(epochs[5].parts[part] < epochs[0].parts[part], "{name} {method}");
+            assert_eq!(trained.model.graph().nodes(), student.graph().nodes(), "{name} {method}");
+        }
+        // What a head says that gives several boxes means something else.
+        let many = detector(&data, 0.125, 2);
+        let e = quick(Method::Logits).run((&student, &many, &data, None), &Context::new()).unwrap_err();
+        assert!(e.suggestion().unwrap().contains("\"features\""), "{e}");
     }
 }
 

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod classification;
 pub mod detection;
+mod dual;
 mod ema;
 mod history;
 mod loss;
@@ -21,6 +22,7 @@ mod resume_tests;
 mod run;
 mod scaler;
 mod schedule;
+mod second_branch;
 mod step;
 #[cfg(test)]
 mod test_support;
@@ -31,13 +33,15 @@ mod validate;
 
 pub use classification::{ClassificationLoss, cross_entropy};
 pub use detection::DetectionLoss;
+pub use dual::{DualLoss, Share};
 pub use ema::Ema;
 pub use history::{Epoch, History};
 pub use loss::{Loss, attach};
-pub use objective::{Objective, TaskLoss, pick};
+pub use objective::{EndToEnd, Objective, TaskLoss, pick};
 pub use optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
 pub use options::{Freeze, OptimizerKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
 pub use rehearsal::Rehearsal;
 pub use schedule::Schedule;
+pub use second_branch::{Beside, SecondBranch};
 pub use trainer::{Trained, fit};

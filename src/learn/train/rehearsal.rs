@@ -4,13 +4,14 @@ use super::loss::{Loss, attach};
 use super::objective::{Objective, TaskLoss, pick};
 use super::optimizer::UpdateRule;
 use super::options::Train;
+use super::second_branch::Beside;
 use super::step::{Pacing, Stepper};
 use crate::data::Batch;
 use candle_core::{DType, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::Outputs;
-use compresso_model::{Model, Task};
+use compresso_model::{Graph, Model, Task};
 
 /// A model that takes training steps on the same images: forward, backward, and an update by stochastic gradient descent.
 /// The loss is the sum of the mean squares of the values that the model's own loss would read.
@@ -26,12 +27,16 @@ impl<'a> Rehearsal<'a> {
     /// # Errors
     /// `Unsupported` for models that cannot be trained.
     pub fn new(model: &Model, images: Tensor, ctx: &'a Context) -> Result<Self> {
-        let wanted = match model.task() {
-            Task::Unknown | Task::Instances(_) => model.graph().outputs().iter().map(|o| o.name.clone()).collect(),
-            task => TaskLoss::of(task, 0.0)?.wanted(),
+        let objective = match model.task() {
+            Task::Unknown | Task::Instances(_) => {
+                MeanSquares { wanted: model.graph().outputs().iter().map(|o| o.name.clone()).collect(), of: None }
+            }
+            _ => {
+                let loss = TaskLoss::for_training(model, 0.0)?;
+                MeanSquares { wanted: loss.wanted(), of: Some(loss) }
+            }
         };
-        let stepper =
-            Stepper::new(model, Box::new(MeanSquares(wanted)), Vec::new(), UpdateRule::Sgd { nesterov: true }, &Train::default(), ctx)?;
+        let stepper = Stepper::new(model, Box::new(objective), Vec::new(), UpdateRule::Sgd { nesterov: true }, &Train::default(), ctx)?;
         let batch = Batch { images, targets: Vec::new(), labels: Vec::new(), indices: Vec::new(), letterboxes: Vec::new() };
         Ok(Self { stepper, batch, steps: 0 })
     }
@@ -56,17 +61,24 @@ impl<'a> Rehearsal<'a> {
     }
 }
 
-/// Sum of the mean squares of these values.
-struct MeanSquares(Vec<String>);
+/// Sum of the mean squares of the values that a loss reads.
+struct MeanSquares {
+    wanted: Vec<String>,
+    /// The loss, where the model has one.
+    of: Option<TaskLoss>,
+}
 
 impl Objective for MeanSquares {
     fn wanted(&self) -> Vec<String> {
-        self.0.clone()
+        self.wanted.clone()
+    }
+    fn beside(&self, graph: &Graph) -> Result<Option<Beside>> {
+        self.of.as_ref().map_or(Ok(None), |loss| loss.beside(graph))
     }
     fn loss(&mut self, outputs: &Outputs, _: &Batch, _: &Context) -> Result<Loss> {
         let mut total: Option<Tensor> = None;
         let mut sum = 0.0;
-        for x in pick(outputs, &self.0)? {
+        for x in pick(outputs, &self.wanted)? {
             if !x.dtype().is_float() {
                 return Err(Error::unsupported(format!("a loss of values of type {:?}", x.dtype())));
             }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Cancels when a step of this epoch is done.
-struct CancelIn(Cancel, &'static str);
+pub(super) struct CancelIn(pub Cancel, pub &'static str);
 
 impl ProgressSink for CancelIn {
     fn start(&self, _: u64, _: &str, _: u64) {}

@@ -18,7 +18,7 @@ use compresso_model::ops::{MixedPrecision, RunMode};
 use compresso_model::passes::pipelines;
 use compresso_model::{Dim, Graph, Model, Patch, Task, Value, ValueInfo};
 use indexmap::IndexMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The one input that images go into.
 ///
@@ -65,6 +65,8 @@ struct Pass<'a> {
     task: Task,
     input: String,
     wanted: Vec<String>,
+    /// Values that gradients do not pass.
+    stops: Vec<String>,
     ctx: &'a Context,
 }
 
@@ -73,11 +75,13 @@ impl Pass<'_> {
     fn forward(&self, bound: &Tensors, batch: &Batch, mode: &RunMode, observer: Option<exec::Observer<'_>>) -> Result<(Outputs, Tape<'_>)> {
         let feeds = HashMap::from([(self.input.clone(), Value::plain(model_input(&self.task, &batch.images)?)?)]);
         let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
+        let stops: Vec<&str> = self.stops.iter().map(String::as_str).collect();
         // A closure of this function's own shortens the observer's lifetime to that of the run.
         let mut relay = observer.map(|o| move |name: &str, value: &Value| o(name, value));
         let run = exec::Run {
             wanted: &wanted,
             params: Some(bound),
+            stops: &stops,
             mode: Some(mode),
             cancel: Some(&self.ctx.cancel),
             observer: relay.as_mut().map(|r| r as exec::Observer<'_>),
@@ -96,6 +100,8 @@ pub(super) struct Stepper<'a> {
     ctx: &'a Context,
     pub params: ParamSet,
     chain: Chain,
+    /// Constants that are there for training alone.
+    beside: HashSet<String>,
     /// The model's parameters, those of parametrizations, then the objective's.
     trained: Vec<Param>,
     optimizer: Optimizer,
@@ -127,22 +133,29 @@ impl<'a> Stepper<'a> {
         list.push(Box::new(QuantizedWeights::default()));
         let mut chain = Chain::new(list);
         let stored = in_reach(model.graph(), &wanted)?.unwrap_or_else(|| model.graph().clone());
-        let graph = chain.rewrite(&stored)?;
+        let mut graph = chain.rewrite(&stored)?;
+        let (mut beside, mut stops) = (HashSet::new(), Vec::new());
+        if let Some(b) = objective.beside(&graph)? {
+            (graph, beside, stops) = (b.graph, b.constants, b.stops);
+        }
         let mut params = ParamSet::of(&graph, &wanted, &ctx.device)?;
         if let Some(freeze) = &options.freeze {
             params.freeze(freeze)?;
         }
-        params.variables = chain.start(&graph, &params.params)?;
+        // What is there for training alone needs no likeness to what is stored.
+        let own: Vec<Param> = params.params.iter().filter(|p| !beside.contains(&p.name)).cloned().collect();
+        params.variables = chain.start(&graph, &own)?;
         let trained: Vec<Param> = params.trained().cloned().chain(objective.variables()).collect();
         let optimizer = Optimizer::new(rule, &trained)?;
-        let mut graph = pipelines::TRAINING.run_keeping(&graph, &wanted)?.graph;
+        let kept: Vec<String> = wanted.iter().chain(&stops).cloned().collect();
+        let mut graph = pipelines::TRAINING.run_keeping(&graph, &kept)?.graph;
         if options.multi_scale > 0.0 {
             graph = of_any_size(&graph, &input)?;
         }
         let precision = options.precision;
         let scaler = (precision == MixedPrecision::Float16).then(Scaler::default);
-        let pass = Pass { graph, task: model.task().clone(), input, wanted, ctx };
-        Ok(Self { pass, stored, objective, ctx, params, chain, trained, optimizer, precision, scaler, held: None })
+        let pass = Pass { graph, task: model.task().clone(), input, wanted, stops, ctx };
+        Ok(Self { pass, stored, objective, ctx, params, chain, beside, trained, optimizer, precision, scaler, held: None })
     }
 
     /// Everything beside the model's own tensors that the next step depends on.
@@ -177,7 +190,8 @@ impl<'a> Stepper<'a> {
     ///
     /// # Errors
     /// Whatever the parametrizations report.
-    pub fn finish(&self, tensors: Tensors) -> Result<Graph> {
+    pub fn finish(&self, mut tensors: Tensors) -> Result<Graph> {
+        tensors.retain(|name, _| !self.beside.contains(name));
         self.chain.finish(&self.stored, tensors)
     }
 
@@ -208,6 +222,7 @@ impl<'a> Stepper<'a> {
         let mode = self.mode(pacing);
         let (bound, penalties) = self.chain.forward(self.params.bind())?;
         let (outputs, tape) = self.pass.forward(&bound, batch, &mode, None)?;
+        self.objective.advance(StepCount { done: pacing.step, total: pacing.total });
         let mut loss = self.objective.loss(&outputs, batch, self.ctx)?;
         drop(outputs);
         for (name, penalty) in penalties {

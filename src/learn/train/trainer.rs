@@ -60,7 +60,10 @@ impl Operation for Train {
     type Output = Trained;
 
     fn run(&self, (model, data, val): (&Model, &Dataset, Option<&Dataset>), ctx: &Context) -> Result<Trained> {
-        let mut objective = TaskLoss::of(model.task(), self.label_smoothing)?;
+        let mut objective = TaskLoss::for_training(model, self.label_smoothing)?;
+        if matches!(objective, TaskLoss::EndToEnd(_)) {
+            ctx.note("train: a copy of the head learns beside it to give several boxes for an object, and is dropped at the end");
+        }
         let call = self.call([model.into(), data.into()].into_iter().chain(val.map(Into::into))).seeded(ctx.seed);
         let trained = fit(model, data, val, self, &mut objective, Vec::new(), call, ctx)?;
         ctx.note(format!("train: {}", trained.history.summary()));

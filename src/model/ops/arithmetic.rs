@@ -22,6 +22,7 @@ pub const ADD: &str = "Add";
 pub const SUB: &str = "Sub";
 pub const MUL: &str = "Mul";
 pub const DIV: &str = "Div";
+pub const MOD: &str = "Mod";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(ADD, &[7, 13, 14], infer, |cx| forward(cx, Binary::Add))
@@ -46,7 +47,7 @@ pub const OPS: &[OpDef] = &[
         .span(Span::Wide)
         .data(Data::Broadcast)
         .channels(pow_channels),
-    OpDef::new("Mod", &[10, 13, 28], infer, modulo).cost(cost::per_output).data(Data::Broadcast),
+    OpDef::new(MOD, &[10, 13, 28], infer, modulo).cost(cost::per_output).data(Data::Broadcast),
     OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min))
         .cost(cost::per_output)
         .data(Data::Broadcast)

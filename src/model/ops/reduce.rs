@@ -23,6 +23,7 @@ const SINCE: &[i64] = &[1, 11, 13, 18];
 
 pub const REDUCE_SUM: &str = "ReduceSum";
 pub const REDUCE_MEAN: &str = "ReduceMean";
+pub const REDUCE_MAX: &str = "ReduceMax";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum))
@@ -35,7 +36,7 @@ pub const OPS: &[OpDef] = &[
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .channels(reduce_channels),
-    OpDef::new("ReduceMax", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input).channels(reduce_channels),
+    OpDef::new(REDUCE_MAX, &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Max)).cost(cost::per_input).channels(reduce_channels),
     OpDef::new("ReduceMin", &[1, 11, 12, 13, 18, 20], infer, |cx| reduce(cx, Kind::Min)).cost(cost::per_input).channels(reduce_channels),
     OpDef::new("ReduceProd", SINCE, infer, |cx| reduce(cx, Kind::Prod))
         .sums()

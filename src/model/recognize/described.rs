@@ -1,6 +1,6 @@
 //! Detectors whose outputs the user describes, and exports of finished detections.
 
-use super::{LoadOptions, class_names, settled, ultralytics};
+use super::{LoadOptions, class_names, head, settled, ultralytics};
 use crate::graph::infer_at;
 use crate::{BoxDecode, Decode, Detect, Fact, Graph, IMAGE_CHANNELS};
 use compresso_base::error::{Error, Result};
@@ -74,7 +74,11 @@ fn read(graph: &Graph, description: &BoxDecode, options: &LoadOptions, place: fn
         // Rows and labels say no number of classes; without names, detections have the class's number.
         (_, None) => options.classes.as_ref().map(super::Classes::names).transpose()?.unwrap_or_default(),
     };
-    Ok(Detect { classes, image_size, decode: Decode::described(d), head: None, anchors: None })
+    // Of all other forms it is not known how they are made of a head.
+    let head = (d == BoxDecode::end_to_end(d.boxes.clone().unwrap_or_default()))
+        .then(|| head::of_rows(graph, d.boxes.as_deref()?, classes.len(), image_size))
+        .flatten();
+    Ok(Detect { classes, image_size, decode: Decode::described(d), head, anchors: None })
 }
 
 /// Height and width of the one image input, where they are fixed: `[batch, 3, height, width]`, `[batch, height, width, 3]`

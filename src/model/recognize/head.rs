@@ -1,17 +1,33 @@
 //! The raw head of an exported YOLOv8-family detector: the convolutions whose outputs the decoding part reads.
+//!
+//! Class logits are what a sigmoid comes after; the other convolutions before the output give boxes, as distributions that a softmax
+//! comes after or as plain distances.
 
 use crate::graph::infer_at;
 use crate::ops;
 use crate::ops::activation::SIGMOID;
+use crate::ops::arithmetic::{ADD, DIV, MOD, MUL, SUB};
+use crate::ops::cast::CAST;
 use crate::ops::concat::CONCAT;
 use crate::ops::conv::CONV;
+use crate::ops::order::TOP_K;
+use crate::ops::reduce::REDUCE_MAX;
+use crate::ops::shape::SHAPE;
 use crate::ops::softmax::SOFTMAX;
 use crate::{DetectHead, Graph, Node};
 use std::collections::{HashMap, HashSet};
 
+/// Values of a decoding part, beyond which the search for its beginning is given up.
+const MOST_VALUES: usize = 512;
+
 /// The raw head behind an output `[batch, 4 + classes, anchors]`, or `None` when the graph does not end the way
-/// Ultralytics exports do: concat(boxes from a softmax over distributions, sigmoid of class logits).
+/// Ultralytics exports do: concat(boxes, sigmoid of class logits).
 pub fn find(graph: &Graph, output: &str, classes: usize, image: [usize; 2]) -> Option<DetectHead> {
+    before_suppression(graph, output, classes, image).or_else(|| of_rows(graph, output, classes, image))
+}
+
+/// As [`find`], with boxes from a softmax over distributions. The only form that tells apart convolutions which give both.
+fn before_suppression(graph: &Graph, output: &str, classes: usize, image: [usize; 2]) -> Option<DetectHead> {
     let walk = Walk { graph, makers: graph.producers() };
     let concat = walk.maker(output).filter(|n| n.is(CONCAT) && n.inputs.len() == 2)?;
     let sigmoid = walk.maker(concat.input(1)?).filter(|n| n.is(SIGMOID))?;
@@ -28,23 +44,35 @@ pub fn find(graph: &Graph, output: &str, classes: usize, image: [usize; 2]) -> O
     } else {
         (distributions, logits)
     };
-    let channels = |value: &str| {
-        let conv = walk.maker(value)?;
-        graph.constant(conv.input(1)?)?.dims().first().copied()
-    };
-    let width = channels(boxes.first()?)?;
-    let consistent = boxes.len() == scores.len()
-        && width.is_multiple_of(4)
-        && width > 4
-        && boxes.iter().all(|b| channels(b) == Some(width))
-        && scores.iter().all(|s| channels(s) == Some(classes));
-    if !consistent {
+    let width = walk.channels(boxes.first()?)?;
+    if width <= 4 {
         return None;
     }
     let heights = heights(graph, &boxes, image)?;
-    let strides = heights.iter().map(|&h| (h > 0 && image[0].is_multiple_of(h)).then(|| image[0] / h)).collect::<Option<Vec<_>>>()?;
-    let own = |values: Vec<&str>| values.into_iter().map(String::from).collect();
-    Some(DetectHead { boxes: own(boxes), scores: own(scores), strides, reg_max: width / 4 })
+    let levels = boxes.into_iter().zip(scores).zip(heights).map(|((b, s), h)| (h, b, s)).collect();
+    walk.head(levels, classes, image)
+}
+
+/// The raw head behind any output that is made of boxes and a sigmoid of class logits, such as rows of finished detections
+/// (YOLOv10, YOLO26); `None` when other convolutions are among those before it.
+pub fn of_rows(graph: &Graph, output: &str, classes: usize, image: [usize; 2]) -> Option<DetectHead> {
+    let walk = Walk { graph, makers: graph.producers() };
+    let [boxes, scores] = walk.ends(output)?;
+    let of = |values: &[&'_ str]| -> Option<Vec<(usize, String)>> {
+        let mut found: Vec<(usize, String)> =
+            heights(graph, values, image)?.into_iter().zip(values.iter().map(ToString::to_string)).collect();
+        // Finest level first.
+        found.sort_by_key(|v| std::cmp::Reverse(v.0));
+        found.windows(2).all(|w| w[0].0 != w[1].0).then_some(found)
+    };
+    let (boxes, scores) = (of(&boxes)?, of(&scores)?);
+    if boxes.len() != scores.len() {
+        return None;
+    }
+    let level = |(b, s): (&'_ (usize, String), &'_ (usize, String))| (b.0 == s.0).then_some(b.0);
+    let same = boxes.iter().zip(&scores).map(level).collect::<Option<Vec<_>>>()?;
+    let levels = same.into_iter().zip(&boxes).zip(&scores).map(|((h, b), s)| (h, b.1.as_str(), s.1.as_str())).collect();
+    walk.head(levels, classes, image)
 }
 
 /// The height of each value: as declared, else as inferred.
@@ -55,6 +83,22 @@ fn heights(graph: &Graph, values: &[&str], image: [usize; 2]) -> Option<Vec<usiz
     }
     let facts = infer_at(graph, 1, Some(image)).ok()?;
     values.iter().map(|v| facts.get(*v)?.dim(2)).collect()
+}
+
+/// What lies between an output and a value on the way back from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Way {
+    /// Sums, products and moves.
+    Boxes,
+    /// A choice of the largest, before a sigmoid.
+    Chosen,
+    /// A sigmoid.
+    Scores,
+}
+
+/// Whether a node may stand between distances, or numbers of rows, and what becomes of them.
+fn decodes(node: &Node) -> bool {
+    ops::moves(node) || [ADD, SUB, MUL, DIV, MOD, CAST, SOFTMAX, CONV].iter().any(|op| node.is(op))
 }
 
 struct Walk<'g> {
@@ -84,6 +128,86 @@ impl<'g> Walk<'g> {
             }
         }
         None
+    }
+
+    /// Output channels of the convolution that makes a value.
+    fn channels(&self, value: &str) -> Option<usize> {
+        self.graph.constant(self.maker(value)?.input(1)?)?.dims().first().copied()
+    }
+
+    /// A head of these levels (height, boxes, class logits), where they fit together.
+    fn head(&self, levels: Vec<(usize, &str, &str)>, classes: usize, image: [usize; 2]) -> Option<DetectHead> {
+        let width = self.channels(levels.first()?.1)?;
+        let fits = |l: &(usize, &str, &str)| self.channels(l.1) == Some(width) && self.channels(l.2) == Some(classes);
+        if width == 0 || !width.is_multiple_of(4) || !levels.iter().all(fits) {
+            return None;
+        }
+        let stride = |h: usize| (h > 0 && image[0].is_multiple_of(h)).then(|| image[0] / h);
+        let strides = levels.iter().map(|l| stride(l.0)).collect::<Option<Vec<_>>>()?;
+        let (boxes, scores) = levels.iter().map(|l| (l.1.to_string(), l.2.to_string())).unzip();
+        Some(DetectHead { boxes, scores, strides, reg_max: width / 4 })
+    }
+
+    /// Outputs of the last convolutions before a value: those that lead to it without a sigmoid between, and those with. A mean over
+    /// a softmax, though it may be written as a convolution, is none of them. `None` when boxes are made in other ways than from
+    /// distances, when rows are chosen in ways other than the largest, or when it is not clear which numbers a convolution gives.
+    fn ends(&self, value: &'g str) -> Option<[Vec<&'g str>; 2]> {
+        let sizes = self.of_sizes();
+        let (mut found, mut seen) = ([Vec::new(), Vec::new()], HashSet::new());
+        let mut stack = vec![(value, Way::Boxes)];
+        while let Some((value, way)) = stack.pop() {
+            if sizes.contains(value) || !seen.insert((value, way)) {
+                continue;
+            }
+            let Some(node) = self.maker(value) else { continue };
+            if seen.len() > MOST_VALUES || !node.captured().is_empty() {
+                return None;
+            }
+            if node.is(CONV) && !self.averages(node) {
+                match way {
+                    Way::Boxes => found[0].push(value),
+                    Way::Scores => found[1].push(value),
+                    // By what else rows are chosen does not matter.
+                    Way::Chosen => {}
+                }
+                continue;
+            }
+            let on = match way {
+                _ if node.is(SIGMOID) => Way::Scores,
+                Way::Boxes | Way::Chosen if node.is(TOP_K) => Way::Chosen,
+                Way::Chosen if node.is(REDUCE_MAX) => Way::Chosen,
+                _ if !decodes(node) => return None,
+                same => same,
+            };
+            // What is picked, and the numbers by which.
+            let data = ops::find(node).ok().filter(|op| op.moves).and_then(|op| ops::carried(op, node));
+            let picks = |slot: usize| data.as_ref().is_some_and(|d| !d.contains(&slot));
+            let mode = |slot: usize| if picks(slot) && on == Way::Boxes { Way::Chosen } else { on };
+            stack.extend(node.inputs.iter().enumerate().map(|(slot, n)| (n.as_str(), mode(slot))));
+        }
+        let clear = !found[0].is_empty() && found[0].iter().all(|v| !found[1].contains(v));
+        clear.then_some(found)
+    }
+
+    /// Values that depend on constants and sizes alone, such as the centres of cells.
+    fn of_sizes(&self) -> HashSet<&'g str> {
+        let mut fixed: HashSet<&str> = HashSet::new();
+        for node in self.graph.nodes() {
+            let known = |n: &String| n.is_empty() || fixed.contains(n.as_str()) || self.graph.constant(n).is_some();
+            if node.is(SHAPE) || (node.captured().is_empty() && node.inputs.iter().all(known)) {
+                fixed.extend(node.outputs.iter().map(String::as_str));
+            }
+        }
+        fixed
+    }
+
+    /// Whether a convolution reads what a softmax made.
+    fn averages(&self, conv: &Node) -> bool {
+        let mut node = conv.input(0).and_then(|n| self.maker(n));
+        while let Some(n) = node.filter(|n| ops::moves(n)) {
+            node = n.input(0).and_then(|n| self.maker(n));
+        }
+        node.is_some_and(|n| n.is(SOFTMAX))
     }
 
     /// Outputs of the convolutions that a value is put together from, in the order of the concats. `None` when it is also

@@ -102,3 +102,28 @@ fn masks_key_points_and_turned_boxes_are_named() {
     let e = task(&export([1, 60, 84], false, &[NAMES, ("task", "pose")]), &LoadOptions::default()).unwrap_err();
     assert!(e.to_string().contains("kpt_shape"), "{e}");
 }
+
+/// The raw head of exports with finished rows, which only their nodes tell.
+#[test]
+fn heads_of_finished_rows_are_found() {
+    for name in ["yolov10n", "yolo26n"] {
+        let classes = Some(["a", "b", "c", "d", "e"].map(String::from).to_vec());
+        let zoo = crate::zoo::ZooOptions { classes, image_size: Some([64, 96]), width: Some(0.0625), ..Default::default() };
+        let built = crate::zoo::build(name, &zoo).unwrap();
+        let head = built.task().detect().unwrap().head.clone().unwrap();
+        assert_eq!((head.strides.as_slice(), head.reg_max), ([8, 16, 32].as_slice(), if name == "yolo26n" { 1 } else { 16 }));
+        let mut g = built.graph().clone();
+        for (k, v) in [("task", "detect"), ("stride", "32"), ("imgsz", "[64, 96]"), NAMES, ("end2end", "True")] {
+            g.metadata.insert(k.into(), v.into());
+        }
+        let Task::Detect(d) = task(&g, &LoadOptions::default()).unwrap() else { panic!("{name}") };
+        assert_eq!((d.head, d.decode.suppresses()), (Some(head), false), "{name}");
+        // Of other numbers of classes, or chosen in a way that is not known, nothing is said.
+        let of = |g: &Graph, classes| head::of_rows(g, "output0", classes, [64, 96]);
+        assert!(of(&g, 5).is_some() && of(&g, 4).is_none());
+        let last = g.nodes.last_mut().unwrap();
+        let boxes = std::mem::replace(&mut last.inputs[0], "changed".into());
+        g.nodes.insert(g.nodes.len() - 1, Node::new("Exp", "exp", [boxes], ["changed"]));
+        assert!(of(&g, 5).is_none());
+    }
+}

@@ -75,7 +75,7 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     if head.assigned == Assigned::OneToOne {
         let corners = grid.corners(s.b, &distances);
         grid.finished(s.b, &corners, &scores, head.classes, None);
-        (detect.decode, detect.head) = (Decode::described(BoxDecode::end_to_end("output0")), None);
+        detect.decode = Decode::described(BoxDecode::end_to_end("output0"));
     } else {
         let pixels = grid.centred(s.b, &distances);
         s.b.output_of(&head.name, &[&pixels, &scores]);

@@ -61,11 +61,13 @@ pub struct Assigner {
     pub alpha: f32,
     /// Exponent of the overlap in the alignment.
     pub beta: f32,
+    /// Pixels below which a side of an object counts as twice as many when its candidates are looked for.
+    pub smallest: f32,
 }
 
 impl Default for Assigner {
     fn default() -> Self {
-        Self { top: 10, alpha: 0.5, beta: 6.0 }
+        Self { top: 10, alpha: 0.5, beta: 6.0, smallest: 0.0 }
     }
 }
 
@@ -89,7 +91,8 @@ struct Candidate {
 impl Assigner {
     /// Assigns cells of one image to its objects, in order of cells.
     ///
-    /// An object's candidates are the cells whose centre lies in its box; the `top` with the largest alignment
+    /// An object's candidates are the cells whose centre lies in its box, sides below `smallest` widened (small target aware
+    /// assignment: with the cell of the finest level as `smallest`, every object has at least four); the `top` with the largest alignment
     /// `probability^alpha · overlap^beta` are its own. A cell that several objects want goes to the one that it overlaps
     /// most. Scores are alignments scaled per object so that the largest equals the object's largest overlap.
     /// `probability(cell, class)` and `bbox(cell)` (left, top, right, bottom in pixels) are what the head predicts.
@@ -106,7 +109,7 @@ impl Assigner {
         for (t, target) in targets.iter().enumerate() {
             let truth = [target.bbox.x1, target.bbox.y1, target.bbox.x2, target.bbox.y2];
             let mut found = Vec::new();
-            for_cells_inside(grid, truth, |cell| {
+            for_cells_inside(grid, self.reach(truth), |cell| {
                 let overlap = complete_iou(truth, bbox(cell)).max(0.0);
                 let alignment = probability(cell, target.class).powf(self.alpha) * overlap.powf(self.beta);
                 found.push(Candidate { cell, overlap, alignment });
@@ -145,6 +148,22 @@ impl Assigner {
         }
         assigned.sort_by_key(|a| a.cell);
         assigned
+    }
+
+    /// Where the centres of an object's candidates lie: its box, with short sides widened about their middle. A box without area
+    /// stays without.
+    fn reach(&self, bbox: [f32; 4]) -> [f32; 4] {
+        let wide = |low: f32, high: f32| {
+            let short = high > low && high - low < self.smallest;
+            // A little more than twice, so that there are two centres within it wherever it lies.
+            let (middle, half) = ((low + high) / 2.0, self.smallest * 1.001);
+            if short { [middle - half, middle + half] } else { [low, high] }
+        };
+        if bbox[2] <= bbox[0] || bbox[3] <= bbox[1] {
+            return bbox;
+        }
+        let ([left, right], [top, bottom]) = (wide(bbox[0], bbox[2]), wide(bbox[1], bbox[3]));
+        [left, top, right, bottom]
     }
 }
 
@@ -205,6 +224,29 @@ mod tests {
         }
         assert_eq!(got.iter().filter(|a| a.target == 1).count(), 4);
         assert!(got.iter().any(|a| a.target == 0));
+    }
+
+    #[test]
+    fn short_sides_are_widened_to_four_cells() {
+        let grid = Grid::new([(4, 4, 8)]);
+        let aware = Assigner { smallest: 8.0, ..Assigner::default() };
+        // Between the centres 12 and 20 of both axes there is none: without help, the object is nobody's.
+        let small = [target(0, 13.0, 14.0, 18.0, 18.0)];
+        let exact = [13.0, 14.0, 18.0, 18.0];
+        assert!(Assigner::default().assign(&grid, &small, |_, _| 0.5, |_| exact).is_empty());
+        let cells: Vec<usize> = aware.assign(&grid, &small, |_, _| 0.5, |_| exact).iter().map(|a| a.cell).collect();
+        assert_eq!(cells, [5, 6, 9, 10]);
+        // The narrow side alone is widened, about its middle; a side of 8 pixels is not short.
+        assert_eq!(aware.reach([13.0, 0.0, 15.0, 8.0]), [14.0 - 8.008, 0.0, 14.0 + 8.008, 8.0]);
+        // Boxes without area stay nobody's.
+        assert_eq!(aware.reach([4.0, 4.0, 4.0, 9.0]), [4.0, 4.0, 4.0, 9.0]);
+        // Whatever its place, a small object has at least four cells.
+        for k in 0..40 {
+            let at = 8.0 + k as f32 * 0.4;
+            let one = [target(0, at, at, at + 1.0, at + 1.0)];
+            let found = aware.assign(&grid, &one, |_, _| 0.5, |_| [at, at, at + 1.0, at + 1.0]);
+            assert!(found.len() >= 4, "{at}: {found:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! The loss of YOLOv8 detectors.
+//! The loss of anchor-free detectors of the YOLO family.
 //!
 //! Class logits: binary cross entropy against task-aligned scores (Feng et al. 2021). Boxes of the assigned cells:
 //! complete IoU (Zheng et al. 2020), and distribution focal loss of each side's distance (Li et al. 2020, "Generalized
-//! Focal Loss"). All three are sums divided by the sum of the scores of the whole batch. Loss and gradient are computed
-//! together on plain slices, image by image.
+//! Focal Loss") or, where the head gives plain distances, their absolute difference in cells. All three are sums divided by the
+//! sum of the scores of the whole batch. Loss and gradient are computed together on plain slices, image by image.
 
 mod anchors;
 mod assign;
 mod geometry;
+mod sides;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +22,9 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_model::DetectHead;
 use rayon::prelude::*;
+use sides::{BoxGains, Sides};
 
-/// The loss of a YOLOv8 detector from the raw values of its head.
+/// The loss of an anchor-free detector from the raw values of its head.
 #[derive(Debug, Clone)]
 pub struct DetectionLoss {
     pub head: DetectHead,
@@ -30,8 +32,8 @@ pub struct DetectionLoss {
     pub assigner: Assigner,
     pub box_gain: f64,
     pub class_gain: f64,
-    /// Gain of the distribution focal loss.
-    pub dfl_gain: f64,
+    /// Gain of the loss of each side's distance.
+    pub distance_gain: f64,
 }
 
 /// One level's raw values and their gradients, `[batch, channels, height · width]`.
@@ -45,27 +47,37 @@ struct LevelData {
 struct Sums {
     boxes: f64,
     classes: f64,
-    dfl: f64,
+    distances: f64,
 }
 
 impl DetectionLoss {
-    /// With the usual gains: box 7.5, class 0.5, distribution 1.5.
+    /// With the usual gains: box 7.5, class 0.5, distance 1.5; several cells answer for an object.
     ///
     /// # Errors
-    /// `Unsupported` for a head without box distributions.
+    /// `Format` for a head whose parts are not of one number of levels, or of no bins.
     pub fn new(head: DetectHead, classes: usize) -> Result<Self> {
-        if head.reg_max < 2 {
-            return Err(Error::unsupported(format!("training needs box distributions of at least 2 bins, this head has {}", head.reg_max)));
-        }
         let levels = head.strides.len();
-        if head.boxes.len() != levels || head.scores.len() != levels || levels == 0 {
+        if head.boxes.len() != levels || head.scores.len() != levels || levels == 0 || head.reg_max == 0 {
             return Err(Error::format(format!(
-                "the head has {} box values, {} score values and {levels} strides",
+                "the head has {} box values of {} bins, {} score values and {levels} strides",
                 head.boxes.len(),
+                head.reg_max,
                 head.scores.len()
             )));
         }
-        Ok(Self { head, classes, assigner: Assigner::default(), box_gain: 7.5, class_gain: 0.5, dfl_gain: 1.5 })
+        let assigner = Assigner { smallest: smallest(&head), ..Assigner::default() };
+        Ok(Self { head, classes, assigner, box_gain: 7.5, class_gain: 0.5, distance_gain: 1.5 })
+    }
+
+    /// The same, by which one cell answers for an object.
+    #[must_use]
+    pub fn one_to_one(self) -> Self {
+        Self { assigner: Assigner { top: 1, ..self.assigner }, ..self }
+    }
+
+    /// What the parts of the loss are called.
+    pub fn parts(&self) -> [&'static str; 3] {
+        ["box", "cls", if self.head.reg_max == 1 { "l1" } else { "dfl" }]
     }
 
     /// The loss of a batch; its total is the sum of the parts times the number of images.
@@ -93,11 +105,8 @@ impl DetectionLoss {
         let found: Vec<(f64, Sums)> = images.into_par_iter().zip(targets).map(work).collect();
         let normaliser = found.iter().map(|f| f.0).sum::<f64>().max(1.0);
         let part = |gain: f64, pick: fn(&Sums) -> f64| gain * found.iter().map(|f| pick(&f.1)).sum::<f64>() / normaliser;
-        let parts = vec![
-            ("box", part(self.box_gain, |s| s.boxes)),
-            ("cls", part(self.class_gain, |s| s.classes)),
-            ("dfl", part(self.dfl_gain, |s| s.dfl)),
-        ];
+        let sums = [part(self.box_gain, |s| s.boxes), part(self.class_gain, |s| s.classes), part(self.distance_gain, |s| s.distances)];
+        let parts: Vec<(&'static str, f64)> = self.parts().into_iter().zip(sums).collect();
         let factor = (batch as f64 / normaliser) as f32;
         let value: f64 = parts.iter().map(|p| p.1).sum::<f64>() * batch as f64;
         let mut total: Option<Tensor> = None;
@@ -159,6 +168,13 @@ impl DetectionLoss {
     }
 }
 
+/// Pixels below which the side of an object is short for a head of plain distances: a cell of the finest level. Heads of
+/// distributions cannot place the sides of a box that a cell's centre lies outside of.
+fn smallest(head: &DetectHead) -> f32 {
+    let finest = head.strides.iter().min().copied().unwrap_or(0);
+    if head.reg_max == 1 { finest as f32 } else { 0.0 }
+}
+
 /// One image's values of one level, `[channels, cells]`; overwritten by their gradients.
 struct LevelImage<'a> {
     boxes: &'a mut [f32],
@@ -182,29 +198,21 @@ impl ImageView<'_> {
         let bbox = |cell: usize| {
             *decoded[cell].get_or_insert_with(|| {
                 let (l, place) = self.grid.locate(cell);
-                let level = &self.grid.levels[l];
-                let (x, y) = level.centre(place);
-                let d: [f32; 4] = std::array::from_fn(|side| {
-                    let bins = self.bins(levels[l].boxes, level, place, side);
-                    let (p, _) = softmax(&bins);
-                    p.iter().enumerate().map(|(k, p)| k as f32 * p).sum()
-                });
-                [x - d[0], y - d[1], x + d[2], y + d[3]].map(|v| v * level.stride)
+                self.sides(l, levels[l].boxes).corners(place)
             })
         };
         self.loss.assigner.assign(self.grid, targets, probability, bbox)
     }
 
-    /// Logits of the distances of one side of one cell.
-    fn bins(&self, boxes: &[f32], level: &Level, place: usize, side: usize) -> Vec<f32> {
-        let (cells, n) = (level.height * level.width, self.loss.head.reg_max);
-        (0..n).map(|k| boxes[(side * n + k) * cells + place]).collect()
+    fn sides<'b>(&'b self, level: usize, values: &'b [f32]) -> Sides<'b> {
+        Sides { values, level: &self.grid.levels[level], bins: self.loss.head.reg_max }
     }
 
     /// The image's losses; the values become their gradients, both undivided.
     fn losses(&self, levels: &mut [LevelImage<'_>], targets: &[GroundTruth], assigned: &[Assigned]) -> Sums {
         let mut sums = Sums::default();
         let gain = self.loss.class_gain as f32;
+        let gains = BoxGains { overlap: self.loss.box_gain, distance: self.loss.distance_gain };
         // What the class logits of assigned cells are, before they become gradients.
         let logits: Vec<f32> = assigned.iter().map(|a| levels[self.grid.locate(a.cell).0].scores[self.class_index(a, targets)]).collect();
         for level in levels.iter_mut() {
@@ -219,10 +227,10 @@ impl ImageView<'_> {
             let (l, place) = self.grid.locate(a.cell);
             sums.classes -= f64::from(a.score * logit);
             levels[l].scores[self.class_index(a, targets)] -= gain * a.score;
-            let (box_loss, dfl_loss, gradient) = self.box_losses(levels[l].boxes, &self.grid.levels[l], place, &targets[a.target], a.score);
-            sums.boxes += box_loss;
-            sums.dfl += dfl_loss;
-            box_gradients.push((l, place, gradient));
+            let found = self.sides(l, levels[l].boxes).loss(place, &targets[a.target].bbox, a.score, gains);
+            sums.boxes += found.overlap;
+            sums.distances += found.distance;
+            box_gradients.push((l, place, found.gradient));
         }
         levels.iter_mut().for_each(|l| l.boxes.fill(0.0));
         for (l, place, gradient) in box_gradients {
@@ -239,53 +247,4 @@ impl ImageView<'_> {
         let level = &self.grid.levels[l];
         targets[a.target].class * level.height * level.width + place
     }
-
-    /// Box loss, distribution loss, and the gradient with respect to the cell's `4 * reg_max` logits.
-    fn box_losses(&self, boxes: &[f32], level: &Level, place: usize, target: &GroundTruth, weight: f32) -> (f64, f64, Vec<f32>) {
-        let n = self.loss.head.reg_max;
-        let (x, y) = level.centre(place);
-        let t = &target.bbox;
-        let truth = [t.x1, t.y1, t.x2, t.y2].map(|v| v / level.stride);
-        let sides: [(Vec<f32>, f32); 4] = std::array::from_fn(|side| softmax(&self.bins(boxes, level, place, side)));
-        let distance: [f32; 4] = std::array::from_fn(|side| sides[side].0.iter().enumerate().map(|(k, p)| k as f32 * p).sum());
-        let d: [Dual; 4] = std::array::from_fn(|side| Dual::variable(distance[side], side));
-        let (x_, y_) = (Dual::of(x), Dual::of(y));
-        let overlap = complete_iou([x_ - d[0], y_ - d[1], x_ + d[2], y_ + d[3]], truth.map(Dual::of));
-        let w = f64::from(weight);
-        let wished = [x - truth[0], y - truth[1], truth[2] - x, truth[3] - y];
-        let mut dfl = 0.0;
-        let mut gradient = Vec::with_capacity(4 * n);
-        for side in 0..4 {
-            let (p, log_sum) = &sides[side];
-            let wish = wished[side].clamp(0.0, (n - 1) as f32 - 0.01);
-            let left = wish as usize;
-            let share = f64::from(left as f32 + 1.0 - wish);
-            let log_p = |k: usize| f64::from(boxes[(side * n + k) * level.height * level.width + place] - log_sum);
-            dfl -= (share * log_p(left) + (1.0 - share) * log_p(left + 1)) * w / 4.0;
-            let slope = -overlap.slope[side] * w * self.loss.box_gain;
-            for (k, &p) in p.iter().enumerate() {
-                let hit = if k == left {
-                    share
-                } else if k == left + 1 {
-                    1.0 - share
-                } else {
-                    0.0
-                };
-                let p = f64::from(p);
-                let of_box = slope * p * (k as f64 - f64::from(distance[side]));
-                let of_dfl = (p - hit) * w / 4.0 * self.loss.dfl_gain;
-                gradient.push((of_box + of_dfl) as f32);
-            }
-        }
-        ((1.0 - overlap.value) * w, dfl, gradient)
-    }
-}
-
-/// Softmax, and the logarithm of the sum of exponentials.
-fn softmax(logits: &[f32]) -> (Vec<f32>, f32) {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut p: Vec<f32> = logits.iter().map(|v| (v - max).exp()).collect();
-    let sum: f32 = p.iter().sum();
-    p.iter_mut().for_each(|v| *v /= sum);
-    (p, max + sum.ln())
 }
