@@ -144,7 +144,7 @@ fn run_in<'g>(
                 return Err(Error::dtype("expected tensors, got a sequence"));
             }
             cx.subgraph = Some(&subgraph);
-            (op.forward)(&cx)
+            op.run(&cx)
         };
         let short = precision::short_of(scope.mode.precision, node);
         // In short numbers, where asked for: float32 goes in and comes out.

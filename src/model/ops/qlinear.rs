@@ -342,7 +342,7 @@ fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let expansion = alone(&node, &|name| given.get(name))?;
     facts.extend(expansion.constants.into_iter().map(|(name, c)| (name, Fact::of(&c))));
     for inner in &expansion.nodes {
-        let made = (find(inner)?.infer)(&Infer::new(inner, OPSET, &facts)).at(|| inner.op.clone())?;
+        let made = find(inner)?.facts(&Infer::new(inner, OPSET, &facts)).at(|| inner.op.clone())?;
         facts.extend(inner.outputs.iter().cloned().zip(made));
     }
     Ok(facts.remove("out").into_iter().collect())
@@ -358,7 +358,7 @@ fn forward(cx: &Exec<'_>) -> Result<Vec<Value>> {
     }
     for inner in &expansion.nodes {
         let inputs: Vec<Option<Value>> = inner.inputs.iter().map(|n| values.get(n).cloned()).collect();
-        let made = (find(inner)?.forward)(&Exec::new(inner, OPSET, &inputs, cx.mode)).at(|| inner.op.clone())?;
+        let made = find(inner)?.run(&Exec::new(inner, OPSET, &inputs, cx.mode)).at(|| inner.op.clone())?;
         values.extend(inner.outputs.iter().cloned().zip(made));
     }
     Ok(values.remove("out").into_iter().collect())

@@ -110,7 +110,7 @@ fn compute(cx: &PassContext<'_>, made: &HashMap<&str, Constant>, node: &Node) ->
     if count.is_none_or(|n| n > GROWTH_LIMIT.max(read)) {
         return Ok(None);
     }
-    let values = (op.forward)(&Exec::new(node, cx.graph().opset_of(node), &inputs, &RunMode::default()))?;
+    let values = op.run(&Exec::new(node, cx.graph().opset_of(node), &inputs, &RunMode::default()))?;
     let named = node.outputs.iter().zip(values).filter(|(name, _)| !name.is_empty());
     named.map(|(_, v)| Constant::from_storage(v.element, &v.tensor)).collect::<Result<Vec<_>>>().map(Some)
 }

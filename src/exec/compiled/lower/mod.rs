@@ -411,7 +411,7 @@ impl<'g> Lower<'g> {
         let values = inputs.into_iter().map(|c| compresso_model::Value::of_constant(c, &candle_core::Device::Cpu).map(Some));
         let values = values.collect::<Result<Vec<_>>>()?;
         let mode = ops::RunMode::default();
-        let made = (ops::find(node)?.forward)(&ops::Exec::new(node, self.graph.opset_of(node), &values, &mode))?;
+        let made = ops::find(node)?.run(&ops::Exec::new(node, self.graph.opset_of(node), &values, &mode))?;
         let Some(v) = made.into_iter().next().filter(|v| v.element == Element::F32) else { return Ok(None) };
         Ok(Some((v.dims().to_vec(), v.to_f32s()?)))
     }
