@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Cancelled,
     /// A script failed to parse or run.
     Script,
+    /// More memory is needed than there is.
+    Memory,
     /// A bug in this crate or a library below it.
     Internal,
 }

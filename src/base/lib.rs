@@ -1,9 +1,11 @@
 //! What every crate of Compresso shares: [errors](error), [reports](report) of results, [files](files) that appear whole, the [context](context) in which
 //! work runs, and how an [operation](operation) declares its options.
 
+pub mod contain;
 pub mod context;
 pub mod error;
 pub mod files;
+pub mod memory;
 pub mod operation;
 pub mod report;
 

@@ -78,6 +78,10 @@ impl Element {
     pub fn name(self) -> &'static str {
         CODES.iter().find(|(e, _, _)| *e == self).map_or("?", |(_, _, n)| n)
     }
+    /// The type of a name such as `float32`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        CODES.iter().find(|(_, _, n)| *n == name).map(|(e, _, _)| *e)
+    }
     /// Bits of one element in ONNX raw data; 0 for strings.
     pub fn bits(self) -> usize {
         match self {

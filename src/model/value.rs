@@ -4,6 +4,7 @@ use super::constant::Constant;
 use super::element::Element;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 
@@ -114,6 +115,7 @@ pub fn count_of(shape: &[usize]) -> Result<usize> {
 /// `Argument` for a shape that is too large.
 pub fn uniform(shape: &[usize], seed: u64) -> Result<Value> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    memory::claim_tensor(shape, 4, 2, || format!("a tensor of shape {shape:?}"))?;
     let values: Vec<f32> = (0..count_of(shape)?).map(|_| rng.random()).collect();
     Value::plain(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }

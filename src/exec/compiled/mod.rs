@@ -23,8 +23,9 @@ use build::Build;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::context::Cancel;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::memory;
 use compresso_kernels::channels_last::program::{Program, Slot};
-use compresso_model::graph::{Facts, Graph, infer_with};
+use compresso_model::graph::{Facts, Graph, Node, infer_with};
 use compresso_model::{Element, Fact, Value, ops};
 use lower::{From, Lowered, Op, Output, To};
 use std::collections::{HashMap, HashSet};
@@ -61,6 +62,19 @@ enum Action {
     Watch(usize),
 }
 
+/// Each output of a node must fit into memory by itself: sizes below may be multiplied without looking.
+fn claim_outputs(node: &Node, facts: &Facts) -> Result<()> {
+    for fact in node.outputs.iter().filter_map(|name| facts.get(name)) {
+        if let Some(dims) = fact.dims() {
+            memory::claim_tensor(&dims, WIDEST, 1, || format!("the result {fact}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of an element, at most, as plans hold it.
+const WIDEST: usize = 4;
+
 /// A graph planned for the shapes of its inputs.
 #[derive(Debug)]
 pub struct Compiled {
@@ -89,9 +103,13 @@ impl Compiled {
             }
         }
         let facts = infer_with(graph, &given)?;
+        for node in graph.nodes() {
+            claim_outputs(node, &facts).at(|| node.label())?;
+        }
         let mut plan = lower::lower(graph, &facts, keep)?;
         place::place_parts(&mut plan.tensors, &plan.steps);
         let arena = place::lay_out(&plan);
+        memory::claim(arena.bytes as u64, || "the memory of all values".into())?;
         let inputs = build::input_bytes(&plan);
         let mut program = Program::new(arena.bytes, &plan.constants, inputs, threads)?;
         let mut build = Build { tensors: &plan.tensors, arena: &arena, program: &mut program };

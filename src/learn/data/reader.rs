@@ -5,6 +5,7 @@ use super::DataOptions;
 use super::files::read_image;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
+use compresso_base::memory;
 use compresso_base::report::bytes;
 use image::RgbImage;
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ impl Reader {
     pub fn new(options: &DataOptions, ctx: &Context) -> Self {
         match options.cache {
             Cache::None => Self::Plain,
-            Cache::Ram => Self::Ram(Arc::new(Ram::new(free_memory() / 2, ctx))),
+            Cache::Ram => Self::Ram(Arc::new(Ram::new(memory::free().unwrap_or(UNKNOWN_FREE) / 2, ctx))),
             Cache::Disk => match cache_folder() {
                 Some(folder) => Self::Disk(Arc::new(Disk::new(folder, ctx))),
                 None => {
@@ -51,14 +52,6 @@ impl Reader {
             Self::Disk(disk) => disk.read(path),
         }
     }
-}
-
-/// Memory in bytes that is free for this process, also inside a container.
-fn free_memory() -> u64 {
-    let kind = sysinfo::RefreshKind::nothing().with_memory(sysinfo::MemoryRefreshKind::everything());
-    let Ok(system) = sysinfo::System::new_with_specifics(kind) else { return UNKNOWN_FREE };
-    let free = system.available_memory();
-    system.cgroup_limits().map_or(free, |c| free.min(c.free_memory))
 }
 
 /// Bytes that are taken to be free where the system does not say.

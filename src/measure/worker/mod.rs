@@ -102,6 +102,9 @@ fn noise(inputs: &[Input], seed: u64) -> Result<HashMap<String, Value>> {
     let make = |input: &Input| {
         let element = Element::from_code(input.element).ok_or_else(|| Error::dtype(format!("there is no type {}", input.element)))?;
         let storage = element.storage().ok_or_else(|| Error::dtype(format!("inputs of type {element} cannot be made")))?;
+        compresso_base::memory::claim_tensor(&input.dims, storage.size_in_bytes(), 2, || {
+            format!("input '{}' of shape {:?}", input.name, input.dims)
+        })?;
         let tensor = if element.is_float() {
             let values: Vec<f32> = (0..input.dims.iter().product()).map(|_| rng.random::<f32>()).collect();
             Tensor::from_vec(values, input.dims.as_slice(), &Device::Cpu)?.to_dtype(storage)?

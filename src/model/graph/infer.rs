@@ -147,7 +147,7 @@ pub fn infer_with(graph: &Graph, given: &Facts) -> Result<Facts> {
 fn infer_node(graph: &Graph, node: &Node, facts: &Facts) -> Result<Vec<Fact>> {
     let op = ops::find(node)?;
     let opset = graph.opset_of(node);
-    let mut found = (op.infer)(&Infer::new(node, opset, facts))?;
+    let mut found = op.facts(&Infer::new(node, opset, facts))?;
     // Small nodes whose inputs are all constant are computed.
     if op.foldable && found.iter().all(|f| f.constant.is_none() && f.count().is_some_and(|n| n <= FOLD_LIMIT)) {
         let inputs: Option<Vec<Option<Value>>> = node

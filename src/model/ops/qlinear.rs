@@ -342,7 +342,7 @@ fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let expansion = alone(&node, &|name| given.get(name))?;
     facts.extend(expansion.constants.into_iter().map(|(name, c)| (name, Fact::of(&c))));
     for inner in &expansion.nodes {
-        let made = (find(inner)?.infer)(&Infer::new(inner, OPSET, &facts)).at(|| inner.op.clone())?;
+        let made = find(inner)?.facts(&Infer::new(inner, OPSET, &facts)).at(|| inner.op.clone())?;
         facts.extend(inner.outputs.iter().cloned().zip(made));
     }
     Ok(facts.remove("out").into_iter().collect())

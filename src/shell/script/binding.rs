@@ -4,7 +4,7 @@ use super::call::{Binding, Call};
 use super::raised::{Raised, raise};
 use super::value::{ModelValue, Report};
 use super::words::{accepts, describe, usage, with_article};
-use super::{Shared, functions};
+use super::{Shared, display, functions};
 use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
 use crate::model::Value;
@@ -81,7 +81,7 @@ fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallCon
     given.resize(sig.args.len(), Dynamic::UNIT);
     let ctx = shared.context();
     ctx.check()?;
-    (binding.call)(&Call { shared, ctx, signature: sig, args: given, options, native })
+    compresso_base::contain::contain(|| (binding.call)(&Call { shared, ctx, signature: sig, args: given, options, native }))
 }
 
 /// Reads a property by name through the tables of `properties`.
@@ -96,6 +96,9 @@ pub fn register_types(engine: &mut Engine) {
         engine.register_fn(kind, |r: &mut Report| r.data().to_string());
         engine.register_fn(kind, |t: &mut Value| t.line().unwrap_or_default());
         engine.register_fn(kind, |e: &mut Raised| e.0.to_string());
+        // The engine's own follow every level.
+        engine.register_fn(kind, |list: &mut rhai::Array| display::line(&Dynamic::from_array(list.clone())));
+        engine.register_fn(kind, |map: &mut Map| display::line(&Dynamic::from_map(map.clone())));
         engine.register_fn(kind, |p: &mut crate::report::Plot| format!("plot \"{}\"", p.title));
         engine.register_fn(kind, |t: &mut crate::report::Table| format!("table \"{}\"", t.title));
     }

@@ -86,9 +86,35 @@ pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
     value.to_string()
 }
 
+/// Lists and maps as the engine writes them, on one line. What lies deeper than 32 levels is `…`.
+pub(super) fn line(value: &Dynamic) -> String {
+    fn at(value: &Dynamic, depth: usize) -> String {
+        if depth >= DEPTH {
+            return "…".into();
+        }
+        if let Ok(list) = value.as_array_ref() {
+            return format!("[{}]", list.iter().map(|v| at(v, depth + 1)).collect::<Vec<_>>().join(", "));
+        }
+        if let Ok(map) = value.as_map_ref() {
+            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k:?}: {}", at(v, depth + 1))).collect();
+            return format!("#{{{}}}", entries.join(", "));
+        }
+        if value.is_string() { format!("{:?}", value.to_string()) } else { value_text(value, &Style::plain()) }
+    }
+    at(value, 0)
+}
+
+/// How deeply lists and maps are shown.
+const DEPTH: usize = 32;
+
 /// Lists and maps: on one line when short, else one entry per line.
+///
+/// What lies deeper than 32 levels is `…`.
 fn structure(value: &Dynamic, depth: usize) -> String {
     const WIDTH: usize = 80;
+    if depth >= DEPTH {
+        return "…".into();
+    }
     let inner = |v: &Dynamic| {
         if v.is_string() {
             format!("{:?}", v.to_string())

@@ -81,6 +81,9 @@ const CALL_LEVELS: usize = 64;
 /// Depth of an expression, such as links of a method chain.
 const EXPRESSION_DEPTH: usize = 128;
 
+/// Bytes of the stack at which a script ends: what is evaluated inside evaluated text, or imported by an import, is no call.
+const STACK_LEFT: usize = 1 << 20;
+
 /// A running session: variables and functions stay from one input to the next.
 pub struct Session {
     engine: Engine,
@@ -116,7 +119,10 @@ impl Session {
         engine.on_print(move |text| printer.output().print(text));
         let printer = shared.clone();
         engine.on_debug(move |text, _, at| printer.output().print(&format!("{at:?} {text}")));
-        engine.on_progress(move |_| cancel.is_cancelled().then_some(Dynamic::UNIT));
+        engine.on_progress(move |_| {
+            let deep = || stacker::remaining_stack().is_some_and(|left| left < STACK_LEFT);
+            if cancel.is_cancelled() { Some(Dynamic::UNIT) } else { deep().then(|| raised::DEEP.into()) }
+        });
         let args = shared.clone();
         // `args` is seen inside functions too, where Rhai shows no variables of the script.
         #[expect(deprecated, reason = "Rhai marks its volatile interfaces so")]

@@ -8,6 +8,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Raised(pub Arc<Error>);
 
+/// What ends a script that has used up the stack.
+pub(super) const DEEP: &str = "functions, imports or evaluated texts lie in each other too deeply";
+
 /// Sends an error through Rhai. A cancellation cannot be caught by the script.
 pub(super) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
     if error.is_cancelled() {
@@ -20,6 +23,9 @@ pub(super) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
 pub(super) fn unwrap(error: &EvalAltResult) -> Error {
     match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => unwrap(inner),
+        EvalAltResult::ErrorTerminated(why, _) if why.is_string() => {
+            Error::new(ErrorKind::Script, why.to_string()).hint("does the recursion ever stop?")
+        }
         EvalAltResult::ErrorTerminated(..) => Error::cancelled(),
         EvalAltResult::ErrorRuntime(value, _) => match value.read_lock::<Raised>() {
             Some(raised) => copy(&raised.0),

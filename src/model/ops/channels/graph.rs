@@ -1,14 +1,16 @@
 //! Labels of a whole graph.
 
 use super::{AxisLabels, Channels, Labels, Reason, fixed, reason};
-use crate::graph::{Dim, Facts, Graph};
+use crate::graph::{Dim, Facts, Graph, Node};
 use crate::ops::registry::find;
 use crate::ops::shape::RESHAPE;
-use compresso_base::error::{At, ErrorKind, Result};
+use compresso_base::error::{At, Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 
 /// Sizes up to which the readers of a value are asked about an axis.
 const AHEAD_LIMIT: usize = 1 << 20;
+/// Indices, over all axes of a node's outputs, up to which they are labelled: a size in a file is not a request for memory.
+const LABEL_LIMIT: usize = 1 << 24;
 
 impl Labels {
     /// Labels of a whole graph, by the rules of its operators. Graph outputs are frozen.
@@ -34,7 +36,9 @@ impl Labels {
                 None => HashSet::new(),
             };
             let mut cx = Channels { node, index, opset: graph.opset_of(node), facts, labels: &mut labels };
-            match rule(&mut cx) {
+            let ruled =
+                if labels_of(node, facts) > LABEL_LIMIT { Err(Error::unsupported("it makes too many channels")) } else { rule(&mut cx) };
+            match ruled {
                 Err(e) if e.kind() == ErrorKind::Unsupported => {
                     fixed(&mut cx).at(|| node.label())?;
                     labels.edits.retain(|e| e.node() != index);
@@ -52,6 +56,12 @@ impl Labels {
         }
         Ok(labels)
     }
+}
+
+/// Indices of all axes of a node's outputs, as far as they are known.
+fn labels_of(node: &Node, facts: &Facts) -> usize {
+    let dims = node.outputs.iter().filter_map(|o| facts.get(o)?.shape.as_ref()).flatten();
+    dims.filter_map(Dim::known).fold(0, usize::saturating_add)
 }
 
 /// Axes of a value that one of its readers fixes whatever their labels are, as norms fix what they take means over.

@@ -1,6 +1,7 @@
 //! Tensors in scripts: making them, reading them, arithmetic.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::model::{Element, Value, count_of, uniform};
 use crate::operation::{Arg, ArgKind, Signature};
 use crate::shell::script::call::{Binding, Call};
@@ -34,10 +35,7 @@ pub(super) const TABLE: &[Binding] = &[
         ),
         call: tensor,
     },
-    Binding {
-        signature: signature("zeros", "A float32 tensor of zeros", &[SHAPE], "tensor", &["zeros([1, 3, 8, 8]).count"]),
-        call: |c| plain(Tensor::zeros(c.sizes(0)?, DType::F32, &Device::Cpu)?),
-    },
+    Binding { signature: signature("zeros", "A float32 tensor of zeros", &[SHAPE], "tensor", &["zeros([1, 3, 8, 8]).count"]), call: zeros },
     Binding {
         signature: signature(
             "random",
@@ -174,6 +172,13 @@ fn nested(values: &[f64], dims: &[usize], whole: bool) -> serde_json::Value {
             (0..*n).map(|i| nested(&values[i * size..(i + 1) * size], rest, whole)).collect()
         }
     }
+}
+
+fn zeros(c: &Call<'_>) -> Result<Dynamic> {
+    let shape = c.sizes(0)?;
+    count_of(&shape)?;
+    memory::claim_tensor(&shape, 4, 1, || format!("a tensor of shape {shape:?}"))?;
+    plain(Tensor::zeros(shape, DType::F32, &Device::Cpu)?)
 }
 
 fn random(c: &Call<'_>) -> Result<Dynamic> {

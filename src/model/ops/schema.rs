@@ -1,0 +1,153 @@
+//! How many inputs an operator takes and of which element types, as its specification says: `schema.txt`, which
+//! `tests/python/op_schemas.py` writes from the onnx package. Shape rules and forward computations may rely on it.
+
+use crate::element::Element;
+use crate::graph::Infer;
+use compresso_base::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+const TEXT: &str = include_str!("schema.txt");
+
+/// What the specification says of one operator.
+struct Schema {
+    /// Since which version of the operator set it takes at least and at most so many inputs; in the order of versions.
+    counts: Vec<(i64, usize, usize)>,
+    inputs: Vec<Input>,
+}
+
+/// What the specification says of one input, over all versions.
+#[derive(Clone, Copy)]
+struct Input {
+    /// Inputs with the same letter have the same element type.
+    letter: Option<u8>,
+    /// The element types that it may have; `None`: any.
+    types: Option<&'static [Element]>,
+    /// The inputs after it are like it.
+    rest: bool,
+}
+
+fn table() -> &'static HashMap<&'static str, Schema> {
+    static TABLE: OnceLock<HashMap<&'static str, Schema>> = OnceLock::new();
+    static SETS: OnceLock<Vec<Vec<Element>>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let sets = SETS.get_or_init(|| TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect());
+        TEXT.lines().filter(|l| !l.starts_with("set ")).filter_map(|l| operator(l, sets)).collect()
+    })
+}
+
+/// `N TYPE...`
+fn set(line: &str) -> Vec<Element> {
+    line.split(' ').skip(1).filter_map(Element::from_name).collect()
+}
+
+/// `DOMAIN:NAME V:LEAST..MOST ... / INPUT ...`
+fn operator(line: &'static str, sets: &'static [Vec<Element>]) -> Option<(&'static str, Schema)> {
+    let (head, inputs) = line.split_once(" /")?;
+    let mut head = head.split(' ');
+    let name = head.next()?;
+    let counts = head.map(count).collect::<Option<_>>()?;
+    let inputs = inputs.split_whitespace().map(|text| input(text, sets)).collect::<Option<_>>()?;
+    Some((name, Schema { counts, inputs }))
+}
+
+/// `V:LEAST..MOST`
+fn count(text: &str) -> Option<(i64, usize, usize)> {
+    let (version, range) = text.split_once(':')?;
+    let (least, most) = range.split_once("..")?;
+    Some((version.parse().ok()?, least.parse().ok()?, if most.is_empty() { usize::MAX } else { most.parse().ok()? }))
+}
+
+fn input(text: &str, sets: &'static [Vec<Element>]) -> Option<Input> {
+    let (text, rest) = text.strip_suffix('*').map_or((text, false), |t| (t, true));
+    let letter = text.bytes().next().filter(u8::is_ascii_lowercase);
+    let number = &text[usize::from(letter.is_some())..];
+    let types = if number == "-" { None } else { Some(sets.get(number.parse::<usize>().ok()?)?.as_slice()) };
+    Some(Input { letter, types, rest })
+}
+
+/// Checks number and element types of a node's inputs. Operators without a specification (ours) are let pass.
+///
+/// # Errors
+/// `Format` for inputs that are missing or too many; `DType` for element types that the operator does not take.
+pub fn check(cx: &Infer<'_>) -> Result<()> {
+    let node = cx.node;
+    let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+    let Some(schema) = table().get(format!("{domain}:{}", node.op).as_str()) else { return Ok(()) };
+    let given = cx.input_count();
+    // A file may be written for a version before the operator's first: the first says the most of it.
+    let counts = schema.counts.iter().rfind(|(since, ..)| *since <= cx.opset).or_else(|| schema.counts.first());
+    if let Some(&(_, least, most)) = counts {
+        if given > most {
+            return Err(Error::format(format!("{} takes at most {most} inputs, this node has {given}", node.op)));
+        }
+        let missing = (0..least).find(|&i| node.inputs.get(i).is_none_or(String::is_empty));
+        // Of inputs that may be any number, those left out are between others.
+        if let Some(i) = missing.filter(|&i| i >= given || schema.inputs.get(i).is_some_and(|input| !input.rest)) {
+            return Err(Error::format(format!("{} needs {least} inputs; input {i} is missing", node.op)));
+        }
+    }
+    let mut seen: [Option<(usize, Element)>; 26] = [None; 26];
+    for i in 0..given {
+        let Some(input) = schema.inputs.get(i).or_else(|| schema.inputs.last().filter(|input| input.rest)) else { break };
+        let Some(element) = cx.get(i).map(|fact| fact.element) else { continue };
+        if let Some(types) = input.types.filter(|types| !types.contains(&element)) {
+            let names: Vec<&str> = types.iter().map(|t| t.name()).collect();
+            return Err(Error::dtype(format!("input {i} is {element}, {} takes {}", node.op, names.join(", "))));
+        }
+        let Some(letter) = input.letter.and_then(|l| seen.get_mut(usize::from(l - b'a'))) else { continue };
+        match *letter {
+            None => *letter = Some((i, element)),
+            Some((first, other)) if other != element => {
+                return Err(Error::dtype(format!("inputs {first} and {i} of {} have one type, here {other} and {element}", node.op)));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Fact, Node};
+    use crate::ops;
+    use compresso_base::error::ErrorKind;
+
+    #[test]
+    fn every_line_is_read_and_every_operator_of_onnx_is_there() {
+        let lines = TEXT.lines().filter(|l| !l.starts_with("set ")).count();
+        assert_eq!(table().len(), lines);
+        for op in ops::registry::all().filter(|op| op.domain.is_empty()) {
+            let schema = table().get(format!(":{}", op.name).as_str());
+            let schema = schema.unwrap_or_else(|| panic!("{} has no line", op.name));
+            assert!(schema.inputs.iter().all(|i| i.types.is_none_or(|t| !t.is_empty())), "{}", op.name);
+        }
+    }
+
+    fn of(op: &str, opset: i64, inputs: &[Option<Element>]) -> Result<()> {
+        let names: Vec<String> =
+            inputs.iter().enumerate().map(|(i, e)| if e.is_some() { format!("x{i}") } else { String::new() }).collect();
+        let facts = names.iter().zip(inputs).filter_map(|(n, e)| Some((n.clone(), Fact::known((*e)?, &[2])))).collect();
+        let node = Node::new(op, "", names.iter().map(String::as_str), ["y"]);
+        check(&Infer::new(&node, opset, &facts))
+    }
+
+    #[test]
+    fn inputs_are_counted_and_typed() {
+        use Element::{Bool, F16, F32, I64, U8};
+        of("Add", 14, &[Some(F32), Some(F32)]).unwrap();
+        of("Clip", 13, &[Some(F32), None, Some(F32)]).unwrap();
+        of("Concat", 13, &[Some(U8); 9]).unwrap();
+        of("Loop", 11, &[None, None, Some(F32), Some(I64)]).unwrap();
+        let kinds = |r: Result<()>| r.unwrap_err().kind();
+        assert_eq!(kinds(of("Div", 14, &[Some(F32)])), ErrorKind::Format);
+        assert_eq!(kinds(of("Div", 14, &[Some(F32), None])), ErrorKind::Format);
+        assert_eq!(kinds(of("Reciprocal", 13, &[Some(F32), Some(F32)])), ErrorKind::Format);
+        assert_eq!(kinds(of("Reciprocal", 13, &[Some(U8)])), ErrorKind::DType);
+        assert_eq!(kinds(of("LpNormalization", 1, &[Some(Bool)])), ErrorKind::DType);
+        assert_eq!(kinds(of("Add", 14, &[Some(F32), Some(F16)])), ErrorKind::DType);
+        // Clip took its bounds as attributes once.
+        assert_eq!(kinds(of("Clip", 6, &[Some(F32), Some(F32)])), ErrorKind::Format);
+    }
+}
