@@ -122,12 +122,12 @@ impl OpDef {
             backward_anywhere: false,
         }
     }
-    /// Runs a node. Sums over numbers shorter than float32 are computed in float32 on the CPU and rounded once, as other runtimes and
+    /// The operator's own computation. Sums over numbers shorter than float32 are computed in float32 on the CPU and rounded once, as other runtimes and
     /// devices do: in float16 a sum stops growing at 2048 times its terms.
     ///
     /// # Errors
     /// Whatever the operator reports.
-    pub fn run(&self, cx: &Exec<'_>) -> Result<Vec<Value>> {
+    pub(super) fn compute(&self, cx: &Exec<'_>) -> Result<Vec<Value>> {
         let short = cx.get(0).filter(|v| self.sums && run::is_short(v));
         match short {
             Some(first) => run::in_float32(cx, first.element, self.forward),

@@ -33,7 +33,7 @@ impl OpDef {
     pub fn run(&self, cx: &Exec<'_>) -> Result<Vec<Value>> {
         contain(|| {
             self.claim(cx)?;
-            (self.forward)(cx)
+            self.compute(cx)
         })
     }
 
