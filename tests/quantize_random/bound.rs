@@ -176,8 +176,7 @@ pub fn bounds(float: &Graph, quantized: &Graph, exact: &HashMap<String, Value>, 
         let Some(original) = originals.get(out) else { panic!("{} is new", node.label()) };
         let tracked = |i: usize| node.input(i).and_then(|n| known.get(n));
         let input = steps.get(node.inputs[0].as_str()).map_or(Input::Float, |&step| Input::Grid(step));
-        let read = node.captured().iter().find_map(|n| known.get(*n));
-        let errors = errors(float, quantized, original, &|i| tracked(i).or(read), input, rules);
+        let errors = errors(float, quantized, original, &tracked, input, rules);
         note(&mut known, node, errors, exact);
     }
     known
@@ -208,10 +207,9 @@ pub fn measured_bounds(float: &Graph, quantized: &Graph, exact: &HashMap<String,
             (None, Some(n)) if n.inputs != node.inputs => Input::Measured(1.0),
             _ => Input::Float,
         };
-        let read = node.captured().iter().find_map(|n| known.get(*n));
         let tracked = |i: usize| match &measured {
             Some((_, x)) if i == 0 => Some(x),
-            _ => node.input(i).and_then(|n| known.get(n)).or(read),
+            _ => node.input(i).and_then(|n| known.get(n)),
         };
         let errors = errors(float, float, node, &tracked, input, rules);
         note(&mut known, node, errors, exact);
@@ -286,9 +284,7 @@ fn errors<'t>(
             // The factor that an If makes of constants.
             (a, None) => Some(vec![map(&a.error, |e| e * 0.5)]),
         },
-        // A value from outside, through a slope of one at most; else a factor of constants.
-        "If" => Some(vec![x?.error.clone()]),
-        "ReduceMax" | "Greater" => None,
+        "ReduceMax" | "Greater" | "If" => None,
         "MaxPool" | "AveragePool" | "GlobalAveragePool" | "Reshape" | "Transpose" | "Split" | "Resize" | "Concat" => {
             let inputs: Vec<Given<'_>> = (0..node.inputs.len()).map(|i| given(i, tracked(i).map(|t| &t.error))).collect();
             Some(run(node, &inputs, opset))

@@ -5,10 +5,6 @@ use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
-fn ints(v: &[usize]) -> Vec<i64> {
-    v.iter().map(|&n| n as i64).collect()
-}
-
 /// A value that is there to be read.
 #[derive(Debug, Clone)]
 pub(super) struct Made {
@@ -129,56 +125,41 @@ impl Random {
             1 => self.layers -= 1,
             2 if self.rng.random_bool(0.6) => self.gemm(x),
             3..=5 if d[2..].iter().all(|&n| n >= 3) && self.rng.random_bool(0.6) => self.conv(x),
-            3..=5 if self.rng.random_bool(0.5) => self.conv_transpose(x),
+            3..=4 if self.rng.random_bool(0.5) => self.conv_transpose(x),
             _ => self.matmul(x),
         }
     }
-    /// Windows, strides, dilations and paddings of each axis for itself, channels in groups or alone.
     fn conv(&mut self, x: &Made) {
         let (c, spatial) = (x.dims[1], x.dims.len() - 2);
         let groups: Vec<usize> = [1, 1, 1, 2, c].into_iter().filter(|g| c % g == 0).collect();
         let group = self.one_of(&groups);
         let out = group * self.one_of(&[1, 2, 3, 4]).max(if group == 1 { 2 } else { 1 });
-        let even = self.rng.random_bool(0.6);
-        let each = |g: &mut Self, of: &[usize]| {
-            let one = g.one_of(of);
-            (0..spatial).map(|_| if even { one } else { g.one_of(of) }).collect::<Vec<usize>>()
-        };
-        let (kernel, strides) = (each(self, &[1, 1, 2, 3]), each(self, &[1, 1, 2]));
-        // All windows reach over three places at most.
-        let dilations: Vec<usize> = kernel.iter().map(|&k| if k == 2 { self.one_of(&[1, 1, 2]) } else { 1 }).collect();
-        let reach: Vec<usize> = kernel.iter().zip(&dilations).map(|(k, d)| (k - 1) * d).collect();
-        let mut pad = || reach.iter().map(|&r| if r == 2 { self.one_of(&[0, 1]) } else { 0 }).collect::<Vec<usize>>();
-        let begin = pad();
-        let end = if even { begin.clone() } else { pad() };
-        let dims = [vec![out, c / group], kernel].concat();
+        let k = self.one_of(&[1, 1, 2, 3]);
+        let (stride, pad) = (self.one_of(&[1, 1, 2]), if k == 3 { self.one_of(&[0, 1]) } else { 0 });
+        let dims = [vec![out, c / group], vec![k; spatial]].concat();
         let mut inputs = vec![x.name.clone(), self.weight(&dims, 0)];
         if self.rng.random_bool(0.8) {
             inputs.push(self.bias(&[out]));
         }
         let node = self.op("Conv", &inputs.iter().map(String::as_str).collect::<Vec<_>>());
-        let node = node.int("group", group as i64).ints("strides", &ints(&strides)).ints("dilations", &ints(&dilations));
-        let name = self.node(node.ints("pads", &ints(&[begin.clone(), end.clone()].concat())));
-        let size = |i: usize| (x.dims[2 + i] + begin[i] + end[i] - reach[i] - 1) / strides[i] + 1;
-        self.push(name, &[vec![x.dims[0], out], (0..spatial).map(size).collect()].concat());
+        let node = node.int("group", group as i64).ints("strides", &vec![stride; spatial]).ints("pads", &vec![pad; 2 * spatial]);
+        let name = self.node(node);
+        let size = |n: &usize| (n + 2 * pad as usize - k) / stride as usize + 1;
+        self.push(name, &[vec![x.dims[0], out], x.dims[2..].iter().map(size).collect()].concat());
     }
     fn conv_transpose(&mut self, x: &Made) {
         let (c, spatial) = (x.dims[1], x.dims.len() - 2);
-        let groups: Vec<usize> = [1, 1, 2, c].into_iter().filter(|g| c % g == 0).collect();
+        let groups: Vec<usize> = [1, 1, 2].into_iter().filter(|g| c % g == 0).collect();
         let group = self.one_of(&groups);
         let (per, k, stride) = (self.one_of(&[1, 2, 3]), self.one_of(&[1, 2, 3]), self.one_of(&[1, 1, 2]));
-        let pad = if k == 3 { self.one_of(&[0, 1]) } else { 0 };
-        let more = if stride == 2 { self.one_of(&[0, 0, 1]) } else { 0 };
         let dims = [vec![c, per], vec![k; spatial]].concat();
         let mut inputs = vec![x.name.clone(), self.weight(&dims, 1)];
         if self.rng.random_bool(0.8) {
             inputs.push(self.bias(&[per * group]));
         }
         let node = self.op("ConvTranspose", &inputs.iter().map(String::as_str).collect::<Vec<_>>());
-        let node = node.int("group", group as i64).ints("strides", &vec![stride as i64; spatial]);
-        let node = node.ints("pads", &vec![pad as i64; 2 * spatial]).ints("output_padding", &vec![more as i64; spatial]);
-        let name = self.node(node);
-        let size = |n: &usize| (n - 1) * stride + k + more - 2 * pad;
+        let name = self.node(node.int("group", group as i64).ints("strides", &vec![stride; spatial]));
+        let size = |n: &usize| (n - 1) * stride as usize + k;
         self.push(name, &[vec![x.dims[0], per * group], x.dims[2..].iter().map(size).collect()].concat());
     }
     fn gemm(&mut self, x: &Made) {
@@ -233,7 +214,7 @@ impl Random {
     fn between(&mut self, x: &Made, opset: i64) {
         let (d, name) = (x.dims.clone(), x.name.as_str());
         let count: usize = d.iter().product();
-        match self.rng.random_range(0..18) {
+        match self.rng.random_range(0..17) {
             0 | 1 => self.same("Relu", x, |n| n),
             2 => self.same("Sigmoid", x, |n| n),
             3 => self.same("LeakyRelu", x, |n| n.float("alpha", 0.2)),
@@ -243,7 +224,7 @@ impl Random {
                 let out = self.node(node);
                 self.push(out, &d);
             }
-            5 | 6 if (3..=5).contains(&d.len()) && d[2..].iter().all(|&n| n >= 4) => self.pool(x, opset),
+            5 | 6 if (3..=4).contains(&d.len()) && d[2..].iter().all(|&n| n >= 4) => self.pool(x, opset),
             7 if (3..=5).contains(&d.len()) => {
                 let node = self.op("GlobalAveragePool", &[name]);
                 let out = self.node(node);
@@ -297,7 +278,6 @@ impl Random {
             }
             15 => self.choice(x),
             16 => self.repeat(x),
-            17 => self.captured(x),
             _ => {}
         }
     }

@@ -33,23 +33,6 @@ impl Random {
         let out = self.node(node);
         self.push(out, &x.dims);
     }
-    /// An If whose branches read the value from outside.
-    pub(super) fn captured(&mut self, x: &Made) {
-        let branch = |g: &mut Self, op: &str| {
-            let mut b = GraphBuilder::new("branch", 17);
-            let out = g.clash(&x.name);
-            b.node(Node::new(op, "", [x.name.as_str()], [out.as_str()]));
-            b.output(&out);
-            Attr::Graph(Box::new(b.finish_inner()))
-        };
-        let (then, other) = (branch(self, "Relu"), branch(self, "LeakyRelu"));
-        let largest = self.node(Node::new("ReduceMax", "", ["x"], [""]).int("keepdims", 0));
-        let least = self.b.constant("least", Constant::scalar(-1.0));
-        let condition = self.node(Node::new("Greater", "", [largest.as_str(), &least], [""]));
-        let node = Node::new("If", "", [condition.as_str()], [""]).attr("then_branch", then).attr("else_branch", other);
-        let out = self.node(node);
-        self.push(out, &x.dims);
-    }
     /// A Loop that halves the value twice, with the same kind of names.
     pub(super) fn repeat(&mut self, x: &Made) {
         let mut b = GraphBuilder::new("body", 17);
