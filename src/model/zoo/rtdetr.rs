@@ -109,7 +109,8 @@ impl Decoder {
         // In a node of its own: a setting, not a parameter.
         let path = b.graph.path(&format!("{name}.first_boxes.Constant"));
         let logits = Attr::Tensor(Constant::floats(&[cells.positions, 4], &logits)?);
-        let first = b.graph.node(Node::new("Constant", path.clone(), Vec::<String>::new(), [format!("{path}_output_0")]).attr("value", logits));
+        let first =
+            b.graph.node(Node::new("Constant", path.clone(), Vec::<String>::new(), [format!("{path}_output_0")]).attr("value", logits));
         let first = b.node("Gather", &format!("{name}.first_boxes"), &[&first, &at], |n| n.int("axis", 0));
         let last = b.ints(&format!("{name}.queries.last"), &[2]);
         let places = b.named("Unsqueeze", &format!("{name}.queries"), &[&at, &last]);
