@@ -158,7 +158,7 @@ pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, Pa
         let node = &graph.nodes()[i];
         let op = ops::find(node)?;
         for &(slot, _) in op.params {
-            if !node.input(slot).and_then(|n| graph.constant(n)).is_some_and(|c| c.element().is_float()) {
+            if !node.input(slot).and_then(|n| graph.constant(n)).is_some_and(|c| c.element().is_float() && !is_ramp(c)) {
                 continue;
             }
             if let Some(kind) = parameter_kind(graph, &makers, node, slot) {
@@ -168,6 +168,17 @@ pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, Pa
     }
     Ok(found)
 }
+
+/// Whether a kernel takes the mean of a distribution over 0, 1, 2, …: that of distribution focal boxes (Li et al. 2020), which
+/// is no weight.
+fn is_ramp(constant: &Constant) -> bool {
+    let &[1, bins, 1, 1] = constant.dims() else { return false };
+    let is_step = |(i, v): (usize, f64)| v == i as f64;
+    (2..=MOST_BINS).contains(&bins) && constant.to_f64s().is_ok_and(|values| values.into_iter().enumerate().all(is_step))
+}
+
+/// Bins of a distribution focal box are fewer.
+const MOST_BINS: usize = 1024;
 
 /// Indices of the nodes on which the values depend, in graph order.
 pub fn ancestors(graph: &Graph, values: &[String]) -> Vec<usize> {
