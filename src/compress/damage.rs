@@ -225,7 +225,8 @@ mod tests {
                 width: Some(0.0625),
                 ..ModelOptions::default()
             };
-            let ctx = Context { seed, ..Context::new() };
+            let mut ctx = Context::new();
+            ctx.seed = seed;
             let model = options.run("yolov8n-obb", &ctx).unwrap();
             // A model that finds something everywhere.
             let mut patch = Patch::new(model.graph());
