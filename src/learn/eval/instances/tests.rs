@@ -33,10 +33,18 @@ fn model(name: &str) -> Model {
     let options = LoadOptions { image_size: Some(ImageSize::HeightWidth([64, 96])), ..LoadOptions::default() };
     let model = Model::load(fixture(format!("pytorch/{name}.pt")), &options).unwrap();
     let mut patch = Patch::new(model.graph());
-    // As the generator does: boxes of heads for one box per object get an area.
-    for (name, constant) in model.graph().constants().iter().filter(|(n, _)| n.contains("one2one_cv2") && n.ends_with(".2.bias")) {
-        let moved: Vec<f32> = constant.to_f64s().unwrap().into_iter().map(|v| v as f32 + 2.0).collect();
-        patch.set_constant(name.clone(), Constant::floats(constant.dims(), &moved).unwrap());
+    // As the generator does: boxes of heads for one box per object, and masks, get an area.
+    let added = |constant: &str| match constant {
+        _ if !constant.ends_with(".2.bias") => None,
+        _ if constant.contains(".one2one_cv2.") => Some(2.0),
+        _ if constant.contains(".cv4.") && name == "segment" => Some(1.0),
+        _ => None,
+    };
+    for (constant, value) in model.graph().constants() {
+        if let Some(added) = added(constant) {
+            let moved: Vec<f32> = value.to_f64s().unwrap().into_iter().map(|v| v as f32 + added).collect();
+            patch.set_constant(constant.clone(), Constant::floats(value.dims(), &moved).unwrap());
+        }
     }
     Model::new(patch.apply().unwrap(), model.task().clone())
 }
@@ -65,6 +73,13 @@ fn near(got: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
     assert!(got.iter().zip(wanted).all(|(a, b)| (a - b).abs() <= tolerance), "{what}: {got:?}, expected {wanted:?}");
 }
 
+fn place_of(d: &Found) -> [f32; 4] {
+    match d.part {
+        Some(Part::Turned(b)) => [b.cx, b.cy, b.width, b.height],
+        _ => [d.bbox.x1, d.bbox.y1, d.bbox.x2, d.bbox.y2],
+    }
+}
+
 /// Whether an image has the same pixels as the package's once it is in the input.
 fn is_exact(size: &Json) -> bool {
     size != &json!([101, 77])
@@ -87,8 +102,11 @@ fn objects_equal_those_of_ultralytics() {
             for wanted in wanted {
                 let class = wanted["class"].as_u64().unwrap() as usize;
                 let score = wanted["score"].as_f64().unwrap() as f32;
-                let off = |d: &&Found| (d.score - score).abs();
-                let found = got.iter().filter(|d| d.class == class).min_by(|a, b| off(a).total_cmp(&off(b)));
+                // Equal objects at several places have equal scores.
+                let place = wanted.get("turned").unwrap_or(&wanted["box"]);
+                let off = |d: &&Found| place_of(d).iter().zip(floats(place)).map(|(a, b)| (a - b).abs()).sum::<f32>();
+                let like = |d: &&Found| d.class == class && (d.score - score).abs() < 1e-2;
+                let found = got.iter().filter(like).min_by(|a, b| off(a).total_cmp(&off(b)));
                 let d = found.unwrap_or_else(|| panic!("{name} {} lacks {wanted}", case["size"]));
                 let what = format!("{name} {}, score {score}", case["size"]);
                 near(&[d.score], &[score], if exact { 1e-4 } else { 1e-2 }, &what);
@@ -97,7 +115,7 @@ fn objects_equal_those_of_ultralytics() {
                         let runs: Vec<u32> = floats(&wanted["mask"]).into_iter().map(|v| v as u32).collect();
                         assert_eq!(mask.size(), (w, h));
                         let iou = iou(mask.runs(), &runs);
-                        assert!(iou >= if exact { 0.99 } else { 0.8 }, "{what}: {iou}");
+                        assert!(iou >= if exact { 0.99 } else { 0.9 }, "{what}: {iou}");
                     }
                     Part::KeyPoints(points) => {
                         for (p, wanted) in points.iter().zip(wanted["points"].as_array().unwrap()) {
