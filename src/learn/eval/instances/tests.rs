@@ -92,13 +92,14 @@ fn objects_equal_those_of_ultralytics() {
         let model = model(name);
         for case in images.as_array().unwrap() {
             let (w, h) = (case["size"][0].as_u64().unwrap() as u32, case["size"][1].as_u64().unwrap() as u32);
-            let got = see(&model, image(w, h), case["confidence"].as_f64().unwrap()).detections;
-            let wanted = case["objects"].as_array().unwrap();
             let exact = is_exact(&case["size"]);
+            let confidence = case["confidence"].as_f64().unwrap() - if exact { 0.0 } else { 0.01 };
+            let got = see(&model, image(w, h), confidence).detections;
+            let (wanted, mut missed) = (case["objects"].as_array().unwrap(), 0);
             if exact {
                 assert_eq!(got.len(), wanted.len(), "{name} {}", case["size"]);
             }
-            let places = if exact { 0.01 } else { 0.5 };
+            let places = if exact { 0.01 } else { 0.2 };
             for wanted in wanted {
                 let class = wanted["class"].as_u64().unwrap() as usize;
                 let score = wanted["score"].as_f64().unwrap() as f32;
@@ -107,7 +108,10 @@ fn objects_equal_those_of_ultralytics() {
                 let off = |d: &&Found| place_of(d).iter().zip(floats(place)).map(|(a, b)| (a - b).abs()).sum::<f32>();
                 let like = |d: &&Found| d.class == class && (d.score - score).abs() < 1e-2;
                 let found = got.iter().filter(like).min_by(|a, b| off(a).total_cmp(&off(b)));
-                let d = found.unwrap_or_else(|| panic!("{name} {} lacks {wanted}", case["size"]));
+                let Some(d) = found.filter(|d| off(d) < 4.0) else {
+                    missed += 1;
+                    continue;
+                };
                 let what = format!("{name} {}, score {score}", case["size"]);
                 near(&[d.score], &[score], if exact { 1e-4 } else { 1e-2 }, &what);
                 match d.part.as_ref().unwrap() {
@@ -128,15 +132,21 @@ fn objects_equal_those_of_ultralytics() {
                         let wanted = floats(&wanted["turned"]);
                         near(&[b.cx, b.cy, b.width, b.height], &wanted[..4], places, &what);
                         near(&[b.angle], &wanted[4..], places / 10.0, &what);
-                        continue;
                     }
                 }
-                near(&[d.bbox.x1, d.bbox.y1, d.bbox.x2, d.bbox.y2], &floats(&wanted["box"]), places, &what);
+                near(&place_of(d), &floats(place), places, &what);
                 seen += 1;
             }
+            // Pixels that are rounded otherwise may change which of two boxes is the better one.
+            assert!(
+                missed <= if exact { 0 } else { wanted.len() / 5 },
+                "{name} {}: {missed} of {} are missing",
+                case["size"],
+                wanted.len()
+            );
         }
     }
-    assert!(seen > 100, "{seen}");
+    assert!(seen > 250, "{seen}");
 }
 
 /// Outputs by name, each `[1, …]`.
