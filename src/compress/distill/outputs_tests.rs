@@ -105,10 +105,11 @@ fn equal_outputs_have_no_loss_and_slopes_equal_finite_differences() {
             tensor(&[batch, rows, anchors], |i| {
                 let (row, part) = (i / anchors % rows, ((i * 37 + seed * 101) % 89) as f32 / 89.0);
                 // Boxes and points in pixels, probabilities, visibilities.
-                let visibility = matches!(kind, InstanceKind::KeyPoints { numbers: 3, .. }) && (row + 3 - 4 - classes) % 3 == 2;
+                let visibility =
+                    matches!(kind, InstanceKind::KeyPoints { numbers: 3, .. }) && row >= 4 + classes && (row - 4 - classes) % 3 == 2;
                 if row < 4 {
                     5.0 + 20.0 * part
-                } else if row < 4 + classes || (row >= 4 + classes && visibility) {
+                } else if row < 4 + classes || visibility {
                     0.1 + 0.8 * part
                 } else {
                     3.0 * part
