@@ -5,8 +5,10 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::Operation;
 use compresso_learn::data::{DataKind, Dataset, GroundTruth, ImageForm, Sample, Source};
-use compresso_learn::eval::{Evaluate, Evaluation, ImageRunner, Predict, Prediction, evaluate_as};
-use compresso_model::Model;
+use compresso_learn::eval::{
+    Detection, Evaluate, Evaluation, ImageRunner, Predict, Prediction, Truth, evaluate_as, mean_average_precision,
+};
+use compresso_model::{Model, Task};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +23,8 @@ const LEAST: f64 = 0.01;
 /// Scores of a model before and after a change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Damage {
-    /// `mAP50`, `top-1`, or either as agreement with the unchanged model, whose own score is then 1.
+    /// `mAP50`, `top-1`, or either as agreement with the unchanged model, whose own score is then 1. Of models for masks, key
+    /// points and turned boxes it is the agreement of the upright boxes.
     pub measure: String,
     pub before: f64,
     pub after: f64,
@@ -38,6 +41,9 @@ impl Damage {
     /// What reading the images and running the models report.
     pub fn of(before: &Model, after: &Model, data: &Dataset, ctx: &Context) -> Result<Option<Self>> {
         let data = data.for_evaluation().take(IMAGES);
+        if matches!(before.task(), Task::Instances(_)) {
+            return Self::of_boxes(before, after, &data, ctx);
+        }
         let Some(expected) = DataKind::of_task(before.task()) else { return Ok(None) };
         if data.kind == expected {
             match judged(before, &data, ctx) {
@@ -50,6 +56,28 @@ impl Damage {
         let Some(said) = said(before, &data, ctx)? else { return Ok(None) };
         let was = judged(before, &said, ctx)?;
         Ok(Self::between(&was, &judged(after, &said, ctx)?, &data, " with the unchanged model"))
+    }
+
+    /// How well the boxes of `after` agree with those of `before`; `None` where that finds nothing.
+    fn of_boxes(before: &Model, after: &Model, data: &Dataset, ctx: &Context) -> Result<Option<Self>> {
+        let found = |model: &Model, confidence: f64| -> Result<Vec<Prediction>> {
+            let found = Predict { confidence, ..Predict::default() }.run((model, data), ctx)?;
+            if found.cancelled { Err(Error::cancelled()) } else { Ok(found.images) }
+        };
+        let truth = |p: &Prediction| -> Vec<Truth> {
+            p.detections.iter().map(|d| Truth::from(GroundTruth { class: d.class, bbox: d.bbox })).collect()
+        };
+        let truths: Vec<Vec<Truth>> = found(before, Predict::default().confidence)?.iter().map(truth).collect();
+        let score = |model: &Model| -> Result<Option<f64>> {
+            let detection = |p: &Prediction| -> Vec<Detection> {
+                p.detections.iter().map(|d| Detection { class: d.class, score: d.score, bbox: d.bbox }).collect()
+            };
+            let detections: Vec<Vec<Detection>> = found(model, Evaluate::default().confidence)?.iter().map(detection).collect();
+            Ok(mean_average_precision(&detections, &truths, before.task().classes().len()).map50)
+        };
+        let (Some(was), Some(is)) = (score(before)?, score(after)?) else { return Ok(None) };
+        let measure = "mAP50 of boxes with the unchanged model".to_string();
+        Ok(Some(Self { measure, before: was, after: is, images: truths.len(), dataset: data.label() }))
     }
 
     fn between(was: &Evaluation, is: &Evaluation, data: &Dataset, beside: &str) -> Option<Self> {
@@ -148,7 +176,7 @@ mod tests {
     use super::*;
     use compresso_learn::data::{DataOptions, DataTask, dataset};
     use compresso_learn::train::Train;
-    use compresso_model::ModelOptions;
+    use compresso_model::{Constant, ModelOptions, Patch};
 
     fn shapes(task: DataTask) -> Dataset {
         let options = DataOptions { images: Some(32), size: Some(32.into()), classes: Some(2.into()), task, ..DataOptions::default() };
@@ -185,6 +213,32 @@ mod tests {
         assert!(Damage::of(&model, &other, &data, &ctx).unwrap().unwrap().after < same.before);
         let forgotten = Damage::of(&model, &other, &bare(&data), &ctx).unwrap().unwrap();
         assert!(forgotten.after < 1.0 && forgotten.before == 1.0);
+    }
+
+    #[test]
+    fn boxes_of_models_for_more_agree() {
+        let data = shapes(DataTask::Detect);
+        let net = |biases: [f32; 2]| {
+            let options = ModelOptions {
+                classes: Some(serde_json::json!(2)),
+                image_size: Some(32.into()),
+                width: Some(0.0625),
+                ..ModelOptions::default()
+            };
+            let model = options.run("yolov8n-obb", &Context::new()).unwrap();
+            // A model that finds one of its classes everywhere.
+            let mut patch = Patch::new(model.graph());
+            for level in 0..3 {
+                patch.set_constant(format!("model.22.cv3.{level}.2.bias"), Constant::floats(&[2], &biases).unwrap());
+            }
+            Model::new(patch.apply().unwrap(), model.task().clone())
+        };
+        let (one, two) = (net([1.0, -3.0]), net([-3.0, 1.0]));
+        let of = |after: &Model| Damage::of(&one, after, &data, &Context::new()).unwrap().unwrap();
+        let same = of(&one);
+        assert_eq!((same.before, same.after, same.images), (1.0, 1.0, 8));
+        assert!(same.measure.starts_with("mAP50 of boxes"));
+        assert_eq!(of(&two).after, 0.0, "boxes of another class are no agreement");
     }
 
     #[test]

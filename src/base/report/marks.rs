@@ -45,13 +45,18 @@ pub fn class_color(class: usize) -> [u8; 3] {
 /// upper left corner.
 pub fn draw_marks(image: &mut RgbImage, marks: &[Mark], captions: &[String], pen: Pen) {
     for m in marks.iter().rev() {
-        frame(image, m.sides, m.color, pen.line);
+        draw_frame(image, m.sides, m.color, pen.line);
     }
     for m in marks.iter().rev().filter(|m| !m.text.is_empty()) {
-        label(image, [m.sides[0], m.sides[1]], &m.text, m.color, pen);
+        draw_label(image, [m.sides[0], m.sides[1]], &m.text, m.color, pen);
     }
+    draw_captions(image, captions, pen);
+}
+
+/// Writes captions, one below the other, in the upper left corner.
+pub fn draw_captions(image: &mut RgbImage, captions: &[String], pen: Pen) {
     for (i, text) in captions.iter().enumerate() {
-        label(image, [0.0, (pen.font * 1.25) as f32 * (i + 1) as f32], text, [30, 30, 30], pen);
+        draw_label(image, [0.0, (pen.font * 1.25) as f32 * (i + 1) as f32], text, [30, 30, 30], pen);
     }
 }
 
@@ -65,7 +70,8 @@ pub fn fill(image: &mut RgbImage, [x1, y1, x2, y2]: [i64; 4], color: [u8; 3]) {
     }
 }
 
-fn frame(image: &mut RgbImage, sides: [f32; 4], color: [u8; 3], line: u32) {
+/// A rectangle of lines inside of its sides: left, top, right, bottom.
+pub fn draw_frame(image: &mut RgbImage, sides: [f32; 4], color: [u8; 3], line: u32) {
     let [x1, y1, x2, y2] = sides.map(|v| v.round() as i64);
     let t = i64::from(line) - 1;
     fill(image, [x1, y1, x2, y1 + t], color);
@@ -80,7 +86,7 @@ pub fn label_width(text: &str, font: f64) -> i64 {
 }
 
 /// Text on a filled ground that stands on the point, or below it where there is no room above.
-fn label(image: &mut RgbImage, [x, y]: [f32; 2], text: &str, color: [u8; 3], pen: Pen) {
+pub fn draw_label(image: &mut RgbImage, [x, y]: [f32; 2], text: &str, color: [u8; 3], pen: Pen) {
     let (w, h) = (label_width(text, pen.font), (pen.font * 1.2) as i64);
     let (width, height) = (i64::from(image.width()), i64::from(image.height()));
     let x = (x.round() as i64).min(width - w).max(0);

@@ -181,7 +181,7 @@ fn box_divergence(s: &mut [f32], t: &[f32], confidence: &[f32], cells: usize, bi
     parts.collect::<Vec<f64>>().into_iter().sum()
 }
 
-fn read(t: &Tensor) -> Result<Vec<f32>> {
+pub(super) fn read(t: &Tensor) -> Result<Vec<f32>> {
     Ok(t.flatten_all()?.to_vec1()?)
 }
 

@@ -3,12 +3,16 @@
 mod features;
 mod logits;
 mod objective;
+mod outputs;
+#[cfg(test)]
+mod outputs_tests;
 #[cfg(test)]
 mod tests;
 
 pub use features::{FeaturePair, pairs, resize};
 pub use logits::{Gains, LevelPair, Soft, class_divergence, head_divergence};
 pub use objective::DistillObjective;
+pub use outputs::output_difference;
 
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -20,7 +24,8 @@ use compresso_model::Model;
 compresso_base::choice! {
     /// What the student learns from.
     pub enum Method {
-        /// Softened class logits (and box distributions of detectors).
+        /// Softened class logits (and box distributions of detectors); of models for masks, key points and turned boxes the
+        /// outputs.
         Logits = "logits",
         /// Feature maps.
         Features = "features",
@@ -35,7 +40,8 @@ compresso_base::options! {
         pub method: Method = Method::Logits,
         /// Softens the logits of both; 1 leaves them as they are.
         pub temperature: f64 = 4.0,
-        /// Share of the teacher's logits in the loss; the rest is the loss from labels.
+        /// Share of the teacher's logits in the loss; the rest is the loss from labels. Models for masks, key points and turned
+        /// boxes learn from the teacher alone.
         pub alpha: f64 = 0.7,
         /// Values of the student whose feature maps are compared; empty: what feeds the head.
         pub features: Vec<String> = Vec::new(),
@@ -48,6 +54,8 @@ compresso_base::options! {
 }
 
 /// Trains a student with the help of a teacher, on data, and keeps the weights that do best on the fourth input, where there is one.
+/// Models for masks, key points and turned boxes ([`Task::Instances`](compresso_model::Task)) need no labels: they learn from the
+/// teacher alone, and their last weights are kept.
 ///
 /// # Errors
 /// `Argument` for options out of range; `Shape` and `Unsupported` when the two models cannot be compared; as [`Train::run`] otherwise.
@@ -67,7 +75,17 @@ impl Operation for Distill {
         examples: &[
             "let teacher = model(\"yolov8n\", #{ classes: 3, image_size: 64, width: 0.125 });\nlet student = model(\"yolov8n\", #{ classes: 3, image_size: 64, width: 0.0625 });\nlet d = dataset(\"shapes\", #{ images: 8 });\nlet s = distill(student, teacher, d, #{ epochs: 1, batch: 4, method: \"both\" });",
         ],
-        keywords: &["knowledge distillation", "KD", "teacher", "student", "temperature", "soft labels", "features", "hint"],
+        keywords: &[
+            "knowledge distillation",
+            "KD",
+            "teacher",
+            "student",
+            "temperature",
+            "soft labels",
+            "features",
+            "hint",
+            "without labels",
+        ],
     };
     type Inputs<'a> = (&'a Model, &'a Model, &'a Dataset, Option<&'a Dataset>);
     type Output = Trained;

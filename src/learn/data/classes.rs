@@ -66,11 +66,12 @@ impl Dataset {
     }
 }
 
-/// The model with the names of the dataset's classes, where it has none of its own and equally many, so that what is learnt under
-/// a number keeps its name; and what to say of it.
+/// The model with the names of the dataset's classes, where it has none of its own and equally many, and learns from its labels, so
+/// that what is learnt under a number keeps its name; and what to say of it.
 pub fn named_after(model: &Model, data: &Dataset) -> (Model, Option<String>) {
     let own = model.task().classes();
-    let takes = !own.is_empty() && own.len() == data.classes.len() && are_generated(own) && !are_generated(&data.classes);
+    let labelled = DataKind::of_task(model.task()).is_some();
+    let takes = labelled && !own.is_empty() && own.len() == data.classes.len() && are_generated(own) && !are_generated(&data.classes);
     if !takes {
         return (model.clone(), None);
     }

@@ -99,7 +99,7 @@ impl Writer<'_> {
             };
             let images: Vec<_> = written
                 .iter()
-                .zip(1..)
+                .zip(image_ids(&written))
                 .map(|(w, image)| {
                     for r in &w.regions {
                         id += 1;
@@ -175,6 +175,12 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// Numbers of images: those that their files are named by, as COCO's own are, so that predictions name the same; else from 1.
+fn image_ids(written: &[Written]) -> Vec<u64> {
+    let named: Option<Vec<u64>> = written.iter().map(|w| Path::new(&w.file).file_stem()?.to_str()?.parse().ok()).collect();
+    named.filter(|ids| ids.iter().collect::<HashSet<_>>().len() == ids.len()).unwrap_or_else(|| (1..).take(written.len()).collect())
 }
 
 fn sides(b: BBox) -> [f64; 4] {

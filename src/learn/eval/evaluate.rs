@@ -12,7 +12,7 @@ use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_
 use compresso_exec::Outputs;
 use compresso_model::classes::{ClassMatch, listing};
 use compresso_model::size_of;
-use compresso_model::{Classify, Detect, Model, Task};
+use compresso_model::{Classify, Detect, InstanceKind, Model, Task};
 use std::time::Instant;
 
 compresso_base::options! {
@@ -182,8 +182,12 @@ pub fn judged(task: &Task, data: &Dataset, options: &Evaluate) -> Result<Matched
     let expected = match task {
         Task::Unknown => return Err(unknown_task()),
         Task::Instances(i) => {
-            let e = Error::unsupported(format!("evaluating {} is not supported", i.kind.what()));
-            return Err(e.hint("forward(m, images) gives the outputs"));
+            let e = Error::unsupported(format!("evaluating {} is not supported: datasets have no labels of them here", i.kind.what()));
+            let read = if i.kind == InstanceKind::Turned { "" } else { ", which pycocotools evaluates" };
+            return Err(e.hint(format!(
+                "save(predict(m, images, #{{ confidence: 0.001 }}), \"found.coco.json\") writes what it finds{read}; compare(a, b, images) says how far \
+                 a changed model is from the original"
+            )));
         }
         Task::Detect(_) => DataKind::Detection,
         Task::Classify(_) => DataKind::Classification,

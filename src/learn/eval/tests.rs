@@ -407,6 +407,7 @@ fn drawing_frames_the_object_and_saves_whole_files() {
         class,
         score: 0.5,
         bbox: BBox { x1: b[0], y1: b[1], x2: b[2], y2: b[3] },
+        part: None,
     };
     let inside = found(0, [30.0, 40.0, 80.0, 70.0]);
     let drawn = draw_detections(&image, &[inside.clone(), found(1, [-50.0, -50.0, 500.0, 500.0])], &["caption".into()]).unwrap();
@@ -438,6 +439,29 @@ fn drawing_frames_the_object_and_saves_whole_files() {
     let numbered = Predictions { images: vec![of("photos/000042.jpg"), of("a.png")], ..Predictions::default() };
     numbered.save(dir.path().join("d.coco.json")).unwrap();
     let read: Json = serde_json::from_str(&std::fs::read_to_string(dir.path().join("d.coco.json")).unwrap()).unwrap();
-    assert_eq!(read[0], json!({ "image_id": 42, "category_id": 0, "bbox": [30.0, 40.0, 50.0, 30.0], "score": 0.5 }));
+    assert_eq!(read[0], json!({ "image_id": 42, "category_id": 1, "bbox": [30.0, 40.0, 50.0, 30.0], "score": 0.5 }));
     assert_eq!(read[1]["image_id"], "a");
+}
+
+#[test]
+fn predictions_in_cocos_form_name_images_and_classes_as_a_saved_dataset_does() {
+    let (dir, ctx) = (tempfile::tempdir().unwrap(), Context::new());
+    let options = DataOptions { images: Some(6), size: Some(json!(64)), ..DataOptions::default() };
+    let drawn = dataset("shapes", &options, &ctx).unwrap().split("train").unwrap();
+    let file = drawn.export(dir.path().join("d.json"), &ctx).unwrap().remove(0);
+    let saved: Json = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let data = dataset(&file.display().to_string(), &DataOptions::default(), &ctx).unwrap();
+    let seen = |i: usize| {
+        let s = data.get(i).unwrap();
+        let mut p = Prediction::held(s.name, s.image);
+        let found = |t: GroundTruth| Found { label: String::new(), class: t.class, score: 1.0, bbox: t.bbox, part: None };
+        p.detections = s.targets.into_iter().map(found).collect();
+        p
+    };
+    let all = Predictions { images: (0..data.len()).map(seen).collect(), ..Predictions::default() };
+    let named = |list: &Json| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|a| format!("{} {}", a["image_id"], a["category_id"])).collect()
+    };
+    assert!(named(&saved["annotations"]).len() > 6);
+    assert_eq!(named(&all.coco()), named(&saved["annotations"]));
 }

@@ -173,7 +173,7 @@ pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, Pa
         let node = &graph.nodes()[i];
         let op = ops::find(node)?;
         for name in node.reads() {
-            let (Some(&kind), Some(constant)) = (kinds.get(name), graph.constant(name)) else { continue };
+            let (Some(&kind), Some(constant)) = (kinds.get(name), graph.constant(name).filter(|c| !is_ramp(c))) else { continue };
             // Other types at a layer itself are an error of who trains; behind a Cast they are out of reach.
             let direct = op.params.iter().any(|&(slot, _)| node.input(slot) == Some(name));
             if constant.element() == Element::F32 || direct && constant.element().is_float() {
@@ -198,6 +198,17 @@ fn unreached(graph: &Graph, wanted: &[String], found: &IndexMap<String, ParamKin
     }
     Ok(all)
 }
+
+/// Whether a kernel takes the mean of a distribution over 0, 1, 2, …: that of distribution focal boxes (Li et al. 2020), which
+/// is no weight.
+fn is_ramp(constant: &Constant) -> bool {
+    let &[1, bins, 1, 1] = constant.dims() else { return false };
+    let is_step = |(i, v): (usize, f64)| v == i as f64;
+    (2..=MOST_BINS).contains(&bins) && constant.to_f64s().is_ok_and(|values| values.into_iter().enumerate().all(is_step))
+}
+
+/// Bins of a distribution focal box are fewer.
+const MOST_BINS: usize = 1024;
 
 /// Indices of the nodes on which the values depend, in graph order.
 pub fn ancestors(graph: &Graph, values: &[String]) -> Vec<usize> {

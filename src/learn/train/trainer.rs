@@ -94,6 +94,11 @@ pub fn fit(
     let train_split = data.for_training();
     // Without a validation set of its own, the data's validation split serves.
     let val = match val {
+        Some(_) if DataKind::of_task(model.task()).is_none() => {
+            let e = Error::argument("there is a validation set, but models of this task are not evaluated");
+            return Err(e.hint("leave it out: the last weights are kept"));
+        }
+        None if DataKind::of_task(model.task()).is_none() => None,
         Some(val) => Some(val.for_evaluation()),
         None => data.split("val").ok().filter(|v| v.split != train_split.split),
     };

@@ -33,15 +33,7 @@ struct Read<'a> {
 impl Read<'_> {
     /// Sizes and values of an output.
     fn output(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let value = self.outputs.get(name).ok_or_else(|| {
-            let names: Vec<&str> = self.outputs.keys().map(String::as_str).collect();
-            Error::missing(format!("the model gave no output '{name}', but {}", names.join(", ")))
-        })?;
-        let data = value.to_f32s()?;
-        if data.iter().any(|v| v.is_nan()) {
-            return Err(Error::check("the detector's output holds NaN"));
-        }
-        Ok((value.dims().to_vec(), data))
+        read_output(self.outputs, name)
     }
 
     /// Layout `[batch, 4 + classes, anchors]`: centre x, centre y, width, height, class probabilities.
@@ -90,6 +82,22 @@ impl Read<'_> {
     }
 }
 
+/// Sizes and values of an output.
+///
+/// # Errors
+/// `Missing` when it is not there, `Check` when it holds NaN.
+pub(super) fn read_output(outputs: &Outputs, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+    let value = outputs.get(name).ok_or_else(|| {
+        let names: Vec<&str> = outputs.keys().map(String::as_str).collect();
+        Error::missing(format!("the model gave no output '{name}', but {}", names.join(", ")))
+    })?;
+    let data = value.to_f32s()?;
+    if data.iter().any(|v| v.is_nan()) {
+        return Err(Error::check("the detector's output holds NaN"));
+    }
+    Ok((value.dims().to_vec(), data))
+}
+
 fn sigmoid(v: f32) -> f32 {
     1.0 / (1.0 + (-v).exp())
 }
@@ -101,7 +109,7 @@ fn softmax(values: &mut [f32]) {
     values.iter_mut().for_each(|v| *v /= sum);
 }
 
-fn unfit(expected: &str, dims: &[usize]) -> Error {
+pub(super) fn unfit(expected: &str, dims: &[usize]) -> Error {
     Error::shape(format!("expected {expected}, got {dims:?}"))
 }
 

@@ -2,11 +2,14 @@
 
 mod pipeline;
 mod prediction;
+mod predictions;
 mod source;
+mod tables;
 mod throughput;
 
 pub use pipeline::predict_each;
-pub use prediction::{Found, Prediction, Predictions, Ranked};
+pub use prediction::{Found, Prediction, Ranked};
+pub use predictions::Predictions;
 pub use source::{image_files_dataset, samples_dataset};
 pub use throughput::Throughput;
 
@@ -22,7 +25,8 @@ compresso_base::options! {
     pub struct Predict {
         /// Boxes of lower confidence are dropped.
         pub confidence: f64 = 0.25,
-        /// Non-maximum suppression drops a box that overlaps a better one by more than this (intersection over union).
+        /// Non-maximum suppression drops a box that overlaps a better one by more than this (intersection over union; of turned
+        /// boxes the probabilistic one).
         pub iou: f64 = 0.7,
         /// Most boxes per image.
         pub max_detections: usize = 300,
@@ -48,7 +52,8 @@ compresso_base::options! {
 impl Operation for Predict {
     const SIGNATURE: Signature = Signature {
         name: "predict",
-        summary: "Runs a model on images and lists what it sees; the result draws itself on the images: .save(path), or option save.",
+        summary: "Runs a model on images and lists what it sees (boxes, masks, key points, turned boxes, classes); the result draws itself on the \
+                  images: .save(path), or option save.",
         group: "models",
         args: &[Arg::new("m", ArgKind::Model), Arg::new("images", ArgKind::Images)],
         returns: "predictions",
@@ -63,6 +68,11 @@ impl Operation for Predict {
             "run",
             "draw",
             "boxes",
+            "masks",
+            "segmentation",
+            "key points",
+            "pose",
+            "oriented boxes",
             "image",
             "photo",
             "folder",

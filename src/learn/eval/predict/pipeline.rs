@@ -6,14 +6,14 @@ use super::Predict;
 use super::prediction::{Found, Places, Prediction, Ranked, write_image};
 use super::throughput::Throughput;
 use crate::data::{Dataset, ImageForm, Letterbox, Source, grey_image};
-use crate::eval::{ImageRunner, decode, nms};
+use crate::eval::{Detection, ImageRunner, Limits, Part, decode, instances, nms};
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::in_range;
 use compresso_exec::Outputs;
 use compresso_model::size_of;
-use compresso_model::{Classify, Detect, Model, Task};
+use compresso_model::{Classify, Detect, Instances, Model, Task};
 use image::RgbImage;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,10 +44,6 @@ pub fn predict_each(
         return Err(Error::unsupported("the model's task is not known, so its outputs cannot be read")
             .hint("forward(m, x) gives the raw outputs; or load it with model(path, #{ decode: … }), see help(\"decode\")"));
     };
-    if let Task::Instances(i) = model.task() {
-        let e = Error::unsupported(format!("{} are not decoded", i.kind.what()));
-        return Err(e.hint("forward(m, x) gives the outputs, docs/guide.md says what they are"));
-    }
     let size = options.size.as_ref().map_or(Ok(own), |v| size_of("size", v))?;
     let n = images.len();
     let workers = match options.workers {
@@ -295,7 +291,8 @@ impl Line<'_> {
         })?;
         let mut prediction = Prediction::of_source(name, image.dimensions(), &self.source, index, self.size);
         timed(&self.clock.boxes, || match self.model.task() {
-            Task::Unknown | Task::Instances(_) => Err(Error::internal("a model without a task was run")),
+            Task::Unknown => Err(Error::internal("a model without a task was run")),
+            Task::Instances(task) => self.instances(task, &outputs, &fit, &mut prediction),
             // With the size that the boxes are relative to.
             Task::Detect(task) => self.detections(&Detect { image_size: self.size, ..task.clone() }, &outputs, &fit, &mut prediction),
             Task::Classify(task) => self.ranking(task, &outputs, &mut prediction),
@@ -308,9 +305,15 @@ impl Line<'_> {
         let found = decode(task, outputs, o.confidence as f32, false)?.into_iter().next().unwrap_or_default();
         let iou = if task.decode.suppresses() { o.iou as f32 } else { f32::INFINITY };
         let kept = nms(found, iou, o.agnostic, o.max_detections).into_iter();
-        prediction.detections = kept
-            .map(|d| Found { label: name(&task.classes, d.class), class: d.class, score: d.score, bbox: fit.inverse(d.bbox) })
-            .collect();
+        prediction.detections = kept.map(|d| named(&task.classes, Detection { bbox: fit.inverse(d.bbox), ..d }, None)).collect();
+        Ok(())
+    }
+
+    fn instances(&self, task: &Instances, outputs: &Outputs, fit: &Letterbox, prediction: &mut Prediction) -> Result<()> {
+        let Predict { confidence, iou, agnostic, max_detections: max, .. } = *self.options;
+        let limits = Limits { confidence: confidence as f32, iou: iou as f32, agnostic, max };
+        let all = instances(task, outputs, self.size, fit, limits, &self.ctx)?.into_iter();
+        prediction.detections = all.map(|i| named(&task.classes, i.detection, Some(i.part))).collect();
         Ok(())
     }
 
@@ -393,6 +396,10 @@ impl Line<'_> {
         }
         Ok(())
     }
+}
+
+fn named(classes: &[String], d: Detection, part: Option<Part>) -> Found {
+    Found { label: name(classes, d.class), class: d.class, score: d.score, bbox: d.bbox, part }
 }
 
 fn name(classes: &[String], class: usize) -> String {

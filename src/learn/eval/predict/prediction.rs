@@ -1,10 +1,10 @@
 //! What `predict` gives.
 
-use super::throughput::Throughput;
 use crate::data::{BBox, Source};
 use crate::eval::draw::draw_detections;
+use crate::eval::instances::Part;
 use compresso_base::error::{At, Error, Result};
-use compresso_base::report::{Picture, Show, Table};
+use compresso_base::report::Picture;
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -21,6 +21,9 @@ pub struct Found {
     pub score: f32,
     /// In pixels of the image.
     pub bbox: BBox,
+    /// Its mask, key points or turned box, from a model that finds them.
+    #[serde(flatten)]
+    pub part: Option<Part>,
 }
 
 /// A class with its probability.
@@ -116,8 +119,12 @@ impl Prediction {
         check_ending(path)?;
         write_image(self.draw()?, path)
     }
+    /// Whether nothing is seen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.detections.is_empty() && self.classes.is_empty()
+    }
     /// `3 RBC, 1 WBC`, or the best class.
-    fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         if let Some(best) = self.classes.first() {
             return format!("{} {:.3}", best.label, best.score);
         }
@@ -187,135 +194,5 @@ impl Places {
             number += 1;
         }
         self.path.join(format!("{file}.jpg"))
-    }
-}
-
-/// What a model sees in several images.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Predictions {
-    pub images: Vec<Prediction>,
-    /// Why images were skipped.
-    pub skipped: Vec<String>,
-    /// The user stopped before the end.
-    pub cancelled: bool,
-    #[serde(flatten)]
-    pub throughput: Throughput,
-}
-
-impl Predictions {
-    /// Saves one drawn image to a file, or several into a folder under their own names; detections in COCO's form to a
-    /// path that ends in `.coco.json`.
-    ///
-    /// # Errors
-    /// As [`Prediction::save`].
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        if Self::is_coco(path) {
-            return compresso_base::report::write_file(path, format!("{:#}\n", self.coco()).as_bytes());
-        }
-        let mut places = Places::new(path, self.images.len())?;
-        for (i, p) in self.images.iter().enumerate() {
-            p.save(places.file(&p.name, i))?;
-        }
-        Ok(())
-    }
-    /// Whether a path asks for COCO's form.
-    pub fn is_coco(path: &Path) -> bool {
-        path.to_string_lossy().to_lowercase().ends_with(".coco.json")
-    }
-    /// Detections as COCO's evaluation reads them: a list of `image_id` (the file's name without ending, as a number where
-    /// it is one), `category_id` (the class's number from 0), `bbox` (left, top, width, height in pixels), `score`.
-    pub fn coco(&self) -> serde_json::Value {
-        let mut all = Vec::new();
-        for p in &self.images {
-            let stem = Path::new(&p.name).file_stem().map_or_else(|| p.name.clone(), |s| s.to_string_lossy().into_owned());
-            let id = stem.parse::<u64>().map_or_else(|_| serde_json::json!(stem), |n| serde_json::json!(n));
-            all.extend(p.detections.iter().map(|d| {
-                let b = d.bbox;
-                serde_json::json!({ "image_id": id, "category_id": d.class, "bbox": [b.x1, b.y1, b.width(), b.height()], "score": d.score })
-            }));
-        }
-        serde_json::Value::Array(all)
-    }
-}
-
-/// Images up to which each has a table of its own.
-const OWN_TABLES: usize = 8;
-/// Rows of the table of many images.
-const ROWS: usize = 40;
-/// Images up to which they are shown drawn.
-const PICTURES: usize = 4;
-
-impl Show for Predictions {
-    fn tables(&self) -> Vec<Table> {
-        if self.images.len() > OWN_TABLES {
-            let mut t = Table::new(format!("{} images", self.images.len()), &["image", "size", "seen"]);
-            for p in self.images.iter().take(ROWS) {
-                t.row([p.name.clone(), format!("{}×{}", p.width, p.height), p.summary()]);
-            }
-            return vec![t];
-        }
-        let of = |p: &Prediction| {
-            let title = format!("{} ({}×{})", p.name, p.width, p.height);
-            if p.classes.is_empty() {
-                let mut t = Table::new(title, &["object", ">score", ">left", ">top", ">right", ">bottom"]);
-                for d in &p.detections {
-                    let b = d.bbox;
-                    let sides = [b.x1, b.y1, b.x2, b.y2].map(|v| format!("{v:.1}"));
-                    t.row([d.label.clone(), format!("{:.3}", d.score)].into_iter().chain(sides));
-                }
-                t
-            } else {
-                let mut t = Table::new(title, &["class", ">probability"]);
-                for c in &p.classes {
-                    t.row([c.label.clone(), format!("{:.4}", c.score)]);
-                }
-                t
-            }
-        };
-        // Of several images, those without a detection are counted in the notes.
-        let empty = |p: &&Prediction| p.detections.is_empty() && p.classes.is_empty();
-        let single = self.images.len() == 1;
-        self.images.iter().filter(|p| single || !empty(p)).map(of).collect()
-    }
-    /// The drawn images of a few.
-    fn pictures(&self) -> Vec<Picture> {
-        if self.images.len() > PICTURES {
-            return Vec::new();
-        }
-        let picture = |p: &Prediction| Some(Picture { title: p.name.clone(), image: p.draw().ok()? });
-        self.images.iter().filter_map(picture).collect()
-    }
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let n = self.images.len();
-        if n > ROWS {
-            notes.push(format!("the first {ROWS} images are listed; save the result as .json for all"));
-        }
-        let empty = self.images.iter().filter(|p| p.detections.is_empty() && p.classes.is_empty()).count();
-        if empty > 0 {
-            notes.push(format!("{empty} of {n} images without a detection"));
-        }
-        if let Some(first) = self.skipped.first() {
-            notes.push(format!("{} images skipped, the first: {}", self.skipped.len(), first.replace('\n', " ")));
-        }
-        if self.cancelled {
-            notes.push("stopped by the user".into());
-        }
-        if n > 0 {
-            notes.push(self.throughput.line());
-        }
-        notes
-    }
-    fn data(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-    /// The drawn images (.png, .jpg, a folder), COCO's results (.coco.json), else a report.
-    fn save_as(&self, path: &Path) -> Result<()> {
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-        if matches!(ending.as_str(), "" | "png" | "jpg" | "jpeg") || Self::is_coco(path) {
-            return self.save(path);
-        }
-        compresso_base::report::save(self, path)
     }
 }
