@@ -21,7 +21,7 @@ pub use evaluate::{Evaluate, evaluate_as, evaluate_with, judged};
 pub use evaluation::{ClassResult, Conditions, Evaluation};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
-pub use parts::{OutputPart, output_parts};
+pub use parts::{OutputPart, class_places, output_parts};
 pub use predict::{Found, Predict, Prediction, Predictions, Ranked, Throughput, image_files_dataset, predict_each, samples_dataset};
 pub use run::{ImageRunner, model_input, run_images_with};
 
