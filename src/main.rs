@@ -39,6 +39,7 @@ enum Command {
         args: Vec<String>,
     },
     /// Run code and show the value of its last expression
+    #[command(short_flag = 'c')]
     Eval { code: String },
     /// Jupyter kernels
     #[command(subcommand)]

@@ -13,17 +13,8 @@ use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Dim, Element, Fact, Model, Node, Value, ops, passes};
 use compresso::operation::Operation;
 use compresso::target::{Target, tensorrt};
+use compresso_test_support::noise;
 use std::collections::{HashMap, HashSet};
-
-fn noise(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 fn tensor(dims: &[usize], seed: u32) -> Value {
     Value::plain(Tensor::from_vec(noise(dims.iter().product(), seed), dims, &Device::Cpu).unwrap()).unwrap()

@@ -8,6 +8,7 @@ use compresso::exec::{self, Run};
 use compresso::measure::runtimes::onnxruntime::Session;
 use compresso::model::{Attr, Constant, Dim, Element, Fact, Graph, GraphBuilder, LoadOptions, Model, Node, Payload, Task, Value, infer};
 use compresso::operation::Operation;
+use compresso_test_support::Draw;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -15,12 +16,8 @@ const CHANNELS: usize = 8;
 
 /// Numbers of [-1, 1) that follow from a seed.
 fn noise(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+    let mut draw = Draw(seed.wrapping_mul(2).wrapping_add(1));
+    (0..count).map(|_| draw.signed()).collect()
 }
 
 /// A convolution of 3 by 3 with weights of its own and no bias: zeros stay zeros, on which epsilons are all there is.

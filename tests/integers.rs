@@ -19,13 +19,15 @@ use compresso::operation::Operation;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Numbers from a seed.
-struct Draw(u64);
+/// Choices from a seed.
+struct Draw(compresso_test_support::Draw);
 
 impl Draw {
+    fn new(seed: u64) -> Self {
+        Self(compresso_test_support::Draw(seed))
+    }
     fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
+        self.0.bits() >> 33
     }
     fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.bits()).unwrap() % n
@@ -53,7 +55,7 @@ struct Random {
 
 impl Random {
     fn new(seed: u64) -> Self {
-        let mut draw = Draw(seed);
+        let mut draw = Draw::new(seed);
         let size = [2 + draw.below(7), 3 + draw.below(4), 2 + draw.below(4)];
         let mut b = GraphBuilder::new("random", 17);
         let shape = [Dim::symbol("n")].into_iter().chain(size.map(Dim::Known)).collect();
@@ -257,8 +259,8 @@ fn input(dims: &[usize], seed: u64) -> Value {
     let values: Vec<f32> = match seed % 5 {
         0 => vec![0.0; n],
         1 => vec![-1.7; n],
-        2 => Draw(seed).floats(n).iter().map(|v| v - 1.5).collect(),
-        _ => Draw(seed).floats(n),
+        2 => Draw::new(seed).floats(n).iter().map(|v| v - 1.5).collect(),
+        _ => Draw::new(seed).floats(n),
     };
     Value::plain(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
 }

@@ -1,6 +1,8 @@
 //! ONNX files: what is read is written back, what is broken is refused with its place, and the onnx package accepts what
 //! we write. The files in fixtures/onnx are made by generate.py there.
 
+mod common;
+
 use compresso::model::{Constant, Element, Graph, LoadOptions, Model, Patch, onnx};
 use compresso::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -16,15 +18,10 @@ fn load(name: &str) -> Graph {
     onnx::load(fixture(&format!("{name}.onnx"))).unwrap()
 }
 
-/// The Python that scripts/test.sh prepares.
-fn python() -> String {
-    std::env::var("COMPRESSO_PYTHON").expect("COMPRESSO_PYTHON is not set: run scripts/test.sh, which prepares it")
-}
-
 /// Runs onnx.checker and shape inference on files.
 fn check(files: &[PathBuf]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/check_onnx.py");
-    let out = Command::new(python()).arg(script).args(files).output().unwrap();
+    let out = Command::new(common::python_path()).arg(script).args(files).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(text.lines().filter(|l| l.starts_with("ok ")).count(), files.len());
@@ -59,23 +56,7 @@ fn models_survive_other_formats() {
 
 #[test]
 fn broken_files_are_refused_with_kind_and_place() {
-    let list = std::fs::read_to_string(fixture("bad/bad.json")).unwrap();
-    let list: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&list).unwrap();
-    assert!(list.len() >= 40);
-    let mut wrong = Vec::new();
-    for (file, expected) in &list {
-        let (kind, text) = (expected[0].as_str().unwrap(), expected[1].as_str().unwrap());
-        match onnx::load(fixture("bad").join(file)) {
-            Ok(_) => wrong.push(format!("{file} was accepted")),
-            Err(e) => {
-                let said = e.to_string();
-                if format!("{:?}", e.kind()) != kind || !said.contains(text) || !said.contains(file.as_str()) {
-                    wrong.push(format!("{file}: expected {kind} \"{text}\", got {:?} \"{said}\"", e.kind()));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    common::assert_refused(&fixture("bad"), 40, onnx::load);
 }
 
 #[cfg(unix)]

@@ -240,13 +240,8 @@ fn channels_go_through_operators_that_read_images_at_places() {
     let mut b = GraphBuilder::new("g", 19);
     let x = b.input("x", Fact::known(Element::F32, &[2, 3, 12, 12]));
     let noise = |n: usize, seed: u64| -> Vec<f32> {
-        let mut state = seed;
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
+        let mut draw = compresso_test_support::Draw(seed);
+        (0..n).map(|_| draw.signed()).collect()
     };
     let constant = |b: &mut GraphBuilder, name: &str, dims: &[usize]| {
         let values = noise(dims.iter().product(), name.len() as u64 * 77 + dims.len() as u64);

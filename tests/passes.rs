@@ -14,6 +14,7 @@ use compresso::exec::{Outputs, Run, run};
 use compresso::model::passes::{self, Outcome, Pass, PassContext, Pipeline, RaiseOpset, Rewrite, pipelines};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Patch, Value};
+use compresso_test_support::Draw;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -24,11 +25,8 @@ fn all_pipelines() -> impl Iterator<Item = &'static Pipeline> {
 
 /// Random inputs of the graph: floats of [-1, 1), small integers, and truth values.
 fn feeds(g: &Graph, seed: u64) -> HashMap<String, Value> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
+    let mut draw = Draw(seed.wrapping_mul(2).wrapping_add(1));
+    let mut next = move || draw.unit();
     let feed = |i: &compresso::model::ValueInfo| {
         let dims: Vec<usize> = i.fact.shape.as_ref().unwrap().iter().map(|d| d.known().unwrap_or(1)).collect();
         let numbers: Vec<f32> = (0..dims.iter().product()).map(|_| next()).collect();

@@ -14,12 +14,7 @@ use compresso::operation::Operation;
 use compresso::target::{Target, tensorrt};
 
 fn noise(n: usize, seed: u32, size: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next() * size).collect()
+    compresso_test_support::noise(n, seed).into_iter().map(|v| v * size).collect()
 }
 
 /// A graph of images `[1, 3, 16, 16]`.

@@ -1,9 +1,12 @@
 //! Recipes: run again without the script language, in scripts, in other processes, from files of an earlier version.
 
+mod common;
+
+use common::noted;
 use compresso::compress::distill::Distill;
 use compresso::compress::prune::Prune;
 use compresso::compress::quantize::Quantize;
-use compresso::deploy::{OnnxExport, Replay};
+use compresso::deploy::{OnnxExport, Replay, TensorrtExport};
 use compresso::learn::data::{DataOptions, DataTask, Dataset};
 use compresso::learn::train::Train;
 use compresso::model::{LoadOptions, ModelOptions};
@@ -90,6 +93,66 @@ fn files_and_exports_are_replayed_and_changed_files_are_refused() {
     compresso::model::onnx::save(classifier(0.25, &ctx).graph(), &foreign).unwrap();
     let e = recipe.replay(&ctx).unwrap_err().to_string();
     assert!(e.contains("call 1 of the recipe (model)") && e.contains("has changed since"), "{e}");
+}
+
+/// Train, prune, quantize, with options on which no result depends set or left.
+fn told(set: bool, checkpoint: &Path, ctx: &Context) -> Model {
+    let d = shapes(ctx);
+    let pictures = DataOptions { images: Some(4), size: Some(32.into()), ..DataOptions::default() }.run("random", ctx).unwrap();
+    let train = match set {
+        true => Train { workers: Some(2), checkpoint: Some(checkpoint.into()), resume: true, ..quick() },
+        false => quick(),
+    };
+    let m = train.run((&classifier(0.125, ctx), &d, None), ctx).unwrap().model;
+    let m = Prune { score: !set, ..pruning(0.3) }.run((&m, Some(&pictures)), ctx).unwrap().model;
+    Quantize { images: 4, score: !set, ..Quantize::default() }.run((&m, Some(&pictures)), ctx).unwrap().model
+}
+
+#[test]
+fn options_on_which_no_result_depends_are_no_part_of_recipes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let checkpoint = path("state.safetensors");
+    let (plain, said) = noted(|ctx| told(false, &checkpoint, ctx));
+    assert_eq!(said.matches("with the unchanged model 1.000 →").count(), 2, "{said}");
+    let (quiet, said) = noted(|ctx| told(true, &checkpoint, ctx));
+    assert!(!said.contains("with the unchanged model") && checkpoint.exists(), "{said}");
+    let (a, b) = (plain.recipe().unwrap(), quiet.recipe().unwrap());
+    assert_eq!(a, b);
+    assert!(a.hash().is_some() && a.hash() == b.hash());
+    let first = saved(&plain, &path("plain.onnx"));
+    assert!(first == saved(&quiet, &path("quiet.onnx")));
+    // Run again, nothing is told and no state is kept, whatever a recipe of an earlier version says.
+    std::fs::remove_file(&checkpoint).unwrap();
+    let mut calls = b.calls().to_vec();
+    for call in &mut calls {
+        let mut set = |option: &str, value: serde_json::Value| call.options.insert(option.into(), value);
+        match call.operation.as_str() {
+            "train" => drop(set("checkpoint", serde_json::json!(checkpoint))),
+            "prune" | "quantize" => drop(set("score", true.into())),
+            _ => {}
+        }
+    }
+    let early = Recipe::checked(calls).unwrap();
+    assert_ne!(&early, b);
+    let (again, said) = noted(|ctx| early.replay(ctx).unwrap().model().unwrap());
+    assert!(!said.contains("with the unchanged model") && !checkpoint.exists(), "{said}");
+    assert_eq!(again.recipe(), Some(b));
+    assert!(saved(&again, &path("again.onnx")) == first);
+}
+
+#[test]
+fn exports_judge_what_they_quantize_once_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = Context::new();
+    let (m, d) = (classifier(0.125, &ctx), DataOptions { images: Some(4), ..DataOptions::default() }.run("random", &ctx).unwrap());
+    for (score, times) in [(true, 1), (false, 0)] {
+        let options: TensorrtExport =
+            decode(serde_json::json!({ "precision": "int8", "images": 4, "score": score, "build": false })).unwrap();
+        let (made, said) = noted(|ctx| options.apply(&m, dir.path(), Some(&d), ctx));
+        made.unwrap();
+        assert_eq!(said.matches("with the unchanged model 1.000 →").count(), times, "{said}");
+    }
 }
 
 /// What this test file prints when it runs itself.

@@ -47,6 +47,10 @@ fn values_help_and_errors() {
     r.expect("let m = model(\"classifier\", #{ classes: 3, image_size: 32 })", "");
     r.expect("m", "Model: classifier of 3 classes, 32 x 32");
     r.expect("help(\"prune\")", "Share to remove");
+    for asked in ["help prune", ":help prune", "?prune", "prune?"] {
+        r.expect(asked, "Share to remove");
+    }
+    r.expect("?prunne", "did you mean help(\"prune\")?");
     r.expect("prun(m)", "did you mean 'prune'?");
     r.expect("m.prune(#{ ratoi: 1 })", "did you mean 'ratio'?");
     r.expect(":nope", "there is no command ':nope'");

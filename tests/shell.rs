@@ -25,6 +25,7 @@ fn eval_prints_the_value_and_run_does_not() {
     let o = eval("1 + 1");
     assert_eq!((o.status.code(), stdout(&o).as_str(), stderr(&o).as_str()), (Some(0), "2\n", ""));
     assert_eq!(stdout(&eval("let x = 1;")), "");
+    assert_eq!(stdout(&compresso(&["-c", "1 + 1"])), "2\n");
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("s.rhai");
     std::fs::write(&script, "#!/usr/bin/env -S compresso run\nprint(args);\nargs.len()").unwrap();

@@ -7,7 +7,7 @@ mod pocket;
 use compresso::Context;
 use compresso::compress::prune::Prune;
 use compresso::compress::quantize::Quantize;
-use compresso::deploy::{Deploy, ExportPrecision, Severity, TensorrtExport, lint};
+use compresso::deploy::{Deploy, ExportPrecision, Lint, Severity, TensorrtExport};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Constant, Element, Fact, Graph, GraphBuilder, LoadOptions, Model, Node, Task};
@@ -62,10 +62,11 @@ fn every_target_takes_what_is_quantized_for_it_and_what_is_deployed_to_it() {
     let (m, data, dir) = (zoo("classifier"), shapes(4), tempfile::tempdir().unwrap());
     for name in NAMES {
         let target = Target::find(name).unwrap();
-        assert!(lint(&m, name).unwrap().findings.iter().all(|f| f.severity == Severity::Advice), "{name}");
+        let lint = |m: &Model| Lint {}.run((m, name), &Context::new());
+        assert!(lint(&m).unwrap().findings.iter().all(|f| f.severity == Severity::Advice), "{name}");
         if target.quantization.is_some() {
             let q = Quantize { images: 4, target, ..Quantize::default() }.apply(&m, Some(&data), &Context::new()).unwrap();
-            let findings = lint(&q, name).unwrap().findings;
+            let findings = lint(&q).unwrap().findings;
             assert!(findings.iter().all(|f| f.severity == Severity::Advice), "{name}: {findings:?}");
         }
         for precision in [ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8] {

@@ -1,6 +1,8 @@
 //! Tensor files, against what NumPy, the onnx package and the safetensors package write and read. The files in
 //! fixtures/tensors are made by generate.py there.
 
+mod common;
+
 use candle_core::{Device, Tensor};
 use compresso::model::weights::{load_tensors, save_tensors};
 use compresso::model::{Element, Value};
@@ -41,22 +43,7 @@ fn files_of_other_tools_are_read() {
 
 #[test]
 fn broken_files_are_refused_with_kind_and_place() {
-    let files = json("bad/bad.json");
-    assert!(files.len() >= 25);
-    let mut wrong = Vec::new();
-    for (file, expected) in &files {
-        let (kind, text) = (expected[0].as_str().unwrap(), expected[1].as_str().unwrap());
-        match load_tensors(fixture("bad").join(file)) {
-            Ok(_) => wrong.push(format!("{file} was accepted")),
-            Err(e) => {
-                let said = e.to_string();
-                if format!("{:?}", e.kind()) != kind || !said.contains(text) || !said.contains(file.as_str()) {
-                    wrong.push(format!("{file}: expected {kind} \"{text}\", got {:?} \"{said}\"", e.kind()));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    common::assert_refused(&fixture("bad"), 25, load_tensors);
 }
 
 #[test]
@@ -93,7 +80,7 @@ fn no_truncation_or_changed_byte_panics() {
 
 #[test]
 fn other_tools_read_what_we_write() {
-    let python = std::env::var("COMPRESSO_PYTHON").expect("COMPRESSO_PYTHON is not set: run scripts/test.sh, which prepares it");
+    let python = common::python_path();
     let dir = tempfile::tempdir().unwrap();
     let base: Vec<f64> = (0..24).map(f64::from).collect();
     let base = Tensor::new(base, &Device::Cpu).unwrap().reshape((2, 3, 4)).unwrap();

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use candle_core::Device;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A flag that a signal handler (or a kernel's interrupt) sets and long loops check.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +53,34 @@ impl ProgressSink for Silent {
     fn update(&self, _: u64, _: u64, _: &str) {}
     fn finish(&self, _: u64) {}
     fn note(&self, _: &str) {}
+}
+
+/// Keeps notes and drops all else, for programs that show them in their own way.
+///
+/// ```
+/// use compresso_base::context::{Context, Notes};
+/// use std::sync::Arc;
+/// let notes = Arc::new(Notes::default());
+/// Context::new().with_progress(notes.clone()).note("done");
+/// assert_eq!(notes.take(), ["done"]);
+/// ```
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    /// The lines that have come since this was last called.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ProgressSink for Notes {
+    fn start(&self, _: u64, _: &str, _: u64) {}
+    fn update(&self, _: u64, _: u64, _: &str) {}
+    fn finish(&self, _: u64) {}
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_string());
+    }
 }
 
 /// What an operation runs under. Cheap to clone; clones share the cancel flag and the progress sink.

@@ -2,6 +2,8 @@
 
 pub mod damage;
 pub mod distill;
+pub mod images;
+mod probe;
 pub mod prune;
 pub mod quantize;
 

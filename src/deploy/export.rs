@@ -5,6 +5,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Call, Operation, Options, Recipe, Signature, in_range};
 use compresso_base::report::{Cell, Show, Table, make_parent};
+use compresso_compress::images::image_size;
 use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
 use compresso_model::ops::quantized_node;
@@ -27,6 +28,9 @@ compresso_base::options! {
         pub exclude: Vec<String> = Vec::new(),
         /// Quantize only these layers (int8), named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
+        /// Judge the model before and after quantization on up to 64 images of the dataset (int8), and say what was lost.
+        #[replayed = false]
+        pub score: bool = true,
         /// Stem of the file names, where the target writes several.
         pub name: String = "model".into(),
         /// Batch size that is tuned for, where the model leaves it open.
@@ -46,6 +50,9 @@ pub struct Deployed {
     /// What the target runs badly, and what had to be changed.
     pub notes: Vec<String>,
 }
+
+/// Endings of what runtimes load, which no folder has.
+const FILES: [&str; 4] = ["onnx", "engine", "plan", "trt"];
 
 /// The operation that exports.
 pub(super) struct Caller {
@@ -99,6 +106,12 @@ impl Deploy {
             && to.extension().is_none_or(|e| !e.eq_ignore_ascii_case(ending))
         {
             return Err(Error::argument(format!("the file name must end in .{ending}")).file(to));
+        }
+        if matches!(self.target.destination, Destination::Folder)
+            && let Some(ending) = to.extension().and_then(|e| e.to_str()).filter(|e| FILES.contains(&e.to_ascii_lowercase().as_str()))
+        {
+            let e = format!("{}'s files go into a folder, and a name that ends in .{ending} is that of a file", self.target.title);
+            return Err(Error::argument(e).file(to).hint(format!("name a folder: {}(m, \"folder\")", caller.call.operation)));
         }
         let quantized = quantized_node(model.graph()).is_some();
         if self.precision == ExportPrecision::Int8 && !quantized && data.is_none() {
@@ -154,7 +167,7 @@ impl Deploy {
             precision: self.precision,
             name: &self.name,
             batch,
-            image_size: calibrate::image_size(made.graph(), made.task()).ok(),
+            image_size: image_size(made.graph(), made.task()).ok(),
             calibration: calibrated.as_ref().map(|(model, ranges)| Calibration { model, ranges }),
             notes: &notes,
             settings: &caller.settings,
@@ -169,6 +182,7 @@ impl Deploy {
             images: self.images,
             exclude: self.exclude.clone(),
             include: self.include.clone(),
+            score: self.score,
             ..Quantize::default()
         }
     }

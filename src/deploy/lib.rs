@@ -1,7 +1,7 @@
 //! Where a model goes: files for other runtimes.
 //!
 //! [`Deploy`] writes a model for any [target](compresso_target); [`OnnxExport`] and [`TensorrtExport`] are the same for one, with
-//! options that only this one has. [`lint`] says beforehand what a target would not take.
+//! options that only this one has. [`Lint`] says beforehand what a target would not take.
 
 mod export;
 pub mod half;
@@ -12,7 +12,7 @@ pub mod tensorrt;
 
 pub use compresso_target::{ExportPrecision, Finding, Severity};
 pub use export::{Deploy, Deployed};
-pub use lint::{Lint, lint};
+pub use lint::{Findings, Lint};
 pub use onnx::OnnxExport;
 pub use replay::{Remade, Replay};
 pub use tensorrt::{TensorrtArtifacts, TensorrtExport};

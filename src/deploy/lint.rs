@@ -1,13 +1,20 @@
-//! What a target would refuse or run badly.
+//! `lint`: what a target would refuse or run badly.
 
+use compresso_base::context::Context;
 use compresso_base::error::Result;
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_base::report::{Show, Table};
 use compresso_model::Model;
 use compresso_target::{self as target, Finding, Target};
 
+compresso_base::options! {
+    /// Holds a model against the rules of a target.
+    pub struct Lint {}
+}
+
 /// Findings of one target.
 #[derive(Debug, Clone)]
-pub struct Lint {
+pub struct Findings {
     pub target: String,
     pub findings: Vec<Finding>,
 }
@@ -16,12 +23,27 @@ pub struct Lint {
 ///
 /// # Errors
 /// `Argument` for a name that is not registered.
-pub fn lint(model: &Model, target: &str) -> Result<Lint> {
-    let findings = target::lint(Target::find(target)?.0, model.graph())?;
-    Ok(Lint { target: target.into(), findings })
+impl Operation for Lint {
+    const SIGNATURE: Signature = Signature {
+        name: "lint",
+        summary: "What a target, such as \"onnx\" or \"tensorrt\", would refuse or run badly",
+        group: "deploy",
+        args: &[Arg::new("m", ArgKind::Model), Arg::new("target", ArgKind::Text)],
+        returns: "report",
+        fields: Self::FIELDS,
+        examples: &["lint(model(\"classifier\", #{ classes: 3, image_size: 32 }), \"tensorrt\").count"],
+        keywords: &["check", "validate", "supported", "compatible", "trt"],
+    };
+    type Inputs<'a> = (&'a Model, &'a str);
+    type Output = Findings;
+
+    fn run(&self, (model, target): (&Model, &str), _: &Context) -> Result<Findings> {
+        let findings = target::lint(Target::find(target)?.0, model.graph())?;
+        Ok(Findings { target: target.into(), findings })
+    }
 }
 
-impl Show for Lint {
+impl Show for Findings {
     fn tables(&self) -> Vec<Table> {
         let mut t = Table::new(format!("Findings for {}", self.target), &["severity", "place", "finding"]);
         for f in &self.findings {

@@ -3,7 +3,7 @@
 use super::{Deploy, Deployed, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result, nearest};
-use compresso_base::operation::{ArgKind, Argument, Arguments, Call, Inputs, Operation, Recipe, Signature, decode};
+use compresso_base::operation::{ArgKind, Argument, Arguments, Call, Inputs, Operation, Recipe, Signature, decode, replayed};
 use compresso_compress::{distill::Distill, prune::Prune, quantize::Quantize};
 use compresso_learn::data::{DataOptions, Dataset, Split, SplitOptions, Take};
 use compresso_learn::train::{Train, Trained};
@@ -55,7 +55,7 @@ impl Remade {
 /// Running a recipe again.
 pub trait Replay {
     /// The value, made anew. Each call runs under the seed that the recipe has for it, the context's where it has none, and writes the
-    /// files that it wrote.
+    /// files that it wrote. What the value does not depend on is left out: scores before and after, checkpoints, engines.
     ///
     /// # Errors
     /// `Missing` for an operation that this program does not have; `Unsupported` for what is known by its name, or as a script, only;
@@ -91,7 +91,7 @@ struct Replayable {
 const fn replayable<O: Operation<Output: Gives>>() -> Replayable {
     Replayable {
         signature: O::SIGNATURE,
-        run: |options, args, ctx| Ok(decode::<O>(options.clone().into())?.run(O::Inputs::read(args)?, ctx)?.value()),
+        run: |options, args, ctx| Ok(decode::<O>(replayed::<O>(options.clone()))?.run(O::Inputs::read(args)?, ctx)?.value()),
     }
 }
 

@@ -8,5 +8,5 @@ mod tape;
 
 pub use compiled::{Engine, StepTime};
 pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};
-pub use forward::{forward, only_feed};
+pub use forward::{Feeds, Forward};
 pub use tape::{Tape, through_candle};

@@ -1,14 +1,18 @@
 //! `compare`: how far the outputs of two models, or two tensors, are apart.
 
+#[cfg(test)]
+mod tests;
+
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Show, Table, number};
+use compresso_base::report::{Cell, Show, Table};
 use compresso_learn::data::{DataOptions, Dataset, ImageForm, Loader, LoaderOptions};
-use compresso_learn::eval::ImageRunner;
+use compresso_learn::eval::{ImageRunner, class_places, output_parts};
 use compresso_model::classes::{ClassMap, ClassMatch, Side};
-use compresso_model::{Decode, Detect, Model, Task, Value};
+use compresso_model::{Model, Task, Value};
+use indexmap::IndexMap;
 use serde::Serialize;
 
 compresso_base::options! {
@@ -24,7 +28,7 @@ compresso_base::options! {
 /// Distances between two sets of numbers, `a` being the reference.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Distance {
-    /// Output name.
+    /// Name of the output; of boxes and scores apart where an output joins them: `output0 boxes`.
     pub output: String,
     /// Numbers compared.
     pub count: usize,
@@ -34,6 +38,8 @@ pub struct Distance {
     pub mean_abs: f64,
     /// Largest absolute difference over the largest absolute value of `a`.
     pub max_rel: f64,
+    /// Signal over noise in decibels: the squares of `a` over those of the differences. `None` where nothing differs, or `a` is zero.
+    pub sqnr_db: Option<f64>,
     /// Cosine of the angle between the two; 1 when they point the same way.
     pub cosine: f64,
     /// Numbers that are NaN or infinite in one of them only.
@@ -56,6 +62,7 @@ struct Sums {
     count: usize,
     max_abs: f64,
     sum_abs: f64,
+    sum_squares: f64,
     largest: f64,
     dot: f64,
     squares: (f64, f64),
@@ -74,6 +81,7 @@ impl Sums {
             let d = (x - y).abs();
             self.max_abs = self.max_abs.max(d);
             self.sum_abs += d;
+            self.sum_squares += d * d;
             self.largest = self.largest.max(x.abs());
             self.dot += x * y;
             self.squares.0 += x * x;
@@ -99,6 +107,7 @@ impl Sums {
             max_abs: self.max_abs,
             mean_abs: ratio(self.sum_abs, self.count as f64),
             max_rel: ratio(self.max_abs, self.largest),
+            sqnr_db: (self.sum_squares > 0.0 && self.squares.0 > 0.0).then(|| 10.0 * (self.squares.0 / self.sum_squares).log10()),
             cosine,
             not_finite: self.not_finite,
         }
@@ -165,9 +174,9 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
     let settings = LoaderOptions { batch: options.batch, size, form: ImageForm::of(a.graph(), a.task()), ..LoaderOptions::default() };
     let loader = Loader::new(&data, settings, ctx)?;
     let mut progress = ctx.progress("compare", loader.batches() as u64);
-    let mut all: Vec<(String, Sums)> = Vec::new();
+    let mut all: IndexMap<String, Sums> = IndexMap::new();
     let mut images = 0;
-    let order = Order::of(a, b)?;
+    let mut order = Order::of(a, b)?;
     let (mut runner_a, mut runner_b) = (ImageRunner::new(a, ctx), ImageRunner::new(b, ctx));
     for batch in loader {
         let batch = batch?;
@@ -176,17 +185,22 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
         if of_a.len() != of_b.len() {
             return Err(Error::shape(format!("the models have {} and {} outputs", of_a.len(), of_b.len())));
         }
-        for (i, ((name, x), (other, y))) in of_a.iter().zip(&of_b).enumerate() {
-            let y = &order.of_first(other, y)?;
+        for ((name, x), (other, y)) in of_a.iter().zip(&of_b) {
+            let y = &order.of_first(b.task(), other, y)?;
             if x.dims() != y.dims() {
                 let shapes = format!("'{name}' and '{other}' have shapes {:?} and {:?}", x.dims(), y.dims());
                 return Err(Error::shape(format!("the outputs differ in shape: {shapes}")));
             }
-            if i == all.len() {
-                all.push((name.clone(), Sums::default()));
+            let (dims, x, y) = (x.dims(), x.to_f64s()?, y.to_f64s()?);
+            let parts = output_parts(a.task(), name, dims);
+            if parts.is_empty() {
+                all.entry(name.clone()).or_default().add(&x, &y);
             }
-            all[i].1.add(&x.to_f64s()?, &y.to_f64s()?);
+            for part in parts {
+                all.entry(format!("{name} {}", part.name)).or_default().add(&part.of(&x, dims), &part.of(&y, dims));
+            }
         }
+        order.check()?;
         progress.step("")?;
     }
     Ok(Comparison { outputs: all.iter().map(|(name, sums)| sums.distance(name)).collect(), images, classes: order.note })
@@ -195,10 +209,10 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
 /// The second model's numbers in the order of the first one's classes.
 #[derive(Default)]
 struct Order {
-    /// The output that has an axis of classes; the indices of the second's along it.
-    output: String,
-    axis: usize,
-    indices: Option<Tensor>,
+    /// For each class of the first model the second's number; `None` where they number them alike.
+    numbers: Option<Vec<usize>>,
+    /// An output had its classes put in order.
+    applied: bool,
     note: Option<String>,
 }
 
@@ -213,33 +227,29 @@ impl Order {
         let sides = (Side { who: "the second model", names: second }, Side { who: "the first model", names: first });
         let map = ClassMap::between(sides.0, sides.1, ClassMatch::Same)
             .map_err(|e| e.hint("outputs of other classes cannot be compared; evaluate(m, d) judges each model by itself"))?;
-        let note = map.note().map(String::from);
-        if map.is_identity() {
-            return Ok(Self { note, ..Self::default() });
-        }
-        // Where the classes stand: after so many other numbers.
-        let (output, axis, before) = match b.task() {
-            Task::Classify(c) => (&c.output, 1, 0),
-            Task::Detect(Detect { decode: Decode::Yolo { output }, .. }) => (output, 1, 4),
-            _ => {
-                let e = Error::unsupported(
-                    "the two models number their classes differently, and where these stand in the outputs is not known",
-                );
-                return Err(e.hint("evaluate(m, d) judges each model by itself"));
-            }
-        };
-        let indices: Vec<u32> = (0..before).chain(map.numbers().iter().flatten().map(|&n| n as u32 + before)).collect();
-        Ok(Self { output: output.clone(), axis, indices: Some(Tensor::new(indices, &Device::Cpu)?), note })
+        let numbers = (!map.is_identity()).then(|| map.numbers().iter().flatten().copied().collect());
+        Ok(Self { numbers, applied: false, note: map.note().map(String::from) })
     }
 
-    fn of_first(&self, output: &str, y: &Value) -> Result<Value> {
-        match &self.indices {
-            Some(indices) if output == self.output => {
-                let moved = y.tensor.to_device(&Device::Cpu)?.contiguous()?.index_select(indices, self.axis)?;
-                y.with(moved)
-            }
-            _ => Ok(y.clone()),
+    /// An output of the second model as the first would have it.
+    fn of_first(&mut self, task: &Task, output: &str, y: &Value) -> Result<Value> {
+        let Some(numbers) = &self.numbers else { return Ok(y.clone()) };
+        let Some((axis, places)) = class_places(task, output, y.dims()) else { return Ok(y.clone()) };
+        let mut from: Vec<usize> = (0..y.dims()[axis]).collect();
+        places.iter().zip(numbers).for_each(|(&place, &number)| from[place] = places[number]);
+        let from: Vec<u32> = from.into_iter().map(|i| i as u32).collect();
+        self.applied = true;
+        y.with(y.tensor.to_device(&Device::Cpu)?.contiguous()?.index_select(&Tensor::new(from, &Device::Cpu)?, axis)?)
+    }
+
+    /// # Errors
+    /// `Unsupported` where the outputs do not show their classes on an axis of their own.
+    fn check(&self) -> Result<()> {
+        if self.numbers.is_none() || self.applied {
+            return Ok(());
         }
+        let e = Error::unsupported("the two models number their classes differently, and where these stand in the outputs is not known");
+        Err(e.hint("evaluate(m, d) judges each model by itself"))
     }
 }
 
@@ -258,10 +268,12 @@ impl Comparison {
 
 impl Show for Comparison {
     fn tables(&self) -> Vec<Table> {
-        let mut t = Table::new("Difference", &["output", ">numbers", ">max abs", ">mean abs", ">max rel", ">cosine"]);
+        let mut t = Table::new("Difference", &["output", ">numbers", ">max abs", ">mean abs", ">max rel", ">SQNR (dB)", ">cosine"]);
         for d in &self.outputs {
-            let cells = [d.max_abs, d.mean_abs, d.max_rel].map(number);
-            t.row([d.output.clone(), d.count.to_string()].into_iter().chain(cells).chain([format!("{:.6}", d.cosine)]));
+            let errors = [d.max_abs, d.mean_abs, d.max_rel].map(Cell::number);
+            let noise = d.sqnr_db.map_or_else(Cell::none, |db| Cell::shown(format!("{db:.1}"), db));
+            let cosine = Cell::shown(format!("{:.6}", d.cosine), d.cosine);
+            t.row([Cell::from(&d.output), d.count.to_string().into()].into_iter().chain(errors).chain([noise, cosine]));
         }
         vec![t]
     }
@@ -284,25 +296,5 @@ impl Show for Comparison {
             map.insert("classes".into(), self.classes.clone().into());
         }
         data
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn value(v: &[f32]) -> Value {
-        Value::plain(Tensor::new(v, &Device::Cpu).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn distances_of_known_vectors() {
-        let d = &compare_tensors(&value(&[3.0, 4.0]), &value(&[4.0, 3.0])).unwrap().outputs[0];
-        assert_eq!((d.max_abs, d.mean_abs, d.max_rel, d.cosine), (1.0, 1.0, 0.25, 24.0 / 25.0));
-        let same = &compare_tensors(&value(&[0.0, f32::INFINITY]), &value(&[0.0, f32::INFINITY])).unwrap().outputs[0];
-        assert_eq!((same.max_abs, same.max_rel, same.cosine, same.not_finite), (0.0, 0.0, 1.0, 0));
-        let nan = &compare_tensors(&value(&[1.0, 1.0]), &value(&[1.0, f32::NAN])).unwrap().outputs[0];
-        assert_eq!(nan.not_finite, 1);
-        assert!(compare_tensors(&value(&[1.0]), &value(&[1.0, 2.0])).is_err());
     }
 }

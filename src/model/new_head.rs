@@ -3,19 +3,20 @@
 //! Which constants, sizes and indices depend on the classes is read off the channel labels (see [`crate::ops::channels`]): the
 //! class logits have a label per class, and every axis of the graph on which these stand in their order is rewritten.
 
+mod rows;
+
 use crate::classes::{Side, are_generated, listing, names_anew, pairs};
 use crate::ops::arithmetic::{DIV, MOD, MUL, SUB};
-use crate::ops::channels::{Atom, AxisLabels, Channels, Edit, Labels, Site, Size};
+use crate::ops::channels::{Atom, Channels, Labels, Site, Size};
 use crate::ops::order::TOP_K;
 use crate::ops::softmax::{LOG_SOFTMAX, SOFTMAX};
 use crate::ops::{moves, quantized_node};
 use crate::passes::pipelines;
-use crate::renumber::Renumber;
+use crate::recut::Recut;
 use crate::{Constant, Dim, Element, Facts, Graph, Model, Node, Patch, Task};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rows::{Entry, redrawn};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -81,10 +82,11 @@ impl Model {
         let fresh: Vec<String> = rows.iter().zip(names).filter(|(r, _)| r.is_none()).map(|(_, n)| n.clone()).collect();
         let mut parts = Vec::new();
         if !kept.is_empty() {
-            parts.push(format!("{} keep their weights", listing(&kept)));
+            let keep = if kept.len() == 1 { "keeps its weights" } else { "keep their weights" };
+            parts.push(format!("{} {keep}", listing(&kept)));
         }
         if !fresh.is_empty() {
-            parts.push(format!("{} begin untrained", listing(&fresh)));
+            parts.push(format!("{} {} untrained", listing(&fresh), if fresh.len() == 1 { "begins" } else { "begin" }));
         }
         let note = format!("a new head in place of that for {}: {}; all other weights are kept", listing(&own), parts.join(", "));
         Ok(Reclassified { model: Self::new(graph, task), note: Some(note), new_head: true })
@@ -107,13 +109,6 @@ struct Head {
     classes: usize,
     /// The class of each label that stands for one.
     class_of: HashMap<Atom, usize>,
-}
-
-/// What stands at an index of a rewritten axis: an old index, or a class of a run that began at an old index.
-#[derive(Clone, Copy)]
-enum Entry {
-    Old(usize),
-    Class { start: usize, row: Option<usize> },
 }
 
 impl Head {
@@ -246,151 +241,92 @@ impl Head {
         found
     }
 
-    /// What stands on an axis afterwards; `None` where it stays.
-    fn entries(&self, labels: &[Atom], rows: &[Option<usize>]) -> Result<Option<Vec<Entry>>> {
-        let runs = self.runs(labels)?;
-        if runs.is_empty() {
-            return Ok(None);
-        }
-        let (mut entries, mut at) = (Vec::new(), 0);
-        for run in runs {
-            entries.extend((at..run.start).map(Entry::Old));
-            entries.extend(rows.iter().map(|&row| Entry::Class { start: run.start, row }));
-            at = run.end;
-        }
-        entries.extend((at..labels.len()).map(Entry::Old));
-        Ok(Some(entries))
-    }
-
-    /// How many indices with these labels there are afterwards.
-    fn count(&self, labels: &[Atom], new: usize) -> Result<usize> {
-        // A part of an axis may end within the classes only where it ends before or after all of them.
-        let runs = self.runs(labels)?;
-        Ok(labels.len() + runs.len() * new - runs.len() * self.classes)
-    }
-
     /// The graph with these rows in place of the classes: numbers of old ones, `None` for new ones.
     fn rewritten(&self, rows: &[Option<usize>], names: &[String]) -> Result<Graph> {
         let mut patch = Patch::new(&self.graph);
-        // Names in order, so that draws do not depend on the order of a map.
-        for (name, constant) in self.graph.constants() {
-            let mut changed: Option<Tensor> = None;
-            for (axis, labels) in self.labels.of(name).iter().enumerate() {
-                let Some(labels) = labels else { continue };
-                let Some(entries) = self.entries(labels, rows).at(|| format!("constant '{name}'"))? else { continue };
-                let full = changed.take().map_or_else(|| constant.tensor(&Device::Cpu), Ok)?;
-                let classes: Vec<u32> = self.runs(labels)?.into_iter().flatten().map(|i| i as u32).collect();
-                changed = Some(redrawn(&full, axis, &entries, &classes, name).at(|| format!("constant '{name}'"))?);
-            }
-            if let Some(t) = changed {
-                patch.set_constant(name, Constant::from_storage(constant.element(), &t)?);
-            }
-        }
-        for edit in self.labels.edits() {
-            self.edit(&mut patch, edit, rows).at(|| self.graph.nodes()[edit.node()].label())?;
-        }
+        let change = NewRows { head: self, rows };
+        change.rewrite(&mut patch)?;
         for (node, slot) in self.told_apart() {
             let name = patch.fresh("classes");
             let dims = self.graph.nodes()[node].input(slot).and_then(|n| self.graph.constant(n)).map_or(&[][..], Constant::dims);
             patch.set_constant(&name, Constant::from_tensor(&Tensor::full(rows.len() as i64, dims, &Device::Cpu)?)?);
             patch.edit(node).inputs[slot] = name;
         }
-        let mut outputs = self.graph.outputs().to_vec();
-        for output in &mut outputs {
-            if let Some(shape) = output.fact.shape.take() {
-                output.fact.shape = Some(self.shape(self.labels.of(&output.name), &shape, rows.len())?);
-            }
-        }
-        patch.set_outputs(outputs);
-        for (name, axes) in self.labels.values().filter(|(name, _)| !self.graph.is_output(name)) {
-            let Some(shape) = self.facts.get(name).and_then(|f| f.shape.clone()) else { continue };
-            let new = self.shape(axes, &shape, rows.len())?;
-            if new != shape {
-                patch.reshape_value(name, new);
-            }
-        }
         if self.graph.metadata().contains_key(NAMES) {
             patch.set_metadata(NAMES, dict(names));
         }
         let graph = patch.apply()?;
-        self.check(&graph, rows.len())?;
+        change.check(&graph)?;
         Ok(graph)
     }
+}
 
-    fn shape(&self, axes: &[AxisLabels], shape: &[Dim], new: usize) -> Result<Vec<Dim>> {
-        let size = |(i, d): (usize, &Dim)| match axes.get(i).and_then(Option::as_deref) {
-            Some(labels) if !self.runs(labels)?.is_empty() => Ok(Dim::Known(self.count(labels, new)?)),
-            _ => Ok(d.clone()),
-        };
-        shape.iter().enumerate().map(size).collect()
+/// Rows in place of the classes of a head: numbers of old ones, `None` for new ones.
+struct NewRows<'a> {
+    head: &'a Head,
+    rows: &'a [Option<usize>],
+}
+
+impl NewRows<'_> {
+    /// How many indices there are afterwards where so many are, with so many runs of the classes.
+    fn count(&self, labels: usize, runs: usize) -> usize {
+        labels + runs * self.rows.len() - runs * self.head.classes
     }
+}
 
-    fn numbers(&self) -> Renumber<'_> {
-        Renumber { graph: &self.graph, facts: &self.facts, word: "classes" }
+impl Recut for NewRows<'_> {
+    const WORD: &'static str = "classes";
+    const FOLLOWED: &'static str = "the classes";
+    const HINT: &'static str = REBUILD;
+
+    fn graph(&self) -> &Graph {
+        &self.head.graph
     }
-
-    /// One change of sizes or indices in a node.
-    fn edit(&self, patch: &mut Patch<'_>, edit: &Edit, rows: &[Option<usize>]) -> Result<()> {
-        let new = rows.len();
-        match edit {
-            Edit::Indices { node, input, labels, indices } => {
-                let runs = self.runs(labels)?;
-                if runs.is_empty() {
-                    return Ok(());
-                }
-                if let Some(run) = runs.iter().find(|run| indices.iter().any(|i| run.contains(i))) {
-                    // All classes, in order, or none of them.
-                    let picked: Vec<usize> = indices.iter().copied().filter(|i| run.contains(i)).collect();
-                    if picked != run.clone().collect::<Vec<_>>() {
-                        return Err(Error::unsupported("the graph picks single classes").hint(REBUILD));
-                    }
-                }
-                let mut moved: Vec<i64> = Vec::new();
-                for &i in indices {
-                    let before = self.count(&labels[..runs.iter().find(|r| r.contains(&i)).map_or(i, |r| r.start)], new)?;
-                    match runs.iter().find(|r| r.contains(&i)) {
-                        Some(run) if run.start == i => moved.extend((0..new).map(|k| (before + k) as i64)),
-                        Some(_) => {}
-                        None => moved.push(before as i64),
-                    }
-                }
-                self.numbers().input(patch, *node, *input, &moved)
-            }
-            Edit::Sizes { node, place, sizes } => {
-                let changed = |s: &Size| -> Result<Option<i64>> {
-                    match s {
-                        Size::Count(l) => Ok(Some(self.count(l, new)? as i64)),
-                        Size::Fixed(n) => Ok(Some(*n)),
-                        Size::Open => Ok(None),
-                    }
-                };
-                let concerns = |s: &Size| matches!(s, Size::Count(l) if l.iter().any(|&a| self.class(a).is_some()));
-                if !sizes.iter().any(concerns) {
-                    return Ok(());
-                }
-                let numbers = sizes.iter().map(changed).collect::<Result<Vec<_>>>()?;
-                self.numbers().write(patch, *node, place, &numbers)
+    fn facts(&self) -> &Facts {
+        &self.head.facts
+    }
+    fn labels(&self) -> &Labels {
+        &self.head.labels
+    }
+    /// The number of classes may be the same, their order another.
+    fn new_size(&self, labels: &[Atom]) -> Result<Option<usize>> {
+        let runs = self.head.runs(labels)?.len();
+        Ok((runs > 0).then(|| self.count(labels.len(), runs)))
+    }
+    fn recut(&self, name: &str, constant: &Tensor, axis: usize, labels: &[Atom]) -> Result<Tensor> {
+        let runs = self.head.runs(labels)?;
+        let (mut entries, mut at) = (Vec::new(), 0);
+        for run in &runs {
+            entries.extend((at..run.start).map(Entry::Old));
+            entries.extend(self.rows.iter().map(|&row| Entry::Class { start: run.start, row }));
+            at = run.end;
+        }
+        entries.extend((at..labels.len()).map(Entry::Old));
+        let classes: Vec<u32> = runs.into_iter().flatten().map(|i| i as u32).collect();
+        redrawn(constant, axis, &entries, &classes, name)
+    }
+    /// All classes, in order, or none of them.
+    fn moved(&self, labels: &[Atom], indices: &[usize]) -> Result<Vec<i64>> {
+        let runs = self.head.runs(labels)?;
+        if let Some(run) = runs.iter().find(|run| indices.iter().any(|i| run.contains(i))) {
+            let picked = indices.iter().copied().filter(|i| run.contains(i));
+            if !picked.eq(run.clone()) {
+                return Err(Error::unsupported("the graph picks single classes").hint(REBUILD));
             }
         }
-    }
-
-    /// Every value has the size that its labels say.
-    fn check(&self, graph: &Graph, new: usize) -> Result<()> {
-        let follows = |e: Error| e.hint(REBUILD);
-        let facts = graph.facts().map_err(follows)?;
-        for node in graph.nodes() {
-            for name in &node.outputs {
-                let (Some(now), Some(old)) = (facts.get(name), self.facts.get(name)) else { continue };
-                let (Some(got), Some(shape)) = (&now.shape, &old.shape) else { continue };
-                let expected = self.shape(self.labels.of(name), shape, new)?;
-                if got.len() != expected.len() || !got.iter().zip(&expected).all(|(a, b)| a.compatible(b)) {
-                    let wanted = crate::Fact::new(now.element, expected);
-                    let e = Error::unsupported(format!("a size does not follow the classes: '{name}' should be {wanted}, got {now}"));
-                    return Err(e.at(node.label()).hint(REBUILD));
-                }
+        let mut moved: Vec<i64> = Vec::new();
+        for &i in indices {
+            let own = runs.iter().find(|r| r.contains(&i));
+            // What is before an index, or the run that it is in.
+            let until = own.map_or(i, |r| r.start);
+            let before = self.count(until, runs.iter().filter(|r| r.end <= until).count());
+            match own {
+                Some(run) if run.start == i => moved.extend((0..self.rows.len()).map(|k| (before + k) as i64)),
+                Some(_) => {}
+                None => moved.push(before as i64),
             }
         }
-        Ok(())
+        Ok(moved)
     }
 }
 
@@ -444,61 +380,5 @@ fn logits(task: &Task) -> Result<Vec<Logits>> {
         Task::Unknown => {
             Err(Error::unsupported("the model's task is not known, so it has no classes").hint("open it with option 'decode'"))
         }
-    }
-}
-
-/// A constant with other entries along an axis, on which the old `classes` stand at these indices. New rows have the spread of theirs,
-/// new biases (of rank 1) their mean.
-fn redrawn(full: &Tensor, axis: usize, entries: &[Entry], classes: &[u32], name: &str) -> Result<Tensor> {
-    let mut rng = ChaCha8Rng::seed_from_u64(name.bytes().fold(0, |h: u64, b| h.wrapping_mul(0x0100_0000_01b3) ^ u64::from(b)));
-    let mut spread: Option<Spread> = None;
-    let mut parts = Vec::with_capacity(entries.len());
-    for entry in entries {
-        parts.push(match *entry {
-            Entry::Old(i) => full.narrow(axis, i, 1)?,
-            Entry::Class { start, row: Some(row) } => full.narrow(axis, start + row, 1)?,
-            Entry::Class { row: None, .. } => {
-                let of = match spread.take() {
-                    Some(known) => known,
-                    None => Spread::of(&full.index_select(&Tensor::new(classes, &Device::Cpu)?, axis)?)?,
-                };
-                spread.insert(of).draw(full, axis, &mut rng)?
-            }
-        });
-    }
-    if parts.is_empty() {
-        return Err(Error::argument("option 'classes' has no names"));
-    }
-    Ok(Tensor::cat(&parts, axis)?.contiguous()?)
-}
-
-/// Mean and standard deviation of a constant's numbers.
-struct Spread {
-    mean: f64,
-    deviation: f64,
-}
-
-impl Spread {
-    /// # Errors
-    /// `Unsupported` for integers, of which no row can be drawn.
-    fn of(t: &Tensor) -> Result<Self> {
-        if !t.dtype().is_float() {
-            return Err(Error::unsupported("a row of integers cannot be drawn for a new class"));
-        }
-        let values = t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let n = values.len().max(1) as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-        Ok(Self { mean, deviation })
-    }
-    /// One entry along `axis`: uniform numbers around 0 of this deviation; of a vector, the mean.
-    fn draw(&self, like: &Tensor, axis: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let mut dims = like.dims().to_vec();
-        dims[axis] = 1;
-        let count: usize = dims.iter().product();
-        let bound = 3f64.sqrt() * self.deviation;
-        let values: Vec<f64> =
-            if dims.len() == 1 { vec![self.mean; count] } else { (0..count).map(|_| bound * rng.random_range(-1.0..=1.0)).collect() };
-        Ok(Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(like.dtype())?)
     }
 }

@@ -172,23 +172,43 @@ pub enum Loaded {
     Data(Json),
 }
 
+compresso_base::options! {
+    /// Reads a file.
+    pub struct Load {}
+}
+
 /// Reads a file by its ending: a model, or tensors by name (one alone for .npy and .pb), or JSON data.
 ///
 /// # Errors
 /// `Io`; `Format`; those of loading models and tensors.
-pub fn load(path: &str) -> Result<Loaded> {
-    let ending = ending(path);
-    match ending.as_str() {
-        "onnx" => Ok(Loaded::Model(Model::load(path, &LoadOptions::default())?)),
-        "json" => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-            serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))
-        }
-        _ => {
-            let mut tensors = weights::load_tensors(path)?;
-            match tensors.pop() {
-                Some((_, only)) if matches!(ending.as_str(), "npy" | "pb") => Ok(Loaded::Tensor(only)),
-                last => Ok(Loaded::Tensors(tensors.into_iter().chain(last).collect())),
+impl Operation for Load {
+    const SIGNATURE: Signature = Signature {
+        name: "load",
+        summary: "Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json)",
+        group: "models",
+        args: &[Arg::new("path", ArgKind::Text)],
+        returns: "model, tensor or map",
+        fields: Self::FIELDS,
+        examples: &[],
+        keywords: &["open", "read", "import", "npy", "npz"],
+    };
+    type Inputs<'a> = &'a str;
+    type Output = Loaded;
+
+    fn run(&self, path: &str, _: &Context) -> Result<Loaded> {
+        let ending = ending(path);
+        match ending.as_str() {
+            "onnx" => Ok(Loaded::Model(Model::load(path, &LoadOptions::default())?)),
+            "json" => {
+                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+                serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))
+            }
+            _ => {
+                let mut tensors = weights::load_tensors(path)?;
+                match tensors.pop() {
+                    Some((_, only)) if matches!(ending.as_str(), "npy" | "pb") => Ok(Loaded::Tensor(only)),
+                    last => Ok(Loaded::Tensors(tensors.into_iter().chain(last).collect())),
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use super::{ImageSize, Model, Stats, Task};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
-use compresso_base::report::{Cell, Show, Table, bytes, count, printable};
+use compresso_base::report::{Cell, Show, Table, bytes, count, counted, printable};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Show for Model {
         self.summary().map(|s| s.data()).unwrap_or_default()
     }
     fn line(&self) -> Option<String> {
-        let plural = |n: usize| if n == 1 { "1 class".to_string() } else { format!("{n} classes") };
+        let plural = |n: usize| counted(n, "class");
         let what = match self.task() {
             Task::Unknown => "network".to_string(),
             Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
@@ -132,15 +132,15 @@ impl Show for Summary {
         head.row(["opset", &graph.opset().to_string()]);
         let parameters = format!("{} ({})", count(stats.params), bytes(stats.weight_bytes));
         head.row([Cell::from("parameters"), Cell::shown(parameters, stats.params as f64)]);
-        head.row([Cell::from("MACs"), stats.macs.map_or_else(|| Cell::from("unknown"), Cell::count)]);
+        head.row([Cell::from("MACs"), stats.macs.map_or_else(Cell::unknown, Cell::count)]);
         if !self.model.steps().is_empty() {
             let steps: Vec<&str> = self.model.steps().iter().map(|s| s.operation.as_str()).collect();
             head.row(["made by", &steps.join(" > ")]);
         }
         let mut layers = Table::new("Layers", &["layer", "op", "output", ">params", ">MACs"]);
         for l in &stats.layers {
-            let shown = |n: u64| if n == 0 { Cell::default() } else { Cell::count(n) };
-            let macs = l.macs().map_or_else(|| Cell::from("unknown"), shown);
+            let shown = |n: u64| if n == 0 { Cell::shown("", 0.0) } else { Cell::count(n) };
+            let macs = l.macs().map_or_else(Cell::unknown, shown);
             layers.row([Cell::from(&l.name), Cell::from(&l.op), Cell::from(&l.output), shown(l.params), macs]);
         }
         vec![head, layers]

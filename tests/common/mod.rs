@@ -1,9 +1,12 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use compresso::context::Notes;
 use compresso::model::Value;
-use std::path::PathBuf;
+use compresso::{Context, Result};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 /// The Python with the packages that the tests compare against.
 ///
@@ -20,6 +23,35 @@ pub fn python(args: &[&str]) -> String {
     let out = Command::new(python_path()).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(out.status.success(), "{args:?} failed:\n{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// What `work` gives, and what it notes.
+pub fn noted<T>(work: impl FnOnce(&Context) -> T) -> (T, String) {
+    let notes = Arc::new(Notes::default());
+    let result = work(&Context::new().with_progress(notes.clone()));
+    (result, notes.take().join("\n"))
+}
+
+/// Each file that `bad.json` in a folder names is refused with its kind, part of its text and its name. `least`: how many there are
+/// at the least.
+pub fn assert_refused<T>(folder: &Path, least: usize, load: impl Fn(PathBuf) -> Result<T>) {
+    let list = std::fs::read_to_string(folder.join("bad.json")).unwrap();
+    let list: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&list).unwrap();
+    assert!(list.len() >= least);
+    let mut wrong = Vec::new();
+    for (file, expected) in &list {
+        let (kind, text) = (expected[0].as_str().unwrap(), expected[1].as_str().unwrap());
+        match load(folder.join(file)) {
+            Ok(_) => wrong.push(format!("{file} was accepted")),
+            Err(e) => {
+                let said = e.to_string();
+                if format!("{:?}", e.kind()) != kind || !said.contains(text) || !said.contains(file.as_str()) {
+                    wrong.push(format!("{file}: expected {kind} \"{text}\", got {:?} \"{said}\"", e.kind()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Asserts equal shapes and a largest difference of at most `tolerance` times the largest expected magnitude.

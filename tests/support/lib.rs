@@ -1,9 +1,40 @@
-//! What the tests of several crates share: fixtures and comparisons. It knows no crate of the project.
+//! What the tests of several crates share: fixtures, comparisons, seeded numbers. It knows no crate of the project.
 
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// Numbers that follow from a seed: Knuth's linear congruential generator.
+#[derive(Debug, Clone)]
+pub struct Draw(pub u64);
+
+impl Draw {
+    /// The next number, of whose bits the higher ones are the better.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0
+    }
+    /// Of [0, 1).
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 24) as f32
+    }
+    /// Of [-1, 1).
+    pub fn signed(&mut self) -> f32 {
+        2.0 * self.unit() - 1.0
+    }
+}
+
+/// Numbers of [-1, 1) that follow from a seed.
+pub fn noise(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
 
 /// A file or folder of `tests/fixtures` in the checkout whose tests run: cargo names the folder of the tested crate, and a path from when
 /// this crate was built would point into another checkout that shares the folder of build outputs.

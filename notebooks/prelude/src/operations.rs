@@ -3,19 +3,18 @@
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::{self as pruning, Groups, Prune, PruneReport};
+use compresso::compress::prune::{Groups, Prune, PruneGroups, PruneReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
-use compresso::deploy::{self, Deploy, Deployed, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
-use compresso::exec::{self, Outputs};
+use compresso::deploy::{Deploy, Deployed, Findings, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use compresso::exec::{self, Forward, Outputs};
 use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, SplitOptions};
 use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
 use compresso::learn::train::{History, Train, Trained};
 use compresso::measure::compare::{self as comparing, Compare, Comparison};
 use compresso::measure::{Benchmark, BenchmarkReport};
-use compresso::model::{self as models, Loaded, Made, ModelOptions, Summary, Value};
+use compresso::model::{Load, Loaded, Made, ModelOptions, Summary, Value};
 use compresso::operation::Operation;
 use compresso::{Context, Model, Result};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Runs an operation under the session's context and remembers its error.
@@ -44,7 +43,7 @@ pub fn model(source: &str, options: ModelOptions) -> Result<Made<()>> {
 /// # Errors
 /// `Io`; `Format`.
 pub fn load(path: &str) -> Result<Loaded> {
-    run(|_| models::load(path))
+    run(|ctx| Load {}.run(path, ctx))
 }
 
 /// Opens a dataset: a data.yaml (YOLO), COCO's .json, a folder, images by a pattern, "shapes" or "random".
@@ -134,7 +133,7 @@ pub fn prune<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: 
 /// # Errors
 /// `Unsupported` for operators that the registry does not know.
 pub fn prune_groups(m: &Model) -> Result<Groups> {
-    run(|_| pruning::groups(m.graph(), &pruning::head_values(m.task())))
+    run(|ctx| PruneGroups {}.run(m, ctx))
 }
 
 /// Rounds a model's numbers to 8 bits; data is for the ranges of static quantization. The report has each layer's error.
@@ -199,34 +198,35 @@ pub fn summary(m: &Model) -> Result<Summary> {
 /// Inputs of a model: its only one, or all by name.
 pub trait Feeds {
     /// # Errors
-    /// `Argument` for one input of a model that has several.
-    fn feeds(self, model: &Model) -> Result<HashMap<String, Value>>;
+    /// `Unsupported` for a tensor of another type than models have.
+    fn feeds(self) -> Result<exec::Feeds>;
 }
 
 impl Feeds for &Value {
-    fn feeds(self, model: &Model) -> Result<HashMap<String, Value>> {
-        exec::only_feed(model, self)
+    fn feeds(self) -> Result<exec::Feeds> {
+        Ok(exec::Feeds::Only(self.clone()))
     }
 }
 
 impl Feeds for &candle_core::Tensor {
-    fn feeds(self, model: &Model) -> Result<HashMap<String, Value>> {
-        exec::only_feed(model, &Value::plain(self.clone())?)
+    fn feeds(self) -> Result<exec::Feeds> {
+        Ok(exec::Feeds::Only(Value::plain(self.clone())?))
     }
 }
 
 impl<const N: usize> Feeds for [(&str, &Value); N] {
-    fn feeds(self, _: &Model) -> Result<HashMap<String, Value>> {
-        Ok(self.into_iter().map(|(name, v)| (name.to_string(), v.clone())).collect())
+    fn feeds(self) -> Result<exec::Feeds> {
+        Ok(exec::Feeds::Named(self.into_iter().map(|(name, v)| (name.to_string(), v.clone())).collect()))
     }
 }
 
 /// Runs a model and gives its outputs by name, or the inner values asked for.
 ///
 /// # Errors
-/// Those of [`compresso::exec::forward`].
+/// Those of running [`Forward`].
 pub fn forward(m: &Model, x: impl Feeds, wanted: &[&str]) -> Result<Outputs> {
-    run(|ctx| exec::forward(m, &x.feeds(m)?, wanted, ctx))
+    let wanted: Vec<String> = wanted.iter().map(|w| (*w).to_string()).collect();
+    run(|ctx| Forward {}.run((m, &x.feeds()?, Some(&wanted)), ctx))
 }
 
 /// One model, or several with their names.
@@ -333,6 +333,6 @@ pub fn tensorrt_export<'a>(
 ///
 /// # Errors
 /// `Argument` for another target.
-pub fn lint(m: &Model, target: &str) -> Result<Lint> {
-    run(|_| deploy::lint(m, target))
+pub fn lint(m: &Model, target: &str) -> Result<Findings> {
+    run(|ctx| Lint {}.run((m, target), ctx))
 }

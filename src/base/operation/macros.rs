@@ -27,12 +27,32 @@
 /// assert_eq!(Outer::FIELDS[1].default(), 9);
 /// assert!(changed(&Outer::default()).is_empty());
 /// ```
+///
+/// `#[replayed = value]` marks an option on which what the operation makes does not depend: how much is told, how many threads, where a
+/// state is kept. Recipes do not record it, so it is no part of their hashes, and a recipe that is run again has this value for it.
+///
+/// ```
+/// compresso_base::options! {
+///     /// Options of a made-up operation.
+///     pub struct Stir {
+///         /// How often.
+///         pub rounds: usize = 3,
+///         /// Tell each round.
+///         #[replayed = false]
+///         pub told: bool = true,
+///     }
+/// }
+/// use compresso_base::operation::{changed, replayed};
+/// let recorded = changed(&Stir { rounds: 5, told: false });
+/// assert_eq!(serde_json::json!(recorded), serde_json::json!({ "rounds": 5 }));
+/// assert_eq!(replayed::<Stir>(recorded), serde_json::json!({ "rounds": 5, "told": false }));
+/// ```
 #[macro_export]
 macro_rules! options {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $( $(#[doc = $doc:literal])+ pub $field:ident : $ty:ty = $default:expr, )*
+            $( $(#[doc = $doc:literal])+ $(#[replayed = $replayed:tt])? pub $field:ident : $ty:ty = $default:expr, )*
         }
     ) => {
         $(#[$meta])*
@@ -53,6 +73,7 @@ macro_rules! options {
                     kind: <$ty as $crate::operation::OptionValue>::KIND,
                     doc: $crate::operation::trim_doc(concat!($($doc, "\n"),+)),
                     default: |_| serde_json::to_value::<$ty>($default).unwrap_or(serde_json::Value::Null),
+                    replayed: $crate::replayed_as!($($replayed)?),
                 }, )*
             ];
         }
@@ -60,7 +81,7 @@ macro_rules! options {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $( $(#[doc = $doc:literal])+ pub $field:ident : $ty:ty = $default:expr, )*
+            $( $(#[doc = $doc:literal])+ $(#[replayed = $replayed:tt])? pub $field:ident : $ty:ty = $default:expr, )*
             ..$inner:ident : $inner_ty:ty = $inner_default:expr,
         }
     ) => {
@@ -99,6 +120,7 @@ macro_rules! options {
                         kind: <$ty as $crate::operation::OptionValue>::KIND,
                         doc: $crate::operation::trim_doc(concat!($($doc, "\n"),+)),
                         default: |_| serde_json::to_value::<$ty>($default).unwrap_or(serde_json::Value::Null),
+                        replayed: $crate::replayed_as!($($replayed)?),
                     }, )*
                 ];
                 const INNER: &[$crate::operation::Field] = <$inner_ty as $crate::operation::Options>::FIELDS;
@@ -110,6 +132,18 @@ macro_rules! options {
                 &ALL
             };
         }
+    };
+}
+
+/// What an option is when a recipe is run again, of the mark that it has or has not.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! replayed_as {
+    () => {
+        None
+    };
+    ($value:tt) => {
+        Some(|| serde_json::json!($value))
     };
 }
 

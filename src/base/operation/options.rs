@@ -85,6 +85,8 @@ pub struct Field {
     pub doc: &'static str,
     /// The default of the option of this name, as JSON.
     pub default: fn(&str) -> Value,
+    /// What it is when a recipe is run again, of an option that recipes do not record since no result depends on it.
+    pub replayed: Option<fn() -> Value>,
 }
 
 impl Field {
@@ -150,11 +152,23 @@ pub fn decode<T: Options>(options: Value) -> Result<T> {
     serde_json::from_value(Value::Object(full)).map_err(|e| Error::argument("the options do not fit together").because(e))
 }
 
-/// The options that differ from their defaults, for provenance.
+/// The options that differ from their defaults and that results depend on, for recipes.
 pub fn changed<T: Options>(options: &T) -> Map<String, Value> {
     let Ok(Value::Object(map)) = serde_json::to_value(options) else { return Map::new() };
-    let default = |name: &str| T::FIELDS.iter().find(|f| f.name == name).map(Field::default);
-    map.into_iter().filter(|(name, value)| default(name).as_ref() != Some(value)).collect()
+    let field = |name: &str| T::FIELDS.iter().find(|f| f.name == name);
+    let is_kept = |name: &str, value: &Value| field(name).is_none_or(|f| f.replayed.is_none() && f.default() != *value);
+    map.into_iter().filter(|(name, value)| is_kept(name, value)).collect()
+}
+
+/// The options with which a recorded call is run again.
+pub fn replayed<T: Options>(recorded: Map<String, Value>) -> Value {
+    let mut options = recorded;
+    for field in T::FIELDS {
+        if let Some(value) = field.replayed {
+            options.insert(field.name.into(), value());
+        }
+    }
+    Value::Object(options)
 }
 
 /// Checks that an option lies in a range; NaN never does.
@@ -189,7 +203,7 @@ pub const fn trim_doc(doc: &'static str) -> &'static str {
 /// not compile.
 pub const fn splice<const N: usize>(own: &[Field], inner: &[Field], default: fn(&str) -> Value) -> [Field; N] {
     assert!(N == own.len() + inner.len(), "every field has a place");
-    let mut all = [Field { name: "", kind: OptionKind::Any, doc: "", default: |_| Value::Null }; N];
+    let mut all = [Field { name: "", kind: OptionKind::Any, doc: "", default: |_| Value::Null, replayed: None }; N];
     let mut i = 0;
     while i < N {
         all[i] = if i < own.len() { own[i] } else { Field { default, ..inner[i - own.len()] } };

@@ -25,6 +25,10 @@ pub enum ArgKind {
     Models,
     /// Images by their files, or a dataset.
     Images,
+    /// Tensors for a model's inputs: one for its only input, or a map from names.
+    Feeds,
+    /// A text, or a list of them.
+    Texts,
     /// One of these kinds.
     OneOf(&'static [ArgKind]),
     Any,
@@ -46,6 +50,8 @@ impl fmt::Display for ArgKind {
             Self::Function => "function",
             Self::Models => "model or .onnx file, or a list of them",
             Self::Images => "image path, folder, pattern, list of these, or dataset",
+            Self::Feeds => "tensor or map",
+            Self::Texts => "list or text",
             Self::OneOf(kinds) => {
                 for (i, kind) in kinds.iter().enumerate() {
                     write!(f, "{}{kind}", if i == 0 { "" } else { " or " })?;

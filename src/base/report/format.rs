@@ -10,6 +10,20 @@ pub fn count(n: u64) -> String {
     scaled(n as f64, 1000.0, &["", " K", " M", " G", " T", " P", " E"])
 }
 
+/// So many of something.
+///
+/// ```
+/// use compresso_base::report::counted;
+/// assert_eq!([counted(1, "thread"), counted(2, "thread"), counted(0, "class")], ["1 thread", "2 threads", "0 classes"]);
+/// ```
+pub fn counted(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        _ if what.ends_with('s') => format!("{n} {what}es"),
+        _ => format!("{n} {what}s"),
+    }
+}
+
 /// Bytes in powers of 1000: `512 B`, `12.3 MB`.
 pub fn bytes(n: u64) -> String {
     scaled(n as f64, 1000.0, &[" B", " kB", " MB", " GB", " TB", " PB", " EB"])

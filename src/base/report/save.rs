@@ -112,6 +112,7 @@ mod tests {
         fn tables(&self) -> Vec<Table> {
             let mut t = Table::new("T", &["name", ">n"]);
             t.row([Cell::from("a, \"b\""), Cell::count(3_157_200)]);
+            t.row([Cell::from("open"), Cell::unknown()]);
             vec![t]
         }
         fn data(&self) -> serde_json::Value {
@@ -126,10 +127,11 @@ mod tests {
         for name in ["r.csv", "r.json", "r.html", "r.txt"] {
             save(&Sample, dir.path().join(name)).unwrap();
         }
-        assert_eq!(read("r.csv"), "name,n\n\"a, \"\"b\"\"\",3157200\n");
+        assert_eq!(read("r.csv"), "name,n\n\"a, \"\"b\"\"\",3157200\nopen,\n");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&read("r.json")).unwrap()["n"], 1);
         assert!(read("r.html").starts_with("<!doctype html>"));
-        assert!(read("r.txt").contains("| a, \"b\" | 3.16 M |"));
+        assert!(read("r.txt").contains("| a, \"b\" |  3.16 M |\n| open   | unknown |"), "{}", read("r.txt"));
+        assert!(read("r.html").contains("unknown"));
     }
 
     struct Seen;

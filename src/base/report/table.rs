@@ -31,7 +31,7 @@ pub struct Cell {
     exact: Option<Exact>,
 }
 
-/// One number, or two of which the second replaced the first.
+/// One number, or two of which the second replaced the first, or none where it is not known.
 #[derive(Debug, Clone, PartialEq)]
 struct Exact {
     numbers: Vec<f64>,
@@ -72,14 +72,18 @@ impl Cell {
         let numbers = vec![before as f64, after as f64];
         Self { text: format!("{before} → {after}"), exact: Some(Exact { numbers, unit: "" }) }
     }
-    /// `–`: nothing is known.
+    /// `unknown`: there is a number, and nothing that tells it. Files for programs leave it out.
     pub fn unknown() -> Self {
-        UNKNOWN.into()
+        Self { text: "unknown".into(), exact: Some(Exact { numbers: Vec::new(), unit: "" }) }
+    }
+    /// `–`: there is none, or none was measured.
+    pub fn none() -> Self {
+        NONE.into()
     }
 }
 
-/// What stands for a number that is not known; files for programs leave it out.
-const UNKNOWN: &str = "–";
+/// What stands for a number that is not there; files for programs leave it out.
+const NONE: &str = "–";
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
@@ -119,8 +123,8 @@ impl Table {
         self.exact.get(row)?.get(column)?.as_ref()
     }
 
-    /// The numbers of a cell as a program reads them; its text where it stands for none. Where the text is all that is
-    /// known and the column holds numbers, the number that it says.
+    /// The numbers of a cell as a program reads them, none where they are not known; its text where it stands for none. Where the text
+    /// is all that is known and the column holds numbers, the number that it says.
     fn values(&self, row: usize, column: usize) -> Vec<Value> {
         let plain = |x: &f64| {
             let whole = x.fract() == 0.0 && x.abs() < 9e15;
@@ -129,7 +133,8 @@ impl Table {
         let text = self.rows[row].get(column).map_or("", String::as_str);
         match self.exact(row, column) {
             Some(exact) => exact.numbers.iter().map(plain).collect(),
-            None if text == UNKNOWN => vec![Value::Null],
+            None if text == NONE => Vec::new(),
+            None if self.aligns.get(column) == Some(&Align::Right) && text.is_empty() => Vec::new(),
             None if self.aligns.get(column) == Some(&Align::Right) => {
                 vec![text.parse().ok().filter(|x: &f64| x.is_finite()).map_or_else(|| text.into(), |x| plain(&x))]
             }
@@ -143,7 +148,8 @@ impl Table {
         let (mut headers, mut columns) = (Vec::new(), Vec::new());
         for (c, header) in self.headers.iter().enumerate() {
             let cells: Vec<&Exact> = (0..self.rows.len()).filter_map(|r| self.exact(r, c)).collect();
-            let unit = cells.first().map(|e| e.unit).filter(|u| !u.is_empty() && cells.iter().all(|e| e.unit == *u));
+            let mut units = cells.iter().filter(|e| !e.numbers.is_empty()).map(|e| e.unit);
+            let unit = units.next().filter(|first| !first.is_empty() && units.all(|u| u == *first));
             let name = unit.map_or_else(|| header.clone(), |u| format!("{header} ({u})"));
             if cells.iter().any(|e| e.numbers.len() > 1) {
                 headers.extend([format!("{name} before"), format!("{name} after")]);
@@ -181,15 +187,18 @@ mod tests {
             Cell::number(0.823_761),
             "1.50".into(),
         ]);
-        t.row([Cell::from("b"), Cell::unknown(), Cell::bytes(1), "–".into(), Cell::share(0.5), "none".into()]);
+        t.row([Cell::from("b"), Cell::none(), Cell::bytes(1), "–".into(), Cell::share(0.5), "none".into()]);
+        t.row([Cell::from("c"), Cell::unknown(), Cell::unknown(), Cell::unknown(), "0.5".into(), Cell::unknown()]);
+        assert_eq!(t.rows[2], ["c", "unknown", "unknown", "unknown", "0.5", "unknown"]);
         assert_eq!(t.rows[0], ["7", "3.16 M", "12.3 MB", "64 → 48", "0.8238", "1.50"]);
         let (headers, rows) = t.plain();
         assert_eq!(headers, ["name", "params", "size (bytes)", "channels before", "channels after", "mAP", "note"]);
         assert_eq!(json!(rows[0]), json!(["7", 3_157_200, 12_345_678, 64, 48, 0.823_761, 1.5]));
         assert_eq!(json!(rows[1]), json!(["b", null, 1, null, null, 0.5, "none"]));
-        t.rows.push(vec!["c".into()]);
-        t.row(["d"]);
-        assert_eq!(json!(t.plain().1[2]), json!(["c", "", "", "", null, "", ""]));
-        assert_eq!(t.plain().1[3][0], "d");
+        assert_eq!(json!(rows[2]), json!(["c", null, null, null, null, 0.5, null]));
+        t.rows.push(vec!["d".into()]);
+        t.row(["e"]);
+        assert_eq!(json!(t.plain().1[3]), json!(["d", null, null, "", null, null, null]));
+        assert_eq!(t.plain().1[4][0], "e");
     }
 }

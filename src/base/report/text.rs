@@ -49,8 +49,24 @@ pub fn table_text(table: &Table, style: &Style) -> String {
     for row in &table.rows {
         grid.add_row(row.iter().enumerate().map(|(i, c)| Cell::new(printable(c)).set_alignment(alignment(i))));
     }
+    // Words are broken only where they do not fit side by side without blanks around them either.
+    if style.width.is_some_and(|width| natural_width(table) > width) {
+        grid.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 0));
+        });
+    }
     let body = grid.trim_fmt();
     if table.title.is_empty() { body } else { format!("{}\n{body}", style.paint(Ink::BoldCyan, &printable(&table.title))) }
+}
+
+/// Characters in a line of a table whose cells are not broken, with a blank on each side.
+fn natural_width(table: &Table) -> usize {
+    let columns = table.rows.iter().map(Vec::len).chain([table.headers.len()]).max().unwrap_or(0);
+    let widest = |c: usize| {
+        let cells = table.rows.iter().filter_map(|r| r.get(c)).chain(table.headers.get(c));
+        cells.flat_map(|text| text.lines()).map(|line| line.chars().count()).max().unwrap_or(0)
+    };
+    (0..columns).map(|c| widest(c) + 3).sum::<usize>() + 1
 }
 
 /// A rounded box with one rule, under the header.
@@ -115,6 +131,8 @@ mod tests {
         │ pruned ┆ 1.48 M ┆ 25.1 ms │
         ╰────────┴────────┴─────────╯
         ");
+        let close = table_text(&Sample.tables()[0], &Style::columns(26));
+        assert!(close.contains("│base  ┆3.16 M┆44.5 ms│"), "{close}");
         let narrow = table_text(&Sample.tables()[0], &Style::columns(24));
         assert!(narrow.lines().all(|l| l.chars().count() <= 24), "{narrow}");
     }

@@ -1,16 +1,47 @@
 //! Which channels of a graph go together.
 
+use super::head_values;
+use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_base::report::{Show, Table};
 use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
 use compresso_model::ops::{is_expectation, quantized_node};
 use compresso_model::passes::pipelines;
-use compresso_model::{Facts, Graph, Node};
+use compresso_model::{Facts, Graph, Model, Node};
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+compresso_base::options! {
+    /// Finds the channels of a model that go together.
+    pub struct PruneGroups {}
+}
+
+/// The groups of channels that [`Prune`](super::Prune) chooses from.
+///
+/// # Errors
+/// As [`Analysis::new`].
+impl Operation for PruneGroups {
+    const SIGNATURE: Signature = Signature {
+        name: "prune_groups",
+        summary: "The groups of channels of a model that can only be pruned together",
+        group: "compress",
+        args: &[Arg::new("m", ArgKind::Model)],
+        returns: "report",
+        fields: Self::FIELDS,
+        examples: &["prune_groups(model(\"classifier\", #{ classes: 3, image_size: 32 }))"],
+        keywords: &["layers", "channels", "dependencies", "structure"],
+    };
+    type Inputs<'a> = &'a Model;
+    type Output = Groups;
+
+    fn run(&self, model: &Model, _: &Context) -> Result<Groups> {
+        groups(model.graph(), &head_values(model.task()))
+    }
+}
 
 /// Channels that appear at the same places of a graph and so can be removed one like another. Each atom is one choice: all
 /// indices with this label go or stay together.

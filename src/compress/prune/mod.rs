@@ -29,7 +29,7 @@ mod tests;
 
 pub use combine::{Normalization, Reduction};
 pub use criteria::{CRITERIA, Criterion, Importance, Need, Score};
-pub use groups::{Analysis, Group, Groups, Stay, groups};
+pub use groups::{Analysis, Group, Groups, PruneGroups, Stay, groups};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
@@ -105,6 +105,7 @@ compresso_base::options! {
         /// Prune only these layers, named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
         /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
+        #[replayed = false]
         pub score: bool = true,
     }
 }
@@ -140,12 +141,12 @@ impl Operation for Prune {
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
-        let mut stays = Vec::new();
+        let mut first = None;
         let graph = if self.ratio == 0.0 {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
             None
         } else {
-            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut stays)?;
+            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut first)?;
             if graph.is_none() && self.method == Granularity::Channels {
                 ctx.note(format!(
                     "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
@@ -157,18 +158,19 @@ impl Operation for Prune {
         let Some(graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
         let args = std::iter::once(model.into()).chain(data.map(Into::into));
         let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
-        let mut report = match prune_report(model, &pruned) {
-            Ok(report) => Some(report),
+        let mut report = match &first {
+            Some(found) => {
+                // Surgery leaves the form in which layers read constants of their own.
+                let mut report = report::between((model, &found.graph), (&pruned, pruned.graph()))?;
+                report.stays = found.stays();
+                ctx.note(report.headline());
+                let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
+                lines.into_iter().flatten().for_each(|line| ctx.note(line));
+                Some(report)
+            }
             // A model whose shapes cannot be followed has no report, and needs none where single weights are removed.
-            Err(_) if self.method == Granularity::Weights => None,
-            Err(e) => return Err(e),
+            None => prune_report(model, &pruned).ok(),
         };
-        if let Some(report) = report.as_mut().filter(|_| self.method == Granularity::Channels) {
-            ctx.note(report.headline());
-            report.stays = stays;
-            let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
-            lines.into_iter().flatten().for_each(|line| ctx.note(line));
-        }
         if let Some(data) = data.filter(|_| self.score) {
             let damage = Damage::told("prune", "train it on, or remove less", [model, &pruned], data, ctx)?;
             if let Some(report) = &mut report {

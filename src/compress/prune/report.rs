@@ -58,7 +58,14 @@ struct Seen {
 /// # Errors
 /// What shape inference reports for either.
 pub fn prune_report(before: &Model, after: &Model) -> Result<PruneReport> {
-    let (old, new) = (layers(before)?, layers(after)?);
+    // Weights as layers read them, whatever stands between the stored numbers and the layer.
+    let form = |model: &Model| pipelines::PRUNE.run(model.graph()).map(|own| own.graph);
+    between((before, &form(before)?), (after, &form(after)?))
+}
+
+/// As [`prune_report`], of models with their graphs in the form that the pipeline for pruning gives.
+pub(super) fn between((before, old): (&Model, &Graph), (after, new): (&Model, &Graph)) -> Result<PruneReport> {
+    let (old, new) = (layers(before, old)?, layers(after, new)?);
     let by_name: HashMap<&str, &Seen> = new.iter().map(|(n, s)| (n.as_str(), s)).collect();
     let layers = old
         .iter()
@@ -83,11 +90,9 @@ pub fn prune_report(before: &Model, after: &Model) -> Result<PruneReport> {
     Ok(PruneReport { layers, params_before, params_after, macs_before, macs_after, stays: Vec::new(), score: None })
 }
 
-fn layers(model: &Model) -> Result<Vec<(String, Seen)>> {
+fn layers(model: &Model, graph: &Graph) -> Result<Vec<(String, Seen)>> {
     let stats = model.stats()?;
     let costs: HashMap<&str, _> = model.graph().nodes().iter().zip(&stats.layers).filter_map(|(n, l)| Some((n.output(0)?, l))).collect();
-    // Weights as layers read them, whatever stands between the stored numbers and the layer.
-    let graph = &pipelines::PRUNE.run(model.graph())?.graph;
     let mut found = Vec::new();
     for node in graph.nodes() {
         let Some(layer) = node.output(0).and_then(|o| costs.get(o)) else { continue };

@@ -2,7 +2,7 @@
 
 use super::gather::{Evidence, Gathered, in_the_models_classes};
 use super::score::Scoring;
-use super::{Analysis, Granularity, Need, Prune, Removal, Stay, head_values, select, verify, weights};
+use super::{Analysis, Granularity, Need, Prune, Removal, head_values, select, verify, weights};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_learn::data::Dataset;
@@ -52,17 +52,17 @@ impl Prune {
         ctx: &Context,
         between: &mut dyn FnMut(Model, usize) -> Result<Model>,
     ) -> Result<Option<Graph>> {
-        self.rounds_seen(model, data, ctx, between, &mut Vec::new())
+        self.rounds_seen(model, data, ctx, between, &mut None)
     }
 
-    /// As [`Prune::rounds`]; `stays` gets the layers of the model that keep all their channels.
+    /// As [`Prune::rounds`]; `first` gets what the first round found in the model, where channels are removed.
     pub(super) fn rounds_seen(
         &self,
         model: &Model,
         data: Option<&Dataset>,
         ctx: &Context,
         between: &mut dyn FnMut(Model, usize) -> Result<Model>,
-        stays: &mut Vec<Stay>,
+        first: &mut Option<Analysis>,
     ) -> Result<Option<Graph>> {
         if self.method == Granularity::Weights && self.importance.criterion().needs.iter().any(|n| *n != Need::Weights) {
             let e = Error::argument(format!("importance \"{}\" ranks channels, not single weights", self.importance));
@@ -82,10 +82,9 @@ impl Prune {
                 Granularity::Channels => {
                     let options = Self { ratio: (share - before) / (1.0 - before), align, ..self.clone() };
                     let found = Analysis::new(current.graph(), &head_values(model.task()))?;
-                    if round == 1 {
-                        *stays = found.stays();
-                    }
-                    options.channels(&found, model.task(), data, changed, ctx)
+                    let pruned = options.channels(&found, model.task(), data, changed, ctx);
+                    first.get_or_insert(found);
+                    pruned
                 }
                 // Weights that are zero already are the first to be so again.
                 Granularity::Weights => weights::prune(&Self { ratio: share, ..self.clone() }, current.graph(), ctx),

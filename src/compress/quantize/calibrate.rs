@@ -3,13 +3,13 @@
 use super::affine::{Grid, Range};
 use super::extremes::{MinMax, gathered};
 use super::observers::{Observe, Observer, Sample};
-use super::probe::Probe;
+use crate::images;
+use crate::probe::Probe;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::compiled::Seen;
-use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
-use compresso_learn::eval::InputForm;
-use compresso_model::{Graph, Task, Value, ValueInfo};
+use compresso_learn::data::Dataset;
+use compresso_model::{Graph, Task, Value};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -62,41 +62,17 @@ impl Ranges {
     }
 }
 
-/// Inputs for a graph that takes one image tensor, of any [`InputForm`], from a dataset.
+/// Inputs for a graph that takes one image tensor `[batch, channels, height, width]`, from a dataset, each with its number of images.
 ///
-/// The images are a sample drawn with the context's seed, letterboxed as in evaluation. A graph with a fixed batch size
-/// gets batches of that size.
-pub struct Images {
-    loader: Loader,
-    input: ValueInfo,
-    form: InputForm,
-    task: Task,
-    fixed: Option<usize>,
-    left: usize,
-}
+/// The images are a sample drawn with the context's seed, made as for evaluation. A graph with a fixed batch size gets batches of that size.
+pub struct Images(images::Images);
 
 impl Images {
     /// # Errors
     /// `Unsupported` for a graph whose input is not one image tensor; `Argument` when the dataset is empty.
     pub fn new(graph: &Graph, task: &Task, dataset: &Dataset, images: usize, ctx: &Context) -> Result<Self> {
-        if images == 0 {
-            return Err(Error::argument("option 'images' must be at least 1, got 0"));
-        }
-        let (input, axes) = image_input(graph)?;
-        let size = image_size(graph, task)?;
-        let fixed = axes.batch(&input.fact);
         // One image at a time stays in the caches.
-        let batch = fixed.unwrap_or(1);
-        let dataset = dataset.for_training();
-        if dataset.len() < fixed.unwrap_or(1) {
-            let e = Error::argument(format!("'{}' has {} images, a batch of the model needs {batch}", dataset.label(), dataset.len()));
-            return Err(e);
-        }
-        let form = ImageForm::of(graph, task);
-        let options =
-            LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last: fixed.is_some(), form, ..LoaderOptions::default() };
-        let loader = Loader::new(&dataset, options, ctx)?;
-        Ok(Self { loader, input: input.clone(), form: axes, task: task.clone(), fixed, left: images })
+        images::Images::new(graph, task, dataset, images, 1, ctx).map(Self)
     }
 }
 
@@ -105,48 +81,8 @@ impl Iterator for Images {
 
     /// The next number of images and the values to feed.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        let batch = match self.loader.next()? {
-            Ok(b) => b,
-            Err(e) => return Some(Err(e)),
-        };
-        let count = batch.images.dim(0).unwrap_or(0);
-        let take = if self.fixed.is_some() { count } else { count.min(self.left) };
-        self.left = self.left.saturating_sub(take);
-        let images = batch.images.narrow(0, 0, take).map_err(Error::from);
-        let fed = images.and_then(|t| self.form.feed(&self.task, &self.input.fact, &t));
-        Some(fed.map(|v| (take, HashMap::from([(self.input.name.clone(), v)]))))
-    }
-}
-
-/// The graph's only input, when it is an image tensor.
-fn image_input(graph: &Graph) -> Result<(&ValueInfo, InputForm)> {
-    let mut feeds = graph.feeds();
-    if let (Some(input), None) = (feeds.next(), feeds.next())
-        && let Some(form) = InputForm::of_images(&input.fact)
-    {
-        return Ok((input, form));
-    }
-    let inputs: Vec<String> = graph.feeds().map(|i| format!("{}: {}", i.name, i.fact)).collect();
-    Err(Error::unsupported(format!(
-        "images can only be fed to a model with one input [batch, channels, height, width], [batch, height, width, channels] or \
-         [channels, height, width] of 1, 3 or 4 channels; this one has {}",
-        inputs.join(", ")
-    )))
-}
-
-/// Height and width to feed: the graph's own, else the task's.
-///
-/// # Errors
-/// `Argument` when neither says.
-pub fn image_size(graph: &Graph, task: &Task) -> Result<[usize; 2]> {
-    let (input, form) = image_input(graph)?;
-    match (form.size(&input.fact), task.image_size()) {
-        ([Some(h), Some(w)], _) => Ok([h, w]),
-        (_, Some(size)) => Ok(size),
-        _ => Err(Error::argument("the model does not say the size of its input image").hint("load it with image_size: [height, width]")),
+        let batch = self.0.next()?;
+        Some(batch.and_then(|batch| Ok((batch.indices.len(), self.0.feeds(&batch)?))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The extremes of an activation, channel by channel, in whatever order its values lie.
 
 use super::affine::Range;
+use crate::probe::row_major;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -95,15 +96,6 @@ impl MinMax {
             _ => 1.0,
         }
     }
-}
-
-/// Strides of a tensor in row-major order.
-pub(super) fn row_major(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
-    for i in (1..dims.len()).rev() {
-        strides[i - 1] = strides[i] * dims[i];
-    }
-    strides
 }
 
 /// Sizes and strides of all axes but the channels', those that follow each other in memory joined into one.

@@ -13,7 +13,6 @@ mod fit;
 mod float32;
 pub mod observers;
 pub mod placement;
-mod probe;
 mod report;
 mod static_int8;
 #[cfg(test)]
@@ -66,6 +65,7 @@ compresso_base::options! {
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
         pub reduce_range: bool = true,
         /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
+        #[replayed = false]
         pub score: bool = true,
         /// What the graph is for, whose rules it follows: "onnxruntime", "tensorrt", or "onnx" for the first's rules too.
         pub target: Target = Target(&onnxruntime::SPEC),

@@ -30,6 +30,9 @@ compresso_base::options! {
         pub exclude: Vec<String> = Vec::new(),
         /// Quantize only these layers (int8), named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
+        /// Judge the model before and after quantization on up to 64 images of the dataset (int8), and say what was lost.
+        #[replayed = false]
+        pub score: bool = true,
         /// Stem of the file names.
         pub name: String = "model".into(),
         /// Batch size that the engine is tuned for, where the model leaves it open.
@@ -39,6 +42,7 @@ compresso_base::options! {
         /// Memory that the builder may use, in MiB; TensorRT's own choice when left out.
         pub workspace: Option<usize> = None,
         /// Build the engine: true insists, false does not try; by default it is built where trtexec is found.
+        #[replayed = false]
         pub build: Option<bool> = None,
     }
 }
@@ -120,6 +124,7 @@ impl TensorrtExport {
             images: self.images,
             exclude: self.exclude.clone(),
             include: self.include.clone(),
+            score: self.score,
             name: self.name.clone(),
             batch: self.batch,
             max_batch: self.max_batch,

@@ -168,6 +168,10 @@ fn what_tensorrt_refuses_is_refused_before_anything_is_written() {
     let kept = TensorrtExport { build: Some(false), ..int8 };
     assert_eq!(names(&export(&kept, &q, &out)), ["model_int8.onnx", "build.sh", "manifest.json"]);
     assert!(TensorrtExport::default().apply(&q, &out, None, &Context::new()).unwrap_err().to_string().contains("precision"));
+    // A file's name makes no folder.
+    let file = dir.path().join("model.onnx");
+    let e = TensorrtExport::default().apply(&m, &file, None, &Context::new()).unwrap_err();
+    assert!(e.to_string().contains("tensorrt_export(m, \"folder\")") && !file.exists(), "{e}");
 }
 
 #[test]

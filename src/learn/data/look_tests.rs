@@ -197,26 +197,15 @@ fn many_long_class_names_fit_under_their_bars() {
 
 #[test]
 fn passes_tell_of_unreadable_images_once() {
-    use std::sync::Mutex;
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-    impl compresso_base::context::ProgressSink for Notes {
-        fn start(&self, _: u64, _: &str, _: u64) {}
-        fn update(&self, _: u64, _: u64, _: &str) {}
-        fn finish(&self, _: u64) {}
-        fn note(&self, line: &str) {
-            self.0.lock().unwrap().push(line.to_string());
-        }
-    }
     let dir = tempfile::tempdir().unwrap();
     let data = open(&on_disk(dir.path(), 8), DataOptions::default()).unwrap();
     let corrupt = |i: usize| std::fs::write(data.source.file_of(i).unwrap(), b"no picture").unwrap();
-    let notes = Arc::new(Notes::default());
+    let notes = Arc::new(compresso_base::context::Notes::default());
     let ctx = Context::new().with_progress(notes.clone());
     let pass = || {
         let options = LoaderOptions { batch: 3, size: [32, 32], ..LoaderOptions::default() };
         assert!(Loader::new(&data, options, &ctx).unwrap().all(|b| b.is_ok()));
-        std::mem::take(&mut *notes.0.lock().unwrap())
+        notes.take()
     };
     assert!(pass().is_empty());
     corrupt(2);

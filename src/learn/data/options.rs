@@ -29,6 +29,7 @@ compresso_base::options! {
         pub image_folder: Option<String> = None,
         /// Keep decoded images: "ram" (up to half of the free memory) or "disk" (3 bytes per pixel, some 10 times the size
         /// of a JPEG, in ~/.cache/compresso/images). Worth it when reading images takes longer than the model.
+        #[replayed = "none"]
         pub cache: Cache = Cache::None,
         /// Decode every image now, and leave out and list those that are corrupt, cut off or (labelled ones) less than 10 pixels
         /// wide or high. Otherwise they are left out when met.

@@ -3,7 +3,7 @@
 use super::coco::{CocoSummary, RECALLS};
 use super::confusion::Confusion;
 use super::map::ConfidenceCurve;
-use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, counted};
 use serde::Serialize;
 
 /// Results of one class.
@@ -220,7 +220,7 @@ impl Conditions {
     /// In a line, for notes.
     fn line(&self, detector: bool) -> String {
         let [height, width] = self.image_size;
-        let run = format!("{width}×{height} pixels, batch {}, {}, {} threads", self.batch, self.device, self.threads);
+        let run = format!("{width}×{height} pixels, batch {}, {}, {}", self.batch, self.device, counted(self.threads, "thread"));
         if !detector {
             return run;
         }

@@ -25,7 +25,7 @@ pub use input::{InputForm, model_input};
 pub use instances::{Instance, KeyPoint, Limits, Mask, Part, TurnedBox, instances};
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
-pub use parts::{OutputPart, output_parts};
+pub use parts::{OutputPart, class_places, output_parts};
 pub use predict::{Found, Predict, Prediction, Predictions, Ranked, Throughput, image_files_dataset, predict_each, samples_dataset};
 pub use run::{ImageRunner, run_images_with};
 

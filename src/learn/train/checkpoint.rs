@@ -6,12 +6,12 @@
 //! is no generator to keep.
 
 use super::history::{Epoch, History};
-use super::options::Train;
 use super::run::{Best, Run};
 use super::scaler::Scaler;
 use super::step::{Stepper, StepperState};
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
+use compresso_base::operation::changed;
 use compresso_model::Constant;
 use compresso_model::weights::safetensors::{self, File};
 use indexmap::IndexMap;
@@ -49,13 +49,6 @@ struct Card {
 
 /// Columns of `epochs` that there are always: epoch, loss, learning rate, norm of the gradients, seconds, images per second.
 const COLUMNS: usize = 6;
-
-/// Options that do not change what a training comes to.
-const FREE: [&str; 3] = ["checkpoint", "resume", "workers"];
-
-fn decisive(options: &Train) -> Map<String, Value> {
-    compresso_base::operation::changed(options).into_iter().filter(|(n, _)| !FREE.contains(&n.as_str())).collect()
-}
 
 /// Writes the state after the last complete epoch, whole or not at all.
 ///
@@ -106,7 +99,7 @@ pub(super) fn save(path: &Path, run: &Run<'_>, stepper: &Stepper<'_>) -> Result<
         version: VERSION,
         data: (run.data.name.clone(), run.data.split.clone(), run.data.len()),
         seed: run.ctx.seed,
-        options: decisive(run.options),
+        options: changed(run.options),
         epochs: history.epochs.len(),
         steps: state.steps,
         averages: run.ema.as_ref().map_or(0, super::Ema::updates),
@@ -209,7 +202,7 @@ fn same_training(card: &Card, run: &Run<'_>, stepper: &Stepper<'_>) -> Result<()
     if had != has {
         return other(format!("its parametrizations were {}, not {}", list(&had), list(&has)));
     }
-    let wanted = decisive(run.options);
+    let wanted = changed(run.options);
     let shown = |v: Option<&Value>| v.map_or_else(|| "the default".to_string(), Value::to_string);
     if let Some(name) = card.options.keys().chain(wanted.keys()).find(|n| card.options.get(*n) != wanted.get(*n)) {
         return other(format!("its '{name}' was {}, not {}", shown(card.options.get(name)), shown(wanted.get(name))));

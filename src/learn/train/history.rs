@@ -1,6 +1,6 @@
 //! What happened during training, epoch by epoch.
 
-use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, counted};
 use indexmap::IndexMap;
 use serde::Serialize;
 
@@ -71,7 +71,7 @@ impl History {
         let (Some(first), Some(last)) = (self.epochs.first(), self.epochs.last()) else {
             return "no epoch was completed".to_string();
         };
-        let mut text = format!("{} epochs, loss {:.3} → {:.3}", self.epochs.len(), first.loss, last.loss);
+        let mut text = format!("{}, loss {:.3} → {:.3}", counted(self.epochs.len(), "epoch"), first.loss, last.loss);
         if let Some(kept) = self.epochs.iter().find(|e| e.epoch == self.best_epoch) {
             for (name, value) in kept.scores.iter().filter(|(n, _)| matches!(n.as_str(), "map50" | "map" | "top1")) {
                 text += &format!(", {name} {value:.4}");

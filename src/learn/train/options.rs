@@ -140,14 +140,17 @@ compresso_base::options! {
         /// Epochs at the end without mosaic and mixup.
         pub close_mosaic: usize = 5,
         /// Threads that prepare images; left out: those of the session.
+        #[replayed = null]
         pub workers: Option<usize> = None,
         /// Stop after this many epochs without a better validation; 0: never.
         pub patience: usize = 50,
         /// Epochs between validations (where there is a validation set); 0: only after the last.
         pub validate_every: usize = 1,
         /// File (.safetensors) that holds the whole state of the training, written after each epoch.
+        #[replayed = null]
         pub checkpoint: Option<PathBuf> = None,
         /// Go on from the checkpoint where there is one, to the same result as without the interruption.
+        #[replayed = false]
         pub resume: bool = false,
     }
 }

@@ -3,34 +3,18 @@
 
 use super::plan::Plan;
 use super::step::{Pacing, Stepper};
+use super::test_support::cancelled_at;
 use super::tests::{constants, quick, shapes, small};
 use super::*;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions};
-use compresso_base::context::{Cancel, Context, ProgressSink};
+use compresso_base::context::Context;
 use compresso_base::operation::Operation;
 use compresso_model::Model;
 use compresso_model::ops::MixedPrecision;
 use std::path::Path;
-use std::sync::Arc;
-
-/// Cancels when a step of this epoch is done.
-pub(super) struct CancelIn(pub Cancel, pub &'static str);
-
-impl ProgressSink for CancelIn {
-    fn start(&self, _: u64, _: &str, _: u64) {}
-    fn update(&self, _: u64, _: u64, message: &str) {
-        if message.starts_with(self.1) {
-            self.0.cancel();
-        }
-    }
-    fn finish(&self, _: u64) {}
-    fn note(&self, _: &str) {}
-}
 
 fn interrupted(model: &Model, data: &Dataset, val: &Dataset, options: &Train, epoch: &'static str) -> Trained {
-    let ctx = Context::new();
-    let cancel = ctx.cancel.clone();
-    options.run((model, data, Some(val)), &ctx.with_progress(Arc::new(CancelIn(cancel, epoch)))).unwrap()
+    options.run((model, data, Some(val)), &cancelled_at(epoch, 0)).unwrap()
 }
 
 fn without_times(h: &History) -> History {

@@ -1,6 +1,6 @@
 //! The head beside the head: what is copied, where gradients go, what is left of it.
 
-use super::super::resume_tests::CancelIn;
+use super::super::test_support::cancelled_at;
 use super::super::tests::{constants, quick, shapes};
 use super::super::{Objective, ParamSet, TaskLoss, Train, trainable};
 use super::*;

@@ -1,6 +1,6 @@
 //! Training against PyTorch's numbers, and what the loop promises.
 
-use super::test_support::targets;
+use super::test_support::{cancelled_at, sparse, targets};
 use super::*;
 use crate::data::{DataOptions, DataTask, Dataset, dataset};
 use candle_core::{DType, Device, Tensor};
@@ -259,13 +259,7 @@ fn frozen_zeros_stay_zero() {
     let data = shapes(8);
     let model = small(&data);
     let name = "model.2.cv1.conv.weight";
-    let weight = model.graph().constant(name).unwrap();
-    let mut pruned = weight.to_f32s().unwrap();
-    pruned.iter_mut().step_by(3).for_each(|v| *v = 0.0);
-    let mut patch = Patch::new(model.graph());
-    patch.set_constant(name, Constant::floats(weight.dims(), &pruned).unwrap());
-    patch.set_metadata(MASKS_KEY, format!("[\"{name}\"]"));
-    let sparse = Model::new(patch.apply().unwrap(), model.task().clone());
+    let (sparse, pruned) = sparse(&model, name, true);
     for optimizer in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
         let trained = Train { optimizer, ..quick(2) }.run((&sparse, &data, None), &Context::new()).unwrap().model;
         let after = trained.graph().constant(name).unwrap().to_f32s().unwrap();
@@ -299,26 +293,9 @@ fn a_loss_that_is_not_finite_names_the_first_bad_value() {
 
 #[test]
 fn cancelling_before_the_first_epoch_is_an_error_and_later_keeps_what_there_is() {
-    use compresso_base::context::{Cancel, ProgressSink};
-    /// Cancels at a given step.
-    struct At(Cancel, u64);
-    impl ProgressSink for At {
-        fn start(&self, _: u64, _: &str, _: u64) {}
-        fn update(&self, _: u64, done: u64, message: &str) {
-            if message.starts_with("epoch") && done >= self.1 {
-                self.0.cancel();
-            }
-        }
-        fn finish(&self, _: u64) {}
-        fn note(&self, _: &str) {}
-    }
     let data = shapes(16);
     let model = small(&data);
-    let go = |step| {
-        let ctx = Context::new();
-        let cancel = ctx.cancel.clone();
-        quick(50).run((&model, &data, None), &ctx.with_progress(std::sync::Arc::new(At(cancel, step))))
-    };
+    let go = |step| quick(50).run((&model, &data, None), &cancelled_at("epoch", step));
     assert!(go(1).unwrap_err().is_cancelled());
     let kept = go(3).unwrap();
     assert!(kept.history.cancelled);

@@ -156,7 +156,8 @@ fn in_the_models_classes(model: &Model, data: &Dataset, options: &Train, what: &
         Task::Unknown | Task::Instances(_) => return Ok(data.clone()),
     };
     if data.kind != wanted {
-        let e = Error::argument(format!("training this model needs {word}, the dataset has other labels"));
+        let has = if data.kind == DataKind::Unlabelled { "no labels" } else { "other labels" };
+        let e = Error::argument(format!("training this model needs {word}, the dataset has {has}"));
         return Err(e.at(format!("dataset '{}'", data.name)));
     }
     let matched = data.in_classes(model.task().classes(), options.classes)?;

@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::timing::Latency;
-use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_exec::StepTime;
 use serde::Serialize;
 
@@ -112,12 +112,12 @@ impl Show for BenchmarkReport {
         if top1 {
             headers.push(">top-1");
         }
-        let or_dash = |v: Option<Cell>| v.unwrap_or_else(Cell::unknown);
+        let or_dash = |v: Option<Cell>| v.unwrap_or_else(Cell::none);
         let ms = |v: f64| format!("{v:.2}");
         let mut table = Table::new("Benchmark", &headers);
         for r in &self.rows {
             let l = &r.latency;
-            let macs = r.macs.map_or_else(|| Cell::from("unknown"), Cell::count);
+            let macs = r.macs.map_or_else(Cell::unknown, Cell::count);
             let mut cells = vec![Cell::from(&r.name), Cell::from(&r.runtime), Cell::count(r.params), macs, Cell::bytes(r.size_bytes)];
             cells.extend([l.mean_ms, l.std_ms, l.p50_ms, l.p95_ms, l.p99_ms].map(|v| Cell::shown(ms(v), v)));
             cells.extend([Cell::number(r.throughput), or_dash(r.peak_memory_bytes.map(Cell::bytes))]);
@@ -139,7 +139,7 @@ impl Show for BenchmarkReport {
             let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
             let total: f64 = l.steps.iter().map(|s| s.seconds).sum();
             for s in &l.steps {
-                let known = |cell: Cell| if s.macs == 0 { Cell::unknown() } else { cell };
+                let known = |cell: Cell| if s.macs == 0 { Cell::none() } else { cell };
                 let speed = known(Cell::number(2e-9 * s.macs as f64 / s.seconds));
                 let macs = known(Cell::count(s.macs as u64));
                 let time = Cell::shown(format!("{:.3}", 1e3 * s.seconds), 1e3 * s.seconds);
@@ -191,8 +191,8 @@ impl Show for BenchmarkReport {
         let mut notes = self.environment.lines();
         if let Some(r) = self.rows.first() {
             notes.push(format!(
-                "{} threads, batch {}, {} {} each, models taking turns{}",
-                self.threads,
+                "{}, batch {}, {} {} each, models taking turns{}",
+                counted(self.threads, "thread"),
                 r.batch,
                 r.latency.runs,
                 if self.training { "training steps (forward, backward, update)" } else { "runs" },

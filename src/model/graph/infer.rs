@@ -191,7 +191,7 @@ pub fn infer_at(graph: &Graph, batch: usize, image: Option<[usize; 2]>) -> Resul
     if graph.feeds().all(|input| given[&input.name] == input.fact) {
         return graph.facts();
     }
-    infer_with(graph, &given).map(Arc::new)
+    graph.facts_of(given)
 }
 
 /// A fact with its unknown sizes filled in: the first by `batch`, the last two of four by `image`.

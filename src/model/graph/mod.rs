@@ -8,6 +8,7 @@ mod check;
 mod dump;
 mod infer;
 mod inferred;
+mod names;
 mod node;
 mod patch;
 mod shape;
@@ -16,6 +17,7 @@ mod stored;
 
 pub use builder::GraphBuilder;
 pub use infer::{Facts, Infer, broadcast, infer, infer_at, infer_with, normalize_axis, specialize};
+pub(crate) use names::Names;
 pub use node::{Attr, Node};
 pub use patch::Patch;
 pub use shape::{Dim, Fact};

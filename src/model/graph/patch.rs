@@ -2,14 +2,12 @@
 
 mod apply;
 mod inline;
-mod names;
 #[cfg(test)]
 mod tests;
 
-use super::{Dim, Graph, Node, ValueInfo};
+use super::{Dim, Graph, Names, Node, ValueInfo};
 use crate::constant::Constant;
 use indexmap::IndexMap;
-use names::Names;
 use std::collections::{HashMap, HashSet};
 
 /// Edits to a graph. Node indices are those of the graph that the patch was made for and stay valid until `apply`.

@@ -8,6 +8,7 @@ mod inline;
 
 use super::proto::{AttributeProto, NodeProto};
 use super::scan::decode;
+use crate::graph::Names;
 use crate::passes::Raise;
 use crate::{Attr, Constant, Graph, Node};
 use compresso_base::error::{At, Error, Result};
@@ -203,14 +204,14 @@ impl Function {
         if from >= to {
             return Ok(());
         }
-        let mut taken: HashSet<String> = self.inputs.iter().chain(&self.outputs).cloned().collect();
-        names(&self.nodes, &mut taken);
+        let mut names = Names::of_nodes(&self.nodes);
+        self.inputs.iter().chain(&self.outputs).for_each(|n| names.take(n));
         let outputs = self.outputs.clone();
         let is_read = reads(&self.nodes, outputs);
         let constants = &self.constants;
         let raise =
             Raise { from, to, about: &|_| None, constant: &|name| constants.get(name).cloned(), is_read: &|name| is_read.contains(name) };
-        let (nodes, made) = raised(&self.nodes, &raise, &mut taken)?;
+        let (nodes, made) = raise.nodes(&self.nodes, &mut |stem| names.fresh(stem))?;
         self.nodes = nodes;
         self.constants.extend(made);
         Ok(())
@@ -220,8 +221,7 @@ impl Function {
 /// Raises what of the graph is not in functions.
 fn raise_graph(graph: &mut Graph, from: i64, to: i64) -> Result<()> {
     if from < to {
-        let mut taken: HashSet<String> = graph.constants.keys().chain(graph.inputs.iter().map(|i| &i.name)).cloned().collect();
-        names(&graph.nodes, &mut taken);
+        let mut names = Names::of(graph);
         let is_read = reads(&graph.nodes, graph.outputs.iter().map(|o| o.name.clone()));
         let told = |name: &str| {
             let declared = graph.inputs.iter().find(|i| i.name == name).map(|i| &i.fact).or_else(|| graph.declared(name))?;
@@ -229,46 +229,13 @@ fn raise_graph(graph: &mut Graph, from: i64, to: i64) -> Result<()> {
         };
         let raise =
             Raise { from, to, about: &told, constant: &|name| graph.constants.get(name).cloned(), is_read: &|name| is_read.contains(name) };
-        let (nodes, made) = raised(&graph.nodes, &raise, &mut taken)?;
+        let (nodes, made) = raise.nodes(&graph.nodes, &mut |stem| names.fresh(stem))?;
         graph.nodes = nodes;
         graph.constants.extend(made);
     }
     let domain = if graph.opsets.contains_key("ai.onnx") { "ai.onnx" } else { "" };
     graph.opsets.insert(domain.into(), to);
     Ok(())
-}
-
-fn raised(nodes: &[Node], raise: &Raise<'_>, taken: &mut HashSet<String>) -> Result<(Vec<Node>, Vec<(String, Constant)>)> {
-    let mut fresh = |stem: &str| {
-        let name = (0..).map(|i| if i == 0 { stem.to_string() } else { format!("{stem}_{i}") }).find(|n| !taken.contains(n));
-        let name = name.unwrap_or_default();
-        taken.insert(name.clone());
-        name
-    };
-    let (mut out, mut constants) = (Vec::with_capacity(nodes.len()), Vec::new());
-    for node in nodes {
-        match raise.node(node, &mut fresh).at(|| node.label())? {
-            None => out.push(node.clone()),
-            Some(made) => {
-                constants.extend(made.constants);
-                out.extend(made.before);
-                out.push(made.node);
-            }
-        }
-    }
-    Ok((out, constants))
-}
-
-/// All names of nodes and values, those of inner graphs too.
-fn names(nodes: &[Node], into: &mut HashSet<String>) {
-    for node in nodes {
-        into.extend(node.inputs.iter().chain(&node.outputs).chain([&node.name]).cloned());
-        for g in node.inner() {
-            let values = g.inputs.iter().chain(&g.outputs).map(|i| &i.name).chain(g.constants.keys()).chain(g.value_info.keys());
-            into.extend(values.cloned());
-            names(&g.nodes, into);
-        }
-    }
 }
 
 fn reads(nodes: &[Node], outputs: impl IntoIterator<Item = String>) -> HashSet<String> {

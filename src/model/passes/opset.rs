@@ -4,7 +4,7 @@ mod convert;
 
 use super::{Pass, PassContext, Rewrite};
 use crate::element::Element;
-use crate::graph::{Dim, Graph, Node};
+use crate::graph::{Dim, Graph};
 use compresso_base::error::{Error, Result};
 pub(crate) use convert::Raise;
 
@@ -89,18 +89,9 @@ impl Graph {
         // Inference of the graph around this one does not reach into it.
         let is_read = |name: &str| self.is_output(name) || self.nodes.iter().any(|n| n.reads().any(|r| r == name));
         let own = Raise { constant: &constant, about: &|_| None, is_read: &is_read, ..*raise };
-        let mut nodes: Vec<Node> = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            match own.node(node, fresh).map_err(|e| e.at(node.label()))? {
-                None => nodes.push(node.clone()),
-                Some(made) => {
-                    out.constants.extend(made.constants);
-                    nodes.extend(made.before);
-                    nodes.push(made.node);
-                }
-            }
-        }
+        let (nodes, constants) = own.nodes(&self.nodes, fresh)?;
         out.nodes = nodes;
+        out.constants.extend(constants);
         for (domain, version) in &mut out.opsets {
             if matches!(domain.as_str(), "" | "ai.onnx") {
                 *version = raise.to;

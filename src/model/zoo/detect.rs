@@ -49,6 +49,15 @@ pub struct Raw {
     pub head: DetectHead,
 }
 
+/// Where the objects of all anchors lie.
+#[derive(Debug)]
+pub enum Boxes {
+    /// As [`Head::distances`] says it.
+    Upright(String),
+    /// Centre, width and height in pixels: `[batch, 4, anchors]`.
+    Turned(String),
+}
+
 /// The module `Detect`. Branches are YOLO11's where an architecture has its blocks, unless the second argument says which.
 pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     let usual = if s.plan.arch.layers.iter().any(|l| l.module == "C3k2") { "dwconv" } else { "conv" };
@@ -63,8 +72,8 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
     let head = Head::of(s, branches)?;
     let raw = head.emit(s.b, s.inputs)?;
     let grid = Grid::new(s.b, &head.name, s.inputs, &head.strides)?;
-    let distances = head.distances(s.b, &raw.boxes)?;
-    let scores = s.b.named("Sigmoid", &format!("{}.probabilities", head.name), &[&raw.scores]);
+    let boxes = Boxes::Upright(head.distances(s.b, &raw.boxes)?);
+    head.end(s.b, boxes, &raw.scores, &grid, None);
     let mut detect = Detect {
         classes: s.plan.classes.clone(),
         image_size: s.plan.image,
@@ -73,14 +82,8 @@ pub fn emit(s: &mut Site<'_>) -> Result<Made> {
         anchors: None,
     };
     if head.assigned == Assigned::OneToOne {
-        let corners = grid.corners(s.b, &distances);
-        grid.finished(s.b, &corners, &scores, head.classes, None);
         detect.decode = Decode::described(BoxDecode::end_to_end("output0"));
-    } else {
-        let pixels = grid.centred(s.b, &distances);
-        s.b.output_of(&head.name, &[&pixels, &scores]);
     }
-    s.b.graph.output("output0");
     Ok(Made::End(Box::new(Task::Detect(detect))))
 }
 
@@ -204,6 +207,25 @@ impl Head {
         let mean = b.named("Conv", &format!("{name}.dfl.conv"), &[&bins, &w]);
         let shape = b.graph.constant(&format!("{name}.distance.shape"), Constant::ints(&[0, 4, -1]));
         Ok(b.named("Reshape", &format!("{name}.distance"), &[&mean, &shape]))
+    }
+
+    /// Joins boxes, probabilities and `more` channels of each anchor in the output `output0`: as rows of finished detections where one
+    /// box is right for an object, else for all anchors.
+    pub fn end(&self, b: &mut Blocks, boxes: Boxes, scores: &str, grid: &Grid, more: Option<(&str, usize)>) {
+        let scores = b.named("Sigmoid", &format!("{}.probabilities", self.name), &[scores]);
+        let finished = self.assigned == Assigned::OneToOne;
+        let boxes = match boxes {
+            Boxes::Turned(boxes) => boxes,
+            Boxes::Upright(distances) if finished => grid.corners(b, &distances),
+            Boxes::Upright(distances) => grid.centred(b, &distances),
+        };
+        if finished {
+            grid.finished(b, &boxes, &scores, self.classes, more);
+        } else {
+            let parts: Vec<&str> = [boxes.as_str(), &scores].into_iter().chain(more.map(|(value, _)| value)).collect();
+            b.output_of(&self.name, &parts);
+        }
+        b.graph.output("output0");
     }
 }
 

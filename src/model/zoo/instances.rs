@@ -1,7 +1,7 @@
 //! Heads that find more of an object than its box: a mask, key points, or the angle of a turned box.
 
 use super::blocks::{Blocks, Conv, Feature};
-use super::detect::{Assigned, Head, Raw};
+use super::detect::{Assigned, Boxes, Head, Raw};
 use super::grid::Grid;
 use super::site::{Made, Site};
 use crate::{Constant, InstanceKind, Instances, Task};
@@ -27,26 +27,17 @@ impl<'s, 'a> Ends<'s, 'a> {
     /// channels for each anchor; then `others`.
     fn finish(self, kind: InstanceKind, turned: Option<String>, more: (String, usize), others: Vec<String>) -> Result<Made> {
         let Self { s, head, raw, grid } = self;
-        let scores = s.b.named("Sigmoid", &format!("{}.probabilities", head.name), &[&raw.scores]);
-        let finished = head.assigned == Assigned::OneToOne;
         let boxes = match turned {
-            Some(boxes) => boxes,
-            None => {
-                let distances = head.distances(s.b, &raw.boxes)?;
-                if finished { grid.corners(s.b, &distances) } else { grid.centred(s.b, &distances) }
-            }
+            Some(boxes) => Boxes::Turned(boxes),
+            None => Boxes::Upright(head.distances(s.b, &raw.boxes)?),
         };
-        if finished {
-            grid.finished(s.b, &boxes, &scores, head.classes, Some((&more.0, more.1)));
-        } else {
-            s.b.output_of(&head.name, &[&boxes, &scores, &more.0]);
-        }
-        s.b.graph.output("output0");
+        head.end(s.b, boxes, &raw.scores, &grid, Some((&more.0, more.1)));
         let mut outputs = vec!["output0".to_string()];
         for (i, value) in others.iter().enumerate() {
             outputs.push(format!("output{}", i + 1));
             s.b.graph.output_as(value, &outputs[i + 1]);
         }
+        let finished = head.assigned == Assigned::OneToOne;
         let (classes, image_size) = (s.plan.classes.clone(), s.plan.image);
         Ok(Made::End(Box::new(Task::Instances(Instances { kind, classes, image_size, outputs, finished }))))
     }

@@ -8,7 +8,7 @@ pub(super) mod lexer;
 pub(super) mod place;
 
 use super::Console;
-use super::script::{Failure, Session};
+use super::script::{Failure, Session, help_text};
 use crate::error::{Error, Result};
 use crate::report::{Ink, Style};
 use crate::shell::Output;
@@ -59,9 +59,16 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
             // A history that cannot be written is no reason to stop.
             let _ = editor.append_history(path);
         }
-        match input.trim() {
+        let line = input.trim();
+        if let Some(word) = help_wanted(line) {
+            match help_text(word, &style) {
+                Ok(text) => console.print(&text),
+                Err(e) => console.eprint(&Failure::new(e).render(&console.error_style())),
+            }
+            continue;
+        }
+        match line {
             ":quit" | ":q" | ":exit" | "exit" | "quit" => return Ok(()),
-            ":help" | ":h" | "help" | "?" => console.print(&super::script::overview(&style)),
             command if command.starts_with(':') => {
                 let e = Error::argument(format!("there is no command '{command}'")).hint("the commands are :help and :quit");
                 console.eprint(&Failure::new(e).render(&console.error_style()));
@@ -79,6 +86,19 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
             }
         }
     }
+}
+
+/// The word that help is asked for, empty for the overview: `help`, `:help prune`, `?prune`, `prune?`.
+fn help_wanted(line: &str) -> Option<&str> {
+    let word = match line.strip_prefix('?').or_else(|| line.strip_suffix('?')) {
+        Some(word) => word,
+        None => {
+            let rest = [":help", ":h", "help"].iter().find_map(|command| line.strip_prefix(command))?;
+            Some(rest).filter(|rest| rest.is_empty() || rest.starts_with(' '))?
+        }
+    };
+    let word = word.trim();
+    word.chars().all(|c| c.is_alphanumeric() || c == '_').then_some(word)
 }
 
 fn evaluate(session: &mut Session, input: &str, number: usize) -> Result<(), Failure> {

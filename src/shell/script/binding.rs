@@ -76,7 +76,11 @@ fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallCon
             arg.name,
             describe(value)
         ));
-        return Err(e.hint(usage(sig)));
+        let options = match sig.fields.first().filter(|_| arg.optional) {
+            Some(first) => format!("; options stand in a map, such as #{{ {}: … }}", first.name),
+            None => String::new(),
+        };
+        return Err(e.hint(format!("{}{options}", usage(sig))));
     }
     given.resize(sig.args.len(), Dynamic::UNIT);
     let ctx = shared.context();

@@ -6,6 +6,7 @@ use super::value::{ModelValue, to_f64, to_json};
 use super::words::{accepts, describe, unknown_option, usage, with_article};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::exec::Feeds;
 use crate::learn::data::Dataset;
 use crate::learn::eval::image_files_dataset;
 use crate::model::{LoadOptions, Model, Value};
@@ -59,6 +60,8 @@ impl Call<'_> {
             ArgKind::Bool => Box::new(self.args[i].as_bool().map_err(|_| self.wrong(i))?),
             ArgKind::Models => Box::new(self.named_models(i)?),
             ArgKind::Images => Box::new(self.images(i)?),
+            ArgKind::Feeds => Box::new(self.feeds(i)?),
+            ArgKind::Texts => Box::new(self.texts(i)?),
             ArgKind::OneOf(kinds) => {
                 let kind = kinds.iter().find(|k| accepts(**k, &self.args[i])).ok_or_else(|| self.wrong(i))?;
                 self.converted(i, *kind)?
@@ -66,6 +69,18 @@ impl Call<'_> {
             // Only functions that are no operations take these; they read them as the script has them.
             ArgKind::Report | ArgKind::List | ArgKind::Map | ArgKind::Function | ArgKind::Any => Box::new(self.args[i].clone()),
         })
+    }
+    /// A tensor, or tensors by the names of inputs.
+    fn feeds(&self, i: usize) -> Result<Feeds> {
+        if let Some(only) = self.args[i].read_lock::<Value>() {
+            return Ok(Feeds::Only(only.clone()));
+        }
+        let map = self.args[i].as_map_ref().map_err(|_| self.wrong(i))?;
+        let named = map.iter().map(|(name, v)| match v.read_lock::<Value>() {
+            Some(x) => Ok((name.to_string(), x.clone())),
+            None => Err(Error::argument(format!("input '{name}' must be a tensor, got {}", describe(v)))),
+        });
+        named.collect::<Result<_>>().map(Feeds::Named)
     }
     /// A dataset, or image files by their paths.
     fn images(&self, i: usize) -> Result<Dataset> {

@@ -219,11 +219,18 @@ impl Explain<'_> {
             };
         }
         if let Some(b) = find(name) {
-            let e = match types.is_empty() {
-                true => Error::argument(format!("{name} needs arguments")),
-                false => Error::argument(format!("{name} does not take {}", given())),
+            let sig = &b.signature;
+            let most = sig.args.len() + usize::from(!sig.fields.is_empty());
+            let missing = sig.args.get(types.len()).filter(|a| !a.optional);
+            let e = match missing {
+                Some(arg) => {
+                    let wanted = with_article(&arg.kind.to_string());
+                    format!("{name} needs {wanted} as argument {} ('{}')", types.len() + 1, arg.name)
+                }
+                None if types.len() > most => format!("{name} takes at most {most} arguments, got {}", types.len()),
+                None => format!("{name} does not take {}", given()),
             };
-            return e.hint(usage(&b.signature));
+            return Error::argument(e).hint(usage(sig));
         }
         if let Some((_, count)) = self.functions.iter().find(|(n, _)| n == name) {
             let s = if *count == 1 { "" } else { "s" };
@@ -281,6 +288,10 @@ fn syntax(kind: &ParseErrorType) -> Error {
     match kind {
         ParseErrorType::Reserved(word) if word == "export" => e.hint("use save(m, path), or onnx_export(m, path)"),
         ParseErrorType::BadInput(LexError::MalformedChar(_)) => e.hint("texts stand in double quotes: \"text\""),
+        ParseErrorType::Reserved(word) if word == "print" || word == "debug" => e.hint(format!("calls have parentheses: {word}(x)")),
+        ParseErrorType::MissingToken(_, what) if what.contains("arguments to function call") => {
+            e.hint("arguments stand apart by commas; options stand in a map: train(m, d, #{ epochs: 3 })")
+        }
         ParseErrorType::ExprTooDeep => e.hint("split the expression with let"),
         _ => e,
     }

@@ -61,7 +61,14 @@ fn a_wrong_argument_shows_the_usage() {
        | ^^^^^
        help: usage: prune(m: model[, d: dataset][, #{…}]) -> model
     ");
-    assert!(shown("take(1, 2, 3)").contains("take does not take"), "{}", shown("take(1, 2, 3)"));
+    let told = |code: &str, text: &str| assert!(shown(code).contains(text), "{}", shown(code));
+    told("take(1, 2, 3)", "take takes at most 2 arguments, got 3");
+    told("model()", "model needs text as argument 1 ('source')");
+    told("take(dataset(\"shapes\"))", "take needs a whole number as argument 2 ('n')");
+    // Options are no named arguments, and no arguments by place.
+    told("benchmark(1, runs: 10)", "options stand in a map: train(m, d, #{ epochs: 3 })");
+    told("prune(model(\"classifier\"), 0.5)", "options stand in a map, such as #{ ratio: … }");
+    told("print 3", "calls have parentheses: print(x)");
 }
 
 #[test]
@@ -113,7 +120,7 @@ fn other_errors_read_well() {
         ("let a = 1; a.b = 2", "the field 'b' of a whole number cannot be set"),
         ("let m = #{ a: 1 }; m.b", "the map has no entry 'b'"),
         ("throw \"bad\"", "bad"),
-        ("prune()", "prune needs arguments"),
+        ("prune()", "prune needs a model as argument 1 ('m')"),
         ("let x = [1, 2", "syntax error: expecting ']' to end this array literal"),
         ("let x = 1; if x { 2 }", "expected true or false, got a whole number"),
         ("fn f(n) { f(n + 1) } f(0)", "functions call each other too deeply"),

@@ -57,6 +57,8 @@ pub fn takes(kind: ArgKind, got: &str) -> bool {
         // Names and models: #{ base: a, small: b }.
         ArgKind::Models => matches!(got, "model" | "text" | "list" | "map"),
         ArgKind::Images => matches!(got, "text" | "list" | "dataset"),
+        ArgKind::Feeds => matches!(got, "tensor" | "map"),
+        ArgKind::Texts => matches!(got, "text" | "list"),
         ArgKind::OneOf(kinds) => kinds.iter().any(|k| takes(*k, got)),
         ArgKind::Any => true,
     }

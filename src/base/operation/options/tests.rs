@@ -11,6 +11,9 @@ crate::options! {
         pub scope: Scope = Scope::Global,
         /// How often, or not at all.
         pub rounds: Option<usize> = None,
+        /// Say so.
+        #[replayed = null]
+        pub told: Option<bool> = Some(true),
     }
 }
 
@@ -35,9 +38,13 @@ fn errors_name_option_kind_and_nearest() {
 
 #[test]
 fn only_changed_options_are_kept() {
-    let s = Sample { ratio: 0.25, ..Sample::default() };
+    let s = Sample { ratio: 0.25, told: Some(false), ..Sample::default() };
     assert_eq!(serde_json::Value::Object(changed(&s)), json!({ "ratio": 0.25 }));
     assert!(changed(&Sample::default()).is_empty());
+    // What no result depends on is not recorded, and has a value of its own when the call is run again.
+    assert_eq!(replayed::<Sample>(changed(&s)), json!({ "ratio": 0.25, "told": null }));
+    let outer = Outer { sample: s, ..Outer::default() };
+    assert_eq!(replayed::<Outer>(changed(&outer)), json!({ "ratio": 0.25, "scope": "global", "told": null }));
 }
 
 #[test]
@@ -60,7 +67,7 @@ crate::options! {
 fn options_of_another_struct_are_decoded_and_named_like_own_ones() {
     let o: Outer = decode(json!({ "rounds": 2, "force": 3 })).unwrap();
     assert_eq!((o.force, o.sample.ratio, o.sample.scope, o.sample.rounds), (3.0, 0.5, Scope::Layer, Some(2)));
-    assert_eq!(Outer::FIELDS.iter().map(|f| f.name).collect::<Vec<_>>(), ["force", "ratio", "scope", "rounds"]);
+    assert_eq!(Outer::FIELDS.iter().map(|f| f.name).collect::<Vec<_>>(), ["force", "ratio", "scope", "rounds", "told"]);
     assert_eq!(Outer::FIELDS[2].default(), json!("layer"), "a default that the outer struct sets");
     let text = |v| decode::<Outer>(v).unwrap_err().to_string();
     assert_eq!(text(json!({ "ratoi": 1 })), "unknown option 'ratoi'\n  help: did you mean 'ratio'?");

@@ -64,7 +64,7 @@ pub struct Call<C = usize> {
     /// In the order of the operation's signature.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<Argument<C>>,
-    /// Options that differ from the defaults.
+    /// Options that differ from the defaults, but those on which the result does not depend.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
     /// Hashes of the files that options name, by option.

@@ -2,13 +2,13 @@
 
 use super::super::Analysis;
 use super::super::slices::{Activations, Occurrence, Role};
-use super::images::Images;
+use crate::images::Images;
+use crate::probe::Probe;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::compiled::Seen;
-use compresso_exec::{Engine, Run, run};
 use compresso_learn::data::Dataset;
-use compresso_model::{Element, Task, Value};
+use compresso_model::Task;
 use std::collections::{HashMap, HashSet};
 
 /// Running sums over one axis of a value.
@@ -86,7 +86,7 @@ pub(super) fn gather(
     let names: HashSet<String> = sums.keys().cloned().collect();
     // One image at a time stays in the caches.
     let mut batches = Images::new(&found.graph, task, data, images, 1, ctx)?;
-    let mut engine = if ctx.device.is_cpu() { Some(Engine::watching(&found.graph, &[], names, ctx.threads)?) } else { None };
+    let mut probe = Probe::new(&found.graph, names, ctx)?;
     let mut progress = ctx.progress("gathering activations", images.min(data.for_training().len()) as u64);
     let mut see = |seen: &Seen<'_>| -> Result<()> {
         let axes = sums.get_mut(seen.name).map_or(&mut [][..], Vec::as_mut_slice);
@@ -95,31 +95,13 @@ pub(super) fn gather(
     while let Some(batch) = batches.next() {
         let batch = batch?;
         let feeds = batches.feeds(&batch)?;
-        let planned = match &mut engine {
-            Some(engine) => engine.run_watched(&feeds, Some(&ctx.cancel), &mut see)?,
-            None => false,
-        };
-        if !planned {
-            let mut observe = |name: &str, value: &Value| -> Result<()> {
-                if value.element != Element::F32 {
-                    return Ok(());
-                }
-                let values = value.tensor.flatten_all()?.to_vec1::<f32>()?;
-                see(&Seen { name, dims: value.dims(), strides: &row_major(value.dims()), values: &values })
-            };
-            let device = Some(ctx.device.clone());
-            run(&found.graph, &feeds, Run { cancel: Some(&ctx.cancel), observer: Some(&mut observe), device, ..Run::default() })?;
-        }
+        probe.run(&feeds, &mut see)?;
         for _ in &batch.indices {
             progress.step("")?;
         }
     }
     let seen = sums.into_iter().flat_map(|(name, axes)| axes.into_iter().map(move |(axis, s)| ((name.clone(), axis), s)));
     Ok(seen.filter(|(_, s)| s.count > 0.0).map(|(key, s)| (key, s.means())).collect())
-}
-
-fn row_major(dims: &[usize]) -> Vec<usize> {
-    (0..dims.len()).map(|i| dims[i + 1..].iter().product()).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Gradients of a loss with respect to the constants of a graph.
 
-use super::images::Images;
+use crate::images::Images;
 use candle_core::{DType, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};

@@ -2,7 +2,6 @@
 
 mod activations;
 mod gradients;
-mod images;
 
 use super::criteria::{Criterion, Need};
 use super::slices::{Activations, Norm, Occurrence, Role, Slice, occurrences};

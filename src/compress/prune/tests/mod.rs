@@ -16,24 +16,25 @@ mod weights;
 
 use super::*;
 use candle_core::{Device, Tensor};
+use compresso_base::context::Notes;
 use compresso_exec::{Run, run};
 use compresso_model::{Constant, Dim, Element, Fact, Graph, GraphBuilder, Node, Value};
+use compresso_test_support::Draw;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A builder of nets with seeded weights.
 struct Net {
     b: GraphBuilder,
-    state: u64,
+    draw: Draw,
 }
 
 impl Net {
     fn new(opset: i64) -> Self {
-        Self { b: GraphBuilder::new("net", opset), state: 1 }
+        Self { b: GraphBuilder::new("net", opset), draw: Draw(1) }
     }
     fn random(&mut self) -> f32 {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.state >> 40) as f32 / (1u64 << 24) as f32
+        self.draw.unit()
     }
     fn weight(&mut self, name: &str, dims: &[usize]) -> String {
         let fan_in = dims[1..].iter().product::<usize>().max(1) as f32;
@@ -84,7 +85,7 @@ impl Net {
 
 fn feeds(graph: &Graph, seed: u64) -> HashMap<String, Value> {
     let mut net = Net::new(17);
-    net.state = seed;
+    net.draw = Draw(seed);
     let mut out = HashMap::new();
     for input in graph.feeds() {
         let dims: Vec<usize> = input.fact.shape.as_ref().unwrap().iter().map(|d| d.known().unwrap_or(2)).collect();
@@ -192,18 +193,6 @@ fn dims<'a>(model: &'a Model, constant: &str) -> &'a [usize] {
 fn attr_int(model: &Model, node: &str, name: &str) -> i64 {
     let g = model.graph();
     g.nodes()[g.find(node).unwrap()].get_int(name, -99).unwrap()
-}
-
-/// Collects what an operation says.
-#[derive(Default)]
-struct Notes(Mutex<Vec<String>>);
-impl compresso_base::context::ProgressSink for Notes {
-    fn start(&self, _: u64, _: &str, _: u64) {}
-    fn update(&self, _: u64, _: u64, _: &str) {}
-    fn finish(&self, _: u64) {}
-    fn note(&self, line: &str) {
-        self.0.lock().unwrap().push(line.to_string());
-    }
 }
 
 fn two_layers() -> Model {

@@ -136,7 +136,7 @@ fn what_stays_is_said_with_its_reason() {
     let notes = Arc::new(Notes::default());
     let ctx = Context::new().with_progress(notes.clone());
     let made = half().run((&m, None), &ctx).unwrap();
-    let said = notes.0.lock().unwrap().join("\n");
+    let said = notes.take().join("\n");
     assert!(said.contains("3 layers keep all their channels, 1 of them because InstanceNormalization 'gn' takes"), "{said}");
     let report = made.report.unwrap();
     let shown = format!("{:?}", compresso_base::report::Show::tables(&report));

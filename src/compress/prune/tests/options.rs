@@ -31,7 +31,7 @@ fn no_ops_say_why_and_results_say_what() {
     assert_eq!(p.steps()[0].operation, "prune");
     assert_eq!(p.steps()[0].options["exclude"], serde_json::json!(["b"]));
     assert!(!p.steps()[0].options.contains_key("ratio"), "0.5 is the default");
-    let lines = notes.0.lock().unwrap().clone();
+    let lines = notes.take();
     assert!(lines[0].contains("ratio is 0"), "{lines:?}");
     assert!(lines[1].contains("nothing removed"), "{lines:?}");
     assert!(lines[2].starts_with("prune: ") && lines[2].contains("params"), "{lines:?}");

@@ -82,6 +82,10 @@ fn hidden_widths_of_linear_layers_go_wherever_their_weights_are_stored() {
         let fc1 = report.layers.iter().find(|l| l.layer == "fc1").unwrap();
         assert_eq!((fc1.channels_before, fc1.channels_after, fc1.params_before, fc1.params_after), (32, 16, 256, 128));
         assert_eq!((fc1.macs_before, fc1.macs_after), (Some(16 * 256), Some(16 * 128)));
+        // What `prune` says of its two graphs is what is found out of the two models anew.
+        let made = half().run((&m, None), &Context::new()).unwrap();
+        let layers = |report: &PruneReport| serde_json::to_value(&report.layers).unwrap();
+        assert_eq!(layers(made.report.as_ref().unwrap()), layers(&prune_report(&m, &made.model).unwrap()), "place {i}");
         let said = report::widened(m.graph(), p.graph()).unwrap();
         assert_eq!(said.is_some(), i == 1, "{said:?}");
     }

@@ -30,16 +30,15 @@ pub struct Throughput {
 impl Throughput {
     /// In a line, for notes.
     pub fn line(&self) -> String {
-        let ms = compresso_base::report::millis;
+        use compresso_base::report::{counted, millis as ms};
         let draw = if self.draw_ms > 0.0 { format!(", draw and write {}", ms(self.draw_ms)) } else { String::new() };
-        let plural = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
         format!(
             "{} in {}: {:.1} per second by {} of {}; each: read {}, run {}, boxes {}{draw}",
-            plural(self.count, "image"),
+            counted(self.count, "image"),
             ms(self.seconds * 1000.0),
             self.images_per_second,
-            plural(self.workers, "worker"),
-            plural(self.threads_per_worker, "thread"),
+            counted(self.workers, "worker"),
+            counted(self.threads_per_worker, "thread"),
             ms(self.read_ms),
             ms(self.run_ms),
             ms(self.boxes_ms),

@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::data::Dataset;
+use crate::train::test_support::{cancelled_at, sparse};
 use crate::train::tests::{constants, quick, shapes, small};
 use crate::train::{ParamSet, TaskLoss, Train, Trained, fit};
 use candle_core::{DType, Device, Var};
-use compresso_base::context::{Cancel, Context, ProgressSink};
+use compresso_base::context::Context;
 use compresso_base::operation::Call;
 use compresso_exec::{self as exec, Run};
 use compresso_model::ops::ParamKind;
 use compresso_model::{Element, Fact, GraphBuilder, Model, Node, Payload};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 fn tensor(values: &[f32], dims: &[usize]) -> Tensor {
     Tensor::from_slice(values, dims, &Device::Cpu).unwrap()
@@ -188,12 +188,7 @@ fn every_zero_stays_when_asked() {
     let data = shapes(8);
     let model = small(&data);
     let name = "model.2.cv1.conv.weight";
-    let weight = model.graph().constant(name).unwrap();
-    let mut pruned = weight.to_f32s().unwrap();
-    pruned.iter_mut().step_by(3).for_each(|v| *v = 0.0);
-    let mut patch = Patch::new(model.graph());
-    patch.set_constant(name, Constant::floats(weight.dims(), &pruned).unwrap());
-    let sparse = Model::new(patch.apply().unwrap(), model.task().clone());
+    let (sparse, pruned) = sparse(&model, name, false);
     for (keep_zeros, fake) in [(true, false), (true, true), (false, false)] {
         let list: Vec<Box<dyn Parametrization>> = if fake { vec![Box::new(FakeQuantWeights::new(weights_of(&model)))] } else { Vec::new() };
         let trained = fitted(&sparse, &data, list, &Train { keep_zeros, ..quick(2) }, &Context::new()).unwrap().model;
@@ -304,19 +299,6 @@ fn a_parametrization_can_learn_how_to_round() {
     assert!(farther > 0, "some weight is not rounded to the nearest");
 }
 
-struct CancelIn(Cancel, &'static str);
-
-impl ProgressSink for CancelIn {
-    fn start(&self, _: u64, _: &str, _: u64) {}
-    fn update(&self, _: u64, _: u64, message: &str) {
-        if message.starts_with(self.1) {
-            self.0.cancel();
-        }
-    }
-    fn finish(&self, _: u64) {}
-    fn note(&self, _: &str) {}
-}
-
 #[test]
 fn what_parametrizations_train_and_remember_goes_on_to_the_same_bits() {
     let data = shapes(8);
@@ -331,9 +313,7 @@ fn what_parametrizations_train_and_remember_goes_on_to_the_same_bits() {
         let options = Train { ema, batch: 4, ..quick(4) };
         let whole = fitted(&model, &data, list(), &options, &Context::new()).unwrap();
         let options = Train { checkpoint: Some(path.clone()), resume: true, ..options };
-        let ctx = Context::new();
-        let cancel = ctx.cancel.clone();
-        let first = fitted(&model, &data, list(), &options, &ctx.with_progress(Arc::new(CancelIn(cancel, "epoch 3/4")))).unwrap();
+        let first = fitted(&model, &data, list(), &options, &cancelled_at("epoch 3/4", 0)).unwrap();
         assert!(first.history.cancelled && first.history.epochs.len() == 2);
         let rest = fitted(&model, &data, list(), &options, &Context::new()).unwrap();
         assert!(constants(&whole.model) == constants(&rest.model), "the weights differ");

@@ -1,7 +1,7 @@
 //! Making the next graph from the old one and its edits.
 
+use super::Names;
 use super::Patch;
-use super::names::Names;
 use crate::constant::Constant;
 use crate::graph::inferred::Inferred;
 use crate::graph::{Fact, Graph, Node};

@@ -1,7 +1,7 @@
 //! Replacing calls by the nodes of the functions.
 
-use super::{Function, Functions, names, reference};
-use crate::graph::ValueInfo;
+use super::{Function, Functions, reference};
+use crate::graph::{Names, ValueInfo};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::scan::decode;
 use crate::wire::Wire;
@@ -9,7 +9,7 @@ use crate::{Attr, Constant, Graph, Node};
 use compresso_base::error::{Error, Result};
 use indexmap::IndexMap;
 use prost::Message;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 /// Calls and nodes that all calls together may become.
 const MOST_NODES: usize = 500_000;
@@ -22,9 +22,7 @@ const MOST_DEPTH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Inliner<'f> {
     functions: &'f Functions,
-    taken: HashSet<String>,
-    /// The number to try next for each stem.
-    next: HashMap<String, usize>,
+    names: Names<'static>,
     nodes: usize,
     bytes: usize,
 }
@@ -41,10 +39,7 @@ struct Call<'c> {
 
 impl<'f> Inliner<'f> {
     pub fn new(functions: &'f Functions, graph: &Graph) -> Self {
-        let mut taken: HashSet<String> =
-            graph.inputs.iter().chain(&graph.outputs).map(|i| &i.name).chain(graph.constants.keys()).cloned().collect();
-        names(&graph.nodes, &mut taken);
-        Self { functions, taken, next: HashMap::new(), nodes: 0, bytes: 0 }
+        Self { functions, names: Names::of(graph).owned(), nodes: 0, bytes: 0 }
     }
 
     /// Replaces the calls in a graph and in those inside it.
@@ -203,14 +198,7 @@ impl<'f> Inliner<'f> {
     /// A name that nothing has.
     fn fresh(&mut self, stem: &str) -> Result<String> {
         self.spend(0, 4 * stem.len())?;
-        let next = self.next.entry(stem.to_string()).or_insert(0);
-        loop {
-            let name = if *next == 0 { stem.to_string() } else { format!("{stem}_{next}") };
-            *next += 1;
-            if self.taken.insert(name.clone()) {
-                return Ok(name);
-            }
-        }
+        Ok(self.names.fresh(stem))
     }
 
     fn spend(&mut self, nodes: usize, bytes: usize) -> Result<()> {

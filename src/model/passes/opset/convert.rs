@@ -36,7 +36,7 @@ use crate::ops::shape::{FLATTEN, RESHAPE, SHAPE, SQUEEZE, UNSQUEEZE};
 use crate::ops::slice::{SLICE, SPLIT};
 use crate::ops::softmax::{HARDMAX, LOG_SOFTMAX, SOFTMAX};
 use candle_core::Device;
-use compresso_base::error::{Error, Result};
+use compresso_base::error::{At, Error, Result};
 
 /// From which operator set to which nodes are raised, and what is known of the values they read.
 #[derive(Clone, Copy)]
@@ -94,6 +94,25 @@ impl Raise<'_> {
             self.convert(&mut out, fresh)?;
         }
         Ok((out.node != *node || !out.before.is_empty()).then_some(out))
+    }
+
+    /// Nodes in the newer set, and constants that they read there.
+    ///
+    /// # Errors
+    /// As [`Raise::node`], naming the node.
+    pub(crate) fn nodes(&self, nodes: &[Node], fresh: &mut dyn FnMut(&str) -> String) -> Result<(Vec<Node>, Vec<(String, Constant)>)> {
+        let (mut out, mut constants) = (Vec::with_capacity(nodes.len()), Vec::new());
+        for node in nodes {
+            match self.node(node, fresh).at(|| node.label())? {
+                None => out.push(node.clone()),
+                Some(made) => {
+                    constants.extend(made.constants);
+                    out.extend(made.before);
+                    out.push(made.node);
+                }
+            }
+        }
+        Ok((out, constants))
     }
 
     fn crosses(&self, version: i64) -> bool {

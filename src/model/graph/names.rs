@@ -1,11 +1,11 @@
 //! Names that are taken, so that new ones never clash.
 
-use crate::graph::Graph;
+use super::{Graph, Node};
 use std::collections::{HashMap, HashSet};
 
 /// Every name of a graph, and what was made up beside it.
 #[derive(Debug)]
-pub(super) struct Names<'g> {
+pub(crate) struct Names<'g> {
     graph: HashSet<&'g str>,
     made: HashSet<String>,
     /// The number to try next for each stem.
@@ -13,18 +13,29 @@ pub(super) struct Names<'g> {
 }
 
 impl<'g> Names<'g> {
-    pub(super) fn of(graph: &'g Graph) -> Self {
+    pub fn of(graph: &'g Graph) -> Self {
         let mut names = HashSet::new();
         collect(graph, &mut names);
         Self { graph: names, made: HashSet::new(), next: HashMap::new() }
     }
-    pub(super) fn take(&mut self, name: &str) {
+    /// Those of nodes and of what they read, make and have inside.
+    pub fn of_nodes(nodes: &'g [Node]) -> Self {
+        let mut names = HashSet::new();
+        collect_nodes(nodes, &mut names);
+        Self { graph: names, made: HashSet::new(), next: HashMap::new() }
+    }
+    /// The same for a graph that changes meanwhile.
+    pub fn owned(self) -> Names<'static> {
+        let made = self.graph.into_iter().map(String::from).chain(self.made).collect();
+        Names { graph: HashSet::new(), made, next: self.next }
+    }
+    pub fn take(&mut self, name: &str) {
         if !self.graph.contains(name) {
             self.made.insert(name.to_string());
         }
     }
     /// `stem`, or `stem_1`, `stem_2`, …: the first that is free. It is taken then.
-    pub(super) fn fresh(&mut self, stem: &str) -> String {
+    pub fn fresh(&mut self, stem: &str) -> String {
         let next = self.next.entry(stem.to_string()).or_insert(0);
         loop {
             let name = if *next == 0 { stem.to_string() } else { format!("{stem}_{next}") };
@@ -42,7 +53,11 @@ impl<'g> Names<'g> {
 fn collect<'g>(graph: &'g Graph, names: &mut HashSet<&'g str>) {
     names.extend(graph.inputs.iter().chain(&graph.outputs).map(|i| i.name.as_str()));
     names.extend(graph.constants.keys().chain(graph.value_info.keys()).map(String::as_str));
-    for node in &graph.nodes {
+    collect_nodes(&graph.nodes, names);
+}
+
+fn collect_nodes<'g>(nodes: &'g [Node], names: &mut HashSet<&'g str>) {
+    for node in nodes {
         names.extend(node.inputs.iter().chain(&node.outputs).chain([&node.name]).map(String::as_str));
         for inner in node.inner() {
             collect(inner, names);
@@ -71,7 +86,7 @@ mod tests {
         };
         let middle = Graph {
             nodes: vec![choice(leaf("deep"), leaf("deeper"), "x_1")],
-            outputs: vec![super::super::ValueInfo::new("x_1", Fact::known(Element::F32, &[]))],
+            outputs: vec![crate::graph::ValueInfo::new("x_1", Fact::known(Element::F32, &[]))],
             ..Graph::default()
         };
         let mut b = GraphBuilder::new("g", 17);

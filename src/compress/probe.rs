@@ -1,6 +1,5 @@
 //! Looking at inner values of a graph while it runs.
 
-use super::extremes::row_major;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_exec::compiled::{Seen, Watch};
@@ -9,7 +8,7 @@ use compresso_model::{Element, Graph, Value};
 use std::collections::{HashMap, HashSet};
 
 /// Runs a graph and shows chosen float32 values, each as it is made: planned on the CPU, else by the eager executor.
-pub(super) struct Probe<'a> {
+pub(crate) struct Probe<'a> {
     graph: &'a Graph,
     names: HashSet<String>,
     engine: Option<Engine>,
@@ -45,9 +44,19 @@ impl<'a> Probe<'a> {
             let values = value.tensor.flatten_all()?.to_vec1::<f32>()?;
             see(&Seen { name, dims: value.dims(), strides: &row_major(value.dims()), values: &values })
         };
-        let run = Run { wanted: &wanted, cancel: Some(&self.ctx.cancel), observer: Some(&mut observe), ..Run::default() };
+        let device = Some(self.ctx.device.clone());
+        let run = Run { wanted: &wanted, cancel: Some(&self.ctx.cancel), observer: Some(&mut observe), device, ..Run::default() };
         exec::run(self.graph, feeds, run).map(drop)
     }
+}
+
+/// Strides of a tensor in row-major order.
+pub(crate) fn row_major(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for i in (1..dims.len()).rev() {
+        strides[i - 1] = strides[i] * dims[i];
+    }
+    strides
 }
 
 /// An engine that runs no more than the values need: its outputs are those that no other of them needs.

@@ -1,0 +1,124 @@
+use super::*;
+use crate::activation::Activation;
+use crate::channels_last::run_alone;
+
+fn index(sizes: &[usize], strides: &[usize], f: &mut dyn FnMut(usize, usize)) {
+    let n: usize = sizes.iter().product();
+    for at in 0..n {
+        let (mut left, mut offset) = (at, 0);
+        for d in (0..sizes.len()).rev() {
+            offset += left % sizes[d] * strides[d];
+            left /= sizes[d];
+        }
+        f(at, offset);
+    }
+}
+
+fn dense(sizes: &[usize], order: &[usize]) -> Vec<usize> {
+    let mut strides = vec![0; sizes.len()];
+    let mut step = 1;
+    for &d in order.iter().rev() {
+        strides[d] = step;
+        step *= sizes[d];
+    }
+    strides
+}
+
+fn noise(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 100.0 - 5.0).collect()
+}
+
+#[test]
+fn copies_between_all_orders() {
+    let sizes = [2, 5, 33, 19];
+    let n: usize = sizes.iter().product();
+    for from in [[0, 1, 2, 3], [0, 2, 3, 1], [3, 1, 0, 2]] {
+        for to in [[0, 1, 2, 3], [0, 2, 3, 1], [1, 0, 3, 2]] {
+            let (a, b) = (dense(&sizes, &from), dense(&sizes, &to));
+            let x = noise(n);
+            let mut y = vec![f32::NAN; n];
+            run_alone(&*copy(Element::F32, &sizes, &a, &b).unwrap(), &[&x], &mut [&mut y]).unwrap();
+            let (mut reads, mut writes) = (vec![0; n], vec![0; n]);
+            index(&sizes, &a, &mut |i, o| reads[i] = o);
+            index(&sizes, &b, &mut |i, o| writes[i] = o);
+            (0..n).for_each(|i| assert_eq!(y[writes[i]], x[reads[i]]));
+            let bytes: Vec<u8> = (0..n).map(|i| (i % 251) as u8).collect();
+            let mut copied = vec![0u8; n];
+            run_alone(&*copy(Element::U8, &sizes, &a, &b).unwrap(), &[&bytes], &mut [&mut copied]).unwrap();
+            (0..n).for_each(|i| assert_eq!(copied[writes[i]], bytes[reads[i]]));
+        }
+    }
+}
+
+#[test]
+fn arithmetic_broadcasts() {
+    let sizes = [3, 4, 17];
+    let n = 3 * 4 * 17;
+    let (x, w) = (noise(n), noise(17));
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
+        for (strides, small) in [([0, 0, 1], 17), ([0, 1, 0], 4), ([0, 0, 0], 1)] {
+            let w = &w[..small];
+            for order in [[0, 1, 2], [2, 0, 1]] {
+                let (a, y) = (dense(&sizes, &order), dense(&sizes, &[0, 1, 2]));
+                let mut out = vec![f32::NAN; n];
+                run_alone(&*binary(op, &sizes, &a, &strides, &y).unwrap(), &[&x, w], &mut [&mut out]).unwrap();
+                let mut expected = vec![0.0; n];
+                index(&sizes, &a, &mut |i, o| expected[i] = x[o]);
+                index(&sizes, &strides, &mut |i, o| expected[i] = op.apply(expected[i], w[o]));
+                assert_eq!(out, expected, "{op:?}");
+                run_alone(&*binary(op, &sizes, &strides, &a, &y).unwrap(), &[w, &x], &mut [&mut out]).unwrap();
+                index(&sizes, &strides, &mut |i, o| expected[i] = w[o]);
+                index(&sizes, &a, &mut |i, o| expected[i] = op.apply(expected[i], x[o]));
+                assert_eq!(out, expected, "{op:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_and_functions_of_one_value_along_any_axis() {
+    let sizes = [2, 6, 33];
+    let n = 2 * 6 * 33;
+    let x = noise(n);
+    for order in [[0, 1, 2], [0, 2, 1]] {
+        let (a, y) = (dense(&sizes, &order), dense(&sizes, &[0, 1, 2]));
+        let mut plain = vec![0.0; n];
+        index(&sizes, &a, &mut |i, o| plain[i] = x[o]);
+        let mut out = vec![f32::NAN; n];
+        run_alone(&*unary(Activation::Swish { alpha: 1.0 }, &sizes, &a, &y).unwrap(), &[&x], &mut [&mut out]).unwrap();
+        let mut expected = vec![0.0; n];
+        Activation::Swish { alpha: 1.0 }.forward(&plain, &mut expected);
+        assert_eq!(out, expected);
+        for axis in 0..3 {
+            run_alone(&*softmax(&sizes, axis, &a, &y).unwrap(), &[&x], &mut [&mut out]).unwrap();
+            let stride = y[axis];
+            for i in 0..n {
+                let first = i - i / stride % sizes[axis] * stride;
+                let line: Vec<f64> = (0..sizes[axis]).map(|k| f64::from(plain[first + k * stride]).exp()).collect();
+                let exact = f64::from(plain[i]).exp() / line.iter().sum::<f64>();
+                assert!((f64::from(out[i]) - exact).abs() < 1e-6, "axis {axis}: {} {exact}", out[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_transposed_matrices() {
+    let (batch, rows, inner, columns) = (3, 70, 9, 13);
+    let (a, b) = (noise(batch * rows * inner), noise(batch * inner * columns));
+    let mut y = vec![f32::NAN; batch * rows * columns];
+    // a is stored [batch, inner, rows].
+    let job =
+        matmul(&[batch], [rows, inner, columns], &[rows * inner, 1, rows], &[inner * columns, columns, 1], &[rows * columns, columns, 1])
+            .unwrap();
+    run_alone(&*job, &[&a, &b], &mut [&mut y]).unwrap();
+    for n in 0..batch {
+        for i in 0..rows {
+            for j in 0..columns {
+                let exact: f64 =
+                    (0..inner).map(|k| f64::from(a[n * rows * inner + k * rows + i]) * f64::from(b[(n * inner + k) * columns + j])).sum();
+                assert!((f64::from(y[(n * rows + i) * columns + j]) - exact).abs() < 1e-3);
+            }
+        }
+    }
+}
