@@ -155,9 +155,7 @@ fn an_interrupted_training_of_two_heads_goes_on() {
     let path = folder.path().join("state.safetensors");
     let whole = quick(3).run((&model, &data, None), &Context::new()).unwrap();
     let options = Train { checkpoint: Some(path), resume: true, ..quick(3) };
-    let ctx = Context::new();
-    let cancel = ctx.cancel.clone();
-    let first = options.run((&model, &data, None), &ctx.with_progress(std::sync::Arc::new(CancelIn(cancel, "epoch 2/3")))).unwrap();
+    let first = options.run((&model, &data, None), &cancelled_at("epoch 2/3", 0)).unwrap();
     assert!(first.history.cancelled && first.history.epochs.len() == 1);
     let rest = options.run((&model, &data, None), &Context::new()).unwrap();
     assert!(constants(&whole.model) == constants(&rest.model), "the weights differ");
