@@ -102,6 +102,14 @@ fn light_detectors_are_compared() {
 }
 
 #[test]
+fn detectors_without_suppression_are_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run("scripts/end_to_end.rhai", &["1", "16", dir.path().to_str().unwrap(), "0.0625"]);
+    exists(dir.path(), &["yolov10n.onnx", "yolo26n.onnx"]);
+    assert!(["yolov10n: ", "yolo26n: "].iter().all(|n| out.contains(n)) && out.contains("mAP50"), "{out}");
+}
+
+#[test]
 fn real_data_goes_through() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("voc");

@@ -137,10 +137,10 @@ fn a_trained_model_is_the_graph_that_it_was() {
 
 #[test]
 fn two_heads_learn_to_find_each_shape_once() {
-    for (name, least) in [("yolov10n", 0.5), ("yolo26n", 0.5)] {
-        let data = shapes(64);
+    let data = shapes(8);
+    for (name, least) in [("yolov10n", 0.85), ("yolo26n", 0.65)] {
         let model = end_to_end(name, &data, 64);
-        let options = Train { epochs: 40, batch: 8, learning_rate: Some(0.01), ..quick(40) };
+        let options = Train { batch: 4, learning_rate: Some(0.01), ema: false, ..quick(100) };
         let trained = options.run((&model, &data, Some(&data)), &Context::new()).unwrap();
         let scores = &trained.history.epochs.last().unwrap().scores;
         assert!(scores["map50"] > least, "{name}: {scores:?}");
