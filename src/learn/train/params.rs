@@ -188,7 +188,7 @@ pub fn trainable(graph: &Graph, wanted: &[String]) -> Result<IndexMap<String, Pa
 fn unreached(graph: &Graph, wanted: &[String], found: &IndexMap<String, ParamKind>) -> Result<Vec<(String, usize)>> {
     let nodes: Vec<&Node> = ancestors(graph, wanted).into_iter().map(|i| &graph.nodes()[i]).collect();
     let read: HashSet<&str> = nodes.iter().flat_map(|n| n.reads()).collect();
-    let missed = |s: &Stored<'_>| s.is_parameter() && !found.contains_key(s.name) && !is_ramp(s.constant);
+    let missed = |s: &Stored<'_>| s.is_parameter() && !found.contains_key(s.name) && !is_ramp(&s.constant);
     let name = |s: &Stored<'_>| (s.name.to_string(), s.constant.count());
     let mut all: Vec<_> = stored(graph)?.iter().filter(|s| read.contains(s.name) && missed(s)).map(name).collect();
     let mut inner: Vec<&Graph> = nodes.iter().flat_map(|n| n.inner()).collect();
