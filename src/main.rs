@@ -28,6 +28,25 @@ struct Arguments {
     /// Seed of everything random [default: 0]
     #[arg(long, global = true, value_name = "N")]
     seed: Option<u64>,
+    /// Memory that the program may take, such as 4GB; what would take more is an error [default: what is free]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
+    max_memory: Option<u64>,
+}
+
+/// A number of bytes such as `4GB`, `512 MB` or `1e9`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E')).unwrap_or(text.len());
+    let factor = match text[unit..].trim() {
+        "" | "B" => 1.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "TB" => 1e12,
+        other => return Err(format!("'{other}' is no unit: expected kB, MB, GB or TB")),
+    };
+    let number: f64 = text[..unit].trim().parse().map_err(|_| format!("expected a size such as 4GB, got '{text}'"))?;
+    let bytes = number * factor;
+    if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(format!("{text} is no size of memory")) }
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +145,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     let mut context = Context::new().with_seed(arguments.seed.unwrap_or(0)).with_progress(console.clone());
+    compresso::memory::set_limit(arguments.max_memory);
     if let Some(n) = arguments.threads {
         context.threads = compresso::shell::script::check_threads(n)?;
     }
