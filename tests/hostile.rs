@@ -56,9 +56,7 @@ fn padded(b: &mut GraphBuilder) -> String {
 
 #[test]
 fn sizes_in_files_are_no_requests_for_memory() {
-    for (name, make) in
-        [("Concat", doubling as fn(&mut GraphBuilder) -> String), ("Expand", expanded), ("Tile", tiled), ("Pad", padded)]
-    {
+    for (name, make) in [("Concat", doubling as fn(&mut GraphBuilder) -> String), ("Expand", expanded), ("Tile", tiled), ("Pad", padded)] {
         let dir = tempfile::tempdir().unwrap();
         let mut b = GraphBuilder::new("hostile", 19);
         let out = make(&mut b);

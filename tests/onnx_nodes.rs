@@ -233,3 +233,11 @@ fn compare(got: &Value, expected: &Value, case: &Case, nodes: usize) -> Result<(
         Some(i) => Err(format!("element {i} of {:?} is {}, expected {} ({})", got.dims(), a[i], b[i], case.kind)),
     }
 }
+
+/// Which inputs operators take is copied from the packages.
+#[test]
+fn specifications_are_those_of_the_packages() {
+    let written = common::python(&["tests/python/op_schemas.py"]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/ops/schema.txt");
+    assert!(written == std::fs::read_to_string(path).unwrap(), "write schema.txt anew");
+}

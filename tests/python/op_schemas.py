@@ -7,7 +7,8 @@ usage: op_schemas.py > schema.txt
     DOMAIN:NAME V:LEAST..MOST ... / INPUT ...
 
 A line for each operator: since version V it takes so many inputs (no MOST: any number). Then its inputs in order, over all versions: a letter
-where inputs with this letter have one type, the number of its set or `-` for any, `*` where the rest is like it.
+where inputs with this letter have one type, the number of its set or `-` for any, `?` where it may be left out, `*` where the rest is
+like it.
 """
 import onnx
 from onnx import defs
@@ -20,6 +21,7 @@ ALL = {t for t in NAMES.values()} | {t[7:-1] for s in defs.get_all_schemas_with_
 class Formal:
     def __init__(self, option, of, types, homogeneous=True):
         self.variadic = "Variadic" in str(option)
+        self.optional = "Optional" in str(option)
         self.homogeneous = homogeneous
         self.of = of
         self.types = types
@@ -42,7 +44,7 @@ def versions():
         if s.domain != "com.microsoft" or not (s.name.startswith("QLinear") or s.name == "QGemm"):
             continue
         allowed = {t.type_param_str: set(t.allowed_type_strs) for t in s.type_constraints}
-        formals = [Formal(i.option, i.typeStr, allowed.get(i.typeStr, {i.typeStr})) for i in s.inputs]
+        formals = [Formal(i.option, i.typeStr, allowed.get(i.typeStr, {i.typeStr}), i.isHomogeneous) for i in s.inputs]
         found.setdefault((s.domain, s.name), []).append((s.since_version, s.min_input, s.max_input, formals))
     return {k: sorted(v, key=lambda row: row[0]) for k, v in found.items()}
 
@@ -75,10 +77,11 @@ def main():
                 else:
                     letter = chr(ord("a") + len(set(letters.values())))
                 letters[i] = letter
-            inputs.append([letter, kind, "*" if any(f.variadic for f in here) else ""])
+            ending = "*" if any(f.variadic for f in here) else "?" if any(f.optional for f in here) else ""
+            inputs.append([letter, kind, ending])
         # A letter that stands alone says nothing.
         for row in inputs:
-            if row[2] == "" and sum(other[0] == row[0] for other in inputs) < 2:
+            if row[2] != "*" and sum(other[0] == row[0] for other in inputs) < 2:
                 row[0] = ""
         lines.append(f"{domain}:{name} {' '.join(f'{s}:{t}' for s, t in arity)} / {' '.join(''.join(row) for row in inputs)}".rstrip())
     for types, number in sets.items():

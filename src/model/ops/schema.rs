@@ -23,6 +23,8 @@ struct Input {
     letter: Option<u8>,
     /// The element types that it may have; `None`: any.
     types: Option<&'static [Element]>,
+    /// Its name may be empty.
+    optional: bool,
     /// The inputs after it are like it.
     rest: bool,
 }
@@ -60,10 +62,11 @@ fn count(text: &str) -> Option<(i64, usize, usize)> {
 
 fn input(text: &str, sets: &'static [Vec<Element>]) -> Option<Input> {
     let (text, rest) = text.strip_suffix('*').map_or((text, false), |t| (t, true));
+    let (text, optional) = text.strip_suffix('?').map_or((text, false), |t| (t, true));
     let letter = text.bytes().next().filter(u8::is_ascii_lowercase);
     let number = &text[usize::from(letter.is_some())..];
     let types = if number == "-" { None } else { Some(sets.get(number.parse::<usize>().ok()?)?.as_slice()) };
-    Some(Input { letter, types, rest })
+    Some(Input { letter, types, optional, rest })
 }
 
 /// Checks number and element types of a node's inputs. Operators without a specification (ours) are let pass.
@@ -81,9 +84,9 @@ pub fn check(cx: &Infer<'_>) -> Result<()> {
         if given > most {
             return Err(Error::format(format!("{} takes at most {most} inputs, this node has {given}", node.op)));
         }
-        let missing = (0..least).find(|&i| node.inputs.get(i).is_none_or(String::is_empty));
-        // Of inputs that may be any number, those left out are between others.
-        if let Some(i) = missing.filter(|&i| i >= given || schema.inputs.get(i).is_some_and(|input| !input.rest)) {
+        let named = |i: usize| node.inputs.get(i).is_some_and(|name| !name.is_empty());
+        let required = |i: usize| schema.inputs.get(i).is_some_and(|input| !input.optional && !input.rest);
+        if let Some(i) = (0..least).find(|&i| i >= given || required(i) && !named(i)) {
             return Err(Error::format(format!("{} needs {least} inputs; input {i} is missing", node.op)));
         }
     }

@@ -64,7 +64,7 @@ fn a_wrong_argument_shows_the_usage() {
     let told = |code: &str, text: &str| assert!(shown(code).contains(text), "{}", shown(code));
     told("take(1, 2, 3)", "take takes at most 2 arguments, got 3");
     told("model()", "model needs text as argument 1 ('source')");
-    told("train(model(\"classifier\"))", "train needs a dataset as argument 2 ('d')");
+    told("train(model(\"classifier\"))", "train needs a dataset as argument 2 ('data')");
     // Options are no named arguments, and no arguments by place.
     told("benchmark(1, runs: 10)", "options stand in a map: train(m, d, #{ epochs: 3 })");
     told("prune(model(\"classifier\"), 0.5)", "options stand in a map, such as #{ ratio: … }");
