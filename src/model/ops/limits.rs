@@ -13,8 +13,9 @@ use compresso_base::memory;
 
 /// The result and what is worked out on the way to it.
 const COPIES: u64 = 2;
-/// Inputs of up to so many elements may hold sizes, which the result's shape follows from.
+/// Inputs of up to so many integers, or other numbers, may hold sizes, which the result's shape follows from.
 const SIZES: usize = 64;
+const FACTORS: usize = 8;
 
 impl OpDef {
     /// What is known of the outputs, from what is known of the inputs.
@@ -63,7 +64,9 @@ impl OpDef {
 
 fn fact(value: &Value) -> Result<Fact> {
     let dims = value.dims();
-    if value.tensor.elem_count() <= SIZES && dims.len() <= 1 {
+    let most = if value.element.is_int() { SIZES } else { FACTORS };
+    // Numbers on another device are not waited for.
+    if dims.len() <= 1 && value.tensor.elem_count() <= most && value.tensor.device().is_cpu() {
         return Ok(Fact::of(&Constant::from_storage(value.element, &value.tensor)?));
     }
     Ok(Fact::known(value.element, dims))
