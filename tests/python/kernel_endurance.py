@@ -35,7 +35,7 @@ class Endurance(KernelTest):
             self.assertEqual(self.run_code(code).content["status"], "ok")
         header = self.kernel.send_code(self.code("training"))
         begin = time.monotonic()
-        self.kernel.client.wait("the first epoch's note", lambda: any("epoch" in m.content["text"] for m in self.answers(header) if m.type == "stream"), 120.0, self.kernel.alive)
+        self.kernel.client.wait("the first epoch's note", lambda: any("epoch" in m.content["text"] for m in self.answers(header) if m.type == "stream"), 300.0, self.kernel.alive)
         first = time.monotonic() - begin
         begin = time.monotonic()
         self.kernel.ask("interrupt_request", channel="control", timeout=2.0)
