@@ -1,7 +1,7 @@
 //! The head beside the head: what is copied, where gradients go, what is left of it.
 
 use super::super::test_support::cancelled_at;
-use super::super::tests::{constants, quick, shapes};
+use super::super::tests::{constants, narrow, quick, shapes};
 use super::super::{Objective, ParamSet, TaskLoss, Train, trainable};
 use super::*;
 use crate::data::{Batch, Dataset, Loader, LoaderOptions};
@@ -10,20 +10,7 @@ use compresso_base::context::Context;
 use compresso_base::operation::Operation;
 use compresso_exec as exec;
 use compresso_model::ops::RunMode;
-use compresso_model::zoo::{ZooOptions, build};
 use compresso_model::{Model, Value};
-
-pub(super) fn end_to_end(name: &str, data: &Dataset, size: usize) -> Model {
-    let options = ZooOptions {
-        classes: Some(data.classes.to_vec()),
-        image_size: Some([size, size]),
-        width: Some(0.0625),
-        depth: Some(0.33),
-        seed: 1,
-        ..ZooOptions::default()
-    };
-    build(name, &options).unwrap()
-}
 
 fn second(model: &Model) -> SecondBranch {
     SecondBranch::new(model.graph(), model.task().detect().unwrap().head.as_ref().unwrap())
@@ -39,7 +26,7 @@ fn both_heads_begin_alike_and_the_model_gives_what_it_gave() {
     let data = shapes(4);
     let images = Value::plain(batch(&data).images).unwrap();
     for name in ["yolov10n", "yolo26n"] {
-        let model = end_to_end(name, &data, 64);
+        let model = narrow(name, &data, 64);
         let branch = second(&model);
         let beside = branch.build(model.graph()).unwrap();
         let (own, other) = (model.task().detect().unwrap().head.clone().unwrap(), branch.head());
@@ -88,7 +75,7 @@ fn reached(model: &Model, branch: &SecondBranch, read: &DetectHead, data: &Datas
 #[test]
 fn gradients_of_the_first_head_end_at_the_features() {
     let data = shapes(4);
-    let model = end_to_end("yolov10n", &data, 64);
+    let model = narrow("yolov10n", &data, 64);
     let mut branch = second(&model);
     let own = model.task().detect().unwrap().head.clone().unwrap();
     let of_head = |n: &String| n.contains(".one2one_cv");
@@ -117,7 +104,7 @@ fn gradients_of_the_first_head_end_at_the_features() {
 fn a_trained_model_is_the_graph_that_it_was() {
     let data = shapes(8);
     for name in ["yolov10n", "yolo26n"] {
-        let model = end_to_end(name, &data, 64);
+        let model = narrow(name, &data, 64);
         let trained = quick(2).run((&model, &data, None), &Context::new()).unwrap();
         let parts: Vec<&str> = trained.history.epochs[0].parts.keys().map(String::as_str).collect();
         assert_eq!(parts.len(), 6, "{parts:?}");
@@ -139,7 +126,7 @@ fn a_trained_model_is_the_graph_that_it_was() {
 fn two_heads_learn_to_find_each_shape_once() {
     let data = shapes(8);
     for (name, least) in [("yolov10n", 0.85), ("yolo26n", 0.65)] {
-        let model = end_to_end(name, &data, 64);
+        let model = narrow(name, &data, 64);
         let options = Train { batch: 4, learning_rate: Some(0.01), ema: false, ..quick(100) };
         let trained = options.run((&model, &data, Some(&data)), &Context::new()).unwrap();
         let scores = &trained.history.epochs.last().unwrap().scores;
@@ -150,7 +137,7 @@ fn two_heads_learn_to_find_each_shape_once() {
 #[test]
 fn an_interrupted_training_of_two_heads_goes_on() {
     let data = shapes(8);
-    let model = end_to_end("yolo26n", &data, 64);
+    let model = narrow("yolo26n", &data, 64);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     let whole = quick(3).run((&model, &data, None), &Context::new()).unwrap();
@@ -165,7 +152,7 @@ fn an_interrupted_training_of_two_heads_goes_on() {
 #[test]
 fn names_that_are_taken_are_not_taken_twice() {
     let data = shapes(2);
-    let model = end_to_end("yolo26n", &data, 64);
+    let model = narrow("yolo26n", &data, 64);
     let once = second(&model).build(model.graph()).unwrap();
     let again = SecondBranch::new(&once.graph, model.task().detect().unwrap().head.as_ref().unwrap());
     assert!(again.head().boxes[0].ends_with(".many1"), "{}", again.head().boxes[0]);

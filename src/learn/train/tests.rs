@@ -25,6 +25,11 @@ pub(super) fn small(data: &Dataset) -> Model {
 }
 
 fn small_at(data: &Dataset, size: usize) -> Model {
+    narrow("yolov8n", data, size)
+}
+
+/// A narrow detector of the zoo for `data`.
+pub(super) fn narrow(name: &str, data: &Dataset, size: usize) -> Model {
     let options = ZooOptions {
         classes: Some(data.classes.to_vec()),
         image_size: Some([size, size]),
@@ -33,7 +38,7 @@ fn small_at(data: &Dataset, size: usize) -> Model {
         seed: 1,
         ..ZooOptions::default()
     };
-    build("yolov8n", &options).unwrap()
+    build(name, &options).unwrap()
 }
 
 pub(super) fn quick(epochs: usize) -> Train {

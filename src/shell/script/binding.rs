@@ -101,8 +101,8 @@ pub fn register_types(engine: &mut Engine) {
         engine.register_fn(kind, |t: &mut Value| t.line().unwrap_or_default());
         engine.register_fn(kind, |e: &mut Raised| e.0.to_string());
         // The engine's own follow every level.
-        engine.register_fn(kind, |list: &mut rhai::Array| display::line(&Dynamic::from_array(list.clone())));
-        engine.register_fn(kind, |map: &mut Map| display::line(&Dynamic::from_map(map.clone())));
+        engine.register_fn(kind, |list: &mut rhai::Array| display::list_line(list, 0));
+        engine.register_fn(kind, |map: &mut Map| display::map_line(map, 0));
         engine.register_fn(kind, |p: &mut crate::report::Plot| format!("plot \"{}\"", p.title));
         engine.register_fn(kind, |t: &mut crate::report::Table| format!("table \"{}\"", t.title));
     }

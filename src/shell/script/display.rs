@@ -7,7 +7,7 @@ use crate::learn::data::Dataset;
 use crate::model::Value;
 use crate::report::{Cell, Graphics, Media, Plot, Show, Style, Table, plot_text, table_text};
 use crate::shell::Output;
-use rhai::Dynamic;
+use rhai::{Dynamic, Map};
 
 /// The value of an input, ready to be shown.
 #[derive(Debug, Clone)]
@@ -86,22 +86,29 @@ pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
     value.to_string()
 }
 
-/// Lists and maps as the engine writes them, on one line. What lies deeper than 32 levels is `…`.
-pub(super) fn line(value: &Dynamic) -> String {
-    fn at(value: &Dynamic, depth: usize) -> String {
-        if depth >= DEPTH {
-            return "…".into();
-        }
-        if let Ok(list) = value.as_array_ref() {
-            return format!("[{}]", list.iter().map(|v| at(v, depth + 1)).collect::<Vec<_>>().join(", "));
-        }
-        if let Ok(map) = value.as_map_ref() {
-            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k:?}: {}", at(v, depth + 1))).collect();
-            return format!("#{{{}}}", entries.join(", "));
-        }
-        if value.is_string() { format!("{:?}", value.to_string()) } else { value_text(value, &Style::plain()) }
+/// A list as the engine writes it, on one line. What lies deeper than 32 levels is `…`.
+pub(super) fn list_line(list: &[Dynamic], depth: usize) -> String {
+    format!("[{}]", list.iter().map(|v| inner_line(v, depth + 1)).collect::<Vec<_>>().join(", "))
+}
+
+/// As [`list_line`], for a map.
+pub(super) fn map_line(map: &Map, depth: usize) -> String {
+    let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k:?}: {}", inner_line(v, depth + 1))).collect();
+    format!("#{{{}}}", entries.join(", "))
+}
+
+fn inner_line(value: &Dynamic, depth: usize) -> String {
+    if depth >= DEPTH {
+        "…".into()
+    } else if let Ok(list) = value.as_array_ref() {
+        list_line(&list, depth)
+    } else if let Ok(map) = value.as_map_ref() {
+        map_line(&map, depth)
+    } else if value.is_string() {
+        format!("{:?}", value.to_string())
+    } else {
+        value_text(value, &Style::plain())
     }
-    at(value, 0)
 }
 
 /// How deeply lists and maps are shown.
