@@ -3,13 +3,14 @@
 use clap::{Parser, Subcommand};
 use compresso::report::{Style, save};
 use compresso::shell::jupyter::{self, RhaiCells, install};
-use compresso::shell::script::{Failure, Session, exit_code};
+use compresso::shell::script::{Failure, Limits, Session, exit_code};
 use compresso::shell::{Console, Output, doctor, repl, watch_interrupts};
 use compresso::{Context, Error};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes vision models small and fast: prune, quantize, distill, export, benchmark.
 ///
@@ -31,6 +32,30 @@ struct Arguments {
     /// Memory that the program may take, such as 4GB; what would take more is an error [default: what is free]
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     max_memory: Option<u64>,
+    /// Time that a script, or an input at the prompt, may take, such as 30s or 5m
+    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+    /// Steps that a script, or an input at the prompt, may take: calls, expressions, rounds of loops
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_operations: Option<u64>,
+    /// Let scripts read and write files under this folder alone, start no program and reach no network (Linux)
+    #[arg(long, global = true, value_name = "DIR")]
+    sandbox: Option<PathBuf>,
+}
+
+/// A time such as `30`, `30s`, `500ms`, `5m` or `1h`; seconds without a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let factor = match &text[unit..] {
+        "" | "s" => 1.0,
+        "ms" => 1e-3,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("'{other}' is no unit: expected ms, s, m or h")),
+    };
+    let number: f64 = text[..unit].trim().parse().map_err(|_| format!("expected a time such as 30s, got '{text}'"))?;
+    let time = Duration::try_from_secs_f64(number * factor).map_err(|e| e.to_string())?;
+    if time.is_zero() { Err("expected a time above zero".into()) } else { Ok(time) }
 }
 
 /// A number of bytes such as `4GB`, `512 MB` or `1e9`.
@@ -152,6 +177,16 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     if let Some(name) = &arguments.device {
         context.device = compresso::shell::script::parse_device(name)?;
     }
+    if let Some(folder) = &arguments.sandbox {
+        let script = match &arguments.command {
+            Some(Command::Run { file, .. }) => Some(file.as_path()),
+            Some(Command::Kernel(_)) => {
+                return Err(Error::argument("--sandbox is for scripts and the prompt: a kernel talks to its front end over the network").into());
+            }
+            _ => None,
+        };
+        compresso::shell::sandbox::enter(folder, script)?;
+    }
     if let Some(Command::Doctor { save: path }) = &arguments.command {
         return Ok(diagnose(console, path.as_deref())?);
     }
@@ -161,6 +196,7 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     let cancel = context.cancel.clone();
     watch_interrupts(cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let mut session = Session::new(context, console.clone());
+    session.set_limits(Limits { time: arguments.timeout, operations: arguments.max_operations });
     match arguments.command {
         Some(Command::Run { file, args }) => {
             let _ = session.run_file(&file, args)?;

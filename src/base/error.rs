@@ -97,7 +97,11 @@ impl Error {
             std::io::ErrorKind::PermissionDenied => "permission denied".to_string(),
             _ => source.to_string(),
         };
-        Self::new(ErrorKind::Io, message).file(path)
+        let e = Self::new(ErrorKind::Io, message).file(path);
+        match crate::sandbox::folder().filter(|_| source.kind() == std::io::ErrorKind::PermissionDenied) {
+            Some(folder) => e.hint(format!("the sandbox lets scripts use {} alone", folder.display())),
+            None => e,
+        }
     }
 
     /// Adds a place, for example `node 'conv1' (Conv)`. Call from the inside out.

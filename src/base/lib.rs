@@ -8,6 +8,7 @@ pub mod files;
 pub mod memory;
 pub mod operation;
 pub mod report;
+pub mod sandbox;
 
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};

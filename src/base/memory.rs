@@ -62,6 +62,11 @@ pub fn free() -> Option<u64> {
     Some(free.saturating_sub(RESERVE))
 }
 
+/// Memory that this process has now, in bytes; `None` where the system does not say.
+pub fn resident() -> Option<u64> {
+    system::resident()
+}
+
 mod system {
     use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 

@@ -9,6 +9,7 @@ mod interrupt;
 pub mod jupyter;
 mod output;
 pub mod repl;
+pub mod sandbox;
 pub mod script;
 
 pub use console::Console;

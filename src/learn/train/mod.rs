@@ -17,6 +17,7 @@ mod reach;
 #[cfg(test)]
 mod reach_tests;
 mod rehearsal;
+mod room;
 #[cfg(test)]
 mod resume_tests;
 mod run;

@@ -7,6 +7,7 @@ use super::options::Train;
 use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCount, Tensors};
 use super::params::{Param, ParamSet};
 use super::reach::in_reach;
+use super::room::claim_step;
 use super::scaler::Scaler;
 use crate::data::Batch;
 use crate::eval::model_input;
@@ -156,6 +157,15 @@ impl<'a> Stepper<'a> {
         let scaler = (precision == MixedPrecision::Float16).then(Scaler::default);
         let pass = Pass { graph, task: model.task().clone(), input, wanted, stops, ctx };
         Ok(Self { pass, stored, objective, ctx, params, chain, beside, trained, optimizer, precision, scaler, held: None })
+    }
+
+    /// Fails when a step on `batch` images of `[height, width]` cannot fit into memory.
+    ///
+    /// # Errors
+    /// `Memory`; those of inferring shapes.
+    pub fn claim(&self, batch: usize, size: [usize; 2]) -> Result<()> {
+        // Other devices have memory of their own.
+        if self.ctx.device.is_cpu() { claim_step(&self.pass.graph, batch, size) } else { Ok(()) }
     }
 
     /// Everything beside the model's own tensors that the next step depends on.

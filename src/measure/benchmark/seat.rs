@@ -11,6 +11,7 @@ use crate::worker::{Carrier, Fault, Local, Order, Process};
 use candle_core::{DeviceLocation, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_base::memory;
 use compresso_learn::data::{Dataset, ImageForm};
 use compresso_learn::eval::{Evaluation, evaluate_as, run_images_with};
 use compresso_model::{Model, onnx};
@@ -62,6 +63,7 @@ impl<'a> Room<'a> {
                 _ => None,
             },
             seed: self.ctx.seed,
+            memory: memory::limit(),
             inputs,
         };
         let carrier: Box<dyn Carrier + 'a> = match self.program {

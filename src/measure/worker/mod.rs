@@ -41,6 +41,9 @@ pub struct Order {
     /// The CUDA device of training; the CPU when there is none.
     pub gpu: Option<usize>,
     pub seed: u64,
+    /// Bytes that the process may take, where it has a limit.
+    #[serde(default)]
+    pub memory: Option<u64>,
     /// Steps run on seeded noise in these.
     pub inputs: Vec<Input>,
 }

@@ -238,6 +238,7 @@ mod tests {
             training: true,
             gpu: Some(1),
             seed: u64::MAX,
+            memory: Some(1 << 40),
             inputs: vec![super::super::Input { name: "x".into(), element: 1, dims: vec![1, 3] }],
         };
         let mut wire = Vec::new();

@@ -5,6 +5,7 @@ use super::{Carrier, Fault, Local, Order};
 use candle_core::Device;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use compresso_exec::Outputs;
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, channel};
@@ -48,6 +49,7 @@ pub(super) fn serve(input: impl Read + Send + 'static, mut output: impl Write, e
 }
 
 fn context(order: &Order) -> Result<Context> {
+    memory::set_limit(order.memory);
     let mut ctx = Context::new().with_seed(order.seed);
     ctx.threads = order.threads;
     if let Some(gpu) = order.gpu {

@@ -85,6 +85,8 @@ fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallCon
     given.resize(sig.args.len(), Dynamic::UNIT);
     let ctx = shared.context();
     ctx.check()?;
+    shared.watch.check()?;
+    let _turn = shared.watch.turn();
     compresso_base::contain::contain(|| (binding.call)(&Call { shared, ctx, signature: sig, args: given, options, native }))
 }
 

@@ -199,6 +199,7 @@ impl Call<'_> {
     /// Calls the script function in argument `i` without arguments.
     pub fn run_function(&self, i: usize) -> Result<Dynamic> {
         let f = self.args[i].clone().try_cast::<FnPtr>().ok_or_else(|| self.wrong(i))?;
+        let _turn = self.shared.watch.turn();
         f.call_within_context::<Dynamic>(&self.native, ()).map_err(|e| unwrap(&e))
     }
 }

@@ -104,6 +104,8 @@ pub(super) struct Explain<'a> {
     pub variables: Vec<String>,
     /// Names and numbers of parameters of script functions.
     pub functions: Vec<(String, usize)>,
+    /// Steps that were allowed.
+    pub most_operations: u64,
     /// Signatures of the engine's own functions, made when asked.
     pub builtins: &'a dyn Fn() -> Vec<String>,
 }
@@ -171,6 +173,10 @@ impl Explain<'_> {
             EvalAltResult::ErrorVariableNotFound(name, _) => self.no_variable(name),
             EvalAltResult::ErrorPropertyNotFound(name, _) => Error::missing(format!("the map has no entry '{name}'")),
             EvalAltResult::ErrorParsing(kind, _) => syntax(kind),
+            EvalAltResult::ErrorTooManyOperations(_) => {
+                let steps = self.most_operations;
+                Error::new(ErrorKind::Script, format!("it took more than the {steps} steps that --max-operations allows"))
+            }
             EvalAltResult::ErrorStackOverflow(_) => {
                 Error::new(ErrorKind::Script, "functions call each other too deeply").hint("does a recursive function ever stop?")
             }
@@ -201,7 +207,7 @@ impl Explain<'_> {
     /// `call` is `name (type, type)`.
     fn no_function(&self, call: &str) -> Error {
         let (name, types) = call.split_once(" (").unwrap_or((call, ""));
-        let types: Vec<&str> = types.trim_end_matches(')').split(", ").filter(|t| !t.is_empty()).map(kind_of_type).collect();
+        let types: Vec<&str> = types.strip_suffix(')').unwrap_or(types).split(", ").filter(|t| !t.is_empty()).map(kind_of_type).collect();
         let script = |m: String| Error::new(ErrorKind::Script, m);
         let given =
             || if types.is_empty() { "nothing".to_string() } else { types.iter().map(|t| with_article(t)).collect::<Vec<_>>().join(", ") };

@@ -20,6 +20,7 @@ mod properties;
 mod raised;
 mod recipe;
 mod value;
+mod watch;
 mod words;
 
 pub use binding::{bindings, find};
@@ -30,6 +31,7 @@ pub use functions::{check_threads, device_name, parse_device};
 pub use help::{help_media, help_text, overview};
 pub use properties::{Property, fields_of};
 pub use recipe::script as recipe_script;
+pub use watch::Limits;
 pub use words::takes;
 
 use super::Output;
@@ -41,6 +43,7 @@ use rhai::{AST, Dynamic, Engine, ParseErrorType, Position, Scope};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use watch::Watch;
 
 /// What the functions of a session share.
 pub struct Shared {
@@ -50,6 +53,7 @@ pub struct Shared {
     args: RwLock<Vec<String>>,
     /// What an operation had reached when it was cancelled.
     partial: RwLock<Option<Dynamic>>,
+    watch: Arc<Watch>,
 }
 
 /// The variable that holds what a cancelled training had reached.
@@ -94,6 +98,7 @@ pub struct Session {
     function_sources: HashMap<String, (String, String)>,
     /// Where `import` finds modules.
     modules: PathBuf,
+    limits: Limits,
     shared: Arc<Shared>,
 }
 
@@ -111,7 +116,14 @@ pub enum Completeness {
 impl Session {
     pub fn new(context: Context, output: Arc<dyn Output>) -> Self {
         let cancel = context.cancel.clone();
-        let shared = Arc::new(Shared { context: RwLock::new(context), output, args: RwLock::default(), partial: RwLock::default() });
+        let watch = Arc::new(Watch::default());
+        let shared = Arc::new(Shared {
+            context: RwLock::new(context),
+            output,
+            args: RwLock::default(),
+            partial: RwLock::default(),
+            watch: watch.clone(),
+        });
         let mut engine = Engine::new();
         engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
         engine.set_max_operations(0).set_fail_on_invalid_map_property(true);
@@ -121,7 +133,7 @@ impl Session {
         engine.on_debug(move |text, _, at| printer.output().print(&format!("{at:?} {text}")));
         engine.on_progress(move |_| {
             let deep = || stacker::remaining_stack().is_some_and(|left| left < STACK_LEFT);
-            if cancel.is_cancelled() { Some(Dynamic::UNIT) } else { deep().then(|| raised::DEEP.into()) }
+            if cancel.is_cancelled() || watch.stops() { Some(Dynamic::UNIT) } else { deep().then(|| raised::DEEP.into()) }
         });
         let args = shared.clone();
         // `args` is seen inside functions too, where Rhai shows no variables of the script.
@@ -134,7 +146,22 @@ impl Session {
         binding::register(&mut engine, &shared);
         functions::register_operators(&mut engine);
         functions::register_vars(&mut engine);
-        Self { engine, scope: Scope::new(), functions: AST::empty(), function_sources: HashMap::new(), modules: PathBuf::new(), shared }
+        functions::register_bounded(&mut engine, &shared);
+        Self {
+            engine,
+            scope: Scope::new(),
+            functions: AST::empty(),
+            function_sources: HashMap::new(),
+            modules: PathBuf::new(),
+            limits: Limits::default(),
+            shared,
+        }
+    }
+
+    /// Sets what each input that follows may take.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.engine.set_max_operations(limits.operations.unwrap_or(0));
+        self.limits = limits;
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -151,10 +178,13 @@ impl Session {
     /// # Errors
     /// What the script raises, with its place. Variables set before the error stay.
     pub fn run(&mut self, code: &str, name: &str) -> Result<Shown, Failure> {
+        let cancel = self.shared.context().cancel;
+        let watching = self.shared.watch.begin(self.limits, &cancel);
         let result = self.eval(code, name);
+        drop(watching);
         let partial = self.shared.partial.write().unwrap_or_else(PoisonError::into_inner).take();
         // Whether a cancelled call's value still reaches its variable is a matter of chance.
-        let stopped = result.is_err() || self.shared.context().cancel.is_cancelled();
+        let stopped = result.is_err() || cancel.is_cancelled();
         if let Some(value) = partial.filter(|_| stopped) {
             self.scope.set_or_push(PARTIAL, value);
             self.shared.context().note(format!("the model so far is in the variable '{PARTIAL}'"));
@@ -167,10 +197,20 @@ impl Session {
                 module_file: &|path| self.modules.join(path).with_extension("rhai"),
                 variables: self.variables().into_iter().map(|v| v.0).chain(["args".to_string()]).collect(),
                 functions: self.functions.iter_functions().map(|f| (f.name.to_string(), f.params.len())).collect(),
+                most_operations: self.limits.operations.unwrap_or(u64::MAX),
                 builtins: &|| self.engine.gen_fn_signatures(true),
             };
             explain.failure(&e)
-        })?;
+        });
+        let value = match self.shared.watch.take_reason() {
+            // The script was cancelled for this reason.
+            Some(reason) => {
+                cancel.reset();
+                let (at, trace) = value.err().map_or_else(Default::default, |f| (f.at, f.trace));
+                return Err(Failure { error: Arc::new(reason), at, trace });
+            }
+            None => value?,
+        };
         Ok(Shown(if ends_with_semicolon(code) { Dynamic::UNIT } else { value }))
     }
 

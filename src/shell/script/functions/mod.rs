@@ -1,5 +1,6 @@
 //! The functions of the language, a file per group.
 
+mod bounded;
 mod compress;
 mod data;
 mod deploy;
@@ -21,6 +22,7 @@ use rhai::Dynamic;
 pub(super) const TABLES: &[&[Binding]] =
     &[models::TABLE, data::TABLE, compress::TABLE, deploy::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
 
+pub(super) use bounded::register_bounded;
 pub(super) use session::register_vars;
 pub use session::{check_threads, device_name, parse_device};
 pub(super) use tensors::register_operators;
