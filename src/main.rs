@@ -181,7 +181,9 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
         let script = match &arguments.command {
             Some(Command::Run { file, .. }) => Some(file.as_path()),
             Some(Command::Kernel(_)) => {
-                return Err(Error::argument("--sandbox is for scripts and the prompt: a kernel talks to its front end over the network").into());
+                return Err(
+                    Error::argument("--sandbox is for scripts and the prompt: a kernel talks to its front end over the network").into()
+                );
             }
             _ => None,
         };

@@ -69,7 +69,12 @@ fn time_and_steps_have_limits() {
     let e = error(&["--max-operations", "1000", "-c", "let n = 0;\nloop { n += 1; }"]);
     assert!(e.contains("1000 steps") && e.contains("--max-operations") && e.contains("<eval>:2:"), "{e}");
     assert_eq!(output(&["--max-operations", "1000", "--timeout", "1h", "-c", "1 + 1"]), "2\n");
-    for (option, value, said) in [("--timeout", "soon", "expected ms, s, m or h"), ("--timeout", "s", "a time such as 30s"), ("--timeout", "3 days", "expected ms, s, m or h"), ("--timeout", "0", "above zero")] {
+    for (option, value, said) in [
+        ("--timeout", "soon", "expected ms, s, m or h"),
+        ("--timeout", "s", "a time such as 30s"),
+        ("--timeout", "3 days", "expected ms, s, m or h"),
+        ("--timeout", "0", "above zero"),
+    ] {
         let (code, _, e) = call(&[option, value, "-c", "1"]);
         assert!(code == Some(2) && e.contains(said), "{e}");
     }

@@ -17,9 +17,9 @@ mod reach;
 #[cfg(test)]
 mod reach_tests;
 mod rehearsal;
-mod room;
 #[cfg(test)]
 mod resume_tests;
+mod room;
 mod run;
 mod scaler;
 mod schedule;

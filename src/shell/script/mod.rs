@@ -225,6 +225,7 @@ impl Session {
         let depth = self.scope.len();
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
         debug_assert!(self.scope.len() >= depth);
+        forget_shadowed(&mut self.scope);
         result
     }
 
@@ -308,6 +309,26 @@ impl Session {
     pub fn describe(&self, variable: &str) -> Option<(&'static str, String)> {
         let value = self.scope.get(variable)?.flatten_clone();
         Some((value::kind_of(&value), display::value_text(&value, &crate::report::Style::plain())))
+    }
+}
+
+/// Drops variables that a later `let` of the same name hides: a cell that is run again makes its models anew.
+fn forget_shadowed(scope: &mut Scope<'static>) {
+    let mut newest: HashMap<String, usize> = HashMap::new();
+    for (i, (name, _, _)) in scope.iter_raw().enumerate() {
+        newest.insert(name.to_string(), i);
+    }
+    if newest.len() == scope.len() {
+        return;
+    }
+    // What closures share stays shared, and constants stay constant: the values themselves move.
+    for (i, (name, value, aliases)) in std::mem::take(scope).into_iter().enumerate() {
+        if newest.get(&name) == Some(&i) {
+            scope.push_dynamic(name.as_str(), value);
+            for alias in aliases {
+                scope.set_alias(name.as_str(), alias);
+            }
+        }
     }
 }
 

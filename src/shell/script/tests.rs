@@ -369,3 +369,19 @@ fn lists_and_maps_are_saved_as_tables_of_numbers_or_refused() {
         assert!(e.contains(part) && e.contains(&format!("x.{ending}")), "{e}");
     }
 }
+
+#[test]
+fn a_let_that_is_run_again_drops_what_it_hides() {
+    let (mut session, output) = session();
+    session.run("let a = [1]; const B = 2; let f = || a.push(7);", "one").unwrap();
+    for _ in 0..3 {
+        session.run("let c = #{ x: [1, 2] }; let b2 = B + 1;", "again").unwrap();
+    }
+    assert_eq!(session.scope.len(), 5, "{:?}", session.variables());
+    // What a closure shares is still shared, and a constant still one.
+    session.run("f.call(); print(a); print(b2)", "two").unwrap();
+    assert_eq!(output.take(), "[1, 7]\n3\n");
+    assert!(session.run("B = 3", "three").unwrap_err().error.message().contains("constant"));
+    session.run("let B = 5; let B = 6; print(B)", "four").unwrap();
+    assert_eq!((session.scope.len(), output.take().as_str()), (5, "6\n"));
+}

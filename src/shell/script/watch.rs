@@ -90,7 +90,8 @@ impl Watch {
     /// `Memory`.
     pub(super) fn check(&self) -> Result<()> {
         if self.low.load(Ordering::Relaxed) && memory::free() == Some(0) {
-            return Err(Error::new(ErrorKind::Memory, "no memory is left").hint("values that are no longer needed go when their variable takes another: x = ()"));
+            return Err(Error::new(ErrorKind::Memory, "no memory is left")
+                .hint("values that are no longer needed go when their variable takes another: x = ()"));
         }
         Ok(())
     }
@@ -103,9 +104,15 @@ impl Watch {
         self.stop.store(false, Ordering::Relaxed);
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(match reason {
-            Reason::Time(limit) => Error::new(ErrorKind::Script, format!("it took longer than the {} s that --timeout allows", limit.as_secs_f64())),
+            Reason::Time(limit) => {
+                Error::new(ErrorKind::Script, format!("it took longer than the {} s that --timeout allows", limit.as_secs_f64()))
+            }
             Reason::Memory(held, free) => {
-                let text = format!("the script's own values take {} and would soon take more than there is ({} free)", bytes_text(held), bytes_text(free));
+                let text = format!(
+                    "the script's own values take {} and would soon take more than there is ({} free)",
+                    bytes_text(held),
+                    bytes_text(free)
+                );
                 Error::new(ErrorKind::Memory, text).hint("does a loop or a recursion ever stop?")
             }
         })
