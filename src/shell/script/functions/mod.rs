@@ -7,6 +7,7 @@ mod measure;
 mod models;
 mod results;
 mod session;
+mod sorting;
 mod tensors;
 
 use super::call::{Binding, Call};
@@ -22,6 +23,7 @@ pub(super) const TABLES: &[&[Binding]] =
     &[models::TABLE, data::TABLE, compress::TABLE, deploy::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
 
 pub(super) use session::register_vars;
+pub(super) use sorting::register_sorting;
 pub use session::{check_threads, device_name, parse_device};
 pub(super) use tensors::register_operators;
 
