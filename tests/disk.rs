@@ -164,7 +164,7 @@ fn devices_stay_and_pipes_are_written_straight() {
     // Standard output is a file: what was printed stays in it.
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    assert!(shell(&format!("$BIN eval '{code}' >> {}", out.display())).status.success());
+    assert!(shell(&format!("$BIN eval '{code}' > {}", out.display())).status.success());
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "a\nbc\n");
     // A script may come through a pipe.
     assert_eq!(String::from_utf8_lossy(&shell("$BIN run <(echo 'print(7)')").stdout), "7\n");

@@ -57,6 +57,10 @@ impl Place {
 /// # Errors
 /// `Unavailable` for a pipe without a reader; `Io`.
 pub(super) fn open_stream(to: &Path, path: &Path) -> Result<File> {
+    #[cfg(target_os = "linux")]
+    if let Some(own) = own_stream(to) {
+        return own.map_err(|e| Error::io(path, e));
+    }
     // At its end, where it is a file that something else writes to as well.
     let mut options = OpenOptions::new();
     options.append(true);
@@ -75,4 +79,19 @@ pub(super) fn open_stream(to: &Path, path: &Path) -> Result<File> {
         }
     }
     options.open(to).map_err(|e| Error::io(path, e))
+}
+
+/// Standard output or error of this process, where a path names it: opened by its path, it would have a position of its own.
+#[cfg(target_os = "linux")]
+fn own_stream(to: &Path) -> Option<std::io::Result<File>> {
+    use std::os::fd::AsFd;
+    let own = Path::new("/proc/self/fd").canonicalize().ok()?;
+    if folder_of(to).canonicalize().ok()? != own {
+        return None;
+    }
+    match to.file_name()?.to_str()? {
+        "1" => Some(std::io::stdout().as_fd().try_clone_to_owned().map(File::from)),
+        "2" => Some(std::io::stderr().as_fd().try_clone_to_owned().map(File::from)),
+        _ => None,
+    }
 }
