@@ -4,7 +4,7 @@
 
 pub mod shell;
 
-pub use compresso_base::{choice, context, error, memory, operation, options, report};
+pub use compresso_base::{choice, context, error, files, memory, operation, options, report};
 pub use compresso_compress as compress;
 pub use compresso_deploy as deploy;
 pub use compresso_exec as exec;

@@ -4,9 +4,9 @@ use clap::{Parser, Subcommand};
 use compresso::report::{Style, save};
 use compresso::shell::jupyter::{self, RhaiCells, install};
 use compresso::shell::script::{Failure, Limits, Session, exit_code};
-use compresso::shell::{Console, Output, doctor, repl, watch_interrupts};
+use compresso::shell::{Console, Front, Output, cancelled_code, doctor, repl, watch_interrupts};
 use compresso::{Context, Error};
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -157,15 +157,28 @@ fn main() -> ExitCode {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
-    let arguments = Arguments::parse();
     let console = Arc::new(Console::new());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => return tell(&e, &console),
+    };
     match run(arguments, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             console.eprint(&if failure.is_cancelled() { "cancelled".to_string() } else { failure.render(&console.error_style()) });
-            ExitCode::from(exit_code(&failure))
+            ExitCode::from(if failure.is_cancelled() { cancelled_code() } else { exit_code(&failure) })
         }
     }
+}
+
+/// Prints help and version, which are results, or what is wrong with the arguments.
+fn tell(e: &clap::Error, console: &Console) -> ExitCode {
+    if let Err(unwritten) = e.print().and_then(|()| std::io::stdout().flush())
+        && !e.use_stderr()
+    {
+        console.unwritten(unwritten);
+    }
+    ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
 }
 
 fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
@@ -196,7 +209,8 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
         return Ok(run_kernel(kernel, context, console)?);
     }
     let cancel = context.cancel.clone();
-    watch_interrupts(cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+    let at_prompt = arguments.command.is_none() && std::io::stdin().is_terminal();
+    watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command }).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let mut session = Session::new(context, console.clone());
     session.set_limits(Limits { time: arguments.timeout, operations: arguments.max_operations });
     match arguments.command {
@@ -210,10 +224,9 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
             session.show(&value)?;
             Ok(cancel.check()?)
         }
-        _ if std::io::stdin().is_terminal() => Ok(repl::run(session, console)?),
+        _ if at_prompt => Ok(repl::run(session, console)?),
         _ => {
-            let mut code = String::new();
-            std::io::stdin().read_to_string(&mut code).map_err(|e| Error::io(Path::new("<stdin>"), e))?;
+            let code = compresso::files::script_text(std::io::stdin().lock(), "<stdin>")?;
             session.run(&code, "<stdin>").map(drop)
         }
     }
@@ -232,7 +245,7 @@ fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso:
         Kernel::Rhai { connection_file, library } => rhai_kernel(&connection_file, library, context),
         Kernel::Rust { connection_file, library } => rust_kernel(&connection_file, library, context),
         Kernel::Install { place, library } => {
-            watch_interrupts(context.cancel.clone()).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+            watch_interrupts(context.cancel.clone(), Front::Command).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
             let specs = place.specs();
             let extra = if specs.contains(&install::RUST) { build_library(library, &context)? } else { Vec::new() };
             for spec in specs {

@@ -83,7 +83,7 @@ fn fastestdet_sees_what_is_in_the_photographs() {
     let names = data("fastestdet/coco.names").display().to_string();
     let options = compresso::operation::decode(serde_json::json!({ "classes": names })).unwrap();
     let model = Model::load(data("fastestdet/FastestDet.onnx"), &options).unwrap();
-    let images = image_files_dataset(&[data("fastestdet").join("*.jpg").display().to_string()]).unwrap();
+    let images = image_files_dataset(&[data("fastestdet").join("*.jpg").display().to_string()], &Context::new()).unwrap();
     assert_eq!(images.len(), 5);
     let found = Predict { confidence: 0.5, iou: 0.45, ..Predict::default() }.run((&model, &images), &Context::new()).unwrap();
     for p in &found.images {

@@ -101,6 +101,22 @@ fn ctrl_c_cancels_what_runs_and_keeps_the_session() {
 }
 
 #[test]
+fn a_terminating_signal_ends_the_prompt_and_what_runs() {
+    use rexpect::process::{Signal, WaitStatus};
+    for running in [false, true] {
+        let r = &mut Repl::start();
+        if running {
+            r.pty.send_line("print(\"o\" + \"n\"); loop { }").unwrap();
+            r.pty.exp_string("on").unwrap();
+        }
+        // The shell has become the program.
+        r.pty.process_mut().signal(Signal::SIGTERM).unwrap();
+        r.pty.exp_eof().unwrap();
+        assert!(matches!(r.pty.process().wait(), Ok(WaitStatus::Exited(_, 143))), "running: {running}");
+    }
+}
+
+#[test]
 fn ctrl_c_stops_a_training_and_keeps_what_it_reached() {
     let mut r = Repl::start();
     r.expect("let m = model(\"yolov8n\", #{ classes: 3, image_size: 32, width: 0.0625 });", "");

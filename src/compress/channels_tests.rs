@@ -74,7 +74,7 @@ fn classifiers_of_grey_and_of_opacity_go_through_all_operations() {
         assert_eq!(top1(&trained), 1.0, "{channels} channels");
         // With variation too; only opacity differs, which no colour jitter changes.
         Train { augment: true, epochs: 1, ..train() }.run((&trained, &data, None), &ctx).unwrap();
-        let files = image_files_dataset(&[dir.path().join("classes").display().to_string()]).unwrap();
+        let files = image_files_dataset(&[dir.path().join("classes").display().to_string()], &Context::new()).unwrap();
         let seen = Predict::default().run((&trained, &files), &ctx).unwrap();
         assert_eq!(seen.images.len(), 24);
         assert!(seen.images.iter().all(|p| p.name.contains(&format!("/{}/", p.classes[0].label))), "{channels} channels");

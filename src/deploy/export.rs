@@ -2,9 +2,10 @@
 
 use super::half::to_float16;
 use compresso_base::context::Context;
-use compresso_base::error::{Error, Result};
+use compresso_base::error::{At, Error, Result};
+use compresso_base::files::{Stage, make_parent};
 use compresso_base::operation::{Arg, ArgKind, Argument, Call, Operation, Options, Recipe, Signature, in_range};
-use compresso_base::report::{Cell, Show, Table, make_parent};
+use compresso_base::report::{Cell, Show, Table};
 use compresso_compress::images::image_size;
 use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
@@ -158,10 +159,6 @@ impl Deploy {
             }
         };
         self.accepted(made.graph())?;
-        match self.target.destination {
-            Destination::File(_) => make_parent(to)?,
-            Destination::Folder => std::fs::create_dir_all(to).map_err(|e| Error::io(to, e))?,
-        }
         let artefact = Artefact {
             model: &made,
             precision: self.precision,
@@ -172,7 +169,20 @@ impl Deploy {
             notes: &notes,
             settings: &caller.settings,
         };
-        let files = (self.target.write)(&artefact, to)?;
+        let files = match self.target.destination {
+            Destination::File(_) => {
+                make_parent(to)?;
+                (self.target.write)(&artefact, to)?
+            }
+            Destination::Folder => {
+                let stage = Stage::new(to)?;
+                let made = (self.target.write)(&artefact, stage.path()).in_file(to)?;
+                ctx.check()?;
+                let files = made.iter().map(|f| stage.target(f)).collect();
+                stage.commit()?;
+                files
+            }
+        };
         Ok(Deployed { target: self.target, precision: self.precision, files, notes })
     }
 

@@ -52,7 +52,7 @@ impl Operation for OnnxExport {
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::argument("the file name must end in .onnx").file(path));
         }
-        compresso_base::report::make_parent(path)?;
+        compresso_base::files::make_parent(path)?;
         let mut list: Vec<&dyn passes::Pass> = Vec::new();
         if self.simplify {
             list.extend(target::onnx::SPEC.pipeline.passes());

@@ -173,7 +173,7 @@ fn save_safetensors(graph: &Graph, path: &Path) -> Result<()> {
 }
 
 fn load_safetensors(path: &Path) -> Result<Graph> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = compresso_base::files::read(path)?;
     let file = safetensors::File::parse(bytes.into())?;
     let Some(skeleton) = file.metadata.get(GRAPH_KEY) else {
         let e = Error::unsupported("the file holds weights without a model");

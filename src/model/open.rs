@@ -7,6 +7,7 @@ use super::{DecodeOption, LoadOptions, Model, PreprocessOption, Value, weights};
 use candle_core::Device;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::files;
 use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -200,7 +201,7 @@ impl Operation for Load {
         match ending.as_str() {
             "onnx" => Ok(Loaded::Model(Model::load(path, &LoadOptions::default())?)),
             "json" => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+                let text = files::read_text(path)?;
                 serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))
             }
             _ => {
@@ -224,7 +225,7 @@ fn class_names(value: &Json) -> Result<Vec<String>> {
             Ok((0..n).map(|i| format!("class{i}")).collect())
         }
         Json::String(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            let text = files::read_text(path)?;
             let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_string).collect();
             if names.is_empty() { Err(Error::format("there are no names in it").file(path)) } else { Ok(names) }
         }

@@ -1,5 +1,6 @@
 //! The terminal: standard output for results, standard error for progress and notes.
 
+use super::interrupt::leave;
 use super::output::Output;
 use crate::context::ProgressSink;
 use crate::error::{Error, Result};
@@ -55,7 +56,8 @@ impl Console {
     }
     /// Prints a line to standard error, above any bars.
     pub fn eprint(&self, text: &str) {
-        self.apart(|| eprintln!("{text}"));
+        // There is nowhere to say that standard error cannot be written.
+        self.apart(|| drop(writeln!(std::io::stderr(), "{text}")));
     }
     /// Runs `f` with the bars out of the way.
     fn apart(&self, f: impl FnOnce()) {
@@ -63,6 +65,14 @@ impl Console {
             Some(bars) => bars.suspend(f),
             None => f(),
         }
+    }
+    /// Ends the process whose results cannot be written: well where a reader wants no more (`| head`), else with an error.
+    pub fn unwritten(&self, e: std::io::Error) -> ! {
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            leave(0);
+        }
+        self.eprint(&format!("error: {}", Error::io("<stdout>", e)));
+        leave(1)
     }
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Work>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,13 +89,14 @@ impl Output for Console {
         *self.graphics.get_or_init(|| if askable && Graphics::is_open() { ask_terminal() } else { known })
     }
     fn print(&self, text: &str) {
+        let mut written = Ok(());
         self.apart(|| {
             let mut out = std::io::stdout().lock();
-            // A reader that closed the pipe (`| head`) wants no more.
-            if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-                std::process::exit(0);
-            }
+            written = writeln!(out, "{text}").and_then(|()| out.flush());
         });
+        if let Err(e) = written {
+            self.unwritten(e);
+        }
     }
     fn eprint(&self, text: &str) {
         Self::eprint(self, text);
@@ -98,8 +109,8 @@ impl Output for Console {
     fn clear(&self, _: bool) {
         if self.style.width.is_some() {
             self.apart(|| {
-                print!("\x1b[2J\x1b[H");
-                let _ = std::io::stdout().flush();
+                let mut out = std::io::stdout().lock();
+                let _ = out.write_all(b"\x1b[2J\x1b[H").and_then(|()| out.flush());
             });
         }
     }
@@ -161,7 +172,7 @@ impl ProgressSink for Console {
             None if work.start.elapsed() >= WORTH_A_LINE => {
                 let took = millis(work.start.elapsed().as_secs_f64() * 1000.0);
                 let message = if work.message.is_empty() { String::new() } else { format!(", {}", work.message) };
-                eprintln!("{}: {} steps in {took}{message}", work.label, work.done);
+                self.eprint(&format!("{}: {} steps in {took}{message}", work.label, work.done));
             }
             None => {}
         }

@@ -1,30 +1,86 @@
-//! Ctrl-C: the first cancels what runs, a later one stops a program that does not answer.
+//! Signals, and how the process ends before its work does.
+//!
+//! The first SIGINT or SIGTERM cancels what runs. A command ends then, at the latest after [`GRACE`]; a prompt goes on after SIGINT.
 
 use crate::context::Cancel;
+use crate::files::discard_partial;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long after the first Ctrl-C another one stops the program at once, if the work has not ended by itself.
-pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long work may take to end by itself, where the process ends with it.
+pub const GRACE: Duration = Duration::from_millis(800);
+/// At a prompt: how long after the first Ctrl-C another one ends the process, if the work has not ended by itself.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sets `cancel` on SIGINT and SIGTERM. If the flag is still set when the next signal comes, [`PATIENCE`] or more
-/// after the first, the program exits with 130.
+/// What runs in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// One command, which a signal ends.
+    Command,
+    /// A prompt, whose variables outlast a cancelled call.
+    Prompt,
+}
+
+/// The signal that ends this process; 0: none.
+static ENDING: AtomicI32 = AtomicI32::new(0);
+
+/// Sets `cancel` on SIGINT and SIGTERM. The process ends, after it has removed what it was writing, with 130 or 143:
+/// [`GRACE`] after a signal that does not only cancel, and on a second one at once (at a prompt, [`PATIENCE`] after the first,
+/// while the flag is still set).
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn watch_interrupts(cancel: Cancel) -> std::io::Result<()> {
+pub fn watch_interrupts(cancel: Cancel, front: Front) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("interrupts".into()).spawn(move || {
         let mut first = Instant::now();
-        for _ in signals.forever() {
-            if !cancel.is_cancelled() {
+        for signal in signals.forever() {
+            let again = cancel.is_cancelled();
+            if again && (front == Front::Command || first.elapsed() >= PATIENCE) {
+                end(signal, front);
+            }
+            if !again {
                 cancel.cancel();
                 first = Instant::now();
-            } else if first.elapsed() >= PATIENCE {
-                std::process::exit(130);
+            }
+            if front == Front::Command || signal == SIGTERM {
+                ENDING.store(signal, Ordering::Relaxed);
+                std::thread::spawn(move || {
+                    std::thread::sleep(GRACE);
+                    end(signal, front)
+                });
             }
         }
     })?;
     Ok(())
+}
+
+/// The exit code of what a signal has cancelled.
+pub fn cancelled_code() -> u8 {
+    if ENDING.load(Ordering::Relaxed) == SIGTERM { 143 } else { 130 }
+}
+
+/// Ends the process at once. What it had begun to write is removed.
+pub fn leave(code: i32) -> ! {
+    discard_partial();
+    std::process::exit(code)
+}
+
+fn end(signal: i32, front: Front) -> ! {
+    if front == Front::Prompt {
+        // The line editor may have the terminal in a mode of its own.
+        let _ = Command::new("stty").arg("sane").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+    let (done, told) = std::sync::mpsc::channel();
+    // Standard error may be blocked.
+    std::thread::spawn(move || {
+        let _ = writeln!(std::io::stderr(), "cancelled");
+        let _ = done.send(());
+    });
+    let _ = told.recv_timeout(Duration::from_millis(50));
+    leave(128 + signal)
 }

@@ -13,7 +13,7 @@ pub mod sandbox;
 pub mod script;
 
 pub use console::Console;
-pub use interrupt::watch_interrupts;
+pub use interrupt::{Front, cancelled_code, leave, watch_interrupts};
 pub use output::{Buffer, Output};
 
 /// What this program keeps for its user: `compresso` in `XDG_DATA_HOME` or `~/.local/share`. `None` without a home folder.

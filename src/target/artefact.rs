@@ -1,8 +1,8 @@
 //! What a target's writer is given.
 
 use compresso_base::error::{Error, Result};
+use compresso_base::files::write_file;
 use compresso_model::Model;
-use compresso_model::weights::atomic_write;
 use std::path::Path;
 
 compresso_base::choice! {
@@ -48,7 +48,7 @@ pub fn file_name(name: &str, precision: ExportPrecision, ending: &str) -> String
 /// # Errors
 /// `Io`.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
-    atomic_write(path, |w| w.write_all(text.as_bytes()).map_err(|e| Error::io(path, e)))
+    write_file(path, text.as_bytes())
 }
 
 /// Lets a file be run, where files have such a mark.

@@ -29,7 +29,7 @@ impl Digest {
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut hasher = Sha256::new();
-        let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let mut file = crate::files::open(path)?;
         std::io::copy(&mut file, &mut hasher).map_err(|e| Error::io(path, e))?;
         Ok(Self(hasher.finalize().into()))
     }

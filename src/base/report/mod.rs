@@ -30,7 +30,7 @@ pub use media::{Media, media};
 pub use picture::Picture;
 pub use plot::{HeatMap, Plot, Series, SeriesKind};
 pub use plot_text::plot_text;
-pub use save::{FORMATS, make_parent, save, write_file};
+pub use save::{FORMATS, save};
 pub use strokes::{draw_dot, draw_line, tint};
 pub use style::{Ink, Style};
 pub use table::{Align, Cell, Table};

@@ -2,8 +2,8 @@
 
 use super::{Show, Style, html_page, plot_png, plot_svg, text};
 use crate::error::{Error, Result};
+use crate::files::write_file;
 use serde_json::Value;
-use std::io::Write;
 use std::path::Path;
 
 /// The endings that [`save`] knows.
@@ -52,36 +52,6 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
         }
     };
     write_file(path, &bytes)
-}
-
-/// Makes the folder of a file that is about to be written, and those above it.
-///
-/// # Errors
-/// `Io`.
-pub fn make_parent(path: &Path) -> Result<()> {
-    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        Some(folder) => std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e)),
-        None => Ok(()),
-    }
-}
-
-/// Writes a file by way of a temporary one in the same folder, so that a failure leaves no half.
-///
-/// # Errors
-/// `Io`.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let io = |e| Error::io(path, e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    // A temporary file is private to its owner; a saved one is as others are.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io)?;
-    }
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
 }
 
 /// The tables as comma-separated values (RFC 4180), an empty line between two. Numbers are plain numbers.

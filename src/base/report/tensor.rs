@@ -2,7 +2,7 @@
 
 use super::{Show, Table, number};
 use crate::error::{Error, Result};
-use crate::files::atomic_write;
+use crate::files::{Scratch, write_file};
 use candle_core::{DType, Tensor};
 use std::path::Path;
 
@@ -54,7 +54,7 @@ impl Show for Tensor {
     }
     /// A tensor file: .npy, .npz, .safetensors.
     fn save_as(&self, path: &Path) -> Result<()> {
-        let folder = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+        let folder = Scratch::new()?;
         let whole = folder.path().join("tensor");
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         match path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase().as_str() {
@@ -67,7 +67,7 @@ impl Show for Tensor {
             }
         }
         let bytes = std::fs::read(&whole).map_err(|e| Error::io(&whole, e))?;
-        atomic_write(path, |w| w.write_all(&bytes).map_err(|e| Error::io(path, e)))
+        write_file(path, &bytes)
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Contents {
 /// # Errors
 /// `Io`; `Format` with line, column and key for anything that is not COCO's form.
 pub(super) fn read(path: &Path, ctx: &Context) -> Result<Contents> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let file = compresso_base::files::open(path)?;
     let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
     let progress = (size > LARGE).then(|| ctx.progress("read annotations", size.div_ceil(BLOCK as u64)));
     let reader = BufReader::with_capacity(BLOCK, Watched { file, progress });

@@ -1,11 +1,13 @@
 //! Writing datasets with boxes: as YOLO (`data.yaml`, `images`, `labels`) or as COCO (`.json`, `images`).
 //!
-//! Image files are copied; images without a file are written as PNG.
+//! Image files are copied; images without a file are written as PNG. The files appear together, the one that describes them last.
 
+use super::files::{entries, is_image};
+use super::warnings::file_name;
 use super::{BBox, DataKind, Dataset, Region, Source};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
-use compresso_base::report::write_file;
+use compresso_base::files::Stage;
 use serde_json::json;
 use std::collections::HashSet;
 use std::io::Write;
@@ -25,20 +27,25 @@ impl Dataset {
         }
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let file = path.file_name().map(PathBuf::from).unwrap_or_default();
+        if !matches!(ending.as_str(), "yaml" | "yml" | "json") {
+            return Err(Error::argument(format!("a dataset is written as .yaml (YOLO) or .json (COCO), got '.{ending}'")).file(path));
+        }
+        let stage = Stage::new(folder)?;
         let total: usize = self.parts().iter().map(|d| d.len()).sum();
         let mut progress = ctx.progress("write images", total as u64);
-        let mut writer = Writer { folder, step: &mut || progress.step("") };
-        match ending.as_str() {
-            "yaml" | "yml" => writer.yolo(self, path).map(|()| vec![path.to_path_buf()]),
-            "json" => writer.coco(self, path),
-            other => Err(Error::argument(format!("a dataset is written as .yaml (YOLO) or .json (COCO), got '.{other}'")).file(path)),
-        }
+        let mut writer = Writer { folder, stage: &stage, step: &mut || progress.step("") };
+        let files = if ending == "json" { writer.coco(self, &file)? } else { writer.yolo(self, &file)? };
+        drop(progress);
+        stage.commit()?;
+        Ok(files.iter().map(|f| folder.join(f)).collect())
     }
 }
 
 struct Writer<'a> {
+    /// Where the files will stand.
     folder: &'a Path,
+    stage: &'a Stage,
     /// After each image.
     step: &'a mut dyn FnMut() -> Result<()>,
 }
@@ -51,14 +58,15 @@ struct Written {
 }
 
 impl Writer<'_> {
-    fn yolo(&mut self, data: &Dataset, path: &Path) -> Result<()> {
+    fn yolo(&mut self, data: &Dataset, file: &Path) -> Result<Vec<PathBuf>> {
         // JSON texts are YAML texts too, whatever the names hold.
         let mut yaml = String::new();
         for part in data.parts() {
             let split = split_name(part);
-            let labels = self.folder.join("labels").join(split);
-            std::fs::create_dir_all(&labels).map_err(|e| Error::io(&labels, e))?;
-            for w in self.images(part, split)? {
+            let labels = Path::new("labels").join(split);
+            let written = self.images(part, split)?;
+            self.no_others(split, &written)?;
+            for w in written {
                 let (width, height) = (f64::from(w.size.0), f64::from(w.size.1));
                 let line = |r: &Region| {
                     let (class, [x1, y1, x2, y2]) = (r.class, sides(r.bbox));
@@ -67,7 +75,7 @@ impl Writer<'_> {
                 };
                 // The format has no crowds.
                 let text: String = w.regions.iter().filter(|r| !r.crowd).map(line).collect();
-                write_file(&labels.join(Path::new(&w.file).with_extension("txt")), text.as_bytes())?;
+                self.stage.write(labels.join(Path::new(&w.file).with_extension("txt")), text.as_bytes())?;
             }
             yaml += &format!("{split}: images/{split}\n");
         }
@@ -75,7 +83,19 @@ impl Writer<'_> {
         for (i, name) in data.classes.iter().enumerate() {
             yaml += &format!("  {i}: {}\n", json!(name));
         }
-        write_file(path, yaml.as_bytes())
+        self.stage.write(file, yaml.as_bytes())?;
+        Ok(vec![file.to_path_buf()])
+    }
+
+    /// Nothing else may be among the images of a split: they are all that is in their folder.
+    fn no_others(&self, split: &str, written: &[Written]) -> Result<()> {
+        let folder = self.folder.join("images").join(split);
+        let own: HashSet<&str> = written.iter().map(|w| w.file.as_str()).collect();
+        let there = entries(&folder).unwrap_or_default().into_iter();
+        let others: Vec<String> = there.filter(|p| p.is_dir() || is_image(p)).map(|p| file_name(&p)).filter(|n| !own.contains(n.as_str())).collect();
+        let Some(first) = others.first() else { return Ok(()) };
+        let e = Error::argument(format!("there are {} other images, such as {first}, which would become part of the dataset", others.len()));
+        Err(e.file(folder).hint("save into another folder, or remove this one first"))
     }
 
     fn coco(&mut self, data: &Dataset, path: &Path) -> Result<Vec<PathBuf>> {
@@ -85,7 +105,7 @@ impl Writer<'_> {
         for part in data.parts() {
             let split = split_name(part);
             let written = self.images(part, split)?;
-            let file = if data.splits.is_empty() { path.to_path_buf() } else { self.folder.join(format!("{stem}_{split}.json")) };
+            let file = if data.splits.is_empty() { path.to_path_buf() } else { PathBuf::from(format!("{stem}_{split}.json")) };
             let mut text = Vec::new();
             let mut id = 0;
             let mut annotations = Vec::new();
@@ -122,7 +142,7 @@ impl Writer<'_> {
                 text.write_all(b"\n}\n")
             })();
             whole.map_err(|e: std::io::Error| Error::io(&file, e))?;
-            write_file(&file, &text)?;
+            self.stage.write(&file, &text)?;
             files.push(file);
         }
         Ok(files)
@@ -130,8 +150,7 @@ impl Writer<'_> {
 
     /// Writes the images of one split.
     fn images(&mut self, part: &Dataset, split: &str) -> Result<Vec<Written>> {
-        let folder = self.folder.join("images").join(split);
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        let folder = Path::new("images").join(split);
         let mut stems: HashSet<String> = HashSet::new();
         let mut all = Vec::with_capacity(part.len());
         for i in 0..part.len() {
@@ -156,21 +175,21 @@ impl Writer<'_> {
         Ok(all)
     }
 
-    /// Copies or writes one image.
+    /// Copies or writes one image, to a path in the folder. One that stands there already stays as it is.
     fn image(&self, source: &dyn Source, i: usize, original: Option<&Path>, to: &Path) -> Result<(Vec<super::GroundTruth>, (u32, u32))> {
         match original {
             Some(from) => {
                 let known = source.boxes_of(i)?;
-                let same = from.canonicalize().ok().is_some_and(|f| to.canonicalize().ok() == Some(f));
+                let same = from.canonicalize().ok().is_some_and(|f| self.folder.join(to).canonicalize().ok() == Some(f));
                 if !same {
-                    std::fs::copy(from, to).map_err(|e| Error::io(to, e))?;
+                    self.stage.copy(from, to)?;
                 }
                 Ok(known)
             }
             None => {
                 let s = source.get(i)?;
                 let picture = compresso_base::report::Picture { title: String::new(), image: s.image };
-                write_file(to, &picture.png()?)?;
+                self.stage.write(to, &picture.png()?)?;
                 Ok((s.targets, picture.image.dimensions()))
             }
         }

@@ -2,6 +2,7 @@
 
 use super::warnings::{Warnings, file_name};
 use super::{Sample, whole};
+use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use std::fs::File;
@@ -83,8 +84,8 @@ fn decode_any(path: &Path) -> Result<DynamicImage> {
 fn open(path: &Path) -> Result<(impl ImageDecoder, image::metadata::Orientation)> {
     let strip = |e: Error| Error::new(e.kind(), e.message().to_string());
     let meta = std::fs::metadata(path).map_err(|e| strip(Error::io(path, e)))?;
-    if meta.is_dir() {
-        return Err(Error::argument("expected an image file, got a folder"));
+    if !meta.is_file() {
+        return Err(Error::argument(format!("expected an image file, got {}", if meta.is_dir() { "a folder" } else { "a device or a pipe" })));
     }
     if meta.len() == 0 {
         return Err(Error::format("the image file is empty"));
@@ -163,9 +164,15 @@ impl ImageFiles {
 
 /// Entries of a folder, sorted by name, without hidden ones.
 pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    entries_while(dir, || Ok(()))
+}
+
+/// As [`entries`], as long as `check` agrees.
+fn entries_while(dir: &Path, check: impl Fn() -> Result<()>) -> Result<Vec<PathBuf>> {
     let io = |e| Error::io(dir, e);
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io)? {
+        check()?;
         let entry = entry.map_err(io)?;
         if !entry.file_name().to_string_lossy().starts_with('.') {
             all.push(entry.path());
@@ -179,8 +186,8 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 /// hold `*` or `?`. Sorted.
 ///
 /// # Errors
-/// `Missing` when nothing matches.
-pub fn image_files(pattern: &str) -> Result<ImageFiles> {
+/// `Missing` when nothing matches; `Argument` for a folder with far too much in it; `Cancelled`.
+pub fn image_files(pattern: &str, ctx: &Context) -> Result<ImageFiles> {
     let path = Path::new(pattern);
     let mut found = ImageFiles::default();
     if path.is_file() {
@@ -189,7 +196,7 @@ pub fn image_files(pattern: &str) -> Result<ImageFiles> {
         return Ok(found);
     }
     if path.is_dir() {
-        walk(path, 0, &mut found)?;
+        walk(path, &mut found, ctx)?;
     } else if pattern.contains(['*', '?']) {
         let mut folders = vec![if path.is_absolute() { PathBuf::from("/") } else { PathBuf::from(".") }];
         let parts: Vec<String> = path.iter().map(|p| p.to_string_lossy().into_owned()).filter(|p| p != "/").collect();
@@ -197,6 +204,7 @@ pub fn image_files(pattern: &str) -> Result<ImageFiles> {
             let last = i + 1 == parts.len();
             let mut next = Vec::new();
             for folder in &folders {
+                ctx.check()?;
                 if !part.contains(['*', '?']) {
                     next.push(folder.join(part));
                     continue;
@@ -221,16 +229,45 @@ pub fn image_files(pattern: &str) -> Result<ImageFiles> {
 /// Depth to which folders are searched; deeper ones are likely a loop of links.
 const MAX_DEPTH: usize = 16;
 
+/// Files and folders that are looked at below one.
+const MAX_ENTRIES: usize = 10_000_000;
+/// After this many, one in [`SPARSE`] must be an image: a whole disk is no dataset.
+const LOOK: usize = 100_000;
+const SPARSE: usize = 20;
+
 /// Collects the image files below `dir`, sorted within each folder.
-pub(super) fn walk(dir: &Path, depth: usize, found: &mut ImageFiles) -> Result<()> {
-    for path in entries(dir)? {
-        if !path.is_dir() {
+///
+/// # Errors
+/// `Argument` where there is far too much, or hardly an image in it; `Cancelled`; `Io`.
+pub(super) fn walk(dir: &Path, found: &mut ImageFiles, ctx: &Context) -> Result<()> {
+    let before = found.images.len();
+    let mut looked = 0;
+    let mut below = vec![(dir.to_path_buf(), 0)];
+    // Folders are read in their order, one after the other: the next one stands at the end.
+    while let Some((path, depth)) = below.pop() {
+        if depth > 0 && !path.is_dir() {
             found.add(path);
-        } else if depth < MAX_DEPTH {
-            walk(&path, depth + 1, found)?;
+            continue;
         }
+        if depth > MAX_DEPTH || depth > 0 && leads_back(&path) {
+            continue;
+        }
+        let inside = entries_while(&path, || ctx.check())?;
+        looked += inside.len();
+        let images = found.images.len() - before;
+        if looked > MAX_ENTRIES || looked > LOOK && images < looked / SPARSE {
+            let e = Error::argument(format!("after {looked} files and folders only {images} images are found")).file(dir);
+            return Err(e.hint("name the folder of the images"));
+        }
+        below.extend(inside.into_iter().rev().map(|p| (p, depth + 1)));
     }
     Ok(())
+}
+
+/// Whether a link names a folder that it stands in.
+fn leads_back(link: &Path) -> bool {
+    let real = |p: &Path| p.canonicalize().ok();
+    link.is_symlink() && link.parent().and_then(real).zip(real(link)).is_some_and(|(stands, named)| stands.starts_with(named))
 }
 
 /// Matches a name against a pattern of literal characters, `*` (any run) and `?` (any one).

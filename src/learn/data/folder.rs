@@ -40,7 +40,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
     let mut folders = Vec::new();
     for (_, path) in &parts {
         ctx.check()?;
-        folders.push(class_folders(path)?);
+        folders.push(class_folders(path, ctx)?);
     }
     let mut warnings = Warnings::default();
     let labelled = folders.iter().any(Option::is_some);
@@ -75,7 +75,7 @@ pub(super) fn open(name: &str, root: &Path, options: &DataOptions, pixels: &Read
             }
             None => {
                 let mut files = ImageFiles::default();
-                walk(path, 0, &mut files)?;
+                walk(path, &mut files, ctx)?;
                 files.warn(&mut warnings);
                 Records::unlabelled(files.images, pixels)
             }
@@ -109,7 +109,7 @@ fn named<T>(splits: &[Option<Vec<(String, T)>>]) -> Vec<String> {
 }
 
 /// Images of each class folder below `dir`; `None` when it holds images itself or no image at all below.
-fn class_folders(dir: &Path) -> Result<Option<Vec<(String, ImageFiles)>>> {
+fn class_folders(dir: &Path, ctx: &Context) -> Result<Option<Vec<(String, ImageFiles)>>> {
     let inside = entries(dir)?;
     if inside.iter().any(|p| p.is_file() && is_image(p)) {
         return Ok(None);
@@ -117,7 +117,7 @@ fn class_folders(dir: &Path) -> Result<Option<Vec<(String, ImageFiles)>>> {
     let mut folders = Vec::new();
     for path in inside.into_iter().filter(|p| p.is_dir()) {
         let mut files = ImageFiles::default();
-        walk(&path, 0, &mut files)?;
+        walk(&path, &mut files, ctx)?;
         folders.push((file_name(&path), files));
     }
     Ok(folders.iter().any(|(_, files)| !files.images.is_empty()).then_some(folders))

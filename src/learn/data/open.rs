@@ -123,7 +123,7 @@ fn open(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
         return folder::open(source, path, options, pixels, ctx);
     }
     if path.is_file() || source.contains(['*', '?']) {
-        let files = image_files(source)?;
+        let files = image_files(source, ctx)?;
         if files.images.iter().any(|f| !is_image(f)) {
             let e = Error::argument("expected a data.yaml, COCO's .json, a folder or images").file(path);
             return Err(e.hint("dataset(\"folder\") takes a folder of Pascal VOC or COCO, an image folder or a folder with a data.yaml"));

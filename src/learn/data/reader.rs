@@ -4,12 +4,13 @@
 use super::DataOptions;
 use super::files::read_image;
 use compresso_base::context::Context;
-use compresso_base::error::Result;
+use compresso_base::error::{Error, Result};
+use compresso_base::files::{cache_write, make_parent};
 use compresso_base::memory;
 use compresso_base::report::bytes;
 use image::RgbImage;
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -181,10 +182,8 @@ fn load(file: &Path, key: &[u8]) -> Option<RgbImage> {
 }
 
 /// Writes a cache file by way of a temporary one, so that it is whole or not there.
-fn store(file: &Path, key: &[u8], image: &RgbImage) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut f = tempfile::NamedTempFile::new_in(folder)?;
+fn store(file: &Path, key: &[u8], image: &RgbImage) -> Result<()> {
+    make_parent(file)?;
     let mut head = Vec::with_capacity(HEAD + key.len());
     head.extend_from_slice(MAGIC);
     for n in [image.width(), image.height(), key.len() as u32] {
@@ -192,10 +191,7 @@ fn store(file: &Path, key: &[u8], image: &RgbImage) -> std::io::Result<()> {
     }
     head.extend_from_slice(&checksum(u64::from(image.width()), image.as_raw()).to_le_bytes());
     head.extend_from_slice(key);
-    f.write_all(&head)?;
-    f.write_all(image.as_raw())?;
-    f.persist(file).map_err(|e| e.error)?;
-    Ok(())
+    cache_write(file, |w| w.write_all(&head).and_then(|()| w.write_all(image.as_raw())).map_err(|e| Error::io(file, e)))
 }
 
 #[cfg(test)]

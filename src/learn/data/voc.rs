@@ -11,6 +11,7 @@ use super::records::{Record, Records};
 use super::warnings::{NO_AREA, NOT_FINITE, OUTSIDE, Warnings, place};
 use super::{BBox, DataKind, DataOptions, Dataset, GroundTruth, Source};
 use compresso_base::context::Context;
+use compresso_base::files::read_text;
 use compresso_base::error::{At, Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -92,7 +93,7 @@ fn lists(root: &Path) -> Result<Vec<(String, Vec<String>)>> {
         if !path.is_file() {
             continue;
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let text = read_text(&path)?;
         let ids: Vec<String> = text.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_string).collect();
         if ids.is_empty() {
             continue;
@@ -128,7 +129,7 @@ fn annotation(root: &Path, id: &str, warnings: &mut Warnings) -> Result<Option<(
             return Ok(None);
         }
         Ok(meta) if meta.len() > MAX_BYTES => Err("too large".to_string()),
-        Ok(_) => std::fs::read_to_string(&path).map_err(|e| e.to_string()),
+        Ok(_) => read_text(&path).map_err(|e| e.message().to_string()),
     };
     let parsed = text.and_then(|t| parse(&t, &path, warnings).map_err(|e| e.to_string()));
     let (file, objects) = match parsed {

@@ -46,11 +46,11 @@ fn describe(name: &str, yaml: &Path, text: &str, options: &DataOptions, pixels: 
     let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
     for (split, entry) in split_entries(root) {
         let mut images = Vec::new();
-        let mut add = |s| list(s, &bases, &mut images, &mut warnings);
+        let mut add = |s| list(s, &bases, &mut images, &mut warnings, ctx);
         let found = sources(entry).at(|| format!("'{split}'"))?.into_iter().try_for_each(&mut add);
         match found.at(|| format!("'{split}'")) {
             // Many published files name a test set that is not part of the download.
-            Err(_) if split == "test" => {
+            Err(e) if split == "test" && !e.is_cancelled() => {
                 warnings.add("split that is not there, left out", split);
                 continue;
             }
@@ -166,13 +166,14 @@ fn sources<'a>(entry: &'a Yaml<'_>) -> Result<Vec<&'a str>> {
 }
 
 /// Adds the images of a folder, a text list or a pattern.
-fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>, warnings: &mut Warnings) -> Result<()> {
+fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>, warnings: &mut Warnings, ctx: &Context) -> Result<()> {
     // Some exporters write `../train/images` for a folder beside the file.
     let short = source.trim_start_matches("../").trim_start_matches("./");
     let tries = bases.iter().flat_map(|b| [b.join(source), b.join(short)]);
     let before = images.len();
     if source.contains(['*', '?']) {
-        let found = tries.filter_map(|p| image_files(&p.to_string_lossy()).ok()).next().unwrap_or_default();
+        let found = tries.filter_map(|p| image_files(&p.to_string_lossy(), ctx).ok()).next().unwrap_or_default();
+        ctx.check()?;
         found.warn(warnings);
         images.extend(found.images);
     } else {
@@ -183,7 +184,7 @@ fn list(source: &str, bases: &[PathBuf], images: &mut Vec<PathBuf>, warnings: &m
         };
         if path.is_dir() {
             let mut found = ImageFiles::default();
-            walk(path, 0, &mut found)?;
+            walk(path, &mut found, ctx)?;
             found.warn(warnings);
             images.extend(found.images);
         } else {

@@ -8,6 +8,7 @@ use super::files::{entries, is_image, unread};
 use super::warnings::{NO_AREA, OUTSIDE, Warnings, file_name, place};
 use super::{BBox, GroundTruth};
 use compresso_base::error::{Error, Result};
+use compresso_base::files::{check_regular, read_text};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -18,14 +19,12 @@ const SLACK: f32 = 0.01;
 
 /// A text file of bounded size.
 pub(super) fn read(path: &Path) -> Result<String> {
+    check_regular(path)?;
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.len() > MAX_BYTES {
         return Err(Error::format(format!("the file has {} bytes, more than {MAX_BYTES}", meta.len())).file(path));
     }
-    std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::format("the file is not UTF-8 text").file(path),
-        _ => Error::io(path, e),
-    })
+    read_text(path)
 }
 
 /// Why an image is left out: the kind of a warning, and its place.

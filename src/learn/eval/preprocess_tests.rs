@@ -27,7 +27,7 @@ fn seen(model: &Model, image: &RgbImage) -> Vec<f32> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.png");
     image.save(&path).unwrap();
-    let data = image_files_dataset(&[path.display().to_string()]).unwrap();
+    let data = image_files_dataset(&[path.display().to_string()], &Context::new()).unwrap();
     let found = Predict::default().run((model, &data), &Context::new()).unwrap();
     let mut classes = found.images[0].classes.clone();
     classes.sort_by_key(|c| c.class);

@@ -138,7 +138,7 @@ pub(super) fn load(path: &Path, run: &mut Run<'_>, stepper: &mut Stepper<'_>) ->
 }
 
 fn restore(path: &Path, run: &mut Run<'_>, stepper: &mut Stepper<'_>) -> Result<usize> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = compresso_base::files::read(path)?;
     let file = File::parse(bytes.into())?;
     let text = file.metadata.get(KEY).ok_or_else(|| Error::format("the file holds no state of a training"))?;
     let card: Card = serde_json::from_str(text).map_err(|e| Error::format(format!("the metadata '{KEY}' cannot be read")).because(e))?;

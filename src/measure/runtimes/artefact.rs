@@ -1,9 +1,9 @@
 //! What runtimes load: files, written by the program that measures and read by the process that runs the model.
 
-use compresso_base::error::{Error, Result};
+use compresso_base::error::Result;
+use compresso_base::files::Scratch;
 use compresso_model::Model;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// A form of a model that runtimes load.
 #[derive(Debug, Clone, Copy)]
@@ -25,15 +25,14 @@ fn onnx(model: &Model, path: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct Files<'a> {
     model: &'a Model,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl<'a> Files<'a> {
     /// # Errors
     /// `Io` when no folder can be made.
     pub fn new(model: &'a Model) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("compresso-").tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
-        Ok(Self { model, folder })
+        Ok(Self { model, folder: Scratch::new()? })
     }
     pub fn model(&self) -> &'a Model {
         self.model

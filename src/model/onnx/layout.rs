@@ -6,7 +6,7 @@ use super::proto::{EXTERNAL, TensorHead};
 use super::scan::decode;
 use crate::{Constant, Element, Graph};
 use compresso_base::error::{Error, Result};
-use compresso_base::files::atomic_write;
+use compresso_base::files::Stage;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
@@ -66,16 +66,18 @@ impl<'g> Layout<'g> {
         })
     }
 
+    /// Whether no data file is written.
+    pub fn is_one_file(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// Writes the data files.
-    pub fn write(&self, model: &Path) -> Result<()> {
-        let folder = model.parent().unwrap_or(Path::new("."));
+    pub fn write(&self, stage: &Stage) -> Result<()> {
         for (location, tensors) in &self.files {
-            let path = folder.join(location);
-            compresso_base::report::make_parent(&path)?;
             let mut tensors = tensors.clone();
             tensors.sort_by_key(|(at, _)| *at);
-            atomic_write(&path, |w| {
-                let io = |e| Error::io(&path, e);
+            stage.write_with(location, |w| {
+                let io = |e| Error::io(location, e);
                 let mut at = 0;
                 for (offset, c) in tensors {
                     // Tensors that share their data are written once.

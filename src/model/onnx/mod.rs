@@ -28,8 +28,8 @@ mod types;
 use super::constant::Constant;
 use super::graph::Graph;
 use bytes::Bytes;
-use compresso_base::error::{At, Error, Result};
-use compresso_base::files::atomic_write;
+use compresso_base::error::{At, Result};
+use compresso_base::files::{self, Stage, write_file};
 use indexmap::IndexMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -57,7 +57,7 @@ pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
 /// As [`decode`], and `Io`; all name the file.
 pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path)?;
     import::model(&bytes.into(), &external::Files::beside(path)).in_file(path)
 }
 
@@ -85,8 +85,15 @@ const SINGLE_FILE: usize = 2_000_000_000;
 fn write(graph: &Graph, path: &Path, external: bool) -> Result<()> {
     let layout = layout::Layout::plan(graph, path, external).in_file(path)?;
     let bytes = export::model(graph, &layout.places).in_file(path)?;
-    layout.write(path)?;
-    atomic_write(path, |w| w.write_all(&bytes).map_err(|e| Error::io(path, e)))
+    if layout.is_one_file() {
+        return write_file(path, &bytes);
+    }
+    // Tensors of one model beside the graph of another would be read without complaint.
+    let stage = Stage::new(path.parent().unwrap_or(Path::new("")))?;
+    let name = path.file_name().map_or(Path::new(""), Path::new);
+    layout.write(&stage).in_file(path)?;
+    stage.write(name, &bytes)?;
+    stage.commit().in_file(path)
 }
 
 /// The tensor of an encoded `TensorProto` (a .pb file), and its name.

@@ -41,7 +41,7 @@ impl Checkpoint {
     /// # Errors
     /// `Io`, `Format`; `Unsupported` for other PyTorch files, and for those that name what could run code.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let bytes = compresso_base::files::read(path)?;
         Self::parse(bytes.into()).in_file(path)
     }
 

@@ -98,7 +98,7 @@ impl Classes {
         let names: Vec<String> = match self {
             Self::Names(names) => names.clone(),
             Self::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e).at("option 'classes'"))?;
+                let text = compresso_base::files::read_text(path).map_err(|e| e.at("option 'classes'"))?;
                 text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
             }
         };

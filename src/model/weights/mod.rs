@@ -16,7 +16,6 @@ mod npz;
 pub mod safetensors;
 
 pub use apply::{Applied, apply_state_dict, apply_weights};
-pub use compresso_base::files::atomic_write;
 
 use super::constant::Constant;
 use super::onnx;
@@ -24,6 +23,7 @@ use super::pytorch;
 use super::value::Value;
 use candle_core::Device;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::files::{self, write_file};
 use indexmap::IndexMap;
 use std::path::Path;
 
@@ -73,7 +73,7 @@ fn value(name: &str, c: &Constant) -> Result<Value> {
 
 fn load_constants(path: &Path) -> Result<IndexMap<String, Constant>> {
     let format = format(path)?;
-    let read = || std::fs::read(path).map(bytes::Bytes::from).map_err(|e| Error::io(path, e));
+    let read = || files::read(path).map(bytes::Bytes::from);
     Ok(match format {
         Format::Npy => IndexMap::from([(stem(path), npy::decode(&read()?)?)]),
         Format::Npz => npz::load(path)?,
@@ -121,7 +121,7 @@ pub fn save_tensors(tensors: &IndexMap<String, Value>, path: impl AsRef<Path>) -
 }
 
 fn write_all(path: &Path, bytes: &[u8]) -> Result<()> {
-    atomic_write(path, |w| w.write_all(bytes).map_err(|e| Error::io(path, e)))
+    write_file(path, bytes)
 }
 
 #[cfg(test)]

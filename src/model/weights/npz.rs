@@ -4,8 +4,8 @@ use super::npy;
 use crate::Constant;
 use bytes::Bytes;
 use compresso_base::error::{Error, Result};
+use compresso_base::files::{atomic_write, open};
 use indexmap::IndexMap;
-use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use zip::write::SimpleFileOptions;
@@ -18,7 +18,7 @@ const RATIO: u64 = 64;
 const MAX_HEADER: u64 = 1 << 16;
 
 pub(super) fn load(path: &Path) -> Result<IndexMap<String, Constant>> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let file = open(path)?;
     let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
     let mut budget = FLOOR.max(length.saturating_mul(RATIO));
     let bad = |e: zip::result::ZipError| Error::format("not a readable .npz file").because(e);
@@ -58,7 +58,7 @@ fn read(entry: &mut impl Read, declared: u64, budget: &mut u64) -> Result<Consta
 }
 
 pub(super) fn save(tensors: &IndexMap<String, Constant>, path: &Path) -> Result<()> {
-    super::atomic_write(path, |w| {
+    atomic_write(path, |w| {
         let bad = |e: zip::result::ZipError| Error::new(compresso_base::ErrorKind::Io, "cannot write the archive").because(e);
         // Fixed dates make equal tensors equal files.
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);

@@ -93,7 +93,7 @@ pub fn save(tensors: &IndexMap<String, Constant>, metadata: &IndexMap<String, St
     }
     let mut text = serde_json::to_vec(&header).map_err(|e| Error::internal("the header does not serialize").because(e))?;
     text.resize(text.len().next_multiple_of(8), b' ');
-    super::atomic_write(path, |w| {
+    compresso_base::files::atomic_write(path, |w| {
         let io = |e| Error::io(path, e);
         w.write_all(&(text.len() as u64).to_le_bytes()).map_err(io)?;
         w.write_all(&text).map_err(io)?;

@@ -56,18 +56,12 @@ pub struct ZooOptions {
 pub fn build(source: &str, options: &ZooOptions) -> Result<Model> {
     if source.ends_with(".yaml") || source.ends_with(".yml") {
         let path = Path::new(source);
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) => {
-                // `yolov8s.yaml` without such a file means the zoo's own.
-                let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-                if e.kind() == std::io::ErrorKind::NotFound && source.trim_end_matches(".yaml") == stem && is_name(stem) {
-                    return build(stem, options);
-                }
-                return Err(Error::io(path, e));
-            }
-        };
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        // `yolov8s.yaml` without such a file means the zoo's own.
+        if !path.exists() && source.trim_end_matches(".yaml") == stem && is_name(stem) {
+            return build(stem, options);
+        }
+        let text = compresso_base::files::read_text(path)?;
         let arch = parse(&text).in_file(path)?;
         let scale = scale_of(&arch, stem);
         return assemble(&arch, scale, stem, options, None).in_file(path);

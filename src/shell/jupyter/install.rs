@@ -1,7 +1,7 @@
 //! Kernelspecs: what tells Jupyter that a kernel is there and how to start it.
 
 use crate::error::{Error, Result};
-use crate::report::write_file;
+use crate::files::Stage;
 use serde_json::{Value as Json, json};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ fn user_data() -> Result<PathBuf> {
 pub fn install(spec: &Spec, prefix: Option<&Path>, extra: &[String]) -> Result<PathBuf> {
     let program = std::env::current_exe().map_err(|e| Error::internal("the path of this program is unknown").because(e))?;
     let folder = folder(prefix)?.join(spec.name);
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    let stage = Stage::new(&folder)?;
     let mut argv = vec![program.display().to_string(), "kernel".into(), spec.language.into()];
     argv.extend(["--connection-file".into(), "{connection_file}".into()]);
     argv.extend_from_slice(extra);
@@ -64,9 +64,10 @@ pub fn install(spec: &Spec, prefix: Option<&Path>, extra: &[String]) -> Result<P
         "metadata": { "debugger": false },
     });
     for (name, bytes) in LOGOS {
-        write_file(&folder.join(name), bytes)?;
+        stage.write(name, bytes)?;
     }
-    write_file(&folder.join("kernel.json"), format!("{content:#}\n").as_bytes())?;
+    stage.write("kernel.json", format!("{content:#}\n").as_bytes())?;
+    stage.commit()?;
     Ok(folder)
 }
 

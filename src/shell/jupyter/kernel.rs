@@ -5,6 +5,7 @@ use super::outputs::{Questions, WireOutputs, bundle};
 use super::wire::{self, Incoming, Request, Sender, Wire, error_content};
 use super::{About, Cell, CellError, IsComplete, Language};
 use crate::error::{Error, Result};
+use crate::shell::interrupt::leave;
 use serde_json::{Map, Value as Json, json};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -87,7 +88,7 @@ fn watch_signals(interrupt: Action, actions: Arc<Actions>) -> Result<()> {
         for signal in signals.forever() {
             if signal == SIGTERM {
                 Actions::run(&actions.stop);
-                std::process::exit(143);
+                leave(143);
             }
             interrupt();
         }
@@ -105,7 +106,7 @@ fn watch_parent(actions: Arc<Actions>) {
                 std::thread::sleep(Duration::from_secs(1));
             }
             Actions::run(&actions.stop);
-            std::process::exit(0);
+            leave(0);
         });
     }
 }
@@ -142,7 +143,7 @@ fn shut_down(replies: &Sender, iopub: &Sender, request: &Request, actions: &Acti
     iopub.drain();
     // What has been handed to a socket is written by its own task.
     std::thread::sleep(Duration::from_millis(50));
-    std::process::exit(0);
+    leave(0);
 }
 
 fn status(iopub: &Sender, state: &str, parent: &Request) {

@@ -2,7 +2,7 @@
 
 use super::{Completions, Match};
 use crate::error::{Error, Result, nearest};
-use crate::report::write_file;
+use crate::files::write_file;
 use std::path::Path;
 
 /// What they do, a line each.
@@ -116,7 +116,7 @@ pub fn complete(before: &str) -> Option<Completions> {
 /// # Errors
 /// `Io`; `Format` for a file that is no text.
 pub fn load(path: &str) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(Path::new(path), e))?;
+    let bytes = crate::files::read(path)?;
     String::from_utf8(bytes).map_err(|e| Error::format("this is no text").because(e).file(path))
 }
 

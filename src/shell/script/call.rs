@@ -87,7 +87,7 @@ impl Call<'_> {
         match self.args[i].read_lock::<Dataset>() {
             Some(d) => Ok(d.for_evaluation()),
             None => {
-                let data = image_files_dataset(&self.texts(i)?)?;
+                let data = image_files_dataset(&self.texts(i)?, &self.ctx)?;
                 data.warnings.iter().for_each(|line| self.ctx.note(format!("{}: {line}", data.name)));
                 Ok(data)
             }

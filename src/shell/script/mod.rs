@@ -147,6 +147,7 @@ impl Session {
         functions::register_operators(&mut engine);
         functions::register_vars(&mut engine);
         functions::register_bounded(&mut engine, &shared);
+        functions::register_sorting(&mut engine);
         Self {
             engine,
             scope: Scope::new(),
@@ -234,7 +235,8 @@ impl Session {
     /// # Errors
     /// `Io` when the file cannot be read, else as [`Session::run`].
     pub fn run_file(&mut self, path: &Path, args: Vec<String>) -> Result<Shown, Failure> {
-        let code = std::fs::read_to_string(path).map_err(|e| Failure::new(Error::io(path, e)))?;
+        let file = std::fs::File::open(path).map_err(|e| Failure::new(Error::io(path, e)))?;
+        let code = crate::files::script_text(file, path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.engine.set_module_resolver(rhai::module_resolvers::FileModuleResolver::new_with_path(folder));
         self.modules = if folder == Path::new(".") { PathBuf::new() } else { folder.to_path_buf() };

@@ -40,6 +40,23 @@ fn values_are_shown() {
 }
 
 #[test]
+fn lists_are_sorted_by_functions() {
+    for (code, text) in [
+        ("let a = [3, 1, 2]; a.sort(|x, y| x - y); a", "[1, 2, 3]"),
+        ("let a = [3, 1, 2]; a.sort_by(|x, y| x > y); a", "[3, 2, 1]"),
+        ("let a = [0.5, 0.25, 0.75]; a.sort(|x, y| x - y); a", "[0.25, 0.5, 0.75]"),
+        ("[[2, \"b\"], [1, \"z\"], [2, \"a\"]].order(|x, y| x[0] - y[0])", "[[1, \"z\"], [2, \"b\"], [2, \"a\"]]"),
+        ("[5, 4, 3, 2, 1].order_by(|x, y| true)", "[5, 4, 3, 2, 1]"),
+        ("let a = [1, 3, 5, 2, 4]; a.dedup(|x, y| x % 2 == y % 2); a", "[1, 2]"),
+        ("let a = [3, 1, 2]; try { a.sort(|x, y| throw \"no\") } catch (e) { print(e) } a", "no\n[3, 1, 2]"),
+        ("let a = []; a.sort(|x, y| x - y); a.sort(); a", "[]"),
+    ] {
+        assert_eq!(shown(code), text, "{code}");
+    }
+    assert!(shown("[1, 2].order(|x, y| \"x\")").contains("a number or true and false"));
+}
+
+#[test]
 fn an_unknown_option_names_function_and_nearest() {
     assert_snapshot!(shown("let m = model(\"classifier\", #{ clases: 3 });"), @r#"
     error: model has no option 'clases'

@@ -17,18 +17,18 @@ fn folders_files_and_patterns_are_found() {
         std::fs::write(dir.path().join(name), b"x").unwrap();
     }
     let names = |pattern: &str| -> Vec<String> {
-        let files = image_files(&dir.path().join(pattern).display().to_string()).unwrap();
+        let files = image_files(&dir.path().join(pattern).display().to_string(), &Context::new()).unwrap();
         files.images.iter().map(|f| f.strip_prefix(dir.path()).unwrap().display().to_string()).collect()
     };
     assert_eq!(names(""), ["a.JPG", "b.png", "sub/c.png"]);
     assert_eq!(names("*.png"), ["b.png"]);
     assert_eq!(names("s*/?.png"), ["sub/c.png"]);
-    let all = image_files(&dir.path().display().to_string()).unwrap();
+    let all = image_files(&dir.path().display().to_string(), &Context::new()).unwrap();
     assert_eq!(
         all.warnings(),
         ["1 × .heic file, which is not read, left out: e.heic", "1 × .gif file, which is not read, left out: d.GIF"]
     );
-    let none = |pattern: &str| image_files(&dir.path().join(pattern).display().to_string()).unwrap_err().to_string();
+    let none = |pattern: &str| image_files(&dir.path().join(pattern).display().to_string(), &Context::new()).unwrap_err().to_string();
     assert!(none("*.webp").contains("no image files"));
     assert!(none("*.heic").contains("1 × .heic file"), "{}", none("*.heic"));
 }

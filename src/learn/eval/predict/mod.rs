@@ -39,7 +39,7 @@ compresso_base::options! {
         /// Images that the model runs on side by side, which share the session's threads; 0: one for each thread. Others
         /// are read, drawn and written meanwhile.
         pub workers: usize = 0,
-        /// Folder for the drawn images, which are written as they are made.
+        /// Folder for the drawn images, which appear in it together in the end; or a file for the drawing of one image.
         pub save: Option<PathBuf> = None,
     }
 }

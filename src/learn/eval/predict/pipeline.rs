@@ -3,7 +3,7 @@
 //! Images are handed out in their order. At most a window of them is in memory, whatever their number.
 
 use super::Predict;
-use super::prediction::{Found, Places, Prediction, Ranked, write_image};
+use super::prediction::{Found, Places, Prediction, Ranked, Spot};
 use super::throughput::Throughput;
 use crate::data::{Dataset, ImageForm, Letterbox, Source, grey_image};
 use crate::eval::{Detection, ImageRunner, Limits, Part, decode, instances, nms};
@@ -17,14 +17,13 @@ use compresso_model::{Classify, Detect, Instances, Model, Task};
 use image::RgbImage;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Runs a model on all images of a dataset (as it is, without choosing a split) and hands each prediction with its image to
-/// `visit`, in order. Gives the throughput and why images were skipped. With the option `save`, drawn images are written
-/// meanwhile. When the user cancels, it ends as soon as possible, `cancelled` is set, and what was written stays.
+/// `visit`, in order. Gives the throughput and why images were skipped. With the option `save`, images are drawn
+/// meanwhile, and appear together in the end. When the user cancels, it ends as soon as possible, `cancelled` is set, and what was drawn stays.
 ///
 /// # Errors
 /// `Unsupported` for a model whose task is not known; `Argument` for options out of range; what running the model, writing
@@ -103,6 +102,10 @@ pub fn predict_each(
     if let (0, Some(first), false) = (end.seen, end.first_skip, cancelled) {
         return Err(Error::new(first.kind(), format!("none of the {n} images could be read")).because(first));
     }
+    line.lock().drawing.clear();
+    if let Some(places) = places {
+        places.commit()?;
+    }
     if end.skipped.len() > MAX_NOTES {
         ctx.note(format!("skipped {} images that could not be read", end.skipped.len()));
     }
@@ -179,7 +182,7 @@ struct State {
     /// Run, in wait for their turn.
     seen: BTreeMap<usize, Outcome>,
     /// In wait to be drawn.
-    drawing: VecDeque<(Prediction, RgbImage, PathBuf)>,
+    drawing: VecDeque<(Prediction, RgbImage, Spot)>,
     /// Nothing more is to come.
     ended: bool,
     /// All must leave.
@@ -339,10 +342,10 @@ impl Line<'_> {
             Some(work) => Some(Some(work)),
             None => s.ended.then_some(None),
         };
-        while let Some(Some((prediction, image, path))) = self.wait(next) {
+        while let Some(Some((prediction, image, spot))) = self.wait(next) {
             let drawn = timed(&self.clock.draw, || {
-                catch_unwind(AssertUnwindSafe(|| write_image(prediction.draw_on(&image)?, &path)))
-                    .unwrap_or_else(|_| Err(Error::internal("drawing panicked").file(&path)))
+                catch_unwind(AssertUnwindSafe(|| spot.write(prediction.draw_on(&image)?)))
+                    .unwrap_or_else(|_| Err(Error::internal("drawing panicked").file(&spot.path)))
             });
             if let Err(e) = drawn {
                 self.lock().failure.get_or_insert(e);
@@ -379,10 +382,10 @@ impl Line<'_> {
                     end.seen += 1;
                     let name = prediction.name.clone();
                     if let Some(places) = places {
-                        let path = places.file(&name, index);
-                        prediction.saved = Some(path.clone());
+                        let spot = places.file(&name, index);
+                        prediction.saved = Some(spot.path.clone());
                         visit(prediction.clone(), &image)?;
-                        let mut work = Some((prediction, image, path));
+                        let mut work = Some((prediction, image, spot));
                         let room = |s: &mut State| (s.drawing.len() < self.window).then(|| s.drawing.extend(work.take()));
                         self.wait(room).ok_or_else(Error::cancelled)?;
                     } else {

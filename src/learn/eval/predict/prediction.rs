@@ -4,6 +4,7 @@ use crate::data::{BBox, Source};
 use crate::eval::draw::draw_detections;
 use crate::eval::instances::Part;
 use compresso_base::error::{At, Error, Result};
+use compresso_base::files::{Stage, write_file};
 use compresso_base::report::Picture;
 use image::RgbImage;
 use serde::Serialize;
@@ -117,7 +118,7 @@ impl Prediction {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         check_ending(path)?;
-        write_image(self.draw()?, path)
+        write_file(path, &encode(self.draw()?, path)?)
     }
     /// Whether nothing is seen.
     pub(super) fn is_empty(&self) -> bool {
@@ -147,44 +148,60 @@ fn check_ending(path: &Path) -> Result<()> {
     }
 }
 
-/// Writes an image by its path's ending.
-///
-/// # Errors
-/// `Argument` for an image that cannot be encoded so; `Io`.
-pub(super) fn write_image(image: RgbImage, path: &Path) -> Result<()> {
+/// The bytes of an image's file, by its path's ending.
+fn encode(image: RgbImage, path: &Path) -> Result<Vec<u8>> {
     let picture = Picture { title: String::new(), image };
-    let bytes = if ending(path) == "png" { picture.png() } else { picture.jpeg() };
-    compresso_base::report::write_file(path, &bytes.in_file(path)?)
+    if ending(path) == "png" { picture.png() } else { picture.jpeg() }.in_file(path)
 }
 
-/// Where drawn images go: one file, or a folder with a file for each.
+/// Where drawn images go: one file, or a folder with a file for each, in which they appear together.
 pub(super) struct Places {
     path: PathBuf,
-    folder: bool,
+    stage: Option<Arc<Stage>>,
     used: HashSet<String>,
 }
 
-impl Places {
-    /// For `images` images. A path with the ending of an image is a file for the only one; else a folder, which is made.
+/// Where one drawn image goes.
+pub(super) struct Spot {
+    /// The file as it will stand.
+    pub path: PathBuf,
+    stage: Option<Arc<Stage>>,
+}
+
+impl Spot {
+    /// Writes the image, by the path's ending.
     ///
     /// # Errors
-    /// `Argument` for a file for several images or of an unknown ending; `Io` when the folder cannot be made.
+    /// `Argument` for an image that cannot be encoded so; `Io`.
+    pub fn write(&self, image: RgbImage) -> Result<()> {
+        let bytes = encode(image, &self.path)?;
+        match (&self.stage, self.path.file_name()) {
+            (Some(stage), Some(name)) => stage.write(name, &bytes),
+            _ => write_file(&self.path, &bytes),
+        }
+    }
+}
+
+impl Places {
+    /// For `images` images. A path with the ending of an image is a file for the only one; else a folder.
+    ///
+    /// # Errors
+    /// `Argument` for a file for several images or of an unknown ending; `Io` when nothing can be written there.
     pub fn new(path: &Path, images: usize) -> Result<Self> {
         let folder = path.is_dir() || path.extension().is_none() || images != 1;
         if matches!(ending(path).as_str(), "png" | "jpg" | "jpeg") && folder && !path.is_dir() {
             return Err(Error::argument(format!("{images} images do not go into one file")).hint("give a folder").file(path));
         }
-        if folder {
-            std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
-        } else {
+        if !folder {
             check_ending(path)?;
         }
-        Ok(Self { path: path.to_path_buf(), folder, used: HashSet::new() })
+        let stage = if folder { Some(Arc::new(Stage::new(path)?)) } else { None };
+        Ok(Self { path: path.to_path_buf(), stage, used: HashSet::new() })
     }
     /// The file for an image of this name. Images of one name from different folders do not replace each other.
-    pub fn file(&mut self, name: &str, index: usize) -> PathBuf {
-        if !self.folder {
-            return self.path.clone();
+    pub fn file(&mut self, name: &str, index: usize) -> Spot {
+        if self.stage.is_none() {
+            return Spot { path: self.path.clone(), stage: None };
         }
         let stem = Path::new(name).file_stem().map_or_else(|| index.to_string(), |s| s.to_string_lossy().into_owned());
         let mut file = stem.clone();
@@ -193,6 +210,17 @@ impl Places {
             file = format!("{stem}_{number}");
             number += 1;
         }
-        self.path.join(format!("{file}.jpg"))
+        Spot { path: self.path.join(format!("{file}.jpg")), stage: self.stage.clone() }
+    }
+    /// Shows what was drawn. No spot may be in use any more.
+    ///
+    /// # Errors
+    /// As [`Stage::commit`].
+    pub fn commit(self) -> Result<()> {
+        match self.stage.map(Arc::try_unwrap) {
+            None => Ok(()),
+            Some(Ok(stage)) => stage.commit(),
+            Some(Err(_)) => Err(Error::internal("images are still being drawn").file(&self.path)),
+        }
     }
 }

@@ -31,13 +31,13 @@ impl Predictions {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if Self::is_coco(path) {
-            return compresso_base::report::write_file(path, format!("{:#}\n", self.coco()).as_bytes());
+            return compresso_base::files::write_file(path, format!("{:#}\n", self.coco()).as_bytes());
         }
         let mut places = Places::new(path, self.images.len())?;
         for (i, p) in self.images.iter().enumerate() {
-            p.save(places.file(&p.name, i))?;
+            places.file(&p.name, i).write(p.draw()?)?;
         }
-        Ok(())
+        places.commit()
     }
     /// Whether a path asks for COCO's form.
     pub fn is_coco(path: &Path) -> bool {

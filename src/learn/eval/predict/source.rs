@@ -1,6 +1,7 @@
 //! Images that are no dataset yet.
 
 use crate::data::{DataKind, Dataset, ImageFiles, Sample, Source, image_files, read_opacity, sample};
+use compresso_base::context::Context;
 use compresso_base::error::Result;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,11 +35,11 @@ impl Source for Samples {
 /// images and films beside them that are not read.
 ///
 /// # Errors
-/// `Missing` for a pattern that names none.
-pub fn image_files_dataset<T: AsRef<str>>(patterns: &[T]) -> Result<Dataset> {
+/// As [`image_files`].
+pub fn image_files_dataset<T: AsRef<str>>(patterns: &[T], ctx: &Context) -> Result<Dataset> {
     let mut all = ImageFiles::default();
     for pattern in patterns {
-        let found = image_files(pattern.as_ref())?;
+        let found = image_files(pattern.as_ref(), ctx)?;
         all.images.extend(found.images);
         all.unread.extend(found.unread);
     }

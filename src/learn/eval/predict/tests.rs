@@ -73,7 +73,7 @@ fn a_folder_is_drawn_as_it_is_read_and_bad_images_are_skipped() {
         RgbImage::from_pixel(40 + i as u32, 30, image::Rgb([100, 20 * i as u8, 3])).save(root.join(name)).unwrap();
     }
     std::fs::write(root.join("bad.jpg"), b"\xff\xd8\xff\xe0 not a picture").unwrap();
-    let images = image_files_dataset(&[root.display().to_string()]).unwrap();
+    let images = image_files_dataset(&[root.display().to_string()], &Context::new()).unwrap();
     let out = dir.path().join("out");
     let seen = Predict { save: Some(out.clone()), workers: 2, ..low() }.run((&net(), &images), &ctx()).unwrap();
     assert_eq!((seen.images.len(), seen.skipped.len(), seen.throughput.count), (4, 1, 4));
@@ -87,7 +87,7 @@ fn a_folder_is_drawn_as_it_is_read_and_bad_images_are_skipped() {
     }
     assert!(seen.throughput.draw_ms > 0.0);
     // Nothing but a bad image is an error that says why.
-    let bad = image_files_dataset(&[root.join("bad.jpg").display().to_string()]).unwrap();
+    let bad = image_files_dataset(&[root.join("bad.jpg").display().to_string()], &Context::new()).unwrap();
     let e = low().run((&net(), &bad), &ctx()).unwrap_err();
     assert!(e.kind() == ErrorKind::Format && e.to_string().contains("none of the 1 images could be read"), "{e}");
     assert!(e.to_string().contains("not a readable image"), "{e}");
@@ -198,7 +198,7 @@ fn images_are_turned_upright_whatever_their_kind_and_what_is_not_read_is_counted
     ImageBuffer::from_pixel(20, 10, Luma([40_000_u16])).save(root.join("deep.tif")).unwrap();
     ImageBuffer::from_pixel(20, 10, Luma([40_000_u16])).save(root.join("deep.png")).unwrap();
     std::fs::write(root.join("film.gif"), b"GIF89a").unwrap();
-    let images = image_files_dataset(&[root.display().to_string()]).unwrap();
+    let images = image_files_dataset(&[root.display().to_string()], &Context::new()).unwrap();
     assert_eq!(*images.warnings, ["1 × .gif file, which is not read, left out: film.gif".to_string()]);
     let seen = Predict { save: Some(dir.path().join("out")), ..low() }.run((&net(), &images), &ctx()).unwrap();
     let sizes: Vec<(u32, u32)> = seen.images.iter().map(|p| (p.width, p.height)).collect();

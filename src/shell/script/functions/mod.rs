@@ -8,6 +8,7 @@ mod measure;
 mod models;
 mod results;
 mod session;
+mod sorting;
 mod tensors;
 
 use super::call::{Binding, Call};
@@ -24,6 +25,7 @@ pub(super) const TABLES: &[&[Binding]] =
 
 pub(super) use bounded::register_bounded;
 pub(super) use session::register_vars;
+pub(super) use sorting::register_sorting;
 pub use session::{check_threads, device_name, parse_device};
 pub(super) use tensors::register_operators;
 

@@ -2,6 +2,7 @@
 
 use super::signature;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::learn::data::Dataset;
 use crate::model::{Value, weights};
 use crate::operation::{Arg, ArgKind, Options as _, Signature};
@@ -162,8 +163,20 @@ fn round_to(c: &Call<'_>) -> Result<Dynamic> {
 fn save(c: &Call<'_>) -> Result<Dynamic> {
     let path = c.text(1)?;
     let path = Path::new(&path);
-    report::make_parent(path)?;
     let value = c.arg(0);
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    if matches!(ending.as_str(), "yaml" | "yml" | "json")
+        && let Some(d) = value.read_lock::<Dataset>()
+    {
+        // Its folder appears whole.
+        d.export(path, &c.ctx)?;
+        return Ok(Dynamic::UNIT);
+    }
+    if let Some(p) = value.read_lock::<Report>().filter(|_| path.extension().is_none()) {
+        p.save(path)?;
+        return Ok(Dynamic::UNIT);
+    }
+    files::make_parent(path)?;
     if let Some(m) = value.read_lock::<ModelValue>() {
         m.model.save(path)?;
     } else if let Some(r) = value.read_lock::<Report>() {
@@ -173,18 +186,13 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     } else if let Some(p) = value.read_lock::<Plot>() {
         report::save(&*p, path)?;
     } else if let Some(d) = value.read_lock::<Dataset>() {
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-        if matches!(ending.as_str(), "yaml" | "yml" | "json") {
-            d.export(path, &c.ctx)?;
-        } else {
-            report::save(&*d, path)?;
-        }
+        report::save(&*d, path)?;
     } else if let Some(t) = value.read_lock::<Value>() {
         t.save_as(path)?;
     } else if let Some(tensors) = tensors(value) {
         weights::save_tensors(&tensors, path)?;
     } else if value.is_string() {
-        report::write_file(path, value.to_string().as_bytes())?;
+        files::write_file(path, value.to_string().as_bytes())?;
     } else {
         save_data(value, path)?;
     }
@@ -195,7 +203,7 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
 fn save_data(value: &Dynamic, path: &Path) -> Result<()> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     match ending.as_str() {
-        "json" => report::write_file(path, format!("{:#}\n", to_json(value)?).as_bytes()),
+        "json" => files::write_file(path, format!("{:#}\n", to_json(value)?).as_bytes()),
         "csv" | "html" | "htm" | "txt" | "md" => {
             report::save(&table_of(value, &[]).map_err(|e| e.file(path).hint("save other data as .json"))?, path)
         }
