@@ -105,7 +105,7 @@ impl Value {
 /// # Errors
 /// `Argument` for more than 2³¹.
 pub fn count_of(shape: &[usize]) -> Result<usize> {
-    let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|n| *n <= 1 << 31);
+    let count = memory::elements(shape.iter().copied()).filter(|n| *n <= 1 << 31);
     count.ok_or_else(|| Error::argument(format!("a tensor of shape {shape:?} is too large")))
 }
 

@@ -301,10 +301,12 @@ fn lrn(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (alpha, beta) = (f64::from(cx.node.get_float("alpha", 1e-4)?), f64::from(cx.node.get_float("beta", 0.75)?));
     let bias = f64::from(cx.node.get_float("bias", 1.0)?);
     let channels = x.dim(1)?;
-    let before = (size - 1) / 2;
-    let squares = x.sqr()?.pad_with_zeros(1, before, size - 1 - before)?;
+    // Beyond the channels there are zeros, however far it looks.
+    let before = ((size - 1) / 2).min(channels);
+    let after = (size - 1 - (size - 1) / 2).min(channels);
+    let squares = x.sqr()?.pad_with_zeros(1, before, after)?;
     let mut sum = squares.narrow(1, 0, channels)?;
-    for i in 1..size {
+    for i in 1..=before + after {
         sum = (sum + squares.narrow(1, i, channels)?)?;
     }
     cx.one((x / sum.affine(alpha / size as f64, bias)?.powf(beta)?)?)
