@@ -77,7 +77,11 @@ fn whatever_is_read_ends_in_an_error_at_worst() {
     for target in TARGETS.iter().filter(|t| only.as_ref().is_none_or(|o| o == t.name)) {
         // The seeds as they are, and so many changed ones.
         let count = cases.unwrap_or(target.short + seeds(target).len() as u64);
-        child::watch(&Job { target: target.name.to_string(), first, count, time }, &mut faults);
+        let through = child::watch(&Job { target: target.name.to_string(), first, count, time }, &mut faults);
+        // A target whose cases all end at the first check tests that check.
+        if first == 0 && through * 50 < count.min(target.short) {
+            faults.add(target.name, 0, format!("only {through} of {count} cases came through"));
+        }
     }
     assert!(faults.is_empty(), "{faults}");
 }

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Address space of a process, in KiB.
@@ -79,7 +80,8 @@ pub fn run(job: &Job, seeds: &[Vec<u8>]) {
         let line: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect();
         writeln!(faults, "{index} {line}").unwrap();
     }
-    number.write_all_at(&[u64::MAX.to_le_bytes(), done.to_le_bytes()].concat(), 0).unwrap();
+    let through = targets::judge::THROUGH.load(Ordering::Relaxed);
+    number.write_all_at(&[u64::MAX, done, through].map(u64::to_le_bytes).concat(), 0).unwrap();
     targets::files::sweep();
 }
 
@@ -91,7 +93,7 @@ impl Faults {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    fn add(&mut self, target: &str, case: u64, what: String) {
+    pub fn add(&mut self, target: &str, case: u64, what: String) {
         // Numbers, names and shapes differ from case to case.
         let mut kind = String::new();
         for c in what.chars().filter(|c| !c.is_ascii_digit()).take(160) {
@@ -110,14 +112,15 @@ impl fmt::Display for Faults {
     }
 }
 
-/// Runs a job in processes of its own: a process that ends early is followed by one that begins after its case.
-pub fn watch(job: &Job, faults: &mut Faults) {
+/// Runs a job in processes of its own: a process that ends early is followed by one that begins after its case. Returns how many cases of the last one
+/// came through.
+pub fn watch(job: &Job, faults: &mut Faults) -> u64 {
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let [number, list] = places(folder.path());
     let mut first = job.first;
     let end = job.first.saturating_add(job.count);
-    let mut ran = 0;
+    let (mut ran, mut through) = (0, 0);
     loop {
         let left = job.time.saturating_sub(began.elapsed()).as_secs();
         let words = format!("{} {first} {} {left}", job.target, end - first);
@@ -160,7 +163,9 @@ pub fn watch(job: &Job, faults: &mut Faults) {
         match case() {
             Some(u64::MAX) => {
                 let bytes = std::fs::read(&number).unwrap();
-                ran += u64::from_le_bytes(bytes[8..16].try_into().unwrap());
+                let at = |i: usize| u64::from_le_bytes(bytes[i..i + 8].try_into().unwrap());
+                ran += at(8);
+                through = at(16);
                 break;
             }
             Some(at) => {
@@ -179,5 +184,6 @@ pub fn watch(job: &Job, faults: &mut Faults) {
         let (index, what) = line.split_once(' ').unwrap();
         faults.add(&job.target, index.parse().unwrap(), what.to_string());
     }
-    println!("{}: {ran} cases in {:.0} s, {} kinds of faults so far", job.target, began.elapsed().as_secs_f64(), faults.0.len());
+    println!("{}: {ran} cases, {through} of them through, in {:.0} s, {} kinds of faults so far", job.target, began.elapsed().as_secs_f64(), faults.0.len());
+    through
 }

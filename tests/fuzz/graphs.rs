@@ -259,7 +259,7 @@ impl Maker<'_, '_> {
             }
             _ => self.shape(like),
         };
-        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 4096)?;
+        let count = compresso::memory::elements(dims.iter().copied()).filter(|&n| n <= 4096)?;
         tensor(element, dims, count, self.source)
     }
 

@@ -1,14 +1,14 @@
 //! What can be done with a graph, whatever it is.
 
 use super::graphs;
-use super::judge::{self, checked};
+use super::judge::{self, Way, checked};
 use super::source::Source;
 use super::watch;
 use compresso::compress::prune::Prune;
 use compresso::compress::quantize::{Quantize, QuantizeMode};
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
-use compresso::model::ops::RunMode;
+use compresso::model::ops::{self, QuantRule, RunMode};
 use compresso::model::{Dim, Fact, Graph, LoadOptions, Model, Value, onnx, passes};
 use compresso::operation::Operation;
 use compresso::report::{self, Style};
@@ -56,11 +56,15 @@ fn noise() -> &'static Dataset {
 /// Both executors give the same, where both give something.
 pub fn both(graph: &Graph, feeds: &HashMap<String, Value>) {
     let ctx = watch::context();
-    let eager = |seed: u64| -> Result<Outputs> {
-        let mode = RunMode { seed, ..RunMode::default() };
-        exec::run(graph, feeds, Run { mode: Some(&mode), cancel: Some(&ctx.cancel), ..Run::default() })
+    let mut way = Way { rounds: graph.nodes().iter().any(|n| ops::find(n).is_ok_and(|op| op.quant == QuantRule::Quantized)), wild: false };
+    let mut observe = |_: &str, value: &Value| {
+        way.wild |= judge::wild(value);
+        Ok(())
     };
-    let first = checked(eager(0));
+    let modes = [0, 1].map(|seed| RunMode { seed, ..RunMode::default() });
+    let eager = |run: Run<'_>| -> Result<Outputs> { exec::run(graph, feeds, run) };
+    let watched = Run { mode: Some(&modes[0]), cancel: Some(&ctx.cancel), observer: Some(&mut observe), ..Run::default() };
+    let first = checked(eager(watched));
     let engine = checked(Engine::new(graph, &[], 2));
     let planned = engine.and_then(|mut engine| {
         let outputs = checked(engine.run(feeds, Some(&ctx.cancel)));
@@ -69,11 +73,12 @@ pub fn both(graph: &Graph, feeds: &HashMap<String, Value>) {
     });
     let (Some(first), Some(planned)) = (first, planned) else { return };
     // Numbers that are drawn differ.
-    let Some(second) = checked(eager(1)) else { return };
+    let Some(second) = checked(eager(Run { mode: Some(&modes[1]), cancel: Some(&ctx.cancel), ..Run::default() })) else { return };
+    judge::through();
     for (name, value) in &first {
         let (Some(again), Some(other)) = (second.get(name), planned.get(name)) else { panic!("'{name}' is not there") };
-        if judge::different(value, again).is_none() {
-            let why = judge::different(value, other);
+        if judge::different(value, again, Way::default()).is_none() {
+            let why = judge::different(value, other, way);
             assert!(why.is_none(), "the executors differ in '{name}': {}", why.unwrap_or_default());
         }
     }
@@ -84,7 +89,7 @@ pub fn feeds(graph: &Graph, source: &mut Source<'_>) -> Option<HashMap<String, V
     let mut made = HashMap::new();
     for input in graph.feeds() {
         let dims = sizes(&input.fact, source);
-        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST)?;
+        let count = compresso::memory::elements(dims.iter().copied()).filter(|&n| n <= MOST)?;
         let value = graphs::tensor(input.fact.element, dims, count, source)?;
         made.insert(input.name.clone(), Value::of_constant(&value, &candle_core::Device::Cpu).ok()?);
     }

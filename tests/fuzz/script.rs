@@ -28,7 +28,10 @@ pub fn run(bytes: &[u8]) {
     let output = Arc::new(Buffer::new(Style::columns(80)));
     let mut session = Session::new(watch::context(), output.clone());
     let said = match session.run(&code, "fuzz") {
-        Ok(value) => session.show(&value).map_or_else(|e| e.to_string(), |()| String::new()),
+        Ok(value) => {
+            judge::through();
+            session.show(&value).map_or_else(|e| e.to_string(), |()| String::new())
+        }
         Err(failure) => failure.error.to_string(),
     };
     judge::text(&said);

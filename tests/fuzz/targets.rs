@@ -7,7 +7,7 @@ pub mod files;
 #[path = "graphs.rs"]
 mod graphs;
 #[path = "judge.rs"]
-mod judge;
+pub mod judge;
 #[path = "model.rs"]
 mod model;
 #[path = "pickle.rs"]
@@ -24,7 +24,7 @@ use compresso::model::{LoadOptions, Model, onnx, zoo};
 use judge::checked;
 use source::Source;
 
-/// A function over bytes.
+/// A function over bytes, and where its cases come from.
 pub struct Target {
     pub name: &'static str,
     run: fn(&[u8]),
@@ -56,22 +56,22 @@ impl Target {
 
 /// All targets. docs/reliability.md describes them.
 pub const TARGETS: &[Target] = &[
-    Target::new("graph", graph, &[], 500),
-    Target::new("quantized", quantized, &[], 300),
-    Target::new("onnx", onnx_file, &["onnx"], 500),
-    Target::new("pickle", pickle::run, &["pt", "pth"], 1000),
-    Target::new("pt", |b| weights(b, "pt"), &["pt", "pth"], 300),
-    Target::new("safetensors", |b| weights(b, "safetensors"), &["safetensors"], 1000),
-    Target::new("npy", |b| weights(b, "npy"), &["npy"], 2000),
-    Target::new("npz", |b| weights(b, "npz"), &["npz"], 500),
-    Target::new("pb", |b| weights(b, "pb"), &["pb"], 1000),
-    Target::new("architecture", architecture, &[], 300).texts(data::ARCHITECTURES),
-    Target::new("yolo", data::yolo, &[], 500).texts(data::YOLO),
-    Target::new("coco", data::coco, &[], 500).texts(data::COCO),
-    Target::new("voc", data::voc, &[], 500).texts(data::VOC),
-    Target::new("image", data::image, &["png", "jpg", "bmp", "webp", "tiff"], 500),
-    Target::new("script", script::run, &["rhai"], 300).texts(script::SCRIPTS),
-    Target::new("message", message, &[], 1000).texts(MESSAGES),
+    Target::new("graph", graph, &[], 2000),
+    Target::new("quantized", quantized, &[], 1000),
+    Target::new("onnx", onnx_file, &["onnx"], 800),
+    Target::new("pickle", pickle::run, &[], 3000),
+    Target::new("pt", |b| weights(b, "pt"), &["pt", "pth"], 1000),
+    Target::new("safetensors", |b| weights(b, "safetensors"), &["safetensors"], 5000),
+    Target::new("npy", |b| weights(b, "npy"), &["npy"], 10000),
+    Target::new("npz", |b| weights(b, "npz"), &["npz"], 2000),
+    Target::new("pb", |b| weights(b, "pb"), &["pb"], 5000),
+    Target::new("architecture", architecture, &[], 1500).texts(data::ARCHITECTURES),
+    Target::new("yolo", data::yolo, &[], 2000).texts(data::YOLO),
+    Target::new("coco", data::coco, &[], 2000).texts(data::COCO),
+    Target::new("voc", data::voc, &[], 2000).texts(data::VOC),
+    Target::new("image", data::image, &["png", "jpg", "bmp", "webp", "tiff"], 2000),
+    Target::new("script", script::run, &["rhai"], 1000).texts(script::SCRIPTS),
+    Target::new("message", message, &[], 5000).texts(MESSAGES),
 ];
 
 /// Seeds that are made: pictures of all formats.
@@ -123,6 +123,7 @@ fn onnx_file(bytes: &[u8]) {
 fn weights(bytes: &[u8], ending: &str) {
     let path = files::write(&format!("weights.{ending}"), bytes);
     if let Some(tensors) = checked(load_tensors(&path)) {
+        judge::through();
         for value in tensors.values().take(16) {
             checked(value.to_f64s());
         }
@@ -136,6 +137,7 @@ fn architecture(bytes: &[u8]) {
     let path = files::write("architecture.yaml", bytes);
     let options = zoo::ZooOptions::default();
     if let Some(model) = checked(zoo::build(&path.to_string_lossy(), &options)) {
+        judge::through();
         checked(model.summary());
     }
 }
@@ -151,6 +153,7 @@ const MESSAGES: &[&str] = &[
 fn message(bytes: &[u8]) {
     let frames = bytes.split(|&b| b == b'\n').map(bytes::Bytes::copy_from_slice).collect();
     if let Ok(request) = compresso::shell::jupyter::read(frames) {
+        judge::through();
         judge::text(&format!("{} {:?} {}", request.kind(), request.reply_kind(), request.text("code")));
     }
 }

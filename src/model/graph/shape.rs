@@ -119,13 +119,13 @@ impl Fact {
     pub fn dims(&self) -> Option<Vec<usize>> {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
     }
-    /// Fails for more elements than any memory holds: of the known sizes alone, whatever the others are.
+    /// Fails for more elements than any memory holds, by the known sizes alone.
     ///
     /// # Errors
     /// `Shape`, with this fact.
     pub fn countable(&self) -> Result<()> {
         let known = self.shape.iter().flatten().filter_map(Dim::known);
-        let why = || Error::shape(format!("{self} has more elements than memory has addresses"));
+        let why = || Error::shape(format!("{self} has sizes whose product is too large"));
         memory::elements(known).map(|_| ()).ok_or_else(why)
     }
     /// One size, when it is known; negative axes count from the end.

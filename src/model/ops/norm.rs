@@ -186,11 +186,18 @@ fn standardize(x: &Tensor, first: usize, epsilon: f64) -> Result<(Tensor, Tensor
 
 /// `y · scale + bias` with operands of the shape `dims`, in the type of `x`.
 fn scaled(x: &Tensor, y: &Tensor, scale: &Tensor, bias: Option<&Tensor>, dims: &[usize]) -> Result<Tensor> {
-    let wide = |t: &Tensor| t.to_dtype(y.dtype())?.reshape(dims);
-    let y = y.broadcast_mul(&wide(scale)?)?;
+    let wide = |t: &Tensor| -> Result<Tensor> {
+        let lead = y.rank().checked_sub(dims.len());
+        let fits = lead.is_some_and(|lead| dims.iter().zip(&y.dims()[lead..]).all(|(&n, &of)| n == of || n == 1));
+        if !fits || t.elem_count() != dims.iter().product::<usize>() {
+            return Err(Error::shape(format!("a scale or bias of {:?} does not fit {:?}", t.dims(), x.dims())));
+        }
+        Ok(t.to_dtype(y.dtype())?.reshape(dims)?)
+    };
+    let scaled = y.broadcast_mul(&wide(scale)?)?;
     let y = match bias {
-        Some(b) => y.broadcast_add(&wide(b)?)?,
-        None => y,
+        Some(b) => scaled.broadcast_add(&wide(b)?)?,
+        None => scaled,
     };
     Ok(y.to_dtype(x.dtype())?)
 }
@@ -239,6 +246,9 @@ fn group_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let groups = usize::try_from(groups).unwrap_or(0);
     if x.rank() < 3 || groups == 0 || x.dim(1)? % groups != 0 {
         return Err(Error::shape(format!("{:?} does not divide into {groups} groups of channels", x.dims())));
+    }
+    if x.elem_count() == 0 {
+        return cx.one(x.clone());
     }
     let (batch, per_group) = (x.dim(0)?, x.dim(1)? / groups);
     let (y, _, _) = standardize(&x.reshape((batch, groups, ()))?, 2, f64::from(cx.node.get_float("epsilon", 1e-5)?))?;
