@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 /// Address space of a process, in KiB.
 const SPACE: u32 = 3_000_000;
 /// A case that takes longer is a fault, and one that takes longer than the second ends its process.
-const LONG: Duration = Duration::from_secs(8);
-const ENDLESS: Duration = Duration::from_secs(40);
+const LONG: Duration = Duration::from_secs(20);
+const ENDLESS: Duration = Duration::from_secs(60);
 /// The variable that tells a process its job.
 const JOB: &str = "COMPRESSO_FUZZ_JOB";
 
@@ -184,6 +184,11 @@ pub fn watch(job: &Job, faults: &mut Faults) -> u64 {
         let (index, what) = line.split_once(' ').unwrap();
         faults.add(&job.target, index.parse().unwrap(), what.to_string());
     }
-    println!("{}: {ran} cases, {through} of them through, in {:.0} s, {} kinds of faults so far", job.target, began.elapsed().as_secs_f64(), faults.0.len());
+    println!(
+        "{}: {ran} cases, {through} of them through, in {:.0} s, {} kinds of faults so far",
+        job.target,
+        began.elapsed().as_secs_f64(),
+        faults.0.len()
+    );
     through
 }

@@ -5,10 +5,10 @@ use super::{files, watch};
 use compresso::learn::data::{DataOptions, dataset, image_size, read_image};
 use std::path::Path;
 
-/// A picture of 4 by 4 pixels.
+/// A picture of 16 by 16 pixels: smaller ones are not used.
 fn picture() -> Vec<u8> {
     let mut png = std::io::Cursor::new(Vec::new());
-    let image = image::RgbImage::from_pixel(4, 4, image::Rgb([10, 200, 30]));
+    let image = image::RgbImage::from_pixel(16, 16, image::Rgb([10, 200, 30]));
     image.write_to(&mut png, image::ImageFormat::Png).expect("a small picture");
     png.into_inner()
 }
@@ -53,7 +53,9 @@ pub fn yolo(bytes: &[u8]) {
 /// True for a text with a path that may lead out of the folder.
 pub fn leaves(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
-    text.contains("..") || text.contains('~') || text.replace(['\\', '"', '\'', ':', '[', ',', '-'], " ").split_whitespace().any(|w| w.starts_with('/'))
+    text.contains("..")
+        || text.contains('~')
+        || text.replace(['\\', '"', '\'', ':', '[', ',', '-'], " ").split_whitespace().any(|w| w.starts_with('/'))
 }
 
 pub const ARCHITECTURES: &[&str] = &[
@@ -67,9 +69,9 @@ pub const ARCHITECTURES: &[&str] = &[
 ];
 
 pub const COCO: &[&str] = &[
-    "{\"images\":[{\"id\":1,\"file_name\":\"0.png\",\"width\":4,\"height\":4}],\"annotations\":[{\"id\":1,\"image_id\":1,\"category_id\":7,\
+    "{\"images\":[{\"id\":1,\"file_name\":\"0.png\",\"width\":16,\"height\":16}],\"annotations\":[{\"id\":1,\"image_id\":1,\"category_id\":7,\
      \"bbox\":[1,1,2,2],\"area\":4,\"iscrowd\":0}],\"categories\":[{\"id\":7,\"name\":\"a\"}]}",
-    "{\"images\":[{\"id\":1,\"file_name\":\"0.png\",\"width\":4,\"height\":4}],\"annotations\":[{\"id\":1,\"image_id\":1,\"category_id\":1,\
+    "{\"images\":[{\"id\":1,\"file_name\":\"0.png\",\"width\":16,\"height\":16}],\"annotations\":[{\"id\":1,\"image_id\":1,\"category_id\":1,\
      \"bbox\":[1,1,2,2],\"segmentation\":[[1,1,3,1,3,3]],\"keypoints\":[1,1,2],\"num_keypoints\":1},{\"id\":2,\"image_id\":1,\"category_id\":1,\
      \"bbox\":[0,0,4,4],\"iscrowd\":1,\"segmentation\":{\"size\":[4,4],\"counts\":[3,2,11]}},{\"id\":3,\"image_id\":1,\"category_id\":1,\"bbox\":\
      [0,0,1,1],\"iscrowd\":1,\"segmentation\":{\"size\":[4,4],\"counts\":\"04b0\"}}],\"categories\":[{\"id\":1,\"name\":\"a\",\"keypoints\":[\"k\"],\
@@ -87,7 +89,7 @@ pub fn coco(bytes: &[u8]) {
 }
 
 pub const VOC: &[&str] = &[
-    "<annotation><folder>f</folder><filename>0.png</filename><size><width>4</width><height>4</height><depth>3</depth></size><object><name>a</name>\
+    "<annotation><folder>f</folder><filename>0.png</filename><size><width>16</width><height>16</height><depth>3</depth></size><object><name>a</name>\
      <difficult>0</difficult><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></object></annotation>",
     "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY b \"c\">]><annotation><filename>0.png</filename><object><name>&b;</name><bndbox><xmin>-1e9</xmin>\
      <ymin>1.5</ymin><xmax>nan</xmax><ymax>3</ymax></bndbox><part><name>h</name></part></object></annotation>",
@@ -125,7 +127,8 @@ pub fn image(bytes: &[u8]) {
 /// A small image in each format that is read.
 pub fn images() -> Vec<Vec<u8>> {
     let image = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 20, y as u8 * 30, 77]));
-    let formats = [image::ImageFormat::Png, image::ImageFormat::Jpeg, image::ImageFormat::Bmp, image::ImageFormat::WebP, image::ImageFormat::Tiff];
+    let formats =
+        [image::ImageFormat::Png, image::ImageFormat::Jpeg, image::ImageFormat::Bmp, image::ImageFormat::WebP, image::ImageFormat::Tiff];
     let encoded = formats.into_iter().filter_map(|format| {
         let mut bytes = std::io::Cursor::new(Vec::new());
         image.write_to(&mut bytes, format).ok().map(|()| bytes.into_inner())

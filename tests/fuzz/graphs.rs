@@ -10,11 +10,64 @@ use std::cell::Cell;
 
 /// What strings of attributes may be: words of specifications, and some that are none.
 const WORDS: &[&str] = &[
-    "", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "nearest", "linear", "cubic", "bilinear", "bicubic", "constant", "reflect", "edge", "wrap",
-    "zeros", "border", "reflection", "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric", "align_corners",
-    "tf_crop_and_resize", "floor", "ceil", "round_prefer_floor", "round_prefer_ceil", "stretch", "not_larger", "not_smaller", "avg", "max",
-    "min", "mul", "add", "none", "mean", "sum", "forward", "reverse", "bidirectional", "DCR", "CRD", "LEFT", "RIGHT", "tanh", "Tanh",
-    "Sigmoid", "Relu", "Affine", "ij,jk->ik", "bij,bjk->bik", "ii->i", "...i,...j->...", "i->", "ij->ji", "->", "é",
+    "",
+    "NOTSET",
+    "SAME_UPPER",
+    "SAME_LOWER",
+    "VALID",
+    "nearest",
+    "linear",
+    "cubic",
+    "bilinear",
+    "bicubic",
+    "constant",
+    "reflect",
+    "edge",
+    "wrap",
+    "zeros",
+    "border",
+    "reflection",
+    "half_pixel",
+    "pytorch_half_pixel",
+    "half_pixel_symmetric",
+    "asymmetric",
+    "align_corners",
+    "tf_crop_and_resize",
+    "floor",
+    "ceil",
+    "round_prefer_floor",
+    "round_prefer_ceil",
+    "stretch",
+    "not_larger",
+    "not_smaller",
+    "avg",
+    "max",
+    "min",
+    "mul",
+    "add",
+    "none",
+    "mean",
+    "sum",
+    "forward",
+    "reverse",
+    "bidirectional",
+    "DCR",
+    "CRD",
+    "LEFT",
+    "RIGHT",
+    "tanh",
+    "Tanh",
+    "Sigmoid",
+    "Relu",
+    "Affine",
+    "ij,jk->ik",
+    "bij,bjk->bik",
+    "ii->i",
+    "...i,...j->...",
+    "i->",
+    "ij->ji",
+    "->",
+    "é",
 ];
 /// Sizes of axes where little goes wrong, and where much does.
 const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 8, 0];
@@ -45,7 +98,16 @@ struct Maker<'a, 'b> {
 pub fn graph(source: &mut Source<'_>, quantized: bool) -> Graph {
     let opset = if source.chance(40) { 7 + source.below(NEWEST_OPSET as usize - 6) as i64 } else { NEWEST_OPSET - source.below(10) as i64 };
     let names = Cell::new(0);
-    let mut maker = Maker { builder: GraphBuilder::new("g", opset), source, facts: Facts::new(), values: Vec::new(), opset, depth: 0, quantized, names: &names };
+    let mut maker = Maker {
+        builder: GraphBuilder::new("g", opset),
+        source,
+        facts: Facts::new(),
+        values: Vec::new(),
+        opset,
+        depth: 0,
+        quantized,
+        names: &names,
+    };
     for i in 0..=maker.source.below(2) {
         let element = if maker.source.chance(200) { Element::F32 } else { maker.element(None) };
         let mut shape: Vec<Dim> = maker.shape(None).into_iter().map(Dim::Known).collect();
@@ -122,7 +184,14 @@ impl Maker<'_, '_> {
                 self.values.iter().filter(|v| self.facts.get(*v).is_none_or(|f| allowed(f.element))).cloned().collect();
             let integers = input.types.is_some_and(|types| types.iter().all(|t| t.is_int()));
             // The first input is data; the others are weights and numbers that say how.
-            let name = if !usable.is_empty() && self.source.chance(if i == 0 { 235 } else if integers { 40 } else { 70 }) {
+            let name = if !usable.is_empty()
+                && self.source.chance(if i == 0 {
+                    235
+                } else if integers {
+                    40
+                } else {
+                    70
+                }) {
                 // What was made last is read most.
                 usable[usable.len() - 1 - self.source.below(usable.len().min(3))].clone()
             } else {
@@ -164,7 +233,19 @@ impl Maker<'_, '_> {
                 let window = rank.saturating_sub(2);
                 let length = self.source.pick(&[window, 2 * window, rank, 1, 2 * rank, 0, 2]);
                 let (first, same) = (self.int(), self.source.chance(150));
-                Attr::Ints((0..length).map(|i| if same { first } else if self.source.chance(60) { i as i64 } else { self.int() }).collect())
+                Attr::Ints(
+                    (0..length)
+                        .map(|i| {
+                            if same {
+                                first
+                            } else if self.source.chance(60) {
+                                i as i64
+                            } else {
+                                self.int()
+                            }
+                        })
+                        .collect(),
+                )
             }
             'F' => Attr::Floats((0..self.source.below(5)).map(|_| self.source.pick(&FLOATS)).collect()),
             'S' => Attr::Strs((0..self.source.below(4)).map(|_| Bytes::from(self.source.pick(WORDS))).collect()),
@@ -221,7 +302,16 @@ impl Maker<'_, '_> {
 
     fn element(&mut self, types: Option<&[Element]>) -> Element {
         const USUAL: [Element; 10] = [
-            Element::F32, Element::I64, Element::U8, Element::I8, Element::F16, Element::I32, Element::Bool, Element::F64, Element::BF16, Element::U64,
+            Element::F32,
+            Element::I64,
+            Element::U8,
+            Element::I8,
+            Element::F16,
+            Element::I32,
+            Element::Bool,
+            Element::F64,
+            Element::BF16,
+            Element::U64,
         ];
         match types {
             // Most of the numbers of a model are float32.
@@ -296,9 +386,9 @@ impl Maker<'_, '_> {
     }
 
     fn constant(&mut self, element: Element, like: Option<String>) -> String {
-        let like = like.and_then(|name| self.facts.get(&name)).and_then(|f| {
-            Some(f.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(2)).collect::<Vec<usize>>())
-        });
+        let like = like
+            .and_then(|name| self.facts.get(&name))
+            .and_then(|f| Some(f.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(2)).collect::<Vec<usize>>()));
         let value = self.tensor(element, like.as_deref()).or_else(|| tensor(element, vec![1], 1, self.source));
         let value = value.unwrap_or_else(|| Constant::ints(&[1]));
         if self.quantized && element == Element::F32 && !value.dims().is_empty() && self.source.chance(200) {
@@ -338,13 +428,23 @@ pub fn tensor(element: Element, dims: Vec<usize>, count: usize, source: &mut Sou
     } else {
         let odd_value = source.pick(&ODD);
         let small = source.chance(200);
-        let value = |i: usize, n: i64| if odd && i == 0 { odd_value } else if small { n.rem_euclid(4) } else { n };
+        let value = |i: usize, n: i64| {
+            if odd && i == 0 {
+                odd_value
+            } else if small {
+                n.rem_euclid(4)
+            } else {
+                n
+            }
+        };
         let one = element == Element::Bool;
-        (0..count).flat_map(|i| {
-            let n = value(i, next());
-            let n = if one { n & 1 } else { n };
-            i128::from(n).to_le_bytes().into_iter().take(width).collect::<Vec<u8>>()
-        }).collect()
+        (0..count)
+            .flat_map(|i| {
+                let n = value(i, next());
+                let n = if one { n & 1 } else { n };
+                i128::from(n).to_le_bytes().into_iter().take(width).collect::<Vec<u8>>()
+            })
+            .collect()
     };
     Constant::new(element, dims, Payload::Raw(raw.into())).ok()
 }

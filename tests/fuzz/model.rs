@@ -50,7 +50,9 @@ pub fn exercise(graph: Graph, source: &mut Source<'_>) {
 
 fn noise() -> &'static Dataset {
     static DATA: OnceLock<Dataset> = OnceLock::new();
-    DATA.get_or_init(|| dataset("random", &DataOptions { images: Some(1), ..DataOptions::default() }, &Context::new()).expect("it needs no files"))
+    DATA.get_or_init(|| {
+        dataset("random", &DataOptions { images: Some(1), ..DataOptions::default() }, &Context::new()).expect("it needs no files")
+    })
 }
 
 /// Both executors give the same, where both give something.

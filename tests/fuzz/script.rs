@@ -8,6 +8,9 @@ use std::sync::Arc;
 pub const SCRIPTS: &[&str] = &[
     "let m = model(\"classifier\", #{ classes: 3, image_size: 32 }); let p = prune(m, #{ ratio: 0.5 }); show(summary(p)); m.parameters",
     "let a = []; for i in 0..10 { a.push(i * 2); } a.map(|x| x + 1).reduce(|s, x| s + x, 0)",
+    "let x = 1; x + 2",
+    "#{ a: [1, 2.5, \"x\"], b: () }",
+    "for i in 0..3 { print(i) }",
     "let t = zeros([2, 3]); t + 1.0; print(t); t.shape; random([4, 4])[0]",
     "fn f(n) { if n < 2 { n } else { f(n - 1) + f(n - 2) } } f(12); `a${1 + 2}b`.pad(20, \"x\").sub_string(1, 3)",
     "let d = dataset(\"shapes\", #{ images: 4, size: 32, classes: 2 }); d.len; d[0]; forward(model(\"classifier\"), random([1, 3, 32, 32]))",

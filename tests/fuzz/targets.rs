@@ -56,10 +56,10 @@ impl Target {
 
 /// All targets. docs/reliability.md describes them.
 pub const TARGETS: &[Target] = &[
-    Target::new("graph", graph, &[], 2000),
-    Target::new("quantized", quantized, &[], 1000),
-    Target::new("onnx", onnx_file, &["onnx"], 800),
-    Target::new("pickle", pickle::run, &[], 3000),
+    Target::new("graph", graph, &[], 1500),
+    Target::new("quantized", quantized, &[], 800),
+    Target::new("onnx", onnx_file, &["onnx"], 500),
+    Target::new("pickle", pickle::run, &[], 1500),
     Target::new("pt", |b| weights(b, "pt"), &["pt", "pth"], 1000),
     Target::new("safetensors", |b| weights(b, "safetensors"), &["safetensors"], 5000),
     Target::new("npy", |b| weights(b, "npy"), &["npy"], 10000),

@@ -1,8 +1,8 @@
 //! How many inputs an operator takes and of which element types, and which attributes, as its specification says: `schema.txt`, which
 //! `tests/python/op_schemas.py` writes from the onnx package. Shape rules and forward computations may rely on it.
 
-use crate::element::Element;
 use super::ranges;
+use crate::element::Element;
 use crate::graph::{Attr, Infer};
 use compresso_base::error::{Error, Result};
 use std::collections::HashMap;
