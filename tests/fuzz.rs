@@ -13,6 +13,8 @@
 
 #[path = "fuzz/child.rs"]
 mod child;
+#[path = "fuzz/found.rs"]
+mod found;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/targets.rs"]
