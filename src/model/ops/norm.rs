@@ -258,6 +258,9 @@ fn group_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
         if cx.opset >= 21 || per_group == 1 {
             return Ok(t.clone());
         }
+        if t.elem_count() != groups {
+            return Err(Error::shape(format!("input {i} has {:?}, expected an entry for each of {groups} groups", t.dims())));
+        }
         Ok(t.reshape((groups, 1))?.broadcast_as((groups, per_group))?.flatten_all()?)
     };
     cx.one(scaled(x, &y, &wide(1)?, Some(&wide(2)?), &per_channel(x))?)
