@@ -64,3 +64,23 @@ fn a_loop_without_nodes_hears_that_it_is_cancelled() {
     assert_eq!(e.kind(), ErrorKind::Cancelled, "{e}");
     waiting.join().unwrap();
 }
+
+#[test]
+fn what_inference_works_out_wraps_as_what_runs_does() {
+    let mut b = GraphBuilder::new("g", 21);
+    let list = |v: &[i32]| Constant::new(Element::U16, vec![v.len()], Payload::Int32s(v.to_vec())).unwrap();
+    let (x, y) = (b.constant("x", list(&[4, 65532])), b.constant("y", list(&[65530, 2])));
+    let z = b.node(Node::new("Mul", "", [x, y], [""]));
+    b.output(&z);
+    let graph = b.finish().unwrap();
+    let known = graph.facts().unwrap()[&z].constant.as_ref().map(|c| c.to_i64s().unwrap());
+    assert_eq!(known, Some(vec![65512, 65528]));
+}
+
+#[test]
+fn parts_of_nothing_have_no_elements() {
+    let nothing = candle_core::Tensor::zeros((1, 0, 3, 1), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let part = Value::plain(nothing).unwrap();
+    let part = part.with(part.tensor.narrow(2, 1, 0).unwrap()).unwrap();
+    assert_eq!((part.dims(), part.to_f64s().unwrap()), (&[1, 0, 0, 1][..], Vec::new()));
+}
