@@ -183,7 +183,28 @@ impl std::error::Error for Error {
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
         // An error of ours that travelled through a candle operation comes back as itself.
-        if is_cancellation(&e) { Self::cancelled() } else { Self::new(ErrorKind::Internal, first_line(&e.to_string())).because(e) }
+        if is_cancellation(&e) { Self::cancelled() } else { Self::new(kind_of(&e), first_line(&e.to_string())).because(e) }
+    }
+}
+
+/// What candle objects to in the inputs of an operation is no fault of this program.
+fn kind_of(e: &candle_core::Error) -> ErrorKind {
+    use candle_core::Error as Candle;
+    match e {
+        Candle::UnexpectedDType { .. } | Candle::DTypeMismatchBinaryOp { .. } | Candle::UnsupportedDTypeForOp(..) => ErrorKind::DType,
+        Candle::DimOutOfRange { .. }
+        | Candle::DuplicateDimIndex { .. }
+        | Candle::UnexpectedNumberOfDims { .. }
+        | Candle::UnexpectedShape { .. }
+        | Candle::ShapeMismatchBinaryOp { .. }
+        | Candle::ShapeMismatchCat { .. }
+        | Candle::ShapeMismatchSplit { .. }
+        | Candle::EmptyTensor { .. }
+        | Candle::NarrowInvalidArgs { .. }
+        | Candle::InvalidIndex { .. }
+        | Candle::BroadcastIncompatibleShapes { .. } => ErrorKind::Shape,
+        Candle::WithBacktrace { inner, .. } | Candle::WithPath { inner, .. } | Candle::Context { inner, .. } => kind_of(inner),
+        _ => ErrorKind::Internal,
     }
 }
 
@@ -283,6 +304,9 @@ mod tests {
         let from: Error = candle_core::Error::Msg("no such axis".into()).into();
         assert_eq!(from.to_string(), "no such axis");
         assert!(std::error::Error::source(&from).unwrap().is::<candle_core::Error>());
+        let zeros = |dims: &[usize]| candle_core::Tensor::zeros(dims, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let wrong = (zeros(&[2]) + zeros(&[3])).unwrap_err();
+        assert_eq!(Error::from(wrong.with_path("x")).kind(), ErrorKind::Shape);
         for cancelled in [
             candle_core::Error::wrap(CANCELLED),
             candle_core::Error::wrap(CANCELLED).with_path("x"),

@@ -39,18 +39,31 @@ pub fn claim(bytes: u64, what: impl FnOnce() -> String) -> Result<()> {
     })
 }
 
+/// No shape has more elements: machines have fewer addresses. So strides, offsets in bytes and products of a few sizes can be counted.
+const MOST_ELEMENTS: usize = 1 << 48;
+/// The most of the other sizes of a shape with a size of zero, multiplied: loops go over them.
+const MOST_BESIDE_ZERO: usize = 1 << 28;
+
+/// Elements of a shape with these sizes; `None` when they are more than any memory holds. That a size is zero does not make the others small: strides
+/// are products of them, and loops go over them.
+pub fn elements(sizes: impl IntoIterator<Item = usize>) -> Option<usize> {
+    let (mut count, mut span) = (1usize, 1usize);
+    for size in sizes {
+        span = span.checked_mul(size.max(1)).filter(|&n| n <= MOST_ELEMENTS)?;
+        count *= size;
+    }
+    Some(count).filter(|&n| n > 0 || span <= MOST_BESIDE_ZERO)
+}
+
 /// As [`claim`], for a tensor of a shape with elements of `width` bytes, of which `copies` exist at once.
 ///
 /// # Errors
 /// `Memory` when it does not fit; `Shape` when its elements cannot be counted.
 pub fn claim_tensor(dims: &[usize], width: usize, copies: u64, what: impl FnOnce() -> String) -> Result<()> {
-    let bytes = dims.iter().try_fold(width as u64, |n, &d| n.checked_mul(d as u64)).and_then(|n| n.checked_mul(copies));
-    // No slice is longer than isize::MAX bytes.
-    match bytes.filter(|&n| n <= i64::MAX as u64) {
+    let bytes = elements(dims.iter().copied()).and_then(|n| (n as u64).checked_mul(width as u64)?.checked_mul(copies));
+    match bytes {
         Some(bytes) => claim(bytes, what),
-        // A size of zero makes all others harmless.
-        None if dims.contains(&0) => Ok(()),
-        None => Err(Error::shape(format!("{} has more elements than memory has addresses", what()))),
+        None => Err(Error::shape(format!("{} has sizes whose product is too large", what()))),
     }
 }
 
@@ -125,7 +138,11 @@ mod tests {
         let e = claim_tensor(&[1 << 40, 1 << 10], 4, 1, || "the result [1, 2]".to_string()).unwrap_err();
         assert!(e.to_string().starts_with("the result [1, 2] would take 4.5") && e.kind() == ErrorKind::Memory, "{e}");
         let e = claim_tensor(&[usize::MAX, 4], 4, 2, || "it".to_string()).unwrap_err();
-        assert_eq!(e.to_string(), "it has more elements than memory has addresses");
-        claim_tensor(&[usize::MAX, 4, 0], 4, 2, || unreachable!("nothing")).unwrap();
+        assert_eq!(e.to_string(), "it has sizes whose product is too large");
+        claim_tensor(&[1 << 20, 4, 0], 4, 2, || unreachable!("nothing")).unwrap();
+        assert!(claim_tensor(&[0, 5, 1 << 31], 4, 2, || "it".to_string()).is_err());
+        assert!(claim_tensor(&[0, usize::MAX, 4], 4, 2, || "it".to_string()).is_err());
+        assert_eq!((elements([]), elements([2, 0, 3]), elements([1 << 40, 1 << 8])), (Some(1), Some(0), Some(1 << 48)));
+        assert_eq!((elements([0, 1 << 40, 1 << 40]), elements([1 << 62, 4])), (None, None));
     }
 }

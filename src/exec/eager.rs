@@ -91,6 +91,8 @@ fn run_in<'g>(
     observer: &mut Option<Observer<'_>>,
     tape: &mut Option<Tape<'g>>,
 ) -> Result<Outputs> {
+    // The body of a loop may have no nodes.
+    scope.cancel.map_or(Ok(()), Cancel::check)?;
     let needed = needed_nodes(graph, wanted);
     // How many needed nodes still read each value; a value is dropped at zero.
     let mut readers: HashMap<&str, usize> = HashMap::new();

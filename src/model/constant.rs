@@ -5,6 +5,7 @@ use super::wire::Wire;
 use bytes::Bytes;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use half::{bf16, f16};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -50,9 +51,9 @@ impl Constant {
     /// A constant from its stored form.
     ///
     /// # Errors
-    /// `Format` when the number of stored elements does not fit the dimensions.
+    /// `Format` when the number of stored elements does not fit the dimensions, or cannot be counted.
     pub fn new(element: Element, dims: Vec<usize>, payload: Payload) -> Result<Self> {
-        let count = dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
+        let count = memory::elements(dims.iter().copied());
         let count = count.ok_or_else(|| Error::format(format!("the dimensions {dims:?} overflow")))?;
         let (expected, got, unit) = match &payload {
             Payload::Raw(b) => {

@@ -26,6 +26,9 @@ impl Value {
     /// `DType` when the tensor is not of the element's storage type.
     pub fn new(element: Element, tensor: Tensor) -> Result<Self> {
         if element.storage() == Some(tensor.dtype()) {
+            // Of a tensor without elements, candle may remember a place behind the end of its memory.
+            let lost = tensor.elem_count() == 0 && tensor.layout().start_offset() > 0;
+            let tensor = if lost { Tensor::zeros(tensor.shape(), tensor.dtype(), tensor.device())? } else { tensor };
             Ok(Self { element, tensor, members: None })
         } else {
             Err(Error::dtype(format!("{element} values are not stored as {:?}", tensor.dtype())))
@@ -105,7 +108,7 @@ impl Value {
 /// # Errors
 /// `Argument` for more than 2³¹.
 pub fn count_of(shape: &[usize]) -> Result<usize> {
-    let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).filter(|n| *n <= 1 << 31);
+    let count = memory::elements(shape.iter().copied()).filter(|n| *n <= 1 << 31);
     count.ok_or_else(|| Error::argument(format!("a tensor of shape {shape:?} is too large")))
 }
 

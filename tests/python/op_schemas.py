@@ -1,14 +1,15 @@
-"""Writes src/model/ops/schema.txt: how many inputs each operator takes and of which element types, as the onnx package (and onnxruntime, for its
-own operators that we run) defines them.
+"""Writes src/model/ops/schema.txt: how many inputs each operator takes and of which element types, and its attributes, as the onnx package (and
+onnxruntime, for its own operators that we run) defines them.
 
 usage: op_schemas.py > schema.txt
 
     set N TYPE...                 a set of element types
-    DOMAIN:NAME V:LEAST..MOST ... / INPUT ...
+    DOMAIN:NAME V:LEAST..MOST ... / INPUT ... / ATTRIBUTE:KINDS ...
 
 A line for each operator: since version V it takes so many inputs (no MOST: any number). Then its inputs in order, over all versions: a letter
 where inputs with this letter have one type, the number of its set or `-` for any, `?` where it may be left out, `*` where the rest is
-like it.
+like it. Then its attributes: the kinds that they have in some version (f: float, i: int, s: string, t: tensor, g: graph, p: type; capitals: lists),
+`!` where all versions demand it.
 """
 import onnx
 from onnx import defs
@@ -27,25 +28,34 @@ class Formal:
         self.types = types
 
 
+KINDS = {"FLOAT": "f", "INT": "i", "STRING": "s", "TENSOR": "t", "GRAPH": "g", "TYPE_PROTO": "p", "SPARSE_TENSOR": "x",
+         "FLOATS": "F", "INTS": "I", "STRINGS": "S", "TENSORS": "T", "GRAPHS": "G", "TYPE_PROTOS": "P", "SPARSE_TENSORS": "X"}
+
+
+def attributes(schema):
+    """name -> (kind, required)"""
+    return {name: (KINDS[str(a.type).split(".")[-1]], a.required) for name, a in schema.attributes.items()}
+
+
 def element(t):
     inner = t[len("tensor("):-1]
     return NAMES.get(inner, inner)
 
 
 def versions():
-    """(domain, name) -> [(since, least, most, formals)]"""
+    """(domain, name) -> [(since, least, most, formals, attributes)]"""
     found = {}
     for s in defs.get_all_schemas_with_history():
         if s.domain != "" or s.deprecated:
             continue
         formals = [Formal(i.option, i.type_str, set(i.types), i.is_homogeneous) for i in s.inputs]
-        found.setdefault((s.domain, s.name), []).append((s.since_version, s.min_input, s.max_input, formals))
+        found.setdefault((s.domain, s.name), []).append((s.since_version, s.min_input, s.max_input, formals, attributes(s)))
     for s in get_all_operator_schema():
         if s.domain != "com.microsoft" or not (s.name.startswith("QLinear") or s.name == "QGemm"):
             continue
         allowed = {t.type_param_str: set(t.allowed_type_strs) for t in s.type_constraints}
         formals = [Formal(i.option, i.typeStr, allowed.get(i.typeStr, {i.typeStr}), i.isHomogeneous) for i in s.inputs]
-        found.setdefault((s.domain, s.name), []).append((s.since_version, s.min_input, s.max_input, formals))
+        found.setdefault((s.domain, s.name), []).append((s.since_version, s.min_input, s.max_input, formals, attributes(s)))
     return {k: sorted(v, key=lambda row: row[0]) for k, v in found.items()}
 
 
@@ -53,7 +63,7 @@ def main():
     sets, lines = {}, []
     for (domain, name), rows in sorted(versions().items()):
         arity = []
-        for since, least, most, _ in rows:
+        for since, least, most, *_ in rows:
             text = f"{least}..{most if most < 1000 else ''}"
             if not arity or arity[-1][1] != text:
                 arity.append((since, text))
@@ -83,7 +93,14 @@ def main():
         for row in inputs:
             if row[2] != "*" and sum(other[0] == row[0] for other in inputs) < 2:
                 row[0] = ""
-        lines.append(f"{domain}:{name} {' '.join(f'{s}:{t}' for s, t in arity)} / {' '.join(''.join(row) for row in inputs)}".rstrip())
+        known = []
+        for attribute in sorted(set().union(*(row[4] for row in rows))):
+            here = [row[4][attribute] for row in rows if attribute in row[4]]
+            kinds = "".join(sorted({kind for kind, _ in here}))
+            demanded = len(here) == len(rows) and all(required for _, required in here)
+            known.append(f"{attribute}:{kinds}{'!' if demanded else ''}")
+        counts = " ".join(f"{s}:{t}" for s, t in arity)
+        lines.append(f"{domain}:{name} {counts} / {' '.join(''.join(row) for row in inputs)} / {' '.join(known)}".rstrip())
     for types, number in sets.items():
         print(f"set {number} {' '.join(types)}")
     print("\n".join(lines))

@@ -36,7 +36,8 @@ impl Pass for Float32 {
         for (i, node) in graph.nodes().iter().enumerate() {
             let short = |n: &str| facts.get(n).is_some_and(|f| is_short(f.element));
             let inside = node.inner().flat_map(|g| g.constants().values()).any(|c| is_short(c.element()));
-            if inside || node.captured().into_iter().any(short) {
+            let made = node.inner().next().is_some() && node.outputs.iter().any(|n| short(n));
+            if inside || made || node.captured().into_iter().any(short) {
                 let e = Error::unsupported("float16 values in an inner graph are not converted to float32").at(node.label());
                 return Err(e.hint("quantize the float32 model that this one was made from"));
             }

@@ -66,11 +66,8 @@ impl<'a> Infer<'a> {
 pub fn normalize_axis(axis: i64, rank: usize) -> Result<usize> {
     let r = i64::try_from(rank).map_err(|_| Error::internal("rank"))?;
     let a = if axis < 0 { axis + r } else { axis };
-    if (0..r.max(1)).contains(&a) || (rank == 0 && a == 0) {
-        Ok(usize::try_from(a).unwrap_or(0))
-    } else {
-        Err(Error::shape(format!("axis {axis} is out of range for rank {rank}")))
-    }
+    // A scalar has no axes.
+    usize::try_from(a).ok().filter(|&a| a < rank).ok_or_else(|| Error::shape(format!("axis {axis} is out of range for rank {rank}")))
 }
 
 /// The shape two shapes broadcast to (ONNX multidirectional broadcasting).
@@ -111,7 +108,8 @@ pub fn infer_with(graph: &Graph, given: &Facts) -> Result<Facts> {
         facts.insert(name.clone(), Fact::of(c));
     }
     for input in graph.feeds() {
-        facts.entry(input.name.clone()).or_insert_with(|| input.fact.clone());
+        let fact = facts.entry(input.name.clone()).or_insert_with(|| input.fact.clone());
+        fact.countable().at(|| format!("input '{}'", input.name))?;
     }
     let declared: HashMap<&str, &Fact> = graph.value_info.values().chain(&graph.outputs).map(|v| (v.name.as_str(), &v.fact)).collect();
     for node in &graph.nodes {
@@ -138,6 +136,7 @@ pub fn infer_with(graph: &Graph, given: &Facts) -> Result<Facts> {
                     _ => {}
                 }
             }
+            fact.countable().at(|| node.label())?;
             facts.insert(name.clone(), fact);
         }
     }

@@ -2,6 +2,8 @@
 
 use crate::constant::Constant;
 use crate::element::Element;
+use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,6 +119,15 @@ impl Fact {
     pub fn dims(&self) -> Option<Vec<usize>> {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
     }
+    /// Fails for more elements than any memory holds, by the known sizes alone.
+    ///
+    /// # Errors
+    /// `Shape`, with this fact.
+    pub fn countable(&self) -> Result<()> {
+        let known = self.shape.iter().flatten().filter_map(Dim::known);
+        let why = || Error::shape(format!("{self} has sizes whose product is too large"));
+        memory::elements(known).map(|_| ()).ok_or_else(why)
+    }
     /// One size, when it is known; negative axes count from the end.
     pub fn dim(&self, axis: isize) -> Option<usize> {
         let shape = self.shape.as_ref()?;
@@ -125,7 +136,7 @@ impl Fact {
     }
     /// Number of elements, when all sizes are known.
     pub fn count(&self) -> Option<usize> {
-        self.dims()?.iter().try_fold(1usize, |a, &d| a.checked_mul(d))
+        memory::elements(self.dims()?)
     }
 }
 

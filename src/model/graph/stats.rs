@@ -77,7 +77,7 @@ pub fn stats(graph: &Graph, facts: &Facts) -> Result<Stats> {
             weight_bytes: inner.bytes,
             activation_bytes: read.chain(outputs.iter().filter_map(|f| ops::cost::bytes(f))).sum(),
             exact: inner.macs.is_some() && !is_open(node, op, &inputs, &outputs),
-            cost: Cost { macs: cost.macs + inner.macs.unwrap_or(0), ..cost },
+            cost: Cost { macs: ops::cost::times(cost.macs, 1) + inner.macs.unwrap_or(0), ..cost },
         });
     }
     let mut unread = (0, 0);

@@ -87,6 +87,11 @@ fn follow(cx: &Infer<'_>, fact: &Fact) -> Option<Fact> {
     }
     let at = |v: &[Item], i: usize| if v.len() == 1 { v[0].clone() } else { v[i].clone() };
     let out: Vec<Item> = (0..n).map(|i| combine(&cx.node.op, &at(&a, i), &at(&b, i))).collect();
+    let (low, high) = fact.element.int_range().unwrap_or((i64::MIN, i64::MAX));
+    // What wraps is worked out when all is known.
+    if out.iter().filter_map(Item::int).any(|v| !(low..=high).contains(&v)) {
+        return None;
+    }
     Some(of_items(fact.element, fact.rank()? == 0, &out))
 }
 

@@ -11,9 +11,13 @@ use crate::graph::{Attr, Dim, Fact, Facts, Graph, Infer, Node, infer_with};
 use crate::value::Value;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 
 pub const IF: &str = "If";
 pub const LOOP: &str = "Loop";
+
+/// Bytes that a value takes beside its elements, at the least.
+const LEAST: u64 = 256;
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(IF, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable().sequences(),
@@ -145,7 +149,12 @@ fn repeat(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let scans = body.outputs().len() - n - 1;
     let mut collected: Vec<Vec<Value>> = vec![Vec::new(); scans];
     let mut round = 0i64;
+    let mut bytes = 0u64;
     while go && limit.is_none_or(|l| round < l) {
+        if round.unsigned_abs().is_power_of_two() {
+            // What is collected has doubled since the last time, and may again.
+            memory::claim(bytes.saturating_mul(2), || format!("what {round} rounds collected, twice,"))?;
+        }
         let names = body.inputs().iter().map(|i| i.name.clone());
         let head = [Value::new(Element::I64, Tensor::new(round, &device)?)?, Value::bool(Tensor::new(u8::from(go), &device)?)?];
         let mut out = run(cx, body, names.zip(head.into_iter().chain(state)).collect())?.into_iter();
@@ -158,6 +167,7 @@ fn repeat(cx: &Exec<'_>) -> Result<Vec<Value>> {
             if v.is_sequence() {
                 return Err(Error::unsupported("a loop that collects sequences is not supported"));
             }
+            bytes = bytes.saturating_add((v.tensor.elem_count() * v.tensor.dtype().size_in_bytes()) as u64 + LEAST);
             all.push(v);
         }
         round += 1;

@@ -245,6 +245,7 @@ fn transpose(cx: &Exec<'_>) -> Result<Vec<Value>> {
 /// Integer convolution: exact in float32, because every partial sum stays below 2^24, when the window is small; otherwise
 /// split into parts of input channels that are.
 fn integer(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let shape = shape_of(cx.node, cx.tensor(0)?, cx.tensor(1)?)?;
     let zeroed = |i: usize, zero: usize, axis: usize| -> Result<Tensor> {
         let t = cx.tensor(i)?.to_dtype(DType::F32)?;
         let Some(z) = cx.get(zero) else { return Ok(t) };
@@ -257,13 +258,12 @@ fn integer(cx: &Exec<'_>) -> Result<Vec<Value>> {
         Ok(t.broadcast_sub(&z.reshape(dims)?)?)
     };
     let (x, w) = (zeroed(0, 2, 1)?, zeroed(1, 3, 0)?);
-    let shape = shape_of(cx.node, &x, &w)?;
-    let per_channel = 255 * 255 * shape.window.kernel_len();
+    let taps = shape.window.kernel_len();
+    let Some(per_channel) = taps.checked_mul(255 * 255).filter(|&n| (1..=1 << 24).contains(&n)) else {
+        return Err(Error::unsupported(format!("an integer convolution with a window of {taps} taps is not exact")));
+    };
     let channels = w.dims()[1];
-    let part = ((1 << 24) / per_channel).max(1).min(channels);
-    if per_channel > 1 << 24 {
-        return Err(Error::unsupported(format!("an integer convolution with a window of {} taps is not exact", shape.window.kernel_len())));
-    }
+    let part = ((1 << 24) / per_channel).min(channels);
     let mut sum: Option<Tensor> = None;
     let mut start = 0;
     while start < channels {
@@ -292,10 +292,10 @@ fn window_macs(cx: &CostInput<'_>) -> Option<u64> {
 
 fn conv_cost(cx: &CostInput<'_>) -> Cost {
     let outputs = cx.outputs.first().and_then(|f| cost::elements(f));
-    Cost { macs: outputs.zip(window_macs(cx)).map_or(0, |(o, w)| o * w), other: 0 }
+    Cost { macs: outputs.zip(window_macs(cx)).map_or(0, |(o, w)| cost::times(o, w)), other: 0 }
 }
 
 fn transpose_cost(cx: &CostInput<'_>) -> Cost {
     let inputs = cx.inputs.first().copied().flatten().and_then(cost::elements);
-    Cost { macs: inputs.zip(window_macs(cx)).map_or(0, |(o, w)| o * w), other: 0 }
+    Cost { macs: inputs.zip(window_macs(cx)).map_or(0, |(o, w)| cost::times(o, w)), other: 0 }
 }

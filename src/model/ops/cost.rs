@@ -20,9 +20,14 @@ pub fn elements(fact: &Fact) -> Option<u64> {
     })
 }
 
+/// A product of two numbers of elements or operations. Those of hostile shapes end at a number of which a sum of many can be counted.
+pub fn times(a: u64, b: u64) -> u64 {
+    a.saturating_mul(b).min(1 << 48)
+}
+
 /// Bytes of a value, with the same convention.
 pub fn bytes(fact: &Fact) -> Option<u64> {
-    Some(elements(fact)? * fact.element.bits() as u64 / 8)
+    Some(times(elements(fact)?, fact.element.bits() as u64) / 8)
 }
 
 /// Costs nothing (data movement, shape computations).
@@ -32,7 +37,7 @@ pub fn none(_: &CostInput<'_>) -> Cost {
 
 /// One elementary operation per output element.
 pub fn per_output(cx: &CostInput<'_>) -> Cost {
-    Cost { macs: 0, other: cx.outputs.iter().filter_map(|f| elements(f)).sum() }
+    Cost { macs: 0, other: cx.outputs.iter().filter_map(|f| elements(f)).fold(0, |n, m| times(n + m, 1)) }
 }
 
 /// One elementary operation per input element (reductions).

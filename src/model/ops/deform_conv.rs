@@ -46,7 +46,7 @@ fn macs(cx: &CostInput<'_>) -> Cost {
     let weight = cx.inputs.get(1).copied().flatten();
     let per_output = weight.and_then(|w| (1..4).try_fold(1u64, |n, i| n.checked_mul(w.dim(i)? as u64))).unwrap_or(0);
     let out = cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0);
-    Cost { macs: out.saturating_mul(per_output), other: out }
+    Cost { macs: cost::times(out, per_output), other: out }
 }
 
 /// Inputs follow the weight's second axis and outputs its first, where there is one group of each kind.

@@ -121,7 +121,11 @@ fn einsum_cost(cx: &CostInput<'_>) -> Cost {
         let n = d.known().map_or(1, |n| n as u64);
         sizes.entry(*c).and_modify(|s| *s = n.max(*s)).or_insert(n);
     }
-    if plan.operands.len() < 2 { cost::per_input(cx) } else { Cost { macs: sizes.values().product(), other: 0 } }
+    if plan.operands.len() < 2 {
+        cost::per_input(cx)
+    } else {
+        Cost { macs: sizes.values().fold(1, |n, &size| cost::times(n, size)), other: 0 }
+    }
 }
 
 /// A tensor with a letter per axis.

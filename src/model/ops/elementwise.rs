@@ -199,6 +199,7 @@ impl CustomOp2 for Map2 {
 
 /// Applies a function of two floats, with broadcasting; on other devices than the CPU by way of the CPU.
 pub fn map2(a: &Tensor, b: &Tensor, map: Map2) -> Result<Tensor> {
+    broadcast_dims(a.dims(), b.dims())?;
     let device = a.device().clone();
     let cpu = &candle_core::Device::Cpu;
     Ok(a.to_device(cpu)?.apply_op2(&b.to_device(cpu)?, map)?.to_device(&device)?)

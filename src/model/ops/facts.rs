@@ -1,9 +1,10 @@
 //! Helpers of shape rules: facts of results, and arithmetic on partly known integer contents.
 
+use super::ints::Ints;
 use crate::constant::Constant;
 use crate::element::Element;
 use crate::graph::{Dim, Fact, Infer, Node, broadcast};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use compresso_base::error::{Error, Result};
 
 /// Contents with more entries than this are not followed.
@@ -61,9 +62,9 @@ pub fn items(fact: &Fact) -> Option<Vec<Item>> {
 pub fn of_items(element: Element, scalar: bool, items: &[Item]) -> Fact {
     let dims: &[usize] = if scalar { &[] } else { &[items.len()] };
     if let Some(ints) = items.iter().map(Item::int).collect::<Option<Vec<_>>>()
-        && let Some(storage) = element.storage()
-        && let Ok(t) = Tensor::from_vec(ints, dims, &Device::Cpu).and_then(|t| t.to_dtype(storage))
-        && let Ok(c) = Constant::from_storage(element, &t)
+        // Numbers beyond the type wrap, as they do when the graph runs.
+        && let Ok(v) = (Ints { dims: dims.to_vec(), data: ints }).into_value(element, &Device::Cpu)
+        && let Ok(c) = Constant::from_storage(element, &v.tensor)
     {
         return Fact::of(&c);
     }

@@ -7,6 +7,7 @@ use crate::element::Element;
 use crate::value::Value;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 
 /// The elements of an integer or bool tensor, in row-major order.
 #[derive(Debug, Clone)]
@@ -69,14 +70,18 @@ pub fn broadcast_dims(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
 
 /// Tensors of more elements are refused: such sizes come from damaged or hostile files.
 const LARGEST: usize = 1 << 32;
+/// Bytes of an element while it is computed.
+const WIDEST: usize = 8;
 
-/// The number of elements of a shape.
+/// The number of elements of a shape that is worked out when a graph runs, for which there is room.
 ///
 /// # Errors
-/// `Unsupported` when they are too many.
+/// `Unsupported` when they are too many; `Memory` when they do not fit.
 pub fn count(dims: &[usize]) -> Result<usize> {
-    let n = if dims.contains(&0) { Some(0) } else { dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) };
-    n.filter(|&n| n <= LARGEST).ok_or_else(|| Error::unsupported(format!("a tensor of shape {dims:?} is too large")))
+    let n = memory::elements(dims.iter().copied()).filter(|&n| n <= LARGEST);
+    let n = n.ok_or_else(|| Error::unsupported(format!("a tensor of shape {dims:?} is too large")))?;
+    memory::claim((n * WIDEST) as u64, || format!("a tensor of shape {dims:?}"))?;
+    Ok(n)
 }
 
 /// Row-major strides of a contiguous tensor.

@@ -21,10 +21,13 @@ impl OpDef {
     /// What is known of the outputs, from what is known of the inputs.
     ///
     /// # Errors
-    /// `Format` and `DType` for inputs that the operator's specification does not allow; those of the shape rule.
+    /// `Format` and `DType` for inputs and attributes that the operator's specification does not allow; `Shape` for more elements than can be
+    /// counted; those of the shape rule.
     pub fn facts(&self, cx: &Infer<'_>) -> Result<Vec<Fact>> {
         schema::check(cx)?;
-        contain(|| (self.infer)(cx))
+        let facts = contain(|| (self.infer)(cx))?;
+        facts.iter().try_for_each(Fact::countable)?;
+        Ok(facts)
     }
 
     /// The outputs.
@@ -38,7 +41,7 @@ impl OpDef {
         })
     }
 
-    /// Asks for the memory of the outputs, as far as their shapes follow from the inputs.
+    /// Asks for the memory of the outputs, as far as their shapes follow from the inputs, which must be as the specification has them.
     fn claim(&self, cx: &Exec<'_>) -> Result<()> {
         // Inner graphs run node by node, through here.
         if cx.node.inner().next().is_some() || cx.inputs().any(Value::is_sequence) {
@@ -50,8 +53,10 @@ impl OpDef {
                 facts.insert(name.clone(), fact(value)?);
             }
         }
+        let known = Infer::new(cx.node, cx.opset, &facts);
+        schema::check(&known)?;
         // What the shape rule objects to, the operator itself reports.
-        let Ok(made) = (self.infer)(&Infer::new(cx.node, cx.opset, &facts)) else { return Ok(()) };
+        let Ok(made) = (self.infer)(&known) else { return Ok(()) };
         for fact in made.iter().take(cx.node.outputs.len()) {
             if let Some(dims) = fact.dims() {
                 let width = fact.element.storage().map_or(8, |dtype| dtype.size_in_bytes());
@@ -104,8 +109,51 @@ mod tests {
             assert_eq!(e.kind(), ErrorKind::Memory, "{}: {e}", node.op);
             assert!(e.message().contains(&node.op) && e.message().contains("float32["), "{e}");
         }
+        // A size in a form that the shape rule does not read.
+        let size = Value::new(Element::I64, Tensor::new(&[[1i64 << 31]], &Device::Cpu).unwrap()).unwrap();
+        let e = run(&Node::new("HannWindow", "", ["n"], ["y"]), &[Some(size)]).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Memory, "{e}");
         // More elements than can be counted.
         let node = Node::new("Expand", "", ["x", "s"], ["y"]);
         assert_eq!(run(&node, &[one(), sizes(&[1 << 62, 4])]).unwrap_err().kind(), ErrorKind::Shape);
+    }
+
+    fn floats(dims: &[usize]) -> Option<Value> {
+        Some(Value::plain(Tensor::ones(dims, candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap())
+    }
+
+    fn bytes(dims: &[usize]) -> Option<Value> {
+        Some(Value::new(Element::U8, Tensor::ones(dims, candle_core::DType::U8, &Device::Cpu).unwrap()).unwrap())
+    }
+
+    /// Nodes that no shape rule has seen, as where types follow only when a graph runs.
+    #[test]
+    fn what_an_operator_does_not_take_is_an_error_of_its_own() {
+        let node = |op: &str, inputs: usize| Node::new(op, "", (0..inputs).map(|i| format!("x{i}")), ["y"]);
+        let cases = [
+            (node("Reciprocal", 1), vec![bytes(&[2])], ErrorKind::DType),
+            (node("Softmax", 1).int("axis", 0), vec![floats(&[])], ErrorKind::Shape),
+            (node("Softmax", 1).attr("axis", crate::graph::Attr::Float(1.0)), vec![floats(&[2])], ErrorKind::Format),
+            (node("LRN", 1), vec![floats(&[1, 2, 3])], ErrorKind::Format),
+            (node("MaxPool", 1).ints("kernel_shape", &[0, 1]), vec![floats(&[1, 1, 3, 3])], ErrorKind::Format),
+            (node("MaxPool", 1).ints("kernel_shape", &[1 << 62, 1]), vec![floats(&[1, 1, 3, 3])], ErrorKind::Format),
+            (node("ConvInteger", 4), vec![bytes(&[3]), bytes(&[2]), bytes(&[1]), bytes(&[2])], ErrorKind::Shape),
+            (node("ConvInteger", 3), vec![bytes(&[1, 3, 4, 4]), bytes(&[2, 3]), bytes(&[3])], ErrorKind::Shape),
+        ];
+        for (node, inputs, kind) in cases {
+            let e = run(&node, &inputs).unwrap_err();
+            assert_eq!(e.kind(), kind, "{}: {e}", node.op);
+        }
+    }
+
+    #[test]
+    fn a_window_beyond_all_channels_sees_all_of_them() {
+        let lrn = |size: i64| {
+            let node = Node::new("LRN", "", ["x"], ["y"]).int("size", size);
+            run(&node, &[floats(&[1, 3, 2])]).unwrap()[0].to_f32s().unwrap()[0]
+        };
+        // Sums over all three channels: 1 + 1e-4 · 3 / size.
+        assert!((lrn(7) - (1.0 + 3e-4f32 / 7.0).powf(-0.75)).abs() < 1e-6);
+        assert_eq!(lrn((1 << 31) - 1), 1.0);
     }
 }

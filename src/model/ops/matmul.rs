@@ -92,7 +92,7 @@ fn infer_matmul_integer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 
 fn matmul_cost(cx: &CostInput<'_>) -> Cost {
     let inner = cx.inputs.first().copied().flatten().and_then(|f| f.dim(-1)).unwrap_or(0) as u64;
-    Cost { macs: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * inner, other: 0 }
+    Cost { macs: cost::times(cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0), inner), other: 0 }
 }
 
 /// The product of float matrices with broadcast batch axes, as `numpy.matmul`.
@@ -229,7 +229,7 @@ fn gemm_cost(cx: &CostInput<'_>) -> Cost {
     let inner_axis = if cx.node.get_int("transA", 0).unwrap_or(0) != 0 { 0 } else { 1 };
     let inner = cx.inputs.first().copied().flatten().and_then(|f| f.dim(inner_axis)).unwrap_or(0) as u64;
     let out = cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0);
-    Cost { macs: out * inner, other: if cx.inputs.len() > 2 { out } else { 0 } }
+    Cost { macs: cost::times(out, inner), other: if cx.inputs.len() > 2 { out } else { 0 } }
 }
 
 fn gemm(cx: &Exec<'_>) -> Result<Vec<Value>> {

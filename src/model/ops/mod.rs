@@ -41,6 +41,7 @@ pub mod qlinear;
 pub mod quantize;
 pub mod query;
 pub mod random;
+pub mod ranges;
 pub mod rearrange;
 pub mod recurrent;
 pub mod reduce;

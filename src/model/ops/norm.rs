@@ -186,11 +186,18 @@ fn standardize(x: &Tensor, first: usize, epsilon: f64) -> Result<(Tensor, Tensor
 
 /// `y · scale + bias` with operands of the shape `dims`, in the type of `x`.
 fn scaled(x: &Tensor, y: &Tensor, scale: &Tensor, bias: Option<&Tensor>, dims: &[usize]) -> Result<Tensor> {
-    let wide = |t: &Tensor| t.to_dtype(y.dtype())?.reshape(dims);
-    let y = y.broadcast_mul(&wide(scale)?)?;
+    let wide = |t: &Tensor| -> Result<Tensor> {
+        let lead = y.rank().checked_sub(dims.len());
+        let fits = lead.is_some_and(|lead| dims.iter().zip(&y.dims()[lead..]).all(|(&n, &of)| n == of || n == 1));
+        if !fits || t.elem_count() != dims.iter().product::<usize>() {
+            return Err(Error::shape(format!("a scale or bias of {:?} does not fit {:?}", t.dims(), x.dims())));
+        }
+        Ok(t.to_dtype(y.dtype())?.reshape(dims)?)
+    };
+    let scaled = y.broadcast_mul(&wide(scale)?)?;
     let y = match bias {
-        Some(b) => y.broadcast_add(&wide(b)?)?,
-        None => y,
+        Some(b) => scaled.broadcast_add(&wide(b)?)?,
+        None => scaled,
     };
     Ok(y.to_dtype(x.dtype())?)
 }
@@ -240,6 +247,9 @@ fn group_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
     if x.rank() < 3 || groups == 0 || x.dim(1)? % groups != 0 {
         return Err(Error::shape(format!("{:?} does not divide into {groups} groups of channels", x.dims())));
     }
+    if x.elem_count() == 0 {
+        return cx.one(x.clone());
+    }
     let (batch, per_group) = (x.dim(0)?, x.dim(1)? / groups);
     let (y, _, _) = standardize(&x.reshape((batch, groups, ()))?, 2, f64::from(cx.node.get_float("epsilon", 1e-5)?))?;
     let y = y.reshape(x.shape())?;
@@ -247,6 +257,9 @@ fn group_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
         let t = cx.tensor(i)?;
         if cx.opset >= 21 || per_group == 1 {
             return Ok(t.clone());
+        }
+        if t.elem_count() != groups {
+            return Err(Error::shape(format!("input {i} has {:?}, expected an entry for each of {groups} groups", t.dims())));
         }
         Ok(t.reshape((groups, 1))?.broadcast_as((groups, per_group))?.flatten_all()?)
     };
@@ -301,10 +314,12 @@ fn lrn(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (alpha, beta) = (f64::from(cx.node.get_float("alpha", 1e-4)?), f64::from(cx.node.get_float("beta", 0.75)?));
     let bias = f64::from(cx.node.get_float("bias", 1.0)?);
     let channels = x.dim(1)?;
-    let before = (size - 1) / 2;
-    let squares = x.sqr()?.pad_with_zeros(1, before, size - 1 - before)?;
+    // Beyond the channels there are zeros, however far it looks.
+    let before = ((size - 1) / 2).min(channels);
+    let after = (size - 1 - (size - 1) / 2).min(channels);
+    let squares = x.sqr()?.pad_with_zeros(1, before, after)?;
     let mut sum = squares.narrow(1, 0, channels)?;
-    for i in 1..size {
+    for i in 1..=before + after {
         sum = (sum + squares.narrow(1, i, channels)?)?;
     }
     cx.one((x / sum.affine(alpha / size as f64, bias)?.powf(beta)?)?)

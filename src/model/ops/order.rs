@@ -12,7 +12,7 @@ use super::reduce::reduced;
 use super::roles::Span;
 use super::run::Exec;
 use crate::element::Element;
-use crate::graph::{Dim, Fact, Infer, normalize_axis};
+use crate::graph::{Dim, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
@@ -52,17 +52,22 @@ impl Keys {
     }
 }
 
+/// The axis of ArgMax and ArgMin; a scalar is taken for a list of one.
+fn arg_axis(node: &Node, rank: usize) -> Result<usize> {
+    normalize_axis(node.get_int("axis", 0)?, rank.max(1))
+}
+
 fn infer_arg(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     let Some(shape) = &x.shape else { return Ok(vec![fact(Element::I64, None)]) };
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, shape.len())?;
+    let axis = arg_axis(cx.node, shape.len())?;
     let keep = cx.node.get_int("keepdims", 1)? != 0;
     Ok(vec![fact(Element::I64, Some(reduced(shape, &[axis], keep, &Dim::Known(1))))])
 }
 
 fn arg(cx: &Exec<'_>, largest: bool) -> Result<Vec<Value>> {
     let x = cx.input(0)?;
-    let axis = normalize_axis(cx.node.get_int("axis", 0)?, x.dims().len())?;
+    let axis = arg_axis(cx.node, x.dims().len())?;
     let last = cx.node.get_int("select_last_index", 0)? != 0;
     let (outer, n, inner) = if x.dims().is_empty() { (1, 1, 1) } else { cut(x.dims(), axis) };
     let dims = reduced(x.dims(), &[axis], cx.node.get_int("keepdims", 1)? != 0, &1);
@@ -209,6 +214,9 @@ fn cumsum(cx: &Exec<'_>) -> Result<Vec<Value>> {
 
 /// Channels through ArgMax and ArgMin: fixed along the axis.
 fn arg_channels(cx: &mut Channels<'_>) -> Result<()> {
+    if cx.rank(0)? == 0 {
+        return channels::fixed(cx);
+    }
     let axis = cx.normal_axis(0, cx.node.get_int("axis", 0)?)?;
     let mut axes = channels::through_except(cx, |a| a == axis)?;
     if cx.node.get_int("keepdims", 1)? == 0 {

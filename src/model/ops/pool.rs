@@ -175,10 +175,10 @@ fn global_lp(cx: &Exec<'_>) -> Result<Vec<Value>> {
 
 fn pool_cost(cx: &CostInput<'_>) -> Cost {
     let taps = match cx.node.find_ints("kernel_shape") {
-        Ok(Some(k)) => k.iter().map(|&v| u64::try_from(v).unwrap_or(1)).product(),
+        Ok(Some(k)) => k.iter().fold(1, |n, &v| cost::times(n, u64::try_from(v).unwrap_or(1))),
         _ => 1,
     };
-    Cost { macs: 0, other: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * taps }
+    Cost { macs: 0, other: cost::times(cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0), taps) }
 }
 
 /// Channels through pooling: each keeps to itself.

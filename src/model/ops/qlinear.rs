@@ -367,5 +367,5 @@ fn forward(cx: &Exec<'_>) -> Result<Vec<Value>> {
 fn gemm_cost(cx: &CostInput<'_>) -> Cost {
     let axis = if cx.node.get_int("transA", 0).unwrap_or(0) == 0 { -1 } else { -2 };
     let inner = cx.inputs.first().copied().flatten().and_then(|f| f.dim(axis)).unwrap_or(0) as u64;
-    Cost { macs: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * inner, other: 0 }
+    Cost { macs: cost::times(cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0), inner), other: 0 }
 }

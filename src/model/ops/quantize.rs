@@ -272,7 +272,7 @@ fn infer_qlinear_matmul(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 
 fn qlinear_matmul_cost(cx: &CostInput<'_>) -> Cost {
     let inner = cx.inputs.first().copied().flatten().and_then(|f| f.dim(-1)).unwrap_or(0) as u64;
-    Cost { macs: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * inner, other: 0 }
+    Cost { macs: cost::times(cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0), inner), other: 0 }
 }
 
 /// A scale with one entry per tensor, row (`axis` 2 from the end) or column (1), spread over a product of shape `dims`.

@@ -475,5 +475,5 @@ fn resize_cost(cx: &CostInput<'_>) -> Cost {
         Ok("cubic") => 16,
         _ => 1,
     };
-    Cost { macs: 0, other: cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0) * taps }
+    Cost { macs: 0, other: cost::times(cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0), taps) }
 }

@@ -1,8 +1,9 @@
-//! How many inputs an operator takes and of which element types, as its specification says: `schema.txt`, which
+//! How many inputs an operator takes and of which element types, and which attributes, as its specification says: `schema.txt`, which
 //! `tests/python/op_schemas.py` writes from the onnx package. Shape rules and forward computations may rely on it.
 
+use super::ranges;
 use crate::element::Element;
-use crate::graph::Infer;
+use crate::graph::{Attr, Infer};
 use compresso_base::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -10,23 +11,35 @@ use std::sync::OnceLock;
 const TEXT: &str = include_str!("schema.txt");
 
 /// What the specification says of one operator.
-struct Schema {
+#[derive(Debug)]
+pub struct Schema {
     /// Since which version of the operator set it takes at least and at most so many inputs; in the order of versions.
-    counts: Vec<(i64, usize, usize)>,
-    inputs: Vec<Input>,
+    pub counts: Vec<(i64, usize, usize)>,
+    pub inputs: Vec<Input>,
+    pub attributes: Vec<Attribute>,
 }
 
 /// What the specification says of one input, over all versions.
-#[derive(Clone, Copy)]
-struct Input {
+#[derive(Debug, Clone, Copy)]
+pub struct Input {
     /// Inputs with the same letter have the same element type.
-    letter: Option<u8>,
+    pub letter: Option<u8>,
     /// The element types that it may have; `None`: any.
-    types: Option<&'static [Element]>,
+    pub types: Option<&'static [Element]>,
     /// Its name may be empty.
-    optional: bool,
+    pub optional: bool,
     /// The inputs after it are like it.
-    rest: bool,
+    pub rest: bool,
+}
+
+/// What the specification says of one attribute, over all versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Attribute {
+    pub name: &'static str,
+    /// A letter for each kind that it may have: f, i, s, t, g and p for a float, int, string, tensor, graph and type, capitals for lists of these.
+    pub kinds: &'static str,
+    /// No version does without it.
+    pub required: bool,
 }
 
 fn table() -> &'static HashMap<&'static str, Schema> {
@@ -43,14 +56,29 @@ fn set(line: &str) -> Vec<Element> {
     line.split(' ').skip(1).filter_map(Element::from_name).collect()
 }
 
-/// `DOMAIN:NAME V:LEAST..MOST ... / INPUT ...`
+/// What the specification says of an operator; `None` for one that has none (ours).
+pub fn of(domain: &str, name: &str) -> Option<&'static Schema> {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    table().get(format!("{domain}:{name}").as_str())
+}
+
+/// `DOMAIN:NAME V:LEAST..MOST ... / INPUT ... / ATTRIBUTE:KINDS ...`
 fn operator(line: &'static str, sets: &'static [Vec<Element>]) -> Option<(&'static str, Schema)> {
-    let (head, inputs) = line.split_once(" /")?;
+    let (head, rest) = line.split_once(" /")?;
+    let (inputs, attributes) = rest.split_once(" /")?;
     let mut head = head.split(' ');
     let name = head.next()?;
     let counts = head.map(count).collect::<Option<_>>()?;
     let inputs = inputs.split_whitespace().map(|text| input(text, sets)).collect::<Option<_>>()?;
-    Some((name, Schema { counts, inputs }))
+    let attributes = attributes.split_whitespace().map(attribute).collect::<Option<_>>()?;
+    Some((name, Schema { counts, inputs, attributes }))
+}
+
+/// `NAME:KINDS`, with a `!` where it is required.
+fn attribute(text: &'static str) -> Option<Attribute> {
+    let (name, kinds) = text.split_once(':')?;
+    let (kinds, required) = kinds.strip_suffix('!').map_or((kinds, false), |k| (k, true));
+    Some(Attribute { name, kinds, required })
 }
 
 /// `V:LEAST..MOST`
@@ -69,14 +97,21 @@ fn input(text: &str, sets: &'static [Vec<Element>]) -> Option<Input> {
     Some(Input { letter, types, optional, rest })
 }
 
-/// Checks number and element types of a node's inputs. Operators without a specification (ours) are let pass.
+/// Checks number and element types of a node's inputs, and its attributes. Operators without a specification (ours) are let pass.
 ///
 /// # Errors
-/// `Format` for inputs that are missing or too many; `DType` for element types that the operator does not take.
+/// `Format` for inputs that are missing or too many, and for attributes that are missing, of another kind or out of range; `DType` for
+/// element types that the operator does not take.
 pub fn check(cx: &Infer<'_>) -> Result<()> {
     let node = cx.node;
-    let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
-    let Some(schema) = table().get(format!("{domain}:{}", node.op).as_str()) else { return Ok(()) };
+    let Some(schema) = of(&node.domain, &node.op) else { return Ok(()) };
+    for attribute in &schema.attributes {
+        match node.attrs.get(attribute.name) {
+            Some(value) => attribute.check(value).and_then(|()| ranges::check(attribute.name, value))?,
+            None if attribute.required => return Err(Error::format(format!("{} needs the attribute '{}'", node.op, attribute.name))),
+            None => {}
+        }
+    }
     let given = cx.input_count();
     // A file may be written for a version before the operator's first: the first says the most of it.
     let counts = schema.counts.iter().rfind(|(since, ..)| *since <= cx.opset).or_else(|| schema.counts.first());
@@ -108,6 +143,44 @@ pub fn check(cx: &Infer<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl Attribute {
+    fn check(&self, value: &Attr) -> Result<()> {
+        let kind = match value {
+            // Some exporters leave an empty list without a type; what is not read is reported by what would read it.
+            Attr::Floats(v) if v.is_empty() => return Ok(()),
+            Attr::Opaque(_) => return Ok(()),
+            Attr::Float(_) => 'f',
+            Attr::Int(_) => 'i',
+            Attr::Str(_) => 's',
+            Attr::Tensor(_) => 't',
+            Attr::Graph(_) => 'g',
+            Attr::Floats(_) => 'F',
+            Attr::Ints(_) => 'I',
+            Attr::Strs(_) => 'S',
+            Attr::Tensors(_) => 'T',
+            Attr::Graphs(_) => 'G',
+        };
+        if self.kinds.contains(kind) {
+            return Ok(());
+        }
+        let name = |kind: char| match kind {
+            'f' => "a float",
+            'i' => "an int",
+            's' => "a string",
+            't' => "a tensor",
+            'g' => "a graph",
+            'F' => "floats",
+            'I' => "ints",
+            'S' => "strings",
+            'T' => "tensors",
+            'G' => "graphs",
+            _ => "a type",
+        };
+        let expected: Vec<&str> = self.kinds.chars().map(name).collect();
+        Err(Error::format(format!("attribute '{}' must be {}, got {}", self.name, expected.join(" or "), name(kind))))
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ pub(super) mod labels;
 
 use super::def::OpDef;
 use super::facts::{Item, axes_of, fact, items, of_items, size};
-use super::ints::count;
 use super::roles::Data;
 use super::run::Exec;
 use crate::element::Element;
@@ -15,6 +14,7 @@ use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 
 pub const SHAPE: &str = "Shape";
 pub const RESHAPE: &str = "Reshape";
@@ -179,13 +179,13 @@ fn reshape_dims(from: &[usize], target: &[i64], keep_zero: bool) -> Result<Vec<u
     }
     let total: usize = from.iter().product();
     if let Some(open) = target.iter().position(|&t| t == -1) {
-        let rest = count(&dims)?;
+        let rest = memory::elements(dims.iter().copied()).ok_or_else(wrong)?;
         if rest == 0 || !total.is_multiple_of(rest) || target.iter().filter(|&&t| t == -1).count() > 1 {
             return Err(wrong());
         }
         dims[open] = total / rest;
     }
-    if count(&dims)? == total { Ok(dims) } else { Err(wrong()) }
+    if memory::elements(dims.iter().copied()) == Some(total) { Ok(dims) } else { Err(wrong()) }
 }
 
 fn flatten_axis(cx: &Node, rank: usize) -> Result<usize> {

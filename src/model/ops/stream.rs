@@ -48,7 +48,7 @@ fn infer_conv(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 fn conv_cost(cx: &CostInput<'_>) -> Cost {
     let taps = cx.inputs.get(1).copied().flatten().and_then(|w| w.dim(2)).unwrap_or(0) as u64;
     let out = cx.outputs.first().and_then(|f| cost::elements(f)).unwrap_or(0);
-    Cost { macs: out.saturating_mul(taps), other: 0 }
+    Cost { macs: cost::times(out, taps), other: 0 }
 }
 
 /// A depthwise convolution over what came before and what comes.

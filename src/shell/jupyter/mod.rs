@@ -19,6 +19,7 @@ pub use self::rhai::{ABOUT as RHAI, RhaiCells};
 pub use event::Event;
 pub use kernel::serve;
 pub use language::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
+pub use wire::{Request, read};
 
 /// The error of builds without the Rust kernel.
 pub fn no_rust() -> crate::Error {

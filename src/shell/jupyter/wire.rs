@@ -249,6 +249,19 @@ fn parse(frames: zeromq::ZmqMessage, connection: &zmq::Connection<zeromq::Router
     {
         return Err("it was received before".into());
     }
+    request(raw)
+}
+
+/// The request in the frames of one message, as a kernel without a key reads it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(frames: Vec<bytes::Bytes>) -> Result<Request, String> {
+    let message = zeromq::ZmqMessage::try_from(frames).map_err(|e| e.to_string())?;
+    request(zmq::RawMessage::from_multipart(message, &None).map_err(|e| e.to_string())?)
+}
+
+fn request(raw: zmq::RawMessage) -> Result<Request, String> {
     let part = |i: usize, name: &str| -> Result<Json, String> {
         serde_json::from_slice(&raw.jparts[i]).map_err(|e| format!("its {name} is no JSON: {e}"))
     };

@@ -1,5 +1,6 @@
 //! Channel rules of operators that cut and join tensors.
 
+use super::listed_axes;
 use crate::graph::normalize_axis;
 use crate::ops::channels::{self, Atom, AxisLabels, Channels, Site, Size};
 use compresso_base::error::{Error, Result};
@@ -85,10 +86,7 @@ pub(in crate::ops) fn slice(cx: &mut Channels<'_>) -> Result<()> {
     }
     let (starts, ends, steps) = (read(cx, 1, "starts")?, read(cx, 2, "ends")?, if attrs { None } else { cx.ints(4) });
     let count = starts.as_ref().or(ends.as_ref()).map_or(shape.len(), Vec::len);
-    let which: Vec<usize> = match &given_axes {
-        Some(v) => v.iter().map(|&a| normalize_axis(a, shape.len())).collect::<Result<_>>()?,
-        None => (0..count).collect(),
-    };
+    let which = listed_axes(given_axes, count, shape.len())?;
     let (mut new_starts, mut new_ends) = (Vec::new(), Vec::new());
     for (k, &axis) in which.iter().enumerate() {
         let at = |v: &Option<Vec<i64>>| v.as_ref().and_then(|v| v.get(k)).copied();
