@@ -76,6 +76,6 @@ pub fn different(a: &Value, b: &Value, way: Way) -> Option<String> {
     let apart = |(p, q): (&f64, &f64)| {
         !(p == q || p.is_nan() && q.is_nan() || way.wild && (is_wild(*p) || is_wild(*q)) || (p - q).abs() <= tolerance * size)
     };
-    let at = x.iter().zip(&y).position(|pair| apart(pair))?;
+    let at = x.iter().zip(&y).position(apart)?;
     Some(format!("{} and {} at {at} of {}{:?}", x[at], y[at], a.element, a.dims()))
 }

@@ -25,8 +25,8 @@ pub(super) const TABLES: &[&[Binding]] =
 
 pub(super) use bounded::register_bounded;
 pub(super) use session::register_vars;
-pub(super) use sorting::register_sorting;
 pub use session::{check_threads, device_name, parse_device};
+pub(super) use sorting::register_sorting;
 pub(super) use tensors::register_operators;
 
 /// A signature without options.
