@@ -173,7 +173,8 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     }
     let cancel = context.cancel.clone();
     let at_prompt = arguments.command.is_none() && std::io::stdin().is_terminal();
-    watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command }).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+    watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command })
+        .map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let mut session = Session::new(context, console.clone());
     match arguments.command {
         Some(Command::Run { file, args }) => {
@@ -207,7 +208,8 @@ fn run_kernel(kernel: Kernel, context: Context, console: &Console) -> compresso:
         Kernel::Rhai { connection_file, library } => rhai_kernel(&connection_file, library, context),
         Kernel::Rust { connection_file, library } => rust_kernel(&connection_file, library, context),
         Kernel::Install { place, library } => {
-            watch_interrupts(context.cancel.clone(), Front::Command).map_err(|e| Error::internal("signals cannot be watched").because(e))?;
+            watch_interrupts(context.cancel.clone(), Front::Command)
+                .map_err(|e| Error::internal("signals cannot be watched").because(e))?;
             let specs = place.specs();
             let extra = if specs.contains(&install::RUST) { build_library(library, &context)? } else { Vec::new() };
             for spec in specs {

@@ -62,7 +62,8 @@ fn check(o: &Output, folder: &Path, small: bool) {
     let text = String::from_utf8_lossy(&o.stdout);
     assert_eq!(o.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&o.stderr));
     for (name, _) in WRITES {
-        let line = text.lines().find(|l| l.starts_with(&format!("refused {name}: "))).unwrap_or_else(|| panic!("{name} was written:\n{text}"));
+        let line =
+            text.lines().find(|l| l.starts_with(&format!("refused {name}: "))).unwrap_or_else(|| panic!("{name} was written:\n{text}"));
         assert!(line.contains("file "), "the file is named: {line}");
     }
     assert!(text.ends_with(if small { "small\non\n" } else { "not even small\non\n" }), "{text}");
@@ -179,8 +180,15 @@ fn only_files_are_read() {
         std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
         dir.path().join(name).display().to_string()
     };
-    let calls: Vec<String> = [("z.onnx", "model"), ("z.pt", "model"), ("z.yaml", "model"), ("z.safetensors", "model"), ("z.npy", "load"),
-        ("z.npz", "load"), ("z.json", "load")]
+    let calls: Vec<String> = [
+        ("z.onnx", "model"),
+        ("z.pt", "model"),
+        ("z.yaml", "model"),
+        ("z.safetensors", "model"),
+        ("z.npy", "load"),
+        ("z.npz", "load"),
+        ("z.json", "load"),
+    ]
     .into_iter()
     .map(|(name, call)| format!("{call}({:?})", link(name, "/dev/zero")))
     .chain([format!("model({:?})", pipe.display().to_string())])

@@ -15,8 +15,11 @@ const LONG: &[(&str, &str)] = &[
     ("texts", "let s = \"ab\"; s.pad(8000000, \"ab\"); print(1); loop { s.replace(\"b\", \"c\"); s.replace(\"c\", \"b\"); }"),
     ("copies", "let s = \"\"; s.pad(8000000, \"x\"); print(1); loop { let t = s.to_upper(); let n = s.split(\"y\"); }"),
     ("display", "let a = []; for i in 0..100000 { a.push(#{ a: i, b: [i, i] }); } print(1); loop { let s = \"\" + a; }"),
-    ("training", "let d = dataset(\"shapes\", #{ images: 64, size: 64 }); let m = model(\"yolov8n\", #{ classes: 3, image_size: 64 }); print(1); \
-      train(m, d, #{ epochs: 1000 })"),
+    (
+        "training",
+        "let d = dataset(\"shapes\", #{ images: 64, size: 64 }); let m = model(\"yolov8n\", #{ classes: 3, image_size: 64 }); print(1); \
+      train(m, d, #{ epochs: 1000 })",
+    ),
     ("benchmark", "let m = model(\"classifier\"); print(1); benchmark(m, #{ runs: 100000 })"),
     ("prediction", "let m = model(\"yolov8n\"); print(1); predict(m, dataset(\"shapes\", #{ images: 5000, size: 640 }))"),
 ];
@@ -90,12 +93,8 @@ fn a_second_signal_ends_at_once_and_clears_up() {
 
 #[test]
 fn walks_of_folders_and_waiting_for_input_end_too() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_compresso"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_compresso")).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     input.write_all(b"print(1);").unwrap();
     std::thread::sleep(Duration::from_millis(700));

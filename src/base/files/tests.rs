@@ -1,6 +1,5 @@
 use super::*;
 use crate::error::{Error, ErrorKind};
-use std::io::Write;
 use std::path::Path;
 
 fn names(folder: &Path) -> Vec<String> {

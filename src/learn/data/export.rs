@@ -92,9 +92,11 @@ impl Writer<'_> {
         let folder = self.folder.join("images").join(split);
         let own: HashSet<&str> = written.iter().map(|w| w.file.as_str()).collect();
         let there = entries(&folder).unwrap_or_default().into_iter();
-        let others: Vec<String> = there.filter(|p| p.is_dir() || is_image(p)).map(|p| file_name(&p)).filter(|n| !own.contains(n.as_str())).collect();
+        let others: Vec<String> =
+            there.filter(|p| p.is_dir() || is_image(p)).map(|p| file_name(&p)).filter(|n| !own.contains(n.as_str())).collect();
         let Some(first) = others.first() else { return Ok(()) };
-        let e = Error::argument(format!("there are {} other images, such as {first}, which would become part of the dataset", others.len()));
+        let e =
+            Error::argument(format!("there are {} other images, such as {first}, which would become part of the dataset", others.len()));
         Err(e.file(folder).hint("save into another folder, or remove this one first"))
     }
 

@@ -85,7 +85,10 @@ fn open(path: &Path) -> Result<(impl ImageDecoder, image::metadata::Orientation)
     let strip = |e: Error| Error::new(e.kind(), e.message().to_string());
     let meta = std::fs::metadata(path).map_err(|e| strip(Error::io(path, e)))?;
     if !meta.is_file() {
-        return Err(Error::argument(format!("expected an image file, got {}", if meta.is_dir() { "a folder" } else { "a device or a pipe" })));
+        return Err(Error::argument(format!(
+            "expected an image file, got {}",
+            if meta.is_dir() { "a folder" } else { "a device or a pipe" }
+        )));
     }
     if meta.len() == 0 {
         return Err(Error::format("the image file is empty"));

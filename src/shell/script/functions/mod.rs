@@ -23,8 +23,8 @@ pub(super) const TABLES: &[&[Binding]] =
     &[models::TABLE, data::TABLE, compress::TABLE, deploy::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
 
 pub(super) use session::register_vars;
-pub(super) use sorting::register_sorting;
 pub use session::{check_threads, device_name, parse_device};
+pub(super) use sorting::register_sorting;
 pub(super) use tensors::register_operators;
 
 /// A signature without options.
