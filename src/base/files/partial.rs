@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
 
 pub(super) const PREFIX: &str = ".compresso-";
@@ -24,9 +25,25 @@ fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all that this process has begun to write and not finished, for a process that ends now: no other thread begins or
-/// ends a write afterwards.
+/// Held while files are moved into a folder that is there.
+pub(super) static MOVING: Mutex<()> = Mutex::new(());
+/// How long a process that ends waits for that, in steps.
+const STEPS: u32 = 20;
+const STEP: Duration = Duration::from_millis(10);
+
+/// Removes all that this process has begun to write and not finished, for a process that ends now: no other thread begins to write
+/// or to move files afterwards. Files that are being moved have a fifth of a second to arrive; those that do not are moved by the
+/// next process that writes into their folder.
 pub fn discard_partial() {
+    for _ in 0..STEPS {
+        match MOVING.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(STEP),
+            free => {
+                std::mem::forget(free);
+                break;
+            }
+        }
+    }
     let live = live();
     for path in live.iter() {
         // What cannot be removed now is swept later.

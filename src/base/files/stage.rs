@@ -1,7 +1,7 @@
 //! Folders of files that belong together.
 
 use super::moves::{check_moves, move_all};
-use super::partial::{MOVE, PART, PartialFolder};
+use super::partial::{MOVE, MOVING, PART, PartialFolder};
 use super::place::folder_of;
 use super::read::check_regular;
 use super::sweep::sweep;
@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::PoisonError;
 
 /// A folder's files in the making: they appear together when [`Stage::commit`] is called, or not at all.
 ///
@@ -120,6 +121,7 @@ impl Stage {
         check_moves(partial.path(), &top)?;
         let name = partial.path().to_string_lossy().into_owned();
         let moving = PathBuf::from(format!("{}{MOVE}", name.strip_suffix(PART).unwrap_or(&name)));
+        let _whole = MOVING.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = partial.rename(&moving).map_err(|(_, e)| Error::io(&target, e))?;
         let moved = move_all(&moving, &top);
         // Left there, it would be moved over what is saved later.
