@@ -135,7 +135,7 @@ mod tests {
         assert!(free().unwrap() > LEAST && system::resident().unwrap() > 1 << 20);
         claim(1, || unreachable!("small")).unwrap();
         claim(LEAST + 1, || unreachable!("it fits")).unwrap();
-        let e = claim_tensor(&[1 << 40, 1 << 10], 4, 1, || "the result [1, 2]".to_string()).unwrap_err();
+        let e = claim_tensor(&[1 << 40, 1 << 8], 16, 1, || "the result [1, 2]".to_string()).unwrap_err();
         assert!(e.to_string().starts_with("the result [1, 2] would take 4.5") && e.kind() == ErrorKind::Memory, "{e}");
         let e = claim_tensor(&[usize::MAX, 4], 4, 2, || "it".to_string()).unwrap_err();
         assert_eq!(e.to_string(), "it has sizes whose product is too large");

@@ -84,3 +84,20 @@ fn parts_of_nothing_have_no_elements() {
     let part = part.with(part.tensor.narrow(2, 1, 0).unwrap()).unwrap();
     assert_eq!((part.dims(), part.to_f64s().unwrap()), (&[1, 0, 0, 1][..], Vec::new()));
 }
+
+#[test]
+fn a_pad_is_cut_off_by_a_negative_one_behind_it() {
+    for (pads, expected) in
+        [([3, -4], vec![0.0, 0.0]), ([-4, 3], vec![0.0, 0.0]), ([2, -1], vec![0.0, 0.0, 1.0, 2.0]), ([-1, 1], vec![2.0, 3.0, 0.0])]
+    {
+        let mut b = GraphBuilder::new("g", 21);
+        let x = b.input("x", Fact::known(Element::F32, &[3]));
+        let pads = b.constant("pads", Constant::ints(&pads));
+        let y = b.node(Node::new("Pad", "", [x, pads], [""]));
+        b.output(&y);
+        let x = candle_core::Tensor::new(&[1f32, 2.0, 3.0], &candle_core::Device::Cpu).unwrap();
+        let feeds = HashMap::from([("x".to_string(), Value::plain(x).unwrap())]);
+        let made = exec::run(&b.finish().unwrap(), &feeds, Run::default()).unwrap();
+        assert_eq!(made[0].to_f32s().unwrap(), expected);
+    }
+}

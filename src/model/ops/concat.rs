@@ -197,12 +197,14 @@ pub(super) fn pad_axis(x: &Tensor, axis: usize, before: i64, after: i64, mode: &
                 dims[axis] = usize::try_from(n).unwrap_or(0);
                 Ok(if n > 0 { Some(fill.broadcast_as(dims)?.contiguous()?) } else { None })
             };
-            let (cut, end) = ((-before).clamp(0, d), (d + after.min(0)).clamp(0, d));
-            let kept = usize::try_from(end - cut).unwrap_or(0);
-            let middle = if kept == 0 { None } else { Some(x.narrow(axis, usize::try_from(cut).unwrap_or(0), kept)?) };
-            // A border beside a middle that was cut away entirely is shorter by what is missing.
-            let missing = (end - cut).min(0);
-            let (first, last) = (border(before + missing.min(0))?, border(after)?);
+            // A border may be cut off as well, by a negative one on the other side.
+            let made = dims[axis] as i64;
+            let lead = before.clamp(0, made);
+            let cut = before.saturating_neg().clamp(0, d);
+            let kept = made.saturating_sub(before).clamp(cut, d) - cut;
+            let place = |n: i64| usize::try_from(n).unwrap_or(0);
+            let middle = if kept == 0 { None } else { Some(x.narrow(axis, place(cut), place(kept))?) };
+            let (first, last) = (border(lead)?, border(made - lead - kept)?);
             let parts: Vec<&Tensor> = [&first, &middle, &last].into_iter().flatten().collect();
             cat(&parts, axis)
         });
