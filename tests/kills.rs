@@ -128,7 +128,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn a_killed_run_leaves_whole_files_and_the_next_one_clears_up() {
-    let kills = number("COMPRESSO_KILLS", 14);
+    let kills = number("COMPRESSO_KILLS", 12);
     let mut state = number("COMPRESSO_SEED", 1);
     let whole: Vec<_> = CASES
         .iter()
