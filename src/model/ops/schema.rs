@@ -215,7 +215,9 @@ mod tests {
         of("Add", 14, &[Some(F32), Some(F32)]).unwrap();
         of("Clip", 13, &[Some(F32), None, Some(F32)]).unwrap();
         of("Concat", 13, &[Some(U8); 9]).unwrap();
-        of("Loop", 11, &[None, None, Some(F32), Some(I64)]).unwrap();
+        of("Resize", 13, &[Some(F32), None, Some(F32)]).unwrap();
+        let e = of("Loop", 11, &[None, None, Some(F32), Some(I64)]).unwrap_err();
+        assert_eq!(e.message(), "Loop needs the attribute 'body'");
         let kinds = |r: Result<()>| r.unwrap_err().kind();
         assert_eq!(kinds(of("Div", 14, &[Some(F32)])), ErrorKind::Format);
         assert_eq!(kinds(of("Div", 14, &[Some(F32), None])), ErrorKind::Format);
