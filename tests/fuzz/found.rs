@@ -101,3 +101,37 @@ fn a_pad_is_cut_off_by_a_negative_one_behind_it() {
         assert_eq!(made[0].to_f32s().unwrap(), expected);
     }
 }
+
+fn floats(v: &[f32], dims: &[usize]) -> HashMap<String, Value> {
+    let tensor = candle_core::Tensor::from_vec(v.to_vec(), dims, &candle_core::Device::Cpu).unwrap();
+    HashMap::from([("x".to_string(), Value::plain(tensor).unwrap())])
+}
+
+#[test]
+fn what_is_no_number_rounds_to_the_lowest_in_both_executors() {
+    for (element, zero, low) in [(Element::I8, -56, -72.0), (Element::I8, 0, -128.0), (Element::U8, 3, -3.0)] {
+        let mut b = GraphBuilder::new("g", 21);
+        let x = b.input("x", Fact::known(Element::F32, &[1, 4]));
+        let scale = b.constant("scale", Constant::floats(&[], &[1.0]).unwrap());
+        let zero = b.constant("zero", Constant::new(element, Vec::new(), Payload::Int32s(vec![zero])).unwrap());
+        let q = b.op("QuantizeLinear", &[&x, &scale, &zero]);
+        let y = b.op("DequantizeLinear", &[&q, &scale, &zero]);
+        b.output(&y);
+        let graph = b.finish().unwrap();
+        let feeds = floats(&[f32::NAN, 1.5, f32::NEG_INFINITY, -f32::NAN], &[1, 4]);
+        let made = exec::run(&graph, &feeds, Run::default()).unwrap();
+        assert_eq!(made[0].to_f32s().unwrap(), [low, 2.0, low, low]);
+        crate::targets::model::both(&graph, &feeds);
+    }
+}
+
+#[test]
+fn axes_named_twice_are_errors() {
+    let mut b = GraphBuilder::new("g", 19);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 5, 1, 4]));
+    let scales = b.constant("scales", Constant::floats(&[2], &[0.25, 2.25]).unwrap());
+    let resize = Node::new("Resize", "", [x, String::new(), scales], [""]).ints("axes", &[-2, -2]);
+    let y = b.node(resize);
+    b.output(&y);
+    assert!(b.finish().is_err_and(|e| e.to_string().contains("axis -2 is named twice")));
+}

@@ -9,7 +9,7 @@ mod graphs;
 #[path = "judge.rs"]
 pub mod judge;
 #[path = "model.rs"]
-mod model;
+pub mod model;
 #[path = "pickle.rs"]
 mod pickle;
 #[path = "script.rs"]

@@ -139,7 +139,7 @@ impl Scratch {
     /// # Errors
     /// `Io`.
     pub fn new() -> Result<Self> {
-        let folder = std::env::temp_dir();
+        let folder = tempfile::env::temp_dir();
         sweep(&folder);
         PartialFolder::inside(&folder).map(Self).map_err(|e| Error::io(&folder, e))
     }

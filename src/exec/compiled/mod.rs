@@ -231,7 +231,7 @@ impl Compiled {
                     Value::plain(Tensor::from_vec(floats, self.plan.tensors[*id].dims.as_slice(), &Device::Cpu)?)?
                 }
                 Output::Bytes { id, signed } => stored(self.program.read(&self.slots[id], 1, &[])?, &self.plan.tensors[*id].dims, *signed)?,
-                Output::Held(n) => held[*n].take().ok_or_else(|| Error::internal(format!("'{name}' was not made")))?,
+                Output::Held(n) => held[*n].take().ok_or_else(|| Error::format(format!("the node of output '{name}' does not make it")))?,
                 Output::Constant(c) => Value::of_constant(c, &Device::Cpu)?,
             };
             outputs.insert(name.clone(), value);

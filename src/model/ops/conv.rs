@@ -287,7 +287,7 @@ fn integer(cx: &Exec<'_>) -> Result<Vec<Value>> {
 
 fn window_macs(cx: &CostInput<'_>) -> Option<u64> {
     let shape = cx.inputs.get(1).copied().flatten()?.shape.as_ref()?;
-    shape[1..].iter().try_fold(1u64, |n, d| n.checked_mul(d.known()? as u64))
+    shape.get(1..)?.iter().try_fold(1u64, |n, d| n.checked_mul(d.known()? as u64))
 }
 
 fn conv_cost(cx: &CostInput<'_>) -> Cost {

@@ -139,7 +139,8 @@ fn quantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let mut data = vec![0f32; x_data.len()];
     which.runs(&x_data, &mut data, |s, x, y| {
         let (scale, zero) = (scales[s], zeros[s] as f32);
-        y.iter_mut().zip(x).for_each(|(y, v)| *y = ((v / scale).round_ties_even() + zero).clamp(low, high));
+        // What is no number becomes the lowest, as in the planned executor.
+        y.iter_mut().zip(x).for_each(|(y, v)| *y = ((v / scale).round_ties_even() + zero).max(low).min(high));
     });
     let storage = element.storage().ok_or_else(|| Error::unsupported(format!("quantization to {element} is not supported")))?;
     let t = Tensor::from_vec(data, x.dims(), &Device::Cpu)?.to_dtype(storage)?;

@@ -7,9 +7,10 @@ mod labels;
 use super::backward::{Back, BackwardRule, Flow};
 use super::cost::{self, CostInput};
 use super::def::{OpDef, QuantRule};
+use super::facts::axes_of;
 use super::roles::Float16Rule;
 use super::run::Exec;
-use crate::graph::{Cost, Dim, Fact, Infer, Node, normalize_axis};
+use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
@@ -132,7 +133,7 @@ impl Settings {
 
     fn axes(&self, rank: usize) -> Result<Vec<usize>> {
         match &self.axes {
-            Some(v) => v.iter().map(|&a| normalize_axis(a, rank)).collect(),
+            Some(v) => axes_of(v, rank),
             None => Ok((0..rank).collect()),
         }
     }
