@@ -70,8 +70,8 @@ pub fn broadcast_dims(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
 
 /// Tensors of more elements are refused: such sizes come from damaged or hostile files.
 const LARGEST: usize = 1 << 32;
-/// Bytes of an element while it is computed.
-const WIDEST: usize = 8;
+/// Bytes of an element while it is computed: itself, its result and an index, eight each at most.
+const WIDEST: usize = 24;
 
 /// The number of elements of a shape that is worked out when a graph runs, for which there is room.
 ///

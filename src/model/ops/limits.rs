@@ -110,9 +110,9 @@ mod tests {
             assert!(e.message().contains(&node.op) && e.message().contains("float32["), "{e}");
         }
         // A size in a form that the shape rule does not read.
-        let size = Value::new(Element::I64, Tensor::new(&[[1i64 << 31]], &Device::Cpu).unwrap()).unwrap();
+        let size = Value::new(Element::I64, Tensor::new(&[[1i64 << 40]], &Device::Cpu).unwrap()).unwrap();
         let e = run(&Node::new("HannWindow", "", ["n"], ["y"]), &[Some(size)]).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Memory, "{e}");
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
         // More elements than can be counted.
         let node = Node::new("Expand", "", ["x", "s"], ["y"]);
         assert_eq!(run(&node, &[one(), sizes(&[1 << 62, 4])]).unwrap_err().kind(), ErrorKind::Shape);

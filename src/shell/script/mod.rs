@@ -268,17 +268,10 @@ impl Session {
         if open { Completeness::Incomplete } else { Completeness::Invalid }
     }
 
-    /// Names and kinds of the variables, in the order of their making; the newest of each name.
+    /// Names and kinds of the variables, in the order of their making.
     pub fn variables(&self) -> Vec<(String, &'static str)> {
-        let mut seen: Vec<(String, &'static str)> = Vec::new();
-        for (name, _, value) in self.scope.iter_raw() {
-            let kind = value::kind_of(&value.flatten_clone());
-            match seen.iter_mut().find(|(n, _)| n == name) {
-                Some(old) => old.1 = kind,
-                None => seen.push((name.to_string(), kind)),
-            }
-        }
-        seen
+        // Between inputs each name is there once.
+        (&self.scope).into_iter().map(|(name, value, _)| (name.to_string(), value::kind_of(&value.flatten_clone()))).collect()
     }
 
     /// Names of the functions that the session's inputs defined.
@@ -317,7 +310,7 @@ impl Session {
 /// Drops variables that a later `let` of the same name hides: a cell that is run again makes its models anew.
 fn forget_shadowed(scope: &mut Scope<'static>) {
     let mut newest: HashMap<String, usize> = HashMap::new();
-    for (i, (name, _, _)) in scope.iter_raw().enumerate() {
+    for (i, (name, _, _)) in (&*scope).into_iter().enumerate() {
         newest.insert(name.to_string(), i);
     }
     if newest.len() == scope.len() {
