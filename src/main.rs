@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use compresso::measure::runtimes::onnxruntime;
 use compresso::report::{Style, save};
 use compresso::shell::jupyter::{self, RhaiCells, install};
 use compresso::shell::script::{Failure, Limits, Session, exit_code};
@@ -200,7 +201,12 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
             }
             _ => None,
         };
-        compresso::shell::sandbox::enter(folder, script)?;
+        let library = onnxruntime::place();
+        if let Some(path) = &library {
+            // SAFETY: no other thread has been started yet.
+            unsafe { std::env::set_var(onnxruntime::VARIABLE, path) };
+        }
+        compresso::shell::sandbox::enter(folder, script, library.as_deref())?;
     }
     if let Some(Command::Doctor { save: path }) = &arguments.command {
         return Ok(diagnose(console, path.as_deref())?);
@@ -213,7 +219,7 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command })
         .map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let mut session = Session::new(context, console.clone());
-    session.set_limits(Limits { time: arguments.timeout, operations: arguments.max_operations });
+    session.set_limits(Limits { time: arguments.timeout, operations: arguments.max_operations, hard: !at_prompt });
     match arguments.command {
         Some(Command::Run { file, args }) => {
             let _ = session.run_file(&file, args)?;

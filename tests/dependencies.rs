@@ -148,7 +148,7 @@ fn the_inventory_of_unsafe_code_is_what_there_is() {
         let count = |what: &str| code.iter().map(|l| l.matches(what).count()).sum::<usize>();
         let (blocks, functions, implementations) = (count("unsafe {"), count("unsafe fn "), count("unsafe impl"));
         if blocks + functions + implementations > 0 {
-            // The program sets a variable of its environment before there are threads.
+            // The program sets variables of its environment before there are threads.
             assert!(name.starts_with("kernels/") || name == "main.rs", "{name} has unsafe code: it belongs into the kernels");
             writeln!(now, "{blocks} {functions} {implementations} {name}").unwrap();
         }

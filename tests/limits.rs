@@ -47,6 +47,8 @@ fn sizes_in_scripts_are_asked_for() {
         "let a = []; a.pad(1000000000000, 1)",
         "let a = [[1, 2], \"x\"]; let b = []; b.pad(100000000, a)",
         "let s = \"\"; s.pad(9000000000, \"x\")",
+        "model(\"yolov8n\", #{ width: 16.0, image_size: 32 })",
+        "zeros([20000000]).to_list()",
         "let s = \"a\"; s.pad(1000000, 'a'); s.replace(\"a\", s)",
     ] {
         let e = error(&["--max-memory", "1GB", "-c", code]);
@@ -66,6 +68,18 @@ fn time_and_steps_have_limits() {
         assert!(e.contains("longer than the 0.5 s that --timeout allows"), "{code}:\n{e}");
         assert!(start.elapsed() < Duration::from_secs(30), "{code}: {:?}", start.elapsed());
     }
+    // Nobody answers.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_compresso"))
+        .args(["--timeout", "500ms", "-c", "input(\"? \")"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let open = child.stdin.take();
+    let o = child.wait_with_output().unwrap();
+    drop(open);
+    let e = String::from_utf8_lossy(&o.stderr);
+    assert!(o.status.code() == Some(1) && e.contains("--timeout allows"), "{:?} {e}", o.status);
     let e = error(&["--max-operations", "1000", "-c", "let n = 0;\nloop { n += 1; }"]);
     assert!(e.contains("1000 steps") && e.contains("--max-operations") && e.contains("<eval>:2:"), "{e}");
     assert_eq!(output(&["--max-operations", "1000", "--timeout", "1h", "-c", "1 + 1"]), "2\n");
@@ -100,6 +114,7 @@ mod sandbox {
             output(&["-c", &format!("save(model(\"classifier\", #{{ classes: 3, image_size: 32 }}), {path:?})")]);
         }
         std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/environ", inside.join("environment")).unwrap();
         (dir, inside.display().to_string(), outside.display().to_string())
     }
 
@@ -112,7 +127,9 @@ mod sandbox {
         std::fs::write(&script, code).unwrap();
         let out = output(&["--sandbox", &inside, "run", script.to_str().unwrap(), &inside]);
         assert!(out.contains("| p ") && out.contains("native"), "{out}");
-        assert_eq!(lists(Path::new(&inside)), ["data", "link", "m.onnx", "p.onnx"]);
+        let there = output(&["-c", "benchmark(model(\"classifier\", #{ image_size: 32 }), #{ runs: 1 })"]).contains("onnxruntime |");
+        assert_eq!(out.contains("onnxruntime |"), there, "{out}");
+        assert_eq!(lists(Path::new(&inside)), ["data", "environment", "link", "m.onnx", "p.onnx"]);
     }
 
     #[test]
@@ -129,6 +146,8 @@ mod sandbox {
             format!("save({m}, \"{outside}/n.onnx\")"),
             format!("save({m}, \"{inside}/link/n.onnx\")"),
             format!("dataset(\"{outside}\")"),
+            "model(\"yolov8n\", #{ classes: \"/proc/self/environ\" })".to_string(),
+            format!("model(\"yolov8n\", #{{ classes: \"{inside}/environment\" }})"),
             format!("save(dataset(\"shapes\", #{{ images: 2 }}), \"{outside}/data/data.yaml\")"),
             format!("import \"{outside}/other\" as o; o::f()"),
             "save(table([#{ a: 1 }]), \"/dev/shm/compresso-sandbox.csv\")".to_string(),

@@ -4,10 +4,11 @@
 
 use crate::context::Cancel;
 use crate::files::discard_partial;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ static ENDING: AtomicI32 = AtomicI32::new(0);
 /// # Errors
 /// When the handlers cannot be installed.
 pub fn watch_interrupts(cancel: Cancel, front: Front) -> std::io::Result<()> {
+    // A file that may not grow further is an error of the write, not the end of the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("interrupts".into()).spawn(move || {
         let mut first = Instant::now();

@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 use std::path::Path;
 
 /// From here on this process, and those that it starts, read and write under `folder` alone, start no program but themselves, and reach
-/// no network. `script` may be read too, and what programs need to run at all: libraries, the state of processors and memory.
-/// To be called before any thread is started.
+/// no network. `script` and the folder of `library` may be read too, and what programs need to run at all: libraries, the state of
+/// processors and memory. To be called before any thread is started.
 ///
 /// # Errors
 /// `Missing` when there is no such folder; `Unavailable` where the system has no such means.
 #[cfg(target_os = "linux")]
-pub fn enter(folder: &Path, script: Option<&Path>) -> Result<()> {
+pub fn enter(folder: &Path, script: Option<&Path>, library: Option<&Path>) -> Result<()> {
     use landlock::{
         ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
         RulesetStatus, Scope,
@@ -50,10 +50,8 @@ pub fn enter(folder: &Path, script: Option<&Path>) -> Result<()> {
         allow.push((system.into(), read));
     }
     allow.push(("/dev/null".into(), AccessFs::ReadFile | AccessFs::WriteFile));
-    // The library that a user named, with what lies beside it.
-    if let Some(library) = std::env::var_os("ORT_DYLIB_PATH") {
-        allow.extend(Path::new(&library).parent().filter(|p| !p.as_os_str().is_empty()).map(|p| (p.to_path_buf(), read)));
-    }
+    // The library of a runtime, with what lies beside it.
+    allow.extend(library.and_then(Path::parent).filter(|p| !p.as_os_str().is_empty()).map(|p| (p.to_path_buf(), read)));
     for (path, access) in allow {
         // What this machine lacks needs no leave.
         let Ok(fd) = PathFd::new(&path) else { continue };
@@ -75,6 +73,6 @@ pub fn enter(folder: &Path, script: Option<&Path>) -> Result<()> {
 /// # Errors
 /// `Unavailable`: only Linux has the means.
 #[cfg(not(target_os = "linux"))]
-pub fn enter(_: &Path, _: Option<&Path>) -> Result<()> {
+pub fn enter(_: &Path, _: Option<&Path>, _: Option<&Path>) -> Result<()> {
     Err(Error::unavailable("only Linux can hold a sandbox").hint("leave --sandbox out, and run only scripts that you trust"))
 }

@@ -52,7 +52,9 @@ pub fn script_text(source: impl Read, path: impl AsRef<Path>) -> Result<String> 
     if bytes.len() as u64 > SCRIPT {
         return Err(Error::format(format!("is longer than a script may be, {} MiB", SCRIPT >> 20)).file(path));
     }
-    String::from_utf8(bytes).map_err(|_| Error::format("the file is not UTF-8 text").file(path))
+    let text = String::from_utf8(bytes).map_err(|_| Error::format("the file is not UTF-8 text").file(path))?;
+    // Some editors begin a file with a mark of its byte order.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
 }
 
 /// That a path names a regular file, or a link to one, looked at without opening it.
@@ -61,6 +63,10 @@ pub fn script_text(source: impl Read, path: impl AsRef<Path>) -> Result<String> 
 /// As [`open`].
 pub fn check_regular(path: &Path) -> Result<()> {
     let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.file_type();
+    // What the system says of processes stays open for what the program itself reads there, but is nothing for scripts.
+    if crate::sandbox::folder().is_some() && path.canonicalize().is_ok_and(|p| p.starts_with("/proc") || p.starts_with("/sys")) {
+        return Err(Error::io(path, std::io::ErrorKind::PermissionDenied.into()));
+    }
     if kind.is_file() {
         return Ok(());
     }

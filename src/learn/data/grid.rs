@@ -95,11 +95,17 @@ impl Grid {
         }
         let mut order: Vec<usize> = (0..data.len()).collect();
         order.shuffle(&mut rng(options.seed, &[PURPOSE]));
-        let (mut samples, mut failures) = (Vec::new(), Vec::new());
+        let (mut samples, mut small, mut cells, mut failures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for i in order {
             ctx.check()?;
             match data.get(i) {
-                Ok(s) => samples.push(s),
+                Ok(mut s) => {
+                    small.push(labelled(data, &s, cell));
+                    cells.push(Cell::of(data, &s));
+                    // Large images do not wait for each other.
+                    s.image = RgbImage::default();
+                    samples.push(s);
+                }
                 Err(e) => failures.push(e),
             }
             if samples.len() == count {
@@ -115,8 +121,7 @@ impl Grid {
             return Err(failures.into_iter().next().unwrap_or_else(none));
         }
         let title = format!("{}: {} of {} images", data.label(), samples.len(), data.len());
-        let image = draw(data, &samples, columns.min(samples.len()), cell);
-        let cells = samples.iter().map(|s| Cell::of(data, s)).collect();
+        let image = draw(data, &samples, &small, columns.min(samples.len()), cell);
         Ok(Self { title, image, cells, notes })
     }
 }
@@ -142,10 +147,10 @@ fn name(data: &Dataset, class: usize) -> String {
     data.classes.get(class).cloned().unwrap_or_else(|| class.to_string())
 }
 
-fn draw(data: &Dataset, samples: &[Sample], columns: usize, cell: usize) -> RgbImage {
+/// `samples` without their images, which are `small`.
+fn draw(data: &Dataset, samples: &[Sample], small: &[RgbImage], columns: usize, cell: usize) -> RgbImage {
     let width = GAP + columns * (cell + GAP);
     let legend = legend(data, samples, width);
-    let small: Vec<RgbImage> = samples.iter().map(|s| labelled(data, s, cell)).collect();
     // A row is as high as its highest image.
     let heights: Vec<usize> = small.chunks(columns).map(|r| r.iter().map(|i| i.height() as usize).max().unwrap_or(0)).collect();
     let mut y = GAP + legend.len() * LINE;
@@ -158,7 +163,7 @@ fn draw(data: &Dataset, samples: &[Sample], columns: usize, cell: usize) -> RgbI
             write_text(&mut grid, &name(data, *class), [x + 18, y], FONT, INK);
         }
     }
-    for (n, (s, small)) in samples.iter().zip(&small).enumerate() {
+    for (n, (s, small)) in samples.iter().zip(small).enumerate() {
         let (x, high) = (GAP + (n % columns) * (cell + GAP), heights[n / columns]);
         let (dx, dy) = ((cell - small.width() as usize) / 2, (high - small.height() as usize) / 2);
         let ground = [x, y, x + cell - 1, y + high - 1].map(|v| v as i64);

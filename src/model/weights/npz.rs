@@ -5,6 +5,7 @@ use crate::Constant;
 use bytes::Bytes;
 use compresso_base::error::{Error, Result};
 use compresso_base::files::{atomic_write, open};
+use compresso_base::memory;
 use indexmap::IndexMap;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
@@ -49,6 +50,7 @@ fn read(entry: &mut impl Read, declared: u64, budget: &mut u64) -> Result<Consta
     *budget = budget.checked_sub(total).ok_or_else(|| {
         Error::format("unpacks to far more than its size").hint("this may be a zip bomb; save it again without compression if it is not")
     })?;
+    memory::claim(total, || format!("an array of {} bytes", header.size))?;
     let rest = total.saturating_sub(start.len() as u64);
     entry.by_ref().take(rest + 1).read_to_end(&mut start).map_err(damaged)?;
     if start.len() as u64 != total {

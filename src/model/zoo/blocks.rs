@@ -4,6 +4,7 @@
 
 use crate::{Attr, Constant, GraphBuilder, Node};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use indexmap::IndexMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -127,7 +128,11 @@ impl Blocks {
     /// A learnt constant: the given one, or what `initial` draws.
     fn parameter(&mut self, name: &str, dims: &[usize], initial: impl FnOnce(&mut ChaCha8Rng) -> Vec<f32>) -> Result<String> {
         let value = match &mut self.given {
-            None => Constant::floats(dims, &initial(&mut self.rng))?,
+            None => {
+                // The numbers, and the constant that is made of them.
+                memory::claim_tensor(dims, 4, 2, || format!("the weight '{}' of shape {dims:?}", self.graph.path(name)))?;
+                Constant::floats(dims, &initial(&mut self.rng))?
+            }
             Some(given) => {
                 let path = self.graph.path(name);
                 let value = given.swap_remove(&path).ok_or_else(|| Error::missing(format!("there is no weight '{path}'")))?;

@@ -81,7 +81,7 @@ pub(super) fn value_text(value: &Dynamic, style: &Style) -> String {
         return e.0.to_string();
     }
     if value.is_map() || value.is_array() {
-        return structure(value, 0);
+        return structure(value);
     }
     value.to_string()
 }
@@ -106,6 +106,8 @@ fn inner_line(value: &Dynamic, depth: usize) -> String {
         map_line(&map, depth)
     } else if value.is_string() {
         format!("{:?}", value.to_string())
+    } else if value.is_unit() {
+        "()".into()
     } else {
         value_text(value, &Style::plain())
     }
@@ -114,10 +116,18 @@ fn inner_line(value: &Dynamic, depth: usize) -> String {
 /// How deeply lists and maps are shown.
 const DEPTH: usize = 32;
 
+/// How many entries of lists and maps are shown, inner ones among them.
+const ENTRIES: usize = 1000;
+
 /// Lists and maps: on one line when short, else one entry per line.
 ///
-/// What lies deeper than 32 levels is `…`.
-fn structure(value: &Dynamic, depth: usize) -> String {
+/// What lies deeper than 32 levels is `…`; of more than 1000 entries in all, the rest is counted.
+fn structure(value: &Dynamic) -> String {
+    level(value, 0, &std::cell::Cell::new(ENTRIES))
+}
+
+/// One list or map; `left` counts down the entries that are still shown.
+fn level(value: &Dynamic, depth: usize, left: &std::cell::Cell<usize>) -> String {
     const WIDTH: usize = 80;
     if depth >= DEPTH {
         return "…".into();
@@ -126,15 +136,33 @@ fn structure(value: &Dynamic, depth: usize) -> String {
         if v.is_string() {
             format!("{:?}", v.to_string())
         } else if v.is_map() || v.is_array() {
-            structure(v, depth + 1)
+            level(v, depth + 1, left)
+        } else if v.is_unit() {
+            "()".into()
         } else {
             value_text(v, &Style::plain())
         }
     };
+    // The first entry of a list is shown in any case, so that its form is seen.
+    let shown = |i: usize| {
+        let room = left.get();
+        left.set(room.saturating_sub(1));
+        i == 0 || room > 0
+    };
+    let rest = |all: usize, parts: &mut Vec<String>| {
+        if parts.len() < all {
+            parts.push(format!("… {} more", all - parts.len()));
+        }
+    };
     let (open, close, parts): (&str, &str, Vec<String>) = if let Ok(list) = value.as_array_ref() {
-        ("[", "]", list.iter().map(inner).collect())
+        let mut parts: Vec<String> = list.iter().enumerate().take_while(|(i, _)| shown(*i)).map(|(_, v)| inner(v)).collect();
+        rest(list.len(), &mut parts);
+        ("[", "]", parts)
     } else if let Ok(map) = value.as_map_ref() {
-        ("#{ ", " }", map.iter().map(|(k, v)| format!("{}: {}", key(k), inner(v))).collect())
+        let entries = map.iter().enumerate().take_while(|(i, _)| shown(*i));
+        let mut parts: Vec<String> = entries.map(|(_, (k, v))| format!("{}: {}", key(k), inner(v))).collect();
+        rest(map.len(), &mut parts);
+        ("#{ ", " }", parts)
     } else {
         return value.to_string();
     };

@@ -198,6 +198,9 @@ impl Explain<'_> {
         if let Some(b) = find(name) {
             return e.hint(format!("'{name}' is a function; call it: {}", b.signature.usage()));
         }
+        if self.variables.iter().any(|v| v == name) {
+            return e.hint("functions see their arguments and their own variables alone: give it as an argument");
+        }
         match nearest(name, self.variables.iter().map(String::as_str)) {
             Some(near) => e.hint(format!("did you mean '{near}'?")),
             None => e,

@@ -402,3 +402,13 @@ fn a_let_that_is_run_again_drops_what_it_hides() {
     session.run("let B = 5; let B = 6; print(B)", "four").unwrap();
     assert_eq!((session.scope.len(), output.take().as_str()), (5, "6\n"));
 }
+
+#[test]
+fn long_lists_are_cut_off_where_they_are_shown() {
+    let text = shown("let a = []; for i in 0..5000 { a.push(i); } a");
+    assert!(text.ends_with("  999,\n  … 4000 more\n]\n") || text.ends_with("  999,\n  … 4000 more\n]"), "{}", &text[text.len() - 60..]);
+    // All inner ones together.
+    let text = shown("let a = []; a.pad(400, 7); let b = []; b.pad(400, a); b");
+    assert!(text.lines().count() < 2000 && text.contains("… 397 more"), "{} lines", text.lines().count());
+    assert_eq!(shown("[(), #{ x: () }]").trim(), "[(), #{ x: () }]");
+}

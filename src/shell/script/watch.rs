@@ -8,6 +8,8 @@ use crate::context::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory;
 use crate::report::bytes as bytes_text;
+use crate::shell::interrupt::{GRACE, leave};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +31,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Steps that one input may take, such as evaluations of an expression.
     pub operations: Option<u64>,
+    /// The process ends when an input that is over its time does not, as one that waits for a line from the user.
+    pub hard: bool,
 }
 
 /// Why a script is to end.
@@ -38,6 +42,10 @@ enum Reason {
     Time(Duration),
     /// What the script's own values have taken, and what is free.
     Memory(u64, u64),
+}
+
+fn overtime(limit: Duration) -> String {
+    format!("it took longer than the {} s that --timeout allows", limit.as_secs_f64())
 }
 
 /// What the script and its watcher share.
@@ -104,9 +112,8 @@ impl Watch {
         self.stop.store(false, Ordering::Relaxed);
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(match reason {
-            Reason::Time(limit) => {
-                Error::new(ErrorKind::Script, format!("it took longer than the {} s that --timeout allows", limit.as_secs_f64()))
-            }
+            Reason::Time(limit) => Error::new(ErrorKind::Script, overtime(limit)),
+            Reason::Memory(held, _) if held < NOTABLE => Error::new(ErrorKind::Memory, "no memory is left"),
             Reason::Memory(held, free) => {
                 let text = format!(
                     "the script's own values take {} and would soon take more than there is ({} free)",
@@ -135,6 +142,11 @@ impl Watch {
             while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 if let Some(limit) = limits.time.filter(|&l| start.elapsed() >= l) {
                     watch.end(Reason::Time(limit), &cancel);
+                    if limits.hard && start.elapsed() >= limit + GRACE {
+                        // Standard error may be full.
+                        let _ = writeln!(std::io::stderr(), "error: {}", overtime(limit));
+                        leave(1);
+                    }
                 }
                 if let Some(reason) = memory.look(&watch) {
                     watch.end(reason, &cancel);

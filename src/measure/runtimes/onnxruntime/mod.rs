@@ -51,8 +51,20 @@ fn library() -> std::result::Result<&'static Library, Absent> {
     LIBRARY.get_or_init(load).as_ref().map_err(Clone::clone)
 }
 
+/// Names the library, or its folder.
+pub const VARIABLE: &str = "COMPRESSO_ONNXRUNTIME";
+
+fn search() -> locate::Search {
+    locate::library("libonnxruntime", &["ORT_DYLIB_PATH", VARIABLE], "onnxruntime/capi")
+}
+
+/// Where the library is; it is not opened.
+pub fn place() -> Option<std::path::PathBuf> {
+    search().found
+}
+
 fn load() -> std::result::Result<Library, Absent> {
-    let search = locate::library("libonnxruntime", &["ORT_DYLIB_PATH", "COMPRESSO_ONNXRUNTIME"], "onnxruntime/capi");
+    let search = search();
     let absent = || Absent { reason: "no libonnxruntime on this machine".into(), searched: search.tried.clone() };
     let path = search.found.clone().ok_or_else(absent)?;
     let environment = ort::init_from(&path)

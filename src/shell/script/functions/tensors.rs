@@ -11,6 +11,9 @@ use crate::shell::script::words::describe;
 use candle_core::{DType, Device, Tensor};
 use rhai::{Dynamic, Engine, EvalAltResult, Position};
 
+/// Bytes that a number takes on its way into a list.
+const LISTED: u64 = 96;
+
 const X: Arg = Arg::new("x", ArgKind::Tensor);
 const SHAPE: Arg = Arg::new("shape", ArgKind::List);
 
@@ -60,6 +63,7 @@ pub(super) const TABLE: &[Binding] = &[
         signature: signature("to_list", "The values as nested lists", &[X], "list", &["tensor([[1, 2], [3, 4]]).to_list()"]),
         call: |c| {
             let x = c.tensor(0)?;
+            memory::claim((x.tensor.elem_count() as u64).saturating_mul(LISTED), || "a list of its values".to_string())?;
             Ok(from_json(&nested(&x.to_f64s()?, x.dims(), is_whole(&x))))
         },
     },
