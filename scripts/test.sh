@@ -77,5 +77,7 @@ step "tests"
 cargo test --release "${packages[@]}" --all-targets --no-fail-fast
 step "documents"
 cargo test --release "${packages[@]}" --doc
+step "the first script"
+cargo test --release "${packages[@]}" --test scripts -- --ignored
 step "kernels"
 cargo test --release "${packages[@]}" "${kernels[@]}" --no-fail-fast

@@ -183,14 +183,7 @@ fn tell(e: &clap::Error, console: &Console) -> ExitCode {
 }
 
 fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
-    let mut context = Context::new().with_seed(arguments.seed.unwrap_or(0)).with_progress(console.clone());
-    compresso::memory::set_limit(arguments.max_memory);
-    if let Some(n) = arguments.threads {
-        context.threads = compresso::shell::script::check_threads(n)?;
-    }
-    if let Some(name) = &arguments.device {
-        context.device = compresso::shell::script::parse_device(name)?;
-    }
+    // Before anything starts a thread, such as a device.
     if let Some(folder) = &arguments.sandbox {
         let script = match &arguments.command {
             Some(Command::Run { file, .. }) => Some(file.as_path()),
@@ -207,6 +200,14 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
             unsafe { std::env::set_var(onnxruntime::VARIABLE, path) };
         }
         compresso::shell::sandbox::enter(folder, script, library.as_deref())?;
+    }
+    let mut context = Context::new().with_seed(arguments.seed.unwrap_or(0)).with_progress(console.clone());
+    compresso::memory::set_limit(arguments.max_memory);
+    if let Some(n) = arguments.threads {
+        context.threads = compresso::shell::script::check_threads(n)?;
+    }
+    if let Some(name) = &arguments.device {
+        context.device = compresso::shell::script::parse_device(name)?;
     }
     if let Some(Command::Doctor { save: path }) = &arguments.command {
         return Ok(diagnose(console, path.as_deref())?);
