@@ -148,26 +148,26 @@ pub fn quantize<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, option
 /// Images that a model looks at.
 pub trait Images {
     /// # Errors
-    /// `Missing` for files that are not there.
-    fn images(self) -> Result<Dataset>;
+    /// `Missing` for files that are not there; `Cancelled`.
+    fn images(self, ctx: &Context) -> Result<Dataset>;
 }
 
 impl Images for &Dataset {
-    fn images(self) -> Result<Dataset> {
+    fn images(self, _: &Context) -> Result<Dataset> {
         Ok(self.for_evaluation())
     }
 }
 
 /// A file, a folder or a pattern.
 impl Images for &str {
-    fn images(self) -> Result<Dataset> {
-        eval::image_files_dataset(&[self])
+    fn images(self, ctx: &Context) -> Result<Dataset> {
+        eval::image_files_dataset(&[self], ctx)
     }
 }
 
 impl<const N: usize> Images for [&str; N] {
-    fn images(self) -> Result<Dataset> {
-        eval::image_files_dataset(&self)
+    fn images(self, ctx: &Context) -> Result<Dataset> {
+        eval::image_files_dataset(&self, ctx)
     }
 }
 
@@ -176,7 +176,7 @@ impl<const N: usize> Images for [&str; N] {
 /// # Errors
 /// Those of running [`Predict`].
 pub fn predict(m: &Model, images: impl Images, options: Predict) -> Result<Predictions> {
-    run(|ctx| options.run((m, &images.images()?), ctx))
+    run(|ctx| options.run((m, &images.images(ctx)?), ctx))
 }
 
 /// How right a model is on a dataset.

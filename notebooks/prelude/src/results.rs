@@ -1,8 +1,9 @@
 //! Looking at results and keeping them.
 
 use crate::cell::{remember, send};
+use compresso::files::make_parent;
 pub use compresso::report::round_to;
-use compresso::report::{Media, Plot, Series, SeriesKind, Show, Style, Table, make_parent, media};
+use compresso::report::{Media, Plot, Series, SeriesKind, Show, Style, Table, media};
 use compresso::shell::jupyter::Event;
 use compresso::shell::script::{help_text, overview};
 use compresso::{Error, Result};

@@ -44,7 +44,7 @@ impl Record {
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).map_err(|e| Error::internal("the record does not serialize").because(e))?;
-        crate::files::write_file(&folder.join(RECORD), format!("{json}\n").as_bytes())
+        crate::files::write_file(folder.join(RECORD), format!("{json}\n").as_bytes())
     }
 }
 
