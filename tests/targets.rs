@@ -75,6 +75,10 @@ fn every_target_takes_what_is_quantized_for_it_and_what_is_deployed_to_it() {
                 target::Destination::Folder => dir.path().join(format!("{name}_{precision}")),
             };
             let made = Deploy { target, precision, images: 4, ..Deploy::default() }.run((&m, &to, Some(&data)), &Context::new()).unwrap();
+            // Other formats are read back by the tests of their own.
+            if made.files[0].extension().is_none_or(|e| e != "onnx") {
+                continue;
+            }
             let again = Model::load(&made.files[0], &LoadOptions::default()).unwrap();
             assert_eq!(again.task(), m.task(), "{name}");
             let rounded = again.graph().nodes().iter().any(|n| n.is("QuantizeLinear"));

@@ -11,7 +11,7 @@ use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
 use compresso_model::ops::quantized_node;
 use compresso_model::{Graph, Model};
-use compresso_target::{self as target, Artefact, Calibration, Destination, ExportPrecision, Finding, Severity, Target};
+use compresso_target::{self as target, Artefact, Calibration, Destination, ExportPrecision, Finding, Float16, Severity, Target};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -136,6 +136,7 @@ impl Deploy {
         let made = match self.precision {
             _ if quantized => model.clone(),
             ExportPrecision::Fp32 => model.derive(simple()?, step(self.precision)),
+            ExportPrecision::Fp16 if self.target.float16 == Float16::Stored => model.derive(simple()?, step(self.precision)),
             ExportPrecision::Fp16 => {
                 let (graph, changes) = to_float16(&simple()?)?;
                 notes.extend(changes);

@@ -20,7 +20,7 @@ pub use grid::Grid;
 pub use lint::{Finding, Severity, lint};
 pub use op::{Op, Remark};
 pub use quantization::{Joining, Quantization};
-pub use spec::{Destination, Takes, TargetSpec};
+pub use spec::{Destination, Float16, Takes, TargetSpec};
 
 use compresso_base::error::{Error, Result, nearest};
 use compresso_base::operation::{OptionKind, OptionValue};

@@ -1,6 +1,6 @@
 //! ONNX files for any runtime.
 
-use super::{Artefact, Destination, Finding, Severity, Takes, TargetSpec};
+use super::{Artefact, Destination, Finding, Float16, Severity, Takes, TargetSpec};
 use crate::onnxruntime::integers;
 use compresso_base::error::Result;
 use compresso_model::Graph;
@@ -19,6 +19,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[old_opset],
     quantization: Some(integers::QUANTIZATION),
     pipeline: pipelines::INFERENCE,
+    float16: Float16::Typed,
     destination: Destination::File("onnx"),
     calibration: false,
     write,

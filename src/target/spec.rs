@@ -28,6 +28,8 @@ pub struct TargetSpec {
     pub quantization: Option<Quantization>,
     /// What is run on a float32 graph before it is converted and written.
     pub pipeline: Pipeline,
+    /// What float16 is there.
+    pub float16: Float16,
     pub destination: Destination,
     /// The writer reads the range of every value (int8), beside a graph in float.
     pub calibration: bool,
@@ -40,6 +42,15 @@ pub struct TargetSpec {
 pub enum Takes<T: 'static, R: 'static> {
     Only(&'static [T]),
     AllBut(&'static [R]),
+}
+
+/// What a target makes of float16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Float16 {
+    /// The types of all values: the graph is converted, with float32 where digits or range ask for it.
+    Typed,
+    /// A way to store weights: the writer gets the float32 graph, and the runtime chooses what it computes in.
+    Stored,
 }
 
 /// Where a target's files go.

@@ -15,7 +15,7 @@ pub use script::WORKSPACE;
 pub use write::engine_file;
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
+use super::{Destination, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::passes::pipelines;
 use compresso_model::{Constant, Element, Graph, Node};
 
@@ -29,6 +29,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[],
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::TENSORRT,
+    float16: Float16::Typed,
     destination: Destination::Folder,
     calibration: true,
     write: write::write,

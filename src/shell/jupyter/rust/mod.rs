@@ -20,7 +20,7 @@ use super::{About, Cell, CellError, Completions, Event, IsComplete, Language, Ma
 use crate::error::{Error, Result};
 use crate::report::Media;
 use crate::shell::script::{find, help_media};
-use child::Child;
+use child::{CellEnd, Child};
 use desk::{Desk, Drain, End};
 use evcxr::{CommandContext, EvalCallbacks, EvalContext};
 use std::os::unix::process::CommandExt;
@@ -208,10 +208,13 @@ impl RustCells {
         self.begin()?;
         self.child.cell_begins();
         let result = self.run(code, cell);
-        let interrupted = self.child.cell_ends();
         // The last call may have ended early and well.
         let ended = result.as_ref().map_or_else(|e| e.message == "cancelled", |_| true);
-        if interrupted && ended { Err(Error::cancelled().into()) } else { result }
+        match self.child.cell_ends() {
+            CellEnd::Interrupted if ended => Err(Error::cancelled().into()),
+            CellEnd::Uncompiled => Err(Error::cancelled().into()),
+            _ => result,
+        }
     }
 
     /// Types of the variables, by name.
