@@ -8,7 +8,7 @@ use compresso_model::{Graph, Task, Value, ValueInfo};
 use std::collections::HashMap;
 
 /// A sample of the training images in batches, drawn with the context's seed and made as for evaluation.
-pub(crate) struct Images {
+pub struct Images {
     loader: Loader,
     input: ValueInfo,
     form: InputForm,

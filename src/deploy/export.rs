@@ -1,6 +1,7 @@
 //! Writing a model for a target: passes, number types, then the target's writer.
 
 use super::half::to_float16;
+use super::verify::Verification;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::files::{Stage, make_parent};
@@ -9,11 +10,14 @@ use compresso_base::report::{Cell, Show, Table};
 use compresso_compress::images::image_size;
 use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
-use compresso_model::ops::quantized_node;
-use compresso_model::{Graph, Model};
-use compresso_target::{self as target, Artefact, Calibration, Destination, ExportPrecision, Finding, Float16, Severity, Target};
+use compresso_model::graph::{fix_sizes, stored};
+use compresso_model::ops::{ParamKind, quantized_node};
+use compresso_model::{Element, Graph, Model};
+use compresso_target::{self as target, Artefact, Calibration, Destination, ExportPrecision, Float16, Target, TargetSpec, accepted};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 compresso_base::options! {
     /// Options of `deploy`.
@@ -38,6 +42,10 @@ compresso_base::options! {
         pub batch: usize = 1,
         /// Largest batch size; `batch` when left out.
         pub max_batch: Option<usize> = None,
+        /// Run the file in its own runtime, on images of the dataset or on noise, and compare with this library's outputs, and the
+        /// scores where there are labels.
+        #[replayed = false]
+        pub verify: bool = false,
     }
 }
 
@@ -48,6 +56,14 @@ pub struct Deployed {
     pub precision: ExportPrecision,
     /// The model's file first.
     pub files: Vec<PathBuf>,
+    /// Of each file.
+    pub bytes: Vec<u64>,
+    /// Layers with weights, by the precision of these in the file.
+    pub layers: BTreeMap<String, usize>,
+    /// From the model to the files, without what verifying them takes.
+    pub seconds: f64,
+    /// What the files' own runtime makes of them, where that was asked for.
+    pub verified: Option<Verification>,
     /// What the target runs badly, and what had to be changed.
     pub notes: Vec<String>,
 }
@@ -90,13 +106,14 @@ impl Operation for Deploy {
         let args = [model.into(), Argument::Target(to.to_string_lossy().into())].into_iter().chain(data.map(Into::into));
         let caller = Caller { call: self.call(args).seeded(ctx.seed), settings: serde_json::Map::new() };
         let made = self.write(model, to, data, caller, ctx)?;
-        ctx.note(made.line());
+        ctx.note(made.line("deploy"));
         Ok(made)
     }
 }
 
 impl Deploy {
     pub(super) fn write(&self, model: &Model, to: &Path, data: Option<&Dataset>, caller: Caller, ctx: &Context) -> Result<Deployed> {
+        let begin = Instant::now();
         let batch = [self.batch, self.max_batch.unwrap_or(self.batch)];
         in_range("batch", batch[0] as f64, 1.0..=65536.0)?;
         in_range("max_batch", batch[1] as f64, self.batch as f64..=65536.0)?;
@@ -123,7 +140,19 @@ impl Deploy {
             let e = Error::argument(format!("option 'precision' is \"{}\" but the model is quantized", self.precision));
             return Err(e.hint("export the float model it was made from, or use precision: \"int8\""));
         }
-        let mut notes = self.accepted(model.graph())?;
+        let fixed;
+        let model = if self.target.open_sizes {
+            model
+        } else {
+            let graph = fix_sizes(model.graph(), self.batch, model.image_size())?;
+            let of = Model::new(graph, model.task().clone());
+            fixed = match model.recipe() {
+                Some(recipe) => of.with_recipe(recipe.clone()),
+                None => of,
+            };
+            &fixed
+        };
+        let mut notes = accepted(&self.target, model.graph())?;
         let step = |precision: ExportPrecision| {
             let file = match self.target.destination {
                 Destination::File(_) => to.to_path_buf(),
@@ -159,7 +188,7 @@ impl Deploy {
                 made
             }
         };
-        self.accepted(made.graph())?;
+        accepted(&self.target, made.graph())?;
         let artefact = Artefact {
             model: &made,
             precision: self.precision,
@@ -184,7 +213,15 @@ impl Deploy {
                 files
             }
         };
-        Ok(Deployed { target: self.target, precision: self.precision, files, notes })
+        let seconds = begin.elapsed().as_secs_f64();
+        let size = |f: &PathBuf| std::fs::metadata(f).map(|m| m.len()).map_err(|e| Error::io(f, e));
+        let bytes = files.iter().map(size).collect::<Result<_>>()?;
+        let verified = match (self.verify, files.first()) {
+            (true, Some(file)) => Some(Verification::of(&self.target, &made, file, data, ctx)?),
+            _ => None,
+        };
+        let layers = layers(made.graph(), &self.target, self.precision)?;
+        Ok(Deployed { target: self.target, precision: self.precision, files, bytes, layers, seconds, verified, notes })
     }
 
     fn quantize(&self) -> Quantize {
@@ -197,18 +234,20 @@ impl Deploy {
             ..Quantize::default()
         }
     }
+}
 
-    /// What the target has to say of a graph that it takes.
-    fn accepted(&self, graph: &Graph) -> Result<Vec<String>> {
-        let findings = target::lint(&self.target, graph)?;
-        let refused: Vec<&Finding> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
-        if let Some(first) = refused.first() {
-            let e = Error::unsupported(format!("{} refuses {} of the model's nodes: {}", self.target.title, refused.len(), first.message));
-            return Err(e.at(first.place.clone()).hint(format!("lint(m, \"{}\") lists them all", self.target.name)));
-        }
-        let told = |f: &Finding| if f.place.is_empty() { f.message.clone() } else { format!("{}: {}", f.place, f.message) };
-        Ok(findings.iter().map(told).collect())
+/// Weights of layers, by how the file stores them.
+fn layers(graph: &Graph, target: &TargetSpec, precision: ExportPrecision) -> Result<BTreeMap<String, usize>> {
+    let halved = precision == ExportPrecision::Fp16 && target.float16 == Float16::Stored;
+    let mut found = BTreeMap::new();
+    for weight in stored(graph)?.iter().filter(|s| s.kind == Some(ParamKind::Weight)) {
+        let element = match weight.constant.element() {
+            Element::F32 if halved => Element::F16,
+            other => other,
+        };
+        *found.entry(element.to_string()).or_insert(0) += 1;
     }
+    Ok(found)
 }
 
 /// The files with their sizes.
@@ -222,18 +261,24 @@ pub(super) fn file_table(title: &str, files: &[PathBuf]) -> Table {
 }
 
 impl Deployed {
-    fn line(&self) -> String {
+    /// What was done, for the operation of this name.
+    pub(super) fn line(&self, operation: &str) -> String {
         let files: Vec<String> = self.files.iter().map(|f| f.display().to_string()).collect();
-        format!("deploy: {} for {}: {}", self.precision, self.target.title, files.join(", "))
+        let layers: Vec<String> = self.layers.iter().map(|(element, n)| format!("{n} in {element}")).collect();
+        let layers = if layers.is_empty() { String::new() } else { format!(", layers: {}", layers.join(", ")) };
+        let (precision, title) = (self.precision, self.target.title);
+        format!("{operation}: {precision} for {title}: {}{layers}; {:.2} s", files.join(", "), self.seconds)
     }
 }
 
 impl Show for Deployed {
     fn tables(&self) -> Vec<Table> {
-        vec![file_table(&format!("Files for {}", self.target.title), &self.files)]
+        let files = file_table(&format!("Files for {}", self.target.title), &self.files);
+        std::iter::once(files).chain(self.verified.iter().map(Verification::table)).collect()
     }
     fn notes(&self) -> Vec<String> {
-        std::iter::once(self.line()).chain(self.notes.iter().cloned()).collect()
+        let score = self.verified.iter().filter_map(Verification::line);
+        score.chain(self.notes.iter().cloned()).collect()
     }
     fn data(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()

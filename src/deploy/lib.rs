@@ -9,6 +9,7 @@ mod lint;
 pub mod onnx;
 mod replay;
 pub mod tensorrt;
+mod verify;
 
 pub use compresso_target::{ExportPrecision, Finding, Severity};
 pub use export::{Deploy, Deployed};
@@ -16,3 +17,4 @@ pub use lint::{Findings, Lint};
 pub use onnx::OnnxExport;
 pub use replay::{Remade, Replay};
 pub use tensorrt::{TensorrtArtifacts, TensorrtExport};
+pub use verify::{Score, Verification};

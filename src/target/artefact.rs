@@ -2,12 +2,20 @@
 
 use compresso_base::error::{Error, Result};
 use compresso_base::files::write_file;
-use compresso_model::Model;
+use compresso_model::ops::quantized_node;
+use compresso_model::{Graph, Model};
 use std::path::Path;
 
 compresso_base::choice! {
     /// Precision of the layers of an exported model.
     pub enum ExportPrecision { Fp32 = "fp32", Fp16 = "fp16", Int8 = "int8" }
+}
+
+impl ExportPrecision {
+    /// What a graph is written in as it is: int8 where it is quantized.
+    pub fn of(graph: &Graph) -> Self {
+        if quantized_node(graph).is_some() { Self::Int8 } else { Self::Fp32 }
+    }
 }
 
 /// A model as a target is to write it: passes have run, and numbers have the types they will have.

@@ -7,7 +7,9 @@
 mod artefact;
 mod grid;
 mod lint;
+mod names;
 mod op;
+mod prepare;
 mod quantization;
 mod spec;
 
@@ -18,7 +20,9 @@ pub mod tensorrt;
 pub use artefact::{Artefact, Calibration, ExportPrecision, file_name, make_executable, write_text};
 pub use grid::Grid;
 pub use lint::{Finding, Severity, lint};
+pub use names::Names;
 pub use op::{Op, Remark};
+pub use prepare::{accepted, write_model};
 pub use quantization::{Joining, Quantization};
 pub use spec::{Destination, Float16, Takes, TargetSpec};
 
@@ -48,6 +52,13 @@ impl Target {
             }
         })
     }
+}
+
+/// The target whose files have this ending, where no other's do.
+pub fn by_ending(ending: &str) -> Option<Target> {
+    let has = |t: &&TargetSpec| matches!(t.destination, Destination::File(e) if e.eq_ignore_ascii_case(ending));
+    let mut found = TARGETS.iter().copied().filter(has);
+    found.next().filter(|_| found.next().is_none()).map(Target)
 }
 
 impl std::ops::Deref for Target {

@@ -1,6 +1,6 @@
 //! ONNX files for any runtime.
 
-use super::{Artefact, Destination, Finding, Float16, Severity, Takes, TargetSpec};
+use super::{Artefact, Destination, Finding, Float16, Names, Severity, Takes, TargetSpec};
 use crate::onnxruntime::integers;
 use compresso_base::error::Result;
 use compresso_model::Graph;
@@ -19,9 +19,12 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[old_opset],
     quantization: Some(integers::QUANTIZATION),
     pipeline: pipelines::INFERENCE,
+    open_sizes: true,
     float16: Float16::Typed,
     destination: Destination::File("onnx"),
     calibration: false,
+    names: Names::same,
+    runtime: Some("onnxruntime"),
     write,
 };
 

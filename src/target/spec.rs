@@ -1,6 +1,6 @@
 //! What a target is, as data.
 
-use super::{Artefact, Finding, Op, Quantization, Remark};
+use super::{Artefact, Finding, Names, Op, Quantization, Remark};
 use compresso_base::error::Result;
 use compresso_model::passes::Pipeline;
 use compresso_model::{Element, Graph};
@@ -28,11 +28,17 @@ pub struct TargetSpec {
     pub quantization: Option<Quantization>,
     /// What is run on a float32 graph before it is converted and written.
     pub pipeline: Pipeline,
+    /// The file can leave sizes open. Otherwise what a model leaves open is filled in before it is written.
+    pub open_sizes: bool,
     /// What float16 is there.
     pub float16: Float16,
     pub destination: Destination,
     /// The writer reads the range of every value (int8), beside a graph in float.
     pub calibration: bool,
+    /// What the file calls inputs and outputs.
+    pub names: fn(&Graph) -> Names,
+    /// The runtime that runs the files, as `benchmark` calls it.
+    pub runtime: Option<&'static str>,
     /// Writes what was prepared to the destination, which may be there already, and says which files were written, the model first.
     pub write: fn(&Artefact<'_>, &Path) -> Result<Vec<PathBuf>>,
 }

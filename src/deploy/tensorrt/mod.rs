@@ -128,6 +128,7 @@ impl TensorrtExport {
             name: self.name.clone(),
             batch: self.batch,
             max_batch: self.max_batch,
+            verify: false,
         }
     }
 

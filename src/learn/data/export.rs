@@ -20,7 +20,9 @@ impl Dataset {
     /// # Errors
     /// `Unsupported` for a dataset without boxes, `Argument` for another ending, `Io`; an image that cannot be read.
     pub fn export(&self, path: impl AsRef<Path>, ctx: &Context) -> Result<Vec<PathBuf>> {
-        let path = path.as_ref();
+        // A folder is one of YOLO.
+        let inside = path.as_ref().join("data.yaml");
+        let path = if path.as_ref().extension().is_none() { inside.as_path() } else { path.as_ref() };
         if self.kind != DataKind::Detection {
             let e = Error::unsupported(format!("only datasets with boxes can be written so, '{}' has {} labels", self.name, self.kind));
             return Err(e.file(path));

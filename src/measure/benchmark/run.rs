@@ -94,7 +94,7 @@ fn chosen(options: &Benchmark, warnings: &mut Vec<String>) -> Result<Vec<&'stati
     let Some(names) = &options.runtimes else {
         let mut found = Vec::new();
         let mut absent = Vec::new();
-        for &spec in RUNTIMES.iter().filter(|s| fits(s)) {
+        for &spec in RUNTIMES.iter().filter(|s| s.usual && fits(s)) {
             match (spec.find)() {
                 Ok(_) => found.push(spec),
                 Err(e) => absent.push(format!("{} ({})", spec.name, e.reason)),

@@ -7,7 +7,7 @@ use crate::memory::Peak;
 use crate::power::Meter;
 use crate::runtimes::{Files, RuntimeSpec};
 use crate::timing::Latency;
-use crate::worker::{Carrier, Fault, Local, Order, Process};
+use crate::worker::{Carrier, Fault, Order, carry};
 use candle_core::{DeviceLocation, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ pub(super) struct Room<'a> {
 /// A loaded model.
 pub(super) struct Seat<'a> {
     pub name: &'a str,
-    pub model: &'a Model,
+    pub model: Model,
     pub spec: &'static RuntimeSpec,
     pub batch: usize,
     /// Height and width of the images.
@@ -50,12 +50,13 @@ pub(super) struct Beside {
 impl<'a> Room<'a> {
     /// Loads a model into a runtime, for training or inference, and runs it once.
     pub fn seat(&self, name: &'a str, files: &Files<'a>, spec: &'static RuntimeSpec, training: bool) -> Result<Seat<'a>, Fault> {
-        let model = files.model();
-        let inputs = inputs(model, self.options)?;
+        let size = size(files.model(), self.options)?;
+        let (file, model) = files.of(&spec.artefact, self.options.batch, size)?;
+        let inputs = inputs(&model, self.options)?;
         let batch = inputs.first().and_then(|i| i.dims.first().copied()).unwrap_or(1);
         let order = Order {
             runtime: spec.name.into(),
-            file: files.of(&spec.artefact)?,
+            file,
             threads: self.threads,
             training,
             gpu: match self.ctx.device.location() {
@@ -64,13 +65,11 @@ impl<'a> Room<'a> {
             },
             seed: self.ctx.seed,
             memory: memory::limit(),
+            names: (spec.artefact.names)(model.graph()),
             inputs,
         };
-        let carrier: Box<dyn Carrier + 'a> = match self.program {
-            Some(program) => Box::new(Process::open(program, &order, &self.ctx.cancel)?),
-            None => Box::new(Local::open(&order, false, self.ctx)?),
-        };
-        Ok(Seat { name, model, spec, batch, size: size(model, self.options)?, carrier })
+        let carrier = carry(spec, &order, self.program, self.ctx)?;
+        Ok(Seat { name, model, spec, batch, size, carrier })
     }
 }
 
@@ -135,7 +134,7 @@ impl Seat<'_> {
     /// Accuracy in this runtime; `None`, with a warning, when the dataset does not fit the model.
     fn judge(&mut self, data: &Dataset, room: &Room<'_>, warnings: &mut Vec<String>) -> Result<Option<Evaluation>, Fault> {
         let settings = room.options.judging();
-        let (model, carrier) = (self.model, &mut self.carrier);
+        let (model, carrier) = (&self.model, &mut self.carrier);
         let mut ended = None;
         let mut run = |images: &Tensor| {
             run_images_with(model, images, &mut |feeds| {

@@ -13,6 +13,8 @@ pub(super) const SPEC: RuntimeSpec = RuntimeSpec {
     find: || Ok(Found { version: env!("CARGO_PKG_VERSION").into(), place: None }),
     artefact: ONNX,
     open,
+    worker: None,
+    usual: true,
     train: None,
     profiles: false,
 };

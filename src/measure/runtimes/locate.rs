@@ -35,14 +35,9 @@ pub(super) fn library(stem: &str, variables: &[&str], package: &str) -> Search {
     for path in variables.iter().filter_map(std::env::var_os).filter(|v| !v.is_empty()) {
         search.look(Path::new(&path), stem);
     }
-    for environment in python_environments() {
-        for python in entries(&environment.join("lib")).filter(|p| file_name(p).starts_with("python")) {
-            for site in ["site-packages", "dist-packages"] {
-                let folder = python.join(site).join(package);
-                if folder.is_dir() {
-                    search.look(&folder, stem);
-                }
-            }
+    for folder in python_environments().iter().flat_map(|e| packages(e)).map(|site| site.join(package)) {
+        if folder.is_dir() {
+            search.look(&folder, stem);
         }
     }
     let listed = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
@@ -55,6 +50,36 @@ pub(super) fn library(stem: &str, variables: &[&str], package: &str) -> Search {
         search.look(Path::new(folder), stem);
     }
     search
+}
+
+/// Where the packages of a Python environment are.
+fn packages(environment: &Path) -> Vec<PathBuf> {
+    let libraries = environment.join("lib");
+    let pythons = entries(&libraries).filter(|p| file_name(p).starts_with("python"));
+    pythons.flat_map(|p| ["site-packages", "dist-packages"].map(|site| p.join(site))).filter(|site| site.is_dir()).collect()
+}
+
+/// Interpreters, each with a folder of packages that it imports from: the one that `variable` names, then those in reach.
+pub(super) fn interpreters(variable: &str) -> Vec<(PathBuf, PathBuf)> {
+    let named = std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let mut found = Vec::new();
+    if let Some(interpreter) = named {
+        let environment = interpreter.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default();
+        found.extend(packages(&environment).into_iter().map(|site| (interpreter.clone(), site)));
+    }
+    for environment in python_environments() {
+        let own = environment.join("bin/python3");
+        // A user's own packages have no interpreter of their own.
+        let interpreter = if own.exists() { own } else { PathBuf::from("python3") };
+        found.extend(packages(&environment).into_iter().map(|site| (interpreter.clone(), site)));
+    }
+    found
+}
+
+/// The version of a package, from the folder that its installer left: `openvino-2026.4.0.dist-info`.
+pub(super) fn version(site: &Path, distribution: &str) -> Option<String> {
+    let of = |p: PathBuf| Some(file_name(&p).strip_prefix(distribution)?.strip_prefix('-')?.strip_suffix(".dist-info")?.to_string());
+    entries(site).find_map(of)
 }
 
 /// Roots of Python environments: the active one, those whose interpreter is on the PATH, the user's own packages, and
@@ -106,6 +131,18 @@ mod tests {
         let mut search = Search::default();
         search.look(dir.path(), "libonnxruntime");
         assert_eq!(search.found.unwrap(), dir.path().join("libonnxruntime.so.1.24.0"));
+    }
+
+    #[test]
+    fn packages_and_their_versions_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = dir.path().join("lib/python3.12/site-packages");
+        for folder in ["tensors", "tensors-1.2.dist-info", "tensors_more-7.0.dist-info"] {
+            std::fs::create_dir_all(site.join(folder)).unwrap();
+        }
+        assert_eq!(packages(dir.path()), std::slice::from_ref(&site));
+        assert_eq!(version(&site, "tensors").as_deref(), Some("1.2"));
+        assert_eq!(version(&site, "tensor"), None);
     }
 
     #[test]

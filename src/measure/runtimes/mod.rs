@@ -8,6 +8,7 @@ mod locate;
 mod name;
 pub mod native;
 pub mod onnxruntime;
+pub mod python;
 
 #[cfg(test)]
 mod eager;
@@ -21,13 +22,16 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result, nearest};
 use compresso_exec::{Outputs, StepTime};
 use compresso_model::{Model, Value};
+use compresso_target::Names;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The runtimes that there are, in the order of reports.
 pub const RUNTIMES: &[&RuntimeSpec] = &[
     &native::SPEC,
     &onnxruntime::SPEC,
+    &python::OPENVINO,
     #[cfg(test)]
     &eager::SPEC,
 ];
@@ -57,6 +61,11 @@ pub struct RuntimeSpec {
     pub artefact: Artefact,
     /// Loads a model for inference.
     pub open: Open,
+    /// The program that carries a model, speaking the [protocol](crate::worker::protocol) of workers; `None` for a runtime that is
+    /// a library, which this program loads.
+    pub worker: Option<fn() -> Result<Command>>,
+    /// Measured when no runtime is named.
+    pub usual: bool,
     /// Loads a model for training: its step is forward, backward and update. `None` for runtimes that do not train.
     pub train: Option<Open>,
     /// [`Runtime::profile`] tells the times of a plan's steps.
@@ -74,6 +83,8 @@ pub type Open = for<'a> fn(&Opening<'a>) -> Result<Box<dyn Runtime + 'a>>;
 pub struct Opening<'a> {
     /// The artefact. It may be gone once the model is open.
     pub file: PathBuf,
+    /// What the artefact calls inputs and outputs.
+    pub names: Names,
     pub threads: usize,
     /// Device and seed of training, cancellation.
     pub ctx: &'a Context,
@@ -145,7 +156,9 @@ impl RuntimeSpec {
     pub fn open_model<'a>(&self, model: &Model, threads: usize, ctx: &'a Context) -> Result<Box<dyn Runtime + 'a>> {
         self.require()?;
         let files = Files::new(model)?;
-        (self.open)(&Opening { file: files.of(&self.artefact)?, threads, ctx })
+        let (file, model) = files.of(&self.artefact, 1, None)?;
+        let names = (self.artefact.names)(model.graph());
+        (self.open)(&Opening { file, names, threads, ctx })
     }
 }
 

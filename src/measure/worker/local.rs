@@ -32,7 +32,7 @@ impl<'a> Local<'a> {
             (true, None) => return Err(Error::unsupported(format!("{} does not train", spec.name))),
         };
         let before = alone.then(Before::now).flatten();
-        let mut runtime = open(&Opening { file: order.file.clone(), threads: order.threads, ctx })?;
+        let mut runtime = open(&Opening { file: order.file.clone(), names: order.names.clone(), threads: order.threads, ctx })?;
         runtime.feed(&noise(&order.inputs, order.seed)?)?;
         runtime.step()?;
         Ok(Self { runtime, ctx, before })

@@ -19,14 +19,17 @@ pub use process::Process;
 pub use program::hook;
 
 use crate::memory::Peak;
+use crate::runtimes::RuntimeSpec;
 use candle_core::{Device, Tensor};
+use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::{Outputs, StepTime};
 use compresso_model::{Element, Value};
+use compresso_target::Names;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a carrier is to load, and to run it on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,9 @@ pub struct Order {
     /// Bytes that the process may take, where it has a limit.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// What the artefact calls inputs and outputs.
+    #[serde(default)]
+    pub names: Names,
     /// Steps run on seeded noise in these.
     pub inputs: Vec<Input>,
 }
@@ -96,11 +102,23 @@ impl Fault {
     }
 }
 
+/// Loads a model into a runtime and runs it once: in the runtime's own program, else in a worker of `program`, else in this process.
+///
+/// # Errors
+/// As [`Local::open`] and [`Process::open`].
+pub fn carry<'a>(spec: &RuntimeSpec, order: &Order, program: Option<&Path>, ctx: &'a Context) -> Result<Box<dyn Carrier + 'a>, Fault> {
+    Ok(match (spec.worker, program) {
+        (Some(worker), _) => Box::new(Process::open(worker()?, order, &ctx.cancel)?),
+        (None, Some(program)) => Box::new(Process::open(Process::command(program), order, &ctx.cancel)?),
+        (None, None) => Box::new(Local::open(order, false, ctx)?),
+    })
+}
+
 /// Seeded numbers between 0 and 1 for each float input, zeros for others.
 ///
 /// # Errors
 /// `DType` for inputs of a type that cannot be computed with.
-fn noise(inputs: &[Input], seed: u64) -> Result<HashMap<String, Value>> {
+pub fn noise(inputs: &[Input], seed: u64) -> Result<HashMap<String, Value>> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let make = |input: &Input| {
         let element = Element::from_code(input.element).ok_or_else(|| Error::dtype(format!("there is no type {}", input.element)))?;

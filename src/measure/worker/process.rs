@@ -32,13 +32,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program as a worker and waits until it says who it is.
+    /// What starts a program that calls [`hook`](super::hook) as a worker.
+    pub fn command(program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.arg(ARGUMENT);
+        command
+    }
+
+    /// Starts a worker and waits until it says who it is.
     ///
     /// # Errors
     /// `Ended` when it is no worker; `Error` for a cancellation.
-    pub(super) fn start(program: &Path, cancel: &Cancel) -> Result<(Self, Hello), Fault> {
-        let mut command = Command::new(program);
-        command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(super) fn start(mut command: Command, cancel: &Cancel) -> Result<(Self, Hello), Fault> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(unix)]
         {
             use std::os::unix::process::CommandExt;
@@ -78,8 +84,8 @@ impl Process {
     ///
     /// # Errors
     /// As [`Local::open`](super::Local::open); `Ended` when the process does.
-    pub fn open(program: &Path, order: &Order, cancel: &Cancel) -> Result<Self, Fault> {
-        let (mut process, _) = Self::start(program, cancel)?;
+    pub fn open(command: Command, order: &Order, cancel: &Cancel) -> Result<Self, Fault> {
+        let (mut process, _) = Self::start(command, cancel)?;
         match process.ask(&Request::Open(order.clone()), None)? {
             (Reply::Opened, _) => Ok(process),
             other => Err(unexpected(&other.0)),
@@ -237,7 +243,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn programs_that_are_no_workers_say_what_they_do() {
-        let start = |program: &str| match Process::start(Path::new(program), &Cancel::new()) {
+        let start = |program: &str| match Process::start(Process::command(Path::new(program)), &Cancel::new()) {
             Err(Fault::Ended(how)) => how,
             other => panic!("{program}: {:?}", other.map(|p| p.1)),
         };
@@ -246,6 +252,6 @@ mod tests {
         assert_eq!(start("/bin/false"), "the process ended with status 1");
         let cancel = Cancel::new();
         cancel.cancel();
-        assert!(matches!(Process::start(Path::new("/bin/cat"), &cancel), Err(Fault::Error(e)) if e.is_cancelled()));
+        assert!(matches!(Process::start(Process::command(Path::new("/bin/cat")), &cancel), Err(Fault::Error(e)) if e.is_cancelled()));
     }
 }

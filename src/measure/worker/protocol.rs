@@ -239,6 +239,7 @@ mod tests {
             gpu: Some(1),
             seed: u64::MAX,
             memory: Some(1 << 40),
+            names: compresso_target::Names::default(),
             inputs: vec![super::super::Input { name: "x".into(), element: 1, dims: vec![1, 3] }],
         };
         let mut wire = Vec::new();

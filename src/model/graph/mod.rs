@@ -6,6 +6,7 @@
 mod builder;
 mod check;
 mod dump;
+mod fixed;
 mod infer;
 mod inferred;
 mod names;
@@ -16,6 +17,7 @@ mod stats;
 mod stored;
 
 pub use builder::GraphBuilder;
+pub use fixed::fix_sizes;
 pub use infer::{Facts, Infer, broadcast, infer, infer_at, infer_with, normalize_axis, specialize};
 pub(crate) use names::Names;
 pub use node::{Attr, Node};

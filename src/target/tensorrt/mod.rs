@@ -15,7 +15,7 @@ pub use script::WORKSPACE;
 pub use write::engine_file;
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
+use super::{Destination, Float16, Grid, Joining, Names, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::passes::pipelines;
 use compresso_model::{Constant, Element, Graph, Node};
 
@@ -29,9 +29,12 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[],
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::TENSORRT,
+    open_sizes: true,
     float16: Float16::Typed,
     destination: Destination::Folder,
     calibration: true,
+    names: Names::same,
+    runtime: None,
     write: write::write,
 };
 

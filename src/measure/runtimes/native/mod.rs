@@ -16,6 +16,8 @@ pub(super) const SPEC: RuntimeSpec = RuntimeSpec {
     find: || Ok(Found { version: env!("CARGO_PKG_VERSION").into(), place: None }),
     artefact: ONNX,
     open: |o| Ok(Box::new(Native::new(&onnx::load(&o.file)?, o.threads, &o.ctx.cancel)?)),
+    worker: None,
+    usual: true,
     train: Some(training::open),
     profiles: true,
 };

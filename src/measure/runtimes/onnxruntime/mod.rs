@@ -23,6 +23,8 @@ pub(super) const SPEC: RuntimeSpec = RuntimeSpec {
     find: || library().map(|l| Found { version: l.version.clone(), place: Some(l.path.clone()) }),
     artefact: ONNX,
     open: |o| Ok(Box::new(Session::from_file(&o.file, o.threads)?)),
+    worker: None,
+    usual: true,
     train: None,
     profiles: false,
 };

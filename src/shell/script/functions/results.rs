@@ -1,16 +1,18 @@
 //! Looking at results and keeping them.
 
 use super::signature;
+use crate::deploy::{Deploy, ExportPrecision};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learn::data::Dataset;
 use crate::model::{Value, weights};
-use crate::operation::{Arg, ArgKind, Options as _, Signature};
+use crate::operation::{Arg, ArgKind, Operation, Options as _, Signature};
 use crate::report::{self, Plot, Series, SeriesKind, Show, Table};
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::display::{show_value, table_of};
 use crate::shell::script::value::{ModelValue, Report, to_f64, to_json};
 use crate::shell::script::words::describe;
+use crate::target;
 use indexmap::IndexMap;
 use rhai::Dynamic;
 use std::path::Path;
@@ -80,8 +82,8 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("results", "save"),
-            "Writes a model (.onnx, .safetensors), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
-             predictions (.jpg, folder, .coco.json), a dataset (.yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
+            "Writes a model (.onnx, .safetensors, .xml of OpenVINO, .tflite), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
+             predictions (.jpg, folder, .coco.json), a dataset (folder or .yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
              lists and maps (.json, or as a table .csv, .html, .txt) or text; missing folders are made",
             &[Arg::new("x", ArgKind::Any), Arg::new("path", ArgKind::Text)],
             "nothing",
@@ -165,11 +167,21 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     let path = Path::new(&path);
     let value = c.arg(0);
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-    if matches!(ending.as_str(), "yaml" | "yml" | "json")
+    if matches!(ending.as_str(), "yaml" | "yml" | "json" | "")
         && let Some(d) = value.read_lock::<Dataset>()
     {
         // Its folder appears whole.
-        d.export(path, &c.ctx)?;
+        let files = d.export(path, &c.ctx)?;
+        if files.iter().all(|f| f != path) {
+            let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+            c.ctx.note(format!("save: {}", names.join(", ")));
+        }
+        return Ok(Dynamic::UNIT);
+    }
+    // ONNX has two targets, and the model as it is.
+    if let (Some(m), Some(target)) = (value.read_lock::<ModelValue>(), target::by_ending(&ending)) {
+        let deploy = Deploy { target, precision: ExportPrecision::of(m.model.graph()), ..Deploy::default() };
+        deploy.run((&m.model, path, None), &c.ctx)?;
         return Ok(Dynamic::UNIT);
     }
     if let Some(p) = value.read_lock::<Report>().filter(|_| path.extension().is_none()) {

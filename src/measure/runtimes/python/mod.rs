@@ -1,0 +1,110 @@
+//! Runtimes that are Python packages: OpenVINO, LiteRT, ncnn.
+//!
+//! Each model has a Python process of its own, which speaks the [protocol](crate::worker::protocol) of this library's workers
+//! (`worker.py`) and takes the times around the runtime's own call. The package is looked for in the interpreter that
+//! [`VARIABLE`] names, and in the Python environments in reach.
+
+use super::{Absent, Found, Opening, Runtime, RuntimeSpec, locate};
+use crate::worker::{Carrier, Order, Process};
+use compresso_base::error::{Error, Result};
+use compresso_exec::Outputs;
+use compresso_model::Value;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Names the interpreter whose packages are used.
+pub const VARIABLE: &str = "COMPRESSO_PYTHON";
+
+const PROGRAM: &str = include_str!("worker.py");
+
+const OPENVINO_PACKAGE: Package = Package { runtime: "openvino", module: "openvino", distribution: "openvino" };
+
+pub(super) const OPENVINO: RuntimeSpec = RuntimeSpec {
+    name: OPENVINO_PACKAGE.runtime,
+    summary: "OpenVINO's CPU plugin",
+    get: "pip install openvino, or set COMPRESSO_PYTHON to an interpreter that has it",
+    find: || OPENVINO_PACKAGE.find(),
+    artefact: super::ONNX,
+    open: |o| OPENVINO_PACKAGE.open(o),
+    worker: Some(|| OPENVINO_PACKAGE.worker()),
+    usual: false,
+    train: None,
+    profiles: false,
+};
+
+/// A package of Python.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Package {
+    /// Name of the runtime.
+    pub runtime: &'static str,
+    /// As it is imported: a folder of `site-packages`.
+    pub module: &'static str,
+    /// As its `dist-info` has it.
+    pub distribution: &'static str,
+}
+
+impl Package {
+    fn search(&self) -> std::result::Result<(PathBuf, Found), Absent> {
+        let mut searched = Vec::new();
+        for (interpreter, site) in locate::interpreters(VARIABLE) {
+            let place = site.join(self.module);
+            if place.is_dir() {
+                let version = locate::version(&site, self.distribution).unwrap_or_else(|| "unknown".into());
+                return Ok((interpreter, Found { version, place: Some(place) }));
+            }
+            searched.push(site);
+        }
+        Err(Absent { reason: format!("no Python package {} in reach", self.distribution.replace('_', "-")), searched })
+    }
+
+    pub fn find(&self) -> std::result::Result<Found, Absent> {
+        self.search().map(|(_, found)| found)
+    }
+
+    /// What carries one model.
+    pub fn worker(&self) -> Result<Command> {
+        let (interpreter, _) = self.search().map_err(|absent| Error::unavailable(absent.reason))?;
+        let mut command = Command::new(interpreter);
+        let hello = serde_json::to_string(&crate::worker::protocol::Hello::ours());
+        let hello = hello.map_err(|e| Error::internal("a greeting is no JSON").because(e))?;
+        // Nothing is written beside the packages, and numpy's own threads stay out of the way.
+        command.args(["-B", "-c", PROGRAM, self.runtime, &hello]).env("OPENBLAS_NUM_THREADS", "1");
+        Ok(command)
+    }
+
+    pub fn open<'a>(&self, opening: &Opening<'a>) -> Result<Box<dyn Runtime + 'a>> {
+        let order = Order {
+            runtime: self.runtime.into(),
+            file: opening.file.clone(),
+            threads: opening.threads,
+            training: false,
+            gpu: None,
+            seed: opening.ctx.seed,
+            memory: None,
+            names: opening.names.clone(),
+            inputs: Vec::new(),
+        };
+        let process = Process::open(self.worker()?, &order, &opening.ctx.cancel).map_err(|f| f.error())?;
+        Ok(Box::new(Apart { process, fed: HashMap::new() }))
+    }
+}
+
+/// A model in another process, as if it were in this one.
+struct Apart {
+    process: Process,
+    fed: HashMap<String, Value>,
+}
+
+impl Runtime for Apart {
+    fn run(&mut self, feeds: &HashMap<String, Value>) -> Result<Outputs> {
+        self.process.run(feeds).map_err(|f| f.error())
+    }
+    fn feed(&mut self, feeds: &HashMap<String, Value>) -> Result<()> {
+        self.fed.clone_from(feeds);
+        Ok(())
+    }
+    fn step(&mut self) -> Result<()> {
+        self.process.run(&self.fed).map(drop).map_err(|f| f.error())
+    }
+}
