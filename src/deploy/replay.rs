@@ -1,6 +1,6 @@
 //! Recipes run again, without the script language.
 
-use super::{Deploy, Deployed, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use super::{Deploy, Deployed, OnnxExport, Optimize, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result, nearest};
 use compresso_base::operation::{ArgKind, Argument, Arguments, Call, Inputs, Operation, Recipe, Signature, decode, replayed};
@@ -25,6 +25,7 @@ const OPERATIONS: &[Replayable] = &[
     replayable::<Distill>(),
     replayable::<Deploy>(),
     replayable::<OnnxExport>(),
+    replayable::<Optimize>(),
     replayable::<TensorrtExport>(),
 ];
 

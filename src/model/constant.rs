@@ -141,6 +141,14 @@ impl Constant {
     pub fn floats(dims: &[usize], values: &[f32]) -> Result<Self> {
         Self::new(Element::F32, dims.to_vec(), Payload::Raw(to_bytes(values, |v| v.to_le_bytes())))
     }
+    /// Numbers, rounded once to a float type.
+    ///
+    /// # Errors
+    /// `Unsupported` for element types that cannot be computed with; `Shape` when the numbers do not fill `dims`.
+    pub fn rounded(element: Element, dims: &[usize], values: Vec<f64>) -> Result<Self> {
+        let dtype = element.storage().ok_or_else(|| Error::unsupported(format!("{element} numbers")))?;
+        Self::from_storage(element, &Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(dtype)?)
+    }
     /// A float32 scalar (rank 0).
     pub fn scalar(value: f32) -> Self {
         Self(Arc::new(Inner {

@@ -7,7 +7,7 @@ const DIMS: [usize; 4] = [1, 4, 4, 4];
 
 /// A graph of up to ten pieces, with one to three of their results as outputs, and up to three of the constants that they read.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    let piece = (0..18u8, any::<u8>(), any::<u8>());
+    let piece = (0..28u8, any::<u8>(), any::<u8>());
     let some = |least: usize| proptest::collection::vec(any::<u8>(), least..4);
     (proptest::collection::vec(piece, 1..10), some(1), some(0)).prop_map(|(pieces, outputs, weights)| {
         let mut b = GraphBuilder::new("random", 17);
@@ -46,6 +46,11 @@ fn weight(b: &mut GraphBuilder, name: &str, dims: &[usize]) -> String {
     let count: usize = dims.iter().product();
     let values: Vec<f32> = (0..count as u32).map(|i| (number(i) + 0.25) as f32).collect();
     b.constant(name, Constant::floats(dims, &values).unwrap())
+}
+
+/// A third input of Gemm, for sixteen rows of four.
+fn bias_of_gemm(b: &mut GraphBuilder, n: u8) -> String {
+    weight(b, "bias", if n.is_multiple_of(2) { &[4] } else { &[16, 4] })
 }
 
 fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared: &[String; 2]) -> String {
@@ -106,6 +111,121 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
             let axes = b.constant("axes", Constant::ints(&[1]));
             let sum = b.node(Node::new("ReduceSum", "", [all.as_str(), axes.as_str()], [""]).int("keepdims", 0));
             b.op("Sub", &[&one, &sum])
+        }
+        18 => {
+            let first = b.node(Node::new("Transpose", "", [a], [""]).ints("perm", &[0, 2, 3, 1]));
+            let first = if n.is_multiple_of(4) { b.op("Relu", &[&first]) } else { first };
+            let back = if n.is_multiple_of(3) { [0, 1, 3, 2] } else { [0, 3, 1, 2] };
+            b.node(Node::new("Transpose", "", [first.as_str()], [""]).ints("perm", &back))
+        }
+        19 => {
+            // Pads that a convolution can take over, and pads that it cannot.
+            let pads: [i64; 8] = match n % 5 {
+                0 => [0; 8],
+                1 => [0, 0, 1, 2, 0, 0, 1, 0],
+                2 => [0, 0, -1, 0, 0, 0, 1, 0],
+                3 => [0, 1, 0, 0, 0, 0, 0, 0],
+                _ => [0, 0, 0, 1, 0, 0, 2, 0],
+            };
+            let pads_name = b.constant("pads", Constant::ints(&pads));
+            let value = b.constant("value", Constant::scalar(if n.is_multiple_of(7) { 0.5 } else { 0.0 }));
+            let node = Node::new("Pad", "", [a, &pads_name, &value], [""]);
+            let padded = b.node(if n.is_multiple_of(11) { node.attr("mode", Attr::text("edge")) } else { node });
+            let channels = 4 + usize::from(n % 5 == 3);
+            let w = weight(b, "weight", &[4, channels, 3, 3]);
+            let strided = b.node(Node::new("Conv", "", [padded.as_str(), &w], [""]).ints("pads", &[1, 1, 1, 1]));
+            let (mean, size) = (b.op("GlobalAveragePool", &[&strided]), b.op("Sigmoid", &[a]));
+            b.op("Mul", &[&mean, &size])
+        }
+        20 => {
+            let axes = |b: &mut GraphBuilder, list: &[i64]| b.constant("axes", Constant::ints(list));
+            let whole = b.node(Node::new("ReduceMax", "", [a], [""]).ints("axes", &[1, 2]));
+            let (one, two) = (axes(b, &[1]), axes(b, if n.is_multiple_of(3) { &[0] } else { &[-2] }));
+            let s = b.op("Squeeze", &[&whole, &one]);
+            let s = b.op("Squeeze", &[&s, &two]);
+            let back = b.constant("back", Constant::ints(&[1, 1, 1, 4]));
+            let s = b.op("Reshape", &[&s, &back]);
+            b.op("Add", &[a, &s])
+        }
+        21 => {
+            let taken = b.node(Node::new("ReduceMean", "", [a], [""]).ints("axes", &[-1, 1]).int("keepdims", 0));
+            let axes = b.constant("axes", Constant::ints(if n.is_multiple_of(3) { &[1, 2] } else { &[3, 1] }));
+            let put = b.op("Unsqueeze", &[&taken, &axes]);
+            let put = if n.is_multiple_of(5) { b.op("Add", &[&put, &put]) } else { put };
+            b.op("Add", &[a, &put])
+        }
+        22 => {
+            let axis = i64::from(n % 3);
+            let inner = b.node(Node::new("Concat", "", [a, other], [""]).int("axis", 1));
+            let parts = [inner.as_str(), &inner];
+            let nested = b.node(Node::new("Concat", "", parts, [""]).int("axis", if axis == 2 { 1 } else { axis }));
+            let outer = b.node(Node::new("Concat", "", [&inner, a], [""]).int("axis", -3));
+            let (p, q) = (b.op("ReduceMax", &[&nested]), b.op("ReduceMin", &[&outer]));
+            let sum = b.op("Add", &[&p, &q]);
+            b.op("Add", &[a, &sum])
+        }
+        23 => {
+            let soft = b.node(Node::new("Softmax", "", [a], [""]).int("axis", i64::from(n % 4)));
+            if n.is_multiple_of(2) {
+                b.op("Log", &[&soft])
+            } else {
+                let largest = b.node(Node::new("ArgMax", "", [soft.as_str()], [""]).int("axis", i64::from(n / 4 % 4)));
+                let number = b.node(Node::new("Cast", "", [largest.as_str()], [""]).int("to", 1));
+                let again = b.node(Node::new("Cast", "", [number.as_str()], [""]).int("to", 1));
+                b.op("Add", &[a, &again])
+            }
+        }
+        24 => {
+            // Matrices, some of them turned.
+            let flat = b.constant("flat", Constant::ints(&[16, 4]));
+            let x = b.op("Reshape", &[a, &flat]);
+            let w = weight(b, "matrix", &[4, 4]);
+            let w = if n.is_multiple_of(2) { b.node(Node::new("Transpose", "", [w.as_str()], [""]).ints("perm", &[1, 0])) } else { w };
+            let bias = match n % 3 {
+                0 => weight(b, "row", &[4]),
+                1 => weight(b, "column", &[16, 1]),
+                _ => weight(b, "stack", &[1, 1, 4]),
+            };
+            let y = if n.is_multiple_of(5) {
+                let turned = b.node(Node::new("Transpose", "", [x.as_str()], [""]));
+                let bias = bias_of_gemm(b, n);
+                b.node(Node::new("Gemm", "", [turned.as_str(), &w, &bias], [""]).int("transA", 1).float("alpha", 0.5))
+            } else {
+                let product = b.op("MatMul", &[&x, &w]);
+                b.op("Add", &if n.is_multiple_of(7) { [&product, &product] } else { [&bias, &product] }.map(String::as_str))
+            };
+            let image = b.constant("image", Constant::ints(&[1, 4, 4, 4]));
+            b.op("Reshape", &[&y, &image])
+        }
+        25 => {
+            let w = weight(b, "weight", &[4, 4, 1, 1]);
+            let bias = weight(b, "bias", &[4]);
+            let y = if n.is_multiple_of(2) { b.op("Conv", &[a, &w]) } else { b.op("Conv", &[a, &w, &bias]) };
+            let dims: &[usize] = [&[1, 4, 1, 1][..], &[4, 1, 1], &[4], &[1], &[1, 4, 1, 4], &[]][usize::from(n) % 6];
+            let term = weight(b, "term", dims);
+            b.op("Add", &if n.is_multiple_of(5) { [&term, &y] } else { [&y, &term] }.map(String::as_str))
+        }
+        26 => {
+            // What does nothing, and what nearly does.
+            let ints = |b: &mut GraphBuilder, v: i64| b.constant("number", Constant::ints(&[v]));
+            let (start, end, axis) =
+                (ints(b, if n.is_multiple_of(2) { 0 } else { 3 }), ints(b, if n.is_multiple_of(2) { 4 } else { -9 }), ints(b, 1));
+            let step = ints(b, if n.is_multiple_of(2) { 1 } else { -1 });
+            let s = b.op("Slice", &[a, &start, &end, &axis, &step]);
+            let shape = b.constant("same", Constant::ints(&[1, 4, if n.is_multiple_of(3) { -1 } else { 4 }, 4]));
+            let s = b.op(if n.is_multiple_of(3) { "Reshape" } else { "Expand" }, &[&s, &shape]);
+            let s = b.node(Node::new("Concat", "", [s.as_str()], [""]).int("axis", 2));
+            b.node(
+                Node::new("Transpose", "", [s.as_str()], [""])
+                    .ints("perm", if n.is_multiple_of(5) { &[0, 2, 1, 3] } else { &[0, 1, 2, 3] }),
+            )
+        }
+        27 => {
+            // The same twice, from constants that are the same by two names.
+            let numbers = Constant::floats(&[1, 4, 1, 1], &[0.5, 1.5, -1.0, 2.0]).unwrap();
+            let (p, q) = (b.constant("twin", numbers.clone()), b.constant("twin", numbers));
+            let (x, y) = (b.op("Mul", &[a, &p]), b.op("Mul", &[a, &q]));
+            b.op("Sub", &[&x, if n.is_multiple_of(2) { &y } else { other }])
         }
         16 => {
             // The four rows of each image as steps, from an initial state of zero or another.

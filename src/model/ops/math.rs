@@ -15,6 +15,10 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::Result;
 
+pub const SQRT: &str = "Sqrt";
+pub const EXP: &str = "Exp";
+pub const LOG: &str = "Log";
+
 type Forward = fn(&Exec<'_>) -> Result<Vec<Value>>;
 
 const fn unary(name: &'static str, since: &'static [i64], forward: Forward) -> OpDef {
@@ -25,9 +29,9 @@ pub const OPS: &[OpDef] = &[
     unary("Neg", &[6, 13], |cx| int_or(cx, i64::wrapping_neg, |x| Ok(x.neg()?))).channels(channels::through),
     unary("Abs", &[6, 13], |cx| int_or(cx, i64::wrapping_abs, |x| Ok(x.abs()?))).channels(channels::through),
     unary("Sign", &[9, 13], |cx| int_or(cx, i64::signum, |x| Ok(x.detach().sign()?))).span(Span::Bounded).channels(channels::through),
-    unary("Sqrt", &[6, 13], |cx| cx.one(cx.tensor(0)?.sqrt()?)).span(Span::Fine).channels(channels::through),
-    unary("Exp", &[6, 13], |cx| cx.one(cx.tensor(0)?.exp()?)).span(Span::Wide).channels(channels::elementwise),
-    unary("Log", &[6, 13], |cx| cx.one(cx.tensor(0)?.log()?)).span(Span::Fine),
+    unary(SQRT, &[6, 13], |cx| cx.one(cx.tensor(0)?.sqrt()?)).span(Span::Fine).channels(channels::through),
+    unary(EXP, &[6, 13], |cx| cx.one(cx.tensor(0)?.exp()?)).span(Span::Wide).channels(channels::elementwise),
+    unary(LOG, &[6, 13], |cx| cx.one(cx.tensor(0)?.log()?)).span(Span::Fine),
     unary("Reciprocal", &[6, 13], |cx| cx.one(cx.tensor(0)?.recip()?)).span(Span::Fine),
     unary("Sin", &[7, 22], |cx| cx.one(cx.tensor(0)?.sin()?)).span(Span::Bounded).channels(channels::through),
     unary("Cos", &[7, 22], |cx| cx.one(cx.tensor(0)?.cos()?)).span(Span::Bounded).channels(channels::elementwise),

@@ -19,10 +19,11 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 use compresso_base::error::{Error, Result};
 use std::cmp::Ordering;
 
+pub const ARG_MAX: &str = "ArgMax";
 pub const TOP_K: &str = "TopK";
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new("ArgMax", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, true)).cost(cost::per_input).channels(arg_channels),
+    OpDef::new(ARG_MAX, &[1, 11, 12, 13], infer_arg, |cx| arg(cx, true)).cost(cost::per_input).channels(arg_channels),
     OpDef::new("ArgMin", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, false)).cost(cost::per_input).channels(arg_channels),
     OpDef::new(TOP_K, &[1, 10, 11, 24], infer_topk, topk).cost(cost::per_input).channels(topk_channels),
     OpDef::new("CumSum", &[11, 14], infer_same, cumsum).sums().cost(cost::per_input).span(Span::Wide).channels(cumsum_channels),

@@ -14,7 +14,7 @@ use super::roles::Span;
 use super::run::Exec;
 use super::shape::{given_axes, known_axes};
 use crate::element::Element;
-use crate::graph::{Dim, Fact, Infer, normalize_axis};
+use crate::graph::{Dim, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
@@ -61,6 +61,11 @@ pub const OPS: &[OpDef] = &[
         .span(Span::Fine)
         .channels(reduce_channels),
 ];
+
+/// True for a reduction over axes, which may keep them with size 1.
+pub fn is_reduction(node: &Node) -> bool {
+    OPS.iter().any(|op| node.is(op.name))
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -14,10 +14,11 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 pub const TRANSPOSE: &str = "Transpose";
 pub const IDENTITY: &str = "Identity";
+pub const EXPAND: &str = "Expand";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(TRANSPOSE, &[1, 13, 21, 23, 24], infer_transpose, transpose).moves().channels(labels::transpose),
-    OpDef::new("Expand", &[8, 13], infer_expand, expand).moves().channels(labels::expand),
+    OpDef::new(EXPAND, &[8, 13], infer_expand, expand).moves().channels(labels::expand),
     OpDef::new(IDENTITY, &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity).moves().channels(labels::identity).sequences(),
 ];
 

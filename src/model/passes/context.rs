@@ -69,6 +69,36 @@ impl<'g> PassContext<'g> {
             _ => None,
         }
     }
+    /// The integers of a node's input, where they are constant.
+    ///
+    /// # Errors
+    /// As [`PassContext::facts`].
+    pub fn ints(&self, node: &Node, input: usize) -> Result<Option<Vec<i64>>> {
+        let Some(name) = node.input(input) else { return Ok(None) };
+        let constant = match self.graph.constant(name) {
+            Some(c) => Some(c),
+            None => self.facts()?.get(name).and_then(|f| f.constant.as_ref()),
+        };
+        constant.map(crate::constant::Constant::to_i64s).transpose()
+    }
+    /// The integers of an attribute of old operator sets, else of the input that came in its place; `None` where they are left out or not
+    /// constant.
+    ///
+    /// # Errors
+    /// As [`PassContext::ints`].
+    pub fn listed(&self, node: &Node, attribute: &str, input: usize) -> Result<Option<Vec<i64>>> {
+        match node.find_ints(attribute)? {
+            Some(values) => Ok(Some(values.to_vec())),
+            None => self.ints(node, input),
+        }
+    }
+    /// The number of axes of a value.
+    ///
+    /// # Errors
+    /// As [`PassContext::facts`].
+    pub fn rank(&self, value: &str) -> Result<Option<usize>> {
+        Ok(self.facts()?.get(value).and_then(crate::graph::Fact::rank))
+    }
     /// A rewrite that does nothing yet.
     pub fn rewrite(&self) -> Rewrite<'g> {
         let mut patch = Patch::new(self.graph);

@@ -4,16 +4,30 @@ use super::{Pass, PassContext, Rewrite};
 use compresso_base::error::Result;
 use std::collections::HashSet;
 
-/// Removes nodes and constants that no output needs.
+/// Removes what no output needs.
 #[derive(Debug, Clone, Copy)]
-pub struct DeadCode;
+pub struct DeadCode {
+    name: &'static str,
+    summary: &'static str,
+    nodes: bool,
+    constants: bool,
+}
+
+pub const DEAD_CODE: DeadCode =
+    DeadCode { name: "dead_code", summary: "Removes nodes and constants that no output needs", nodes: true, constants: true };
+
+pub const ELIMINATE_DEADEND: DeadCode =
+    DeadCode { name: "eliminate_deadend", summary: "Removes nodes that no output needs", nodes: true, constants: false };
+
+pub const ELIMINATE_UNUSED_INITIALIZER: DeadCode =
+    DeadCode { name: "eliminate_unused_initializer", summary: "Removes constants that no output needs", nodes: false, constants: true };
 
 impl Pass for DeadCode {
     fn name(&self) -> &'static str {
-        "dead_code"
+        self.name
     }
     fn summary(&self) -> &'static str {
-        "Removes nodes and constants that no output needs"
+        self.summary
     }
     fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
         let mut out = cx.rewrite();
@@ -31,13 +45,15 @@ impl Pass for DeadCode {
             }
         }
         for (i, node) in graph.nodes().iter().enumerate() {
-            if !live.contains(&i) {
+            if self.nodes && !live.contains(&i) {
                 out.patch.remove(i);
                 out.done.push(format!("{} is removed: no output needs it", node.label()));
             }
         }
         for name in graph.constants().keys() {
-            if !read.contains(name.as_str()) {
+            // A node that stays, though no output needs it, reads what it reads.
+            let unread = if self.nodes { !read.contains(name.as_str()) } else { !cx.is_used(name) };
+            if self.constants && unread {
                 out.patch.remove_constant(name);
                 out.done.push(format!("constant '{name}' is removed: no output needs it"));
             }

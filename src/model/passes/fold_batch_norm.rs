@@ -10,8 +10,7 @@ use crate::graph::{Attr, Node};
 use crate::ops::matmul::GEMM;
 use crate::ops::norm::BATCH_NORMALIZATION;
 use crate::ops::{self, ChannelAxis, QuantRule};
-use candle_core::{Device, Tensor};
-use compresso_base::error::{Error, Result};
+use compresso_base::error::Result;
 
 /// Merges batch normalizations into the convolution or matrix product before them.
 #[derive(Debug, Clone, Copy)]
@@ -120,11 +119,9 @@ fn fold(cx: &PassContext<'_>, layer: &Node, bn: &Node) -> Result<Result<Folded, 
     if weights.iter().chain(&bias).any(|v| !v.is_finite()) {
         return Ok(Err("its variance gives an infinite or undefined scale".into()));
     }
-    let store = |values: Vec<f64>, dims: &[usize]| -> Result<Constant> {
-        let dtype = weight.element().storage().ok_or_else(|| Error::unsupported(format!("{} weights", weight.element())))?;
-        Constant::from_storage(weight.element(), &Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(dtype)?)
-    };
-    Ok(Ok(Folded { weight: store(weights, weight.dims())?, bias: store(bias, &[channels])? }))
+    let element = weight.element();
+    let (weight, bias) = (Constant::rounded(element, weight.dims(), weights)?, Constant::rounded(element, &[channels], bias)?);
+    Ok(Ok(Folded { weight, bias }))
 }
 
 /// Which output channel each weight element belongs to.

@@ -7,13 +7,23 @@
 
 mod context;
 mod dead_code;
+mod duplicates;
 mod eliminate;
 mod expand_qlinear;
 mod fold_batch_norm;
 mod fold_constants;
+mod fuse_add_bias;
+mod fuse_axes;
+mod fuse_concats;
+mod fuse_gemm;
+mod fuse_log_softmax;
+mod fuse_pad;
 mod fuse_swish;
+mod fuse_transposes;
+mod hold_constants;
 mod inline_branches;
 mod join_splits;
+mod monotone_argmax;
 mod opset;
 mod own_vectors;
 pub mod pipelines;
@@ -23,14 +33,27 @@ mod unroll_loops;
 mod zero_states;
 
 pub use context::PassContext;
-pub use dead_code::DeadCode;
-pub use eliminate::EliminateIdentity;
+pub use dead_code::{DEAD_CODE, DeadCode, ELIMINATE_DEADEND, ELIMINATE_UNUSED_INITIALIZER};
+pub use duplicates::{EliminateCommonSubexpression, EliminateDuplicateInitializer};
+pub use eliminate::{
+    ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT, ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD,
+    ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE, EliminateNop,
+};
 pub use expand_qlinear::ExpandQLinear;
 pub use fold_batch_norm::FoldBatchNorm;
 pub use fold_constants::FoldConstants;
+pub use fuse_add_bias::FuseAddBias;
+pub use fuse_axes::{FuseReduceUnsqueeze, FuseSqueezes};
+pub use fuse_concats::FuseConcats;
+pub use fuse_gemm::{FuseMatMulAdd, FuseTransposeGemm};
+pub use fuse_log_softmax::FuseLogSoftmax;
+pub use fuse_pad::FusePad;
 pub use fuse_swish::{FuseBatchNormSwish, FuseHardSwish, FuseSwish};
+pub use fuse_transposes::FuseTransposes;
+pub use hold_constants::ExtractConstants;
 pub use inline_branches::InlineBranches;
 pub use join_splits::JoinSplits;
+pub use monotone_argmax::MonotoneArgMax;
 pub(crate) use opset::Raise;
 pub use opset::RaiseOpset;
 pub use own_vectors::OwnVectors;

@@ -4,8 +4,12 @@
 //! this room does not know) stand in a [`Pipeline`] of that room.
 
 use super::{
-    DeadCode, EliminateIdentity, ExpandQLinear, FoldBatchNorm, FoldConstants, FuseBatchNormSwish, FuseHardSwish, FuseSwish, InlineBranches,
-    JoinSplits, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
+    DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
+    ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
+    ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, ExpandQLinear, ExtractConstants,
+    FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseHardSwish, FuseLogSoftmax, FuseMatMulAdd, FusePad,
+    FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes, InlineBranches, JoinSplits, MonotoneArgMax, Outcome,
+    OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -15,10 +19,37 @@ pub type Passes = &'static [&'static dyn Pass];
 
 /// What any use of a graph without training gains by.
 pub const CLEAN: Passes =
-    &[&FoldConstants, &InlineBranches, &UnrollLoops, &ResolveSequences, &EliminateIdentity, &FoldBatchNorm, &DeadCode];
+    &[&FoldConstants, &InlineBranches, &UnrollLoops, &ResolveSequences, &ELIMINATE_IDENTITY, &FoldBatchNorm, &DEAD_CODE];
 
 /// Operators on quantized numbers in the form that layers between QuantizeLinear and DequantizeLinear have.
 const EXPANDED: Passes = &[&ExpandQLinear];
+
+/// What makes a graph of standard operators smaller, beside what any engine does for itself.
+const SMALLER: Passes = &[
+    &ExtractConstants,
+    &ELIMINATE_NOP_DROPOUT,
+    &ELIMINATE_NOP_CAST,
+    &ELIMINATE_NOP_CONCAT,
+    &ELIMINATE_NOP_EXPAND,
+    &ELIMINATE_NOP_PAD,
+    &ELIMINATE_NOP_RESHAPE,
+    &ELIMINATE_NOP_SLICE,
+    &ELIMINATE_NOP_TRANSPOSE,
+    &FuseTransposes,
+    &FuseSqueezes,
+    &FuseReduceUnsqueeze,
+    &FuseConcats,
+    &FuseLogSoftmax,
+    &MonotoneArgMax,
+    &FusePad,
+    &FuseMatMulAdd,
+    &FuseTransposeGemm,
+    &FuseAddBias,
+    &EliminateDuplicateInitializer,
+    &EliminateCommonSubexpression,
+    &ELIMINATE_DEADEND,
+    &ELIMINATE_UNUSED_INITIALIZER,
+];
 
 /// Nodes joined into one that only this library's executors know.
 const JOINED: Passes = &[&FuseSwish, &FuseHardSwish];
@@ -67,8 +98,12 @@ pub const ONNXRUNTIME: Pipeline = Pipeline { name: "onnxruntime", summary: "As i
 /// For TensorRT.
 pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[EXPANDED, CLEAN] };
 
+/// For whoever reads the graph: as few nodes of standard operators as the passes can make of it.
+pub const OPTIMIZE: Pipeline =
+    Pipeline { name: "optimize", summary: "As inference, with fewer nodes of standard operators", lists: &[CLEAN, SMALLER] };
+
 /// All pipelines of this room.
-pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT];
+pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT, OPTIMIZE];
 
 impl Pipeline {
     /// Its passes in running order.
@@ -110,12 +145,16 @@ pub fn passes() -> Vec<&'static dyn Pass> {
     all
 }
 
-/// The pass with this name.
+/// What onnxoptimizer calls a pass that has another name here.
+const ALIASES: &[(&str, &str)] = &[("fuse_bn_into_conv", "fold_batch_norm")];
+
+/// The pass with this name, or with onnxoptimizer's name for it.
 ///
 /// # Errors
 /// `Argument`, with the nearest name.
 pub fn pass(name: &str) -> Result<&'static dyn Pass> {
     let all = passes();
+    let name = ALIASES.iter().find(|(other, _)| *other == name).map_or(name, |(_, own)| own);
     all.iter().copied().find(|p| p.name() == name).ok_or_else(|| unknown("pass", name, all.iter().map(|p| p.name())))
 }
 
