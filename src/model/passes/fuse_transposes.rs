@@ -29,6 +29,12 @@ impl Pass for FuseTransposes {
             let (Some(first), Some(second)) = (order(cx, inner)?, order(cx, outer)?) else { continue };
             let both: Vec<i64> = second.iter().map(|&a| first[a] as i64).collect();
             touched.insert(i);
+            if both.iter().enumerate().all(|(at, &axis)| usize::try_from(axis) == Ok(at)) && !cx.stays(&outer.outputs[0]) {
+                out.patch.remove(i);
+                out.patch.redirect(&outer.outputs[0], source);
+                out.done.push(format!("{} is removed: it undoes {}", outer.label(), inner.label()));
+                continue;
+            }
             let edited = out.patch.edit(i);
             edited.inputs[0] = source.to_string();
             edited.attrs.insert("perm".into(), Attr::Ints(both));
