@@ -67,8 +67,11 @@ pub const ONNXRUNTIME: Pipeline = Pipeline { name: "onnxruntime", summary: "As i
 /// For TensorRT.
 pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inference; TensorRT fuses for itself", lists: &[EXPANDED, CLEAN] };
 
+/// For OpenVINO.
+pub const OPENVINO: Pipeline = Pipeline { name: "openvino", summary: "As inference; OpenVINO fuses for itself", lists: &[EXPANDED, CLEAN] };
+
 /// All pipelines of this room.
-pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT];
+pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT, OPENVINO];
 
 impl Pipeline {
     /// Its passes in running order.
