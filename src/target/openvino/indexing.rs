@@ -2,7 +2,7 @@
 
 use super::elementwise::simple;
 use super::element::attribute;
-use super::lower::{Entry, Form, Lower, broadcast, flag, lacks};
+use super::lower::{Entry, Form, Lower, broadcast, flag, lacks, open};
 use super::net::Port;
 use compresso_base::error::{Error, Result};
 use compresso_model::Element;
@@ -54,9 +54,22 @@ fn indices(cx: &mut Lower<'_>, i: usize, axis: usize) -> Result<Port> {
     from_start(cx, at, size)
 }
 
+/// ONNX lets the indices leave out the ends of the other axes; the layer wants them cut off.
 fn gather_elements(cx: &mut Lower<'_>) -> Result<()> {
-    let (x, axis) = (cx.input(0)?, cx.axis(0, cx.rank(0)?)?);
+    let (mut x, shape, places) = (cx.input(0)?, cx.shape(0)?, cx.shape(1)?);
+    let axis = cx.axis(0, shape.len())?;
     let at = indices(cx, 1, axis)?;
+    let cut: Vec<(i64, i64)> = (0..shape.len())
+        .filter(|&d| d != axis && shape[d] != places[d])
+        .map(|d| Some((d as i64, places[d].known()? as i64)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| open("the sizes of the indices of GatherElements"))?;
+    if !cut.is_empty() {
+        let (axes, ends): (Vec<i64>, Vec<i64>) = cut.into_iter().unzip();
+        let (starts, ends) = (cx.of_ints(&vec![0; axes.len()]), cx.of_ints(&ends));
+        let (steps, axes) = (cx.of_ints(&vec![1; axes.len()]), cx.of_ints(&axes));
+        x = cx.layer("Slice", 8, Vec::new(), &[x, starts, ends, steps, axes]);
+    }
     let y = cx.layer("GatherElements", 6, vec![("axis", axis.to_string())], &[x, at]);
     cx.one(y)
 }

@@ -199,14 +199,44 @@ fn max_pool(cx: &mut Lower<'_>) -> Result<()> {
 }
 
 fn average_pool(cx: &mut Lower<'_>) -> Result<()> {
-    let (w, mut attrs) = pool(cx)?;
-    let counts = cx.node.get_int("count_include_pad", 0)? != 0;
+    let (mut w, mut attrs) = pool(cx)?;
+    let mut x = cx.input(0)?;
+    let padded = w.pad_begin.iter().chain(&w.pad_end).any(|&p| p > 0);
+    let mut counts = cx.node.get_int("count_include_pad", 0)? != 0;
+    if counts && padded && w.ceil {
+        x = with_padding(cx, x, &mut w)?;
+        counts = false;
+        attrs = window(&w);
+        attrs.extend([("kernel", listed(&w.kernel)), ("rounding_type", "floor".into())]);
+    }
     attrs.push(("exclude-pad", flag(!counts)));
     let dilated = w.dilation.iter().any(|&d| d != 1);
     if !dilated {
         attrs.retain(|(name, _)| *name != "dilations");
     }
-    simple(cx, "AvgPool", if dilated { 16 } else { 14 }, attrs)
+    let y = cx.layer("AvgPool", if dilated { 16 } else { 14 }, attrs, &[x]);
+    cx.one(y)
+}
+
+/// The runtime counts what ceil_mode adds beyond the padding, where ONNX does not. So what counts is made part of the data, and what
+/// does not is left as padding, until the window slides as it would.
+fn with_padding(cx: &mut Lower<'_>, x: Port, w: &mut WindowAttrs) -> Result<Port> {
+    let shape = cx.shape(0)?;
+    let (mut begin, mut end) = (vec![0; shape.len()], vec![0; shape.len()]);
+    for d in 0..w.kernel.len() {
+        let size = &shape[d + 2];
+        let (n, out) = size.known().zip(w.output(d, size)?.known()).ok_or_else(|| open("the size of what is averaged with its padding"))?;
+        // What the windows reach beyond the start of the padding.
+        let reach = (out - 1) * w.stride[d] + w.extent(d);
+        let counted = w.pad_end[d].min(reach.saturating_sub(n + w.pad_begin[d]));
+        (begin[d + 2], end[d + 2]) = (w.pad_begin[d] as i64, counted as i64);
+        w.pad_end[d] = reach.saturating_sub(n + w.pad_begin[d] + counted);
+        w.pad_begin[d] = 0;
+    }
+    w.ceil = false;
+    let zero = cx.scalar(0.0, cx.net.element(x))?;
+    let (begin, end) = (cx.of_ints(&begin), cx.of_ints(&end));
+    Ok(cx.layer("Pad", 12, vec![("pad_mode", "constant".into())], &[x, begin, end, zero]))
 }
 
 fn global(cx: &mut Lower<'_>, kind: &'static str) -> Result<()> {

@@ -287,16 +287,25 @@ fn lp_norm(cx: &mut Lower<'_>) -> Result<()> {
     cx.one(y)
 }
 
+/// The CPU plugin takes every bias for 1, so the bias is taken out: `(b + s)^β` is `b^β · (1 + s / b)^β`.
 fn lrn(cx: &mut Lower<'_>) -> Result<()> {
-    let number = |name: &str, default: f32| cx.node.get_float(name, default).map(|v| format!("{v:e}"));
+    let number = |name: &str, default: f32| cx.node.get_float(name, default).map(f64::from);
+    let (alpha, beta, bias) = (number("alpha", 1e-4)?, number("beta", 0.75)?, number("bias", 1.0)?);
+    if bias <= 0.0 {
+        return Err(lacks(format!("LRN with the bias {bias}")));
+    }
     let attrs = vec![
-        ("alpha", number("alpha", 1e-4)?),
-        ("beta", number("beta", 0.75)?),
-        ("bias", number("bias", 1.0)?),
+        ("alpha", format!("{:e}", alpha / bias)),
+        ("beta", format!("{beta:e}")),
+        ("bias", "1".into()),
         ("size", cx.node.get_int("size", 1)?.to_string()),
     ];
     let (x, axes) = (cx.input(0)?, cx.of_ints(&[1]));
-    let y = cx.layer("LRN", 1, attrs, &[x, axes]);
+    let mut y = cx.layer("LRN", 1, attrs, &[x, axes]);
+    if bias != 1.0 {
+        let factor = cx.scalar(bias.powf(-beta), cx.net.element(x))?;
+        y = cx.binary("Multiply", y, factor);
+    }
     cx.one(y)
 }
 
