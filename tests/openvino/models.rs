@@ -51,7 +51,10 @@ fn quantized_models_run_on_integers() {
         let model = zoo(name);
         let q = quantize(&openvino::SPEC).apply(&model, Some(&data), &Context::new()).unwrap();
         judge.add(name, &q, ExportPrecision::Int8, q.graph(), &image(&model)).unwrap();
-        layers.insert(name.to_string(), q.graph().constants().iter().filter(|(n, c)| c.element() == Element::I8 && n.ends_with("_quantized")).count());
+        layers.insert(
+            name.to_string(),
+            q.graph().constants().iter().filter(|(n, c)| c.element() == Element::I8 && n.ends_with("_quantized")).count(),
+        );
     }
     // Other targets' placements are taken too: biases in int32, results that are rounded.
     let model = zoo("yolov8n");

@@ -8,9 +8,44 @@ use compresso::model::{Attr, Constant, Element, LoadOptions, Model, Node, Value}
 
 /// Nodes with one input that need no more.
 const PLAIN: &[&str] = &[
-    "Relu", "Sigmoid", "Tanh", "Exp", "Abs", "Neg", "Floor", "Ceil", "Sign", "Erf", "Sin", "Cos", "Sinh", "Cosh", "Asinh", "Atan", "Softplus",
-    "Softsign", "Mish", "HardSwish", "Round", "Gelu", "Elu", "Celu", "Selu", "HardSigmoid", "LeakyRelu", "ThresholdedRelu", "Identity",
-    "Reciprocal", "IsNaN", "IsInf", "Softmax", "LogSoftmax", "ReduceMean", "ReduceSum", "ReduceL2", "Dropout",
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "Exp",
+    "Abs",
+    "Neg",
+    "Floor",
+    "Ceil",
+    "Sign",
+    "Erf",
+    "Sin",
+    "Cos",
+    "Sinh",
+    "Cosh",
+    "Asinh",
+    "Atan",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "HardSwish",
+    "Round",
+    "Gelu",
+    "Elu",
+    "Celu",
+    "Selu",
+    "HardSigmoid",
+    "LeakyRelu",
+    "ThresholdedRelu",
+    "Identity",
+    "Reciprocal",
+    "IsNaN",
+    "IsInf",
+    "Softmax",
+    "LogSoftmax",
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceL2",
+    "Dropout",
 ];
 
 fn elementwise(c: &mut Cases) {
@@ -44,7 +79,8 @@ fn elementwise(c: &mut Cases) {
     let (low, high) = (c.between(&[], -1.0, -0.5), c.between(&[], 0.0, 1.0));
     c.op("Clip", &[&x, &low, &high], |n| n);
     let i = c.ints(&[4], &[-3, 2, 9, 5]);
-    let (low, high) = (c.constant(Constant::new(Element::I64, vec![], compresso::model::Payload::Int64s(vec![0])).unwrap()), c.ints(&[], &[6]));
+    let (low, high) =
+        (c.constant(Constant::new(Element::I64, vec![], compresso::model::Payload::Int64s(vec![0])).unwrap()), c.ints(&[], &[6]));
     c.op("Clip", &[&i, &low, &high], |n| n);
     let x = c.x(&[2, 3, 4, 5]);
     for dims in [&[3, 1, 1][..], &[1], &[5], &[1, 3, 1, 1], &[2, 3, 4, 5], &[4, 1]] {
@@ -144,9 +180,9 @@ fn layers(c: &mut Cases) {
     let mask = c.between(&[1, 18, 4, 5], 0.0, 1.0);
     c.op("DeformConv", &[&x, &w, &at, &b, &mask], |n| n.int("group", 2).int("offset_group", 2));
     c.op("DeformConv", &[&x, &w, &at], |n| n.int("group", 2).int("offset_group", 2));
-    for (a, b) in [
-        (&[3, 4][..], &[4, 5][..]), (&[2, 3, 4], &[4, 5]), (&[2, 1, 3, 4], &[5, 4, 2]), (&[4], &[4, 5]), (&[2, 3, 4], &[4]), (&[4], &[4]),
-    ] {
+    for (a, b) in
+        [(&[3, 4][..], &[4, 5][..]), (&[2, 3, 4], &[4, 5]), (&[2, 1, 3, 4], &[5, 4, 2]), (&[4], &[4, 5]), (&[2, 3, 4], &[4]), (&[4], &[4])]
+    {
         let (a, w, b) = (c.x(a), c.w(b), c.x(b));
         c.op("MatMul", &[&a, &w], plain);
         c.op("MatMul", &[&a, &b], plain);
@@ -181,7 +217,8 @@ fn pools(c: &mut Cases) {
     for (size, kernel, stride, pad) in [(7, 3, 2, 1), (8, 3, 2, 1), (8, 2, 2, 0), (7, 2, 2, 0), (9, 3, 3, 1), (6, 4, 3, 2), (5, 5, 1, 2)] {
         for ceil in [0, 1] {
             let x = c.x(&[1, 2, size, size + 1]);
-            let common = |n: Node| n.ints("kernel_shape", &[kernel; 2]).ints("strides", &[stride; 2]).ints("pads", &[pad; 4]).int("ceil_mode", ceil);
+            let common =
+                |n: Node| n.ints("kernel_shape", &[kernel; 2]).ints("strides", &[stride; 2]).ints("pads", &[pad; 4]).int("ceil_mode", ceil);
             c.op("MaxPool", &[&x], common);
             for counted in [0, 1] {
                 c.op("AveragePool", &[&x], |n| common(n).int("count_include_pad", counted));

@@ -1,7 +1,7 @@
 //! Operators that choose elements by their numbers, and those that read images at places.
 
-use super::elementwise::simple;
 use super::element::attribute;
+use super::elementwise::simple;
 use super::lower::{Entry, Form, Lower, broadcast, flag, lacks, open};
 use super::net::Port;
 use compresso_base::error::{Error, Result};
@@ -141,8 +141,11 @@ fn suppression(cx: &mut Lower<'_>) -> Result<()> {
             None => cx.scalar(default, element)?,
         });
     }
-    let attrs =
-        vec![("box_encoding", encoding.into()), ("sort_result_descending", "false".into()), ("output_type", attribute(Element::I64)?.into())];
+    let attrs = vec![
+        ("box_encoding", encoding.into()),
+        ("sort_result_descending", "false".into()),
+        ("output_type", attribute(Element::I64)?.into()),
+    ];
     let out = cx.several("NonMaxSuppression", 9, attrs, &inputs, &[Element::I64, element, Element::I64]);
     cx.one(out[0])
 }

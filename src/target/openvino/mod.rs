@@ -49,10 +49,12 @@ const PIPELINE: Pipeline = pipelines::OPENVINO;
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid::UINT8,
     weights: Grid::INT8,
-    reduced_weights: false,
+    // Its int8 kernels for x86 without VNNI add two products up in 16 bits.
+    reduced_weights: true,
     dynamic: false,
-    layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul")],
-    channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
+    // Its ConvTranspose runs on integers only where the zero point is 0.
+    layers: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul")],
+    channel_scales: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 0,
     int32_bias: &[],
     writes: &[],

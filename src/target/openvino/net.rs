@@ -119,9 +119,7 @@ impl Net {
     /// # Errors
     /// `Dtype` for numbers that cannot be read.
     pub fn stored(&mut self, name: &str, constant: &Constant, dims: &[usize]) -> Result<Port> {
-        let fits = |v: &f32| f16::from_f32(*v).is_finite();
-        let halved =
-            self.half && constant.element() == Element::F32 && constant.count() >= LEAST_HALF && constant.to_f32s()?.iter().all(fits);
+        let halved = self.half && constant.element() == Element::F32 && constant.count() >= LEAST_HALF && in_float16(&constant.to_f32s()?);
         if !halved {
             return Ok(self.constant(name, constant.element(), dims, Data::Kept(constant.clone())));
         }
@@ -175,6 +173,12 @@ impl Data {
             Self::Bytes(b) => Ok(b.clone()),
         }
     }
+}
+
+/// Whether float16 holds these numbers: none is too large, and the largest has all digits.
+fn in_float16(values: &[f32]) -> bool {
+    let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+    values.iter().all(|v| f16::from_f32(*v).is_finite()) && largest >= f16::MIN_POSITIVE.to_f32()
 }
 
 /// A number as an element type stores it.

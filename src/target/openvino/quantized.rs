@@ -181,8 +181,12 @@ fn of_constant(cx: &mut Lower<'_>, name: &str, q: &Constant, steps: &Steps, dims
             return Err(lacks("int32 constants of several axes with a scale per channel"));
         }
         let at = |i: usize| if per == 1 { 0 } else { i };
-        let values: Vec<f32> =
-            q.to_f64s()?.iter().enumerate().map(|(i, v)| ((v - f64::from(steps.zeros[at(i)])) * f64::from(steps.scales[at(i)])) as f32).collect();
+        let values: Vec<f32> = q
+            .to_f64s()?
+            .iter()
+            .enumerate()
+            .map(|(i, v)| ((v - f64::from(steps.zeros[at(i)])) * f64::from(steps.scales[at(i)])) as f32)
+            .collect();
         return Ok(cx.of_floats(dims, &values));
     }
     let stored = cx.net.stored(name, q, dims)?;

@@ -100,9 +100,9 @@ fn attributes(cx: &Lower<'_>, sizes: &Sizes, shape: &[Dim], changed: &[usize], a
     // The symmetric form differs only where sizes are rounded.
     let exact = match sizes {
         Sizes::Given(_) => true,
-        Sizes::Scales(scales) => {
-            changed.iter().all(|&at| scales[at].fract() == 0.0 || shape[axes[at]].known().is_some_and(|n| (n as f32 * scales[at]).fract() == 0.0))
-        }
+        Sizes::Scales(scales) => changed
+            .iter()
+            .all(|&at| scales[at].fract() == 0.0 || shape[axes[at]].known().is_some_and(|n| (n as f32 * scales[at]).fract() == 0.0)),
     };
     let coordinates = match coordinates {
         known @ ("half_pixel" | "pytorch_half_pixel" | "align_corners" | "asymmetric" | "tf_half_pixel_for_nn") => known,

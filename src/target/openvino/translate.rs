@@ -3,8 +3,8 @@
 use super::element::attribute;
 use super::lower::{Entry, Form, Lower, value};
 use super::net::{Net, Port};
-use super::{elementwise, indexing, layers, quantized, reduce, resize, shapes};
 use super::xml::size;
+use super::{elementwise, indexing, layers, quantized, reduce, resize, shapes};
 use compresso_base::error::{Error, Result};
 use compresso_model::{Element, Facts, Graph, Node};
 

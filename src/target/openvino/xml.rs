@@ -27,8 +27,7 @@ pub(super) fn render(net: &Net, name: &str, info: &Info) -> Result<(String, Vec<
     for (id, layer) in net.layers.iter().enumerate() {
         for (at, from) in layer.inputs.iter().enumerate() {
             let port = net.layers[from.layer].inputs.len() + from.output;
-            let _ =
-                writeln!(text, "\t\t<edge from-layer=\"{}\" from-port=\"{port}\" to-layer=\"{id}\" to-port=\"{at}\" />", from.layer);
+            let _ = writeln!(text, "\t\t<edge from-layer=\"{}\" from-port=\"{port}\" to-layer=\"{id}\" to-port=\"{at}\" />", from.layer);
         }
     }
     text += "\t</edges>\n\t<rt_info>\n";
