@@ -55,20 +55,16 @@ impl Cases {
         let name = self.name("c");
         self.b.constant(&name, value)
     }
-    pub fn inner(&mut self, node: Node) -> String {
-        self.b.node(node)
-    }
     /// A node all of whose outputs are outputs of the graph.
     pub fn case(&mut self, label: &str, mut node: Node) {
         let label = self.name(&format!("{label} "));
-        for (i, out) in node.outputs.iter_mut().enumerate().filter(|(_, o)| *o != "-") {
+        for (i, out) in node.outputs.iter_mut().enumerate() {
             *out = if i == 0 { label.clone() } else { format!("{label}, {i}") };
         }
-        node.outputs.iter_mut().filter(|o| *o == "-").for_each(String::clear);
         let outputs = node.outputs.clone();
         node.name.clone_from(&label);
         self.b.node(node);
-        outputs.iter().filter(|o| !o.is_empty()).for_each(|o| self.b.output(o));
+        outputs.iter().for_each(|o| self.b.output(o));
     }
     /// A node with one output.
     pub fn op(&mut self, op: &str, inputs: &[&str], attrs: impl FnOnce(Node) -> Node) {

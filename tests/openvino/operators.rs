@@ -110,7 +110,8 @@ fn arithmetic(c: &mut Cases) {
     c.op("Pow", &[&p, &q], |n| n);
     let two = c.list(&[2, 3, -1]);
     c.op("Pow", &[&p, &two], |n| n);
-    c.op("Pow", &[&a, &c_scalar(c, 2.0)], |n| n);
+    let squares = c.floats(&[], &[2.0]);
+    c.op("Pow", &[&a, &squares], |n| n);
     let y = c.x(&[4, 5]);
     for op in ["Sum", "Mean", "Max", "Min"] {
         c.op(op, &[&x, &y, &x], |n| n);
@@ -128,10 +129,6 @@ fn arithmetic(c: &mut Cases) {
         c.op("Cast", &[&x], |n| n.int("to", to.code().into()));
     }
     c.op("Cast", &[&a], |n| n.int("to", Element::F32.code().into()));
-}
-
-fn c_scalar(c: &mut Cases, value: f32) -> String {
-    c.floats(&[], &[value])
 }
 
 fn bools(values: &[bool]) -> Value {

@@ -142,7 +142,12 @@ impl Net {
             self.layers[i].inputs.iter().for_each(|p| live[p.layer] = true);
         }
         let mut count = 0;
-        let places: Vec<usize> = live.iter().map(|&l| std::mem::replace(&mut count, count + usize::from(l))).collect();
+        let mut place = |&live: &bool| {
+            let at = count;
+            count += usize::from(live);
+            at
+        };
+        let places: Vec<usize> = live.iter().map(&mut place).collect();
         let mut kept = live.iter();
         self.layers.retain(|_| kept.next().is_some_and(|&l| l));
         self.layers.iter_mut().flat_map(|l| &mut l.inputs).for_each(|p| p.layer = places[p.layer]);

@@ -165,11 +165,13 @@ pub(super) fn carry(cx: &mut Lower<'_>) {
         return;
     }
     let Ok(op) = ops::find(node) else { return };
-    let mut grids = op.data_inputs(node).map(|(_, name)| cx.net.grids.get(name));
-    let Some(Some(first)) = grids.next() else { return };
-    if grids.all(|g| g == Some(first)) {
-        let first = first.clone();
-        node.outputs.iter().for_each(|out| drop(cx.net.grids.insert(out.clone(), first.clone())));
+    let shared = {
+        let mut grids = op.data_inputs(node).map(|(_, name)| cx.net.grids.get(name));
+        let first = grids.next().flatten().cloned();
+        first.filter(|first| grids.all(|g| g == Some(first)))
+    };
+    if let Some(grid) = shared {
+        node.outputs.iter().for_each(|out| drop(cx.net.grids.insert(out.clone(), grid.clone())));
     }
 }
 
