@@ -293,6 +293,15 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     // The rules of a target are that target's facts, and most of the operators that it lacks are none of ours.
     ("target::onnxruntime::integers", "what onnxruntime has int8 kernels for"),
     ("target::tensorrt", "what TensorRT's parser takes"),
+    ("target::openvino", "which layers OpenVINO computes on integers"),
+    ("target::openvino::lower", "OpenVINO's layers"),
+    ("target::openvino::elementwise", "OpenVINO's layers"),
+    ("target::openvino::layers", "OpenVINO's layers"),
+    ("target::openvino::shapes", "OpenVINO's layers"),
+    ("target::openvino::reduce", "OpenVINO's layers"),
+    ("target::openvino::indexing", "OpenVINO's layers"),
+    ("target::openvino::resize", "OpenVINO's layers"),
+    ("target::openvino::quantized", "OpenVINO's layers"),
 ];
 
 /// What writes a node may spell its operator; what looks for one names it by the constant of the operator's file, and what

@@ -15,6 +15,7 @@ mod spec;
 
 pub mod onnx;
 pub mod onnxruntime;
+pub mod openvino;
 pub mod tensorrt;
 
 pub use artefact::{Artefact, Calibration, ExportPrecision, file_name, make_executable, write_text};
@@ -32,7 +33,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The registration lines: all targets.
-pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC];
+pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &openvino::SPEC];
 
 /// A target, as an option: in scripts the name of a registered one.
 #[derive(Clone, Copy)]
@@ -131,9 +132,9 @@ mod tests {
         assert_eq!(decode("tensorrt").unwrap().target.name, "tensorrt");
         assert_eq!(serde_json::to_value(Sample::default()).unwrap()["target"], "onnxruntime");
         let e = decode("tensort").unwrap_err().to_string();
-        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\" or \"tensorrt\""), "{e}");
+        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\" or \"openvino\""), "{e}");
         assert!(e.contains("did you mean \"tensorrt\"?"), "{e}");
         let e = Target::find("qnn").unwrap_err().to_string();
-        assert!(e.contains("no target 'qnn'") && e.contains("\"onnxruntime\" or \"tensorrt\""), "{e}");
+        assert!(e.contains("no target 'qnn'") && e.contains("\"tensorrt\" or \"openvino\""), "{e}");
     }
 }

@@ -102,8 +102,11 @@ pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inferen
 pub const OPTIMIZE: Pipeline =
     Pipeline { name: "optimize", summary: "As inference, with fewer nodes of standard operators", lists: &[CLEAN, SMALLER] };
 
+/// For OpenVINO.
+pub const OPENVINO: Pipeline = Pipeline { name: "openvino", summary: "As inference; OpenVINO fuses for itself", lists: &[EXPANDED, CLEAN] };
+
 /// All pipelines of this room.
-pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT, OPTIMIZE];
+pub const PIPELINES: &[Pipeline] = &[INFERENCE, TRAINING, PRUNE, QUANTIZE, NATIVE, ONNXRUNTIME, TENSORRT, OPENVINO, OPTIMIZE];
 
 impl Pipeline {
     /// Its passes in running order.

@@ -1,0 +1,46 @@
+//! Writing the files, and what lint says of a model.
+
+use super::translate::translate;
+use super::{PIPELINE, metadata, xml};
+use crate::{Artefact, ExportPrecision, Finding, Severity};
+use compresso_base::error::{Error, Result};
+use compresso_base::files::Stage;
+use compresso_model::Graph;
+use std::path::{Path, PathBuf};
+
+/// File beside the network with what Ultralytics' loader reads.
+const METADATA: &str = "metadata.yaml";
+
+/// All nodes that cannot be written, with the reason: what the writer itself says of the graph that it would write.
+pub(super) fn unwritable(graph: &Graph) -> Result<Vec<Finding>> {
+    let prepared = PIPELINE.run(graph)?.graph;
+    let finding = |e: &Error| {
+        let remedy = e.suggestion().map(|h| format!("; {h}")).unwrap_or_default();
+        let message = format!("{}{remedy}", e.message());
+        Finding { severity: Severity::Error, place: e.places().next().unwrap_or_default().into(), message }
+    };
+    Ok(translate(&prepared, false)?.err().unwrap_or_default().iter().map(finding).collect())
+}
+
+/// Writes `model.xml`, `model.bin` and, of a model whose task is known, `metadata.yaml` beside them.
+pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
+    let prepared = PIPELINE.run(artefact.model.graph())?.graph;
+    let net = translate(&prepared, artefact.precision == ExportPrecision::Fp16)?.map_err(|mut wrong| {
+        let count = wrong.len();
+        let first = wrong.swap_remove(0);
+        if count == 1 { first } else { first.hint(format!("lint(m, \"openvino\") lists all {count} nodes that cannot be written")) }
+    })?;
+    let (text, numbers) = xml::render(&net, prepared.name(), &metadata::info(artefact))?;
+    let named = |path: &Path| path.file_name().map(PathBuf::from).ok_or_else(|| Error::argument("names no file").file(path));
+    let binary = file.with_extension("bin");
+    let stage = Stage::new(file.parent().unwrap_or(Path::new("")))?;
+    stage.write(named(&binary)?, &numbers)?;
+    let mut files = vec![file.to_path_buf(), binary];
+    if let Some(text) = metadata::yaml(artefact) {
+        stage.write(METADATA, text.as_bytes())?;
+        files.push(file.with_file_name(METADATA));
+    }
+    stage.write(named(file)?, text.as_bytes())?;
+    stage.commit()?;
+    Ok(files)
+}
