@@ -14,6 +14,7 @@ mod spec;
 pub mod onnx;
 pub mod onnxruntime;
 pub mod tensorrt;
+pub mod tflite;
 
 pub use artefact::{Artefact, Calibration, ExportPrecision, file_name, make_executable, write_text};
 pub use grid::Grid;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The registration lines: all targets.
-pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC];
+pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &tflite::SPEC];
 
 /// A target, as an option: in scripts the name of a registered one.
 #[derive(Clone, Copy)]
@@ -120,9 +121,9 @@ mod tests {
         assert_eq!(decode("tensorrt").unwrap().target.name, "tensorrt");
         assert_eq!(serde_json::to_value(Sample::default()).unwrap()["target"], "onnxruntime");
         let e = decode("tensort").unwrap_err().to_string();
-        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\" or \"tensorrt\""), "{e}");
+        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\" or \"tflite\""), "{e}");
         assert!(e.contains("did you mean \"tensorrt\"?"), "{e}");
         let e = Target::find("qnn").unwrap_err().to_string();
-        assert!(e.contains("no target 'qnn'") && e.contains("\"onnxruntime\" or \"tensorrt\""), "{e}");
+        assert!(e.contains("no target 'qnn'") && e.contains("\"tensorrt\" or \"tflite\""), "{e}");
     }
 }
