@@ -13,10 +13,13 @@ mod prepare;
 mod quantization;
 mod spec;
 
+pub mod ncnn;
 pub mod onnx;
 pub mod onnxruntime;
 pub mod openvino;
 pub mod tensorrt;
+pub mod tflite;
+
 
 pub use artefact::{Artefact, Calibration, ExportPrecision, file_name, make_executable, write_text};
 pub use grid::Grid;
@@ -33,7 +36,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The registration lines: all targets.
-pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &openvino::SPEC];
+pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &openvino::SPEC, &tflite::SPEC, &ncnn::SPEC];
 
 /// A target, as an option: in scripts the name of a registered one.
 #[derive(Clone, Copy)]
@@ -132,9 +135,9 @@ mod tests {
         assert_eq!(decode("tensorrt").unwrap().target.name, "tensorrt");
         assert_eq!(serde_json::to_value(Sample::default()).unwrap()["target"], "onnxruntime");
         let e = decode("tensort").unwrap_err().to_string();
-        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\" or \"openvino\""), "{e}");
+        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\", \"openvino\", \"tflite\" or \"ncnn\""), "{e}");
         assert!(e.contains("did you mean \"tensorrt\"?"), "{e}");
         let e = Target::find("qnn").unwrap_err().to_string();
-        assert!(e.contains("no target 'qnn'") && e.contains("\"tensorrt\" or \"openvino\""), "{e}");
+        assert!(e.contains("no target 'qnn'") && e.contains("\"tflite\" or \"ncnn\""), "{e}");
     }
 }

@@ -1,0 +1,59 @@
+//! [TensorFlow Lite](https://ai.google.dev/edge/litert) (LiteRT): a flatbuffer with one graph of fixed sizes.
+//!
+//! Its kernels for images want channels last. The writer keeps for each value in which order of axes tensors hold it, and turns
+//! axes only where an operator asks for another order ([`layout`]). Float16 stores the weights in two bytes, which the runtime
+//! widens when it loads the file.
+//!
+//! Integers follow [its quantization specification](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec):
+//! activations int8 with any zero point, weights int8 from -127 to 127 with zero point 0 and a scale per output channel, biases
+//! int32 with the product of both scales. What a layer makes is rounded, so that its activation is done by the rounding.
+
+mod builder;
+mod codes;
+mod flat;
+mod layout;
+mod model;
+mod ops;
+mod prune;
+mod rounding;
+mod serialize;
+mod write;
+
+use super::onnxruntime::has_matrix;
+use super::{Destination, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
+use compresso_model::Element;
+use compresso_model::passes::pipelines;
+
+pub const SPEC: TargetSpec = TargetSpec {
+    name: "tflite",
+    title: "TensorFlow Lite",
+    summary: "A .tflite file for TensorFlow Lite (LiteRT), images with channels last",
+    operators: Takes::Only(ops::OPERATORS),
+    elements: Takes::Only(&[Element::F32, Element::I64, Element::I32, Element::Bool, Element::U8, Element::I8]),
+    advice: &[Remark::any("Erf", "outside of a GELU it is computed by a formula of some fifteen operators")],
+    rules: &[],
+    quantization: Some(QUANTIZATION),
+    pipeline: pipelines::INFERENCE,
+    float16: Float16::Stored,
+    destination: Destination::File("tflite"),
+    calibration: false,
+    write: write::write,
+};
+
+pub const QUANTIZATION: Quantization = Quantization {
+    activations: Grid { element: Element::I8, low: -128, high: 127, symmetric: false },
+    weights: Grid::INT8,
+    reduced_weights: false,
+    dynamic: false,
+    layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
+    channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
+    min_channels: 0,
+    int32_bias: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm")],
+    writes: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
+    fused: &[Op::any("Relu"), Op::any("Clip").when(rounding::is_relu6)],
+    float: &[],
+    elementwise: true,
+    joining: Joining::Share,
+    residual: &[],
+    spread_limit: Some(128.0),
+};

@@ -1,0 +1,93 @@
+//! From a graph to a file.
+
+use super::builder::{Builder, Form, kind_of};
+use super::layout::{channels_last, permuted, plain};
+use super::model::{File, Kind, Type};
+use super::{ops, prune, serialize};
+use crate::{Artefact, ExportPrecision};
+use compresso_base::error::{At, Error, Result};
+use compresso_base::files::write_file;
+use compresso_model::graph::specialize;
+use compresso_model::passes::pipelines;
+use compresso_model::{Graph, Patch, ValueInfo};
+use std::path::{Path, PathBuf};
+
+pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
+    let graph = fixed(artefact)?;
+    let mut made = build(&graph, artefact.precision == ExportPrecision::Fp16)?;
+    let task = artefact.model.task();
+    if !task.classes().is_empty() {
+        made.metadata.push(("labels".into(), task.classes().join("\n")));
+    }
+    made.metadata.push(("compresso".into(), description(artefact, &graph)?));
+    write_file(file, &serialize::serialize(&made)?)?;
+    Ok(vec![file.to_path_buf()])
+}
+
+/// The graph with all sizes of its inputs given, and what follows from them computed.
+fn fixed(artefact: &Artefact<'_>) -> Result<Graph> {
+    let graph = artefact.model.graph();
+    let given = |i: &ValueInfo| match graph.constant(&i.name) {
+        Some(_) => i.clone(),
+        None => ValueInfo::new(&i.name, specialize(&i.fact, artefact.batch[0], artefact.image_size)),
+    };
+    let inputs: Vec<ValueInfo> = graph.inputs().iter().map(given).collect();
+    if let Some(open) = inputs.iter().find(|i| graph.constant(&i.name).is_none() && i.fact.dims().is_none()) {
+        let e = Error::unsupported(format!("TensorFlow Lite needs sizes that are known, and the input '{}' is {}", open.name, open.fact));
+        return Err(e.hint("open the model with image_size: [height, width], and name its batch"));
+    }
+    let mut patch = Patch::new(graph);
+    patch.set_inputs(inputs);
+    Ok(pipelines::INFERENCE.run(&patch.apply()?)?.graph)
+}
+
+/// Images are fed with their channels last, as the runtime's users have them; what looks like that already stays.
+fn fed_as(dims: &[usize], kind: Kind) -> Vec<usize> {
+    let few = |n: usize| matches!(n, 1 | 3 | 4);
+    match *dims {
+        [_, c, _, last] if kind == Kind::F32 && (few(c) || !few(last)) => channels_last(4),
+        _ => plain(dims.len()),
+    }
+}
+
+fn build(graph: &Graph, half: bool) -> Result<File> {
+    let facts = graph.facts()?;
+    let mut b = Builder::new(graph, &facts, half);
+    for input in graph.feeds() {
+        let dims = b.dims(&input.name)?;
+        let kind = kind_of(input.fact.element).at(|| format!("input '{}'", input.name))?;
+        let perm = fed_as(&dims, kind);
+        b.input(&input.name, Type::new(kind, &permuted(&dims, &perm)), perm, Form::Real);
+    }
+    for (i, node) in graph.nodes().iter().enumerate() {
+        if !b.done.contains(&i) {
+            ops::write(&mut b, node)?;
+        }
+    }
+    for output in graph.outputs() {
+        let place = || format!("output '{}'", output.name);
+        let rank = b.dims(&output.name).at(place)?.len();
+        let whole = matches!(b.kind(&output.name)?, Kind::I8 | Kind::U8) && b.is_rounded(&output.name);
+        let t = b.read(&output.name, &plain(rank), if whole { Form::Rounded } else { Form::Real }).at(place)?;
+        b.output(&output.name, t)?;
+    }
+    Ok(prune::prune(b.file))
+}
+
+/// What there is to know of the model, as JSON: its task with classes, strides and image size, and how inputs lie.
+fn description(artefact: &Artefact<'_>, graph: &Graph) -> Result<String> {
+    let layout = |i: &ValueInfo| {
+        let dims = i.fact.dims().unwrap_or_default();
+        let last = kind_of(i.fact.element).is_ok_and(|k| dims.len() == 4 && fed_as(&dims, k) != plain(4));
+        serde_json::json!({ "name": i.name, "layout": if last { "NHWC" } else { "as in ONNX" } })
+    };
+    let text = serde_json::json!({
+        "made_by": format!("compresso {}", env!("CARGO_PKG_VERSION")),
+        "precision": artefact.precision,
+        "task": artefact.model.task(),
+        "image_size": artefact.image_size,
+        "inputs": graph.feeds().map(layout).collect::<Vec<_>>(),
+        "outputs": graph.outputs().iter().map(|o| &o.name).collect::<Vec<_>>(),
+    });
+    serde_json::to_string(&text).map_err(|e| Error::internal("the model's description cannot be written").because(e))
+}
