@@ -11,6 +11,7 @@ mod op;
 mod quantization;
 mod spec;
 
+pub mod ncnn;
 pub mod onnx;
 pub mod onnxruntime;
 pub mod tensorrt;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The registration lines: all targets.
-pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC];
+pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &ncnn::SPEC];
 
 /// A target, as an option: in scripts the name of a registered one.
 #[derive(Clone, Copy)]
@@ -120,9 +121,9 @@ mod tests {
         assert_eq!(decode("tensorrt").unwrap().target.name, "tensorrt");
         assert_eq!(serde_json::to_value(Sample::default()).unwrap()["target"], "onnxruntime");
         let e = decode("tensort").unwrap_err().to_string();
-        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\" or \"tensorrt\""), "{e}");
+        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\" or \"ncnn\""), "{e}");
         assert!(e.contains("did you mean \"tensorrt\"?"), "{e}");
         let e = Target::find("qnn").unwrap_err().to_string();
-        assert!(e.contains("no target 'qnn'") && e.contains("\"onnxruntime\" or \"tensorrt\""), "{e}");
+        assert!(e.contains("no target 'qnn'") && e.contains("\"tensorrt\" or \"ncnn\""), "{e}");
     }
 }
