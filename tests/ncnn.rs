@@ -108,7 +108,20 @@ fn without_batch(v: &Value) -> Value {
 #[test]
 fn zoo_models_make_the_same_numbers_in_ncnn() {
     let mut cases = Cases::new();
-    for name in ["yolov8n", "yolo11n", "yolov5nu", "mobile_yolo", "resnet18", "mobilenet_v2", "yolov5n", "yolov8n-seg", "yolo11n-pose", "yolov8n-obb", "yolo12n", "yolov8n-cls"] {
+    for name in [
+        "yolov8n",
+        "yolo11n",
+        "yolov5nu",
+        "mobile_yolo",
+        "resnet18",
+        "mobilenet_v2",
+        "yolov5n",
+        "yolov8n-seg",
+        "yolo11n-pose",
+        "yolov8n-obb",
+        "yolo12n",
+        "yolov8n-cls",
+    ] {
         cases.add(name, &zoo(name, 64), ExportPrecision::Fp32);
     }
     cases.assert_errors(1e-3);
@@ -164,7 +177,14 @@ fn the_same_model_gives_the_same_bytes_and_says_what_it_is() {
     };
     assert_eq!(read("a"), read("b"));
     let text = std::fs::read_to_string(dir.path().join("a/metadata.yaml")).unwrap();
-    for line in ["stride: 32", "task: detect", "batch: 1", "imgsz:\n- 64\n- 64", "names:\n  0: \"", "- blob: in0\n  name: \"images\"\n  shape: [3, 64, 64]"] {
+    for line in [
+        "stride: 32",
+        "task: detect",
+        "batch: 1",
+        "imgsz:\n- 64\n- 64",
+        "names:\n  0: \"",
+        "- blob: in0\n  name: \"images\"\n  shape: [3, 64, 64]",
+    ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
     let param = std::fs::read_to_string(dir.path().join("a/model.ncnn.param")).unwrap();

@@ -67,8 +67,29 @@ fn text(node: Node, name: &str, value: &str) -> Node {
 fn functions_of_one_value() {
     let mut cases = Cases::new();
     for op in [
-        "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Erf", "Mish", "Softplus", "Elu", "Celu", "Selu", "HardSigmoid", "HardSwish", "Abs", "Neg", "Floor", "Ceil",
-        "Exp", "Sin", "Cos", "Tan", "Atan", "Round", "Identity",
+        "Relu",
+        "LeakyRelu",
+        "Sigmoid",
+        "Tanh",
+        "Erf",
+        "Mish",
+        "Softplus",
+        "Elu",
+        "Celu",
+        "Selu",
+        "HardSigmoid",
+        "HardSwish",
+        "Abs",
+        "Neg",
+        "Floor",
+        "Ceil",
+        "Exp",
+        "Sin",
+        "Cos",
+        "Tan",
+        "Atan",
+        "Round",
+        "Identity",
     ] {
         for dims in [&[1usize, 5, 3, 7][..], &[1, 8, 4, 4], &[1, 6], &[2, 3, 4], &[1, 16, 2, 3, 4]] {
             one(&mut cases, &format!("{op} {dims:?}"), 22, |n| {
@@ -198,9 +219,9 @@ fn pairs_of_operands_are_broadcast() {
 
 #[test]
 fn windows_slide() {
-    let mut cases = Cases::new();
-    // Channels, outputs, group, kernel, stride, dilation, pads.
+    /// Channels, outputs, group, kernel, stride, dilation, pads.
     type Form<'a> = (usize, usize, usize, &'a [i64], &'a [i64], &'a [i64], &'a [i64]);
+    let mut cases = Cases::new();
     let forms: &[Form<'_>] = &[
         (3, 8, 1, &[3, 3], &[1, 1], &[1, 1], &[1, 1, 1, 1]),
         (3, 5, 1, &[3, 3], &[2, 2], &[1, 1], &[0, 1, 1, 0]),
@@ -232,6 +253,19 @@ fn windows_slide() {
                 let w: Vec<usize> = [channels, outputs / group].iter().chain(&taps).copied().collect();
                 let (w, b) = (n.weight(&w), if bias { n.weight(&[outputs]) } else { String::new() });
                 n.node("ConvTranspose", &[&x, &w, &b], |n| attrs(n).ints("output_padding", &extra))
+            });
+        }
+    }
+    // The layer does the activation after it, if nothing else reads what it makes.
+    for op in ["Relu", "LeakyRelu", "Sigmoid", "Mish", "HardSwish", "Clip"] {
+        for shared in [false, true] {
+            one(&mut cases, &format!("Conv and {op} {shared}"), 18, |n| {
+                let (x, w) = (n.input(&[1, 4, 6, 5]), n.weight(&[8, 4, 3, 3]));
+                let y = n.node("Conv", &[&x, &w], |n| n);
+                let (low, high) = (n.floats(&[], &[-0.5]), n.floats(&[], &[0.75]));
+                let inputs: Vec<&str> = if op == "Clip" { vec![&y, &low, &high] } else { vec![&y] };
+                let z = n.node(op, &inputs, |n| n);
+                if shared { n.node("Add", &[&y, &z], |n| n) } else { z }
             });
         }
     }
@@ -339,9 +373,12 @@ fn elements_are_moved() {
             let sizes = net.ints(&[2, 3, 4]);
             let split = Node::new("Split", "split", [x.as_str(), sizes.as_str()], ["s0", "s1", "s2"]).int("axis", axis);
             net.b.node(split);
-            let made: Vec<String> =
-                (0..3).filter(|&i| used[i]).map(|i| net.node("Relu", &[&format!("s{i}")], |n| n)).collect();
-            cases.add(&format!("Split {dims:?} {used:?}"), &net.end(&made.iter().map(String::as_str).collect::<Vec<_>>()), ExportPrecision::Fp32);
+            let made: Vec<String> = (0..3).filter(|&i| used[i]).map(|i| net.node("Relu", &[&format!("s{i}")], |n| n)).collect();
+            cases.add(
+                &format!("Split {dims:?} {used:?}"),
+                &net.end(&made.iter().map(String::as_str).collect::<Vec<_>>()),
+                ExportPrecision::Fp32,
+            );
         }
     }
     for (dims, indices, axis) in [
@@ -423,7 +460,16 @@ fn elements_are_moved() {
 fn axes_are_reduced_and_normalized() {
     let mut cases = Cases::new();
     for op in [
-        "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceLogSum",
+        "ReduceSum",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceLogSumExp",
+        "ReduceLogSum",
     ] {
         for (dims, axes) in [
             (&[1usize, 3, 4, 5][..], &[2i64, 3][..]),
@@ -453,7 +499,9 @@ fn axes_are_reduced_and_normalized() {
         }
     }
     for op in ["Softmax", "LogSoftmax"] {
-        for (dims, axis) in [(&[1usize, 8, 4, 5][..], 1), (&[1, 8, 4, 5], 3), (&[1, 8, 4, 5], 2), (&[1, 7], 1), (&[1, 4, 6, 6], -1), (&[2, 3, 4, 5, 6], 2)] {
+        for (dims, axis) in
+            [(&[1usize, 8, 4, 5][..], 1), (&[1, 8, 4, 5], 3), (&[1, 8, 4, 5], 2), (&[1, 7], 1), (&[1, 4, 6, 6], -1), (&[2, 3, 4, 5, 6], 2)]
+        {
             for opset in [11, 17] {
                 one(&mut cases, &format!("{op} {dims:?} {axis} {opset}"), opset, |n| {
                     let x = n.input(dims);
@@ -462,7 +510,13 @@ fn axes_are_reduced_and_normalized() {
             }
         }
     }
-    for (dims, axis, scale) in [(&[1usize, 6, 8][..], -1, &[8usize][..]), (&[1, 4, 5, 8], -1, &[8]), (&[1, 4, 5, 8], 2, &[5, 8]), (&[1, 4, 5, 8], 1, &[4, 5, 8]), (&[1, 8], -1, &[8])] {
+    for (dims, axis, scale) in [
+        (&[1usize, 6, 8][..], -1, &[8usize][..]),
+        (&[1, 4, 5, 8], -1, &[8]),
+        (&[1, 4, 5, 8], 2, &[5, 8]),
+        (&[1, 4, 5, 8], 1, &[4, 5, 8]),
+        (&[1, 8], -1, &[8]),
+    ] {
         for bias in [false, true] {
             one(&mut cases, &format!("LayerNormalization {dims:?} {axis} {bias}"), 17, |n| {
                 let (x, s) = (n.input(dims), n.weight(scale));
@@ -544,9 +598,9 @@ fn matrices_are_multiplied() {
 
 #[test]
 fn images_are_resized() {
-    let mut cases = Cases::new();
-    // Mode, coordinates, rounding, from, to.
+    /// Mode, coordinates, rounding, from, to.
     type Form<'a> = (&'a str, &'a str, &'a str, &'a [usize], &'a [i64]);
+    let mut cases = Cases::new();
     let forms: &[Form<'_>] = &[
         ("nearest", "asymmetric", "floor", &[1, 3, 4, 5], &[1, 3, 8, 10]),
         ("nearest", "half_pixel", "round_prefer_floor", &[1, 8, 4, 5], &[1, 8, 8, 15]),
@@ -573,7 +627,9 @@ fn images_are_resized() {
         let (x, scales) = (n.b.input("x", Fact::known(Element::F32, &[1, 8, 4, 5])), n.floats(&[4], &[1.0, 1.0, 2.0, 2.0]));
         n.node("Upsample", &[&x, &scales], |n| n)
     });
-    for (mode, padding, align) in [("linear", "zeros", 0), ("linear", "border", 1), ("nearest", "zeros", 0), ("cubic", "border", 0), ("linear", "reflection", 0)] {
+    for (mode, padding, align) in
+        [("linear", "zeros", 0), ("linear", "border", 1), ("nearest", "zeros", 0), ("cubic", "border", 0), ("linear", "reflection", 0)]
+    {
         one(&mut cases, &format!("GridSample {mode} {padding} {align}"), 20, |n| {
             let (x, grid) = (n.input(&[1, 3, 6, 5]), n.input(&[1, 4, 7, 2]));
             let half = n.floats(&[], &[0.55]);

@@ -31,6 +31,21 @@ def load(folder, half):
     return net
 
 
+def blob(array):
+    """A blob of its own: one that is made of an array points into it."""
+    array = np.ascontiguousarray(array.astype(np.float32))
+    if array.ndim < 4:
+        return ncnn.Mat(array).clone()
+    c, d, h, w = array.shape
+    return ncnn.Mat(array.reshape(-1)).clone().reshape(w, h, d, c).clone()
+
+
+def array(blob):
+    if blob.dims < 4:
+        return np.array(blob)
+    return np.array(blob.reshape(blob.w * blob.h * blob.d * blob.c)).reshape(blob.c, blob.d, blob.h, blob.w)
+
+
 def run(case):
     net = load(case["folder"], case["half"])
     x, y = np.load(case["x"]), np.load(case["y"])
@@ -40,20 +55,22 @@ def run(case):
     errors, cosines = [], []
     extractor = net.create_extractor()
     for name in x.files:
-        if extractor.input(name, ncnn.Mat(np.ascontiguousarray(x[name].astype(np.float32)))) != 0:
+        if extractor.input(name, blob(x[name])) != 0:
             raise ValueError(f"{name} is not taken")
     for name in names:
         code, made = extractor.extract(name)
         if code != 0:
             raise ValueError(f"{name} is not made: {code}")
-        got, expected = np.array(made).astype(np.float64), y[name].astype(np.float64)
+        got, expected = array(made).astype(np.float64), y[name].astype(np.float64)
         # More than four axes are joined to four.
         if expected.ndim <= 4 and got.shape != expected.shape or got.size != expected.size:
             raise ValueError(f"{name} is {got.shape}, expected {expected.shape}")
         expected = expected.reshape(got.shape)
-        errors.append(float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-12)))
+        error = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-12))
+        errors.append(error if np.isfinite(error) else None)
         norm = np.linalg.norm(got) * np.linalg.norm(expected)
-        cosines.append(float((got * expected).sum() / norm) if norm > 0 else 1.0)
+        cosine = float((got * expected).sum() / norm) if norm > 0 else 1.0
+        cosines.append(cosine if np.isfinite(cosine) else None)
     return errors, cosines
 
 

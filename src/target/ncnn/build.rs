@@ -81,7 +81,8 @@ impl<'g> Build<'g> {
     /// `Unsupported` when it is no constant.
     pub(super) fn floats(&self, node: &Node, i: usize, what: &str) -> Result<Vec<f32>> {
         let name = input(node, i)?;
-        let constant = self.constant(name).ok_or_else(|| Error::unsupported(format!("{what} '{name}' is computed; NCNN wants a constant")))?;
+        let constant =
+            self.constant(name).ok_or_else(|| Error::unsupported(format!("{what} '{name}' is computed; NCNN wants a constant")))?;
         constant.to_f32s()
     }
     /// Integers of a node's input; `None` where it is left out.
@@ -90,7 +91,8 @@ impl<'g> Build<'g> {
     /// `Unsupported` when it is no constant.
     pub(super) fn ints(&self, node: &Node, i: usize, what: &str) -> Result<Option<Vec<i64>>> {
         let Some(name) = node.input(i) else { return Ok(None) };
-        let constant = self.constant(name).ok_or_else(|| Error::unsupported(format!("{what} '{name}' is computed; NCNN wants a constant")))?;
+        let constant =
+            self.constant(name).ok_or_else(|| Error::unsupported(format!("{what} '{name}' is computed; NCNN wants a constant")))?;
         constant.to_i64s().map(Some)
     }
 

@@ -72,7 +72,9 @@ pub(super) fn numbers(cx: &Build<'_>, node: &Node, outputs: usize, integer: bool
     let source = x.to_string();
     if let Some(stored) = stored(cx, name)? {
         return Ok(Some(match cx.rounded.get(x) {
-            Some(rounded) if integer && stored.integers.element() == Element::I8 && matches!(stored.scales.len(), n if n == 1 || n == outputs) => {
+            Some(rounded)
+                if integer && stored.integers.element() == Element::I8 && matches!(stored.scales.len(), n if n == 1 || n == outputs) =>
+            {
                 let integers = stored.integers.to_i64s()?.iter().map(|&v| i8::try_from(v).unwrap_or_default()).collect();
                 let (weight, scales) = (Weight::Int8(integers), Some((rounded.scale, stored.scales)));
                 Numbers { weight, scales, source: rounded.source.clone() }

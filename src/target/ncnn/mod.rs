@@ -13,6 +13,7 @@ mod build;
 mod elementwise;
 mod encode;
 mod fixed;
+mod fuse;
 mod integers;
 mod metadata;
 mod moves;
@@ -80,7 +81,8 @@ fn is_inner_product(graph: &Graph, node: &Node) -> bool {
 /// What the writer would refuse. A graph whose images have any size is translated when they have one.
 fn translates(graph: &Graph) -> Result<Vec<Finding>> {
     if let Some(input) = fixed::open_input(graph, None) {
-        let message = format!("it is {}; NCNN's files have fixed sizes, and what of the graph NCNN lacks is told when they are known", input.fact);
+        let message =
+            format!("it is {}; NCNN's files have fixed sizes, and what of the graph NCNN lacks is told when they are known", input.fact);
         return Ok(vec![Finding { severity: Severity::Advice, place: format!("input '{}'", input.name), message }]);
     }
     let (_, refused) = translate::translate(&fixed::fixed(graph, None)?)?;

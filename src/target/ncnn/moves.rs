@@ -148,7 +148,8 @@ pub(super) fn split(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let (shape, at) = with_axes(&dims, &[axis]).ok_or_else(|| too_many(&dims))?;
     let at = at[0];
     let sizes: Vec<usize> = node.outputs.iter().map(|o| Ok(cx.dims(o)?[axis])).collect::<Result<_>>()?;
-    let parts: Vec<Vec<usize>> = sizes.iter().map(|&s| shape.iter().enumerate().map(|(i, &d)| if i == at { s } else { d }).collect()).collect();
+    let parts: Vec<Vec<usize>> =
+        sizes.iter().map(|&s| shape.iter().enumerate().map(|(i, &d)| if i == at { s } else { d }).collect()).collect();
     let view = Held { blob: cx.view(name, &shape)?, shape };
     if node.outputs.iter().all(|o| cx.is_read(o)) {
         let blobs = cx.layers(Layer::new("Slice").ints(0, sizes).int(1, at), &[view.blob], node.outputs.len());
@@ -186,7 +187,10 @@ pub(super) fn gather(cx: &mut Build<'_>, node: &Node) -> Result<()> {
         }
     }
     if runs.len() > RUNS {
-        return Err(Error::unsupported(format!("it picks {} separate parts; NCNN has no Gather, and at most {RUNS} crops stand for one", runs.len())));
+        return Err(Error::unsupported(format!(
+            "it picks {} separate parts; NCNN has no Gather, and at most {RUNS} crops stand for one",
+            runs.len()
+        )));
     }
     let (mut shape, at) = with_axes(&dims, &[axis]).ok_or_else(|| too_many(&dims))?;
     let at = at[0];
@@ -260,7 +264,8 @@ pub(super) fn pad(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let both = |axis: usize| axes.iter().position(|&a| a == axis).map_or([0; 2], |i| [amount(pads[i]), amount(pads[i + axes.len()])]);
     let rank = dims.len();
     // Rows and columns of images at once.
-    let image = rank >= 3 && axes.iter().all(|&a| a + 2 >= rank || both(a) == [0; 2]) && axes.iter().any(|&a| a + 2 == rank && both(a) != [0; 2]);
+    let image =
+        rank >= 3 && axes.iter().all(|&a| a + 2 >= rank || both(a) == [0; 2]) && axes.iter().any(|&a| a + 2 == rank && both(a) != [0; 2]);
     if image && kind != 2 {
         let (outer, [top, bottom], [left, right]) = (now[..rank - 2].iter().product::<usize>(), both(rank - 2), both(rank - 1));
         let blob = cx.reshaped(&held, &[outer, now[rank - 2], now[rank - 1]])?;

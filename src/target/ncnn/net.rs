@@ -9,6 +9,7 @@ pub(super) enum Param {
     Int(i64),
     Float(f32),
     Ints(Vec<i64>),
+    Floats(Vec<f32>),
 }
 
 /// Numbers of a layer, as they stand in the file of weights.
@@ -122,5 +123,37 @@ impl Net {
             *blob = parts[*blob].pop().unwrap_or(*blob);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(kind: &'static str, inputs: &[Blob], outputs: &[Blob]) -> Layer {
+        Layer { inputs: inputs.to_vec(), outputs: outputs.to_vec(), ..Layer::new(kind) }
+    }
+
+    #[test]
+    fn every_reader_has_a_blob_of_its_own_and_what_nothing_reads_is_dropped() {
+        let layers = vec![
+            layer("Input", &[], &[0]),
+            layer("ReLU", &[0], &[1]),
+            layer("BinaryOp", &[1, 1], &[2]),
+            layer("Sigmoid", &[1], &[3]),
+            layer("TanH", &[0], &[4]),
+        ];
+        let net = Net { layers, blobs: 5, outputs: vec![2, 3, 0, 1] }.finish();
+        let kinds: Vec<&str> = net.layers.iter().map(|l| l.kind).collect();
+        assert_eq!(kinds, ["Input", "Split", "ReLU", "Split", "BinaryOp", "Sigmoid"]);
+        let mut read: Vec<Blob> = net.layers.iter().flat_map(|l| l.inputs.clone()).chain(net.outputs.clone()).collect();
+        let count = read.len();
+        read.sort_unstable();
+        read.dedup();
+        assert_eq!(read.len(), count);
+        let made: Vec<Blob> = net.layers.iter().flat_map(|l| l.outputs.clone()).collect();
+        assert!(made.iter().all(|b| read.contains(b)) && made.len() == count);
+        let through = Net { layers: vec![layer("Input", &[], &[0])], blobs: 1, outputs: vec![0] }.finish();
+        assert_eq!((through.layers[1].kind, through.outputs[0]), ("Split", 1));
     }
 }

@@ -10,7 +10,13 @@ use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 
 /// Rows times a constant matrix, whose numbers are turned to `[outputs, inputs]`.
-fn inner(cx: &mut Build<'_>, (rows, k, n): (usize, usize, usize), by_output: bool, numbers: Numbers, bias: Option<Vec<f32>>) -> Result<Held> {
+fn inner(
+    cx: &mut Build<'_>,
+    (rows, k, n): (usize, usize, usize),
+    by_output: bool,
+    numbers: Numbers,
+    bias: Option<Vec<f32>>,
+) -> Result<Held> {
     fn turn<T: Copy>(v: &[T], k: usize, n: usize) -> Vec<T> {
         (0..n * k).map(|i| v[i % k * n + i / k]).collect()
     }

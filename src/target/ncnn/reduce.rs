@@ -1,9 +1,9 @@
 //! Operators along axes: reductions, softmax, norms, running sums.
 
 use super::build::{Build, Held, axis, input, too_many};
-use super::elementwise::{ADD, SUB, function};
+use super::elementwise::{ADD, DIV, SUB, function};
 use super::net::{Blob, Layer, Weight};
-use super::shape::with_axes;
+use super::shape::{MOST, image, with_axes};
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 use compresso_model::graph::normalize_axis;
@@ -81,7 +81,7 @@ fn collapsed(dims: &[usize], axes: &[usize]) -> Result<(Vec<usize>, Vec<usize>)>
         }
         last = Some(is_reduced);
     }
-    if shape.len() > super::shape::MOST || places.is_empty() {
+    if shape.len() > MOST || places.is_empty() {
         return Err(too_many(dims));
     }
     Ok((shape, places))
@@ -131,7 +131,7 @@ pub(super) fn lp_normalization(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let (shape, at) = with_axes(&dims, &[axis(node, -1, dims.len())?]).ok_or_else(|| too_many(&dims))?;
     let x = cx.view(input(node, 0)?, &shape)?;
     let norm = reduced(cx, x, if node.get_int("p", 2)? == 1 { 7 } else { 8 }, &at);
-    let blob = cx.layer(Layer::new("BinaryOp").int(0, super::elementwise::DIV.op), &[x, norm]);
+    let blob = cx.layer(Layer::new("BinaryOp").int(0, DIV.op), &[x, norm]);
     cx.made(node, blob, shape)
 }
 
@@ -156,9 +156,9 @@ fn alone(cx: &Build<'_>, node: &Node) -> Result<()> {
 }
 
 /// Channels and all else of a tensor with a batch of one.
-fn channels(dims: &[usize]) -> Result<(usize, usize)> {
+fn channels(dims: &[usize]) -> Result<(usize, &[usize])> {
     match dims {
-        [1, c, rest @ ..] => Ok((*c, rest.iter().product())),
+        [1, c, rest @ ..] => Ok((*c, rest)),
         _ => Err(Error::unsupported(format!("it works on {dims:?}, and NCNN's blobs have no batch"))),
     }
 }
@@ -170,10 +170,11 @@ pub(super) fn batch_norm(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     }
     let dims = cx.input_dims(node, 0)?;
     let (c, rest) = channels(&dims)?;
-    let [scale, bias, mean, variance] = [(1, "the scale"), (2, "the bias"), (3, "the mean"), (4, "the variance")].map(|(i, what)| cx.floats(node, i, what));
+    let [scale, bias, mean, variance] =
+        [(1, "the scale"), (2, "the bias"), (3, "the mean"), (4, "the variance")].map(|(i, what)| cx.floats(node, i, what));
     let layer = Layer::new("BatchNorm").int(0, c).float(1, node.get_float("epsilon", 1e-5)?);
     let layer = [scale, mean, variance, bias].into_iter().try_fold(layer, |l, v| Ok::<_, Error>(l.weight(Weight::Plain(v?))))?;
-    let shape = if rest == 1 { vec![c] } else { vec![c, rest] };
+    let shape = if dims.len() <= MOST + 1 { dims[1..].to_vec() } else { image(c, rest) };
     let x = cx.view(input(node, 0)?, &shape)?;
     let blob = cx.layer(layer, &[x]);
     cx.made(node, blob, shape)
@@ -203,7 +204,7 @@ pub(super) fn instance_norm(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let (c, rest) = channels(&dims)?;
     let [scale, bias] = affine(cx, node, c)?;
     let layer = Layer::new("InstanceNorm").int(0, c).float(1, node.get_float("epsilon", 1e-5)?).int(2, 1).weight(scale).weight(bias);
-    let shape = vec![c, 1, rest];
+    let shape = image(c, rest);
     let x = cx.view(input(node, 0)?, &shape)?;
     let blob = cx.layer(layer, &[x]);
     cx.made(node, blob, shape)
@@ -216,7 +217,7 @@ pub(super) fn group_norm(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let groups = groups.ok_or_else(|| Error::format(format!("attribute 'num_groups' must divide {c}")))?;
     let [scale, bias] = affine(cx, node, c)?;
     let layer = Layer::new("GroupNorm").int(0, groups).int(1, c).float(2, node.get_float("epsilon", 1e-5)?).int(3, 1);
-    let shape = vec![c, 1, rest];
+    let shape = image(c, rest);
     let x = cx.view(input(node, 0)?, &shape)?;
     let blob = cx.layer(layer.weight(scale).weight(bias), &[x]);
     cx.made(node, blob, shape)
@@ -254,8 +255,9 @@ pub(super) fn local_response_norm(cx: &mut Build<'_>, node: &Node) -> Result<()>
     let size = usize::try_from(node.get_int("size", 1)?).ok().filter(|s| s % 2 == 1);
     let size = size.ok_or_else(|| Error::unsupported("NCNN's LRN looks as far ahead as back: its size must be odd"))?;
     let layer = Layer::new("LRN").int(0, 0).int(1, size);
-    let layer = layer.float(2, node.get_float("alpha", 1e-4)?).float(3, node.get_float("beta", 0.75)?).float(4, node.get_float("bias", 1.0)?);
-    let shape = vec![c, 1, rest];
+    let layer =
+        layer.float(2, node.get_float("alpha", 1e-4)?).float(3, node.get_float("beta", 0.75)?).float(4, node.get_float("bias", 1.0)?);
+    let shape = image(c, rest);
     let x = cx.view(input(node, 0)?, &shape)?;
     let blob = cx.layer(layer, &[x]);
     cx.made(node, blob, shape)

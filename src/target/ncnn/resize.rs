@@ -73,7 +73,9 @@ pub(super) fn resize(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let rank = dims.len();
     let spatial = rank.saturating_sub(2);
     if !(1..=2).contains(&spatial) || dims[..2] != out[..2] {
-        return Err(Error::unsupported(format!("it resizes {dims:?} to {out:?}; NCNN resizes the last one or two axes behind batch and channels")));
+        return Err(Error::unsupported(format!(
+            "it resizes {dims:?} to {out:?}; NCNN resizes the last one or two axes behind batch and channels"
+        )));
     }
     if form.coordinates == "tf_crop_and_resize" || node.get_str("keep_aspect_ratio_policy", "stretch")? != "stretch" {
         return Err(Error::unsupported("it resizes by regions or keeps the aspect ratio, which NCNN's Interp does not"));
@@ -83,7 +85,10 @@ pub(super) fn resize(cx: &mut Build<'_>, node: &Node) -> Result<()> {
         for axis in 2..rank {
             let ratio = out[axis] as f64 / dims[axis] as f64;
             if form.coordinates != "align_corners" && (f64::from(scales[axis]) - ratio).abs() > 1e-3 * ratio {
-                return Err(Error::unsupported(format!("its scale {} is not {} / {}, the ratio of the sizes", scales[axis], out[axis], dims[axis])));
+                return Err(Error::unsupported(format!(
+                    "its scale {} is not {} / {}, the ratio of the sizes",
+                    scales[axis], out[axis], dims[axis]
+                )));
             }
         }
     }
@@ -123,18 +128,24 @@ pub(super) fn resize(cx: &mut Build<'_>, node: &Node) -> Result<()> {
             )));
         }
         "linear" | "bilinear" if changed().all(|a| dims[a] > 1) => 2,
-        "cubic" if node.get_float("cubic_coeff_a", -0.75)? == -0.75 && node.get_int("exclude_outside", 0)? == 0 && changed().all(|a| dims[a] > 3) => 3,
-        mode => return Err(Error::unsupported(format!("NCNN's Interp does not do \"{mode}\" with these attributes from {:?}", &dims[2..]))),
+        "cubic"
+            if node.get_float("cubic_coeff_a", -0.75)? == -0.75
+                && node.get_int("exclude_outside", 0)? == 0
+                && changed().all(|a| dims[a] > 3) =>
+        {
+            3
+        }
+        mode => {
+            return Err(Error::unsupported(format!("NCNN's Interp does not do \"{mode}\" with these attributes from {:?}", &dims[2..])));
+        }
     };
     // Nearest elements stand by themselves, but the other ways go over both axes at once.
     if spatial == 2 && kind != 1 && (dims[2] < 2 || dims[3] < 2 || kind == 3 && (dims[2] < 4 || dims[3] < 4)) {
         return Err(Error::unsupported(format!("NCNN's Interp needs more rows and columns than {:?}", &dims[2..])));
     }
-    let mut layer = Layer::new("Interp").int(0, kind);
-    if spatial == 2 {
-        layer = layer.int(3, out[2]);
-    }
-    layer = layer.int(4, out[rank - 1]).int(6, usize::from(aligned && kind != 1));
+    // Rows of their own have no height, but a size is taken only with both.
+    let height = if spatial == 2 { out[2] } else { 1 };
+    let layer = Layer::new("Interp").int(0, kind).int(3, height).int(4, out[rank - 1]).int(6, usize::from(aligned && kind != 1));
     let x = cx.view(name, &view)?;
     let blob = cx.layer(layer, &[x]);
     view[1..].copy_from_slice(&out[2..]);

@@ -27,6 +27,14 @@ pub(super) fn canonical(dims: &[usize]) -> Vec<usize> {
     }
 }
 
+/// Channels, rows and columns: all axes behind the channels but the last are rows.
+pub(super) fn image(channels: usize, spatial: &[usize]) -> Vec<usize> {
+    match spatial {
+        [] => vec![channels, 1, 1],
+        [rows @ .., columns] => vec![channels, rows.iter().product(), *columns],
+    }
+}
+
 /// A view in which the axes of `own` stand by themselves, and where they stand in it; `None` where that takes too many axes.
 pub(super) fn with_axes(dims: &[usize], own: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
     if let [1, rest @ ..] = dims

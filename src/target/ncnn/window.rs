@@ -2,6 +2,7 @@
 
 use super::build::{Build, input};
 use super::net::{Layer, Weight};
+use super::shape::image;
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 
@@ -208,7 +209,9 @@ pub(super) fn pool(cx: &mut Build<'_>, node: &Node, mean: bool) -> Result<()> {
         let end = reach.saturating_sub(spatial[i] + window.before[i]);
         if end > window.after[i] {
             if mean && counts {
-                return Err(Error::unsupported("a mean that counts padding over windows that reach beyond it (ceil_mode, count_include_pad)"));
+                return Err(Error::unsupported(
+                    "a mean that counts padding over windows that reach beyond it (ceil_mode, count_include_pad)",
+                ));
             }
             window.after[i] = end;
         }
@@ -216,9 +219,8 @@ pub(super) fn pool(cx: &mut Build<'_>, node: &Node, mean: bool) -> Result<()> {
     let rank = spatial.len();
     let layer = Layer::new(POOLS[rank - 1]).int(0, usize::from(mean)).int(5, 1).int(6, usize::from(mean && counts));
     let axes = [&window.kernel, &window.stride, &window.before, &window.after];
-    let layer = (0..rank).fold(layer, |layer, i| {
-        axes.iter().zip(POOL_IDS[i]).fold(layer, |layer, (sizes, id)| layer.int(id, sizes[rank - 1 - i]))
-    });
+    let layer =
+        (0..rank).fold(layer, |layer, i| axes.iter().zip(POOL_IDS[i]).fold(layer, |layer, (sizes, id)| layer.int(id, sizes[rank - 1 - i])));
     let x = cx.view(input(node, 0)?, &dims[1..])?;
     let blob = cx.layer(layer, &[x]);
     cx.made(node, blob, out[1..].to_vec())
@@ -232,7 +234,7 @@ pub(super) fn global_pool(cx: &mut Build<'_>, node: &Node, mean: bool) -> Result
     };
     // Images of a batch are channels too: each is reduced alone.
     let count = n * channels;
-    let x = cx.view(input(node, 0)?, &[count, 1, spatial.iter().product()])?;
+    let x = cx.view(input(node, 0)?, &image(count, spatial))?;
     let blob = cx.layer(Layer::new("Pooling").int(0, usize::from(mean)).int(4, 1), &[x]);
     cx.made(node, blob, vec![count])
 }

@@ -14,7 +14,7 @@ pub(super) fn write(artefact: &Artefact<'_>, folder: &Path) -> Result<Vec<PathBu
         return Err(Error::argument(format!("NCNN runs one image at a time: its blobs have no batch, and batch is {batch}"))
             .hint("leave out batch and max_batch"));
     }
-    let graph = fixed(artefact.model.graph(), artefact.image_size)?;
+    let graph = fixed(artefact.model.graph(), artefact.image_size.or_else(|| artefact.model.image_size()))?;
     let (translated, refused) = translate(&graph)?;
     if let Some(first) = refused.into_iter().next() {
         return Err(first);
