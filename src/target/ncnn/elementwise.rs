@@ -21,6 +21,9 @@ pub(super) const MAX: Pair = Pair { op: 4, turned: 4 };
 pub(super) const MIN: Pair = Pair { op: 5, turned: 5 };
 pub(super) const POW: Pair = Pair { op: 6, turned: 9 };
 
+pub(super) const EXP: usize = 7;
+pub(super) const LOG: usize = 8;
+
 /// UnaryOp's numbers by ONNX's names.
 const FUNCTIONS: &[(&str, usize)] = &[
     ("Abs", 0),
@@ -28,8 +31,8 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("Floor", 2),
     ("Ceil", 3),
     ("Sqrt", 5),
-    ("Exp", 7),
-    ("Log", 8),
+    ("Exp", EXP),
+    ("Log", LOG),
     ("Sin", 9),
     ("Cos", 10),
     ("Tan", 11),
@@ -41,7 +44,7 @@ const FUNCTIONS: &[(&str, usize)] = &[
 ];
 
 /// A UnaryOp by ONNX's name.
-pub(super) fn function(name: &str) -> Option<Layer> {
+fn function(name: &str) -> Option<Layer> {
     FUNCTIONS.iter().find(|(n, _)| *n == name).map(|&(_, op)| Layer::new("UnaryOp").int(0, op))
 }
 

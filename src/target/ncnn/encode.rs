@@ -42,9 +42,9 @@ pub(super) fn param(net: &Net) -> Result<String> {
     Ok(text)
 }
 
-/// A name without the spaces that end it in the file, unlike the others.
+/// A name unlike the others, without the spaces that end it in the file, and not longer than NCNN reads.
 fn unique(name: &str, used: &mut HashSet<String>) -> String {
-    let plain: String = name.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).take(200).collect();
+    let plain: String = name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(200).collect();
     let plain = if plain.is_empty() { "layer".to_string() } else { plain };
     let name = std::iter::once(plain.clone()).chain((1..).map(|i| format!("{plain}_{i}"))).find(|n| !used.contains(n)).unwrap_or(plain);
     used.insert(name.clone());

@@ -1,7 +1,7 @@
 //! Operators along axes: reductions, softmax, norms, running sums.
 
 use super::build::{Build, Held, axis, input, too_many};
-use super::elementwise::{ADD, DIV, SUB, function};
+use super::elementwise::{ADD, DIV, EXP, LOG, SUB};
 use super::net::{Blob, Layer, Weight};
 use super::shape::{MOST, image, with_axes};
 use compresso_base::error::{Error, Result};
@@ -91,9 +91,9 @@ fn collapsed(dims: &[usize], axes: &[usize]) -> Result<(Vec<usize>, Vec<usize>)>
 fn log_sum_exp(cx: &mut Build<'_>, x: Blob, axes: &[usize]) -> Blob {
     let top = reduced(cx, x, MAX, axes);
     let below = cx.layer(Layer::new("BinaryOp").int(0, SUB.op), &[x, top]);
-    let exp = function("Exp").map(|l| cx.layer(l, &[below])).unwrap_or(below);
+    let exp = cx.layer(Layer::new("UnaryOp").int(0, EXP), &[below]);
     let sum = reduced(cx, exp, SUM, axes);
-    let log = function("Log").map(|l| cx.layer(l, &[sum])).unwrap_or(sum);
+    let log = cx.layer(Layer::new("UnaryOp").int(0, LOG), &[sum]);
     cx.layer(Layer::new("BinaryOp").int(0, ADD.op), &[log, top])
 }
 

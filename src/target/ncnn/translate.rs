@@ -200,7 +200,13 @@ fn cast(cx: &mut Build<'_>, node: &Node) -> Result<()> {
 
 fn one(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     if !is_known(node) {
-        return Err(Error::unsupported(format!("NCNN has no layer for the operator {}", node.op)));
+        let e = Error::unsupported(format!("NCNN has no layer for the operator {}", node.op));
+        return Err(match node.op.as_str() {
+            "TopK" | "NonMaxSuppression" => {
+                e.hint("what selects detections is the program's: export the model without it (end2end: false, nms: false)")
+            }
+            _ => e,
+        });
     }
     if let Some(layer) = activation(cx, node)? {
         return cx.elementwise(node, layer);
