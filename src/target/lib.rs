@@ -21,6 +21,7 @@ pub mod tensorrt;
 pub mod tflite;
 
 
+
 pub use artefact::{Artefact, Calibration, ExportPrecision, file_name, make_executable, write_text};
 pub use grid::Grid;
 pub use lint::{Finding, Severity, lint};
