@@ -22,7 +22,7 @@ use std::time::Instant;
 compresso_base::options! {
     /// Options of `deploy`.
     pub struct Deploy {
-        /// What the files are for: "onnx", "onnxruntime", "tensorrt", "ncnn".
+        /// What the files are for: "onnx", "onnxruntime", "tensorrt", "openvino", "tflite", "ncnn".
         pub target: Target = Target(&target::onnx::SPEC),
         /// Precision of the layers: "fp32", "fp16" or "int8". A quantized model is written as it is, by "int8".
         pub precision: ExportPrecision = ExportPrecision::Fp32,

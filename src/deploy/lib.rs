@@ -4,6 +4,7 @@
 //! options that only this one has. [`Lint`] says beforehand what a target would not take.
 
 mod export;
+mod formats;
 pub mod half;
 mod lint;
 pub mod onnx;
@@ -14,6 +15,7 @@ mod verify;
 
 pub use compresso_target::{ExportPrecision, Finding, Severity};
 pub use export::{Deploy, Deployed};
+pub use formats::{NcnnExport, OpenvinoExport, TfliteExport};
 pub use lint::{Findings, Lint};
 pub use onnx::OnnxExport;
 pub use optimize::{Optimize, OptimizeReport};

@@ -1,6 +1,8 @@
 //! Recipes run again, without the script language.
 
-use super::{Deploy, Deployed, OnnxExport, Optimize, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use super::{
+    Deploy, Deployed, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
+};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result, nearest};
 use compresso_base::operation::{ArgKind, Argument, Arguments, Call, Inputs, Operation, Recipe, Signature, decode, replayed};
@@ -27,6 +29,9 @@ const OPERATIONS: &[Replayable] = &[
     replayable::<OnnxExport>(),
     replayable::<Optimize>(),
     replayable::<TensorrtExport>(),
+    replayable::<OpenvinoExport>(),
+    replayable::<TfliteExport>(),
+    replayable::<NcnnExport>(),
 ];
 
 /// A value that a recipe makes.

@@ -20,8 +20,6 @@ pub mod openvino;
 pub mod tensorrt;
 pub mod tflite;
 
-
-
 pub use artefact::{Artefact, Calibration, ExportPrecision, file_name, make_executable, write_text};
 pub use grid::Grid;
 pub use lint::{Finding, Severity, lint};
@@ -136,7 +134,10 @@ mod tests {
         assert_eq!(decode("tensorrt").unwrap().target.name, "tensorrt");
         assert_eq!(serde_json::to_value(Sample::default()).unwrap()["target"], "onnxruntime");
         let e = decode("tensort").unwrap_err().to_string();
-        assert!(e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\", \"openvino\", \"tflite\" or \"ncnn\""), "{e}");
+        assert!(
+            e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\", \"openvino\", \"tflite\" or \"ncnn\""),
+            "{e}"
+        );
         assert!(e.contains("did you mean \"tensorrt\"?"), "{e}");
         let e = Target::find("qnn").unwrap_err().to_string();
         assert!(e.contains("no target 'qnn'") && e.contains("\"tflite\" or \"ncnn\""), "{e}");

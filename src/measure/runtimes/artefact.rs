@@ -5,6 +5,8 @@ use compresso_base::files::Scratch;
 use compresso_model::graph::fix_sizes;
 use compresso_model::{Graph, Model};
 use compresso_target::Names;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A form of a model that runtimes load.
@@ -12,8 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct Artefact {
     /// Name of its file, another one for each form.
     pub file: &'static str,
-    /// Writes it, and whatever it needs beside it. Memory that this takes is not the runtime's.
-    pub write: fn(&Model, &Path) -> Result<()>,
+    /// Writes it, and whatever it needs beside it, and says what is to be opened. Memory that this takes is not the runtime's.
+    pub write: fn(&Model, &Path) -> Result<PathBuf>,
     /// It can leave sizes open; otherwise those of the benchmark are filled in before it is written.
     pub open_sizes: bool,
     /// What it calls inputs and outputs.
@@ -23,8 +25,9 @@ pub struct Artefact {
 /// An ONNX file, with the model's task in its metadata.
 pub const ONNX: Artefact = Artefact { file: "model.onnx", write: onnx, open_sizes: true, names: Names::same };
 
-fn onnx(model: &Model, path: &Path) -> Result<()> {
-    model.save(path)
+fn onnx(model: &Model, path: &Path) -> Result<PathBuf> {
+    model.save(path)?;
+    Ok(path.to_path_buf())
 }
 
 /// The artefacts of one model in a folder of their own, which goes when this is dropped.
@@ -32,13 +35,15 @@ fn onnx(model: &Model, path: &Path) -> Result<()> {
 pub struct Files<'a> {
     model: &'a Model,
     folder: Scratch,
+    /// What is to be opened of each artefact, by its file.
+    written: RefCell<HashMap<&'static str, PathBuf>>,
 }
 
 impl<'a> Files<'a> {
     /// # Errors
     /// `Io` when no folder can be made.
     pub fn new(model: &'a Model) -> Result<Self> {
-        Ok(Self { model, folder: Scratch::new()? })
+        Ok(Self { model, folder: Scratch::new()?, written: RefCell::default() })
     }
     pub fn model(&self) -> &'a Model {
         self.model
@@ -55,10 +60,15 @@ impl<'a> Files<'a> {
             let image = image.or_else(|| self.model.image_size());
             Model::new(fix_sizes(self.model.graph(), batch, image)?, self.model.task().clone())
         };
-        let path = self.folder.path().join(artefact.file);
-        if !path.exists() {
-            (artefact.write)(&model, &path)?;
-        }
+        let mut written = self.written.borrow_mut();
+        let path = match written.get(artefact.file) {
+            Some(path) => path.clone(),
+            None => {
+                let path = (artefact.write)(&model, &self.folder.path().join(artefact.file))?;
+                written.insert(artefact.file, path.clone());
+                path
+            }
+        };
         Ok((path, model))
     }
 }

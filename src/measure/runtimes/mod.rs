@@ -32,6 +32,8 @@ pub const RUNTIMES: &[&RuntimeSpec] = &[
     &native::SPEC,
     &onnxruntime::SPEC,
     &python::OPENVINO,
+    &python::TFLITE,
+    &python::NCNN,
     #[cfg(test)]
     &eager::SPEC,
 ];

@@ -43,9 +43,12 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[translates],
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::INFERENCE,
+    open_sizes: false,
     float16: Float16::Stored,
     destination: Destination::Folder,
     calibration: false,
+    names: write::names,
+    runtime: Some("ncnn"),
     write: write::write,
 };
 

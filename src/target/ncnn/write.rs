@@ -4,9 +4,10 @@ use super::encode::{bin, param};
 use super::fixed::fixed;
 use super::metadata::metadata;
 use super::translate::translate;
-use crate::{Artefact, ExportPrecision, write_text};
+use crate::{Artefact, ExportPrecision, Names, write_text};
 use compresso_base::error::{Error, Result};
 use compresso_base::files::write_file;
+use compresso_model::Graph;
 use std::path::{Path, PathBuf};
 
 pub(super) fn write(artefact: &Artefact<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
@@ -25,4 +26,11 @@ pub(super) fn write(artefact: &Artefact<'_>, folder: &Path) -> Result<Vec<PathBu
     write_file(&weights, &bin(&translated.net, artefact.precision == ExportPrecision::Fp16))?;
     write_text(&about, &metadata(artefact, &graph, &translated)?)?;
     Ok(vec![layers, weights, about])
+}
+
+/// Blobs are numbered as inputs and outputs stand in the graph.
+pub(super) fn names(graph: &Graph) -> Names {
+    let inputs = graph.feeds().enumerate().map(|(i, x)| (x.name.clone(), format!("in{i}")));
+    let outputs = graph.outputs().iter().enumerate().map(|(i, y)| (y.name.clone(), format!("out{i}")));
+    Names { inputs: inputs.collect(), outputs: outputs.collect(), ..Names::default() }
 }

@@ -23,7 +23,7 @@ mod write;
 mod xml;
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Op, Quantization, Takes, TargetSpec};
+use super::{Destination, Float16, Grid, Joining, Names, Op, Quantization, Takes, TargetSpec};
 use compresso_model::Element;
 use compresso_model::passes::{Pipeline, pipelines};
 
@@ -38,9 +38,12 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[write::unwritable],
     quantization: Some(QUANTIZATION),
     pipeline: PIPELINE,
+    open_sizes: true,
     float16: Float16::Stored,
     destination: Destination::File("xml"),
     calibration: false,
+    names: Names::same,
+    runtime: Some("openvino"),
     write: write::write,
 };
 

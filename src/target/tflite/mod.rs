@@ -34,9 +34,12 @@ pub const SPEC: TargetSpec = TargetSpec {
     rules: &[],
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::INFERENCE,
+    open_sizes: false,
     float16: Float16::Stored,
     destination: Destination::File("tflite"),
     calibration: false,
+    names: write::names,
+    runtime: Some("tflite"),
     write: write::write,
 };
 

@@ -4,7 +4,7 @@ use super::builder::{Builder, Form, kind_of};
 use super::layout::{channels_last, permuted, plain};
 use super::model::{File, Kind, Type};
 use super::{ops, prune, serialize};
-use crate::{Artefact, ExportPrecision};
+use crate::{Artefact, ExportPrecision, Names};
 use compresso_base::error::{At, Error, Result};
 use compresso_base::files::write_file;
 use compresso_model::graph::specialize;
@@ -50,6 +50,15 @@ fn fed_as(dims: &[usize], kind: Kind) -> Vec<usize> {
     }
 }
 
+/// Inputs and outputs have the graph's names.
+pub(super) fn names(graph: &Graph) -> Names {
+    let last = |i: &&ValueInfo| {
+        let dims = i.fact.dims().unwrap_or_default();
+        kind_of(i.fact.element).is_ok_and(|k| dims.len() == 4 && fed_as(&dims, k) != plain(4))
+    };
+    Names { channels_last: graph.feeds().filter(last).map(|i| i.name.clone()).collect(), ..Names::default() }
+}
+
 fn build(graph: &Graph, half: bool) -> Result<File> {
     let facts = graph.facts()?;
     let mut b = Builder::new(graph, &facts, half);
@@ -76,9 +85,9 @@ fn build(graph: &Graph, half: bool) -> Result<File> {
 
 /// What there is to know of the model, as JSON: its task with classes, strides and image size, and how inputs lie.
 fn description(artefact: &Artefact<'_>, graph: &Graph) -> Result<String> {
+    let names = names(graph);
     let layout = |i: &ValueInfo| {
-        let dims = i.fact.dims().unwrap_or_default();
-        let last = kind_of(i.fact.element).is_ok_and(|k| dims.len() == 4 && fed_as(&dims, k) != plain(4));
+        let last = names.channels_last.contains(&i.name);
         serde_json::json!({ "name": i.name, "layout": if last { "NHWC" } else { "as in ONNX" } })
     };
     let text = serde_json::json!({

@@ -4,11 +4,12 @@
 //! (`worker.py`) and takes the times around the runtime's own call. The package is looked for in the interpreter that
 //! [`VARIABLE`] names, and in the Python environments in reach.
 
-use super::{Absent, Found, Opening, Runtime, RuntimeSpec, locate};
+use super::{Absent, Artefact, Found, Opening, Runtime, RuntimeSpec, locate};
 use crate::worker::{Carrier, Order, Process};
 use compresso_base::error::{Error, Result};
 use compresso_exec::Outputs;
 use compresso_model::Value;
+use compresso_target::{ncnn, openvino, tflite, write_model};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,20 +19,53 @@ pub const VARIABLE: &str = "COMPRESSO_PYTHON";
 
 const PROGRAM: &str = include_str!("worker.py");
 
-const OPENVINO_PACKAGE: Package = Package { runtime: "openvino", module: "openvino", distribution: "openvino" };
+/// A runtime, from its package and its target.
+macro_rules! runtime {
+    ($name:ident, $package:ident, $target:ident, $file:literal, $of:expr, $summary:literal, $get:literal) => {
+        const $package: Package = $of;
 
-pub(super) const OPENVINO: RuntimeSpec = RuntimeSpec {
-    name: OPENVINO_PACKAGE.runtime,
-    summary: "OpenVINO's CPU plugin",
-    get: "pip install openvino, or set COMPRESSO_PYTHON to an interpreter that has it",
-    find: || OPENVINO_PACKAGE.find(),
-    artefact: super::ONNX,
-    open: |o| OPENVINO_PACKAGE.open(o),
-    worker: Some(|| OPENVINO_PACKAGE.worker()),
-    usual: false,
-    train: None,
-    profiles: false,
-};
+        pub(super) const $name: RuntimeSpec = RuntimeSpec {
+            name: $package.runtime,
+            summary: $summary,
+            get: $get,
+            find: || $package.find(),
+            artefact: Artefact {
+                file: $file,
+                write: |model, path| write_model(&$target::SPEC, model, path).and_then(first),
+                open_sizes: $target::SPEC.open_sizes,
+                names: $target::SPEC.names,
+            },
+            open: |o| $package.open(o),
+            worker: Some(|| $package.worker()),
+            usual: false,
+            train: None,
+            profiles: false,
+        };
+    };
+}
+
+/// The file that a runtime opens, of those that were written.
+fn first(files: Vec<PathBuf>) -> Result<PathBuf> {
+    files.into_iter().next().ok_or_else(|| Error::internal("nothing was written"))
+}
+
+runtime! {
+    OPENVINO, OPENVINO_PACKAGE, openvino, "model.xml",
+    Package { runtime: "openvino", module: "openvino", distribution: "openvino" },
+    "OpenVINO's CPU plugin", "pip install openvino, or set COMPRESSO_PYTHON to an interpreter that has it"
+}
+
+runtime! {
+    TFLITE, TFLITE_PACKAGE, tflite, "model.tflite",
+    Package { runtime: "tflite", module: "ai_edge_litert", distribution: "ai_edge_litert" },
+    "LiteRT, the interpreter of TensorFlow Lite", "pip install ai-edge-litert, or set COMPRESSO_PYTHON to an interpreter that has it"
+}
+
+runtime! {
+    NCNN, NCNN_PACKAGE, ncnn, "model_ncnn_model",
+    Package { runtime: "ncnn", module: "ncnn", distribution: "ncnn" },
+    "ncnn's CPU layers", "pip install ncnn, or set COMPRESSO_PYTHON to an interpreter that has it"
+}
 
 /// A package of Python.
 #[derive(Debug, Clone, Copy)]

@@ -67,11 +67,13 @@ class Tflite:
         self.into = {d["name"]: d for d in self.model.get_input_details()}
 
     def feed(self, values):
+        import numpy
+
         for name, value in values.items():
             at = self.into[self.names["inputs"].get(name, name)]
             if name in self.names["channels_last"]:
                 value = value.transpose(0, *range(2, value.ndim), 1)
-            self.model.set_tensor(at["index"], value)
+            self.model.set_tensor(at["index"], numpy.ascontiguousarray(value, at["dtype"]))
 
     def step(self):
         self.model.invoke()
@@ -99,7 +101,17 @@ class Ncnn:
             raise Unsupported("the files cannot be loaded")
 
     def feed(self, values):
-        self.fed = {self.names["inputs"][name]: self.library.Mat(value[0]).clone() for name, value in values.items()}
+        self.fed = {self.names["inputs"][name]: self.blob(value[0]) for name, value in values.items()}
+
+    def blob(self, value):
+        import numpy
+
+        # One of its own: one that is made of an array points into it.
+        value = numpy.ascontiguousarray(value, "float32")
+        if value.ndim < 4:
+            return self.library.Mat(value).clone()
+        c, d, h, w = value.shape
+        return self.library.Mat(value.reshape(-1)).clone().reshape(w, h, d, c).clone()
 
     def step(self):
         with self.net.create_extractor() as extractor:
@@ -112,7 +124,12 @@ class Ncnn:
     def outputs(self):
         import numpy
 
-        return {name: numpy.array(value)[None] for name, (_, value) in self.made.items()}
+        def array(blob):
+            if blob.dims < 4:
+                return numpy.array(blob)
+            return numpy.array(blob.reshape(blob.w * blob.h * blob.d * blob.c)).reshape(blob.c, blob.d, blob.h, blob.w)
+
+        return {name: array(value)[None] for name, (_, value) in self.made.items()}
 
 
 RUNTIMES = {"openvino": Openvino, "tflite": Tflite, "ncnn": Ncnn}

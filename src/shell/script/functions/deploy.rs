@@ -1,7 +1,7 @@
 //! Files for other runtimes.
 
 use super::{made, report};
-use crate::deploy::{Deploy, Lint, OnnxExport, Optimize, TensorrtExport};
+use crate::deploy::{Deploy, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtExport, TfliteExport};
 use crate::operation::Operation;
 use crate::shell::script::call::Binding;
 
@@ -10,5 +10,8 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: OnnxExport::SIGNATURE, call: |c| Ok(report(c.run::<OnnxExport>()?)) },
     Binding { signature: Optimize::SIGNATURE, call: |c| Ok(made(c.run::<Optimize>()?)) },
     Binding { signature: TensorrtExport::SIGNATURE, call: |c| Ok(report(c.run::<TensorrtExport>()?)) },
+    Binding { signature: OpenvinoExport::SIGNATURE, call: |c| Ok(report(c.run::<OpenvinoExport>()?)) },
+    Binding { signature: TfliteExport::SIGNATURE, call: |c| Ok(report(c.run::<TfliteExport>()?)) },
+    Binding { signature: NcnnExport::SIGNATURE, call: |c| Ok(report(c.run::<NcnnExport>()?)) },
     Binding { signature: Lint::SIGNATURE, call: |c| Ok(report(c.run::<Lint>()?)) },
 ];
