@@ -69,7 +69,7 @@ pub struct Deployed {
 }
 
 /// Endings of what runtimes load, which no folder has.
-const FILES: [&str; 4] = ["onnx", "engine", "plan", "trt"];
+const FILES: [&str; 8] = ["onnx", "engine", "plan", "trt", "param", "bin", "xml", "tflite"];
 
 /// The operation that exports.
 pub(super) struct Caller {
