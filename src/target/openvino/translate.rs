@@ -1,7 +1,7 @@
 //! From a graph to a network of the IR.
 
 use super::element::attribute;
-use super::lower::{Entry, Form, Lower, value};
+use super::lower::{Entry, Form, Lower, open, value};
 use super::net::{Net, Port};
 use super::xml::size;
 use super::{elementwise, indexing, layers, quantized, reduce, resize, shapes};
@@ -32,6 +32,7 @@ pub(super) fn translate(graph: &Graph, half: bool) -> Result<std::result::Result
     for input in graph.feeds() {
         if let Err(e) = parameter(&mut net, &facts, &input.name) {
             wrong.push(e.at(format!("input '{}'", input.name)));
+            stand_in(&mut net, &facts, std::slice::from_ref(&input.name));
         }
     }
     let makers = graph.producers();
@@ -42,7 +43,7 @@ pub(super) fn translate(graph: &Graph, half: bool) -> Result<std::result::Result
             Err(e) => {
                 wrong.push(e.at(node.label()));
                 // What comes after it is looked at all the same.
-                stand_in(&mut net, &facts, node);
+                stand_in(&mut net, &facts, &node.outputs);
             }
         }
     }
@@ -73,12 +74,12 @@ fn lower(cx: &mut Lower<'_>, form: Form) -> Result<()> {
 
 fn parameter(net: &mut Net, facts: &Facts, name: &str) -> Result<()> {
     let fact = facts.get(name).ok_or_else(|| Error::internal("an input without a type"))?;
-    let shape = fact.shape.clone();
-    // An open rank is three dots.
-    let written = shape.as_ref().map_or_else(|| "...".into(), |s| s.iter().map(size).collect::<Vec<_>>().join(","));
+    // The CPU plugin takes open sizes, but no open rank.
+    let shape = fact.shape.clone().ok_or_else(|| open("the rank of an input"))?;
+    let written = shape.iter().map(size).collect::<Vec<_>>().join(",");
     let attrs = vec![("shape", written), ("element_type", attribute(fact.element)?.to_string())];
     let layer = net.add(name, "Parameter", 1, attrs, &[], &[fact.element]);
-    net.set(name, Port { layer, output: 0 }, shape);
+    net.set(name, Port { layer, output: 0 }, Some(shape));
     Ok(())
 }
 
@@ -88,9 +89,9 @@ fn result(net: &mut Net, name: &str, port: Port) -> Result<()> {
     Ok(())
 }
 
-/// Makes the outputs of a node that cannot be written known.
-fn stand_in(net: &mut Net, facts: &Facts, node: &Node) {
-    for name in node.outputs.iter().filter(|n| !n.is_empty()) {
+/// Makes values that cannot be written known to what reads them.
+fn stand_in(net: &mut Net, facts: &Facts, names: &[String]) {
+    for name in names.iter().filter(|n| !n.is_empty()) {
         let element = facts.get(name).map_or(Element::F32, |f| f.element);
         let layer = net.add(name, "Unknown", 0, Vec::new(), &[], &[element]);
         net.set(name, Port { layer, output: 0 }, None);
