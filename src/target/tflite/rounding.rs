@@ -65,11 +65,14 @@ impl Builder<'_> {
         let Some((_, last)) = self.sole_reader(value).filter(|(_, n)| n.is("QuantizeLinear")) else { return Ok(None) };
         let grid = self.grid_of(last)?;
         let top = (127 - grid.zero_points[0]) as f32 * grid.scales[0];
+        let bottom = (-128 - grid.zero_points[0]) as f32 * grid.scales[0];
+        // What the rounding cuts off anyway is none of the kernel's business, whose steps to a bound may be too many to count.
+        let room = 0.5 * grid.scales[0];
         let fused = match (low, high) {
+            (low, high) if bottom >= low - room && top <= high + room => Fused::Nothing,
+            (0.0, high) if top <= high + room => Fused::Relu,
             (0.0, 6.0) => Fused::Relu6,
             (-1.0, 1.0) => Fused::ReluN1,
-            // What the rounding cuts off anyway.
-            (0.0, high) if top <= high + 0.5 * grid.scales[0] => Fused::Relu,
             _ => return Ok(None),
         };
         Ok(Some(Rounding { grid, fused, value: value.into(), activation: Some(i) }))

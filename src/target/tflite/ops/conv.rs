@@ -50,7 +50,7 @@ fn bias(b: &mut Builder<'_>, node: &Node, channels: usize, kernel: &Kernel, inpu
         None => vec![0.0; channels],
     };
     let name = node.input(2).unwrap_or("bias").to_string();
-    if kernel.rounded { int_bias(b, &name, &values, &kernel.scales, input) } else { b.weight(&name, &[channels], &values) }
+    if kernel.rounded { int_bias(b, &name, &values, &kernel.scales, input) } else { Ok(b.f32s(&name, &[channels], &values)) }
 }
 
 /// A bias in int32, for an input tensor and a weight with these scales.
