@@ -8,6 +8,7 @@ mod moves;
 mod pool;
 mod reduce;
 mod resize;
+mod sample;
 mod spread;
 mod window;
 
@@ -113,6 +114,7 @@ const TABLE: &[(Op, Write)] = &[
     (Op::any("Gather"), moves::gather),
     (Op::any("GatherND").when(moves::takes_gather_nd), moves::gather_nd),
     (Op::any("GatherElements"), moves::gather_elements),
+    (Op::any("GridSample").when(sample::takes), sample::grid_sample),
     (Op::any("Pad").when(moves::takes_pad), moves::pad),
     (Op::any("Tile"), moves::repeat),
     (Op::any("Expand"), moves::repeat),
