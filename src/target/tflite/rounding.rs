@@ -7,6 +7,7 @@ use super::builder::{Builder, Form};
 use super::codes::{self, Fused};
 use super::model::{Call, Grid, Kind, Type};
 use compresso_base::error::{Error, Result};
+use compresso_model::graph::normalize_axis;
 use compresso_model::{Constant, Element, Graph, Node};
 
 /// How what a node makes is rounded.
@@ -126,9 +127,7 @@ impl Builder<'_> {
         let values: Vec<i8> = stored.to_i64s()?.into_iter().map(|v| v as i8).collect();
         let scales = node.input(1).map_or_else(|| Ok(Vec::new()), |s| self.floats(s))?;
         let rank = stored.dims().len();
-        let axis = node.get_int("axis", 1)?;
-        let axis = if axis < 0 { axis + rank as i64 } else { axis } as usize;
-        // -128, which ONNX has, kernels take as well.
+        let axis = if scales.len() == 1 { 0 } else { normalize_axis(node.get_int("axis", 1)?, rank)? };
         Ok(Some(Integers { dims: stored.dims().to_vec(), values, scales, axis }))
     }
 }
@@ -153,8 +152,10 @@ fn dequantize_constant(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let scales = b.floats(&node.inputs[1])?;
     let zeros = node.input(2).and_then(|z| b.constant(z)).map(Constant::to_i64s).transpose()?.unwrap_or_default();
     let dims = stored.dims().to_vec();
-    let axis = node.get_int("axis", 1)?;
-    let axis = if axis < 0 { axis + dims.len() as i64 } else { axis } as usize;
+    if scales.is_empty() {
+        return Err(Error::unsupported("it has no scale"));
+    }
+    let axis = if scales.len() == 1 { 0 } else { normalize_axis(node.get_int("axis", 1)?, dims.len())? };
     let inner: usize = if scales.len() == 1 { 1 } else { dims.iter().skip(axis + 1).product() };
     let values: Vec<f32> = stored
         .to_i64s()?
