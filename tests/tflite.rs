@@ -8,14 +8,16 @@ mod operators;
 
 use compresso::compress::prune::Prune;
 use compresso::compress::quantize::Quantize;
+use compresso::compress::quantize::calibrate::Images;
 use compresso::deploy::{Deploy, ExportPrecision};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::model::zoo::{ZooOptions, build};
-use compresso::model::{Dim, Element, Fact, GraphBuilder, LoadOptions, Model, Node};
+use compresso::model::{Dim, Element, Fact, GraphBuilder, LoadOptions, Model, Node, Value};
 use compresso::operation::Operation;
 use compresso::target::Target;
 use compresso::{Context, ErrorKind};
 use judged::Judge;
+use std::collections::HashMap;
 use std::path::Path;
 
 fn deploy(precision: ExportPrecision) -> Deploy {
@@ -34,6 +36,12 @@ fn zoo(name: &str) -> Model {
 
 fn shapes(images: usize) -> Dataset {
     dataset("shapes", &DataOptions { images: Some(images), ..DataOptions::default() }, &Context::new()).unwrap()
+}
+
+/// An image of the dataset, as the model takes it.
+fn image(m: &Model, data: &Dataset) -> HashMap<String, Value> {
+    let mut images = Images::new(m.graph(), m.task(), data, 1, &Context::new().with_seed(9)).unwrap();
+    images.next().unwrap().unwrap().1
 }
 
 const MODELS: [&str; 9] =
@@ -72,12 +80,12 @@ fn integers_give_what_our_executor_gives_on_the_same_graph() {
             let q = Quantize { images: 8, target, elementwise, score: false, ..Quantize::default() }
                 .apply(&zoo(name), Some(&data), &ctx)
                 .unwrap();
-            judge.add(&format!("{name}_{elementwise}"), &q, ExportPrecision::Int8, 0.99);
+            judge.add_fed(&format!("{name}_{elementwise}"), &q, &image(&q, &data), ExportPrecision::Int8, 0.99);
         }
     }
     // For onnxruntime: uint8 with a zero point.
     let q = Quantize { images: 8, score: false, ..Quantize::default() }.apply(&zoo("resnet18"), Some(&data), &ctx).unwrap();
-    judge.add("uint8", &q, ExportPrecision::Int8, 0.99);
+    judge.add_fed("uint8", &q, &image(&q, &data), ExportPrecision::Int8, 0.99);
     let results = judge.run();
     // A residual network is computed on integers from its first layer to its last.
     let operators = &results["resnet18_false"].operators;

@@ -27,6 +27,33 @@ pub struct Judged {
     error: Option<String>,
 }
 
+/// Images of [0, 1), other numbers of [-2, 2).
+fn noise(name: &str, model: &Model) -> HashMap<String, Value> {
+    let mut draw = Draw(name.len() as u64 + 17);
+    let mut feeds = HashMap::new();
+    for input in model.graph().feeds() {
+        let dims = specialize(&input.fact, 1, model.image_size()).dims().unwrap();
+        let count: usize = dims.iter().product();
+        let value = match input.fact.element {
+            Element::F32 => {
+                let images = dims.len() == 4 && dims[1] == 3;
+                let values: Vec<f32> = (0..count).map(|_| if images { draw.unit() } else { 2.0 * draw.signed() }).collect();
+                Value::plain(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
+            }
+            Element::Bool => {
+                let values: Vec<u8> = (0..count).map(|_| u8::from(draw.signed() > 0.0)).collect();
+                Value::bool(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
+            }
+            _ => {
+                let values: Vec<i64> = (0..count).map(|_| (draw.unit() * 4.0) as i64).collect();
+                Value::plain(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
+            }
+        };
+        feeds.insert(input.name.clone(), value);
+    }
+    feeds
+}
+
 /// Files that are to be judged.
 pub struct Judge {
     dir: tempfile::TempDir,
@@ -39,35 +66,18 @@ impl Judge {
         Self { dir: tempfile::tempdir().unwrap(), limits: IndexMap::new() }
     }
 
+    /// A file of the model, fed with numbers that follow from its name.
     pub fn add(&mut self, name: &str, model: &Model, precision: ExportPrecision, limit: f64) {
+        self.add_fed(name, model, &noise(name, model), precision, limit);
+    }
+
+    pub fn add_fed(&mut self, name: &str, model: &Model, feeds: &HashMap<String, Value>, precision: ExportPrecision, limit: f64) {
         let path = self.dir.path().join(format!("{name}.tflite"));
         let made = deploy(precision).run((model, &path, None), &Context::new());
         made.unwrap_or_else(|e| panic!("{name}: {e}"));
-        let mut draw = Draw(name.len() as u64 + 17);
-        let mut arrays = IndexMap::new();
-        let mut feeds = HashMap::new();
-        for (i, input) in model.graph().feeds().enumerate() {
-            let dims = specialize(&input.fact, 1, model.image_size()).dims().unwrap();
-            let count: usize = dims.iter().product();
-            let value = match input.fact.element {
-                Element::F32 => {
-                    let images = dims.len() == 4 && dims[1] == 3;
-                    let values: Vec<f32> = (0..count).map(|_| if images { draw.unit() } else { 2.0 * draw.signed() }).collect();
-                    Value::plain(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
-                }
-                Element::Bool => {
-                    let values: Vec<u8> = (0..count).map(|_| u8::from(draw.signed() > 0.0)).collect();
-                    Value::bool(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
-                }
-                _ => {
-                    let values: Vec<i64> = (0..count).map(|_| (draw.unit() * 4.0) as i64).collect();
-                    Value::plain(Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
-                }
-            };
-            arrays.insert(format!("in_{i}"), value.clone());
-            feeds.insert(input.name.clone(), value);
-        }
-        let outputs = exec::run(model.graph(), &feeds, Run::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let fed = model.graph().feeds().enumerate().map(|(i, input)| (format!("in_{i}"), feeds[&input.name].clone()));
+        let mut arrays: IndexMap<String, Value> = fed.collect();
+        let outputs = exec::run(model.graph(), feeds, Run::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
         for (i, (_, value)) in outputs.iter().enumerate() {
             arrays.insert(format!("out_{i}"), value.clone());
         }

@@ -442,6 +442,16 @@ fn resizes(c: &mut Cases) {
     );
 }
 
+fn samples(c: &mut Cases) {
+    for padding in ["zeros", "border"] {
+        for corners in [0, 1] {
+            let sample = node("GridSample").attr("padding_mode", Attr::text(padding)).int("align_corners", corners);
+            // Places of [-2, 2): some lie outside.
+            c.node(sample, &[&[2, 4, 5, 7], &[2, 3, 6, 2]], vec![]);
+        }
+    }
+}
+
 /// All of them.
 pub fn cases() -> Vec<(String, Model)> {
     let mut c = Cases::default();
@@ -453,5 +463,6 @@ pub fn cases() -> Vec<(String, Model)> {
     products(&mut c);
     reductions(&mut c);
     resizes(&mut c);
+    samples(&mut c);
     c.0
 }

@@ -195,7 +195,8 @@ impl<'a> Builder<'a> {
     pub fn number(&mut self, value: f32) -> usize {
         self.f32s("number", &[], &[value])
     }
-    /// The weight or bias of a layer: in float16 where weights are stored so, which the runtime widens once.
+    /// The weight of a layer: in float16 where weights are stored so, which the runtime widens once. Biases stay as they are: they are
+    /// few, and what they lose is not averaged out.
     pub fn weight(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<usize> {
         let fits = |v: &f32| v.is_nan() || f16::from_f32(*v).is_finite() || v.is_infinite();
         if !self.half || !values.iter().all(fits) {
@@ -215,9 +216,8 @@ impl<'a> Builder<'a> {
     }
     pub fn ops(&mut self, mut call: Call, inputs: &[usize], made: Vec<Type>) -> Vec<usize> {
         let outputs: Vec<usize> = made.into_iter().map(|m| self.tensor(String::new(), m, 0)).collect();
-        // Kernels for int8 came with later versions of most operators.
         if outputs.iter().chain(inputs.first()).any(|&t| self.of(t).kind == Kind::I8) {
-            call.version = call.version.max(2);
+            call.version = call.version.max(codes::int8_version(call.code));
         }
         for &t in &outputs {
             self.file.tensors[t].name = format!("t{t}");

@@ -21,6 +21,13 @@ plain! {
     floor 8 0, ceil 104 0, round 116 0, sin 66 0, cos 108 84, elu 111 0, hard_swish 117 91, sign 158 123, log_softmax 50 36,
 }
 
+/// The version from which on an operator takes int8: most got it with their second.
+pub(super) fn int8_version(code: i32) -> i32 {
+    const SECOND: &[i32] =
+        &[0, 1, 2, 4, 6, 14, 17, 18, 19, 21, 23, 25, 26, 28, 34, 36, 39, 40, 41, 45, 55, 57, 60, 65, 67, 69, 82, 89, 97, 98, 100, 102];
+    if SECOND.contains(&code) { 2 } else { 1 }
+}
+
 /// Windows of a convolution or pool, height first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {

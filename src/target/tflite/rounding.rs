@@ -7,6 +7,7 @@ use super::builder::{Builder, Form};
 use super::codes::{self, Fused};
 use super::model::{Call, Grid, Kind, Type};
 use compresso_base::error::{Error, Result};
+use compresso_model::graph::normalize_axis;
 use compresso_model::{Constant, Element, Graph, Node};
 
 /// How what a node makes is rounded.
@@ -65,11 +66,14 @@ impl Builder<'_> {
         let Some((_, last)) = self.sole_reader(value).filter(|(_, n)| n.is("QuantizeLinear")) else { return Ok(None) };
         let grid = self.grid_of(last)?;
         let top = (127 - grid.zero_points[0]) as f32 * grid.scales[0];
+        let bottom = (-128 - grid.zero_points[0]) as f32 * grid.scales[0];
+        // What the rounding cuts off anyway is none of the kernel's business, whose steps to a bound may be too many to count.
+        let room = 0.5 * grid.scales[0];
         let fused = match (low, high) {
+            (low, high) if bottom >= low - room && top <= high + room => Fused::Nothing,
+            (0.0, high) if top <= high + room => Fused::Relu,
             (0.0, 6.0) => Fused::Relu6,
             (-1.0, 1.0) => Fused::ReluN1,
-            // What the rounding cuts off anyway.
-            (0.0, high) if top <= high + 0.5 * grid.scales[0] => Fused::Relu,
             _ => return Ok(None),
         };
         Ok(Some(Rounding { grid, fused, value: value.into(), activation: Some(i) }))
@@ -123,9 +127,7 @@ impl Builder<'_> {
         let values: Vec<i8> = stored.to_i64s()?.into_iter().map(|v| v as i8).collect();
         let scales = node.input(1).map_or_else(|| Ok(Vec::new()), |s| self.floats(s))?;
         let rank = stored.dims().len();
-        let axis = node.get_int("axis", 1)?;
-        let axis = if axis < 0 { axis + rank as i64 } else { axis } as usize;
-        // -128, which ONNX has, kernels take as well.
+        let axis = if scales.len() == 1 { 0 } else { normalize_axis(node.get_int("axis", 1)?, rank)? };
         Ok(Some(Integers { dims: stored.dims().to_vec(), values, scales, axis }))
     }
 }
@@ -150,8 +152,10 @@ fn dequantize_constant(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let scales = b.floats(&node.inputs[1])?;
     let zeros = node.input(2).and_then(|z| b.constant(z)).map(Constant::to_i64s).transpose()?.unwrap_or_default();
     let dims = stored.dims().to_vec();
-    let axis = node.get_int("axis", 1)?;
-    let axis = if axis < 0 { axis + dims.len() as i64 } else { axis } as usize;
+    if scales.is_empty() {
+        return Err(Error::unsupported("it has no scale"));
+    }
+    let axis = if scales.len() == 1 { 0 } else { normalize_axis(node.get_int("axis", 1)?, dims.len())? };
     let inner: usize = if scales.len() == 1 { 1 } else { dims.iter().skip(axis + 1).product() };
     let values: Vec<f32> = stored
         .to_i64s()?

@@ -64,6 +64,9 @@ fn build(graph: &Graph, half: bool) -> Result<File> {
     let mut b = Builder::new(graph, &facts, half);
     for input in graph.feeds() {
         let dims = b.dims(&input.name)?;
+        if dims.contains(&0) {
+            return Err(Error::unsupported("it has no elements").at(format!("input '{}'", input.name)));
+        }
         let kind = kind_of(input.fact.element).at(|| format!("input '{}'", input.name))?;
         let perm = fed_as(&dims, kind);
         b.input(&input.name, Type::new(kind, &permuted(&dims, &perm)), perm, Form::Real);

@@ -7,6 +7,7 @@ use crate::tflite::layout::channels_last;
 use crate::tflite::model::{Call, Grid, Kind, Type};
 use crate::tflite::rounding::Rounding;
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use compresso_model::{Graph, Node};
 
 /// One or two axes of space, padding inside of it.
@@ -50,7 +51,7 @@ fn bias(b: &mut Builder<'_>, node: &Node, channels: usize, kernel: &Kernel, inpu
         None => vec![0.0; channels],
     };
     let name = node.input(2).unwrap_or("bias").to_string();
-    if kernel.rounded { int_bias(b, &name, &values, &kernel.scales, input) } else { b.weight(&name, &[channels], &values) }
+    if kernel.rounded { int_bias(b, &name, &values, &kernel.scales, input) } else { Ok(b.f32s(&name, &[channels], &values)) }
 }
 
 /// A bias in int32, for an input tensor and a weight with these scales.
@@ -159,6 +160,7 @@ pub(super) fn conv_transpose(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     } else {
         // Each group's block in a kernel of zeros.
         let values = b.floats(w)?;
+        memory::claim_tensor(&[channels, kh, kw, inner], 4, 2, || format!("the kernel '{w}' with its groups side by side"))?;
         let mut dense = vec![0.0; channels * kh * kw * inner];
         for (i, &v) in values.iter().enumerate() {
             let (k, o, c) = (i % (kh * kw), i / (kh * kw) % out, i / (kh * kw * out));

@@ -52,7 +52,7 @@ fn layer(b: &mut Builder<'_>, node: &Node, layer: &Layer<'_>, perm: Vec<usize>) 
         _ => {
             let values: Vec<f32> = permute(&b.floats(layer.weight)?, &dims, order).iter().map(|v| v * layer.factor).collect();
             let weight = b.weight(layer.weight, &[outputs, inputs], &values)?;
-            (weight, b.weight(&name, &[outputs], &bias)?, Type::f32(&shape))
+            (weight, b.f32s(&name, &[outputs], &bias), Type::f32(&shape))
         }
     };
     let fused = rounding.as_ref().map_or(Fused::Nothing, |r| r.fused);

@@ -8,6 +8,7 @@ mod moves;
 mod pool;
 mod reduce;
 mod resize;
+mod sample;
 mod spread;
 mod window;
 
@@ -113,6 +114,7 @@ const TABLE: &[(Op, Write)] = &[
     (Op::any("Gather"), moves::gather),
     (Op::any("GatherND").when(moves::takes_gather_nd), moves::gather_nd),
     (Op::any("GatherElements"), moves::gather_elements),
+    (Op::any("GridSample").when(sample::takes), sample::grid_sample),
     (Op::any("Pad").when(moves::takes_pad), moves::pad),
     (Op::any("Tile"), moves::repeat),
     (Op::any("Expand"), moves::repeat),
@@ -151,9 +153,30 @@ const fn operators() -> [Op; TABLE.len()] {
 /// # Errors
 /// `Unsupported` for one that the runtime cannot compute, at the node.
 pub(super) fn write(b: &mut Builder<'_>, node: &Node) -> Result<()> {
+    if without_elements(b, node)? {
+        return Ok(());
+    }
     let entry = TABLE.iter().find(|(op, _)| op.is(b.graph, node));
     let refused = || Error::unsupported(format!("TensorFlow Lite does not take the operator {} as it is used here", node.op));
     entry.ok_or_else(refused).and_then(|(_, write)| write(b, node)).at(|| node.label())
+}
+
+/// True for a node whose result has no elements, and is only joined with others: joining leaves it out.
+///
+/// # Errors
+/// `Unsupported` where something else is done with it.
+fn without_elements(b: &Builder<'_>, node: &Node) -> Result<bool> {
+    let mut none = false;
+    for y in node.outputs.iter().filter(|y| !y.is_empty()) {
+        if !b.dims(y).at(|| node.label())?.contains(&0) {
+            continue;
+        }
+        if b.graph.is_output(y) || b.readers(y).iter().any(|&i| !b.graph.nodes()[i].is("Concat")) {
+            return Err(Error::unsupported(format!("'{y}' has no elements")).at(node.label()));
+        }
+        none = node.outputs.len() == 1;
+    }
+    Ok(none)
 }
 
 fn unknown(_: &mut Builder<'_>, _: &Node) -> Result<()> {

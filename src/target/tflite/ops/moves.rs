@@ -130,6 +130,7 @@ pub(super) fn slice(b: &mut Builder<'_>, node: &Node) -> Result<()> {
         by[axis] = step;
     }
     let (perm, t, form) = take(b, x)?;
+    let shape = b.of(t).shape.clone();
     let of = b.of(t).shaped(&permuted(&made, &perm));
     let (from, by, sizes) = (permuted(&from, &perm), permuted(&by, &perm), permuted(&made, &perm));
     let narrow = |v: i64| i32::try_from(v).map_err(|_| Error::unsupported(format!("{v} is too large for TensorFlow Lite")));
@@ -143,7 +144,7 @@ pub(super) fn slice(b: &mut Builder<'_>, node: &Node) -> Result<()> {
         let mut mask = 0;
         let mut ends = Vec::new();
         for (i, ((&f, &s), &n)) in from.iter().zip(&by).zip(&sizes).enumerate() {
-            let end = f + s * n as i64;
+            let end = f.saturating_add(s.saturating_mul(n as i64)).min(shape[i] as i64);
             if end < 0 {
                 mask |= 1 << i;
             }

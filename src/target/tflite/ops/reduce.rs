@@ -262,6 +262,9 @@ pub(super) fn instance_norm(b: &mut Builder<'_>, node: &Node) -> Result<()> {
         Ok(b.f32s(name, &shape, &values))
     };
     let groups = if node.is("GroupNormalization") { node.get_int("num_groups", 1)?.max(1) as usize } else { dims[1] };
+    if dims[1] % groups != 0 {
+        return Err(Error::unsupported(format!("{} channels are not {groups} equal groups", dims[1])));
+    }
     if groups == dims[1] {
         let at: Vec<usize> = (2..dims.len()).map(|a| place[a]).collect();
         t = normalized(b, t, &at, epsilon, true)?;
@@ -293,7 +296,7 @@ pub(super) fn batch_norm(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let perm = b.order(x)?;
     let t = b.read(x, &perm, Form::Real)?;
     let mut shape = vec![1; rank];
-    shape[places(&perm)[1.min(rank - 1)]] = by.len();
+    shape[places(&perm)[1.min(rank.saturating_sub(1))]] = by.len();
     let (by, plus) = (b.f32s("scale", &shape, &by), b.f32s("shift", &shape, &plus));
     let t = binary(b, codes::mul(), t, by)?;
     let t = binary(b, codes::add(), t, plus)?;

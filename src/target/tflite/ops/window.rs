@@ -25,9 +25,9 @@ pub(super) struct Windows {
 fn pair(node: &Node, name: &str, default: usize) -> Result<[usize; 2]> {
     let got = node.find_ints(name)?.unwrap_or_default();
     let size = |v: i64| usize::try_from(v).map_err(|_| Error::unsupported(format!("attribute '{name}' is {got:?}")));
-    match got {
-        &[w] => Ok([default, size(w)?]),
-        &[h, w] => Ok([size(h)?, size(w)?]),
+    match *got {
+        [w] => Ok([default, size(w)?]),
+        [h, w] => Ok([size(h)?, size(w)?]),
         _ => Ok([default; 2]),
     }
 }
@@ -69,9 +69,9 @@ impl Windows {
                 let total = ((input[i] - 1) * strides[i] + more[i] + kernel[i]).saturating_sub(output[i]);
                 return if auto == "SAME_UPPER" { total / 2 } else { total - total / 2 };
             }
-            let pad = match pads {
-                &[left, _] => [0, left][i],
-                &[top, left, ..] => [top, left][i],
+            let pad = match *pads {
+                [left, _] => [0, left][i],
+                [top, left, ..] => [top, left][i],
                 _ => 0,
             };
             usize::try_from(pad).unwrap_or_default()
@@ -88,7 +88,7 @@ impl Windows {
     fn is_same(&self) -> bool {
         (0..2).all(|i| {
             let out = self.input[i].div_ceil(self.strides[i]);
-            let reach = (out.max(1) - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1;
+            let reach = (out.max(1) - 1) * self.strides[i] + self.kernel[i].saturating_sub(1) * self.dilations[i] + 1;
             out == self.output[i] && self.begins[i] == reach.saturating_sub(self.input[i]) / 2
         })
     }
