@@ -159,8 +159,8 @@ pub(super) fn grid_sample(cx: &mut Build<'_>, node: &Node) -> Result<()> {
         return Err(Error::unsupported(format!("NCNN samples images with two axes here, not {spatial:?}")));
     }
     let sample = match node.get_str("mode", "linear")? {
-        "nearest" => 1,
-        "linear" | "bilinear" => 2,
+        "linear" | "bilinear" => 1,
+        "nearest" => 2,
         "cubic" | "bicubic" => 3,
         mode => return Err(Error::unsupported(format!("NCNN does not sample by \"{mode}\""))),
     };
