@@ -12,7 +12,7 @@ use compresso::model::zoo::{ZooOptions, build};
 use std::path::Path;
 
 fn zoo(name: &str) -> Model {
-    let classes = vec!["round".into(), "square".into(), "star".into()];
+    let classes = vec!["circle".into(), "square".into(), "triangle".into()];
     let options = ZooOptions { classes: Some(classes), image_size: Some([64, 64]), width: Some(0.125), ..ZooOptions::default() };
     common::lively(&build(name, &options).unwrap())
 }
@@ -25,16 +25,33 @@ fn shapes() -> Dataset {
 const FORMATS: [&str; 3] = ["openvino", "tflite", "ncnn"];
 
 /// Writes a model in a format, and runs what was written.
-fn export(format: &str, model: &Model, data: Option<&Dataset>, precision: Option<ExportPrecision>, folder: &Path) -> compresso::Result<Deployed> {
+fn export(
+    format: &str,
+    model: &Model,
+    data: Option<&Dataset>,
+    precision: Option<ExportPrecision>,
+    folder: &Path,
+) -> compresso::Result<Deployed> {
     let (ctx, images, score, verify) = (Context::new(), 8, false, true);
     match format {
-        "openvino" => {
-            OpenvinoExport { precision, images, score, verify, ..OpenvinoExport::default() }.apply(model, folder.join("model.xml"), data, &ctx)
-        }
-        "tflite" => {
-            TfliteExport { precision, images, score, verify, ..TfliteExport::default() }.apply(model, folder.join("model.tflite"), data, &ctx)
-        }
-        _ => NcnnExport { precision, images, score, verify, ..NcnnExport::default() }.apply(model, folder.join("model_ncnn_model"), data, &ctx),
+        "openvino" => OpenvinoExport { precision, images, score, verify, ..OpenvinoExport::default() }.apply(
+            model,
+            folder.join("model.xml"),
+            data,
+            &ctx,
+        ),
+        "tflite" => TfliteExport { precision, images, score, verify, ..TfliteExport::default() }.apply(
+            model,
+            folder.join("model.tflite"),
+            data,
+            &ctx,
+        ),
+        _ => NcnnExport { precision, images, score, verify, ..NcnnExport::default() }.apply(
+            model,
+            folder.join("model_ncnn_model"),
+            data,
+            &ctx,
+        ),
     }
 }
 
@@ -59,7 +76,8 @@ fn each_format_is_written_and_run_in_each_precision() {
             [(ExportPrecision::Fp32, 1e-3, 0.99999), (ExportPrecision::Fp16, 2e-2, 0.9999), (ExportPrecision::Int8, 1.0, 0.99)]
         {
             let folder = dir.path().join(format!("{format}_{precision}"));
-            let made = export(format, &model, Some(&data), Some(precision), &folder).unwrap_or_else(|e| panic!("{format} {precision}: {e}"));
+            let made =
+                export(format, &model, Some(&data), Some(precision), &folder).unwrap_or_else(|e| panic!("{format} {precision}: {e}"));
             let name = format!("{format} {precision}");
             assert_eq!(made.files.len(), made.bytes.len());
             assert!(made.files.iter().zip(&made.bytes).all(|(f, &b)| std::fs::metadata(f).unwrap().len() == b && b > 0), "{name}");

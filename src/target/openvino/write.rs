@@ -8,8 +8,10 @@ use compresso_base::files::Stage;
 use compresso_model::Graph;
 use std::path::{Path, PathBuf};
 
-/// File beside the network with what Ultralytics' loader reads.
+/// File beside the network with what Ultralytics' loader reads, in folders of the name that it expects. Other folders may hold several
+/// networks, and this name can be had once.
 const METADATA: &str = "metadata.yaml";
+const FOLDER: &str = "_openvino_model";
 
 /// All nodes that cannot be written, with the reason: what the writer itself says of the graph that it would write.
 pub(super) fn unwritable(graph: &Graph) -> Result<Vec<Finding>> {
@@ -22,7 +24,7 @@ pub(super) fn unwritable(graph: &Graph) -> Result<Vec<Finding>> {
     Ok(translate(&prepared, false)?.err().unwrap_or_default().iter().map(finding).collect())
 }
 
-/// Writes `model.xml`, `model.bin` and, of a model whose task is known, `metadata.yaml` beside them.
+/// Writes `model.xml`, `model.bin` and, of a model whose task is known, in a folder `…_openvino_model`, `metadata.yaml` beside them.
 pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
     let prepared = PIPELINE.run(artefact.model.graph())?.graph;
     let net = translate(&prepared, artefact.precision == ExportPrecision::Fp16)?.map_err(|mut wrong| {
@@ -36,7 +38,8 @@ pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>
     let stage = Stage::new(file.parent().unwrap_or(Path::new("")))?;
     stage.write(named(&binary)?, &numbers)?;
     let mut files = vec![file.to_path_buf(), binary];
-    if let Some(text) = metadata::yaml(artefact) {
+    let whole = file.parent().and_then(Path::file_name).is_some_and(|n| n.to_string_lossy().ends_with(FOLDER));
+    if let Some(text) = metadata::yaml(artefact).filter(|_| whole) {
         stage.write(METADATA, text.as_bytes())?;
         files.push(file.with_file_name(METADATA));
     }
