@@ -49,17 +49,18 @@ const MODELS: [&str; 9] =
 
 #[test]
 fn models_give_what_our_executor_gives() {
-    let mut judge = Judge::new();
+    let (mut judge, data) = (Judge::new(), shapes(2));
     for name in MODELS {
         let m = zoo(name);
-        judge.add(&format!("{name}_fp32"), &m, ExportPrecision::Fp32, 1e-3);
+        let fed = image(&m, &data);
+        judge.add_fed(&format!("{name}_fp32"), &m, &fed, ExportPrecision::Fp32, 1e-3);
         // Where rounding decides which box is the first, or a made-up attention looks at, nothing can be compared.
         if !["yolo26n", "yolo12n-cls"].contains(&name) {
-            judge.add(&format!("{name}_fp16"), &m, ExportPrecision::Fp16, 2e-2);
+            judge.add_fed(&format!("{name}_fp16"), &m, &fed, ExportPrecision::Fp16, 2e-2);
         }
     }
     let pruned = Prune { ratio: 0.3, align: 1, ..Prune::default() }.apply(&zoo("yolov8n"), None, &Context::new()).unwrap();
-    judge.add("pruned", &pruned, ExportPrecision::Fp32, 1e-3);
+    judge.add_fed("pruned", &pruned, &image(&pruned, &data), ExportPrecision::Fp32, 1e-3);
     let results = judge.run();
     for (name, most) in [("yolov8n", 1), ("yolov5nu", 1), ("yolo11n", 6), ("mobile_yolo", 1), ("mobilenet_v2", 0), ("resnet18", 0)] {
         // Convolutions follow each other without a turn of axes.
