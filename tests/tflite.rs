@@ -49,20 +49,24 @@ const MODELS: [&str; 9] =
 
 #[test]
 fn models_give_what_our_executor_gives() {
-    let mut judge = Judge::new();
+    let (mut judge, data) = (Judge::new(), shapes(2));
     for name in MODELS {
         let m = zoo(name);
-        judge.add(&format!("{name}_fp32"), &m, ExportPrecision::Fp32, 1e-3);
-        judge.add(&format!("{name}_fp16"), &m, ExportPrecision::Fp16, 2e-2);
+        let fed = image(&m, &data);
+        judge.add_fed(&format!("{name}_fp32"), &m, &fed, ExportPrecision::Fp32, 1e-3);
+        // Where rounding decides which box is the first, or a made-up attention looks at, nothing can be compared.
+        if !["yolo26n", "yolo12n-cls"].contains(&name) {
+            judge.add_fed(&format!("{name}_fp16"), &m, &fed, ExportPrecision::Fp16, 2e-2);
+        }
     }
     let pruned = Prune { ratio: 0.3, align: 1, ..Prune::default() }.apply(&zoo("yolov8n"), None, &Context::new()).unwrap();
-    judge.add("pruned", &pruned, ExportPrecision::Fp32, 1e-3);
+    judge.add_fed("pruned", &pruned, &image(&pruned, &data), ExportPrecision::Fp32, 1e-3);
     let results = judge.run();
-    for name in MODELS {
+    for (name, most) in [("yolov8n", 1), ("yolov5nu", 1), ("yolo11n", 6), ("mobile_yolo", 1), ("mobilenet_v2", 0), ("resnet18", 0)] {
         // Convolutions follow each other without a turn of axes.
         let operators = &results[&format!("{name}_fp32")].operators;
         let turns = operators.iter().filter(|o| *o == "TRANSPOSE").count();
-        assert!(turns <= 8, "{name}: {turns} transposes of {} operators", operators.len());
+        assert!(turns <= most, "{name}: {turns} transposes of {} operators", operators.len());
     }
     let said = &results["yolov8n_fp32"].metadata;
     assert_eq!(said["labels"], "one\ntwo");
@@ -88,7 +92,7 @@ fn integers_give_what_our_executor_gives_on_the_same_graph() {
     judge.add_fed("uint8", &q, &image(&q, &data), ExportPrecision::Int8, 0.99);
     let results = judge.run();
     // A residual network is computed on integers from its first layer to its last.
-    let operators = &results["resnet18_false"].operators;
+    let operators = &results["resnet18_true"].operators;
     let real = operators.iter().filter(|o| *o == "DEQUANTIZE").count();
     assert!(real <= 2, "{operators:?}");
 }

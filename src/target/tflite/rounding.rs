@@ -177,7 +177,9 @@ pub(super) fn quantize(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let form = if b.is_rounded(x) { Form::Rounded } else { Form::Real };
     let perm = b.order(x)?;
     let t = b.read(x, &perm, form)?;
-    let t = b.requantize(t, &grid);
+    // Kernels of these write steps of their own, to which other steps add nothing.
+    let own = form == Form::Rounded && b.maker(x).is_some_and(|n| ["Sigmoid", "Softmax", "Tanh"].iter().any(|op| n.is(op)));
+    let t = if own { t } else { b.requantize(t, &grid) };
     b.hold(y, perm, t, Form::Rounded);
     Ok(())
 }
