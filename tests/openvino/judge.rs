@@ -11,6 +11,7 @@ use compresso::{Context, Error};
 use compresso_test_support::Draw;
 use indexmap::IndexMap;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 #[serde(default)]
 pub struct Verdict {
     pub error: Option<String>,
-    pub outputs: IndexMap<String, Compared>,
+    pub outputs: BTreeMap<String, Compared>,
     /// Convolutions and products that run on integers, and all.
     pub integers: usize,
     pub layers: usize,
@@ -63,7 +64,7 @@ pub struct Judge {
 
 impl Judge {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::Builder::new().suffix("_openvino_model").tempdir().unwrap() }
     }
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}.xml"))
@@ -90,7 +91,7 @@ impl Judge {
         weights::save_tensors(&stored, self.folder.path().join(format!("{name}.npz")))
     }
     /// What OpenVINO makes of all files.
-    pub fn verdicts(&self) -> IndexMap<String, Verdict> {
+    pub fn verdicts(&self) -> BTreeMap<String, Verdict> {
         let out = common::python(&["tests/python/openvino.py", self.folder.path().to_str().unwrap()]);
         serde_json::from_str(out.trim()).unwrap()
     }
