@@ -191,7 +191,7 @@ fn pairs_of_operands_are_broadcast() {
             }
         }
     }
-    for (power, of) in [(2.0, false), (3.0, false), (0.5, true), (-1.5, true)] {
+    for (power, of) in [(1.0, false), (2.0, false), (3.0, false), (-2.0, true), (0.5, true), (-1.5, true)] {
         one(&mut cases, &format!("Pow {power}"), 17, |n| {
             let mut x = n.input(&[1, 5, 3, 7]);
             if of {

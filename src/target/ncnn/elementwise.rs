@@ -19,10 +19,11 @@ pub(super) const MUL: Pair = Pair { op: 2, turned: 2 };
 pub(super) const DIV: Pair = Pair { op: 3, turned: 8 };
 pub(super) const MAX: Pair = Pair { op: 4, turned: 4 };
 pub(super) const MIN: Pair = Pair { op: 5, turned: 5 };
-pub(super) const POW: Pair = Pair { op: 6, turned: 9 };
+const POW: Pair = Pair { op: 6, turned: 9 };
 
 pub(super) const EXP: usize = 7;
 pub(super) const LOG: usize = 8;
+const RECIPROCAL: usize = 15;
 
 /// UnaryOp's numbers by ONNX's names.
 const FUNCTIONS: &[(&str, usize)] = &[
@@ -39,7 +40,7 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("Asin", 12),
     ("Acos", 13),
     ("Atan", 14),
-    ("Reciprocal", 15),
+    ("Reciprocal", RECIPROCAL),
     ("Round", 18),
 ];
 
@@ -94,6 +95,36 @@ fn scalar(cx: &Build<'_>, name: &str) -> Result<Option<f32>> {
     match cx.constant(name).filter(|c| c.count() == 1 && c.element().is_float()) {
         Some(c) => Ok(c.to_f32s()?.first().copied().filter(|v| v.is_finite())),
         None => Ok(None),
+    }
+}
+
+/// The largest whole power that is written as products.
+const POWERS: f32 = 8.0;
+
+/// A power. NCNN takes it by a logarithm, which a negative number has not, so whole powers are products.
+pub(super) fn power(cx: &mut Build<'_>, node: &Node) -> Result<()> {
+    let (base, exponent) = (input(node, 0)?, input(node, 1)?);
+    let positive =
+        cx.constant(base).filter(|c| c.element().is_float()).is_some_and(|c| c.to_f32s().is_ok_and(|v| v.iter().all(|&v| v > 0.0)));
+    let exponent = scalar(cx, exponent)?.filter(|_| cx.input_dims(node, 1).is_ok_and(|d| d.len() <= 1));
+    match exponent {
+        Some(1.0) if cx.output_dims(node)? == cx.input_dims(node, 0)? => cx.same(node),
+        Some(n) if n.fract() == 0.0 && (1.0..=POWERS).contains(&n.abs()) && cx.output_dims(node)? == cx.input_dims(node, 0)? => {
+            let held = cx.held(base)?;
+            let mut blob = held.blob;
+            for _ in 1..n.abs() as usize {
+                blob = cx.layer(Layer::new("BinaryOp").int(0, MUL.op), &[blob, held.blob]);
+            }
+            if n < 0.0 {
+                blob = cx.layer(Layer::new("UnaryOp").int(0, RECIPROCAL), &[blob]);
+            }
+            cx.made(node, blob, held.shape)
+        }
+        // Of a negative number ONNX has no such power either.
+        Some(n) if n.fract() != 0.0 => binary(cx, node, POW),
+        _ if positive => binary(cx, node, POW),
+        _ => Err(Error::unsupported("NCNN takes powers by logarithms, and the base may be negative")
+            .hint("whole powers up to 8, broken ones and those of positive constants are written")),
     }
 }
 

@@ -7,9 +7,9 @@ use super::{ops, prune, serialize};
 use crate::{Artefact, ExportPrecision, Names};
 use compresso_base::error::{At, Error, Result};
 use compresso_base::files::write_file;
-use compresso_model::graph::specialize;
+use compresso_model::graph::fix_sizes;
 use compresso_model::passes::pipelines;
-use compresso_model::{Graph, Patch, ValueInfo};
+use compresso_model::{Graph, ValueInfo};
 use std::path::{Path, PathBuf};
 
 pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
@@ -26,19 +26,7 @@ pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>
 
 /// The graph with all sizes of its inputs given, and what follows from them computed.
 fn fixed(artefact: &Artefact<'_>) -> Result<Graph> {
-    let graph = artefact.model.graph();
-    let given = |i: &ValueInfo| match graph.constant(&i.name) {
-        Some(_) => i.clone(),
-        None => ValueInfo::new(&i.name, specialize(&i.fact, artefact.batch[0], artefact.image_size)),
-    };
-    let inputs: Vec<ValueInfo> = graph.inputs().iter().map(given).collect();
-    if let Some(open) = inputs.iter().find(|i| graph.constant(&i.name).is_none() && i.fact.dims().is_none()) {
-        let e = Error::unsupported(format!("TensorFlow Lite needs sizes that are known, and the input '{}' is {}", open.name, open.fact));
-        return Err(e.hint("open the model with image_size: [height, width], and name its batch"));
-    }
-    let mut patch = Patch::new(graph);
-    patch.set_inputs(inputs);
-    Ok(pipelines::INFERENCE.run(&patch.apply()?)?.graph)
+    Ok(pipelines::INFERENCE.run(&fix_sizes(artefact.model.graph(), artefact.batch[0], artefact.image_size)?)?.graph)
 }
 
 /// Images are fed with their channels last, as the runtime's users have them; what looks like that already stays.
