@@ -11,7 +11,7 @@ use compresso::{Context, Error};
 use compresso_test_support::Draw;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// What OpenVINO made of a file.
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 #[serde(default)]
 pub struct Verdict {
     pub error: Option<String>,
-    pub outputs: IndexMap<String, Compared>,
+    pub outputs: BTreeMap<String, Compared>,
     /// Convolutions and products that run on integers, and all.
     pub integers: usize,
     pub layers: usize,
@@ -90,7 +90,7 @@ impl Judge {
         weights::save_tensors(&stored, self.folder.path().join(format!("{name}.npz")))
     }
     /// What OpenVINO makes of all files.
-    pub fn verdicts(&self) -> IndexMap<String, Verdict> {
+    pub fn verdicts(&self) -> BTreeMap<String, Verdict> {
         let out = common::python(&["tests/python/openvino.py", self.folder.path().to_str().unwrap()]);
         serde_json::from_str(out.trim()).unwrap()
     }
