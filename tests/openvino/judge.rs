@@ -1,4 +1,4 @@
-//! Files for OpenVINO, run in OpenVINO (tests/python/openvino.py) and held against our executor.
+//! Files for OpenVINO, run in OpenVINO (tests/python/openvino_judge.py) and held against our executor.
 
 use super::common;
 use candle_core::{Device, Tensor};
@@ -91,7 +91,7 @@ impl Judge {
     }
     /// What OpenVINO makes of all files.
     pub fn verdicts(&self) -> BTreeMap<String, Verdict> {
-        let out = common::python(&["tests/python/openvino.py", self.folder.path().to_str().unwrap()]);
+        let out = common::python(&["tests/python/openvino_judge.py", self.folder.path().to_str().unwrap()]);
         serde_json::from_str(out.trim()).unwrap()
     }
 }

@@ -33,7 +33,7 @@ def compare(got, expected):
 
 def judge(core, path):
     model = core.read_model(path)
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "COMPILATION_NUM_THREADS": 1}
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(model, "CPU", settings)
     stored = np.load(path[:-4] + ".npz")
     feeds = [stored[f"input_{i}"] for i in range(len(compiled.inputs))]
