@@ -11,8 +11,7 @@ use compresso::{Context, Error};
 use compresso_test_support::Draw;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// What OpenVINO made of a file.
