@@ -61,7 +61,7 @@ impl Cases {
             feeds.insert(feed.name.clone(), value);
         }
         let made = run(m.graph(), &feeds, Run::default()).unwrap();
-        let y: IndexMap<String, Value> = made.iter().enumerate().map(|(i, v)| (format!("out{i}"), without_batch(v))).collect();
+        let y: IndexMap<String, Value> = made.values().enumerate().map(|(i, v)| (format!("out{i}"), without_batch(v))).collect();
         let (inputs, outputs) = (folder.join("x.npz"), folder.join("y.npz"));
         weights::save_tensors(&x, &inputs).unwrap();
         weights::save_tensors(&y, &outputs).unwrap();
