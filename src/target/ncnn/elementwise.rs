@@ -1,7 +1,7 @@
 //! Operators that work element by element: activations, functions, and pairs of operands that are broadcast.
 
 use super::build::{Build, Held, input, output};
-use super::net::{Layer, Weight};
+use super::net::{Blob, Layer, Weight};
 use super::shape::{broadcast, with_axes};
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
@@ -19,10 +19,14 @@ pub(super) const MUL: Pair = Pair { op: 2, turned: 2 };
 pub(super) const DIV: Pair = Pair { op: 3, turned: 8 };
 pub(super) const MAX: Pair = Pair { op: 4, turned: 4 };
 pub(super) const MIN: Pair = Pair { op: 5, turned: 5 };
-pub(super) const POW: Pair = Pair { op: 6, turned: 9 };
+pub(super) const POW: Pair = Pair { op: POWER, turned: 9 };
+const POWER: usize = 6;
 
 pub(super) const EXP: usize = 7;
 pub(super) const LOG: usize = 8;
+const SQUARE: usize = 4;
+const SQRT: usize = 5;
+const RECIPROCAL: usize = 15;
 
 /// UnaryOp's numbers by ONNX's names.
 const FUNCTIONS: &[(&str, usize)] = &[
@@ -30,7 +34,7 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("Neg", 1),
     ("Floor", 2),
     ("Ceil", 3),
-    ("Sqrt", 5),
+    ("Sqrt", SQRT),
     ("Exp", EXP),
     ("Log", LOG),
     ("Sin", 9),
@@ -39,7 +43,7 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("Asin", 12),
     ("Acos", 13),
     ("Atan", 14),
-    ("Reciprocal", 15),
+    ("Reciprocal", RECIPROCAL),
     ("Round", 18),
 ];
 
@@ -123,6 +127,31 @@ pub(super) fn chain(cx: &mut Build<'_>, node: &Node, pair: Pair) -> Result<()> {
     cx.made(node, held.blob, held.shape)
 }
 
+/// A blob to a power. NCNN takes powers by logarithms, which negative numbers have none of: whole powers are products.
+fn power(cx: &mut Build<'_>, x: Blob, exponent: f32) -> Blob {
+    if exponent == 0.5 {
+        return cx.layer(Layer::new("UnaryOp").int(0, SQRT), &[x]);
+    }
+    if exponent.fract() != 0.0 || !(1.0..=64.0).contains(&exponent.abs()) {
+        return cx.layer(Layer::new("BinaryOp").int(0, POWER).int(1, 1).float(2, exponent), &[x]);
+    }
+    let (mut left, mut square, mut product) = (exponent.abs() as u32, x, None);
+    loop {
+        if left % 2 == 1 {
+            product = Some(match product {
+                None => square,
+                Some(so_far) => cx.layer(Layer::new("BinaryOp").int(0, MUL.op), &[so_far, square]),
+            });
+        }
+        left /= 2;
+        match product {
+            Some(product) if left == 0 && exponent > 0.0 => return product,
+            Some(product) if left == 0 => return cx.layer(Layer::new("UnaryOp").int(0, RECIPROCAL), &[product]),
+            _ => square = cx.layer(Layer::new("UnaryOp").int(0, SQUARE), &[square]),
+        }
+    }
+}
+
 /// The sizes that two tensors broadcast to, which inference has checked.
 fn joint(a: &[usize], b: &[usize]) -> Vec<usize> {
     let rank = a.len().max(b.len());
@@ -145,13 +174,11 @@ fn combine(cx: &mut Build<'_>, pair: Pair, a: (&str, &[usize]), b: (&str, &[usiz
             && let Some(value) = scalar(cx, scalar_of.0)?
         {
             let held = cx.held(other.0)?;
-            // Squares and roots are functions of their own, which take negative zero and are exact.
-            let layer = match (op, value) {
-                (6, 2.0) => Layer::new("UnaryOp").int(0, 4),
-                (6, 0.5) => Layer::new("UnaryOp").int(0, 5),
-                _ => Layer::new("BinaryOp").int(0, op).int(1, 1).float(2, value),
+            let blob = match op {
+                POWER => power(cx, held.blob, value),
+                _ => cx.layer(Layer::new("BinaryOp").int(0, op).int(1, 1).float(2, value), &[held.blob]),
             };
-            return Ok(Held { blob: cx.layer(layer, &[held.blob]), shape: held.shape });
+            return Ok(Held { blob, shape: held.shape });
         }
     }
     let layer = Layer::new("BinaryOp").int(0, pair.op);
