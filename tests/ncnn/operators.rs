@@ -541,6 +541,12 @@ fn axes_are_reduced_and_normalized() {
             let v = n.floats(&[6], &[0.5, 1.0, 1.5, 0.7, 2.0, 0.9]);
             n.node("BatchNormalization", &[&x, &s, &b, &m, &v], |n| n)
         });
+        one(&mut cases, &format!("BatchNormalization of rows {dims:?}"), 17, |n| {
+            let (x, rows) = (n.input(dims), n.ints(&[-1, 6]));
+            let x = n.node("Reshape", &[&x, &rows], |n| n);
+            let (s, b, m, v) = (n.weight(&[6]), n.weight(&[6]), n.weight(&[6]), n.floats(&[6], &[0.5, 1.0, 1.5, 0.7, 2.0, 0.9]));
+            n.node("BatchNormalization", &[&x, &s, &b, &m, &v], |n| n)
+        });
         one(&mut cases, &format!("LpNormalization {dims:?}"), 17, |n| {
             let x = n.input(dims);
             n.node("LpNormalization", &[&x], |n| n.int("axis", 1))
