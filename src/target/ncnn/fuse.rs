@@ -1,6 +1,7 @@
 //! Activations that the layer before them does on what it makes.
 
 use super::net::{Layer, Net, Param};
+use std::collections::HashSet;
 
 /// Layers that end with an activation, those of any number of axes among them.
 const LAYERS: &[&str] = &["Convolution", "Deconvolution", "InnerProduct"];
@@ -29,7 +30,7 @@ pub(super) fn fuse(net: &mut Net) {
     for (i, layer) in net.layers.iter().enumerate() {
         layer.outputs.iter().for_each(|&b| maker[b] = Some(i));
     }
-    let mut gone = vec![false; net.layers.len()];
+    let mut gone = HashSet::new();
     for i in 0..net.layers.len() {
         let Some((kind, params)) = activation(&net.layers[i]) else { continue };
         let [blob] = net.layers[i].inputs[..] else { continue };
@@ -43,9 +44,9 @@ pub(super) fn fuse(net: &mut Net) {
                 layer.params.push((10, Param::Floats(params)));
             }
             layer.outputs = outputs;
-            gone[i] = true;
+            gone.insert(i);
         }
     }
-    let mut kept = gone.iter().map(|g| !g);
-    net.layers.retain(|_| kept.next().unwrap_or(true));
+    let mut number = 0..;
+    net.layers.retain(|_| number.next().is_none_or(|i: usize| !gone.contains(&i)));
 }
