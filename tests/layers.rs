@@ -293,6 +293,17 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     // The rules of a target are that target's facts, and most of the operators that it lacks are none of ours.
     ("target::onnxruntime::integers", "what onnxruntime has int8 kernels for"),
     ("target::tensorrt", "what TensorRT's parser takes"),
+    ("target::ncnn", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::build", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::elementwise", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::fuse", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::integers", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::moves", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::net", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::product", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::reduce", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::resize", "NCNN's layers, and the operators that they are"),
+    ("target::ncnn::translate", "NCNN's layers, and the operators that they are"),
 ];
 
 /// What writes a node may spell its operator; what looks for one names it by the constant of the operator's file, and what
