@@ -108,20 +108,7 @@ fn without_batch(v: &Value) -> Value {
 #[test]
 fn zoo_models_make_the_same_numbers_in_ncnn() {
     let mut cases = Cases::new();
-    for name in [
-        "yolov8n",
-        "yolo11n",
-        "yolov5nu",
-        "mobile_yolo",
-        "resnet18",
-        "mobilenet_v2",
-        "yolov5n",
-        "yolov8n-seg",
-        "yolo11n-pose",
-        "yolov8n-obb",
-        "yolo12n",
-        "yolov8n-cls",
-    ] {
+    for name in ["yolo11n", "yolov5nu", "mobile_yolo", "resnet18", "mobilenet_v2", "yolo12n", "yolov8n-seg", "yolov8n-obb"] {
         cases.add(name, &zoo(name, 64), ExportPrecision::Fp32);
     }
     cases.assert_errors(1e-3);
@@ -130,13 +117,13 @@ fn zoo_models_make_the_same_numbers_in_ncnn() {
 #[test]
 fn weights_in_float16_make_nearly_the_same_numbers() {
     let mut cases = Cases::new();
-    for name in ["yolov8n", "yolo11n", "mobile_yolo", "mobilenet_v2"] {
+    for name in ["yolo11n", "mobilenet_v2"] {
         cases.add(name, &zoo(name, 64), ExportPrecision::Fp16);
     }
     cases.assert_errors(2e-2);
     let size = |i: usize| std::fs::metadata(cases.folder.path().join(format!("{i}/model.ncnn.bin"))).unwrap().len() as f64;
     let mut float = Cases::new();
-    float.add("yolov8n", &zoo("yolov8n", 64), ExportPrecision::Fp32);
+    float.add("yolo11n", &zoo("yolo11n", 64), ExportPrecision::Fp32);
     let whole = std::fs::metadata(float.folder.path().join("0/model.ncnn.bin")).unwrap().len() as f64;
     assert!(size(0) < 0.55 * whole, "{} of {whole}", size(0));
 }
@@ -149,7 +136,7 @@ fn a_pruned_and_quantized_models_run_on_integers() {
     cases.add("pruned", &pruned, ExportPrecision::Fp32);
     cases.assert_errors(1e-3);
     let mut cases = Cases::new();
-    for name in ["yolov8n", "mobile_yolo", "resnet18", "mobilenet_v2"] {
+    for name in ["yolov8n", "mobilenet_v2"] {
         let m = zoo(name, 64);
         let q = Quantize { images: 4, target: ncnn(), ..Quantize::default() }.apply(&m, Some(&data), &Context::new()).unwrap();
         cases.add(name, &q, ExportPrecision::Int8);

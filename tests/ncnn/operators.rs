@@ -191,7 +191,7 @@ fn pairs_of_operands_are_broadcast() {
             }
         }
     }
-    for (power, of) in [(1.0, false), (2.0, false), (3.0, false), (-2.0, true), (0.5, true), (-1.5, true)] {
+    for (power, of) in [(1.0, false), (2.0, false), (3.0, false), (6.0, false), (-2.0, true), (0.5, true), (-1.5, true)] {
         one(&mut cases, &format!("Pow {power}"), 17, |n| {
             let mut x = n.input(&[1, 5, 3, 7]);
             if of {
@@ -326,6 +326,8 @@ fn elements_are_moved() {
         (&[1, 2, 4, 3, 3], &[0, 2, 1, 3, 4]),
         (&[1, 7, 3, 4, 8], &[2, 0, 3, 1, 4]),
         (&[2, 3, 4, 5], &[0, 2, 3, 1]),
+        (&[4, 6, 3, 2, 5], &[2, 0, 3, 1, 4]),
+        (&[2, 3, 4, 5, 6], &[4, 2, 0, 3, 1]),
     ] {
         one(&mut cases, &format!("Transpose {dims:?} {perm:?}"), 17, |n| {
             let x = n.input(dims);
@@ -537,6 +539,12 @@ fn axes_are_reduced_and_normalized() {
         one(&mut cases, &format!("BatchNormalization {dims:?}"), 17, |n| {
             let (x, s, b, m) = (n.input(dims), n.weight(&[6]), n.weight(&[6]), n.weight(&[6]));
             let v = n.floats(&[6], &[0.5, 1.0, 1.5, 0.7, 2.0, 0.9]);
+            n.node("BatchNormalization", &[&x, &s, &b, &m, &v], |n| n)
+        });
+        one(&mut cases, &format!("BatchNormalization of rows {dims:?}"), 17, |n| {
+            let (x, rows) = (n.input(dims), n.ints(&[-1, 6]));
+            let x = n.node("Reshape", &[&x, &rows], |n| n);
+            let (s, b, m, v) = (n.weight(&[6]), n.weight(&[6]), n.weight(&[6]), n.floats(&[6], &[0.5, 1.0, 1.5, 0.7, 2.0, 0.9]));
             n.node("BatchNormalization", &[&x, &s, &b, &m, &v], |n| n)
         });
         one(&mut cases, &format!("LpNormalization {dims:?}"), 17, |n| {

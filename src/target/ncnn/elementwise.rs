@@ -1,7 +1,7 @@
 //! Operators that work element by element: activations, functions, and pairs of operands that are broadcast.
 
 use super::build::{Build, Held, input, output};
-use super::net::{Layer, Weight};
+use super::net::{Blob, Layer, Weight};
 use super::shape::{broadcast, with_axes};
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
@@ -19,10 +19,13 @@ pub(super) const MUL: Pair = Pair { op: 2, turned: 2 };
 pub(super) const DIV: Pair = Pair { op: 3, turned: 8 };
 pub(super) const MAX: Pair = Pair { op: 4, turned: 4 };
 pub(super) const MIN: Pair = Pair { op: 5, turned: 5 };
-const POW: Pair = Pair { op: 6, turned: 9 };
+pub(super) const POW: Pair = Pair { op: POWER, turned: 9 };
+const POWER: usize = 6;
 
 pub(super) const EXP: usize = 7;
 pub(super) const LOG: usize = 8;
+const SQUARE: usize = 4;
+const SQRT: usize = 5;
 const RECIPROCAL: usize = 15;
 
 /// UnaryOp's numbers by ONNX's names.
@@ -31,7 +34,7 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("Neg", 1),
     ("Floor", 2),
     ("Ceil", 3),
-    ("Sqrt", 5),
+    ("Sqrt", SQRT),
     ("Exp", EXP),
     ("Log", LOG),
     ("Sin", 9),
@@ -98,36 +101,6 @@ fn scalar(cx: &Build<'_>, name: &str) -> Result<Option<f32>> {
     }
 }
 
-/// The largest whole power that is written as products.
-const POWERS: f32 = 8.0;
-
-/// A power. NCNN takes it by a logarithm, which a negative number has not, so whole powers are products.
-pub(super) fn power(cx: &mut Build<'_>, node: &Node) -> Result<()> {
-    let (base, exponent) = (input(node, 0)?, input(node, 1)?);
-    let positive =
-        cx.constant(base).filter(|c| c.element().is_float()).is_some_and(|c| c.to_f32s().is_ok_and(|v| v.iter().all(|&v| v > 0.0)));
-    let exponent = scalar(cx, exponent)?.filter(|_| cx.input_dims(node, 1).is_ok_and(|d| d.len() <= 1));
-    match exponent {
-        Some(1.0) if cx.output_dims(node)? == cx.input_dims(node, 0)? => cx.same(node),
-        Some(n) if n.fract() == 0.0 && (1.0..=POWERS).contains(&n.abs()) && cx.output_dims(node)? == cx.input_dims(node, 0)? => {
-            let held = cx.held(base)?;
-            let mut blob = held.blob;
-            for _ in 1..n.abs() as usize {
-                blob = cx.layer(Layer::new("BinaryOp").int(0, MUL.op), &[blob, held.blob]);
-            }
-            if n < 0.0 {
-                blob = cx.layer(Layer::new("UnaryOp").int(0, RECIPROCAL), &[blob]);
-            }
-            cx.made(node, blob, held.shape)
-        }
-        // Of a negative number ONNX has no such power either.
-        Some(n) if n.fract() != 0.0 => binary(cx, node, POW),
-        _ if positive => binary(cx, node, POW),
-        _ => Err(Error::unsupported("NCNN takes powers by logarithms, and the base may be negative")
-            .hint("whole powers up to 8, broken ones and those of positive constants are written")),
-    }
-}
-
 /// Operators with several operands, taken two at a time.
 pub(super) fn chain(cx: &mut Build<'_>, node: &Node, pair: Pair) -> Result<()> {
     let out = cx.output_dims(node)?;
@@ -154,6 +127,31 @@ pub(super) fn chain(cx: &mut Build<'_>, node: &Node, pair: Pair) -> Result<()> {
     cx.made(node, held.blob, held.shape)
 }
 
+/// A blob to a power. NCNN takes powers by logarithms, which negative numbers have none of: whole powers are products.
+fn power(cx: &mut Build<'_>, x: Blob, exponent: f32) -> Blob {
+    if exponent == 0.5 {
+        return cx.layer(Layer::new("UnaryOp").int(0, SQRT), &[x]);
+    }
+    if exponent.fract() != 0.0 || !(1.0..=64.0).contains(&exponent.abs()) {
+        return cx.layer(Layer::new("BinaryOp").int(0, POWER).int(1, 1).float(2, exponent), &[x]);
+    }
+    let (mut left, mut square, mut product) = (exponent.abs() as u32, x, None);
+    loop {
+        if left % 2 == 1 {
+            product = Some(match product {
+                None => square,
+                Some(so_far) => cx.layer(Layer::new("BinaryOp").int(0, MUL.op), &[so_far, square]),
+            });
+        }
+        left /= 2;
+        match product {
+            Some(product) if left == 0 && exponent > 0.0 => return product,
+            Some(product) if left == 0 => return cx.layer(Layer::new("UnaryOp").int(0, RECIPROCAL), &[product]),
+            _ => square = cx.layer(Layer::new("UnaryOp").int(0, SQUARE), &[square]),
+        }
+    }
+}
+
 /// The sizes that two tensors broadcast to, which inference has checked.
 fn joint(a: &[usize], b: &[usize]) -> Vec<usize> {
     let rank = a.len().max(b.len());
@@ -176,13 +174,11 @@ fn combine(cx: &mut Build<'_>, pair: Pair, a: (&str, &[usize]), b: (&str, &[usiz
             && let Some(value) = scalar(cx, scalar_of.0)?
         {
             let held = cx.held(other.0)?;
-            // Squares and roots are functions of their own, which take negative zero and are exact.
-            let layer = match (op, value) {
-                (6, 2.0) => Layer::new("UnaryOp").int(0, 4),
-                (6, 0.5) => Layer::new("UnaryOp").int(0, 5),
-                _ => Layer::new("BinaryOp").int(0, op).int(1, 1).float(2, value),
+            let blob = match op {
+                POWER => power(cx, held.blob, value),
+                _ => cx.layer(Layer::new("BinaryOp").int(0, op).int(1, 1).float(2, value), &[held.blob]),
             };
-            return Ok(Held { blob: cx.layer(layer, &[held.blob]), shape: held.shape });
+            return Ok(Held { blob, shape: held.shape });
         }
     }
     let layer = Layer::new("BinaryOp").int(0, pair.op);

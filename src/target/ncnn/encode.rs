@@ -88,7 +88,7 @@ pub(super) fn bin(net: &Net, half: bool) -> Vec<u8> {
                 bytes.extend(FLOAT16.to_le_bytes());
                 bytes.extend(v.iter().flat_map(|&v| f16::from_f32(v.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())).to_le_bytes()));
             }
-            Weight::Tagged(v) => {
+            Weight::Tagged(v) | Weight::Exact(v) => {
                 bytes.extend(0u32.to_le_bytes());
                 bytes.extend(v.iter().flat_map(|v| v.to_le_bytes()));
             }

@@ -47,6 +47,6 @@ pub(super) fn fuse(net: &mut Net) {
             gone.insert(i);
         }
     }
-    let mut places = 0..;
-    net.layers.retain(|_| places.next().is_none_or(|at| !gone.contains(&at)));
+    let mut number = 0..;
+    net.layers.retain(|_| number.next().is_none_or(|i: usize| !gone.contains(&i)));
 }

@@ -39,10 +39,26 @@ pub(super) fn transposed(cx: &mut Build<'_>, name: &str, dims: &[usize], perm: &
         return cx.held(name);
     }
     if shape.len() > MOST {
-        return Err(too_many(dims));
+        return one_at_a_time(cx, name, &shape, &order);
     }
     let blob = cx.view(name, &shape)?;
     permute(cx, blob, &shape, &order)
+}
+
+/// More axes than a blob has in another order: each that is not in its place goes there, past those before it.
+fn one_at_a_time(cx: &mut Build<'_>, name: &str, dims: &[usize], perm: &[usize]) -> Result<Held> {
+    let mut now: Vec<usize> = (0..dims.len()).collect();
+    let mut held = cx.held(name)?;
+    for (place, &axis) in perm.iter().enumerate() {
+        let Some(at) = now.iter().position(|&a| a == axis).filter(|&at| at > place) else { continue };
+        let size = |axes: &[usize]| axes.iter().map(|&a| dims[a]).product::<usize>();
+        let view = [size(&now[..place]), size(&now[place..at]), dims[axis], size(&now[at + 1..])];
+        let blob = cx.reshaped(&held, &view)?;
+        held = permute(cx, blob, &view, &[0, 2, 1, 3])?;
+        now.remove(at);
+        now.insert(place, axis);
+    }
+    Ok(held)
 }
 
 pub(super) fn transpose(cx: &mut Build<'_>, node: &Node) -> Result<()> {

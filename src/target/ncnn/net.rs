@@ -17,6 +17,8 @@ pub(super) enum Param {
 pub(super) enum Weight {
     /// Behind a tag that says their type: float32 or float16, whichever the file is to have.
     Tagged(Vec<f32>),
+    /// Behind the tag of float32, whatever the file has.
+    Exact(Vec<f32>),
     /// Float32 without a tag.
     Plain(Vec<f32>),
     /// int8 behind its tag.

@@ -23,6 +23,7 @@ fn inner(
     let weight = match numbers.weight {
         weight if by_output => weight,
         Weight::Tagged(v) => Weight::Tagged(turn(&v, k, n)),
+        Weight::Exact(v) => Weight::Exact(turn(&v, k, n)),
         Weight::Plain(v) => Weight::Plain(turn(&v, k, n)),
         Weight::Int8(v) => Weight::Int8(turn(&v, k, n)),
     };

@@ -1,7 +1,7 @@
 //! Operators along axes: reductions, softmax, norms, running sums.
 
 use super::build::{Build, Held, axis, input, too_many};
-use super::elementwise::{ADD, DIV, EXP, LOG, SUB};
+use super::elementwise::{ADD, DIV, EXP, LOG, MUL, SUB};
 use super::net::{Blob, Layer, Weight};
 use super::shape::{MOST, image, with_axes};
 use compresso_base::error::{Error, Result};
@@ -169,12 +169,29 @@ pub(super) fn batch_norm(cx: &mut Build<'_>, node: &Node) -> Result<()> {
         return Err(Error::unsupported("it is in training mode; NCNN uses the running statistics"));
     }
     let dims = cx.input_dims(node, 0)?;
-    let (c, rest) = channels(&dims)?;
-    let [scale, bias, mean, variance] =
-        [(1, "the scale"), (2, "the bias"), (3, "the mean"), (4, "the variance")].map(|(i, what)| cx.floats(node, i, what));
-    let layer = Layer::new("BatchNorm").int(0, c).float(1, node.get_float("epsilon", 1e-5)?);
-    let layer = [scale, mean, variance, bias].into_iter().try_fold(layer, |l, v| Ok::<_, Error>(l.weight(Weight::Plain(v?))))?;
-    let shape = if dims.len() <= MOST + 1 { dims[1..].to_vec() } else { image(c, rest) };
+    let [n, c, rest @ ..] = dims.as_slice() else { return Err(Error::shape(format!("it works on {dims:?}, which has no channels"))) };
+    let epsilon = node.get_float("epsilon", 1e-5)?;
+    let [scale, bias, mean, variance] = [
+        cx.floats(node, 1, "the scale")?,
+        cx.floats(node, 2, "the bias")?,
+        cx.floats(node, 3, "the mean")?,
+        cx.floats(node, 4, "the variance")?,
+    ];
+    if *n != 1 {
+        // Channels are not the outermost axis: a factor and a summand for each.
+        let factors: Vec<f32> = scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+        let summands = bias.iter().zip(&mean).zip(&factors).map(|((b, m), f)| b - m * f).collect();
+        let shape = vec![*n, *c, rest.iter().product()];
+        let mut blob = cx.view(input(node, 0)?, &shape)?;
+        for (pair, values) in [(MUL, factors), (ADD, summands)] {
+            let stored = cx.layer(Layer::new("MemoryData").sizes(&[1, *c, 1]).weight(Weight::Plain(values)), &[]);
+            blob = cx.layer(Layer::new("BinaryOp").int(0, pair.op), &[blob, stored]);
+        }
+        return cx.made(node, blob, shape);
+    }
+    let layer = Layer::new("BatchNorm").int(0, *c).float(1, epsilon);
+    let layer = [scale, mean, variance, bias].into_iter().fold(layer, |layer, v| layer.weight(Weight::Plain(v)));
+    let shape = if dims.len() <= MOST + 1 { dims[1..].to_vec() } else { image(*c, rest) };
     let x = cx.view(input(node, 0)?, &shape)?;
     let blob = cx.layer(layer, &[x]);
     cx.made(node, blob, shape)

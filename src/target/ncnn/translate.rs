@@ -219,7 +219,7 @@ fn one(cx: &mut Build<'_>, node: &Node) -> Result<()> {
         "Sub" => binary(cx, node, elementwise::SUB),
         "Mul" => binary(cx, node, elementwise::MUL),
         "Div" => binary(cx, node, elementwise::DIV),
-        "Pow" => elementwise::power(cx, node),
+        "Pow" => binary(cx, node, elementwise::POW),
         "Sum" | "Mean" => chain(cx, node, elementwise::ADD),
         "Max" => chain(cx, node, elementwise::MAX),
         "Min" => chain(cx, node, elementwise::MIN),

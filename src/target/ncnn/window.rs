@@ -82,6 +82,10 @@ pub(super) fn channels_of(dims: &[usize]) -> Result<(usize, &[usize])> {
     }
 }
 
+/// Where fewer products than so many add up to an output (first layers, depthwise ones), the weight stays in float32: it is small, and
+/// what rounding to float16 changes is not averaged out.
+const EXACT: usize = 32;
+
 /// The weight of a layer, and of an int8 one the scales of its integers.
 #[derive(Debug)]
 pub(super) struct Numbers {
@@ -125,14 +129,17 @@ fn finish(
 ) -> Result<()> {
     let bias = node.input(2).map(|_| cx.floats(node, 2, "the bias")).transpose()?;
     let count = match &numbers.weight {
-        Weight::Tagged(v) | Weight::Plain(v) => v.len(),
+        Weight::Tagged(v) | Weight::Exact(v) | Weight::Plain(v) => v.len(),
         Weight::Int8(v) => v.len(),
     };
     let mut layer = layer.int(5, usize::from(bias.is_some())).int(6, count);
     if group > 1 {
         layer = layer.int(7, group);
     }
-    layer.weights.push(numbers.weight);
+    layer.weights.push(match numbers.weight {
+        Weight::Tagged(v) if count < EXACT * outputs => Weight::Exact(v),
+        weight => weight,
+    });
     layer.weights.extend(bias.map(Weight::Plain));
     if let Some((input, weights)) = numbers.scales {
         let weights = if weights.len() == 1 { vec![weights[0]; outputs] } else { weights };
