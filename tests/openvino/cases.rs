@@ -55,6 +55,10 @@ impl Cases {
         let name = self.name("c");
         self.b.constant(&name, value)
     }
+    /// A node in between.
+    pub fn inner(&mut self, node: Node) -> String {
+        self.b.node(node)
+    }
     /// A node all of whose outputs are outputs of the graph.
     pub fn case(&mut self, label: &str, mut node: Node) {
         let label = self.name(&format!("{label} "));

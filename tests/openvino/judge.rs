@@ -20,6 +20,8 @@ use std::path::PathBuf;
 pub struct Verdict {
     pub error: Option<String>,
     pub outputs: BTreeMap<String, Compared>,
+    /// The outputs of a quantized network whose rounding is computed in float32.
+    pub exact: BTreeMap<String, Compared>,
     /// Convolutions and products that run on integers, and all.
     pub integers: usize,
     pub layers: usize,
@@ -40,20 +42,26 @@ pub struct Compared {
 impl Verdict {
     /// What is wrong beyond these bounds, a line for each output.
     pub fn wrong(&self, worst: f64, cosine: f64) -> Vec<String> {
-        if let Some(e) = &self.error {
-            return vec![e.clone()];
-        }
-        let told = |(name, c): (&String, &Compared)| match &c.error {
-            Some(e) => Some(format!("{name} {e}")),
-            None if c.worst <= worst && c.cosine >= cosine => None,
-            None => Some(format!("{name}: {:.2e} apart, cosine {:.6}", c.worst, c.cosine)),
-        };
-        self.outputs.iter().filter_map(told).collect()
+        self.error.iter().cloned().chain(beyond(&self.outputs, worst, cosine)).collect()
+    }
+    /// As [`Verdict::wrong`] of what a quantized network gives in float32.
+    pub fn inexact(&self, worst: f64) -> Vec<String> {
+        let missing = self.exact.is_empty().then(|| "nothing is rounded".to_string());
+        missing.into_iter().chain(beyond(&self.exact, worst, 0.999)).collect()
     }
     /// The largest difference of its outputs and the smallest cosine.
     pub fn extremes(&self) -> (f64, f64) {
         self.outputs.values().fold((0.0, 1.0), |(w, c), o| (f64::max(w, o.worst), f64::min(c, o.cosine)))
     }
+}
+
+fn beyond(outputs: &BTreeMap<String, Compared>, worst: f64, cosine: f64) -> Vec<String> {
+    let told = |(name, c): (&String, &Compared)| match &c.error {
+        Some(e) => Some(format!("{name} {e}")),
+        None if c.worst <= worst && c.cosine >= cosine => None,
+        None => Some(format!("{name}: {:.2e} apart, cosine {:.6}", c.worst, c.cosine)),
+    };
+    outputs.iter().filter_map(told).collect()
 }
 
 /// A folder of files that OpenVINO is to run, in one process.
@@ -68,6 +76,10 @@ impl Judge {
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}.xml"))
     }
+    pub fn write(&self, name: &str, model: &Model, precision: ExportPrecision) -> Result<(), Error> {
+        let deploy = Deploy { target: Target(&openvino::SPEC), precision, ..Deploy::default() };
+        deploy.run((model, &self.path(name), None), &Context::new()).map(drop)
+    }
     /// Writes a model, and what our executor makes of `reference` for these inputs.
     pub fn add(
         &self,
@@ -77,8 +89,7 @@ impl Judge {
         reference: &Graph,
         feeds: &HashMap<String, Value>,
     ) -> Result<(), Error> {
-        let deploy = Deploy { target: Target(&openvino::SPEC), precision, ..Deploy::default() };
-        deploy.run((model, &self.path(name), None), &Context::new())?;
+        self.write(name, model, precision)?;
         let outputs = exec::run(reference, feeds, Run::default())?;
         let mut stored = IndexMap::new();
         for (i, feed) in reference.feeds().enumerate() {

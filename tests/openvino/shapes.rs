@@ -157,6 +157,10 @@ pub fn indexing(c: &mut Cases) {
         let at = c.ints(&[2, 2, 2], &[0, 2, -1, 1, -3, 0, 1, 2]);
         c.op("GatherElements", &[&x, &at], |n| n.int("axis", axis));
     }
+    let (start, end, axis) = (c.list(&[0]), c.list(&[2]), c.list(&[2]));
+    let head = c.inner(Node::new("Slice", "head", [x.as_str(), &start, &end, &axis], [""]));
+    let at = c.ints(&[3, 2, 2], &[0, 3, -1, 1, -4, 0, 1, 2, 3, 3, 2, 0]);
+    c.op("GatherElements", &[&head, &at], |n| n.int("axis", 1));
     let at = c.ints(&[2, 2], &[0, 1, -1, 3]);
     c.op("GatherND", &[&x, &at], |n| n);
     let at = c.ints(&[3, 1], &[2, 0, -1]);

@@ -1,8 +1,9 @@
 """Runs each network of a folder in OpenVINO and compares it with the outputs that are expected.
 
 `NAME.xml` has its inputs and expected outputs, in order, in `NAME.npz` (input_0, ..., output_0, ...). Prints a JSON object: for each network
-either {"error": text} or {"outputs": {name: {"worst": largest difference over the largest expected magnitude, "cosine": ...}}, "integers":
-convolutions and products that run on integers, "layers": all of them, "names": the outputs' names, "labels": the class names}.
+either {"error": text} or {"outputs": {name: {"worst": largest difference over the largest expected magnitude, "cosine": ...}}, "exact": the same
+with the rounding of a quantized network computed in float32, as kernels without VNNI may overflow on integers, "integers": convolutions and
+products that run on integers, "layers": all of them, "names": the outputs' names, "labels": the class names}.
 """
 
 import glob
@@ -39,12 +40,16 @@ def judge(core, path):
     feeds = [stored[f"input_{i}"] for i in range(len(compiled.inputs))]
     feeds = [x.astype(bool) if p.get_element_type() == ov.Type.boolean else x for x, p in zip(feeds, compiled.inputs)]
     results = compiled(feeds)
+    exact = {}
+    if any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()):
+        exact = core.compile_model(model, "CPU", settings | {"LP_TRANSFORMS_MODE": "NO"})(feeds)
     names = [min(o.get_names()) for o in compiled.outputs]
     layers = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
     layers = [i["runtimePrecision"].astype(str) for i in layers if i["layerType"].astype(str) in ("Convolution", "FullyConnected", "MatMul", "Deconvolution")]
     info = lambda *keys: model.get_rt_info(list(keys)).astype(str) if model.has_rt_info(list(keys)) else None
     return {
         "outputs": {n: compare(np.asarray(results[i]), stored[f"output_{i}"]) for i, n in enumerate(names)},
+        "exact": {n: compare(np.asarray(exact[i]), stored[f"output_{i}"]) for i, n in enumerate(names)} if exact else {},
         "integers": sum(p.lower() in ("i8", "u8") for p in layers),
         "layers": len(layers),
         "names": [sorted(o.get_names()) for o in compiled.outputs],

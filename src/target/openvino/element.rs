@@ -18,8 +18,6 @@ const NAMES: &[(Element, &str, &str)] = &[
     (Element::I64, "i64", "I64"),
     (Element::U64, "u64", "U64"),
     (Element::Bool, "boolean", "BOOL"),
-    (Element::I4, "i4", "I4"),
-    (Element::U4, "u4", "U4"),
 ];
 
 fn find(element: Element) -> Result<&'static (Element, &'static str, &'static str)> {

@@ -88,6 +88,11 @@ pub(super) fn simple(cx: &mut Lower<'_>, kind: &'static str, set: u8, attrs: Att
 }
 
 fn identity(cx: &mut Lower<'_>) -> Result<()> {
+    // A Dropout that is told to drop draws numbers.
+    let drops = cx.node.is("Dropout") && cx.node.input(2).is_some();
+    if drops && !cx.constant(2).is_some_and(|c| c.to_i64s().is_ok_and(|v| v == [0])) {
+        return Err(lacks("Dropout of a training"));
+    }
     if cx.node.output(1).is_some() {
         return Err(lacks("output of this operator besides the first"));
     }

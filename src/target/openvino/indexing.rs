@@ -4,6 +4,7 @@ use super::element::attribute;
 use super::elementwise::simple;
 use super::lower::{Entry, Form, Lower, broadcast, flag, lacks, open};
 use super::net::Port;
+use super::shapes::heads;
 use compresso_base::error::{Error, Result};
 use compresso_model::Element;
 
@@ -64,11 +65,7 @@ fn gather_elements(cx: &mut Lower<'_>) -> Result<()> {
         .map(|d| Some((d as i64, places[d].known()? as i64)))
         .collect::<Option<_>>()
         .ok_or_else(|| open("the sizes of the indices of GatherElements"))?;
-    // A Slice here is taken away by a pass of the runtime, which then refuses the sizes.
-    for (axis, end) in cut {
-        let (axis, lengths) = (cx.of_int(axis), cx.of_ints(&[end, -1]));
-        x = cx.several("VariadicSplit", 1, Vec::new(), &[x, axis, lengths], &[cx.net.element(x); 2])[0];
-    }
+    x = heads(cx, x, &cut);
     let y = cx.layer("GatherElements", 6, vec![("axis", axis.to_string())], &[x, at]);
     cx.one(y)
 }

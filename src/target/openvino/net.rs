@@ -46,8 +46,9 @@ pub(super) struct Layer {
     pub decompresses: bool,
 }
 
-/// Constants with at least so many elements are stored in float16, where that is asked for; smaller ones are settings.
-const LEAST_HALF: usize = 32;
+/// Constants with at least so many elements are stored in float16, where that is asked for. Smaller ones (biases, weights of depthwise
+/// layers, settings) cost little in float32, and their rounding would be felt by whole channels.
+const LEAST_HALF: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Net {

@@ -39,8 +39,9 @@ fn keep(on: bool) -> Attrs {
 
 /// The axes that are reduced; `None` where the operator is to do nothing.
 fn axes(cx: &mut Lower<'_>) -> Result<Option<Port>> {
-    match (cx.list("axes", 1)?, cx.known_list("axes", 1)?) {
-        (Some(axes), known) if known.as_ref().is_none_or(|v| !v.is_empty()) => Ok(Some(axes)),
+    let none = cx.fact(1).is_some_and(|f| f.dim(0) == Some(0)) || cx.known_list("axes", 1)?.is_some_and(|v| v.is_empty());
+    match cx.list("axes", 1)? {
+        Some(axes) if !none => Ok(Some(axes)),
         _ if cx.node.get_int("noop_with_empty_axes", 0)? != 0 => Ok(None),
         _ => {
             let all: Vec<i64> = (0..cx.rank(0)? as i64).collect();

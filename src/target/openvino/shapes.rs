@@ -4,7 +4,7 @@ use super::elementwise::simple;
 use super::lower::{Attrs, Entry, Form, Lower, broadcast, flag, lacks, open};
 use super::net::Port;
 use compresso_base::error::{Error, Result};
-use compresso_model::{Dim, Element};
+use compresso_model::{Dim, Element, Node};
 
 pub(super) const OPS: &[Entry] = &[
     ("Reshape", Form::With(reshape)),
@@ -113,6 +113,10 @@ fn slice(cx: &mut Lower<'_>) -> Result<()> {
         Some(starts) => starts.len(),
         None => cx.fact(1).and_then(|f| f.dim(0)).ok_or_else(|| open("how many axes are sliced"))?,
     };
+    if let Some(cut) = heads_alone(cx)? {
+        let y = heads(cx, x, &cut);
+        return if y == x { cx.alias(x) } else { cx.one(y) };
+    }
     let element = cx.net.element(starts);
     let mut inputs = vec![x, starts, ends];
     inputs.push(match steps {
@@ -127,9 +131,52 @@ fn slice(cx: &mut Lower<'_>) -> Result<()> {
     cx.one(y)
 }
 
+/// The first elements along axes, each with how many.
+pub(super) fn heads(cx: &mut Lower<'_>, x: Port, cut: &[(i64, i64)]) -> Port {
+    cut.iter().fold(x, |x, &(axis, count)| {
+        let (axis, lengths) = (cx.of_int(axis), cx.of_ints(&[count, -1]));
+        let element = cx.net.element(x);
+        cx.several("VariadicSplit", 1, Vec::new(), &[x, axis, lengths], &[element; 2])[0]
+    })
+}
+
+/// Axes and sizes of a Slice from the start that GatherElements reads: the runtime takes such a Slice away, and then refuses the sizes.
+fn heads_alone(cx: &Lower<'_>) -> Result<Option<Vec<(i64, i64)>>> {
+    let out = cx.node.output(0);
+    let gathers = |n: &Node| n.is("GatherElements") && n.input(0) == out;
+    if !cx.graph.nodes().iter().any(gathers) {
+        return Ok(None);
+    }
+    let (Some(starts), Some(ends)) = (cx.known_list("starts", 1)?, cx.known_list("ends", 2)?) else { return Ok(None) };
+    let axes = cx.known_list("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = cx.ints(4)?.unwrap_or_else(|| vec![1; starts.len()]);
+    if starts.iter().any(|&s| s != 0) || steps.iter().any(|&s| s != 1) || axes.len() != ends.len() {
+        return Ok(None);
+    }
+    let rank = cx.rank(0)?;
+    let shape = cx.shape(0)?;
+    let mut cut = Vec::new();
+    for (axis, end) in axes.into_iter().zip(ends) {
+        let axis = compresso_model::graph::normalize_axis(axis, rank)?;
+        let Some(size) = shape[axis].known().and_then(|n| i64::try_from(n).ok()) else { return Ok(None) };
+        let end = if end < 0 { end + size } else { end };
+        if end <= 0 {
+            return Ok(None);
+        }
+        if end < size {
+            cut.push((axis as i64, end));
+        }
+    }
+    Ok(Some(cut))
+}
+
 fn tile(cx: &mut Lower<'_>) -> Result<()> {
     if cx.opset < 6 {
         return Err(lacks("Tile in the form of operator sets before 6").hint("raise the model's operator set"));
+    }
+    // Repeats that are computed give wrong numbers in the CPU plugin.
+    if cx.ints(1)?.is_none() {
+        return Err(open("the repeats of a Tile"));
     }
     simple(cx, "Tile", 1, Vec::new())
 }

@@ -38,7 +38,7 @@ pub(super) fn translate(graph: &Graph, half: bool) -> Result<std::result::Result
     let makers = graph.producers();
     for node in graph.nodes() {
         let mut cx = Lower { graph, node, opset: graph.opset_of(node), facts: &facts, makers: &makers, net: &mut net };
-        match form(node).and_then(|form| lower(&mut cx, form)) {
+        match form(node).and_then(|form| lower(&mut cx, form)).and_then(|()| ranked(&facts, node)) {
             Ok(()) => quantized::carry(&mut cx),
             Err(e) => {
                 wrong.push(e.at(node.label()));
@@ -70,6 +70,12 @@ fn lower(cx: &mut Lower<'_>, form: Form) -> Result<()> {
         Form::Chain(kind) => reduce::chain(cx, kind),
         Form::With(with) => with(cx),
     }
+}
+
+/// The CPU plugin has no values of an open rank.
+fn ranked(facts: &Facts, node: &Node) -> Result<()> {
+    let open_rank = |name: &String| facts.get(name).is_some_and(|f| f.shape.is_none());
+    if node.outputs.iter().any(open_rank) { Err(open("the rank of what it makes")) } else { Ok(()) }
 }
 
 fn parameter(net: &mut Net, facts: &Facts, name: &str) -> Result<()> {
