@@ -5,7 +5,10 @@ use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
 use compresso::compress::prune::{Groups, Prune, PruneGroups, PruneReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
-use compresso::deploy::{Deploy, Deployed, Findings, Lint, OnnxExport, TensorrtArtifacts, TensorrtExport, onnx::OnnxFile};
+use compresso::deploy::{
+    Deploy, Deployed, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, OptimizeReport, TensorrtArtifacts, TensorrtExport,
+    TfliteExport, onnx::OnnxFile,
+};
 use compresso::exec::{self, Forward, Outputs};
 use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, SplitOptions};
 use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
@@ -327,6 +330,41 @@ pub fn tensorrt_export<'a>(
 ) -> Result<TensorrtArtifacts> {
     let data = data.into();
     run(|ctx| options.run((m, Path::new(folder), data), ctx))
+}
+
+/// Writes OpenVINO's IR: a `.xml` file, and a `.bin` file beside it.
+///
+/// # Errors
+/// `Argument`; `Io`; `Unsupported`.
+pub fn openvino_export<'a>(m: &Model, path: &str, data: impl Into<Option<&'a Dataset>>, options: OpenvinoExport) -> Result<Deployed> {
+    let data = data.into();
+    run(|ctx| options.run((m, Path::new(path), data), ctx))
+}
+
+/// Writes a file of TensorFlow Lite.
+///
+/// # Errors
+/// `Argument`; `Io`; `Unsupported`.
+pub fn tflite_export<'a>(m: &Model, path: &str, data: impl Into<Option<&'a Dataset>>, options: TfliteExport) -> Result<Deployed> {
+    let data = data.into();
+    run(|ctx| options.run((m, Path::new(path), data), ctx))
+}
+
+/// Writes a folder with the files of ncnn.
+///
+/// # Errors
+/// `Argument`; `Io`; `Unsupported`.
+pub fn ncnn_export<'a>(m: &Model, folder: &str, data: impl Into<Option<&'a Dataset>>, options: NcnnExport) -> Result<Deployed> {
+    let data = data.into();
+    run(|ctx| options.run((m, Path::new(folder), data), ctx))
+}
+
+/// Rewrites the graph with the same outputs.
+///
+/// # Errors
+/// `Argument` for another pass; `Check` when an output differs.
+pub fn optimize(m: &Model, options: Optimize) -> Result<Made<OptimizeReport>> {
+    run(|ctx| options.run(m, ctx))
 }
 
 /// What a target, by its name, would refuse or run badly.

@@ -12,14 +12,14 @@ pub fn fix_sizes(graph: &Graph, batch: usize, image: Option<[usize; 2]>) -> Resu
     let mut patch = Patch::new(graph);
     let fixed = |info: &ValueInfo| ValueInfo { fact: specialize(&info.fact, batch, image), ..info.clone() };
     let inputs: Vec<ValueInfo> = graph.inputs().iter().map(fixed).collect();
-    if inputs == graph.inputs() {
-        return Ok(graph.clone());
-    }
     for input in inputs.iter().filter(|i| graph.constant(&i.name).is_none()) {
         if input.fact.dims().is_none() {
             let e = Error::argument(format!("the sizes of input '{}' must be known, and it is {}", input.name, input.fact));
             return Err(e.hint("open the model with image_size: [height, width] or batch: 1"));
         }
+    }
+    if inputs == graph.inputs() {
+        return Ok(graph.clone());
     }
     patch.set_inputs(inputs);
     let graph = patch.apply()?;
@@ -52,6 +52,8 @@ mod tests {
         assert_eq!(fixed.outputs()[0].fact.dims(), Some(vec![2, 3, 1, 1]));
         let e = fix_sizes(&open, 2, None).unwrap_err().to_string();
         assert!(e.contains("input 'x'") && e.contains("image_size"), "{e}");
+        let half = graph(vec![1.into(), 3.into(), Dim::Symbol("h".into()), 4.into()]);
+        assert!(fix_sizes(&half, 1, None).is_err(), "nothing fills it in");
         let closed = graph(vec![1.into(), 3.into(), 4.into(), 4.into()]);
         assert_eq!(fix_sizes(&closed, 2, Some([8, 16])).unwrap().inputs(), closed.inputs());
     }
