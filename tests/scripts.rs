@@ -90,6 +90,23 @@ fn a_foreign_detector_goes_through() {
 }
 
 #[test]
+fn every_format_is_written_and_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("small.onnx");
+    let options = ZooOptions { image_size: Some([32, 32]), width: Some(0.25), ..ZooOptions::default() };
+    common::lively(&build("classifier", &options).unwrap()).save(&model).unwrap();
+    let out = run("scripts/exports.rhai", &[dir.path().to_str().unwrap(), "random", model.to_str().unwrap()]);
+    let table = std::fs::read_to_string(dir.path().join("exports.csv")).unwrap();
+    let rows: Vec<&str> = table.lines().skip(1).collect();
+    assert_eq!(rows.len(), 12, "{table}");
+    // Without the environment of the tests a row says which runtime is missing.
+    if std::env::var_os("COMPRESSO_PYTHON").is_some() {
+        assert!(rows.iter().all(|r| !r.contains("cannot be used") && r.split(',').nth(6).is_some_and(|c| !c.is_empty())), "{table}\n{out}");
+    }
+    exists(&dir.path().join("small"), &["openvino_fp32.xml", "openvino_fp32.bin", "tflite_int8.tflite", "ncnn_fp16_model/model.ncnn.param"]);
+}
+
+#[test]
 fn light_detectors_are_compared() {
     let dir = tempfile::tempdir().unwrap();
     let out = run("scripts/lightweight.rhai", &["1", "16", dir.path().to_str().unwrap()]);
