@@ -103,7 +103,10 @@ fn every_format_is_written_and_run() {
     if std::env::var_os("COMPRESSO_PYTHON").is_some() {
         assert!(rows.iter().all(|r| !r.contains("cannot be used") && r.split(',').nth(6).is_some_and(|c| !c.is_empty())), "{table}\n{out}");
     }
-    exists(&dir.path().join("small"), &["openvino_fp32.xml", "openvino_fp32.bin", "tflite_int8.tflite", "ncnn_fp16_model/model.ncnn.param"]);
+    exists(
+        &dir.path().join("small"),
+        &["openvino_fp32.xml", "openvino_fp32.bin", "tflite_int8.tflite", "ncnn_fp16_model/model.ncnn.param"],
+    );
 }
 
 #[test]
