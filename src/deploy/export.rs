@@ -10,7 +10,7 @@ use compresso_base::report::{Cell, Show, Table};
 use compresso_compress::images::image_size;
 use compresso_compress::quantize::{Quantize, calibrate};
 use compresso_learn::data::Dataset;
-use compresso_model::graph::{fix_sizes, stored};
+use compresso_model::graph::stored;
 use compresso_model::ops::{ParamKind, quantized_node};
 use compresso_model::{Element, Graph, Model};
 use compresso_target::{self as target, Artefact, Calibration, Destination, ExportPrecision, Float16, Target, TargetSpec, accepted};
@@ -144,12 +144,7 @@ impl Deploy {
         let model = if self.target.open_sizes {
             model
         } else {
-            let graph = fix_sizes(model.graph(), self.batch, model.image_size())?;
-            let of = Model::new(graph, model.task().clone());
-            fixed = match model.recipe() {
-                Some(recipe) => of.with_recipe(recipe.clone()),
-                None => of,
-            };
+            fixed = model.with_fixed_sizes(self.batch, model.image_size())?;
             &fixed
         };
         let mut notes = accepted(&self.target, model.graph())?;

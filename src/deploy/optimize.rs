@@ -8,7 +8,7 @@ use compresso_compress::images::image_size;
 use compresso_exec::{Run, run};
 use compresso_measure::compare::compare_tensors;
 use compresso_measure::worker::{Input, noise};
-use compresso_model::graph::{Graph, specialize};
+use compresso_model::graph::Graph;
 use compresso_model::ops::quantized_node;
 use compresso_model::passes::{self, Pass, PassReport, pipelines};
 use compresso_model::{Made, Model};
@@ -121,12 +121,7 @@ impl Optimize {
 /// The largest difference of an output over its largest number, on noise.
 fn difference(model: &Model, after: &Graph, ctx: &Context) -> Result<f64> {
     let size = image_size(model.graph(), model.task()).ok();
-    let input = |i: &compresso_model::ValueInfo| {
-        let fact = specialize(&i.fact, 1, size);
-        let dims = fact.dims().ok_or_else(|| Error::argument(format!("input '{}' leaves sizes open: {}", i.name, i.fact)))?;
-        Ok(Input { name: i.name.clone(), element: fact.element.code(), dims })
-    };
-    let inputs = model.graph().feeds().map(input).collect::<Result<Vec<_>>>()?;
+    let inputs = Input::of(model.graph(), 1, size)?;
     let feeds = noise(&inputs, ctx.seed)?;
     let before = run(model.graph(), &feeds, Run::default())?;
     ctx.check()?;

@@ -10,7 +10,7 @@ use compresso_learn::eval::{Evaluate, Evaluation, ImageRunner, evaluate_as, run_
 use compresso_measure::compare::{Distance, compare_tensors};
 use compresso_measure::runtimes::named;
 use compresso_measure::worker::{Carrier, Fault, Input, Order, carry, noise};
-use compresso_model::{Model, Value, graph::specialize};
+use compresso_model::{Model, Value};
 use compresso_target::TargetSpec;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -60,12 +60,7 @@ impl Verification {
         let found = spec.require()?;
         let graph = model.graph();
         let size = image_size(graph, model.task()).ok();
-        let inputs = graph.feeds().map(|i| {
-            let fact = specialize(&i.fact, 1, size);
-            let dims = fact.dims().ok_or_else(|| Error::argument(format!("input '{}' leaves sizes open: {}", i.name, i.fact)))?;
-            Ok(Input { name: i.name.clone(), element: fact.element.code(), dims })
-        });
-        let inputs: Vec<Input> = inputs.collect::<Result<_>>()?;
+        let inputs = Input::of(graph, 1, size)?;
         let order = Order {
             runtime: spec.name.into(),
             file: file.to_path_buf(),

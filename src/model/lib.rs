@@ -112,6 +112,14 @@ impl Model {
         self.stats = OnceLock::new();
         self
     }
+    /// The model with open sizes filled in, of the same recipe; see [`graph::fix_sizes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_fixed_sizes(&self, batch: usize, image: Option<[usize; 2]>) -> Result<Self> {
+        let graph = Arc::new(graph::fix_sizes(&self.graph, batch, image)?);
+        Ok(Self { graph, as_opened: false, stats: OnceLock::new(), ..self.clone() })
+    }
     /// The model, made by this recipe, which its file keeps.
     #[must_use]
     pub fn with_recipe(self, recipe: Recipe) -> Self {

@@ -11,6 +11,7 @@ mod names;
 mod op;
 mod prepare;
 mod quantization;
+mod reader;
 mod spec;
 
 pub mod ncnn;

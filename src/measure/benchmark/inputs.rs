@@ -2,8 +2,8 @@
 
 use super::Benchmark;
 use crate::worker::Input;
-use compresso_base::error::{Error, Result};
-use compresso_model::{Fact, Model, graph::specialize, size_of};
+use compresso_base::error::Result;
+use compresso_model::{Model, size_of};
 
 /// Height and width of the images that a model is timed on.
 ///
@@ -18,14 +18,5 @@ pub(super) fn size(model: &Model, options: &Benchmark) -> Result<Option<[usize; 
 /// # Errors
 /// `Argument` when a size is still open; `DType` for inputs that cannot be computed with.
 pub(super) fn inputs(model: &Model, options: &Benchmark) -> Result<Vec<Input>> {
-    let size = size(model, options)?;
-    let make = |input: &compresso_model::ValueInfo| {
-        let fact: Fact = specialize(&input.fact, options.batch, size);
-        let dims = fact.dims().ok_or_else(|| {
-            Error::argument(format!("the input '{}' is {}, with sizes left open", input.name, input.fact))
-                .hint("give the image size: benchmark(m, #{ size: 640 })")
-        })?;
-        Ok(Input { name: input.name.clone(), element: fact.element.code(), dims })
-    };
-    model.graph().feeds().map(make).collect()
+    Input::of(model.graph(), options.batch, size(model, options)?).map_err(|e| e.hint("give the image size: benchmark(m, #{ size: 640 })"))
 }

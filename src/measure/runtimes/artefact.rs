@@ -2,7 +2,6 @@
 
 use compresso_base::error::Result;
 use compresso_base::files::Scratch;
-use compresso_model::graph::fix_sizes;
 use compresso_model::{Graph, Model};
 use compresso_target::Names;
 use std::cell::RefCell;
@@ -57,8 +56,7 @@ impl<'a> Files<'a> {
         let model = if artefact.open_sizes {
             self.model.clone()
         } else {
-            let image = image.or_else(|| self.model.image_size());
-            Model::new(fix_sizes(self.model.graph(), batch, image)?, self.model.task().clone())
+            self.model.with_fixed_sizes(batch, image.or_else(|| self.model.image_size()))?
         };
         let mut written = self.written.borrow_mut();
         let path = match written.get(artefact.file) {

@@ -24,7 +24,8 @@ use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_exec::{Outputs, StepTime};
-use compresso_model::{Element, Value};
+use compresso_model::graph::specialize;
+use compresso_model::{Element, Graph, Value, ValueInfo};
 use compresso_target::Names;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,21 @@ pub struct Input {
     pub name: String,
     pub element: i32,
     pub dims: Vec<usize>,
+}
+
+impl Input {
+    /// The inputs of a graph, with unknown batch sizes filled in by `batch` and unknown heights and widths by `image`.
+    ///
+    /// # Errors
+    /// `Argument` when a size is still open.
+    pub fn of(graph: &Graph, batch: usize, image: Option<[usize; 2]>) -> Result<Vec<Self>> {
+        let make = |input: &ValueInfo| {
+            let fact = specialize(&input.fact, batch, image);
+            let open = || Error::argument(format!("the input '{}' is {}, with sizes left open", input.name, input.fact));
+            Ok(Self { name: input.name.clone(), element: fact.element.code(), dims: fact.dims().ok_or_else(open)? })
+        };
+        graph.feeds().map(make).collect()
+    }
 }
 
 /// One model, loaded into one runtime.

@@ -66,26 +66,19 @@ pub const ELIMINATE_NOP_TRANSPOSE: EliminateNop = EliminateNop {
 pub const ELIMINATE_NOP_CAST: EliminateNop = EliminateNop {
     name: "eliminate_nop_cast",
     summary: "Removes casts to the type that a value has",
-    effect: |cx, node| unchanged(cx, node, CAST),
+    effect: |cx, node| unchanged(cx, node, &[CAST]),
 };
 
 pub const ELIMINATE_NOP_RESHAPE: EliminateNop = EliminateNop {
     name: "eliminate_nop_reshape",
     summary: "Removes reshapes, flattenings and squeezes to the shape that a value has",
-    effect: |cx, node| {
-        for op in [RESHAPE, FLATTEN, SQUEEZE, UNSQUEEZE] {
-            if let Effect::None = unchanged(cx, node, op)? {
-                return Ok(Effect::None);
-            }
-        }
-        Ok(Effect::Some)
-    },
+    effect: |cx, node| unchanged(cx, node, &[RESHAPE, FLATTEN, SQUEEZE, UNSQUEEZE]),
 };
 
 pub const ELIMINATE_NOP_EXPAND: EliminateNop = EliminateNop {
     name: "eliminate_nop_expand",
     summary: "Removes expansions to the shape that a value has",
-    effect: |cx, node| unchanged(cx, node, EXPAND),
+    effect: |cx, node| unchanged(cx, node, &[EXPAND]),
 };
 
 pub const ELIMINATE_NOP_SLICE: EliminateNop = EliminateNop {
@@ -97,7 +90,7 @@ pub const ELIMINATE_NOP_SLICE: EliminateNop = EliminateNop {
         }
         // Steps came with operator set 10, as an input. One backwards keeps the shape, and not the order.
         let forward = node.input(4).is_none() || cx.ints(node, 4)?.is_some_and(|steps| steps.iter().all(|&s| s > 0));
-        if forward { unchanged(cx, node, SLICE) } else { Ok(Effect::Some) }
+        if forward { unchanged(cx, node, &[SLICE]) } else { Ok(Effect::Some) }
     },
 };
 
@@ -111,10 +104,10 @@ fn when(nothing: bool) -> Result<Effect> {
     Ok(if nothing { Effect::None } else { Effect::Some })
 }
 
-/// A node of operator `op` whose output has the type and shape of its first input.
-fn unchanged(cx: &PassContext<'_>, node: &Node, op: &str) -> Result<Effect> {
+/// A node of one of these operators whose output has the type and shape of its first input.
+fn unchanged(cx: &PassContext<'_>, node: &Node, ops: &[&str]) -> Result<Effect> {
     let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return Ok(Effect::Some) };
-    if !node.is(op) {
+    if !ops.iter().any(|op| node.is(op)) {
         return Ok(Effect::Some);
     }
     let facts = cx.facts()?;

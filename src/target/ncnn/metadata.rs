@@ -3,23 +3,17 @@
 
 use super::translate::Translated;
 use crate::Artefact;
-use compresso_base::error::{Error, Result};
-use compresso_model::{Graph, InstanceKind, Model, Task};
+use crate::reader::{quoted, stride, word};
+use compresso_model::{Graph, InstanceKind, Task};
 use std::fmt::Write;
 
-pub(super) fn metadata(artefact: &Artefact<'_>, graph: &Graph, translated: &Translated) -> Result<String> {
+pub(super) fn metadata(artefact: &Artefact<'_>, graph: &Graph, translated: &Translated) -> String {
     let task = artefact.model.task();
     let mut text = String::new();
     let title = if graph.name().is_empty() { "model" } else { graph.name() };
-    let _ = writeln!(text, "description: {}", quoted(&format!("{title}, made by Compresso"))?);
-    let _ = writeln!(text, "version: {}", quoted(env!("CARGO_PKG_VERSION"))?);
-    let word = match task {
-        Task::Unknown => None,
-        Task::Classify(_) => Some("classify"),
-        Task::Detect(_) => Some("detect"),
-        Task::Instances(i) => Some(i.kind.word()),
-    };
-    if let Some(word) = word {
+    let _ = writeln!(text, "description: {}", quoted(&format!("{title}, made by Compresso")));
+    let _ = writeln!(text, "version: {}", quoted(env!("CARGO_PKG_VERSION")));
+    if let Some(word) = word(task) {
         let _ = writeln!(text, "stride: {}", stride(artefact.model));
         let _ = writeln!(text, "task: {word}");
     }
@@ -37,7 +31,7 @@ pub(super) fn metadata(artefact: &Artefact<'_>, graph: &Graph, translated: &Tran
     if !task.classes().is_empty() {
         let _ = writeln!(text, "names:");
         for (i, name) in task.classes().iter().enumerate() {
-            let _ = writeln!(text, "  {i}: {}", quoted(name)?);
+            let _ = writeln!(text, "  {i}: {}", quoted(name));
         }
     }
     let inputs: Vec<&str> = graph.feeds().map(|f| f.name.as_str()).collect();
@@ -46,24 +40,8 @@ pub(super) fn metadata(artefact: &Artefact<'_>, graph: &Graph, translated: &Tran
         let _ = writeln!(text, "{title}:");
         for (i, (name, shape)) in names.into_iter().zip(shapes).enumerate() {
             let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "- blob: {blob}{i}\n  name: {}\n  shape: [{}]", quoted(name)?, sizes.join(", "));
+            let _ = writeln!(text, "- blob: {blob}{i}\n  name: {}\n  shape: [{}]", quoted(name), sizes.join(", "));
         }
     }
-    Ok(text)
-}
-
-/// Input pixels per cell of the coarsest level; 32, as most networks have it, where nothing says it. A classifier has none.
-fn stride(model: &Model) -> usize {
-    let said = || model.graph().metadata().get("stride").and_then(|s| s.trim().parse().ok());
-    let strides = match model.task() {
-        Task::Classify(_) => return 1,
-        Task::Detect(d) => d.head.as_ref().map(|h| &h.strides).or(d.anchors.as_ref().map(|a| &a.strides)),
-        _ => None,
-    };
-    strides.and_then(|s| s.iter().max().copied()).or_else(said).unwrap_or(32)
-}
-
-/// Text in double quotes, which YAML reads as JSON has them.
-fn quoted(text: &str) -> Result<String> {
-    serde_json::to_string(text).map_err(|e| Error::internal("a name cannot be written").because(e))
+    text
 }

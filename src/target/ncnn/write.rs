@@ -24,7 +24,7 @@ pub(super) fn write(artefact: &Artefact<'_>, folder: &Path) -> Result<Vec<PathBu
     let about = folder.join("metadata.yaml");
     write_text(&layers, &param(&translated.net)?)?;
     write_file(&weights, &bin(&translated.net, artefact.precision == ExportPrecision::Fp16))?;
-    write_text(&about, &metadata(artefact, &graph, &translated)?)?;
+    write_text(&about, &metadata(artefact, &graph, &translated))?;
     Ok(vec![layers, weights, about])
 }
 

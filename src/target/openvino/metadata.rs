@@ -5,6 +5,7 @@
 
 use super::xml::{Info, element_name};
 use crate::Artefact;
+use crate::reader::{quoted, stride, word};
 use compresso_model::{Decode, InstanceKind, Task};
 
 /// Groups of names and values for the network.
@@ -26,28 +27,18 @@ pub(super) fn info(artefact: &Artefact<'_>) -> Info {
     info
 }
 
-/// Text in quotes; JSON's are YAML's.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 /// The text of `metadata.yaml`; `None` of a model whose task is not known.
 pub(super) fn yaml(artefact: &Artefact<'_>) -> Option<String> {
-    let (model, metadata) = (artefact.model, artefact.model.graph().metadata());
+    let model = artefact.model;
     let task = model.task();
-    let word = match task {
-        Task::Unknown => return None,
-        Task::Classify(_) => "classify",
-        Task::Detect(_) => "detect",
-        Task::Instances(i) => i.kind.word(),
-    };
+    let word = word(task)?;
     let size = artefact.image_size.or(task.image_size())?;
     let batch = model.graph().feeds().next().and_then(|f| f.fact.dim(0));
     let mut lines = vec![
         format!("description: {}", quoted(&format!("{} for OpenVINO, {}", model.graph().name(), artefact.precision))),
         format!("author: {}", quoted("Compresso")),
         format!("version: {}", quoted(env!("CARGO_PKG_VERSION"))),
-        format!("stride: {}", stride(task).or_else(|| metadata.get("stride")?.parse().ok()).unwrap_or(32)),
+        format!("stride: {}", stride(model)),
         format!("task: {word}"),
         format!("batch: {}", batch.unwrap_or(artefact.batch[0])),
         format!("imgsz: [{}, {}]", size[0], size[1]),
@@ -64,18 +55,6 @@ pub(super) fn yaml(artefact: &Artefact<'_>) -> Option<String> {
     lines.push("names:".into());
     lines.extend(task.classes().iter().enumerate().map(|(i, name)| format!("  {i}: {}", quoted(name))));
     Some(lines.join("\n") + "\n")
-}
-
-/// Input pixels of the coarsest cell; a multiple of it is what image sizes must be.
-fn stride(task: &Task) -> Option<usize> {
-    match task {
-        Task::Classify(_) => Some(1),
-        Task::Detect(d) => {
-            let head = d.head.as_ref().map(|h| &h.strides).or(d.anchors.as_ref().map(|a| &a.strides));
-            head.and_then(|s| s.iter().copied().max())
-        }
-        _ => None,
-    }
 }
 
 /// Whether rows are objects, of which none is to be suppressed.
