@@ -158,7 +158,7 @@ fn raised_operators_give_in_onnxruntime_what_they_gave_before() {
             }
             let before = of(from, node.clone(), &constants, open).unwrap_or_else(|e| panic!("{what}: {e}"));
             let before_runs = Session::from_graph(&before, 1).unwrap_or_else(|e| panic!("{what}: {e}")).run(&image(3)).unwrap();
-            for to in [11, 12, 13].into_iter().filter(|&to| to > from) {
+            for to in [11, 12, 13, 16, 18, 21].into_iter().filter(|&to| to > from) {
                 let pass = RaiseOpset::to(to).unwrap();
                 let after = passes::run(&before, &[&pass as &dyn Pass], &[]).unwrap_or_else(|e| panic!("{what} to {to}: {e}")).graph;
                 assert_eq!(after.opset(), to);

@@ -314,14 +314,14 @@ fn operator_sets_are_raised_to_the_one_that_is_asked_for() {
     let y = b.node(Node::new("Unsqueeze", "", [y.as_str()], [""]).ints("axes", &[0]));
     b.output(&y);
     let g = b.finish().unwrap();
-    for to in 11..=13 {
+    for to in [11, 12, 13, 17, 21] {
         let out = hold("raise_opset", &g, &[&RaiseOpset::to(to).unwrap()], 0.0);
         assert_eq!(out.graph.opset(), to);
         // Axes are an input since operator set 13.
-        assert_eq!(out.graph.nodes()[1].inputs.len(), 1 + usize::from(to == 13));
+        assert_eq!(out.graph.nodes()[1].inputs.len(), 1 + usize::from(to >= 13));
     }
-    for to in [10, 14] {
-        assert!(RaiseOpset::to(to).unwrap_err().to_string().contains("11 to 13"));
+    for to in [10, 22] {
+        assert!(RaiseOpset::to(to).unwrap_err().to_string().contains("11 to 21"));
     }
 }
 

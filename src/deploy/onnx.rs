@@ -1,5 +1,6 @@
 //! ONNX files for other runtimes.
 
+use super::embed::{EmbedNms, EmbedPreprocessing, ImageLayout};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Signature};
@@ -14,8 +15,12 @@ compresso_base::options! {
     pub struct OnnxExport {
         /// Fold batch norms and constants and drop what inference does not need. The file then trains no further.
         pub simplify: bool = true,
-        /// Raise an older operator set to 13, the first with quantization per channel.
-        pub raise_opset: bool = false,
+        /// The operator set of the file, 11 to 21, where every operator's meaning can be kept; the model's own when left out.
+        pub opset: Option<i64> = None,
+        /// Suppress overlapping boxes inside the graph, as `embed_nms` does.
+        pub nms: bool = false,
+        /// Take the bytes of an image, as `embed_preprocessing` does: "nhwc" or "nchw".
+        pub preprocessing: Option<ImageLayout> = None,
     }
 }
 
@@ -33,7 +38,8 @@ pub struct OnnxFile {
 /// Writes a model to an `.onnx` file, which appears whole or not at all. Its folder is made.
 ///
 /// # Errors
-/// `Argument` for another ending; `Io`; `Unsupported` when the operator set cannot be raised.
+/// `Argument` for another ending; `Io`; `Unsupported` when the operator set cannot say what the model does; those of `embed_nms` and
+/// `embed_preprocessing`.
 impl Operation for OnnxExport {
     const SIGNATURE: Signature = Signature {
         name: "onnx_export",
@@ -53,27 +59,41 @@ impl Operation for OnnxExport {
             return Err(Error::argument("the file name must end in .onnx").file(path));
         }
         compresso_base::files::make_parent(path)?;
+        let mut embedded = model.clone();
+        if self.nms {
+            embedded = EmbedNms::default().run(&embedded, ctx)?;
+        }
+        if let Some(layout) = self.preprocessing {
+            embedded = EmbedPreprocessing { layout }.run(&embedded, ctx)?;
+        }
+        let convert = self.opset.map(|to| convert(embedded.graph().opset(), to)).transpose()?;
         let mut list: Vec<&dyn passes::Pass> = Vec::new();
         if self.simplify {
             list.extend(target::onnx::SPEC.pipeline.passes());
         }
-        if self.raise_opset {
-            list.push(&passes::RaiseOpset::PER_CHANNEL);
-        }
-        let simple = passes::run(model.graph(), &list, &[])?;
+        list.extend(convert.iter().map(AsRef::as_ref));
+        let simple = passes::run(embedded.graph(), &list, &[])?;
         ctx.check()?;
         let changes: Vec<String> = simple.changes().map(str::to_string).collect();
-        let made = if changes.is_empty() {
-            model.clone()
+        let made = if changes.is_empty() && !self.nms && self.preprocessing.is_none() {
+            embedded
         } else {
             let file = path.to_string_lossy().into_owned();
-            model.derive(simple.graph, self.call([model.into(), Argument::Target(file.clone())]).writing(file))
+            embedded.derive(simple.graph, self.call([model.into(), Argument::Target(file.clone())]).writing(file))
         };
         made.save(path)?;
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
         ctx.note(format!("onnx_export: {}, {}, {} nodes", path.display(), bytes(size), made.graph().nodes().len()));
         Ok(OnnxFile { path: path.to_path_buf(), bytes: size, opset: made.graph().opset(), nodes: made.graph().nodes().len(), changes })
     }
+}
+
+/// The pass that leads from an operator set to another.
+fn convert(from: i64, to: i64) -> Result<Box<dyn passes::Pass>> {
+    if !(11..=21).contains(&to) {
+        return Err(Error::argument(format!("option 'opset' must be 11 to 21, got {to}")));
+    }
+    Ok(if to < from { Box::new(passes::LowerOpset::to(to)?) } else { Box::new(passes::RaiseOpset::to(to)?) })
 }
 
 impl OnnxExport {

@@ -157,6 +157,12 @@ impl BoxDecode {
         let layout = Some(AnchorLayout::ChannelsLast);
         Self { boxes: Some(output.into()), format: BoxFormat::Cxcywh, normalized: true, layout, nms: Some(false), ..Self::default() }
     }
+    /// One output `[batch, 4 + classes, boxes]`: centre x, centre y, width, height in input pixels, class probabilities (YOLOv8 and
+    /// later).
+    pub fn yolo(output: impl Into<String>) -> Self {
+        let layout = Some(AnchorLayout::AnchorsLast);
+        Self { boxes: Some(output.into()), format: BoxFormat::Cxcywh, layout, ..Self::default() }
+    }
     /// One output `[batch, boxes, 5 + classes]`: centre x, centre y, width, height in input pixels, objectness, class
     /// probabilities.
     pub fn yolov5(output: impl Into<String>) -> Self {

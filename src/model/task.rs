@@ -80,6 +80,13 @@ impl Decode {
     pub fn described(description: BoxDecode) -> Self {
         Self::Described(Box::new(description))
     }
+    /// The form as a description.
+    pub fn into_description(self) -> BoxDecode {
+        match self {
+            Self::Described(b) => *b,
+            Self::Yolo { output } => BoxDecode::yolo(output),
+        }
+    }
     /// Names of the outputs that are read.
     pub fn outputs(&self) -> Vec<&str> {
         match self {

@@ -34,7 +34,7 @@ pub(super) fn old_opset(graph: &Graph) -> Result<Vec<Finding>> {
     let finding = || Finding {
         severity: Severity::Advice,
         place: String::new(),
-        message: format!("operator set {opset} has no quantization per channel; raise_opset: true raises it to 13"),
+        message: format!("operator set {opset} has no quantization per channel; opset: 13 raises it"),
     };
     Ok((opset < 13).then(finding).into_iter().collect())
 }

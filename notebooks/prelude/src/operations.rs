@@ -6,8 +6,8 @@ use compresso::compress::distill::Distill;
 use compresso::compress::prune::{Groups, Prune, PruneGroups, PruneReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
 use compresso::deploy::{
-    Deploy, Deployed, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, OptimizeReport, TensorrtArtifacts, TensorrtExport,
-    TfliteExport, onnx::OnnxFile,
+    Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, OptimizeReport,
+    TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
 };
 use compresso::exec::{self, Forward, Outputs};
 use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, SplitOptions};
@@ -364,6 +364,22 @@ pub fn ncnn_export<'a>(m: &Model, folder: &str, data: impl Into<Option<&'a Datas
 /// # Errors
 /// `Argument` for another pass; `Check` when an output differs.
 pub fn optimize(m: &Model, options: Optimize) -> Result<Made<OptimizeReport>> {
+    run(|ctx| options.run(m, ctx))
+}
+
+/// Puts non-maximum suppression into a detector's graph.
+///
+/// # Errors
+/// `Unsupported` for a model that is no detector; `Argument` where nothing is to be suppressed.
+pub fn embed_nms(m: &Model, options: EmbedNms) -> Result<Model> {
+    run(|ctx| options.run(m, ctx))
+}
+
+/// Puts the scaling of pixels into the graph, which then takes bytes.
+///
+/// # Errors
+/// `Unsupported` for a model without an image input; `Argument` where it takes bytes already.
+pub fn embed_preprocessing(m: &Model, options: EmbedPreprocessing) -> Result<Model> {
     run(|ctx| options.run(m, ctx))
 }
 

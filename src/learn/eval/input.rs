@@ -57,7 +57,9 @@ impl InputForm {
     /// `Shape` for several images where the input takes one; those of [`model_input`].
     pub fn feed(self, task: &Task, fact: &Fact, images: &Tensor) -> Result<Value> {
         let storage = fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", fact.element)))?;
-        let images = model_input(task, images)?.to_dtype(storage)?;
+        let images = model_input(task, images)?;
+        // A byte that was divided by 255 is a whole number again only when it is rounded.
+        let images = if fact.element.is_int() { images.round()? } else { images }.to_dtype(storage)?;
         let images = match self {
             Self::ChannelsFirst => images.contiguous()?,
             Self::ChannelsLast => images.permute((0, 2, 3, 1))?.contiguous()?,

@@ -113,6 +113,12 @@ impl<'g> Patch<'g> {
         }
         self.added.push(node);
     }
+    /// Adds a node of one output, both named after `stem` and the operator; gives the output. `set` sets its attributes.
+    pub fn op<'n>(&mut self, op: &str, stem: &str, inputs: impl IntoIterator<Item = &'n str>, set: impl FnOnce(Node) -> Node) -> String {
+        let (name, output) = (self.fresh(&format!("{stem}_{op}")), self.fresh(&format!("{stem}_{op}_output")));
+        self.add(set(Node::new(op, name, inputs, [output.as_str()])));
+        output
+    }
     /// Every reader of `from` in the old graph reads `to` instead; nodes added by this patch read what they say. When
     /// `from` is a graph output or kept, its name goes over to what `to`'s producer makes.
     pub fn redirect(&mut self, from: &str, to: &str) {
@@ -140,6 +146,12 @@ impl<'g> Patch<'g> {
                 self.constants.insert(name, Some(value));
             }
         }
+    }
+    /// Adds a constant whose name starts with `stem`; gives the name.
+    pub fn constant(&mut self, stem: &str, value: Constant) -> String {
+        let name = self.fresh(stem);
+        self.set_constant(&name, value);
+        name
     }
     pub fn remove_constant(&mut self, name: impl Into<String>) {
         let name = name.into();

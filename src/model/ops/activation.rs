@@ -24,6 +24,11 @@ pub const CLIP: &str = "Clip";
 pub const DROPOUT: &str = "Dropout";
 pub const HARD_SIGMOID: &str = "HardSigmoid";
 pub const HARD_SWISH: &str = "HardSwish";
+pub const GELU: &str = "Gelu";
+pub const MISH: &str = "Mish";
+pub const SOFTPLUS: &str = "Softplus";
+pub const TANH: &str = "Tanh";
+pub const ERF: &str = "Erf";
 
 pub const OPS: &[OpDef] = &[
     unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise).channels(channels::through),
@@ -36,12 +41,12 @@ pub const OPS: &[OpDef] = &[
     unary(SWISH, &[24]).channels(channels::through),
     unary(HARD_SIGMOID, &[1, 6, 22]).span(Span::Bounded).channels(channels::elementwise),
     unary(HARD_SWISH, &[14, 22]).channels(channels::through),
-    unary("Softplus", &[1, 22]).float16(Float16Rule::Float32).channels(channels::elementwise),
+    unary(SOFTPLUS, &[1, 22]).float16(Float16Rule::Float32).channels(channels::elementwise),
     unary("Softsign", &[1, 22]).span(Span::Bounded).channels(channels::through),
-    unary("Tanh", &[1, 6, 13]).span(Span::Bounded).channels(channels::through),
-    unary("Erf", &[9, 13]).span(Span::Bounded).channels(channels::through),
-    unary("Gelu", &[20]).channels(channels::through),
-    unary("Mish", &[18, 22]).channels(channels::through),
+    unary(TANH, &[1, 6, 13]).span(Span::Bounded).channels(channels::through),
+    unary(ERF, &[9, 13]).span(Span::Bounded).channels(channels::through),
+    unary(GELU, &[20]).channels(channels::through),
+    unary(MISH, &[18, 22]).channels(channels::through),
     OpDef::new(CLIP, &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),
     OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu)
         .cost(cost::per_output)
@@ -70,16 +75,16 @@ fn activation(node: &Node) -> Result<Activation> {
         "Swish" => Activation::Swish { alpha: node.get_float("alpha", 1.0)? },
         "HardSigmoid" => Activation::HardSigmoid { alpha: node.get_float("alpha", 0.2)?, beta: node.get_float("beta", 0.5)? },
         "HardSwish" => Activation::HardSwish,
-        "Softplus" => Activation::Softplus,
+        SOFTPLUS => Activation::Softplus,
         "Softsign" => Activation::Softsign,
-        "Tanh" => Activation::Tanh,
-        "Erf" => Activation::Erf,
-        "Gelu" => match node.get_str("approximate", "none")? {
+        TANH => Activation::Tanh,
+        ERF => Activation::Erf,
+        GELU => match node.get_str("approximate", "none")? {
             "none" => Activation::Gelu,
             "tanh" => Activation::GeluTanh,
             other => return Err(Error::format(format!("attribute 'approximate' has the unknown value '{other}'"))),
         },
-        "Mish" => Activation::Mish,
+        MISH => Activation::Mish,
         other => return Err(Error::internal(format!("{other} is not an activation"))),
     })
 }
@@ -117,7 +122,7 @@ fn run_unary(cx: &Exec<'_>) -> Result<Vec<Value>> {
     match cx.node.op.as_str() {
         "Relu" => cx.one(x.maximum(&x.zeros_like()?)?),
         // Integers: erf of all but 0 and ±1 rounds towards the sign.
-        "Erf" => cx.one(x.to_dtype(DType::F64)?.erf()?.to_dtype(x.dtype())?),
+        ERF => cx.one(x.to_dtype(DType::F64)?.erf()?.to_dtype(x.dtype())?),
         _ => Err(Error::dtype(format!("expected floating point, got {}", cx.input(0)?.element))),
     }
 }

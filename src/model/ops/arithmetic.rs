@@ -23,6 +23,8 @@ pub const SUB: &str = "Sub";
 pub const MUL: &str = "Mul";
 pub const DIV: &str = "Div";
 pub const MOD: &str = "Mod";
+pub const MIN: &str = "Min";
+pub const MAX: &str = "Max";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(ADD, &[7, 13, 14], infer, |cx| forward(cx, Binary::Add))
@@ -48,11 +50,11 @@ pub const OPS: &[OpDef] = &[
         .data(Data::Broadcast)
         .channels(pow_channels),
     OpDef::new(MOD, &[10, 13, 28], infer, modulo).cost(cost::per_output).data(Data::Broadcast),
-    OpDef::new("Min", &[8, 12, 13], infer, |cx| forward(cx, Binary::Min))
+    OpDef::new(MIN, &[8, 12, 13], infer, |cx| forward(cx, Binary::Min))
         .cost(cost::per_output)
         .data(Data::Broadcast)
         .channels(channels::sum),
-    OpDef::new("Max", &[8, 12, 13], infer, |cx| forward(cx, Binary::Max))
+    OpDef::new(MAX, &[8, 12, 13], infer, |cx| forward(cx, Binary::Max))
         .cost(cost::per_output)
         .data(Data::Broadcast)
         .channels(channels::sum),
@@ -102,8 +104,8 @@ fn combine(op: &str, a: &Item, b: &Item) -> Item {
             "Sub" => Binary::Sub,
             "Mul" => Binary::Mul,
             "Div" => Binary::Div,
-            "Min" => Binary::Min,
-            "Max" => Binary::Max,
+            MIN => Binary::Min,
+            MAX => Binary::Max,
             _ => return Item::unknown(),
         };
         return int_op(kind, *x, *y).map_or_else(|_| Item::unknown(), Item::Int);
@@ -126,7 +128,7 @@ fn combine(op: &str, a: &Item, b: &Item) -> Item {
         "Div" if b.int() == Some(1) => a.clone(),
         "Div" if x == y && x != Dim::Unknown => Item::Int(1),
         "Div" if !negative(a) && !negative(b) => named(format!("({x}/{y})")),
-        "Min" | "Max" if x == y && x != Dim::Unknown => a.clone(),
+        MIN | MAX if x == y && x != Dim::Unknown => a.clone(),
         _ => Item::unknown(),
     }
 }

@@ -13,7 +13,9 @@ use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use compresso_base::error::{Error, Result};
 
-pub const OPS: &[OpDef] = &[OpDef::new("NonMaxSuppression", &[10, 11], infer, suppress)
+pub const NON_MAX_SUPPRESSION: &str = "NonMaxSuppression";
+
+pub const OPS: &[OpDef] = &[OpDef::new(NON_MAX_SUPPRESSION, &[10, 11], infer, suppress)
     .cost(cost::per_input)
     .data(Data::At(&[0, 1]))
     .float16(Float16Rule::Float32)];

@@ -15,10 +15,11 @@ use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
 pub const GATHER: &str = "Gather";
+pub const GATHER_ELEMENTS: &str = "GatherElements";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(GATHER, &[1, 11, 13], infer_gather, gather).moves().channels(gather_channels),
-    OpDef::new("GatherElements", &[11, 13], infer_gather_elements, gather_elements).moves(),
+    OpDef::new(GATHER_ELEMENTS, &[11, 13], infer_gather_elements, gather_elements).moves(),
     OpDef::new("GatherND", &[11, 12, 13], infer_gather_nd, gather_nd).moves(),
 ];
 

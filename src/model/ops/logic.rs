@@ -17,12 +17,16 @@ use compresso_base::error::{Error, Result};
 
 type Test = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
+pub const EQUAL: &str = "Equal";
+pub const GREATER: &str = "Greater";
+pub const WHERE: &str = "Where";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("Equal", &[7, 11, 13, 19], infer_equal, |cx| compare(cx, Tensor::broadcast_eq))
+    OpDef::new(EQUAL, &[7, 11, 13, 19], infer_equal, |cx| compare(cx, Tensor::broadcast_eq))
         .cost(cost::per_output)
         .data(Data::Broadcast)
         .channels(channels::broadcast),
-    OpDef::new("Greater", &[7, 9, 13], infer_compare, |cx| compare(cx, Tensor::broadcast_gt))
+    OpDef::new(GREATER, &[7, 9, 13], infer_compare, |cx| compare(cx, Tensor::broadcast_gt))
         .cost(cost::per_output)
         .data(Data::Broadcast)
         .channels(channels::broadcast),
@@ -56,7 +60,7 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("BitwiseXor", &[18], infer_bits, |cx| bits(cx, |a, b| a ^ b)).cost(cost::per_output).data(Data::Broadcast),
     OpDef::new("BitwiseNot", &[18], infer_same, bitwise_not).cost(cost::per_output),
     OpDef::new("BitShift", &[11, 28], infer_bits, bit_shift).cost(cost::per_output).data(Data::Broadcast),
-    OpDef::new("Where", &[9, 16], infer_where, choose).cost(cost::per_output).data(Data::Broadcast).channels(channels::broadcast),
+    OpDef::new(WHERE, &[9, 16], infer_where, choose).cost(cost::per_output).data(Data::Broadcast).channels(channels::broadcast),
 ];
 
 fn infer_compare(cx: &Infer<'_>) -> Result<Vec<Fact>> {

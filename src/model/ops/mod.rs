@@ -28,6 +28,7 @@ pub mod facts;
 pub mod gather;
 pub mod grid_sample;
 pub mod ints;
+pub mod later;
 pub mod limits;
 pub mod logic;
 pub mod loss;

@@ -29,6 +29,7 @@ pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
 pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
 pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
 pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
+pub const LAYER_NORMALIZATION: &str = "LayerNormalization";
 
 /// A normalization: its sums of squares, and epsilons near zero, need float32; what it makes is a few units large.
 const fn norm(op: OpDef) -> OpDef {
@@ -51,7 +52,7 @@ pub const OPS: &[OpDef] = &[
     norm(OpDef::new(INSTANCE_NORMALIZATION, &[1, 6, 22], infer_same, instance_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(instance_norm_channels),
-    norm(OpDef::new("LayerNormalization", &[17], infer_layer, layer_norm))
+    norm(OpDef::new(LAYER_NORMALIZATION, &[17], infer_layer, layer_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(layer_norm_channels),
     norm(OpDef::new(GROUP_NORMALIZATION, &[18, 21], infer_same, group_norm))

@@ -20,8 +20,10 @@ use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 
+pub const ROI_ALIGN: &str = "RoiAlign";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("RoiAlign", &[10, 16, 22], infer_align, roi_align)
+    OpDef::new(ROI_ALIGN, &[10, 16, 22], infer_align, roi_align)
         .sums()
         .cost(cost::per_output)
         .float16(Float16Rule::Float32)

@@ -15,11 +15,12 @@ use compresso_base::error::{Error, Result};
 
 pub const SCATTER: &str = "Scatter";
 pub const SCATTER_ELEMENTS: &str = "ScatterElements";
+pub const SCATTER_ND: &str = "ScatterND";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(SCATTER_ELEMENTS, &[11, 13, 16, 18], infer_same, scatter_elements).sums().data(Data::At(&[0, 2])),
     OpDef::new(SCATTER, &[9, 11], infer_same, scatter_elements).sums().data(Data::At(&[0, 2])),
-    OpDef::new("ScatterND", &[11, 13, 16, 18], infer_same, scatter_nd).sums().data(Data::At(&[0, 2])),
+    OpDef::new(SCATTER_ND, &[11, 13, 16, 18], infer_same, scatter_nd).sums().data(Data::At(&[0, 2])),
     OpDef::new("TensorScatter", &[24], infer_same, tensor_scatter).data(Data::At(&[0, 1])),
 ];
 

@@ -24,8 +24,10 @@ const fn window(name: &'static str, forward: fn(&Exec<'_>) -> Result<Vec<Value>>
     OpDef::new(name, &[17], infer_window, forward).data(Data::At(&[])).float16(Float16Rule::Float32)
 }
 
+pub const DFT: &str = "DFT";
+
 pub const OPS: &[OpDef] = &[
-    OpDef::new("DFT", &[17, 20], infer_dft, dft).cost(cost::per_output).float16(Float16Rule::Float32),
+    OpDef::new(DFT, &[17, 20], infer_dft, dft).cost(cost::per_output).float16(Float16Rule::Float32),
     OpDef::new("STFT", &[17], infer_stft, stft).cost(cost::per_output).float16(Float16Rule::Float32),
     window("HannWindow", |cx| make_window(cx, [0.5, 0.5, 0.0])),
     window("HammingWindow", |cx| make_window(cx, [25.0 / 46.0, 21.0 / 46.0, 0.0])),

@@ -55,7 +55,7 @@ pub use inline_branches::InlineBranches;
 pub use join_splits::JoinSplits;
 pub use monotone_argmax::MonotoneArgMax;
 pub(crate) use opset::Raise;
-pub use opset::RaiseOpset;
+pub use opset::{LowerOpset, RaiseOpset};
 pub use own_vectors::OwnVectors;
 pub use pipelines::Pipeline;
 pub use resolve_sequences::ResolveSequences;

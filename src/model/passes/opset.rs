@@ -1,12 +1,14 @@
-//! Raises a graph to a newer ONNX operator set, where every operator's meaning can be kept.
+//! Raises a graph to a newer ONNX operator set, or lowers it to an older one, where every operator's meaning can be kept.
 
 mod convert;
+mod lower;
 
 use super::{Pass, PassContext, Rewrite};
 use crate::element::Element;
 use crate::graph::{Dim, Graph};
 use compresso_base::error::{Error, Result};
 pub(crate) use convert::Raise;
+pub use lower::LowerOpset;
 
 /// Raises the ONNX operator set where it is older.
 #[derive(Debug, Clone, Copy)]
@@ -18,15 +20,15 @@ impl RaiseOpset {
     /// To set 13, the first in which quantization has scales per channel.
     pub const PER_CHANNEL: Self = Self { to: 13 };
 
-    /// To the set `to`, 11 to 13.
+    /// To the set `to`, 11 to 21.
     ///
     /// # Errors
     /// `Argument` for another set.
     pub fn to(to: i64) -> Result<Self> {
-        if (11..=13).contains(&to) {
+        if (11..=21).contains(&to) {
             Ok(Self { to })
         } else {
-            Err(Error::argument(format!("graphs are raised to operator sets 11 to 13, not {to}")))
+            Err(Error::argument(format!("graphs are raised to operator sets 11 to 21, not {to}")))
         }
     }
 }

@@ -93,16 +93,7 @@ fn preprocessed(task: Task, graph: &Graph, options: &LoadOptions) -> Result<Task
         },
         Task::Detect(_) if p.crops() => Err(refused("'resize' and 'crop' are for classifiers; a detector sees the whole image".into())),
         Task::Detect(d) => {
-            let description = match d.decode {
-                Decode::Described(b) => *b,
-                // The same form, as a description.
-                Decode::Yolo { output } => BoxDecode {
-                    boxes: Some(output),
-                    format: BoxFormat::Cxcywh,
-                    layout: Some(AnchorLayout::AnchorsLast),
-                    ..BoxDecode::default()
-                },
-            };
+            let description = d.decode.into_description();
             let each = |v: &[f64]| match v {
                 [one] => vec![*one; image_channels(graph).unwrap_or(3)],
                 list => list.to_vec(),

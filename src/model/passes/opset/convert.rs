@@ -14,9 +14,11 @@
 //! | 13 | Softmax, LogSoftmax, Hardmax | one axis; over several axes together a Flatten comes before and a Reshape after |
 //! | 13 | Squeeze, Unsqueeze, ReduceSum, Split | attributes become inputs |
 //! | 14 | BatchNormalization's statistics | refused where they are read |
+//! | 16 | RoiAlign | says that positions count from pixel edges |
 //! | 18 | all other reductions | axes become an input |
 //! | 18 | Split into equal parts | says how many |
 //! | 20 | GridSample | names of its modes |
+//! | 20 | DFT | refused: its axis becomes an input and its default moves |
 //! | 21 | GroupNormalization | refused: its scale was one for each group |
 //!
 //! If, Loop and Scan are raised with their inner graphs.
@@ -30,11 +32,13 @@ use crate::ops::grid_sample::GRID_SAMPLE;
 use crate::ops::norm::{BATCH_NORMALIZATION, GROUP_NORMALIZATION};
 use crate::ops::order::TOP_K;
 use crate::ops::reduce::{self, REDUCE_SUM};
+use crate::ops::region::ROI_ALIGN;
 use crate::ops::resize::{RESIZE, UPSAMPLE};
 use crate::ops::scatter::{SCATTER, SCATTER_ELEMENTS};
 use crate::ops::shape::{FLATTEN, RESHAPE, SHAPE, SQUEEZE, UNSQUEEZE};
 use crate::ops::slice::{SLICE, SPLIT};
 use crate::ops::softmax::{HARDMAX, LOG_SOFTMAX, SOFTMAX};
+use crate::ops::spectrum::DFT;
 use candle_core::Device;
 use compresso_base::error::{At, Error, Result};
 
@@ -193,6 +197,11 @@ impl Raise<'_> {
                 }
                 Ok(())
             }
+            ROI_ALIGN if self.crosses(16) => {
+                out.node.attrs.insert("coordinate_transformation_mode".into(), Attr::text("output_half_pixel"));
+                Ok(())
+            }
+            DFT if self.crosses(20) => Err(Error::unsupported("its axis is an input since operator set 20")),
             GROUP_NORMALIZATION if self.crosses(21) => {
                 Err(Error::unsupported("its scale is one for each group, which operator set 21 cannot say"))
             }
