@@ -94,6 +94,7 @@ def run_onnxruntime(file):
 
 
 def run_openvino(file):
+    sys.modules["openvino_telemetry"] = None  # a process that stays
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": a.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}

@@ -60,7 +60,7 @@ fn same(what: &str, got: &[[f64; 6]], expected: &[Detection]) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (g, e) in got.iter().zip(expected) {
         let b = e.bbox;
-        let place = [b.x0, b.y0, b.x1, b.y1].map(f64::from);
+        let place = [b.x1, b.y1, b.x2, b.y2].map(f64::from);
         let near = g[..4].iter().zip(place).all(|(a, b)| (a - b).abs() <= 1e-3);
         assert!(near && (g[4] - f64::from(e.score)).abs() < 1e-6 && g[5] as usize == e.class, "{what}: {g:?} {e:?}");
     }
@@ -123,8 +123,13 @@ fn suppression_inside_is_suppression_outside() {
                             match (scores_at(c), d.activation) {
                                 (true, ScoreActivation::Sigmoid) => v * 4.0,
                                 (true, _) => unit,
-                                (false, _) if d.normalized => unit,
-                                (false, _) => 10.0 + 30.0 * unit,
+                                // Corners come in order.
+                                (false, _) => {
+                                    let first = usize::from(d.objectness_first) + if d.scores_first { classes } else { 0 };
+                                    let second = c - first >= 2 && matches!(d.format, BoxFormat::Xyxy | BoxFormat::Yxyx);
+                                    let place = 10.0 + 30.0 * (unit + f32::from(second));
+                                    if d.normalized { place / 80.0 } else { place }
+                                }
                             }
                         })
                         .collect();
@@ -174,7 +179,7 @@ fn a_detector_with_suppression_inside_predicts_and_is_judged_as_before() {
         for (a, b) in before.images.iter().zip(&after.images) {
             assert_eq!(a.detections.len(), b.detections.len(), "{name}, {}", a.name);
             for (a, b) in a.detections.iter().zip(&b.detections) {
-                assert!(a.class == b.class && (a.score - b.score).abs() < 1e-6 && a.bbox.iou(&b.bbox) > 0.999, "{name}: {a:?} {b:?}");
+                assert!(a.class == b.class && (a.score - b.score).abs() < 1e-4 && a.bbox.iou(&b.bbox) > 0.999, "{name}: {a:?} {b:?}");
             }
         }
         let judge = |m: &Model| {
@@ -204,7 +209,7 @@ fn bytes_become_the_input_inside() {
         } else {
             images.clone()
         };
-        let images = images.tensor().unwrap().clone();
+        let images = images.tensor.clone();
         let feed = |m: &Model| {
             let input = m.graph().inputs()[0].clone();
             let form = InputForm::of_images(&input.fact).unwrap();
@@ -219,7 +224,7 @@ fn bytes_become_the_input_inside() {
             assert_eq!(input.fact.dim(channels), Some(3));
             let feeds = feed(&inside);
             let first: Vec<f64> = feeds["image"].to_f64s().unwrap();
-            assert!(first.iter().all(|v| v.fract() == 0.0) && first.iter().any(|v| *v == 255.0));
+            assert!(first.iter().all(|v| v.fract() == 0.0) && first.contains(&255.0));
             common::assert_close(&exec::run(inside.graph(), &feeds, Run::default()).unwrap()[0], &expected[0], 1e-5);
             common::assert_close(&Session::from_graph(inside.graph(), 1).unwrap().run(&feeds).unwrap()[0], &expected[0], 1e-4);
             let e = EmbedPreprocessing { layout }.run(&inside, &ctx).unwrap_err().to_string();
@@ -237,8 +242,9 @@ fn an_exported_file_takes_bytes_and_gives_rows() {
     assert!(notes.contains("embed_nms") && notes.contains("takes bytes") && said.opset == 12, "{notes}");
     common::python(&["tests/python/check_onnx.py", file.to_str().unwrap()]);
     let model = Model::load(&file, &compresso::model::LoadOptions::default()).unwrap();
-    assert_eq!(model.graph().inputs()[0].fact.dims(), Some(vec![1, 96, 96, 3]));
-    assert_eq!(model.graph().outputs()[0].fact.dims(), Some(vec![1, 189, 6]));
+    let sizes = |fact: &Fact| (1..fact.rank().unwrap() as isize).map(|i| fact.dim(i)).collect::<Vec<_>>();
+    assert_eq!(sizes(&model.graph().inputs()[0].fact), [Some(96), Some(96), Some(3)]);
+    assert_eq!(sizes(&model.graph().outputs()[0].fact), [Some(189), Some(6)]);
     // It is a detector as any other.
     Predict::default().run((&model, &shapes(2)), &Context::new()).unwrap();
 }

@@ -107,6 +107,20 @@ fn each_format_is_written_and_run_in_each_precision() {
     }
 }
 
+/// A package that starts a process when it is imported leaves it behind, for the worker ends without asking.
+#[test]
+fn a_worker_starts_no_process() {
+    let head = include_str!("../src/measure/runtimes/python/worker.py").split("# Codes of").next().unwrap();
+    for (format, module) in [("openvino", "openvino"), ("tflite", "ai_edge_litert.interpreter"), ("ncnn", "ncnn")] {
+        if !present().any(|f| f == format) {
+            continue;
+        }
+        let program = format!("{head}\nimport time\nos.register_at_fork(before=lambda: os._exit(7))\nimport {module}\ntime.sleep(0.5)\n");
+        let status = std::process::Command::new(common::python_path()).args(["-B", "-c", &program]).status().unwrap();
+        assert!(status.success(), "{module} starts a process: {status}");
+    }
+}
+
 #[test]
 fn a_quantized_model_is_written_as_it_is() {
     let (model, data, dir) = (zoo("classifier"), shapes(), tempfile::tempdir().unwrap());

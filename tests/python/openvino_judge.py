@@ -12,6 +12,9 @@ import os
 import sys
 
 import numpy as np
+
+# It reports its use to its makers, by a process that it leaves behind.
+sys.modules["openvino_telemetry"] = None
 import openvino as ov
 
 

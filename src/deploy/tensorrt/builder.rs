@@ -3,7 +3,7 @@
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// trtexec: named by `TRTEXEC`, under `TENSORRT_DIR`, on the PATH, or where TensorRT's packages put it.
@@ -34,7 +34,7 @@ pub(super) fn run(trtexec: &Path, folder: &Path, engine: &str, ctx: &Context) ->
     let log = folder.join("build.log");
     let file = std::fs::File::create(&log).map_err(|e| Error::io(&log, e))?;
     let errors = file.try_clone().map_err(|e| Error::io(&log, e))?;
-    let mut child = Command::new("sh")
+    let child = Command::new("sh")
         .arg("build.sh")
         .current_dir(folder)
         .env("TRTEXEC", trtexec)
@@ -43,10 +43,22 @@ pub(super) fn run(trtexec: &Path, folder: &Path, engine: &str, ctx: &Context) ->
         .stderr(errors)
         .spawn()
         .map_err(|e| Error::io("sh", e))?;
-    let _progress = ctx.progress("build engine", 0);
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(|e| Error::io(trtexec, e))? {
-            break status;
+    let done = finish(child, "build engine", trtexec, ctx)?;
+    let engine = folder.join(engine);
+    if done && engine.is_file() {
+        return Ok(Ok(engine));
+    }
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let last = text.lines().rev().find(|l| l.contains("[E]")).or_else(|| text.lines().last()).unwrap_or("no output");
+    Ok(Err(format!("{last} (all of it in {})", log.display())))
+}
+
+/// Waits for a builder, and ends it when the user cancels; whether it succeeded.
+pub(super) fn finish(mut child: Child, what: &str, program: &Path, ctx: &Context) -> Result<bool> {
+    let _progress = ctx.progress(what, 0);
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| Error::io(program, e))? {
+            return Ok(status.success());
         }
         if let Err(e) = ctx.check() {
             let _ = child.kill();
@@ -54,12 +66,5 @@ pub(super) fn run(trtexec: &Path, folder: &Path, engine: &str, ctx: &Context) ->
             return Err(e);
         }
         std::thread::sleep(Duration::from_millis(50));
-    };
-    let engine = folder.join(engine);
-    if status.success() && engine.is_file() {
-        return Ok(Ok(engine));
     }
-    let text = std::fs::read_to_string(&log).unwrap_or_default();
-    let last = text.lines().rev().find(|l| l.contains("[E]")).or_else(|| text.lines().last()).unwrap_or("no output");
-    Ok(Err(format!("{last} (all of it in {})", log.display())))
 }

@@ -2,6 +2,7 @@
 //! [`target::tensorrt`](compresso_target::tensorrt).
 
 mod builder;
+mod rtx;
 #[cfg(test)]
 mod tests;
 
@@ -41,9 +42,13 @@ compresso_base::options! {
         pub max_batch: Option<usize> = None,
         /// Memory that the builder may use, in MiB; TensorRT's own choice when left out.
         pub workspace: Option<usize> = None,
-        /// Build the engine: true insists, false does not try; by default it is built where trtexec is found.
+        /// Build the engine: true insists, false does not try; by default it is built where its builder is found.
         #[replayed = false]
         pub build: Option<bool> = None,
+        /// Build a plan of TensorRT for RTX in place of an engine: `NAME_PRECISION.rtx.plan`. The Python package tensorrt-rtx builds it, without a
+        /// GPU; only TensorRT for RTX loads it, on a GeForce or RTX card.
+        #[replayed = false]
+        pub rtx: bool = false,
     }
 }
 
@@ -88,7 +93,7 @@ impl Operation for TensorrtExport {
             r#"tensorrt_export(model("classifier", #{ image_size: 32 }), "trt", #{ precision: "fp16", build: false }).files"#,
             r#"tensorrt_export(model("classifier", #{ image_size: 32 }), "trt8", dataset("random", #{ images: 8 }), #{ precision: "int8", build: false })"#,
         ],
-        keywords: &["trt", "nvidia", "engine", "plan", "jetson", "fp16", "half", "int8", "trtexec", "deploy"],
+        keywords: &["trt", "nvidia", "rtx", "engine", "plan", "jetson", "fp16", "half", "int8", "trtexec", "deploy"],
     };
     type Inputs<'a> = (&'a Model, &'a Path, Option<&'a Dataset>);
     type Output = TensorrtArtifacts;
@@ -140,17 +145,26 @@ impl TensorrtExport {
             let names: Vec<String> = artifacts.files.iter().map(|f| f.display().to_string()).collect();
             format!("the artefacts are kept ({}); run build.sh where TensorRT is installed", names.join(", "))
         };
-        let Some(trtexec) = find_trtexec() else {
-            let missing = builder::missing();
-            return match self.build {
-                Some(true) => Err(Error::unavailable(missing).hint(kept())),
-                _ => Ok(EngineBuild::Unavailable(missing)),
-            };
+        let found = if self.rtx { rtx::find() } else { find_trtexec().ok_or_else(builder::missing) };
+        let program = match found {
+            Ok(program) => program,
+            Err(missing) => {
+                return match self.build {
+                    Some(true) => Err(Error::unavailable(missing).hint(kept())),
+                    _ => Ok(EngineBuild::Unavailable(missing)),
+                };
+            }
         };
-        match builder::run(&trtexec, &artifacts.folder, &tensorrt::engine_file(&self.name, self.precision), ctx)? {
+        let built = if self.rtx {
+            let onnx = compresso_target::file_name(&self.name, self.precision, "onnx");
+            rtx::run(&program, &artifacts.folder, [&onnx, &tensorrt::plan_file(&self.name, self.precision)], ctx)?
+        } else {
+            builder::run(&program, &artifacts.folder, &tensorrt::engine_file(&self.name, self.precision), ctx)?
+        };
+        match built {
             Ok(engine) => Ok(EngineBuild::Built(engine)),
             Err(words) if self.build == Some(true) => {
-                Err(Error::unavailable(format!("{} built no engine: {words}", trtexec.display())).hint(kept()))
+                Err(Error::unavailable(format!("{} built nothing: {words}", program.display())).hint(kept()))
             }
             Err(words) => Ok(EngineBuild::Failed(words)),
         }
@@ -160,9 +174,12 @@ impl TensorrtExport {
 impl TensorrtArtifacts {
     fn line(&self) -> String {
         let engine = match &self.engine {
+            EngineBuild::Built(path) if path.to_string_lossy().ends_with(tensorrt::RTX_ENDING) => {
+                format!("plan {}, for TensorRT for RTX alone", path.display())
+            }
             EngineBuild::Built(path) => format!("engine {}", path.display()),
             EngineBuild::Unavailable(why) => format!("no engine: {why}"),
-            EngineBuild::Failed(why) => format!("no engine: trtexec failed: {why}"),
+            EngineBuild::Failed(why) => format!("no engine: its builder failed: {why}"),
             EngineBuild::Skipped => "engine not asked for".into(),
         };
         format!("tensorrt_export: {} files in {}, {}; {engine}", self.files.len(), self.folder.display(), self.precision)

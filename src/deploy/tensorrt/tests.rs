@@ -134,6 +134,51 @@ fn a_builder_is_run_and_its_failure_is_told() {
     assert!(std::fs::read_to_string(dir.path().join("out/build.log")).unwrap().starts_with("--fp16"));
 }
 
+/// The builder needs no GPU, but only one loads what it makes.
+#[test]
+fn plans_for_rtx_are_built_in_every_precision() {
+    use compresso_model::zoo::{ZooOptions, build};
+    let dir = tempfile::tempdir().unwrap();
+    let rtx = TensorrtExport { rtx: true, images: 4, score: false, build: Some(true), ..TensorrtExport::default() };
+    if let Err(missing) = rtx::find() {
+        let e = rtx.apply(&model(Dim::Known(1)), dir.path(), None, &Context::new()).unwrap_err().to_string();
+        assert!(e.contains(&missing) && missing.contains("pip install tensorrt-rtx"), "{e}");
+        return;
+    }
+    let yolo = build("yolov8n", &ZooOptions { image_size: Some([64, 64]), ..ZooOptions::default() }).unwrap();
+    let sizes: Vec<u64> = [ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8]
+        .into_iter()
+        .map(|precision| {
+            let made = export(&TensorrtExport { precision, ..rtx.clone() }, &yolo, &dir.path().join(precision.to_string()));
+            let EngineBuild::Built(plan) = &made.engine else { panic!("{:?}", made.engine) };
+            assert!(plan.ends_with(format!("model_{precision}.rtx.plan")) && made.files.contains(plan));
+            assert!(made.line().contains("for TensorRT for RTX alone"));
+            std::fs::metadata(plan).unwrap().len()
+        })
+        .collect();
+    // Weights: 12.8 MB in float32.
+    assert!(sizes[0] > 12_000_000 && sizes[1] < sizes[0] && sizes[2] < sizes[0], "{sizes:?}");
+    // A profile of an open batch, and weights with two numbers in four.
+    let open = model(Dim::symbol("n"));
+    let mut patch = compresso_model::Patch::new(open.graph());
+    let sparse: Vec<f32> = (0..256).map(|i| if i % 4 < 2 { 0.5 } else { 0.0 }).collect();
+    patch.set_constant("v", Constant::floats(&[16, 16, 1, 1], &sparse).unwrap());
+    let open = Model::new(patch.apply().unwrap(), Task::Unknown);
+    let made =
+        export(&TensorrtExport { batch: 2, max_batch: Some(4), workspace: Some(64), ..rtx.clone() }, &open, &dir.path().join("open"));
+    assert!(matches!(made.engine, EngineBuild::Built(_)), "{:?}", made.engine);
+    let manifest: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("open/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["profile"]["images"], serde_json::json!({ "min": [1, 3, 8, 8], "opt": [2, 3, 8, 8], "max": [4, 3, 8, 8] }));
+    assert_eq!((&manifest["sparse"], &manifest["workspace_mib"]), (&serde_json::json!(true), &serde_json::json!(64)));
+    assert!(std::fs::read_to_string(dir.path().join("open/build.sh")).unwrap().contains("--sparsity=enable"));
+    // A graph that it cannot read.
+    std::fs::write(dir.path().join("open/model_fp16.onnx"), b"nothing").unwrap();
+    let interpreter = rtx::find().unwrap();
+    let words = rtx::run(&interpreter, &dir.path().join("open"), ["model_fp16.onnx", "other.plan"], &Context::new()).unwrap().unwrap_err();
+    assert!(words.contains("build.log"), "{words}");
+}
+
 #[test]
 fn without_a_builder_the_artefacts_stay_and_the_reason_is_typed() {
     if find_trtexec().is_some() {

@@ -10,10 +10,7 @@ pub use options::{Classes, DecodeAs, DecodeOption, ImageSize, LoadOptions};
 
 use super::box_decode::FASTEST_DET_STRIDE;
 use super::graph::infer_at;
-use super::{
-    AnchorLayout, BoxDecode, BoxFormat, Classify, Decode, Detect, Element, Fact, Graph, IMAGE_CHANNELS, Instances, Preprocess, Task,
-    image_channels,
-};
+use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, IMAGE_CHANNELS, Instances, Preprocess, Task, image_channels};
 use crate::ops::activation::SIGMOID;
 use crate::ops::concat::CONCAT;
 use compresso_base::error::{Error, Result};

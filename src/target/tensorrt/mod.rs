@@ -9,10 +9,11 @@
 
 mod cache;
 mod script;
+mod sparsity;
 mod write;
 
 pub use script::WORKSPACE;
-pub use write::engine_file;
+pub use write::{RTX_ENDING, engine_file, plan_file};
 
 use super::onnxruntime::has_matrix;
 use super::{Destination, Float16, Grid, Joining, Names, Op, Quantization, Remark, Takes, TargetSpec};

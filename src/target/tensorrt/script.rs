@@ -1,5 +1,6 @@
 //! The script that builds an engine with trtexec, TensorRT's own command.
 
+use super::sparsity::has_two_in_four;
 use crate::{Artefact, ExportPrecision};
 use compresso_base::error::{Error, Result};
 use compresso_model::Fact;
@@ -8,34 +9,50 @@ use compresso_model::graph::specialize;
 /// The setting that says how much memory the builder may use, in MiB.
 pub const WORKSPACE: &str = "workspace";
 
+/// Lets the builder try sparse tensor cores.
+pub(super) const SPARSE: &str = "--sparsity=enable";
+
 /// trtexec's arguments, without the one that depends on its version. `onnx` and `engine` are file names.
 ///
 /// # Errors
 /// `Argument` when sizes other than the batch are left open.
 pub(super) fn arguments(artefact: &Artefact<'_>, onnx: &str, engine: &str) -> Result<Vec<String>> {
     let mut args = vec![format!("--onnx={onnx}"), format!("--saveEngine={engine}")];
-    let [batch, largest] = artefact.batch;
-    for (option, batch) in [("minShapes", 1), ("optShapes", batch), ("maxShapes", largest)] {
-        let shapes = shapes(artefact, batch)?;
-        if !shapes.is_empty() {
-            args.push(format!("--{option}={}", shapes.join(",")));
-        }
+    let profile = profile(artefact)?;
+    for (at, option) in ["minShapes", "optShapes", "maxShapes"].into_iter().enumerate().filter(|_| !profile.is_empty()) {
+        let of = |p: &Profile| format!("{}:{}", p.input, p.sizes[at].iter().map(ToString::to_string).collect::<Vec<_>>().join("x"));
+        args.push(format!("--{option}={}", profile.iter().map(of).collect::<Vec<_>>().join(",")));
+    }
+    if has_two_in_four(artefact.model.graph())? {
+        args.push(SPARSE.into());
     }
     args.extend(artefact.settings.get(WORKSPACE).map(|mib| format!("--memPoolSize=workspace:{mib}")));
     Ok(args)
 }
 
-/// `name:1x3x640x640` of each input with open sizes.
-fn shapes(artefact: &Artefact<'_>, batch: usize) -> Result<Vec<String>> {
+/// The sizes that an engine is built for, of an input that leaves some open.
+pub(super) struct Profile {
+    pub input: String,
+    /// At the smallest batch, the one that is tuned for, and the largest.
+    pub sizes: [Vec<usize>; 3],
+}
+
+/// The optimization profile of the inputs with open sizes.
+///
+/// # Errors
+/// `Argument` when sizes other than the batch are left open.
+pub(super) fn profile(artefact: &Artefact<'_>) -> Result<Vec<Profile>> {
     let open = artefact.model.graph().feeds().filter(|i| i.fact.dims().is_none());
+    let [batch, largest] = artefact.batch;
     open.map(|input| {
-        let fact: Fact = specialize(&input.fact, batch, artefact.image_size);
-        let dims = fact.dims().ok_or_else(|| {
-            Error::argument(format!("the input '{}' is {}, with sizes left open", input.name, input.fact))
-                .hint("load the model with image_size: [height, width]")
-        })?;
-        let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
-        Ok(format!("{}:{}", input.name, dims.join("x")))
+        let sizes = |batch| {
+            let fact: Fact = specialize(&input.fact, batch, artefact.image_size);
+            fact.dims().ok_or_else(|| {
+                Error::argument(format!("the input '{}' is {}, with sizes left open", input.name, input.fact))
+                    .hint("load the model with image_size: [height, width]")
+            })
+        };
+        Ok(Profile { input: input.name.clone(), sizes: [sizes(1)?, sizes(batch)?, sizes(largest)?] })
     })
     .collect()
 }

@@ -1,7 +1,7 @@
 //! The files for TensorRT: typed graph, float graph with calibration cache, build script, manifest.
 
 use super::cache::calibration_cache;
-use super::script::{arguments, script};
+use super::script::{SPARSE, WORKSPACE, arguments, profile, script};
 use crate::{Artefact, ExportPrecision, file_name, make_executable, write_text};
 use compresso_base::error::{Error, Result};
 use compresso_model::ValueInfo;
@@ -10,6 +10,14 @@ use std::path::{Path, PathBuf};
 /// File name of the engine that the build script makes.
 pub fn engine_file(name: &str, precision: ExportPrecision) -> String {
     file_name(name, precision, "engine")
+}
+
+/// Ending of a plan of TensorRT for RTX, which TensorRT itself does not load.
+pub const RTX_ENDING: &str = "rtx.plan";
+
+/// File name of the plan for TensorRT for RTX.
+pub fn plan_file(name: &str, precision: ExportPrecision) -> String {
+    file_name(name, precision, RTX_ENDING)
 }
 
 pub(super) fn write(artefact: &Artefact<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
@@ -40,12 +48,19 @@ fn manifest(artefact: &Artefact<'_>, files: &[PathBuf], arguments: &[String], en
     let values =
         |infos: &mut dyn Iterator<Item = &ValueInfo>| -> Vec<String> { infos.map(|i| format!("{}: {}", i.name, i.fact)).collect() };
     let graph = artefact.model.graph();
+    let profile: serde_json::Map<_, _> = profile(artefact)?
+        .into_iter()
+        .map(|p| (p.input, serde_json::json!({ "min": p.sizes[0], "opt": p.sizes[1], "max": p.sizes[2] })))
+        .collect();
     let manifest = serde_json::json!({
         "made_by": format!("compresso {}", env!("CARGO_PKG_VERSION")),
         "precision": artefact.precision,
         "files": names,
         "inputs": values(&mut graph.feeds()),
         "outputs": values(&mut graph.outputs().iter()),
+        "profile": profile,
+        "sparse": arguments.iter().any(|a| a == SPARSE),
+        "workspace_mib": artefact.settings.get(WORKSPACE),
         "trtexec": arguments,
         "engine": engine,
         "calibration_cache": (artefact.precision == ExportPrecision::Int8).then_some(

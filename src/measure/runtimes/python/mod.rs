@@ -67,6 +67,11 @@ runtime! {
     "ncnn's CPU layers", "pip install ncnn, or set COMPRESSO_PYTHON to an interpreter that has it"
 }
 
+/// An interpreter in reach that has a package: the one that [`VARIABLE`] names, else one of the Python environments.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    locate::interpreters(VARIABLE).into_iter().find(|(_, site)| site.join(module).is_dir()).map(|(interpreter, _)| interpreter)
+}
+
 /// A package of Python.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Package {

@@ -13,6 +13,8 @@ import time
 
 # Nothing is imported from the folder in which the program was started.
 sys.path[:] = [p for p in sys.path if p]
+# openvino reports its use to its makers, by a process that it leaves behind.
+sys.modules["openvino_telemetry"] = None
 
 # Codes of ONNX's element types.
 TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64"}

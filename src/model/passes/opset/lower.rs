@@ -144,7 +144,7 @@ impl<'g> Lower<'_, 'g> {
             SQUEEZE | UNSQUEEZE if self.crosses(13) => self.input_to_ints(new, 1, "axes"),
             op if self.crosses(if op == REDUCE_SUM { 13 } else { 18 }) && reduce::OPS.iter().any(|o| o.name == op) => self.reduction(new),
             SPLIT => self.split(new),
-            PAD if self.crosses(18) => self.pad(new),
+            PAD if self.crosses(18) || self.crosses(19) => self.pad(new),
             RESIZE => self.resize(new),
             SOFTMAX | LOG_SOFTMAX | HARDMAX if self.crosses(13) => self.softmax(new),
             GRID_SAMPLE if self.crosses(20) => {
@@ -214,12 +214,15 @@ impl<'g> Lower<'_, 'g> {
     /// The size of an axis of a value.
     fn size(&self, name: &str, axis: i64) -> Option<usize> {
         let fact = self.cx.facts().ok()?.get(name)?;
-        fact.dim(normalize_axis(axis, fact.rank()?).ok()?)
+        fact.dim(isize::try_from(axis).ok()?)
     }
 
     fn pad(&mut self, new: &mut Node) -> Result<()> {
         if self.crosses(19) && new.get_str("mode", "constant")? == "wrap" {
             return Err(Error::unsupported("the mode \"wrap\" came with operator set 19"));
+        }
+        if !self.crosses(18) {
+            return Ok(());
         }
         if new.input(3).is_some() {
             let rank = self.cx.rank(new.input(0).unwrap_or_default())?;

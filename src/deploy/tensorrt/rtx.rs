@@ -1,0 +1,48 @@
+//! Plans of [TensorRT for RTX](https://docs.nvidia.com/deeplearning/tensorrt-rtx/), which its Python package builds without a GPU.
+//!
+//! They are no engines of TensorRT: only TensorRT for RTX loads them, and compiles the kernels there for the card that it finds.
+
+use super::builder::finish;
+use compresso_base::context::Context;
+use compresso_base::error::{Error, Result};
+use compresso_measure::runtimes::python::python_with;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const PROGRAM: &str = include_str!("rtx.py");
+
+/// The interpreter that has the package, or what to do to have one.
+pub(super) fn find() -> std::result::Result<PathBuf, String> {
+    let get = "pip install tensorrt-rtx, or set COMPRESSO_PYTHON to an interpreter that has it";
+    python_with("tensorrt_rtx_bindings").ok_or_else(|| format!("no TensorRT for RTX on this machine: {get}"))
+}
+
+/// Makes the file `plan` of the graph `onnx` in the folder. The inner error is the builder's last words.
+pub(super) fn run(
+    interpreter: &Path,
+    folder: &Path,
+    [onnx, plan]: [&str; 2],
+    ctx: &Context,
+) -> Result<std::result::Result<PathBuf, String>> {
+    let log = folder.join("build.log");
+    let file = std::fs::File::create(&log).map_err(|e| Error::io(&log, e))?;
+    let errors = file.try_clone().map_err(|e| Error::io(&log, e))?;
+    let child = Command::new(interpreter)
+        .args(["-B", "-c", PROGRAM])
+        .arg(folder)
+        .args([onnx, plan])
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(errors)
+        .spawn()
+        .map_err(|e| Error::io(interpreter, e))?;
+    let done = finish(child, "build plan", interpreter, ctx)?;
+    let plan = folder.join(plan);
+    if done && plan.is_file() {
+        return Ok(Ok(plan));
+    }
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let told = text.lines().rev().find_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["error"].as_str().map(str::to_string));
+    let last = told.or_else(|| text.lines().last().map(str::to_string)).unwrap_or_else(|| "no output".into());
+    Ok(Err(format!("{last} (all of it in {})", log.display())))
+}
