@@ -143,3 +143,29 @@ fn ctrl_c_cancels_a_loop_without_end() {
     let o = child.wait_with_output().unwrap();
     assert_eq!((o.status.code(), stderr(&o).as_str()), (Some(130), "cancelled\n"));
 }
+
+#[test]
+fn small_mistakes_are_told_plainly() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "x").unwrap();
+    let at = |code: &str| {
+        let o = Command::new(env!("CARGO_BIN_EXE_compresso"))
+            .args(["eval", code])
+            .env("HOME", dir.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        format!("{}{}", stdout(&o), stderr(&o))
+    };
+    let file = dir.path().join("file/x.json");
+    let said = at(&format!("save(1.5, {file:?})"));
+    assert!(!said.contains("os error") && said.contains("a file"), "{said}");
+    assert!(at("show()").contains("show needs a value as argument 1"), "{}", at("show()"));
+    let said = at("help(\"prun\")");
+    assert!(said.contains("  prune  ") && said.contains("  prune_groups  "), "{said}");
+    let said = at("model(\"classifier\", #{ classes: [\"a\", \"b\", \"a\"] })");
+    assert!(said.contains("option 'classes' names 'a' twice"), "{said}");
+    // As in a shell.
+    assert_eq!(at("save(#{ a: 1 }, \"~/kept.json\"); load(\"~/kept.json\").a"), "1\n");
+    assert!(dir.path().join("kept.json").is_file());
+}

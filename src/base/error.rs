@@ -95,6 +95,8 @@ impl Error {
         let message = match source.kind() {
             std::io::ErrorKind::NotFound => "no such file or folder".to_string(),
             std::io::ErrorKind::PermissionDenied => "permission denied".to_string(),
+            std::io::ErrorKind::AlreadyExists => "a file of this name is there, where a folder is needed".to_string(),
+            std::io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder".to_string(),
             _ => source.to_string(),
         };
         let e = Self::new(ErrorKind::Io, message).file(path);

@@ -23,6 +23,18 @@ compresso_base::choice! {
     }
 }
 
+/// The names that the option `classes` gives, each of which must name one class.
+///
+/// # Errors
+/// `Argument` for a name that comes twice.
+pub(crate) fn distinct(names: Vec<String>) -> Result<Vec<String>> {
+    let mut seen = HashSet::new();
+    match names.iter().find(|n| !seen.insert(n.as_str())) {
+        Some(twice) => Err(Error::argument(format!("option 'classes' names '{twice}' twice"))),
+        None => Ok(names),
+    }
+}
+
 /// One side: what messages call it, such as "the model", and its class names in order.
 #[derive(Debug, Clone, Copy)]
 pub struct Side<'a> {

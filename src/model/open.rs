@@ -1,6 +1,6 @@
 //! Opening a model by what people call it: a file, an architecture, a name of the zoo.
 
-use super::classes::{are_generated, listing};
+use super::classes::{are_generated, distinct, listing};
 use super::new_head::Reclassified;
 use super::zoo::{self, ZooOptions};
 use super::{DecodeOption, LoadOptions, Model, PreprocessOption, Value, weights};
@@ -219,7 +219,9 @@ impl Operation for Load {
 fn class_names(value: &Json) -> Result<Vec<String>> {
     let bad = || Error::argument(format!("option 'classes' expects a list of names, a number or a file of names, got {value}"));
     match value {
-        Json::Array(names) if !names.is_empty() => names.iter().map(|n| n.as_str().map(str::to_string).ok_or_else(bad)).collect(),
+        Json::Array(names) if !names.is_empty() => {
+            distinct(names.iter().map(|n| n.as_str().map(str::to_string).ok_or_else(bad)).collect::<Result<_>>()?)
+        }
         Json::Number(n) => {
             let n = n.as_u64().filter(|n| (1..=100_000).contains(n)).ok_or_else(bad)?;
             Ok((0..n).map(|i| format!("class{i}")).collect())
@@ -227,7 +229,7 @@ fn class_names(value: &Json) -> Result<Vec<String>> {
         Json::String(path) => {
             let text = files::read_text(path)?;
             let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_string).collect();
-            if names.is_empty() { Err(Error::format("there are no names in it").file(path)) } else { Ok(names) }
+            if names.is_empty() { Err(Error::format("there are no names in it").file(path)) } else { distinct(names) }
         }
         _ => Err(bad()),
     }

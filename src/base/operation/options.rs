@@ -49,7 +49,7 @@ impl fmt::Display for OptionKind {
             Self::List(k) => write!(f, "list of {k}"),
             Self::Map => f.write_str("map"),
             Self::Optional(k) => write!(f, "{k}, optional"),
-            Self::Any => f.write_str("any value"),
+            Self::Any => f.write_str("value"),
         }
     }
 }

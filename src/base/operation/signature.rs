@@ -58,7 +58,7 @@ impl fmt::Display for ArgKind {
                 }
                 return Ok(());
             }
-            Self::Any => "any value",
+            Self::Any => "value",
         })
     }
 }

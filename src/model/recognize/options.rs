@@ -1,5 +1,6 @@
 //! How a model file is read, where the file does not say it.
 
+use crate::classes::distinct;
 use crate::{BoxDecode, PreprocessOption};
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue};
@@ -93,7 +94,7 @@ impl Classes {
     /// The names. A file has one per line; blank lines are skipped.
     ///
     /// # Errors
-    /// `Io` for a file that cannot be read; `Argument` for no names.
+    /// `Io` for a file that cannot be read; `Argument` for no names, and for a name that comes twice.
     pub fn names(&self) -> Result<Vec<String>> {
         let names: Vec<String> = match self {
             Self::Names(names) => names.clone(),
@@ -102,7 +103,7 @@ impl Classes {
                 text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect()
             }
         };
-        if names.is_empty() { Err(Error::argument("option 'classes' has no names")) } else { Ok(names) }
+        if names.is_empty() { Err(Error::argument("option 'classes' has no names")) } else { distinct(names) }
     }
 }
 

@@ -23,6 +23,14 @@ pub struct Binding {
     pub call: fn(&Call<'_>) -> Result<Dynamic>,
 }
 
+/// A path under `~/` is one under the user's home folder, as shells have it; a folder named `~` is `./~`.
+fn at_home(text: String) -> String {
+    match (text.strip_prefix("~/"), std::env::var("HOME")) {
+        (Some(rest), Ok(home)) if !home.is_empty() => format!("{}/{rest}", home.trim_end_matches('/')),
+        _ => text,
+    }
+}
+
 /// One call: the arguments, checked against the signature.
 pub struct Call<'a> {
     pub shared: &'a Arc<Shared>,
@@ -117,7 +125,7 @@ impl Call<'_> {
         self.args[i].clone().try_cast::<Value>().ok_or_else(|| self.wrong(i))
     }
     pub fn text(&self, i: usize) -> Result<String> {
-        self.args[i].clone().into_string().map_err(|_| self.wrong(i))
+        self.args[i].clone().into_string().map(at_home).map_err(|_| self.wrong(i))
     }
     pub fn int(&self, i: usize) -> Result<i64> {
         self.args[i].as_int().map_err(|_| self.wrong(i))
@@ -143,7 +151,7 @@ impl Call<'_> {
             return Ok(vec![self.text(i)?]);
         }
         let list = self.args[i].as_array_ref().map_err(|_| self.wrong(i))?;
-        list.iter().map(|t| t.clone().into_string().map_err(|_| self.wrong(i))).collect()
+        list.iter().map(|t| t.clone().into_string().map(at_home).map_err(|_| self.wrong(i))).collect()
     }
     /// The option map, decoded.
     ///
@@ -174,7 +182,7 @@ impl Call<'_> {
             }
             let Ok(path) = v.as_immutable_string_ref() else { return Ok(None) };
             let stem = Path::new(path.as_str()).file_stem().map(|s| s.to_string_lossy().into_owned());
-            Ok(Some((stem.unwrap_or(name), Model::load(path.as_str(), &LoadOptions::default())?)))
+            Ok(Some((stem.unwrap_or(name), Model::load(at_home(path.to_string()), &LoadOptions::default())?)))
         };
         if let Some(only) = single(value, "model".into())? {
             return Ok(vec![only]);

@@ -75,7 +75,8 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
     let related: Vec<&Binding> = bindings()
         .filter(|b| {
             let s = &b.signature;
-            s.keywords.iter().any(|k| k.to_lowercase().contains(&lower))
+            s.name.contains(&lower)
+                || s.keywords.iter().any(|k| k.to_lowercase().contains(&lower))
                 || s.fields.iter().any(|f| f.name == lower)
                 || s.summary.to_lowercase().contains(&lower)
         })
