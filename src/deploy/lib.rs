@@ -3,6 +3,7 @@
 //! [`Deploy`] writes a model for any [target](compresso_target); [`OnnxExport`] and [`TensorrtExport`] are the same for one, with
 //! options that only this one has. [`Lint`] says beforehand what a target would not take.
 
+mod coreml;
 mod export;
 mod formats;
 pub mod half;
@@ -14,6 +15,7 @@ pub mod tensorrt;
 mod verify;
 
 pub use compresso_target::{ExportPrecision, Finding, Severity};
+pub use coreml::CoremlExport;
 pub use export::{Deploy, Deployed};
 pub use formats::{NcnnExport, OpenvinoExport, TfliteExport};
 pub use lint::{Findings, Lint};

@@ -19,7 +19,8 @@ pub use compresso::compress::distill::Distill;
 pub use compresso::compress::prune::{Prune, PruneReport};
 pub use compresso::compress::quantize::{Quantize, QuantizeReport};
 pub use compresso::deploy::{
-    Deploy, Deployed, ExportPrecision, NcnnExport, OnnxExport, OpenvinoExport, Optimize, OptimizeReport, TensorrtExport, TfliteExport,
+    CoremlExport, Deploy, Deployed, ExportPrecision, NcnnExport, OnnxExport, OpenvinoExport, Optimize, OptimizeReport, TensorrtExport,
+    TfliteExport,
 };
 pub use compresso::learn::data::{DataOptions, Dataset, GridOptions, SplitOptions};
 pub use compresso::learn::eval::{Evaluate, Evaluation, Predict, Predictions};

@@ -1,7 +1,7 @@
 //! Files for other runtimes.
 
 use super::{made, report};
-use crate::deploy::{Deploy, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtExport, TfliteExport};
+use crate::deploy::{CoremlExport, Deploy, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtExport, TfliteExport};
 use crate::operation::Operation;
 use crate::shell::script::call::Binding;
 
@@ -13,5 +13,6 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: OpenvinoExport::SIGNATURE, call: |c| Ok(report(c.run::<OpenvinoExport>()?)) },
     Binding { signature: TfliteExport::SIGNATURE, call: |c| Ok(report(c.run::<TfliteExport>()?)) },
     Binding { signature: NcnnExport::SIGNATURE, call: |c| Ok(report(c.run::<NcnnExport>()?)) },
+    Binding { signature: CoremlExport::SIGNATURE, call: |c| Ok(report(c.run::<CoremlExport>()?)) },
     Binding { signature: Lint::SIGNATURE, call: |c| Ok(report(c.run::<Lint>()?)) },
 ];
