@@ -12,7 +12,9 @@
 mod activation;
 mod arithmetic;
 mod blob;
+mod cuts;
 mod describe;
+mod emit;
 mod image;
 mod indexing;
 mod layers;

@@ -5,13 +5,23 @@ use super::lower::{Entry, Form, Lower, RANK, held, lacks, open};
 use super::names::Features;
 use super::program::{Kind, Program, Ref, Type};
 use super::weights::{Weights, encode};
-use super::{activation, arithmetic, indexing, layers, pools, quantized, reduce, resize, shapes};
+use super::{activation, arithmetic, cuts, indexing, layers, pools, quantized, reduce, resize, shapes};
 use compresso_base::error::{Error, Result};
 use compresso_model::{Facts, Graph, Node};
 
 /// All operators that are written, a list for each kind.
-const FAMILIES: &[&[Entry]] =
-    &[layers::OPS, pools::OPS, activation::OPS, arithmetic::OPS, shapes::OPS, reduce::OPS, indexing::OPS, resize::OPS, quantized::OPS];
+const FAMILIES: &[&[Entry]] = &[
+    layers::OPS,
+    pools::OPS,
+    activation::OPS,
+    arithmetic::OPS,
+    shapes::OPS,
+    cuts::OPS,
+    reduce::OPS,
+    indexing::OPS,
+    resize::OPS,
+    quantized::OPS,
+];
 
 fn form(node: &Node) -> Result<Form> {
     let own = node.domain.is_empty() || node.domain == "ai.onnx";
