@@ -296,6 +296,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("target::openvino", "OpenVINO's layers"),
     ("target::tflite", "what becomes of each operator in TensorFlow Lite"),
     ("target::ncnn", "NCNN's layers"),
+    ("target::coreml", "Core ML's operations"),
 ];
 
 /// What writes a node may spell its operator; what looks for one names it by the constant of the operator's file, and what

@@ -71,7 +71,9 @@ fn every_target_takes_what_is_quantized_for_it_and_what_is_deployed_to_it() {
         }
         for precision in [ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8] {
             let to = match target.destination {
-                target::Destination::File(ending) => dir.path().join(format!("{name}_{precision}.{ending}")),
+                target::Destination::File(ending) | target::Destination::Package(ending) => {
+                    dir.path().join(format!("{name}_{precision}.{ending}"))
+                }
                 target::Destination::Folder => dir.path().join(format!("{name}_{precision}")),
             };
             let made = Deploy { target, precision, images: 4, ..Deploy::default() }.run((&m, &to, Some(&data)), &Context::new()).unwrap();

@@ -22,7 +22,7 @@ use std::time::Instant;
 compresso_base::options! {
     /// Options of `deploy`.
     pub struct Deploy {
-        /// What the files are for: "onnx", "onnxruntime", "tensorrt", "openvino", "tflite", "ncnn".
+        /// What the files are for: "onnx", "onnxruntime", "tensorrt", "openvino", "tflite", "ncnn", "coreml".
         pub target: Target = Target(&target::onnx::SPEC),
         /// Precision of the layers: "fp32", "fp16" or "int8". A quantized model is written as it is, by "int8".
         pub precision: ExportPrecision = ExportPrecision::Fp32,
@@ -69,7 +69,10 @@ pub struct Deployed {
 }
 
 /// Endings of what runtimes load, which no folder has.
-const FILES: [&str; 8] = ["onnx", "engine", "plan", "trt", "param", "bin", "xml", "tflite"];
+const FILES: [&str; 9] = ["onnx", "engine", "plan", "trt", "param", "bin", "xml", "tflite", "mlmodel"];
+
+/// What stands in every package, and by which one that may be replaced is known.
+const MANIFEST: &str = "Manifest.json";
 
 /// The operation that exports.
 pub(super) struct Caller {
@@ -120,7 +123,7 @@ impl Deploy {
         if self.name.is_empty() || self.name.contains(['/', '\\', '\'', '"', '\n']) {
             return Err(Error::argument(format!("option 'name' must be a plain file name, got '{}'", self.name)));
         }
-        if let Destination::File(ending) = self.target.destination
+        if let Some(ending) = self.target.destination.ending()
             && to.extension().is_none_or(|e| !e.eq_ignore_ascii_case(ending))
         {
             return Err(Error::argument(format!("the file name must end in .{ending}")).file(to));
@@ -150,7 +153,7 @@ impl Deploy {
         let mut notes = accepted(&self.target, model.graph())?;
         let step = |precision: ExportPrecision| {
             let file = match self.target.destination {
-                Destination::File(_) => to.to_path_buf(),
+                Destination::File(_) | Destination::Package(_) => to.to_path_buf(),
                 Destination::Folder => to.join(target::file_name(&self.name, precision, "onnx")),
             };
             caller.call.clone().writing(file.to_string_lossy())
@@ -199,8 +202,8 @@ impl Deploy {
                 make_parent(to)?;
                 (self.target.write)(&artefact, to)?
             }
-            Destination::Folder => {
-                let stage = Stage::new(to)?;
+            Destination::Folder | Destination::Package(_) => {
+                let stage = if self.target.destination == Destination::Folder { Stage::new(to)? } else { Stage::replacing(to, MANIFEST)? };
                 let made = (self.target.write)(&artefact, stage.path()).in_file(to)?;
                 ctx.check()?;
                 let files = made.iter().map(|f| stage.target(f)).collect();

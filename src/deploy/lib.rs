@@ -3,6 +3,7 @@
 //! [`Deploy`] writes a model for any [target](compresso_target); [`OnnxExport`] and [`TensorrtExport`] are the same for one, with
 //! options that only this one has. [`Lint`] says beforehand what a target would not take.
 
+mod coreml;
 mod embed;
 mod export;
 mod formats;
@@ -15,6 +16,7 @@ pub mod tensorrt;
 mod verify;
 
 pub use compresso_target::{ExportPrecision, Finding, Severity};
+pub use coreml::CoremlExport;
 pub use embed::{EmbedNms, EmbedPreprocessing, ImageLayout};
 pub use export::{Deploy, Deployed};
 pub use formats::{NcnnExport, OpenvinoExport, TfliteExport};

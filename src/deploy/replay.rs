@@ -1,7 +1,8 @@
 //! Recipes run again, without the script language.
 
 use super::{
-    Deploy, Deployed, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
+    CoremlExport, Deploy, Deployed, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtArtifacts, TensorrtExport, TfliteExport,
+    onnx::OnnxFile,
 };
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result, nearest};
@@ -32,6 +33,7 @@ const OPERATIONS: &[Replayable] = &[
     replayable::<OpenvinoExport>(),
     replayable::<TfliteExport>(),
     replayable::<NcnnExport>(),
+    replayable::<CoremlExport>(),
 ];
 
 /// A value that a recipe makes.

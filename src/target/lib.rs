@@ -14,6 +14,7 @@ mod quantization;
 mod reader;
 mod spec;
 
+pub mod coreml;
 pub mod ncnn;
 pub mod onnx;
 pub mod onnxruntime;
@@ -36,7 +37,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The registration lines: all targets.
-pub const TARGETS: &[&TargetSpec] = &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &openvino::SPEC, &tflite::SPEC, &ncnn::SPEC];
+pub const TARGETS: &[&TargetSpec] =
+    &[&onnx::SPEC, &onnxruntime::SPEC, &tensorrt::SPEC, &openvino::SPEC, &tflite::SPEC, &ncnn::SPEC, &coreml::SPEC];
 
 /// A target, as an option: in scripts the name of a registered one.
 #[derive(Clone, Copy)]
@@ -60,7 +62,7 @@ impl Target {
 
 /// The target whose files have this ending, where no other's do.
 pub fn by_ending(ending: &str) -> Option<Target> {
-    let has = |t: &&TargetSpec| matches!(t.destination, Destination::File(e) if e.eq_ignore_ascii_case(ending));
+    let has = |t: &&TargetSpec| t.destination.ending().is_some_and(|e| e.eq_ignore_ascii_case(ending));
     let mut found = TARGETS.iter().copied().filter(has);
     found.next().filter(|_| found.next().is_none()).map(Target)
 }
@@ -136,11 +138,13 @@ mod tests {
         assert_eq!(serde_json::to_value(Sample::default()).unwrap()["target"], "onnxruntime");
         let e = decode("tensort").unwrap_err().to_string();
         assert!(
-            e.starts_with("option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\", \"openvino\", \"tflite\" or \"ncnn\""),
+            e.starts_with(
+                "option 'target' expects \"onnx\", \"onnxruntime\", \"tensorrt\", \"openvino\", \"tflite\", \"ncnn\" or \"coreml\""
+            ),
             "{e}"
         );
         assert!(e.contains("did you mean \"tensorrt\"?"), "{e}");
         let e = Target::find("qnn").unwrap_err().to_string();
-        assert!(e.contains("no target 'qnn'") && e.contains("\"tflite\" or \"ncnn\""), "{e}");
+        assert!(e.contains("no target 'qnn'") && e.contains("\"ncnn\" or \"coreml\""), "{e}");
     }
 }

@@ -34,7 +34,7 @@ pub fn write_model(target: &TargetSpec, model: &Model, path: &Path) -> Result<Ve
         Model::new(target.pipeline.run(model.graph())?.graph, model.task().clone())
     };
     let notes = accepted(target, made.graph())?;
-    if target.destination == Destination::Folder {
+    if !matches!(target.destination, Destination::File(_)) {
         std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
     }
     let artefact = Artefact {

@@ -66,4 +66,16 @@ pub enum Destination {
     File(&'static str),
     /// Into a folder.
     Folder,
+    /// Into a folder whose name ends so, without the full stop, and which is replaced as a whole.
+    Package(&'static str),
+}
+
+impl Destination {
+    /// How names of what is written end, where it matters.
+    pub fn ending(self) -> Option<&'static str> {
+        match self {
+            Self::File(ending) | Self::Package(ending) => Some(ending),
+            Self::Folder => None,
+        }
+    }
 }

@@ -19,8 +19,8 @@ pub use compresso::compress::distill::Distill;
 pub use compresso::compress::prune::{Prune, PruneReport};
 pub use compresso::compress::quantize::{Quantize, QuantizeReport};
 pub use compresso::deploy::{
-    Deploy, Deployed, EmbedNms, EmbedPreprocessing, ExportPrecision, ImageLayout, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
-    OptimizeReport, TensorrtExport, TfliteExport,
+    CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, ExportPrecision, ImageLayout, NcnnExport, OnnxExport, OpenvinoExport,
+    Optimize, OptimizeReport, TensorrtExport, TfliteExport,
 };
 pub use compresso::learn::data::{DataOptions, Dataset, GridOptions, SplitOptions};
 pub use compresso::learn::eval::{Evaluate, Evaluation, Predict, Predictions};

@@ -6,8 +6,8 @@ use compresso::compress::distill::Distill;
 use compresso::compress::prune::{Groups, Prune, PruneGroups, PruneReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
 use compresso::deploy::{
-    Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, OptimizeReport,
-    TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
+    CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
+    OptimizeReport, TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
 };
 use compresso::exec::{self, Forward, Outputs};
 use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, SplitOptions};
@@ -357,6 +357,15 @@ pub fn tflite_export<'a>(m: &Model, path: &str, data: impl Into<Option<&'a Datas
 pub fn ncnn_export<'a>(m: &Model, folder: &str, data: impl Into<Option<&'a Dataset>>, options: NcnnExport) -> Result<Deployed> {
     let data = data.into();
     run(|ctx| options.run((m, Path::new(folder), data), ctx))
+}
+
+/// Writes a package for Core ML.
+///
+/// # Errors
+/// `Argument`; `Io`; `Unsupported`.
+pub fn coreml_export<'a>(m: &Model, path: &str, data: impl Into<Option<&'a Dataset>>, options: CoremlExport) -> Result<Deployed> {
+    let data = data.into();
+    run(|ctx| options.run((m, Path::new(path), data), ctx))
 }
 
 /// Rewrites the graph with the same outputs.

@@ -24,6 +24,8 @@ pub struct Stage {
     top: PathBuf,
     /// Where the files are made: the target's place inside of the partial folder.
     files: PathBuf,
+    /// What is there already goes.
+    replaces: bool,
 }
 
 impl Stage {
@@ -32,6 +34,24 @@ impl Stage {
     /// # Errors
     /// `Argument` for a file in the folder's place; `Io`.
     pub fn new(folder: &Path) -> Result<Self> {
+        Self::of(folder, false)
+    }
+
+    /// For a folder that takes the place of one of its name as a whole: what was in that one is gone afterwards. Only a folder in which a
+    /// file `mark` stands, or nothing, is replaced.
+    ///
+    /// # Errors
+    /// `Argument` for a file in the folder's place, and for another folder; `Io`.
+    pub fn replacing(folder: &Path, mark: &str) -> Result<Self> {
+        let is_other = folder.is_dir() && !folder.join(mark).is_file();
+        if is_other && std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?.next().is_some() {
+            let e = Error::argument(format!("is a folder without '{mark}', which would be replaced with all that is in it"));
+            return Err(e.file(folder).hint("choose another name, or remove the folder"));
+        }
+        Self::of(folder, true)
+    }
+
+    fn of(folder: &Path, replaces: bool) -> Result<Self> {
         let target = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let io = |e| Error::io(target, e);
         let mut top = target;
@@ -49,12 +69,12 @@ impl Stage {
         if !target.is_dir() && (top.file_name().is_none() || !plain(rest)) {
             return Err(Error::argument("cannot be made: a folder on the way is not there").file(target));
         }
-        let home = if target.is_dir() { target } else { folder_of(top) };
+        let home = if target.is_dir() && !replaces { target } else { folder_of(top) };
         sweep(home);
         let partial = PartialFolder::inside(home).map_err(io)?;
         let files = partial.path().join(rest);
         std::fs::create_dir_all(&files).map_err(io)?;
-        Ok(Self { top: top.to_path_buf(), target: target.to_path_buf(), files, partial })
+        Ok(Self { top: top.to_path_buf(), target: target.to_path_buf(), files, partial, replaces })
     }
 
     /// Where the files are to be made. Nothing else is there.
@@ -107,8 +127,11 @@ impl Stage {
     /// `Argument`, before anything is moved, where a file would take the place of a folder or the other way round; `Io`, saying so
     /// when some files are in their places and others are not.
     pub fn commit(self) -> Result<()> {
-        let Self { partial, target, top, .. } = self;
+        let Self { partial, target, top, replaces, .. } = self;
         let partial = if top.is_dir() {
+            if replaces {
+                return replace(partial, &top);
+            }
             partial
         } else {
             match partial.rename(&top) {
@@ -129,6 +152,30 @@ impl Stage {
         drop(lock);
         moved.map_err(|e| e.hint(format!("some files of '{}' are new and some are as they were: save again", target.display())))?;
         removed.map_err(|e| Error::io(&moving, e))
+    }
+}
+
+/// Puts a folder in the place of another, which goes. It is never gone without the new one: where the system cannot exchange two names, it has
+/// another name for a moment, and comes back when the new one cannot take its place.
+fn replace(partial: PartialFolder, old: &Path) -> Result<()> {
+    let io = |e| Error::io(old, e);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, partial.path(), CWD, old, RenameFlags::EXCHANGE).is_ok() {
+            // Under the partial folder's name now stands what is to go, and goes with it.
+            return Ok(());
+        }
+    }
+    let aside = PartialFolder::inside(folder_of(old)).map_err(io)?;
+    let kept = aside.path().join("old");
+    std::fs::rename(old, &kept).map_err(io)?;
+    match partial.rename(old) {
+        Ok(_) => Ok(()),
+        Err((_, e)) => {
+            std::fs::rename(&kept, old).map_err(io)?;
+            Err(io(e))
+        }
     }
 }
 

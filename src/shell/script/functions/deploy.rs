@@ -2,7 +2,8 @@
 
 use super::{made, report};
 use crate::deploy::{
-    Deploy, EmbedNms, EmbedPreprocessing, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtExport, TfliteExport,
+    CoremlExport, Deploy, EmbedNms, EmbedPreprocessing, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtExport,
+    TfliteExport,
 };
 use crate::operation::Operation;
 use crate::shell::script::call::Binding;
@@ -19,5 +20,6 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: OpenvinoExport::SIGNATURE, call: |c| Ok(report(c.run::<OpenvinoExport>()?)) },
     Binding { signature: TfliteExport::SIGNATURE, call: |c| Ok(report(c.run::<TfliteExport>()?)) },
     Binding { signature: NcnnExport::SIGNATURE, call: |c| Ok(report(c.run::<NcnnExport>()?)) },
+    Binding { signature: CoremlExport::SIGNATURE, call: |c| Ok(report(c.run::<CoremlExport>()?)) },
     Binding { signature: Lint::SIGNATURE, call: |c| Ok(report(c.run::<Lint>()?)) },
 ];
