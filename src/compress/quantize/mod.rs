@@ -59,8 +59,9 @@ compresso_base::options! {
         pub activations: bool = true,
         /// Activations as int8 around zero instead of uint8 with a zero point. TensorRT always has them so.
         pub symmetric: bool = false,
-        /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime).
-        pub elementwise: bool = false,
+        /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime, TensorFlow Lite); the target's
+        /// usual way when left out.
+        pub elementwise: Option<bool> = None,
         /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
         pub reduce_range: bool = true,
@@ -127,7 +128,8 @@ impl Operation for Quantize {
                 Error::argument("static quantization needs images to calibrate on")
                     .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
             })?;
-            let mut plan = placement::plan(&graph, patterns, &self.target, &rules, self.elementwise)?;
+            let elementwise = rules.elementwise.chosen(self.elementwise);
+            let mut plan = placement::plan(&graph, patterns, &self.target, &rules, elementwise)?;
             nothing_left(&plan)?;
             let wanted = |n: &str| plan.values.contains_key(n);
             let ranges = calibrate::observe(&graph, model.task(), dataset, wanted, std::slice::from_ref(&self.observer), self.images, ctx)?;
@@ -139,12 +141,15 @@ impl Operation for Quantize {
                 }
                 match fit::fit(&graph, &mut plan, &ranges, &self.observer, &settings)? {
                     Fit::Scales(values) => break values,
-                    Fit::Left(left) => plan = plan.without(&graph, left, &rules, self.elementwise)?,
+                    Fit::Left(left) => plan = plan.without(&graph, left, &rules, elementwise)?,
                 }
                 nothing_left(&plan)?;
             };
             (static_int8::insert(&graph, &plan, &values, &settings)?, plan, Some(ranges))
         } else {
+            // Weights that stand beside floats.
+            let rules =
+                Quantization { layers: if self.activations || rules.hybrid.is_empty() { rules.layers } else { rules.hybrid }, ..rules };
             let plan = placement::plan(&graph, patterns, &self.target, &rules, false)?;
             nothing_left(&plan)?;
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)

@@ -72,6 +72,10 @@ pub(super) fn transpose_conv(w: Window) -> Call {
 pub(super) fn fully_connected(fused: Fused) -> Call {
     Call { version: 5, ..Call::new(9, 8, &[(0, Byte(fused as u8)), (2, true.into())]) }
 }
+/// With an integer weight, whose input the kernel rounds with a zero point.
+pub(super) fn hybrid_fully_connected() -> Call {
+    Call { version: 12, ..Call::new(9, 8, &[(0, Byte(Fused::Nothing as u8)), (2, true.into()), (3, true.into())]) }
+}
 pub(super) fn batch_matmul(adjoint: [bool; 2]) -> Call {
     Call::new(126, 101, &[(0, adjoint[0].into()), (1, adjoint[1].into())])
 }

@@ -10,6 +10,7 @@
 
 mod builder;
 mod codes;
+mod ends;
 mod flat;
 mod layout;
 mod model;
@@ -17,10 +18,14 @@ mod ops;
 mod prune;
 mod rounding;
 mod serialize;
+mod tensors;
+mod values;
 mod write;
 
+pub use ends::{EndType, INPUTS, OUTPUTS};
+
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
+use super::{Destination, Elementwise, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::Element;
 use compresso_model::passes::pipelines;
 
@@ -49,6 +54,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::File("tflite"),
     calibration: false,
     names: write::names,
+    told: write::told,
     runtime: Some("tflite"),
     write: write::write,
 };
@@ -58,6 +64,7 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    hybrid: &[Op::any("Conv").when(rounding::is_hybrid), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 0,
@@ -65,7 +72,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     writes: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     fused: &[Op::any("Relu"), Op::any("Clip").when(rounding::is_relu6)],
     float: &[],
-    elementwise: true,
+    elementwise: Elementwise::Usual,
+    ends: true,
     joining: Joining::Share,
     residual: &[],
     spread_limit: Some(128.0),

@@ -26,6 +26,11 @@ impl Grid {
     pub fn whole(scale: f32, zero_point: i64) -> Self {
         Self { scales: vec![scale], zero_points: vec![zero_point], axis: 0 }
     }
+    /// The same numbers for integers that are larger by so much.
+    #[must_use]
+    pub fn shifted(&self, by: i64) -> Self {
+        Self { zero_points: self.zero_points.iter().map(|z| z + by).collect(), ..self.clone() }
+    }
 }
 
 /// What a tensor is.

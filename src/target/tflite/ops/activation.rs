@@ -3,7 +3,8 @@
 use super::spread::{binary, unary};
 use crate::tflite::builder::{Builder, Form};
 use crate::tflite::codes::{self, Fused};
-use crate::tflite::model::{Call, Grid, Kind, Type};
+use crate::tflite::model::{Call, Kind, Type};
+use crate::tflite::rounding::own_steps;
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 
@@ -22,15 +23,15 @@ pub(super) fn function(b: &mut Builder<'_>, node: &Node) -> Result<()> {
 
 /// Functions whose kernels compute on integers, where they are rounded before and after; false where they are not.
 fn on_integers(b: &mut Builder<'_>, node: &Node) -> Result<bool> {
-    // Steps of a share of one: kernels write these alone.
-    let (call, own) = match node.op.as_str() {
-        "Sigmoid" => (codes::logistic(), Some(Grid::whole(1.0 / 256.0, -128))),
-        "Tanh" => (codes::tanh(), Some(Grid::whole(1.0 / 128.0, 0))),
-        "HardSwish" => (codes::hard_swish(), None),
-        "LeakyRelu" => (codes::leaky_relu(node.get_float("alpha", 0.01)?), None),
-        "Relu" => (codes::relu(), None),
+    let call = match node.op.as_str() {
+        "Sigmoid" => codes::logistic(),
+        "Tanh" => codes::tanh(),
+        "HardSwish" => codes::hard_swish(),
+        "LeakyRelu" => codes::leaky_relu(node.get_float("alpha", 0.01)?),
+        "Relu" => codes::relu(),
         _ => return Ok(false),
     };
+    let own = own_steps(node);
     let x = &node.inputs[0];
     if !b.is_rounded(x) {
         return Ok(false);
