@@ -6,7 +6,8 @@
 //!
 //! Integers follow [its quantization specification](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec):
 //! activations int8 with any zero point, weights int8 from -127 to 127 with zero point 0 and a scale per output channel, biases
-//! int32 with the product of both scales. What a layer makes is rounded, so that its activation is done by the rounding.
+//! int32 with the product of both scales. What a layer makes is rounded, so that its activation is done by the rounding, and so is what
+//! the last layers make, which would stay in float otherwise. A layer that reads floats can have an integer weight too (`Numbers::Hybrid`).
 
 mod builder;
 mod codes;
@@ -64,7 +65,12 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
-    hybrid: &[Op::any("Conv").when(rounding::is_hybrid), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
+    hybrid: &[
+        Op::any("Conv").when(rounding::is_hybrid),
+        Op::any("ConvTranspose").when(rounding::is_hybrid),
+        Op::any("Gemm"),
+        Op::any("MatMul").when(has_matrix),
+    ],
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 0,

@@ -67,7 +67,8 @@ pub(super) fn takes(graph: &Graph, node: &Node) -> bool {
     zero && !blocked && constant(1).flatten().is_some_and(whole)
 }
 
-/// A layer whose kernels take an integer weight beside real numbers: those of grouped convolutions do not.
+/// True for a layer whose kernel takes an integer weight beside real numbers, and is as fast with it: those of convolutions in groups
+/// are slow.
 pub(crate) fn is_hybrid(_: &Graph, node: &Node) -> bool {
     node.get_int("group", 1).is_ok_and(|g| g == 1)
 }
