@@ -85,7 +85,7 @@ fn each_format_is_written_and_run_in_each_precision() {
             let element = match precision {
                 ExportPrecision::Fp32 => "float32",
                 ExportPrecision::Fp16 => "float16",
-                ExportPrecision::Int8 | ExportPrecision::Dynamic => "int8",
+                ExportPrecision::Int8 | ExportPrecision::Dynamic | ExportPrecision::Int16 => "int8",
             };
             assert!(made.layers[element] > 50, "{name}: {:?}", made.layers);
             let verified = made.verified.unwrap();

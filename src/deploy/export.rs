@@ -24,8 +24,9 @@ compresso_base::options! {
     pub struct Deploy {
         /// What the files are for: "onnx", "onnxruntime", "tensorrt", "openvino", "tflite", "ncnn".
         pub target: Target = Target(&target::onnx::SPEC),
-        /// Precision of the layers: "fp32", "fp16", "int8", or "dynamic" for int8 weights beside activations that are rounded while the
-        /// model runs, which needs no images. A quantized model is written as it is, by "int8".
+        /// Precision of the layers: "fp32", "fp16", "int8"; where the target has them "dynamic", int8 weights beside activations that are
+        /// rounded while the model runs, which needs no images, and "int16", int8 weights and int16 activations. A quantized model is written
+        /// as it is, by "int8".
         pub precision: ExportPrecision = ExportPrecision::Fp32,
         /// Calibration images (int8), sampled from the dataset's training split.
         pub images: usize = 100,
@@ -133,9 +134,10 @@ impl Deploy {
             return Err(Error::argument(e).file(to).hint(format!("name a folder: {}(m, \"folder\")", caller.call.operation)));
         }
         let quantized = quantized_node(model.graph()).is_some();
-        if self.precision == ExportPrecision::Int8 && !quantized && data.is_none() {
-            let e = Error::argument("int8 needs images to calibrate on");
-            return Err(e.hint(format!("pass a dataset: {}(m, path, d, #{{ precision: \"int8\" }})", caller.call.operation)));
+        if matches!(self.precision, ExportPrecision::Int8 | ExportPrecision::Int16) && !quantized && data.is_none() {
+            let (precision, operation) = (self.precision, &caller.call.operation);
+            let e = Error::argument(format!("{precision} needs images to calibrate on"));
+            return Err(e.hint(format!("pass a dataset: {operation}(m, path, d, #{{ precision: \"{precision}\" }})")));
         }
         if quantized && self.precision != ExportPrecision::Int8 {
             let e = Error::argument(format!("option 'precision' is \"{}\" but the model is quantized", self.precision));
@@ -168,6 +170,7 @@ impl Deploy {
                 model.derive(graph, step(self.precision))
             }
             ExportPrecision::Dynamic => self.rounding_as_it_runs()?.apply(model, data, ctx)?,
+            ExportPrecision::Int16 => self.quantize().apply_wide(model, data, ctx)?,
             ExportPrecision::Int8 => {
                 let data = data.ok_or_else(|| Error::internal("int8 has images to calibrate on"))?;
                 let made = self.quantize().apply(model, Some(data), ctx)?;

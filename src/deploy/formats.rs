@@ -114,7 +114,7 @@ export! {
     /// Options of `tflite_export`.
     TfliteExport: "tflite_export" for tflite::SPEC, into "path";
     "Writes a model as a file of TensorFlow Lite (LiteRT); images are [batch, height, width, channels] there";
-    precisions r#" Precision of the layers: "fp32", "fp16", "int8", or "dynamic": int8 weights, while activations are rounded as the model runs."#;
+    precisions r#" Precision of the layers: "fp32", "fp16", "int8", "dynamic" (int8 weights; activations are rounded while the model runs), or "int16" (int8 weights and int16 activations)."#;
     &[
         r#"tflite_export(model("classifier", #{ image_size: 32 }), "classifier.tflite").bytes"#,
         r#"tflite_export(model("classifier", #{ image_size: 32 }), "dynamic.tflite", #{ precision: "dynamic" }).layers"#,
@@ -122,9 +122,9 @@ export! {
     ];
     &["tensorflow", "lite", "litert", "android", "edge", "coral", "microcontroller", "export", "deploy", "int8", "uint8", "fp16"];
     own {
-        /// What the file is fed with, where it is quantized: "float32", or "int8" or "uint8" in steps of the first layer.
+        /// What the file is fed with, where it is quantized: "float32", or in steps of the first layer "int8", "uint8", "int16".
         inputs: tflite::EndType = tflite::EndType::Float32,
-        /// What the file gives, where its last layer is quantized: "float32", "int8" or "uint8".
+        /// What the file gives, where its last layer is quantized: "float32", "int8", "uint8", "int16".
         outputs: tflite::EndType = tflite::EndType::Float32,
     }
 }

@@ -13,6 +13,8 @@ pub struct Quantization {
     pub reduced_weights: bool,
     /// Whether graphs run whose scales of activations are computed at run time.
     pub dynamic: bool,
+    /// Integers of activations that are asked to have 16 bits; `None` where no kernels take such.
+    pub wide: Option<Grid>,
     /// Layers whose kernels take an integer weight beside real numbers, which they round themselves while they run.
     pub hybrid: &'static [Op],
     /// Layers that multiply integers. Others stay in float.

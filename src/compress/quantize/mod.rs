@@ -96,6 +96,29 @@ impl Operation for Quantize {
     type Output = Made<QuantizeReport>;
 
     fn run(&self, (model, dataset): (&Model, Option<&Dataset>), ctx: &Context) -> Result<Made<QuantizeReport>> {
+        self.with(model, dataset, false, ctx)
+    }
+}
+
+impl Quantize {
+    /// The quantized model without its report.
+    ///
+    /// # Errors
+    /// As [`Quantize::run`].
+    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        Ok(self.run((model, dataset), ctx)?.model)
+    }
+
+    /// With int16 activations beside int8 weights, for the writer of a target that has such kernels. The graph keeps its operator set,
+    /// though ONNX has these integers from set 21 on only: it is not meant for ONNX files.
+    ///
+    /// # Errors
+    /// As [`Quantize::run`]; `Unsupported` for a target without such kernels.
+    pub fn apply_wide(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        Ok(self.with(model, dataset, true, ctx)?.model)
+    }
+
+    fn with(&self, model: &Model, dataset: Option<&Dataset>, wide: bool, ctx: &Context) -> Result<Made<QuantizeReport>> {
         if let Some(node) = quantized_node(model.graph()) {
             let e = Error::argument("the model is quantized already").at(node.label());
             return Err(e.hint("quantize the float model it was made from"));
@@ -105,10 +128,19 @@ impl Operation for Quantize {
             .quantization
             .ok_or_else(|| Error::unsupported(format!("{} runs no integers, so a model is not quantized for it", self.target.title)))?;
         let is_static = self.mode == QuantizeMode::Static && self.activations;
+        let activations = match (wide, rules.wide) {
+            (true, Some(grid)) => grid,
+            (true, None) => {
+                let e = Error::unsupported(format!("{} has no kernels for int16 activations", self.target.title));
+                return Err(e.hint("use precision: \"int8\" or \"fp16\""));
+            }
+            (false, _) if self.symmetric => Grid::INT8,
+            (false, _) => rules.activations,
+        };
         let settings = Settings {
             per_channel: self.per_channel,
             integers: self.activations,
-            activations: if self.symmetric { Grid::INT8 } else { rules.activations },
+            activations,
             weights: if is_static && self.reduce_range && rules.reduced_weights { rules.weights.reduced() } else { rules.weights },
             rules,
         };
@@ -163,16 +195,6 @@ impl Operation for Quantize {
             report.score = Damage::told("quantize", advice, [model, &made], data, ctx)?;
         }
         Ok(Made::new(made, report))
-    }
-}
-
-impl Quantize {
-    /// The quantized model without its report.
-    ///
-    /// # Errors
-    /// As [`Quantize::run`].
-    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
-        Ok(self.run((model, dataset), ctx)?.model)
     }
 }
 

@@ -12,7 +12,7 @@ use compresso_base::error::{At, Error, Result};
 use compresso_model::ops;
 use compresso_model::ops::matmul::GEMM;
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
-use compresso_model::{Attr, Constant, Graph, Node, Patch, Payload};
+use compresso_model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::{HashMap, HashSet};
 
 /// Takes values out of a plan whose largest channel is more than `limit` times as large as the middle one, unless a layer
@@ -72,9 +72,8 @@ pub(super) fn insert(graph: &Graph, plan: &Plan, values: &HashMap<String, Affine
 fn pair(patch: &mut Patch<'_>, value: &str, [exact, dequantized]: [&str; 2], affine: Affine, grid: Grid) -> Result<()> {
     let [scale, zero, quantized] = &["scale", "zero_point", "quantized"].map(|part| patch.fresh(&format!("{value}_{part}")));
     patch.set_constant(scale, Constant::scalar(affine.scale));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the zero point lies in the grid of an 8-bit type")]
-    let byte = affine.zero_point as u8;
-    patch.set_constant(zero, Constant::new(grid.element, vec![], Payload::Raw(vec![byte].into()))?);
+    let bytes = affine.zero_point.to_le_bytes()[..if grid.element == Element::I16 { 2 } else { 1 }].to_vec();
+    patch.set_constant(zero, Constant::new(grid.element, vec![], Payload::Raw(bytes.into()))?);
     let (q_name, dq_name) = (patch.fresh(&format!("{value}_QuantizeLinear")), patch.fresh(&format!("{value}_DequantizeLinear")));
     patch.add(Node::new(QUANTIZE_LINEAR, q_name, [exact, scale.as_str(), zero.as_str()], [quantized]));
     patch.add(Node::new(DEQUANTIZE_LINEAR, dq_name, [quantized, scale, zero], [dequantized]));

@@ -58,6 +58,7 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    wide: None,
     hybrid: &[],
     layers: &[Op::any("Conv").when(has_integer_layer), Op::any("Gemm").when(is_inner_product), Op::any("MatMul").when(has_matrix)],
     channel_scales: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul")],

@@ -9,6 +9,7 @@ pub const QUANTIZATION: Quantization = Quantization {
     // Its int8 kernels for x86 without VNNI add two products up in 16 bits.
     reduced_weights: true,
     dynamic: true,
+    wide: None,
     hybrid: &[],
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul")],
     channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],

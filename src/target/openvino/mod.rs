@@ -56,6 +56,7 @@ pub const QUANTIZATION: Quantization = Quantization {
     // Its int8 kernels for x86 without VNNI add two products up in 16 bits.
     reduced_weights: true,
     dynamic: false,
+    wide: None,
     hybrid: &[],
     // Its ConvTranspose runs on integers only where the zero point is 0.
     layers: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul")],

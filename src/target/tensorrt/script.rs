@@ -43,8 +43,8 @@ fn shapes(artefact: &Artefact<'_>, batch: usize) -> Result<Vec<String>> {
 /// A shell script that builds the engine beside itself.
 pub(super) fn script(precision: ExportPrecision, arguments: &[String], onnx: &str, engine: &str) -> String {
     let older = match precision {
-        // It has no dynamic scales, which `deploy` refuses.
-        ExportPrecision::Fp32 | ExportPrecision::Dynamic => "",
+        // The others it does not have, which `deploy` says.
+        ExportPrecision::Fp32 | ExportPrecision::Dynamic | ExportPrecision::Int16 => "",
         ExportPrecision::Fp16 => "--fp16",
         ExportPrecision::Int8 => "--int8",
     };

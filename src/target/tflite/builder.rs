@@ -144,8 +144,11 @@ impl<'a> Builder<'a> {
     }
     pub fn ops(&mut self, mut call: Call, inputs: &[usize], made: Vec<Type>) -> Vec<usize> {
         let outputs: Vec<usize> = made.into_iter().map(|m| self.tensor(String::new(), m, 0)).collect();
-        if outputs.iter().chain(inputs.first()).any(|&t| self.of(t).kind == Kind::I8) {
+        let has = |kind: Kind| outputs.iter().chain(inputs.first()).any(|&t| self.of(t).kind == kind);
+        if has(Kind::I8) {
             call.version = call.version.max(codes::int8_version(call.code));
+        } else if has(Kind::I16) {
+            call.version = call.version.max(codes::int16_version(call.code));
         }
         for &t in &outputs {
             self.file.tensors[t].name = format!("t{t}");

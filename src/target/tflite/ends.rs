@@ -11,7 +11,19 @@ use compresso_model::Graph;
 
 compresso_base::choice! {
     /// How a file holds the floats that it is fed with or gives away.
-    pub enum EndType { Float32 = "float32", Int8 = "int8", Uint8 = "uint8" }
+    pub enum EndType { Float32 = "float32", Int8 = "int8", Uint8 = "uint8", Int16 = "int16" }
+}
+
+impl EndType {
+    /// # Errors
+    /// `Argument` where integers of this type cannot be held so.
+    fn fits(self, kind: Kind, option: &str) -> Result<()> {
+        let has = if kind == Kind::I16 { "int16" } else { "int8" };
+        if (kind == Kind::I16) == (self == Self::Int16) {
+            return Ok(());
+        }
+        Err(Error::argument(format!("it is rounded to {has}, which is not held as {self}")).hint(format!("use {option}: \"{has}\"")))
+    }
 }
 
 /// Settings of the writer that say how inputs and outputs are held.
@@ -42,13 +54,12 @@ impl Ends {
 
 /// An input of floats that is fed as integers, in steps of the QuantizeLinear that alone reads it.
 pub(super) fn feed(b: &mut Builder<'_>, name: &str, wanted: EndType, shape: &[usize], perm: Vec<usize>) -> Result<()> {
-    let grid = steps(b.graph, name).at(|| format!("input '{name}'"))?;
-    let of = |kind: Kind, grid: Grid| Type { kind, shape: shape.to_vec(), grid: Some(grid) };
+    let grid = steps(b.graph, name).and_then(|grid| wanted.fits(grid.kind, INPUTS).map(|()| grid)).at(|| format!("input '{name}'"))?;
     let t = if wanted == EndType::Uint8 {
-        let t = b.input(name, of(Kind::U8, grid.shifted(128)));
+        let t = b.input(name, Type::rounded(shape, grid.unsigned()));
         b.requantize(t, &grid)
     } else {
-        b.input(name, of(Kind::I8, grid))
+        b.input(name, Type::rounded(shape, grid))
     };
     b.hold(name, perm, t, Form::Rounded);
     Ok(())
@@ -79,9 +90,11 @@ pub(super) fn give(b: &mut Builder<'_>, name: &str, wanted: EndType) -> Result<(
         let e = Error::unsupported("it is computed in floats after the last layer, so that it is not there in integers");
         return Err(e.hint("use outputs: \"float32\"; classifiers whose last layer is quantized give integers"));
     }
+    let grid = b.grid(name).ok_or_else(|| Error::internal("what is rounded has a scale"))?;
+    wanted.fits(grid.kind, OUTPUTS)?;
     let mut t = b.read(name, &plain(rank), Form::Rounded)?;
     if wanted == EndType::Uint8 {
-        let made = Type { kind: Kind::U8, grid: b.of(t).grid.as_ref().map(|g| g.shifted(128)), ..b.of(t).clone() };
+        let made = Type::rounded(&b.of(t).shape, grid.unsigned());
         t = b.op(codes::quantize(), &[t], made);
     }
     b.output(name, t)
@@ -92,8 +105,12 @@ pub(super) fn described(file: &File) -> Vec<String> {
     let mut told = Vec::new();
     for (what, list) in [("input", &file.inputs), ("output", &file.outputs)] {
         for t in list.iter().map(|&t| &file.tensors[t]) {
-            if let Some(Grid { scales, zero_points, .. }) = &t.made.grid {
-                let kind = if t.made.kind == Kind::U8 { "uint8" } else { "int8" };
+            if let Some(Grid { kind, scales, zero_points, .. }) = &t.made.grid {
+                let kind = match kind {
+                    Kind::U8 => EndType::Uint8,
+                    Kind::I16 => EndType::Int16,
+                    _ => EndType::Int8,
+                };
                 told.push(format!("{what} '{}' is {kind}: scale {}, zero point {}", t.name, scales[0], zero_points[0]));
             }
         }

@@ -7,7 +7,7 @@
 //! Integers follow [its quantization specification](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec):
 //! activations int8 with any zero point, weights int8 from -127 to 127 with zero point 0 and a scale per output channel, biases
 //! int32 with the product of both scales. What a layer makes is rounded, so that its activation is done by the rounding, and so is what
-//! the last layers make, which would stay in float otherwise. A layer that reads floats can have an integer weight too (`Numbers::Hybrid`).
+//! the last layers make, which would stay in float otherwise. int16 activations have zero point 0 and int64 biases. A layer that reads floats can have an integer weight too (`Numbers::Hybrid`).
 
 mod builder;
 mod codes;
@@ -45,6 +45,7 @@ pub const SPEC: TargetSpec = TargetSpec {
         Element::Bool,
         Element::U8,
         Element::I8,
+        Element::I16,
     ]),
     advice: &[Remark::any("Erf", "outside of a GELU it is computed by a formula of some fifteen operators")],
     rules: &[],
@@ -65,6 +66,7 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    wide: Some(Grid::INT16),
     hybrid: &[
         Op::any("Conv").when(rounding::is_hybrid),
         Op::any("ConvTranspose").when(rounding::is_hybrid),

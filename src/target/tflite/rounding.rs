@@ -1,7 +1,7 @@
 //! Quantized values: what QuantizeLinear and DequantizeLinear around operators ask for.
 //!
 //! An operator computes on integers where what it reads is there in integers and what it makes is rounded. Others read real numbers,
-//! which a DEQUANTIZE makes. uint8 with a zero point z is the same as int8 with z - 128.
+//! which a DEQUANTIZE makes. uint8 with a zero point z is the same as int8 with z - 128. int16 has zero point 0.
 
 use super::builder::{Builder, Form};
 use super::codes::{self, Fused};
@@ -41,7 +41,7 @@ impl Numbers {
     /// What the layer makes.
     pub fn made(&self, shape: &[usize]) -> Type {
         match self {
-            Self::Integers(_, rounding) => Type { kind: Kind::I8, shape: shape.to_vec(), grid: Some(rounding.grid.clone()) },
+            Self::Integers(_, rounding) => Type::rounded(shape, rounding.grid.clone()),
             _ => Type::f32(shape),
         }
     }
@@ -56,11 +56,12 @@ pub(super) struct Integers {
     pub axis: usize,
 }
 
-/// True for a node whose scale and zero point are constants of a form that int8 tensors can have.
+/// True for a node whose scale and zero point are constants of a form that int8 or int16 tensors can have.
 pub(super) fn takes(graph: &Graph, node: &Node) -> bool {
     let constant = |i: usize| node.input(i).map(|n| graph.constant(n));
     let integers = |e: Element| matches!(e, Element::I8 | Element::U8) || (e == Element::I32 && node.is("DequantizeLinear"));
-    let zero = constant(2).is_none_or(|z| z.is_some_and(|z| integers(z.element())));
+    let wide = |z: &Constant| z.element() == Element::I16 && z.to_i64s().is_ok_and(|z| z.iter().all(|&z| z == 0));
+    let zero = constant(2).is_none_or(|z| z.is_some_and(|z| integers(z.element()) || wide(z)));
     let whole =
         |scale: &Constant| scale.count() == 1 || node.is("DequantizeLinear") && node.input(0).is_some_and(|x| graph.constant(x).is_some());
     let blocked = !node.get_int("block_size", 0).is_ok_and(|b| b == 0);
@@ -80,16 +81,18 @@ pub(super) fn grid_of(graph: &Graph, node: &Node) -> Result<Grid> {
     let &[scale] = scale.as_slice() else {
         return Err(Error::unsupported(format!("one scale is expected for a value that is computed, got {}", scale.len())));
     };
-    let Some(zero) = node.input(2).and_then(|z| graph.constant(z)) else { return Ok(Grid::whole(scale, -128)) };
+    let Some(zero) = node.input(2).and_then(|z| graph.constant(z)) else { return Ok(Grid::whole(Kind::I8, scale, -128)) };
     let shift = if zero.element() == Element::U8 { 128 } else { 0 };
-    Ok(Grid::whole(scale, zero.to_i64s()?.first().copied().unwrap_or_default() - shift))
+    let kind = if zero.element() == Element::I16 { Kind::I16 } else { Kind::I8 };
+    Ok(Grid::whole(kind, scale, zero.to_i64s()?.first().copied().unwrap_or_default() - shift))
 }
 
-/// The steps that an operator's kernel writes, whatever it is asked for: shares of one.
-pub(super) fn own_steps(node: &Node) -> Option<Grid> {
-    match node.op.as_str() {
-        "Sigmoid" | "Softmax" => Some(Grid::whole(1.0 / 256.0, -128)),
-        "Tanh" => Some(Grid::whole(1.0 / 128.0, 0)),
+/// The steps that an operator's kernel for integers of this type writes, whatever it is asked for: shares of one.
+pub(super) fn own_steps(node: &Node, kind: Kind) -> Option<Grid> {
+    match (node.op.as_str(), kind) {
+        ("Sigmoid" | "Softmax" | "Tanh", Kind::I16) => Some(Grid::whole(kind, 1.0 / 32768.0, 0)),
+        ("Sigmoid" | "Softmax", _) => Some(Grid::whole(kind, 1.0 / 256.0, -128)),
+        ("Tanh", _) => Some(Grid::whole(kind, 1.0 / 128.0, 0)),
         _ => None,
     }
 }
@@ -101,7 +104,8 @@ impl Builder<'_> {
         if self.integer_outputs
             && self.graph.is_output(value)
             && self.readers(value).is_empty()
-            && let Some(grid) = own_steps(node)
+            && let Some(kind) = node.input(0).and_then(|x| self.grid(x)).map(|g| g.kind)
+            && let Some(grid) = own_steps(node, kind)
         {
             return Ok(Some(Rounding { grid, fused: Fused::Nothing, value: value.into(), activation: None }));
         }
@@ -113,8 +117,7 @@ impl Builder<'_> {
         let Some(value) = reader.output(0) else { return Ok(None) };
         let Some((_, last)) = self.sole_reader(value).filter(|(_, n)| n.is("QuantizeLinear")) else { return Ok(None) };
         let grid = grid_of(self.graph, last)?;
-        let top = (127 - grid.zero_points[0]) as f32 * grid.scales[0];
-        let bottom = (-128 - grid.zero_points[0]) as f32 * grid.scales[0];
+        let [bottom, top] = grid.kind.range().map(|end| (end - grid.zero_points[0]) as f32 * grid.scales[0]);
         // What the rounding cuts off anyway is none of the kernel's business, whose steps to a bound may be too many to count.
         let room = 0.5 * grid.scales[0];
         let fused = match (low, high) {
@@ -139,8 +142,9 @@ impl Builder<'_> {
 
     /// How a node that computes on integers rounds; `None` where it computes on real numbers. `data` are the inputs that must be rounded.
     pub fn integers(&self, node: &Node, data: &[usize]) -> Result<Option<Rounding>> {
-        let rounded = data.iter().all(|&i| node.input(i).is_some_and(|x| self.is_rounded(x)));
-        if rounded { self.rounding(node) } else { Ok(None) }
+        let kinds: Option<Vec<Kind>> = data.iter().map(|&i| Some(self.grid(node.input(i)?)?.kind)).collect();
+        let Some(kinds) = kinds else { return Ok(None) };
+        Ok(self.rounding(node)?.filter(|r| kinds.iter().all(|&k| k == r.grid.kind)))
     }
 
     /// The bounds that an activation keeps values in, where they are known.
@@ -172,13 +176,13 @@ impl Builder<'_> {
         }
     }
 
-    /// The int8 tensor on another grid.
+    /// The tensor on another grid.
     pub fn requantize(&mut self, tensor: usize, grid: &Grid) -> usize {
-        if self.of(tensor).kind == Kind::I8 && self.of(tensor).grid.as_ref() == Some(grid) {
+        if self.of(tensor).grid.as_ref() == Some(grid) {
             return tensor;
         }
-        let made = Type { kind: Kind::I8, grid: Some(grid.clone()), ..self.of(tensor).clone() };
-        let version = if self.of(tensor).kind == Kind::I8 { 2 } else { 1 };
+        let made = Type::rounded(&self.of(tensor).shape, grid.clone());
+        let version = if matches!(self.of(tensor).kind, Kind::I8 | Kind::I16) || grid.kind == Kind::I16 { 2 } else { 1 };
         self.op(Call { version, ..codes::quantize() }, &[tensor], made)
     }
 
@@ -244,7 +248,7 @@ pub(super) fn quantize(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let perm = b.order(x)?;
     let t = b.read(x, &perm, form)?;
     // Kernels of these write steps of their own, to which other steps add nothing.
-    let own = form == Form::Rounded && b.maker(x).is_some_and(|n| own_steps(n).is_some());
+    let own = form == Form::Rounded && b.maker(x).is_some_and(|n| own_steps(n, grid.kind).is_some());
     let t = if own { t } else { b.requantize(t, &grid) };
     b.hold(y, perm, t, Form::Rounded);
     Ok(())

@@ -89,7 +89,7 @@ impl Builder<'_> {
                 let narrow = |v: &i64| i32::try_from(*v).unwrap_or(if *v < 0 { i32::MIN } else { i32::MAX }).to_le_bytes();
                 permute(&c.to_i64s()?, c.dims(), perm).iter().flat_map(narrow).collect()
             }
-            Kind::U8 | Kind::Bool | Kind::I8 | Kind::F16 => permute(&c.to_i64s()?, c.dims(), perm).iter().map(|&v| v as u8).collect(),
+            _ => permute(&c.to_i64s()?, c.dims(), perm).iter().map(|&v| v as u8).collect(),
         };
         Ok(self.store(name, Type::new(kind, &shape), data))
     }

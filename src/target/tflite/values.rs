@@ -19,7 +19,7 @@ impl Builder<'_> {
         self.held.get(name).is_some_and(|h| !h.rounded.is_empty())
     }
     /// The scale of a value that is there in integers.
-    pub fn grid(&mut self, name: &str) -> Option<Grid> {
+    pub fn grid(&self, name: &str) -> Option<Grid> {
         let &(_, t) = self.held.get(name)?.rounded.first()?;
         self.of(t).grid.clone()
     }

@@ -31,12 +31,13 @@ fn on_integers(b: &mut Builder<'_>, node: &Node) -> Result<bool> {
         "Relu" => codes::relu(),
         _ => return Ok(false),
     };
-    let own = own_steps(node);
     let x = &node.inputs[0];
-    if !b.is_rounded(x) {
+    let Some(kind) = b.grid(x).map(|g| g.kind) else { return Ok(false) };
+    if kind == Kind::I16 && node.is("HardSwish") {
         return Ok(false);
     }
-    let rounding = b.rounding(node)?.filter(|r| r.fused == Fused::Nothing);
+    let own = own_steps(node, kind);
+    let rounding = b.integers(node, &[0])?.filter(|r| r.fused == Fused::Nothing);
     // x · Sigmoid(x) that is rounded again: so is the Sigmoid.
     let gates = node.is("Sigmoid") && rounding.is_none() && is_gate(b, node)?;
     let grid = match (&rounding, gates) {

@@ -45,8 +45,7 @@ fn kernel(
         Numbers::Hybrid(stored) => (stored, stored.scales.clone()),
     };
     let data = permute(&stored.values, dims, perm).iter().map(|&v| v as u8).collect();
-    let grid = Grid { zero_points: vec![0; scales.len()], scales, axis };
-    Ok(b.store(name, Type { kind: Kind::I8, shape: shape.to_vec(), grid: Some(grid) }, data))
+    Ok(b.store(name, Type::rounded(shape, Grid::around_zero(Kind::I8, scales, axis)), data))
 }
 
 /// The bias of a layer, zeros where it has none: real, or int32 in steps of what input and kernel make.
@@ -62,14 +61,22 @@ fn bias(b: &mut Builder<'_>, node: &Node, channels: usize, numbers: &Numbers, in
     }
 }
 
-/// A bias in int32, for an input tensor and a weight with these scales.
+/// A bias in int32, or in int64 beside an input in int16, for an input tensor and a weight with these scales.
 pub(super) fn int_bias(b: &mut Builder<'_>, name: &str, values: &[f32], scales: &[f32], input: usize) -> Result<usize> {
-    let step = b.of(input).grid.as_ref().and_then(|g| g.scales.first().copied()).ok_or_else(|| Error::internal("the input has a scale"))?;
+    let (kind, step) = b
+        .of(input)
+        .grid
+        .as_ref()
+        .and_then(|g| Some((g.kind, *g.scales.first()?)))
+        .ok_or_else(|| Error::internal("the input has a scale"))?;
     let steps: Vec<f32> = scales.iter().map(|s| s * step).collect();
-    let round = |(i, &v): (usize, &f32)| (f64::from(v) / f64::from(steps[i % steps.len()])).round_ties_even() as i32;
-    let data = values.iter().enumerate().map(round).flat_map(i32::to_le_bytes).collect();
-    let grid = Grid { zero_points: vec![0; steps.len()], scales: steps, axis: 0 };
-    Ok(b.store(name, Type { kind: Kind::I32, shape: vec![values.len()], grid: Some(grid) }, data))
+    let rounded = values.iter().enumerate().map(|(i, &v)| (f64::from(v) / f64::from(steps[i % steps.len()])).round_ties_even());
+    let (kind, data) = if kind == Kind::I16 {
+        (Kind::I64, rounded.flat_map(|v| (v as i64).to_le_bytes()).collect())
+    } else {
+        (Kind::I32, rounded.flat_map(|v| (v as i32).to_le_bytes()).collect())
+    };
+    Ok(b.store(name, Type::rounded(&[values.len()], Grid::around_zero(kind, steps, 0)), data))
 }
 
 /// Sizes with an axis of height put in where there is only a width: `at` is where.
@@ -105,6 +112,7 @@ pub(super) fn conv(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let call = if depthwise { codes::depthwise_conv_2d(window, out / groups, fused) } else { codes::conv_2d(window, fused) };
     let version = match &numbers {
         Numbers::Real => 2,
+        Numbers::Integers(_, r) if r.grid.kind == Kind::I16 => 4 + i32::from(depthwise),
         Numbers::Integers(..) => 3,
         Numbers::Hybrid(_) => 5 + i32::from(depthwise),
     };

@@ -41,8 +41,7 @@ fn layer(b: &mut Builder<'_>, node: &Node, layer: &Layer<'_>, perm: Vec<usize>) 
     let weight = match &numbers {
         Numbers::Integers(s, _) | Numbers::Hybrid(s) => {
             let data = permute(&s.values, &s.dims, order).iter().map(|&v| v as u8).collect();
-            let grid = Grid { zero_points: vec![0; s.scales.len()], scales: s.scales.clone(), axis: 0 };
-            b.store(layer.weight, Type { kind: Kind::I8, shape: vec![outputs, inputs], grid: Some(grid) }, data)
+            b.store(layer.weight, Type::rounded(&[outputs, inputs], Grid::around_zero(Kind::I8, s.scales.clone(), 0)), data)
         }
         Numbers::Real => {
             let values: Vec<f32> = permute(&b.floats(layer.weight)?, &dims, order).iter().map(|v| v * layer.factor).collect();

@@ -119,7 +119,7 @@ pub(super) fn softmax(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let form = if rounding.is_some() { Form::Rounded } else { Form::Real };
     let (perm, t) = with_last(b, x, axis, form)?;
     let mut made = b.of(t).clone();
-    made.grid = rounding.as_ref().and_then(|_| own_steps(node));
+    made.grid = rounding.as_ref().and_then(|r| own_steps(node, r.grid.kind));
     let t = b.op(if node.is("Softmax") { codes::softmax() } else { codes::log_softmax() }, &[t], made);
     match rounding {
         Some(r) => b.hold_rounded(r, perm, t),
