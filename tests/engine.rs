@@ -390,7 +390,7 @@ fn quantized_graphs_equal_plain_integers_bit_for_bit() {
         for (way, options) in [
             ("static", base()),
             ("full range", Quantize { reduce_range: false, ..base() }),
-            ("elementwise", Quantize { elementwise: true, ..base() }),
+            ("elementwise", Quantize { elementwise: Some(true), ..base() }),
             ("per tensor", Quantize { per_channel: false, ..base() }),
             ("symmetric", Quantize { symmetric: true, ..base() }),
             ("tensorrt", Quantize { target: Target(&tensorrt::SPEC), ..base() }),

@@ -9,6 +9,7 @@ use compresso::measure::runtimes::named;
 use compresso::measure::{Benchmark, benchmark};
 use compresso::model::Model;
 use compresso::model::zoo::{ZooOptions, build};
+use compresso::target::tflite::EndType;
 use std::path::Path;
 
 fn zoo(name: &str) -> Model {
@@ -84,7 +85,7 @@ fn each_format_is_written_and_run_in_each_precision() {
             let element = match precision {
                 ExportPrecision::Fp32 => "float32",
                 ExportPrecision::Fp16 => "float16",
-                ExportPrecision::Int8 => "int8",
+                ExportPrecision::Int8 | ExportPrecision::Dynamic | ExportPrecision::Int16 => "int8",
             };
             assert!(made.layers[element] > 50, "{name}: {:?}", made.layers);
             let verified = made.verified.unwrap();
@@ -119,6 +120,36 @@ fn a_worker_starts_no_process() {
         let status = std::process::Command::new(common::python_path()).args(["-B", "-c", &program]).status().unwrap();
         assert!(status.success(), "{module} starts a process: {status}");
     }
+}
+
+#[test]
+fn files_for_tflite_with_integers_at_their_ends_are_verified_with_floats() {
+    if !present().any(|format| format == "tflite") {
+        return;
+    }
+    let (model, data, dir) = (zoo("mobilenet_v2"), shapes(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("model.tflite");
+    let options = TfliteExport {
+        precision: Some(ExportPrecision::Int8),
+        images: 8,
+        score: false,
+        verify: true,
+        inputs: EndType::Uint8,
+        outputs: EndType::Int8,
+        ..TfliteExport::default()
+    };
+    let made = options.apply(&model, &path, Some(&data), &Context::new()).unwrap();
+    let output = &made.verified.unwrap().outputs[0];
+    assert!(output.cosine > 0.99 && output.max_rel < 0.1, "{output:?}");
+    assert!(
+        made.notes.iter().any(|n| n.starts_with("input 'images' is uint8: scale 0.0039") && n.ends_with("zero point 0")),
+        "{:?}",
+        made.notes
+    );
+    assert!(made.notes.iter().any(|n| n.starts_with("output '") && n.contains("' is int8: scale ")), "{:?}", made.notes);
+    let options = TfliteExport { precision: Some(ExportPrecision::Dynamic), verify: true, ..TfliteExport::default() };
+    let made = options.apply(&model, &path, None, &Context::new()).unwrap();
+    assert!(made.verified.unwrap().outputs[0].cosine > 0.99 && made.layers["int8"] > 30, "{:?}", made.layers);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn every_way_of_quantizing_runs_in_onnxruntime_with_our_outputs() {
     for (name, m) in [("yolov8n", &detector), ("classifier", &classifier)] {
         for (way, options) in [
             ("static", base()),
-            ("elementwise", Quantize { elementwise: true, ..base() }),
+            ("elementwise", Quantize { elementwise: Some(true), ..base() }),
             ("per tensor", Quantize { per_channel: false, ..base() }),
             ("symmetric", Quantize { symmetric: true, ..base() }),
             ("tensorrt", Quantize { target: Target(&tensorrt::SPEC), ..base() }),
@@ -91,7 +91,7 @@ fn default_int8_keeps_the_accuracy_of_a_real_detector() {
     println!("float: {}", settings.run((&m, &test), &ctx).unwrap().summary());
     for (way, options) in [
         ("static", Quantize::default()),
-        ("elementwise", Quantize { elementwise: true, ..Quantize::default() }),
+        ("elementwise", Quantize { elementwise: Some(true), ..Quantize::default() }),
         ("dynamic", Quantize { mode: QuantizeMode::Dynamic, ..Quantize::default() }),
         ("tensorrt", Quantize { target: Target(&tensorrt::SPEC), ..Quantize::default() }),
     ] {

@@ -94,7 +94,7 @@ fn ways() -> [(&'static str, Quantize); 4] {
         ("default", base()),
         ("per tensor", Quantize { per_channel: false, ..base() }),
         ("symmetric", Quantize { symmetric: true, ..base() }),
-        ("elementwise", Quantize { elementwise: true, ..base() }),
+        ("elementwise", Quantize { elementwise: Some(true), ..base() }),
     ]
 }
 

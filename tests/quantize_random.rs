@@ -148,8 +148,8 @@ fn case(seed: u64, data: &Dataset, verbose: bool) -> Result<Seen, String> {
         // From operator set 21 on, onnxruntime 1.32 gives int8 QuantizeLinear that it adds a type which a later pass of its own
         // contradicts, and refuses the graph.
         1 => options.symmetric = graph.opset() < 21,
-        2 => options.elementwise = true,
-        3 => (options.elementwise, options.per_channel) = (true, false),
+        2 => options.elementwise = Some(true),
+        3 => (options.elementwise, options.per_channel) = (Some(true), false),
         4 => options.reduce_range = false,
         5 => options.target = Target(&tensorrt::SPEC),
         6 => {

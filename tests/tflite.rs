@@ -9,12 +9,13 @@ mod operators;
 use compresso::compress::prune::Prune;
 use compresso::compress::quantize::Quantize;
 use compresso::compress::quantize::calibrate::Images;
-use compresso::deploy::{Deploy, ExportPrecision};
+use compresso::deploy::{Deploy, ExportPrecision, TfliteExport};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::model::zoo::{ZooOptions, build};
 use compresso::model::{Dim, Element, Fact, GraphBuilder, LoadOptions, Model, Node, Value};
 use compresso::operation::Operation;
 use compresso::target::Target;
+use compresso::target::tflite::EndType;
 use compresso::{Context, ErrorKind};
 use judged::Judge;
 use std::collections::HashMap;
@@ -80,21 +81,112 @@ fn integers_give_what_our_executor_gives_on_the_same_graph() {
     let (mut judge, data, ctx) = (Judge::new(), shapes(8), Context::new());
     let target = Target::find("tflite").unwrap();
     for name in ["yolov8n", "yolo11n", "yolov5nu", "mobile_yolo", "resnet18", "mobilenet_v2"] {
-        for elementwise in [false, true] {
+        for elementwise in [Some(false), None] {
             let q = Quantize { images: 8, target, elementwise, score: false, ..Quantize::default() }
                 .apply(&zoo(name), Some(&data), &ctx)
                 .unwrap();
-            judge.add_fed(&format!("{name}_{elementwise}"), &q, &image(&q, &data), ExportPrecision::Int8, 0.99);
+            let name = if elementwise.is_none() { name.to_string() } else { format!("{name}_layers") };
+            judge.add_fed(&name, &q, &image(&q, &data), ExportPrecision::Int8, 0.99);
         }
     }
     // For onnxruntime: uint8 with a zero point.
     let q = Quantize { images: 8, score: false, ..Quantize::default() }.apply(&zoo("resnet18"), Some(&data), &ctx).unwrap();
     judge.add_fed("uint8", &q, &image(&q, &data), ExportPrecision::Int8, 0.99);
     let results = judge.run();
-    // A residual network is computed on integers from its first layer to its last.
-    let operators = &results["resnet18_true"].operators;
-    let real = operators.iter().filter(|o| *o == "DEQUANTIZE").count();
-    assert!(real <= 2, "{operators:?}");
+    // A classifier is computed on integers from its first layer to its last, a detector to its heads: two in each of three sizes.
+    for (name, most) in [("resnet18", 1), ("mobilenet_v2", 1), ("yolov8n", 6), ("yolov5nu", 6)] {
+        let operators = &results[name].operators;
+        let real = operators.iter().filter(|o| *o == "DEQUANTIZE").count();
+        assert!(real <= most, "{name}: {operators:?}");
+        let layers = results[name].types.iter().filter(|t| t.starts_with("CONV_2D") || t.starts_with("FULLY_CONNECTED"));
+        // The expectation over a Softmax, which gives the boxes.
+        let float = layers.filter(|t| !t.contains("int8 int8 int32")).count();
+        assert!(float <= usize::from(most > 1), "{name}: {:?}", results[name].types);
+    }
+}
+
+/// A convolution, its transpose, a matrix product and shares of one.
+fn small() -> Model {
+    let mut b = GraphBuilder::new("small", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 3, 8, 8]));
+    let weight = |b: &mut GraphBuilder, name: &str, dims: &[usize]| {
+        let values: Vec<f32> = (0..dims.iter().product()).map(|i: usize| (i as f32 * 0.7).sin() * 0.3).collect();
+        b.constant(name, compresso::model::Constant::floats(dims, &values).unwrap())
+    };
+    let (w, u, v) = (weight(&mut b, "w", &[12, 3, 3, 3]), weight(&mut b, "u", &[12, 8, 2, 2]), weight(&mut b, "v", &[8, 5]));
+    let y = b.op("Conv", &[&x, &w]);
+    let y = b.op("Relu", &[&y]);
+    let y = b.node(Node::new("ConvTranspose", "up", [y.as_str(), &u], [""]).ints("strides", &[2, 2]));
+    let y = b.op("GlobalAveragePool", &[&y]);
+    let y = b.node(Node::new("Flatten", "flat", [y.as_str()], [""]));
+    let y = b.op("MatMul", &[&y, &v]);
+    let y = b.node(Node::new("Softmax", "shares", [y.as_str()], [""]).int("axis", -1));
+    b.output(&y);
+    Model::of_graph(b.finish().unwrap(), &LoadOptions::default()).unwrap()
+}
+
+#[test]
+fn integer_weights_stand_beside_floats() {
+    let (mut judge, data) = (Judge::new(), shapes(2));
+    for name in ["yolov8n", "mobile_yolo", "resnet18", "mobilenet_v2"] {
+        let m = zoo(name);
+        judge.add_fed(name, &m, &image(&m, &data), ExportPrecision::Dynamic, 0.99);
+    }
+    judge.add("small", &small(), ExportPrecision::Dynamic, 0.99);
+    judge.add("small_fp32", &small(), ExportPrecision::Fp32, 1e-3);
+    let m = zoo("resnet18");
+    judge.add_fed("resnet18_fp32", &m, &image(&m, &data), ExportPrecision::Fp32, 1e-3);
+    let (small, large) = (judge.size("resnet18"), judge.size("resnet18_fp32"));
+    assert!(small * 100 < large * 27, "{small} of {large} bytes");
+    let results = judge.run();
+    let types = &results["small"].types;
+    for layer in ["CONV_2D float32 int8 float32", "TRANSPOSE_CONV int32 int8 float32 float32", "FULLY_CONNECTED float32 int8 float32"] {
+        assert!(types.iter().any(|t| t == layer), "{types:?}");
+    }
+    let types = &results["mobilenet_v2"].types;
+    assert!(types.iter().any(|t| t == "DEPTHWISE_CONV_2D float32 float32 float32"), "{types:?}");
+    assert!(!types.iter().any(|t| t == "CONV_2D float32 float32 float32"), "{types:?}");
+}
+
+#[test]
+fn inputs_and_outputs_are_integers_where_they_are_asked_for() {
+    let (mut judge, data, ctx, target) = (Judge::new(), shapes(8), Context::new(), Target::find("tflite").unwrap());
+    let quantized = |m: &Model| Quantize { images: 8, target, score: false, ..Quantize::default() }.apply(m, Some(&data), &ctx).unwrap();
+    let q = quantized(&zoo("mobilenet_v2"));
+    for (inputs, outputs) in [(EndType::Int8, EndType::Int8), (EndType::Uint8, EndType::Uint8), (EndType::Float32, EndType::Int8)] {
+        let export = TfliteExport { inputs, outputs, ..TfliteExport::default() };
+        judge.add_export(&format!("{inputs}_{outputs}"), &q, &image(&q, &data), &export, ExportPrecision::Int8, 0.99);
+    }
+    // Shares of one have steps of their own.
+    let noise = dataset("random", &DataOptions { images: Some(8), size: Some(8.into()), ..DataOptions::default() }, &ctx).unwrap();
+    let q = Quantize { images: 8, target, score: false, ..Quantize::default() }.apply(&small(), Some(&noise), &ctx).unwrap();
+    let export = TfliteExport { inputs: EndType::Int8, outputs: EndType::Uint8, ..TfliteExport::default() };
+    judge.add_export("shares", &q, &image(&q, &noise), &export, ExportPrecision::Int8, 0.99);
+    // A detector's boxes are worked out in floats.
+    let q = quantized(&zoo("mobile_yolo"));
+    let export = TfliteExport { inputs: EndType::Uint8, ..TfliteExport::default() };
+    judge.add_export("detector", &q, &image(&q, &data), &export, ExportPrecision::Int8, 0.99);
+    let results = judge.run();
+    assert_eq!(results["int8_int8"].ends, ["int8", "int8"]);
+    assert_eq!(results["uint8_uint8"].ends, ["uint8", "uint8"]);
+    assert_eq!(results["float32_int8"].ends, ["float32", "int8"]);
+    assert_eq!(results["shares"].ends, ["int8", "uint8"]);
+    assert_eq!(results["detector"].ends[0], "uint8");
+    // Nothing is left of floats.
+    assert!(!results["int8_int8"].operators.iter().any(|o| o.contains("QUANTIZE")), "{:?}", results["int8_int8"].operators);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.tflite");
+    let refused = |m: &Model, export: TfliteExport| export.apply(m, &path, None, &ctx).unwrap_err().to_string();
+    let whole = || TfliteExport { inputs: EndType::Int8, outputs: EndType::Int8, ..TfliteExport::default() };
+    let e = refused(&q, whole());
+    assert!(e.contains("output '") && e.contains("computed in floats after the last layer") && e.contains("outputs: \"float32\""), "{e}");
+    let e = refused(&zoo("resnet18"), whole());
+    assert!(e.contains("input '") && e.contains("reads it as floats") && e.contains("precision: \"int8\""), "{e}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let e = Deploy { target: Target::find("ncnn").unwrap(), precision: ExportPrecision::Dynamic, ..Deploy::default() };
+    let e = e.run((&zoo("resnet18"), &dir.path().join("m_ncnn"), None), &ctx).unwrap_err().to_string();
+    assert!(e.contains("NCNN does not round activations while a model runs") && e.contains("precision: \"int8\""), "{e}");
 }
 
 #[test]

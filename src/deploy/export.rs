@@ -8,7 +8,7 @@ use compresso_base::files::{Stage, make_parent};
 use compresso_base::operation::{Arg, ArgKind, Argument, Call, Operation, Options, Recipe, Signature, in_range};
 use compresso_base::report::{Cell, Show, Table};
 use compresso_compress::images::image_size;
-use compresso_compress::quantize::{Quantize, calibrate};
+use compresso_compress::quantize::{Quantize, QuantizeMode, calibrate};
 use compresso_learn::data::Dataset;
 use compresso_model::graph::stored;
 use compresso_model::ops::{ParamKind, quantized_node};
@@ -24,7 +24,9 @@ compresso_base::options! {
     pub struct Deploy {
         /// What the files are for: "onnx", "onnxruntime", "tensorrt", "openvino", "tflite", "ncnn", "coreml".
         pub target: Target = Target(&target::onnx::SPEC),
-        /// Precision of the layers: "fp32", "fp16" or "int8". A quantized model is written as it is, by "int8".
+        /// Precision of the layers: "fp32", "fp16", "int8"; where the target has them "dynamic", int8 weights beside activations that are
+        /// rounded while the model runs, which needs no images, and "int16", int8 weights and int16 activations. A quantized model is written
+        /// as it is, by "int8".
         pub precision: ExportPrecision = ExportPrecision::Fp32,
         /// Calibration images (int8), sampled from the dataset's training split.
         pub images: usize = 100,
@@ -135,9 +137,10 @@ impl Deploy {
             return Err(Error::argument(e).file(to).hint(format!("name a folder: {}(m, \"folder\")", caller.call.operation)));
         }
         let quantized = quantized_node(model.graph()).is_some();
-        if self.precision == ExportPrecision::Int8 && !quantized && data.is_none() {
-            let e = Error::argument("int8 needs images to calibrate on");
-            return Err(e.hint(format!("pass a dataset: {}(m, path, d, #{{ precision: \"int8\" }})", caller.call.operation)));
+        if matches!(self.precision, ExportPrecision::Int8 | ExportPrecision::Int16) && !quantized && data.is_none() {
+            let (precision, operation) = (self.precision, &caller.call.operation);
+            let e = Error::argument(format!("{precision} needs images to calibrate on"));
+            return Err(e.hint(format!("pass a dataset: {operation}(m, path, d, #{{ precision: \"{precision}\" }})")));
         }
         if quantized && self.precision != ExportPrecision::Int8 {
             let e = Error::argument(format!("option 'precision' is \"{}\" but the model is quantized", self.precision));
@@ -169,6 +172,8 @@ impl Deploy {
                 notes.extend(changes);
                 model.derive(graph, step(self.precision))
             }
+            ExportPrecision::Dynamic => self.rounding_as_it_runs()?.apply(model, data, ctx)?,
+            ExportPrecision::Int16 => self.quantize().apply_wide(model, data, ctx)?,
             ExportPrecision::Int8 => {
                 let data = data.ok_or_else(|| Error::internal("int8 has images to calibrate on"))?;
                 let made = self.quantize().apply(model, Some(data), ctx)?;
@@ -211,6 +216,8 @@ impl Deploy {
                 files
             }
         };
+        let told = (self.target.told)(&artefact)?;
+        notes.extend(told);
         let seconds = begin.elapsed().as_secs_f64();
         let size = |f: &PathBuf| std::fs::metadata(f).map(|m| m.len()).map_err(|e| Error::io(f, e));
         let bytes = files.iter().map(size).collect::<Result<_>>()?;
@@ -220,6 +227,17 @@ impl Deploy {
         };
         let layers = layers(made.graph(), &self.target, self.precision)?;
         Ok(Deployed { target: self.target, precision: self.precision, files, bytes, layers, seconds, verified, notes })
+    }
+
+    /// How the target rounds what layers read while a model runs.
+    fn rounding_as_it_runs(&self) -> Result<Quantize> {
+        let dynamic = self.target.quantization.is_some_and(|q| q.dynamic);
+        if !dynamic && self.target.quantization.is_none_or(|q| q.hybrid.is_empty()) {
+            let e = Error::unsupported(format!("{} does not round activations while a model runs", self.target.title));
+            return Err(e.hint("use precision: \"int8\", which needs a dataset, or \"fp16\""));
+        }
+        let mode = if dynamic { QuantizeMode::Dynamic } else { QuantizeMode::Static };
+        Ok(Quantize { mode, activations: dynamic, ..self.quantize() })
     }
 
     fn quantize(&self) -> Quantize {

@@ -7,8 +7,9 @@ use compresso_model::{Graph, Model};
 use std::path::Path;
 
 compresso_base::choice! {
-    /// Precision of the layers of an exported model.
-    pub enum ExportPrecision { Fp32 = "fp32", Fp16 = "fp16", Int8 = "int8" }
+    /// Precision of the layers of an exported model. `Dynamic` stores weights in int8, and what layers read is rounded while the model runs;
+    /// `Int16` has int8 weights and int16 activations.
+    pub enum ExportPrecision { Fp32 = "fp32", Fp16 = "fp16", Int8 = "int8", Dynamic = "dynamic", Int16 = "int16" }
 }
 
 impl ExportPrecision {

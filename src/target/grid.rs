@@ -17,6 +17,8 @@ impl Grid {
     pub const UINT8: Self = Self { element: Element::U8, low: 0, high: 255, symmetric: false };
     /// int8, -127 to 127, zero point 0.
     pub const INT8: Self = Self { element: Element::I8, low: -127, high: 127, symmetric: true };
+    /// int16, -32767 to 32767, zero point 0.
+    pub const INT16: Self = Self { element: Element::I16, low: -32767, high: 32767, symmetric: true };
 
     /// The same with one bit less, for processors whose 8-bit products overflow 16 bits when they are added up (x86
     /// without VNNI): int8 -64 to 64, uint8 0 to 127.

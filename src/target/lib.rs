@@ -28,7 +28,7 @@ pub use lint::{Finding, Severity, lint};
 pub use names::Names;
 pub use op::{Op, Remark};
 pub use prepare::{accepted, write_model};
-pub use quantization::{Joining, Quantization};
+pub use quantization::{Elementwise, Joining, Quantization};
 pub use spec::{Destination, Float16, Takes, TargetSpec};
 
 use compresso_base::error::{Error, Result, nearest};

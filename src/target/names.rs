@@ -11,6 +11,8 @@ pub struct Names {
     pub outputs: BTreeMap<String, String>,
     /// Inputs `[batch, channels, …]` of the graph that the file takes as `[batch, …, channels]`, by the graph's names.
     pub channels_last: Vec<String>,
+    /// Inputs and outputs of floats that the file may hold as integers, whose scales its tensors say; by the graph's names.
+    pub floats: Vec<String>,
 }
 
 impl Names {

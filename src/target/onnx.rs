@@ -24,6 +24,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::File("onnx"),
     calibration: false,
     names: Names::same,
+    told: |_| Ok(Vec::new()),
     runtime: Some("onnxruntime"),
     write,
 };

@@ -13,6 +13,10 @@ pub struct Quantization {
     pub reduced_weights: bool,
     /// Whether graphs run whose scales of activations are computed at run time.
     pub dynamic: bool,
+    /// Integers of activations that are asked to have 16 bits; `None` where no kernels take such.
+    pub wide: Option<Grid>,
+    /// Layers whose kernels take an integer weight beside real numbers, which they round themselves while they run.
+    pub hybrid: &'static [Op],
     /// Layers that multiply integers. Others stay in float.
     pub layers: &'static [Op],
     /// Layers whose weight may have a scale per output channel. Others have one for the whole weight.
@@ -28,8 +32,11 @@ pub struct Quantization {
     pub fused: &'static [Op],
     /// Operators whose integer kernels lack what these nodes ask for: they read floats, also where integers stand around them.
     pub float: &'static [Op],
-    /// Whether additions and activations run on integers, when they are asked to.
-    pub elementwise: bool,
+    /// Whether additions and activations run on integers.
+    pub elementwise: Elementwise,
+    /// What the last layers make is rounded as well: kernels that write integers write nothing else, so that such a layer would stay in
+    /// float.
+    pub ends: bool,
     /// What operators that move values (pools, reshapes, concatenations) do with the scales of what they join.
     pub joining: Joining,
     /// Operators that add what is rounded for others already (the skip input of a sum) to what a layer makes: of their inputs, the
@@ -38,6 +45,28 @@ pub struct Quantization {
     /// A value that no layer reads is left in float when its largest channel is more times as large as the middle one: one scale
     /// would lose its small channels.
     pub spread_limit: Option<f32>,
+}
+
+/// Whether additions and activations between layers run on integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elementwise {
+    /// There are no kernels for it.
+    Never,
+    /// When they are asked to.
+    Asked,
+    /// Unless they are asked not to: what is left in float costs more than it computes, by going there and back.
+    Usual,
+}
+
+impl Elementwise {
+    /// Whether they do, by what is asked for; `None` leaves it to the target.
+    pub fn chosen(self, asked: Option<bool>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Asked => asked.unwrap_or(false),
+            Self::Usual => asked.unwrap_or(true),
+        }
+    }
 }
 
 /// What operators that move values do with the scales of what they join.

@@ -37,6 +37,8 @@ pub struct TargetSpec {
     pub calibration: bool,
     /// What the file calls inputs and outputs.
     pub names: fn(&Graph) -> Names,
+    /// What reports say of the file besides.
+    pub told: fn(&Artefact<'_>) -> Result<Vec<String>>,
     /// The runtime that runs the files, as `benchmark` calls it.
     pub runtime: Option<&'static str>,
     /// Writes what was prepared to the destination, which may be there already, and says which files were written, the model first.

@@ -41,7 +41,7 @@ pub fn exercise(graph: Graph, source: &mut Source<'_>) {
         checked(onnx::encode(made.model.graph()));
     }
     if source.chance(64) {
-        let fixed = Quantize { images: 1, elementwise: source.chance(128), ..Quantize::default() };
+        let fixed = Quantize { images: 1, elementwise: Some(source.chance(128)), ..Quantize::default() };
         if let Some(made) = checked(fixed.run((&model, Some(noise())), &ctx)) {
             checked(onnx::encode(made.model.graph()));
         }

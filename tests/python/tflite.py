@@ -2,9 +2,9 @@
 
     python tflite.py DIR
 
-For each NAME.tflite of DIR, NAME.npz holds the inputs (in_0, …) in the order of the file's inputs and the expected outputs (out_0, …)
-Prints a JSON object: for each NAME the largest error relative to the largest number and the
-cosine of each output, with the XNNPACK delegate and without, the operators, the metadata.
+For each NAME.tflite of DIR, NAME.npz holds the inputs (in_0, …) in the order of the file's inputs and the expected outputs (out_0, …). Floats are fed and read
+in the steps of a tensor that holds them as integers. Prints a JSON object: for each NAME the largest error relative to the largest number
+and the cosine of each output, with the XNNPACK delegate and without, the operators, their types, the types of inputs and outputs, the metadata.
 """
 
 import json
@@ -40,6 +40,11 @@ def compare(got, expected):
     return [error if np.isfinite(error) else 1e9, float(got @ expected / norms) if norms > 0 else 1.0]
 
 
+def given(net, detail, expected):
+    value, (scale, zero) = net.get_tensor(detail["index"]), detail["quantization"]
+    return (value.astype(np.float32) - zero) * np.float32(scale) if expected.dtype == np.float32 and scale else value
+
+
 def judge(folder, name):
     path = os.path.join(folder, name + ".tflite")
     arrays = np.load(os.path.join(folder, name + ".npz"))
@@ -54,12 +59,20 @@ def judge(folder, name):
             x = arrays[f"in_{i}"]
             if described_input["layout"] == "NHWC":
                 x = x.transpose(0, 2, 3, 1)
+            scale, zero = detail["quantization"]
+            if x.dtype == np.float32 and scale:
+                limits = np.iinfo(detail["dtype"])
+                x = np.clip(np.rint(x / np.float32(scale)) + zero, limits.min, limits.max)
             net.set_tensor(detail["index"], np.ascontiguousarray(x).astype(detail["dtype"]))
         net.invoke()
         outputs = net.get_output_details()
         assert [o["name"] for o in outputs] == described["outputs"]
-        result["runs"].append([compare(net.get_tensor(o["index"]), arrays[f"out_{i}"]) for i, o in enumerate(outputs)])
-        result["operators"] = [o["op_name"] for o in net._get_ops_details()]
+        result["runs"].append([compare(given(net, o, arrays[f"out_{i}"]), arrays[f"out_{i}"]) for i, o in enumerate(outputs)])
+        operators = net._get_ops_details()
+        result["operators"] = [o["op_name"] for o in operators]
+        kinds = {d["index"]: d["dtype"].__name__ for d in net.get_tensor_details()}
+        result["types"] = [" ".join([o["op_name"], *(kinds.get(t, "-") for t in o["inputs"])]) for o in operators]
+        result["ends"] = [d["dtype"].__name__ for d in [*net.get_input_details(), *outputs]]
     return result
 
 

@@ -1,13 +1,12 @@
 //! Files that are written, run by LiteRT and compared with what our executor gives: one run of Python for all of them.
 
-use super::{common, deploy};
+use super::common;
 use candle_core::{Device, Tensor};
 use compresso::Context;
-use compresso::deploy::ExportPrecision;
+use compresso::deploy::{ExportPrecision, TfliteExport};
 use compresso::exec::{self, Run};
 use compresso::model::graph::specialize;
 use compresso::model::{Element, Model, Value, weights};
-use compresso::operation::Operation;
 use compresso_test_support::Draw;
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -20,6 +19,12 @@ pub struct Judged {
     pub metadata: serde_json::Value,
     #[serde(default)]
     pub operators: Vec<String>,
+    /// Of each operator its name and the types that it reads, its activation first: `CONV_2D float32 int8 float32`.
+    #[serde(default)]
+    pub types: Vec<String>,
+    /// Types of the inputs, then of the outputs.
+    #[serde(default)]
+    pub ends: Vec<String>,
     /// Of each way to run it, for each output the largest error relative to the largest number and the cosine, or what is wrong with its
     /// shape.
     #[serde(default)]
@@ -72,9 +77,22 @@ impl Judge {
     }
 
     pub fn add_fed(&mut self, name: &str, model: &Model, feeds: &HashMap<String, Value>, precision: ExportPrecision, limit: f64) {
+        let export = TfliteExport { precision: Some(precision), score: false, ..TfliteExport::default() };
+        self.add_export(name, model, feeds, &export, precision, limit);
+    }
+
+    /// A file written with these options.
+    pub fn add_export(
+        &mut self,
+        name: &str,
+        model: &Model,
+        feeds: &HashMap<String, Value>,
+        export: &TfliteExport,
+        precision: ExportPrecision,
+        limit: f64,
+    ) {
         let path = self.dir.path().join(format!("{name}.tflite"));
-        let made = deploy(precision).run((model, &path, None), &Context::new());
-        made.unwrap_or_else(|e| panic!("{name}: {e}"));
+        export.apply(model, &path, None, &Context::new()).unwrap_or_else(|e| panic!("{name}: {e}"));
         let fed = model.graph().feeds().enumerate().map(|(i, input)| (format!("in_{i}"), feeds[&input.name].clone()));
         let mut arrays: IndexMap<String, Value> = fed.collect();
         let outputs = exec::run(model.graph(), feeds, Run::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -83,6 +101,11 @@ impl Judge {
         }
         weights::save_tensors(&arrays, self.dir.path().join(format!("{name}.npz"))).unwrap();
         self.limits.insert(name.into(), (precision, limit));
+    }
+
+    /// Bytes of a file.
+    pub fn size(&self, name: &str) -> u64 {
+        std::fs::metadata(self.dir.path().join(format!("{name}.tflite"))).unwrap().len()
     }
 
     /// Every file within its limit, or a panic that lists those that are not.
@@ -97,7 +120,7 @@ impl Judge {
             for (way, outputs) in ["XNNPACK", "plain"].iter().zip(&found.runs) {
                 for (i, output) in outputs.iter().enumerate() {
                     let good = match (output[0].as_f64(), output[1].as_f64()) {
-                        (Some(_), Some(cosine)) if precision == ExportPrecision::Int8 => cosine >= limit,
+                        (Some(_), Some(cosine)) if matches!(precision, ExportPrecision::Int8 | ExportPrecision::Dynamic) => cosine >= limit,
                         (Some(error), Some(_)) => error <= limit,
                         _ => false,
                     };

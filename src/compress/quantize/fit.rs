@@ -88,6 +88,10 @@ fn weight(graph: &Graph, layer: &WeightedNode, input: Affine, settings: &Setting
 
 /// True when the sum of products of an output channel can exceed what a bias leaves of int32.
 fn sums_leave_int32(values: &[f32], dims: &[usize], axis: usize, scales: &[f32], settings: &Settings) -> bool {
+    // Kernels for longer integers add up in int64.
+    if settings.rules.wide == Some(settings.activations) {
+        return false;
+    }
     let span = f64::from(settings.activations.high - settings.activations.low);
     let (channels, run) = (dims[axis].max(1), dims[axis + 1..].iter().product::<usize>().max(1));
     if (values.len() / channels) as f64 * span * f64::from(settings.weights.high) <= bias::LIMIT {

@@ -59,8 +59,9 @@ compresso_base::options! {
         pub activations: bool = true,
         /// Activations as int8 around zero instead of uint8 with a zero point. TensorRT always has them so.
         pub symmetric: bool = false,
-        /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime).
-        pub elementwise: bool = false,
+        /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime, TensorFlow Lite); the target's
+        /// usual way when left out.
+        pub elementwise: Option<bool> = None,
         /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
         pub reduce_range: bool = true,
@@ -95,6 +96,29 @@ impl Operation for Quantize {
     type Output = Made<QuantizeReport>;
 
     fn run(&self, (model, dataset): (&Model, Option<&Dataset>), ctx: &Context) -> Result<Made<QuantizeReport>> {
+        self.with(model, dataset, false, ctx)
+    }
+}
+
+impl Quantize {
+    /// The quantized model without its report.
+    ///
+    /// # Errors
+    /// As [`Quantize::run`].
+    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        Ok(self.run((model, dataset), ctx)?.model)
+    }
+
+    /// With int16 activations beside int8 weights, for the writer of a target that has such kernels. The graph keeps its operator set,
+    /// though ONNX has these integers from set 21 on only: it is not meant for ONNX files.
+    ///
+    /// # Errors
+    /// As [`Quantize::run`]; `Unsupported` for a target without such kernels.
+    pub fn apply_wide(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        Ok(self.with(model, dataset, true, ctx)?.model)
+    }
+
+    fn with(&self, model: &Model, dataset: Option<&Dataset>, wide: bool, ctx: &Context) -> Result<Made<QuantizeReport>> {
         if let Some(node) = quantized_node(model.graph()) {
             let e = Error::argument("the model is quantized already").at(node.label());
             return Err(e.hint("quantize the float model it was made from"));
@@ -104,10 +128,19 @@ impl Operation for Quantize {
             .quantization
             .ok_or_else(|| Error::unsupported(format!("{} runs no integers, so a model is not quantized for it", self.target.title)))?;
         let is_static = self.mode == QuantizeMode::Static && self.activations;
+        let activations = match (wide, rules.wide) {
+            (true, Some(grid)) => grid,
+            (true, None) => {
+                let e = Error::unsupported(format!("{} has no kernels for int16 activations", self.target.title));
+                return Err(e.hint("use precision: \"int8\" or \"fp16\""));
+            }
+            (false, _) if self.symmetric => Grid::INT8,
+            (false, _) => rules.activations,
+        };
         let settings = Settings {
             per_channel: self.per_channel,
             integers: self.activations,
-            activations: if self.symmetric { Grid::INT8 } else { rules.activations },
+            activations,
             weights: if is_static && self.reduce_range && rules.reduced_weights { rules.weights.reduced() } else { rules.weights },
             rules,
         };
@@ -127,7 +160,8 @@ impl Operation for Quantize {
                 Error::argument("static quantization needs images to calibrate on")
                     .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
             })?;
-            let mut plan = placement::plan(&graph, patterns, &self.target, &rules, self.elementwise)?;
+            let elementwise = rules.elementwise.chosen(self.elementwise);
+            let mut plan = placement::plan(&graph, patterns, &self.target, &rules, elementwise)?;
             nothing_left(&plan)?;
             let wanted = |n: &str| plan.values.contains_key(n);
             let ranges = calibrate::observe(&graph, model.task(), dataset, wanted, std::slice::from_ref(&self.observer), self.images, ctx)?;
@@ -139,12 +173,15 @@ impl Operation for Quantize {
                 }
                 match fit::fit(&graph, &mut plan, &ranges, &self.observer, &settings)? {
                     Fit::Scales(values) => break values,
-                    Fit::Left(left) => plan = plan.without(&graph, left, &rules, self.elementwise)?,
+                    Fit::Left(left) => plan = plan.without(&graph, left, &rules, elementwise)?,
                 }
                 nothing_left(&plan)?;
             };
             (static_int8::insert(&graph, &plan, &values, &settings)?, plan, Some(ranges))
         } else {
+            // Weights that stand beside floats.
+            let rules =
+                Quantization { layers: if self.activations || rules.hybrid.is_empty() { rules.layers } else { rules.hybrid }, ..rules };
             let plan = placement::plan(&graph, patterns, &self.target, &rules, false)?;
             nothing_left(&plan)?;
             (dynamic::insert(&graph, &plan.layers, &settings)?, plan, None)
@@ -158,16 +195,6 @@ impl Operation for Quantize {
             report.score = Damage::told("quantize", advice, [model, &made], data, ctx)?;
         }
         Ok(Made::new(made, report))
-    }
-}
-
-impl Quantize {
-    /// The quantized model without its report.
-    ///
-    /// # Errors
-    /// As [`Quantize::run`].
-    pub fn apply(&self, model: &Model, dataset: Option<&Dataset>, ctx: &Context) -> Result<Model> {
-        Ok(self.run((model, dataset), ctx)?.model)
     }
 }
 

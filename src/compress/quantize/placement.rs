@@ -8,6 +8,8 @@
 //!   scores to zero.
 //! - A layer that reads a Softmax through nothing but moves of data takes an expectation over a distribution (the box
 //!   decoding of distribution focal heads). It is part of the decoding and stays in float.
+//! - What the last layers make is rounded where the target's kernels would compute them in float otherwise. An output of the graph
+//!   keeps its name: it is what the integers stand for.
 //! - A layer that stays in float reads floats. Between a DequantizeLinear and a QuantizeLinear, onnxruntime would round its
 //!   weight by itself, with one scale for all channels.
 //! - What layers read is quantized. The target says what else is ([`Quantization`]): what layers make, where its kernels write
@@ -193,7 +195,7 @@ fn placed(
         p.groups.add(&x);
         p.reads.insert((l.node, 0));
     }
-    p.outputs(&layers, elementwise && rules.elementwise)?;
+    p.outputs(&layers, elementwise)?;
     if rules.joining == Joining::Share {
         p.share()?;
     }
@@ -266,7 +268,7 @@ impl Placement<'_> {
         for (i, node) in graph.nodes().iter().enumerate() {
             if layer_nodes.contains(&i) {
                 if is_any(self.rules.writes, graph, node) {
-                    made.extend(self.quantize_output(&node.outputs[0]));
+                    made.extend(self.quantize_output(&node.outputs[0], self.rules.ends));
                 }
                 continue;
             }
@@ -290,8 +292,10 @@ impl Placement<'_> {
                         made.push(out.clone());
                     }
                 }
-                QuantRule::SameScale => made.extend(self.quantize_output(out)),
-                QuantRule::Elementwise if elementwise && data.len() == node.inputs.len() => made.extend(self.quantize_output(out)),
+                QuantRule::SameScale => made.extend(self.quantize_output(out, false)),
+                QuantRule::Elementwise if elementwise && data.len() == node.inputs.len() => {
+                    made.extend(self.quantize_output(out, false));
+                }
                 _ => {}
             }
         }
@@ -307,8 +311,9 @@ impl Placement<'_> {
         Ok(())
     }
 
-    /// Marks a node's output, or that of the fused operator that alone reads it, and returns what was marked.
-    fn quantize_output(&mut self, out: &str) -> Option<String> {
+    /// Marks a node's output, or that of the fused operator that alone reads it, and returns what was marked. Of what no layer comes after,
+    /// only `ends` are marked.
+    fn quantize_output(&mut self, out: &str, ends: bool) -> Option<String> {
         let mut value = out.to_string();
         if let Some([reader]) = self.readers.get(out).map(Vec::as_slice)
             && is_any(self.rules.fused, self.graph, &self.graph.nodes()[*reader])
@@ -316,7 +321,7 @@ impl Placement<'_> {
         {
             value.clone_from(&self.graph.nodes()[*reader].outputs[0]);
         }
-        if !self.inner.contains(&value) || self.graph.is_output(&value) {
+        if !ends && (!self.inner.contains(&value) || self.graph.is_output(&value)) {
             return None;
         }
         self.groups.add(&value);

@@ -12,7 +12,7 @@ use compresso_base::error::{At, Error, Result};
 use compresso_model::ops;
 use compresso_model::ops::matmul::GEMM;
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
-use compresso_model::{Attr, Constant, Graph, Node, Patch, Payload};
+use compresso_model::{Attr, Constant, Element, Graph, Node, Patch, Payload};
 use std::collections::{HashMap, HashSet};
 
 /// Takes values out of a plan whose largest channel is more than `limit` times as large as the middle one, unless a layer
@@ -32,9 +32,27 @@ pub(super) fn drop_uneven(graph: &Graph, plan: &mut Plan, ranges: &Ranges, limit
 pub(super) fn insert(graph: &Graph, plan: &Plan, values: &HashMap<String, Affine>, settings: &Settings) -> Result<Graph> {
     let mut patch = Patch::new(graph);
     let mut through: HashMap<&str, String> = HashMap::new();
+    let (makers, readers) = (graph.producers(), graph.consumers());
     for name in plan.values.keys() {
         let affine = values.get(name).ok_or_else(|| Error::internal("what a plan rounds has a scale"))?;
-        through.insert(name, pair(&mut patch, name, *affine, settings.activations)?);
+        if !graph.is_output(name) {
+            let to = patch.fresh(&format!("{name}_dequantized"));
+            pair(&mut patch, name, [name, &to], *affine, settings.activations)?;
+            through.insert(name, to);
+            continue;
+        }
+        // What the graph gives away is the rounded number, under the old name.
+        let maker = *makers.get(name.as_str()).ok_or_else(|| Error::internal("a layer makes it"))?;
+        let exact = patch.fresh(&format!("{name}_exact"));
+        patch.edit(maker).outputs.iter_mut().filter(|o| *o == name).for_each(|o| o.clone_from(&exact));
+        for &reader in readers.get(name.as_str()).into_iter().flatten() {
+            for (input, read) in graph.nodes()[reader].inputs.iter().enumerate() {
+                if read == name && !plan.reads.contains(&(reader, input)) {
+                    patch.edit(reader).inputs[input].clone_from(&exact);
+                }
+            }
+        }
+        pair(&mut patch, name, [&exact, name], *affine, settings.activations)?;
     }
     let mut weights = HashMap::new();
     for layer in &plan.layers {
@@ -50,18 +68,16 @@ pub(super) fn insert(graph: &Graph, plan: &Plan, values: &HashMap<String, Affine
     patch.apply()
 }
 
-/// Adds QuantizeLinear and DequantizeLinear after a value; returns the dequantized value's name.
-fn pair(patch: &mut Patch<'_>, value: &str, affine: Affine, grid: Grid) -> Result<String> {
-    let names = ["scale", "zero_point", "quantized", "dequantized"].map(|part| patch.fresh(&format!("{value}_{part}")));
-    let [scale, zero, quantized, dequantized] = &names;
+/// Adds QuantizeLinear and DequantizeLinear between two names, called after `value`.
+fn pair(patch: &mut Patch<'_>, value: &str, [exact, dequantized]: [&str; 2], affine: Affine, grid: Grid) -> Result<()> {
+    let [scale, zero, quantized] = &["scale", "zero_point", "quantized"].map(|part| patch.fresh(&format!("{value}_{part}")));
     patch.set_constant(scale, Constant::scalar(affine.scale));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the zero point lies in the grid of an 8-bit type")]
-    let byte = affine.zero_point as u8;
-    patch.set_constant(zero, Constant::new(grid.element, vec![], Payload::Raw(vec![byte].into()))?);
+    let bytes = affine.zero_point.to_le_bytes()[..if grid.element == Element::I16 { 2 } else { 1 }].to_vec();
+    patch.set_constant(zero, Constant::new(grid.element, vec![], Payload::Raw(bytes.into()))?);
     let (q_name, dq_name) = (patch.fresh(&format!("{value}_QuantizeLinear")), patch.fresh(&format!("{value}_DequantizeLinear")));
-    patch.add(Node::new(QUANTIZE_LINEAR, q_name, [value, scale.as_str(), zero.as_str()], [quantized]));
+    patch.add(Node::new(QUANTIZE_LINEAR, q_name, [exact, scale.as_str(), zero.as_str()], [quantized]));
     patch.add(Node::new(DEQUANTIZE_LINEAR, dq_name, [quantized, scale, zero], [dequantized]));
-    Ok(dequantized.clone())
+    Ok(())
 }
 
 /// What makes two quantized weights the same: the constant, its axis, the bits of what Gemm multiplies it with, those of its scales.

@@ -178,7 +178,7 @@ fn the_report_names_what_stays_in_float_and_the_error_of_each_layer() {
 #[test]
 fn elementwise_placement_also_covers_sums_and_activations() {
     let m = detector();
-    let q = quantize(&m, &Quantize { elementwise: true, ..Quantize::default() });
+    let q = quantize(&m, &Quantize { elementwise: Some(true), ..Quantize::default() });
     let g = q.graph();
     for (node, at) in [("pool", 0), ("cat", 0), ("cat", 1)] {
         assert_eq!(maker(g, node, at), "DequantizeLinear", "{node}");
@@ -442,7 +442,7 @@ fn a_quantized_model_learns_and_stays_quantized() {
     let float = Model::new(patch.apply().unwrap(), float.task().clone());
     for (options, largest) in [
         (Quantize { images: 8, ..Quantize::default() }, 64),
-        (Quantize { images: 8, target: Target(&compresso_target::tensorrt::SPEC), elementwise: true, ..Quantize::default() }, 127),
+        (Quantize { images: 8, target: Target(&compresso_target::tensorrt::SPEC), elementwise: Some(true), ..Quantize::default() }, 127),
     ] {
         let before = options.apply(&float, Some(&data), &ctx).unwrap();
         let trained = quick(10).run((&before, &data, None), &ctx).unwrap();

@@ -27,7 +27,7 @@ mod window;
 mod write;
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Finding, Float16, Grid, Joining, Op, Quantization, Severity, Takes, TargetSpec};
+use super::{Destination, Elementwise, Finding, Float16, Grid, Joining, Op, Quantization, Severity, Takes, TargetSpec};
 use compresso_base::error::Result;
 use compresso_model::passes::pipelines;
 use compresso_model::{Element, Graph, Node, ops};
@@ -48,6 +48,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::Folder,
     calibration: false,
     names: write::names,
+    told: |_| Ok(Vec::new()),
     runtime: Some("ncnn"),
     write: write::write,
 };
@@ -57,6 +58,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    wide: None,
+    hybrid: &[],
     layers: &[Op::any("Conv").when(has_integer_layer), Op::any("Gemm").when(is_inner_product), Op::any("MatMul").when(has_matrix)],
     channel_scales: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul")],
     min_channels: 0,
@@ -64,7 +67,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     writes: &[],
     fused: &[],
     float: &[],
-    elementwise: false,
+    elementwise: Elementwise::Never,
+    ends: false,
     joining: Joining::Rescale,
     residual: &[],
     spread_limit: None,

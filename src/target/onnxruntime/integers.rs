@@ -1,6 +1,6 @@
 //! Where onnxruntime computes with integers, which files for any runtime follow too.
 
-use crate::{Grid, Joining, Op, Quantization};
+use crate::{Elementwise, Grid, Joining, Op, Quantization};
 use compresso_model::{Graph, Node, ops};
 
 pub const QUANTIZATION: Quantization = Quantization {
@@ -9,6 +9,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     // Its int8 kernels for x86 without VNNI add two products up in 16 bits.
     reduced_weights: true,
     dynamic: true,
+    wide: None,
+    hybrid: &[],
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul")],
     channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 0,
@@ -19,7 +21,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     fused: &[Op::any("Relu"), Op::any("Clip").when(clips_at_zero)],
     // Its QLinearAveragePool has no dilations, and counts cells beyond the padding that ceil_mode adds.
     float: &[Op::any("AveragePool").when(is_dilated), Op::any("AveragePool").when(counts_beyond_padding)],
-    elementwise: true,
+    elementwise: Elementwise::Asked,
+    ends: false,
     joining: Joining::Rescale,
     residual: &[],
     spread_limit: Some(128.0),

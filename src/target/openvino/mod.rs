@@ -23,7 +23,7 @@ mod write;
 mod xml;
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Names, Op, Quantization, Takes, TargetSpec};
+use super::{Destination, Elementwise, Float16, Grid, Joining, Names, Op, Quantization, Takes, TargetSpec};
 use compresso_model::Element;
 use compresso_model::passes::{Pipeline, pipelines};
 
@@ -43,6 +43,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::File("xml"),
     calibration: false,
     names: Names::same,
+    told: |_| Ok(Vec::new()),
     runtime: Some("openvino"),
     write: write::write,
 };
@@ -55,6 +56,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     // Its int8 kernels for x86 without VNNI add two products up in 16 bits.
     reduced_weights: true,
     dynamic: false,
+    wide: None,
+    hybrid: &[],
     // Its ConvTranspose runs on integers only where the zero point is 0.
     layers: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul")],
     channel_scales: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
@@ -63,7 +66,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     writes: &[],
     fused: &[],
     float: &[],
-    elementwise: false,
+    elementwise: Elementwise::Never,
+    ends: false,
     joining: Joining::Share,
     residual: &[Op::any("Add")],
     spread_limit: None,

@@ -16,7 +16,7 @@ pub use script::WORKSPACE;
 pub use write::{RTX_ENDING, engine_file, plan_file};
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Names, Op, Quantization, Remark, Takes, TargetSpec};
+use super::{Destination, Elementwise, Float16, Grid, Joining, Names, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::passes::pipelines;
 use compresso_model::{Constant, Element, Graph, Node};
 
@@ -35,6 +35,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::Folder,
     calibration: true,
     names: Names::same,
+    told: |_| Ok(Vec::new()),
     runtime: None,
     write: write::write,
 };
@@ -44,6 +45,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    wide: None,
+    hybrid: &[],
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul")],
     channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 16,
@@ -51,7 +54,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     writes: &[],
     fused: &[],
     float: &[],
-    elementwise: false,
+    elementwise: Elementwise::Never,
+    ends: false,
     joining: Joining::Share,
     residual: &[Op::any("Add")],
     spread_limit: None,

@@ -60,7 +60,8 @@ pub(super) fn profile(artefact: &Artefact<'_>) -> Result<Vec<Profile>> {
 /// A shell script that builds the engine beside itself.
 pub(super) fn script(precision: ExportPrecision, arguments: &[String], onnx: &str, engine: &str) -> String {
     let older = match precision {
-        ExportPrecision::Fp32 => "",
+        // The others it does not have, which `deploy` says.
+        ExportPrecision::Fp32 | ExportPrecision::Dynamic | ExportPrecision::Int16 => "",
         ExportPrecision::Fp16 => "--fp16",
         ExportPrecision::Int8 => "--int8",
     };

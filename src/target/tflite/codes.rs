@@ -28,6 +28,18 @@ pub(super) fn int8_version(code: i32) -> i32 {
     if SECOND.contains(&code) { 2 } else { 1 }
 }
 
+/// The version from which on an operator takes int16: most got it with their third.
+pub(super) fn int16_version(code: i32) -> i32 {
+    const THIRD: &[i32] = &[0, 2, 6, 14, 17, 25, 28, 34, 40, 60, 114];
+    match code {
+        9 => 7,
+        3 | 18 | 23 | 36 | 65 | 67 | 97 => 4,
+        4 | 39 | 41 => 5,
+        c if THIRD.contains(&c) => 3,
+        c => int8_version(c),
+    }
+}
+
 /// Windows of a convolution or pool, height first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
@@ -71,6 +83,10 @@ pub(super) fn transpose_conv(w: Window) -> Call {
 }
 pub(super) fn fully_connected(fused: Fused) -> Call {
     Call { version: 5, ..Call::new(9, 8, &[(0, Byte(fused as u8)), (2, true.into())]) }
+}
+/// With an integer weight, whose input the kernel rounds with a zero point.
+pub(super) fn hybrid_fully_connected() -> Call {
+    Call { version: 12, ..Call::new(9, 8, &[(0, Byte(Fused::Nothing as u8)), (2, true.into()), (3, true.into())]) }
 }
 pub(super) fn batch_matmul(adjoint: [bool; 2]) -> Call {
     Call::new(126, 101, &[(0, adjoint[0].into()), (1, adjoint[1].into())])

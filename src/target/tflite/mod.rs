@@ -6,10 +6,12 @@
 //!
 //! Integers follow [its quantization specification](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec):
 //! activations int8 with any zero point, weights int8 from -127 to 127 with zero point 0 and a scale per output channel, biases
-//! int32 with the product of both scales. What a layer makes is rounded, so that its activation is done by the rounding.
+//! int32 with the product of both scales. What a layer makes is rounded, so that its activation is done by the rounding, and so is what
+//! the last layers make, which would stay in float otherwise. int16 activations have zero point 0 and int64 biases. A layer that reads floats can have an integer weight too (`Numbers::Hybrid`).
 
 mod builder;
 mod codes;
+mod ends;
 mod flat;
 mod layout;
 mod model;
@@ -17,10 +19,14 @@ mod ops;
 mod prune;
 mod rounding;
 mod serialize;
+mod tensors;
+mod values;
 mod write;
 
+pub use ends::{EndType, INPUTS, OUTPUTS};
+
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
+use super::{Destination, Elementwise, Float16, Grid, Joining, Op, Quantization, Remark, Takes, TargetSpec};
 use compresso_model::Element;
 use compresso_model::passes::pipelines;
 
@@ -39,6 +45,7 @@ pub const SPEC: TargetSpec = TargetSpec {
         Element::Bool,
         Element::U8,
         Element::I8,
+        Element::I16,
     ]),
     advice: &[Remark::any("Erf", "outside of a GELU it is computed by a formula of some fifteen operators")],
     rules: &[],
@@ -49,6 +56,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::File("tflite"),
     calibration: false,
     names: write::names,
+    told: write::told,
     runtime: Some("tflite"),
     write: write::write,
 };
@@ -58,6 +66,13 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    wide: Some(Grid::INT16),
+    hybrid: &[
+        Op::any("Conv").when(rounding::is_hybrid),
+        Op::any("ConvTranspose").when(rounding::is_hybrid),
+        Op::any("Gemm"),
+        Op::any("MatMul").when(has_matrix),
+    ],
     layers: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     channel_scales: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 0,
@@ -65,7 +80,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     writes: &[Op::any("Conv"), Op::any("ConvTranspose"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     fused: &[Op::any("Relu"), Op::any("Clip").when(rounding::is_relu6)],
     float: &[],
-    elementwise: true,
+    elementwise: Elementwise::Usual,
+    ends: true,
     joining: Joining::Share,
     residual: &[],
     spread_limit: Some(128.0),

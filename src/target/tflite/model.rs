@@ -9,13 +9,28 @@ pub(super) enum Kind {
     F16 = 1,
     I32 = 2,
     U8 = 3,
+    I64 = 4,
     Bool = 6,
+    I16 = 7,
     I8 = 9,
+}
+
+impl Kind {
+    /// The smallest and largest integer of a type that stands for real numbers.
+    pub fn range(self) -> [i64; 2] {
+        match self {
+            Self::U8 => [0, 255],
+            Self::I16 => [-32768, 32767],
+            _ => [-128, 127],
+        }
+    }
 }
 
 /// real = scale · (integer − zero point), one of each or one for each place of an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Grid {
+    /// The type of the integers.
+    pub kind: Kind,
     pub scales: Vec<f32>,
     pub zero_points: Vec<i64>,
     /// The axis of the tensor that the scales run along.
@@ -23,8 +38,17 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub fn whole(scale: f32, zero_point: i64) -> Self {
-        Self { scales: vec![scale], zero_points: vec![zero_point], axis: 0 }
+    pub fn whole(kind: Kind, scale: f32, zero_point: i64) -> Self {
+        Self { kind, scales: vec![scale], zero_points: vec![zero_point], axis: 0 }
+    }
+    /// Of a weight or a bias: zero points 0.
+    pub fn around_zero(kind: Kind, scales: Vec<f32>, axis: usize) -> Self {
+        Self { kind, zero_points: vec![0; scales.len()], scales, axis }
+    }
+    /// The same numbers in uint8, for those in int8.
+    #[must_use]
+    pub fn unsigned(&self) -> Self {
+        Self { kind: Kind::U8, zero_points: self.zero_points.iter().map(|z| z + 128).collect(), ..self.clone() }
     }
 }
 
@@ -39,6 +63,10 @@ pub(super) struct Type {
 impl Type {
     pub fn new(kind: Kind, shape: &[usize]) -> Self {
         Self { kind, shape: shape.to_vec(), grid: None }
+    }
+    /// Integers that stand for real numbers.
+    pub fn rounded(shape: &[usize], grid: Grid) -> Self {
+        Self { kind: grid.kind, shape: shape.to_vec(), grid: Some(grid) }
     }
     pub fn f32(shape: &[usize]) -> Self {
         Self::new(Kind::F32, shape)

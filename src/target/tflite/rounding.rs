@@ -1,7 +1,7 @@
 //! Quantized values: what QuantizeLinear and DequantizeLinear around operators ask for.
 //!
 //! An operator computes on integers where what it reads is there in integers and what it makes is rounded. Others read real numbers,
-//! which a DEQUANTIZE makes. uint8 with a zero point z is the same as int8 with z - 128.
+//! which a DEQUANTIZE makes. uint8 with a zero point z is the same as int8 with z - 128. int16 has zero point 0.
 
 use super::builder::{Builder, Form};
 use super::codes::{self, Fused};
@@ -21,6 +21,32 @@ pub(super) struct Rounding {
     activation: Option<usize>,
 }
 
+/// The numbers that a layer computes in.
+pub(super) enum Numbers {
+    Real,
+    /// An integer weight, and real numbers that the kernel rounds while it runs.
+    Hybrid(Integers),
+    Integers(Integers, Rounding),
+}
+
+impl Numbers {
+    /// The form in which the layer reads.
+    pub fn read(&self) -> Form {
+        if matches!(self, Self::Integers(..)) { Form::Rounded } else { Form::Real }
+    }
+    /// The activation that the layer does.
+    pub fn fused(&self) -> Fused {
+        if let Self::Integers(_, rounding) = self { rounding.fused } else { Fused::Nothing }
+    }
+    /// What the layer makes.
+    pub fn made(&self, shape: &[usize]) -> Type {
+        match self {
+            Self::Integers(_, rounding) => Type::rounded(shape, rounding.grid.clone()),
+            _ => Type::f32(shape),
+        }
+    }
+}
+
 /// A weight as it is stored in integers.
 pub(super) struct Integers {
     pub dims: Vec<usize>,
@@ -30,43 +56,68 @@ pub(super) struct Integers {
     pub axis: usize,
 }
 
-/// True for a node whose scale and zero point are constants of a form that int8 tensors can have.
+/// True for a node whose scale and zero point are constants of a form that int8 or int16 tensors can have.
 pub(super) fn takes(graph: &Graph, node: &Node) -> bool {
     let constant = |i: usize| node.input(i).map(|n| graph.constant(n));
     let integers = |e: Element| matches!(e, Element::I8 | Element::U8) || (e == Element::I32 && node.is("DequantizeLinear"));
-    let zero = constant(2).is_none_or(|z| z.is_some_and(|z| integers(z.element())));
+    let wide = |z: &Constant| z.element() == Element::I16 && z.to_i64s().is_ok_and(|z| z.iter().all(|&z| z == 0));
+    let zero = constant(2).is_none_or(|z| z.is_some_and(|z| integers(z.element()) || wide(z)));
     let whole =
         |scale: &Constant| scale.count() == 1 || node.is("DequantizeLinear") && node.input(0).is_some_and(|x| graph.constant(x).is_some());
     let blocked = !node.get_int("block_size", 0).is_ok_and(|b| b == 0);
     zero && !blocked && constant(1).flatten().is_some_and(whole)
 }
 
-impl Builder<'_> {
-    /// The grid of a QuantizeLinear.
-    fn grid_of(&self, node: &Node) -> Result<Grid> {
-        let missing = || Error::unsupported("its scale must be a constant");
-        let scale = self.floats(node.input(1).ok_or_else(missing)?)?;
-        let &[scale] = scale.as_slice() else {
-            return Err(Error::unsupported(format!("one scale is expected for a value that is computed, got {}", scale.len())));
-        };
-        let Some(zero) = node.input(2).and_then(|z| self.constant(z)) else { return Ok(Grid::whole(scale, -128)) };
-        let shift = if zero.element() == Element::U8 { 128 } else { 0 };
-        Ok(Grid::whole(scale, zero.to_i64s()?.first().copied().unwrap_or_default() - shift))
-    }
+/// True for a layer whose kernel takes an integer weight beside real numbers, and is as fast with it: those of convolutions in groups
+/// are slow.
+pub(crate) fn is_hybrid(_: &Graph, node: &Node) -> bool {
+    node.get_int("group", 1).is_ok_and(|g| g == 1)
+}
 
+/// The grid of a QuantizeLinear.
+pub(super) fn grid_of(graph: &Graph, node: &Node) -> Result<Grid> {
+    let missing = || Error::unsupported("its scale must be a constant");
+    let scale = graph.constant(node.input(1).ok_or_else(missing)?).ok_or_else(missing)?.to_f32s()?;
+    let &[scale] = scale.as_slice() else {
+        return Err(Error::unsupported(format!("one scale is expected for a value that is computed, got {}", scale.len())));
+    };
+    let Some(zero) = node.input(2).and_then(|z| graph.constant(z)) else { return Ok(Grid::whole(Kind::I8, scale, -128)) };
+    let shift = if zero.element() == Element::U8 { 128 } else { 0 };
+    let kind = if zero.element() == Element::I16 { Kind::I16 } else { Kind::I8 };
+    Ok(Grid::whole(kind, scale, zero.to_i64s()?.first().copied().unwrap_or_default() - shift))
+}
+
+/// The steps that an operator's kernel for integers of this type writes, whatever it is asked for: shares of one.
+pub(super) fn own_steps(node: &Node, kind: Kind) -> Option<Grid> {
+    match (node.op.as_str(), kind) {
+        ("Sigmoid" | "Softmax" | "Tanh", Kind::I16) => Some(Grid::whole(kind, 1.0 / 32768.0, 0)),
+        ("Sigmoid" | "Softmax", _) => Some(Grid::whole(kind, 1.0 / 256.0, -128)),
+        ("Tanh", _) => Some(Grid::whole(kind, 1.0 / 128.0, 0)),
+        _ => None,
+    }
+}
+
+impl Builder<'_> {
     /// How what a node makes is rounded, when a QuantizeLinear is all that reads it, perhaps behind an activation.
     pub fn rounding(&self, node: &Node) -> Result<Option<Rounding>> {
         let Some(value) = node.output(0) else { return Ok(None) };
+        if self.integer_outputs
+            && self.graph.is_output(value)
+            && self.readers(value).is_empty()
+            && let Some(kind) = node.input(0).and_then(|x| self.grid(x)).map(|g| g.kind)
+            && let Some(grid) = own_steps(node, kind)
+        {
+            return Ok(Some(Rounding { grid, fused: Fused::Nothing, value: value.into(), activation: None }));
+        }
         let Some((i, reader)) = self.sole_reader(value) else { return Ok(None) };
         if reader.is("QuantizeLinear") {
-            return Ok(Some(Rounding { grid: self.grid_of(reader)?, fused: Fused::Nothing, value: value.into(), activation: None }));
+            return Ok(Some(Rounding { grid: grid_of(self.graph, reader)?, fused: Fused::Nothing, value: value.into(), activation: None }));
         }
         let Some((low, high)) = self.bounds(reader) else { return Ok(None) };
         let Some(value) = reader.output(0) else { return Ok(None) };
         let Some((_, last)) = self.sole_reader(value).filter(|(_, n)| n.is("QuantizeLinear")) else { return Ok(None) };
-        let grid = self.grid_of(last)?;
-        let top = (127 - grid.zero_points[0]) as f32 * grid.scales[0];
-        let bottom = (-128 - grid.zero_points[0]) as f32 * grid.scales[0];
+        let grid = grid_of(self.graph, last)?;
+        let [bottom, top] = grid.kind.range().map(|end| (end - grid.zero_points[0]) as f32 * grid.scales[0]);
         // What the rounding cuts off anyway is none of the kernel's business, whose steps to a bound may be too many to count.
         let room = 0.5 * grid.scales[0];
         let fused = match (low, high) {
@@ -79,10 +130,21 @@ impl Builder<'_> {
         Ok(Some(Rounding { grid, fused, value: value.into(), activation: Some(i) }))
     }
 
+    /// In which numbers a layer computes. `fits` says whether its kernels take a weight's scales.
+    pub fn layer(&self, node: &Node, weight: &str, fits: impl Fn(&Integers) -> bool) -> Result<Numbers> {
+        let Some(stored) = self.stored_integers(weight)?.filter(|s| fits(s)) else { return Ok(Numbers::Real) };
+        if let Some(rounding) = self.integers(node, &[0])? {
+            return Ok(Numbers::Integers(stored, rounding));
+        }
+        let real = node.input(0).is_some_and(|x| !self.is_rounded(x));
+        Ok(if real && is_hybrid(self.graph, node) { Numbers::Hybrid(stored) } else { Numbers::Real })
+    }
+
     /// How a node that computes on integers rounds; `None` where it computes on real numbers. `data` are the inputs that must be rounded.
     pub fn integers(&self, node: &Node, data: &[usize]) -> Result<Option<Rounding>> {
-        let rounded = data.iter().all(|&i| node.input(i).is_some_and(|x| self.is_rounded(x)));
-        if rounded { self.rounding(node) } else { Ok(None) }
+        let kinds: Option<Vec<Kind>> = data.iter().map(|&i| Some(self.grid(node.input(i)?)?.kind)).collect();
+        let Some(kinds) = kinds else { return Ok(None) };
+        Ok(self.rounding(node)?.filter(|r| kinds.iter().all(|&k| k == r.grid.kind)))
     }
 
     /// The bounds that an activation keeps values in, where they are known.
@@ -106,13 +168,21 @@ impl Builder<'_> {
         self.hold(&rounding.value, perm, tensor, Form::Rounded);
     }
 
-    /// The int8 tensor on another grid.
+    /// Holds what a layer made, called `y` where it is not rounded.
+    pub fn hold_layer(&mut self, y: &str, numbers: Numbers, perm: Vec<usize>, tensor: usize) {
+        match numbers {
+            Numbers::Integers(_, rounding) => self.hold_rounded(rounding, perm, tensor),
+            _ => self.hold(y, perm, tensor, Form::Real),
+        }
+    }
+
+    /// The tensor on another grid.
     pub fn requantize(&mut self, tensor: usize, grid: &Grid) -> usize {
         if self.of(tensor).grid.as_ref() == Some(grid) {
             return tensor;
         }
-        let made = Type { kind: Kind::I8, grid: Some(grid.clone()), ..self.of(tensor).clone() };
-        let version = if self.of(tensor).kind == Kind::I8 { 2 } else { 1 };
+        let made = Type::rounded(&self.of(tensor).shape, grid.clone());
+        let version = if matches!(self.of(tensor).kind, Kind::I8 | Kind::I16) || grid.kind == Kind::I16 { 2 } else { 1 };
         self.op(Call { version, ..codes::quantize() }, &[tensor], made)
     }
 
@@ -173,12 +243,12 @@ fn dequantize_constant(b: &mut Builder<'_>, node: &Node) -> Result<()> {
 
 pub(super) fn quantize(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let (x, y) = (&node.inputs[0], &node.outputs[0]);
-    let grid = b.grid_of(node)?;
+    let grid = grid_of(b.graph, node)?;
     let form = if b.is_rounded(x) { Form::Rounded } else { Form::Real };
     let perm = b.order(x)?;
     let t = b.read(x, &perm, form)?;
     // Kernels of these write steps of their own, to which other steps add nothing.
-    let own = form == Form::Rounded && b.maker(x).is_some_and(|n| ["Sigmoid", "Softmax", "Tanh"].iter().any(|op| n.is(op)));
+    let own = form == Form::Rounded && b.maker(x).is_some_and(|n| own_steps(n, grid.kind).is_some());
     let t = if own { t } else { b.requantize(t, &grid) };
     b.hold(y, perm, t, Form::Rounded);
     Ok(())

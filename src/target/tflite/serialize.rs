@@ -83,7 +83,7 @@ fn tensor(t: &Tensor) -> Result<Object> {
         (2, Field::Int(small(t.buffer)?)),
         (3, Field::Object(Object::Text(t.name.clone()))),
     ];
-    if let Some(Grid { scales, zero_points, axis }) = &t.made.grid {
+    if let Some(Grid { scales, zero_points, axis, .. }) = &t.made.grid {
         let grid = vec![
             (2, Field::Object(Object::Floats(scales.clone()))),
             (3, Field::Object(Object::Longs(zero_points.clone()))),

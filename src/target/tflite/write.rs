@@ -1,6 +1,7 @@
 //! From a graph to a file.
 
 use super::builder::{Builder, Form, kind_of};
+use super::ends::{self, EndType, Ends};
 use super::layout::{channels_last, permuted, plain};
 use super::model::{File, Kind, Type};
 use super::{ops, prune, serialize};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
     let graph = fixed(artefact)?;
-    let mut made = build(&graph, artefact.precision == ExportPrecision::Fp16)?;
+    let mut made = build(&graph, artefact)?;
     let task = artefact.model.task();
     if !task.classes().is_empty() {
         made.metadata.push(("labels".into(), task.classes().join("\n")));
@@ -44,12 +45,25 @@ pub(super) fn names(graph: &Graph) -> Names {
         let dims = i.fact.dims().unwrap_or_default();
         kind_of(i.fact.element).is_ok_and(|k| dims.len() == 4 && fed_as(&dims, k) != plain(4))
     };
-    Names { channels_last: graph.feeds().filter(last).map(|i| i.name.clone()).collect(), ..Names::default() }
+    let float = |i: &&ValueInfo| kind_of(i.fact.element).is_ok_and(|k| k == Kind::F32);
+    Names {
+        channels_last: graph.feeds().filter(last).map(|i| i.name.clone()).collect(),
+        floats: graph.feeds().chain(graph.outputs()).filter(float).map(|i| i.name.clone()).collect(),
+        ..Names::default()
+    }
 }
 
-fn build(graph: &Graph, half: bool) -> Result<File> {
+/// What the integers at the file's ends stand for, where these are asked for.
+pub(super) fn told(artefact: &Artefact<'_>) -> Result<Vec<String>> {
+    if Ends::of(artefact)?.are_integers() { Ok(ends::described(&build(&fixed(artefact)?, artefact)?)) } else { Ok(Vec::new()) }
+}
+
+fn build(graph: &Graph, artefact: &Artefact<'_>) -> Result<File> {
     let facts = graph.facts()?;
-    let mut b = Builder::new(graph, &facts, half);
+    let ends = Ends::of(artefact)?;
+    let mut b = Builder::new(graph, &facts);
+    b.half = artefact.precision == ExportPrecision::Fp16;
+    b.integer_outputs = ends.outputs != EndType::Float32;
     for input in graph.feeds() {
         let dims = b.dims(&input.name)?;
         if dims.contains(&0) {
@@ -57,7 +71,13 @@ fn build(graph: &Graph, half: bool) -> Result<File> {
         }
         let kind = kind_of(input.fact.element).at(|| format!("input '{}'", input.name))?;
         let perm = fed_as(&dims, kind);
-        b.input(&input.name, Type::new(kind, &permuted(&dims, &perm)), perm, Form::Real);
+        let shape = permuted(&dims, &perm);
+        if kind == Kind::F32 && ends.inputs != EndType::Float32 {
+            ends::feed(&mut b, &input.name, ends.inputs, &shape, perm)?;
+        } else {
+            let t = b.input(&input.name, Type::new(kind, &shape));
+            b.hold(&input.name, perm, t, Form::Real);
+        }
     }
     for (i, node) in graph.nodes().iter().enumerate() {
         if !b.done.contains(&i) {
@@ -66,6 +86,10 @@ fn build(graph: &Graph, half: bool) -> Result<File> {
     }
     for output in graph.outputs() {
         let place = || format!("output '{}'", output.name);
+        if b.integer_outputs && b.kind(&output.name)? == Kind::F32 {
+            ends::give(&mut b, &output.name, ends.outputs).at(place)?;
+            continue;
+        }
         let rank = b.dims(&output.name).at(place)?.len();
         let whole = matches!(b.kind(&output.name)?, Kind::I8 | Kind::U8) && b.is_rounded(&output.name);
         let t = b.read(&output.name, &plain(rank), if whole { Form::Rounded } else { Form::Real }).at(place)?;

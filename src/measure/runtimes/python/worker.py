@@ -75,6 +75,10 @@ class Tflite:
             at = self.into[self.names["inputs"].get(name, name)]
             if name in self.names["channels_last"]:
                 value = value.transpose(0, *range(2, value.ndim), 1)
+            if name in self.names["floats"] and numpy.issubdtype(at["dtype"], numpy.integer):
+                scale, zero = at["quantization"]
+                limits = numpy.iinfo(at["dtype"])
+                value = numpy.clip(numpy.rint(value / numpy.float32(scale)) + zero, limits.min, limits.max)
             self.model.set_tensor(at["index"], numpy.ascontiguousarray(value, at["dtype"]))
 
     def step(self):
@@ -82,7 +86,16 @@ class Tflite:
 
     def outputs(self):
         names = {file: name for name, file in self.names["outputs"].items()}
-        return {names.get(d["name"], d["name"]): self.model.get_tensor(d["index"]) for d in self.model.get_output_details()}
+        return {name: self.value(d, name) for d in self.model.get_output_details() for name in [names.get(d["name"], d["name"])]}
+
+    def value(self, detail, name):
+        import numpy
+
+        value = self.model.get_tensor(detail["index"])
+        if name in self.names["floats"] and numpy.issubdtype(value.dtype, numpy.integer):
+            scale, zero = detail["quantization"]
+            value = (value.astype("float32") - zero) * numpy.float32(scale)
+        return value
 
 
 class Ncnn:

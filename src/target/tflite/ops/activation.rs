@@ -3,7 +3,8 @@
 use super::spread::{binary, unary};
 use crate::tflite::builder::{Builder, Form};
 use crate::tflite::codes::{self, Fused};
-use crate::tflite::model::{Call, Grid, Kind, Type};
+use crate::tflite::model::{Call, Kind, Type};
+use crate::tflite::rounding::own_steps;
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 
@@ -22,20 +23,21 @@ pub(super) fn function(b: &mut Builder<'_>, node: &Node) -> Result<()> {
 
 /// Functions whose kernels compute on integers, where they are rounded before and after; false where they are not.
 fn on_integers(b: &mut Builder<'_>, node: &Node) -> Result<bool> {
-    // Steps of a share of one: kernels write these alone.
-    let (call, own) = match node.op.as_str() {
-        "Sigmoid" => (codes::logistic(), Some(Grid::whole(1.0 / 256.0, -128))),
-        "Tanh" => (codes::tanh(), Some(Grid::whole(1.0 / 128.0, 0))),
-        "HardSwish" => (codes::hard_swish(), None),
-        "LeakyRelu" => (codes::leaky_relu(node.get_float("alpha", 0.01)?), None),
-        "Relu" => (codes::relu(), None),
+    let call = match node.op.as_str() {
+        "Sigmoid" => codes::logistic(),
+        "Tanh" => codes::tanh(),
+        "HardSwish" => codes::hard_swish(),
+        "LeakyRelu" => codes::leaky_relu(node.get_float("alpha", 0.01)?),
+        "Relu" => codes::relu(),
         _ => return Ok(false),
     };
     let x = &node.inputs[0];
-    if !b.is_rounded(x) {
+    let Some(kind) = b.grid(x).map(|g| g.kind) else { return Ok(false) };
+    if kind == Kind::I16 && node.is("HardSwish") {
         return Ok(false);
     }
-    let rounding = b.rounding(node)?.filter(|r| r.fused == Fused::Nothing);
+    let own = own_steps(node, kind);
+    let rounding = b.integers(node, &[0])?.filter(|r| r.fused == Fused::Nothing);
     // x · Sigmoid(x) that is rounded again: so is the Sigmoid.
     let gates = node.is("Sigmoid") && rounding.is_none() && is_gate(b, node)?;
     let grid = match (&rounding, gates) {

@@ -47,7 +47,11 @@ pub(super) fn arithmetic(b: &mut Builder<'_>, node: &Node) -> Result<()> {
         if rounding.fused != Fused::Nothing {
             call.options.push((0, Scalar::Byte(rounding.fused as u8)));
         }
-        let t = spread_op(b, call, &inputs, Kind::I8, Some(rounding.grid.clone()))?;
+        if rounding.grid.kind == Kind::I16 && !node.is("Mul") {
+            // Scales of sums are any, not powers of two.
+            call.options.push((1, false.into()));
+        }
+        let t = spread_op(b, call, &inputs, rounding.grid.kind, Some(rounding.grid.clone()))?;
         b.hold_rounded(rounding, perm, t);
         return Ok(());
     }

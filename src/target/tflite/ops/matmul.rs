@@ -2,10 +2,12 @@
 
 use super::conv::int_bias;
 use super::spread::binary;
-use crate::tflite::builder::{Builder, Form, permute};
-use crate::tflite::codes::{self, Fused};
+use crate::tflite::builder::{Builder, Form};
+use crate::tflite::codes;
 use crate::tflite::layout::{permuted, plain};
 use crate::tflite::model::{Grid, Kind, Type};
+use crate::tflite::rounding::Numbers;
+use crate::tflite::tensors::permute;
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 
@@ -23,13 +25,8 @@ fn layer(b: &mut Builder<'_>, node: &Node, layer: &Layer<'_>, perm: Vec<usize>) 
     let dims = b.dims(layer.weight)?;
     let (outputs, inputs) = if layer.turned { (dims[0], dims[1]) } else { (dims[1], dims[0]) };
     let order: &[usize] = if layer.turned { &[0, 1] } else { &[1, 0] };
-    let stored = b.stored_integers(layer.weight)?.filter(|s| layer.factor == 1.0 && (s.scales.len() == 1 || s.axis == order[0]));
-    let rounding = match &stored {
-        Some(_) => b.integers(node, &[0])?,
-        None => None,
-    };
-    let form = if rounding.is_some() { Form::Rounded } else { Form::Real };
-    let t = b.read(x, &perm, form)?;
+    let numbers = b.layer(node, layer.weight, |s| layer.factor == 1.0 && (s.scales.len() == 1 || s.axis == order[0]))?;
+    let t = b.read(x, &perm, numbers.read())?;
     let bias = match layer.bias {
         Some((name, factor)) => b.floats(name)?.iter().map(|v| v * factor).collect(),
         None => vec![0.0],
@@ -41,26 +38,24 @@ fn layer(b: &mut Builder<'_>, node: &Node, layer: &Layer<'_>, perm: Vec<usize>) 
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let (weight, bias, made) = match (stored, &rounding) {
-        (Some(s), Some(r)) => {
+    let weight = match &numbers {
+        Numbers::Integers(s, _) | Numbers::Hybrid(s) => {
             let data = permute(&s.values, &s.dims, order).iter().map(|&v| v as u8).collect();
-            let grid = Grid { zero_points: vec![0; s.scales.len()], scales: s.scales.clone(), axis: 0 };
-            let weight = b.store(layer.weight, Type { kind: Kind::I8, shape: vec![outputs, inputs], grid: Some(grid) }, data);
-            let bias = int_bias(b, &name, &bias, &s.scales, t)?;
-            (weight, bias, Type { kind: Kind::I8, shape, grid: Some(r.grid.clone()) })
+            b.store(layer.weight, Type::rounded(&[outputs, inputs], Grid::around_zero(Kind::I8, s.scales.clone(), 0)), data)
         }
-        _ => {
+        Numbers::Real => {
             let values: Vec<f32> = permute(&b.floats(layer.weight)?, &dims, order).iter().map(|v| v * layer.factor).collect();
-            let weight = b.weight(layer.weight, &[outputs, inputs], &values)?;
-            (weight, b.f32s(&name, &[outputs], &bias), Type::f32(&shape))
+            b.weight(layer.weight, &[outputs, inputs], &values)?
         }
     };
-    let fused = rounding.as_ref().map_or(Fused::Nothing, |r| r.fused);
-    let t = b.op(codes::fully_connected(fused), &[t, weight, bias], made);
-    match rounding {
-        Some(r) => b.hold_rounded(r, perm, t),
-        None => b.hold(y, perm, t, Form::Real),
-    }
+    let bias = match &numbers {
+        Numbers::Integers(s, _) => int_bias(b, &name, &bias, &s.scales, t)?,
+        _ => b.f32s(&name, &[outputs], &bias),
+    };
+    let call =
+        if matches!(numbers, Numbers::Hybrid(_)) { codes::hybrid_fully_connected() } else { codes::fully_connected(numbers.fused()) };
+    let t = b.op(call, &[t, weight, bias], numbers.made(&shape));
+    b.hold_layer(y, numbers, perm, t);
     Ok(())
 }
 

@@ -310,7 +310,8 @@ pub(super) fn depth_space(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let (x, y) = (&node.inputs[0], &node.outputs[0]);
     let (dims, made) = (b.dims(x)?, b.dims(y)?);
     let block = node.get_int("blocksize", 1)?.max(1) as usize;
-    let form = form(b, x);
+    // Its kernels take no int16.
+    let form = if b.grid(x).is_some_and(|g| g.kind == Kind::I16) { Form::Real } else { form(b, x) };
     let perm = vec![0, 2, 3, 1];
     let mut t = b.read(x, &perm, form)?;
     let of = b.of(t).shaped(&permuted(&made, &perm));

@@ -61,7 +61,10 @@ pub(super) fn max_pool(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let form = if b.is_rounded(&node.inputs[0]) { Form::Rounded } else { Form::Real };
     let (windows, t) = read(b, node, form)?;
     let fill = match b.of(t).grid.clone() {
-        Some(grid) => b.store("least", Type { kind: Kind::I8, shape: vec![1], grid: Some(grid) }, vec![0x80]),
+        Some(grid) => {
+            let least = if grid.kind == Kind::I16 { i16::MIN.to_le_bytes().to_vec() } else { i8::MIN.to_le_bytes().to_vec() };
+            b.store("least", Type::rounded(&[1], grid), least)
+        }
         None => b.f32s("least", &[1], &[f32::MIN]),
     };
     let (t, window) = padded(b, t, &windows, Some(fill))?;

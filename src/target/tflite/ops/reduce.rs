@@ -5,6 +5,7 @@ use crate::tflite::builder::{Builder, Form};
 use crate::tflite::codes::{self, Reduction};
 use crate::tflite::layout::{permuted, places, plain};
 use crate::tflite::model::{Call, Grid, Kind, Type};
+use crate::tflite::rounding::own_steps;
 use compresso_base::error::{Error, Result};
 use compresso_model::graph::normalize_axis;
 use compresso_model::{Graph, Node};
@@ -118,8 +119,7 @@ pub(super) fn softmax(b: &mut Builder<'_>, node: &Node) -> Result<()> {
     let form = if rounding.is_some() { Form::Rounded } else { Form::Real };
     let (perm, t) = with_last(b, x, axis, form)?;
     let mut made = b.of(t).clone();
-    // Its kernel writes shares of one.
-    made.grid = rounding.as_ref().map(|_| Grid::whole(1.0 / 256.0, -128));
+    made.grid = rounding.as_ref().and_then(|r| own_steps(node, r.grid.kind));
     let t = b.op(if node.is("Softmax") { codes::softmax() } else { codes::log_softmax() }, &[t], made);
     match rounding {
         Some(r) => b.hold_rounded(r, perm, t),
