@@ -4,6 +4,7 @@
   compare.py infer MODEL.onnx    milliseconds of one float32 inference
   compare.py int8  MODEL.onnx    milliseconds of one inference after each tool's own static INT8 quantization
   compare.py ptq   MODEL.onnx    seconds of that quantization, reading and writing the files included
+  compare.py export MODEL.onnx   milliseconds of this program's INT8 file in each other runtime, beside the file of that runtime's quantizer
 
 The others are onnxruntime and, where they can be imported, OpenVINO and its quantizer NNCF. Needs the packages onnx,
 onnxruntime and sympy. The model takes one image tensor; sizes that it leaves open become 1. Prints a line per tool and the ratio.
@@ -11,7 +12,7 @@ onnxruntime and sympy. The model takes one image tensor; sizes that it leaves op
 import argparse, importlib.util, logging, os, statistics, subprocess, sys, tempfile, time
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-p.add_argument("mode", choices=["infer", "int8", "ptq"])
+p.add_argument("mode", choices=["infer", "int8", "ptq", "export"])
 p.add_argument("model")
 p.add_argument("--compresso", default="compresso", help="this program")
 p.add_argument("--threads", type=int, default=os.cpu_count())
@@ -41,9 +42,20 @@ def ours(code):
     return done.stdout.split()[-1:]
 
 
+def random_images():
+    return f'dataset("random", #{{ images: {a.images}, size: [{shape[2]}, {shape[3]}] }})'
+
+
 def quantize_ours(out):
-    size = f"[{shape[2]}, {shape[3]}]"
-    ours(f'save(quantize(model("{a.model}"), dataset("random", #{{ images: {a.images}, size: {size} }}), #{{ images: {a.images} }}), "{out}")')
+    ours(f'save(quantize(model("{a.model}"), {random_images()}, #{{ images: {a.images} }}), "{out}")')
+
+
+def export_ours(call):
+    def write(out):
+        options = f'precision: "int8", images: {a.images}, score: false'
+        ours(call.format(model=f'model("{a.model}")', out=out, images=random_images(), options=options) + "; 0")
+
+    return write
 
 
 class Noise(ort_quantization.CalibrationDataReader):
@@ -103,25 +115,37 @@ def run_openvino(file):
     return turn(lambda: request.infer({0: x}))
 
 
+def compare(tools):
+    turns = {}
+    for name, (quantize, run, file) in tools.items():
+        out = path(file)
+        if a.mode == "ptq":
+            turns[name] = lambda quantize=quantize, out=out: timed(lambda: quantize(out))
+        elif a.mode == "infer":
+            turns[name] = run(a.model)
+        else:
+            quantize(out)
+            turns[name] = run(out)
+    taken = {name: [] for name in turns}
+    for _ in range(a.rounds):
+        for name, f in turns.items():
+            taken[name].append(f())
+    middle = {name: statistics.median(t) for name, t in taken.items()}
+    for name, value in middle.items():
+        print(f"{name:12} {value:10.3f} {'s' if a.mode == 'ptq' else 'ms'}")
+    best = min((n for n in middle if n != "compresso"), key=middle.get)
+    print(f"compresso takes {middle['compresso'] / middle[best]:.3f} of the time of {best}")
+
+
+if a.mode == "export":
+    # One runtime at a time, with the file of each tool.
+    to_onnx = export_ours('deploy({model}, "{out}", {images}, #{{ target: "onnxruntime", {options} }})')
+    compare({"compresso": (to_onnx, run_onnxruntime, "ours.onnx"), "onnxruntime": (quantize_onnxruntime, run_onnxruntime, "ort.onnx")})
+    if with_openvino:
+        to_ir = export_ours('openvino_export({model}, "{out}", {images}, #{{ {options} }})')
+        compare({"compresso": (to_ir, run_openvino, "ours.xml"), "openvino": (quantize_openvino, run_openvino, "openvino.xml")})
+    sys.exit()
 tools = {"compresso": (quantize_ours, run_ours, "ours.onnx"), "onnxruntime": (quantize_onnxruntime, run_onnxruntime, "ort.onnx")}
 if with_openvino:
     tools["openvino"] = (quantize_openvino, run_openvino, "openvino.xml")
-turns = {}
-for name, (quantize, run, file) in tools.items():
-    out = path(file)
-    if a.mode == "ptq":
-        turns[name] = lambda quantize=quantize, out=out: timed(lambda: quantize(out))
-    elif a.mode == "int8":
-        quantize(out)
-        turns[name] = run(out)
-    else:
-        turns[name] = run(a.model)
-taken = {name: [] for name in turns}
-for _ in range(a.rounds):
-    for name, f in turns.items():
-        taken[name].append(f())
-middle = {name: statistics.median(t) for name, t in taken.items()}
-for name, value in middle.items():
-    print(f"{name:12} {value:10.3f} {'s' if a.mode == 'ptq' else 'ms'}")
-best = min((n for n in middle if n != "compresso"), key=middle.get)
-print(f"compresso takes {middle['compresso'] / middle[best]:.3f} of the time of {best}")
+compare(tools)

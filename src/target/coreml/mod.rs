@@ -37,7 +37,7 @@ pub use weights::{BITS, Weights, decoded, rounded};
 pub use write::{IMAGE, computed};
 
 use super::onnxruntime::has_matrix;
-use super::{Destination, Float16, Grid, Joining, Op, Quantization, Takes, TargetSpec};
+use super::{Destination, Elementwise, Float16, Grid, Joining, Op, Quantization, Takes, TargetSpec};
 use compresso_model::Element;
 use compresso_model::passes::pipelines;
 
@@ -57,6 +57,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     destination: Destination::Package("mlpackage"),
     calibration: false,
     names: names::names,
+    told: |_| Ok(Vec::new()),
     // Prediction is macOS' own.
     runtime: None,
     write: write::write,
@@ -67,6 +68,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     weights: Grid::INT8,
     reduced_weights: false,
     dynamic: false,
+    wide: None,
+    hybrid: &[],
     layers: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     channel_scales: &[Op::any("Conv"), Op::any("Gemm"), Op::any("MatMul").when(has_matrix)],
     min_channels: 0,
@@ -74,7 +77,8 @@ pub const QUANTIZATION: Quantization = Quantization {
     writes: &[],
     fused: &[],
     float: &[],
-    elementwise: false,
+    elementwise: Elementwise::Never,
+    ends: false,
     joining: Joining::Share,
     residual: &[Op::any("Add")],
     spread_limit: None,
