@@ -8,8 +8,8 @@ use compresso::compress::quantize::Quantize;
 use compresso::compress::quantize::calibrate::Images;
 use compresso::deploy::{CoremlExport, ExportPrecision};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
-use compresso::model::Model;
 use compresso::model::zoo::{ZooOptions, build};
+use compresso::model::{Constant, Model, Patch};
 use compresso::target::coreml::{self, Weights};
 use compresso::target::{Artefact, Target};
 use std::collections::BTreeMap;
@@ -32,6 +32,17 @@ fn written(judge: &Judge, name: &str, model: &Model, weights: Weights) {
         settings: &settings,
     };
     (coreml::SPEC.write)(&artefact, &judge.path(name)).unwrap();
+}
+
+/// The model with channels of very different sizes, as batch norms leave them.
+fn uneven(m: &Model) -> Model {
+    let mut patch = Patch::new(m.graph());
+    for (name, c) in m.graph().constants().iter().filter(|(n, c)| n.ends_with(".weight") && c.dims().len() == 4) {
+        let each = c.count() / c.dims()[0];
+        let values: Vec<f32> = c.to_f32s().unwrap().iter().enumerate().map(|(i, v)| v * [1.7, 0.3, 0.05, 0.9][i / each % 4]).collect();
+        patch.set_constant(name, Constant::floats(c.dims(), &values).unwrap());
+    }
+    Model::new(patch.apply().unwrap(), m.task().clone())
 }
 
 /// Largest differences and least cosines that are allowed, by package.
@@ -77,6 +88,13 @@ fn compressed(judge: &Judge, bounds: &mut Bounds) {
         written(judge, name, &model, weights);
         judge.expect(name, &coreml::computed(model.graph(), weights).unwrap(), &inputs);
         bounds.insert(name.into(), (1e-3, 0.999));
+    }
+    let uneven = uneven(&resnet);
+    for (name, bits, bound) in [("same_4_uneven", 4, (1e-3, 0.999)), ("palette_6_uneven", 6, (f64::INFINITY, 0.99))] {
+        written(judge, name, &uneven, Weights::Palette(bits));
+        let weights = if bits == 4 { Weights::Palette(bits) } else { Weights::Kept };
+        judge.expect(name, &coreml::computed(uneven.graph(), weights).unwrap(), &feeds(uneven.graph(), 3));
+        bounds.insert(name.into(), bound);
     }
     let image = |m: &Model| Images::new(m.graph(), m.task(), &data, 1, &ctx).unwrap().next().unwrap().unwrap().1;
     let quantize = Quantize { images: 4, score: false, target: Target(&coreml::SPEC), ..Quantize::default() };
