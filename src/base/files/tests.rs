@@ -166,3 +166,31 @@ fn scripts_have_a_longest_length() {
     assert!(script_text(std::io::repeat(0), "x").unwrap_err().to_string().contains("64 MiB"));
     assert_eq!(script_text(&[0xff][..], "x").unwrap_err().kind(), ErrorKind::Format);
 }
+
+#[test]
+fn a_folder_that_is_marked_is_replaced_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("above/package");
+    let write = |file: &str| {
+        let stage = Stage::replacing(&folder, "mark").unwrap();
+        stage.write("mark", b"").unwrap();
+        stage.write(file, file.as_bytes()).unwrap();
+        stage
+    };
+    write("inner/a").commit().unwrap();
+    assert_eq!(names(&folder), ["inner", "mark"]);
+    write("b").commit().unwrap();
+    assert_eq!(names(&folder), ["b", "mark"]);
+    // What is not committed changes nothing, and leaves nothing.
+    drop(write("c"));
+    assert_eq!(names(&folder), ["b", "mark"]);
+    assert_eq!(names(&dir.path().join("above")), ["package"]);
+    // A folder without the mark is another's, unless nothing is in it.
+    let other = dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    drop(Stage::replacing(&other, "mark").unwrap());
+    std::fs::write(other.join("mine"), "mine").unwrap();
+    let e = Stage::replacing(&other, "mark").err().unwrap();
+    assert!(e.to_string().contains("a folder without 'mark'"), "{e}");
+    assert_eq!(names(&other), ["mine"]);
+}

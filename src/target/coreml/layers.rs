@@ -4,6 +4,7 @@
 
 use super::lower::{Entry, Form, Lower, broadcast, lacks, open};
 use super::program::{Kind, Ref, Type};
+use super::weights::Encoded;
 use compresso_base::error::{Error, Result};
 use compresso_model::ops::window::WindowAttrs;
 
@@ -55,14 +56,21 @@ fn conv(cx: &mut Lower<'_>) -> Result<()> {
     if !made_by_constants && attrs.dilation.iter().any(|&d| d != 1) {
         return Err(lacks("dilated convolution with a weight that is computed"));
     }
-    let bias = stored_bias(cx)?;
+    let encoded = cx.encoded;
+    let scales = cx.node.input(1).and_then(|name| encoded.get(name)).and_then(Encoded::scales);
+    let bias = if scales.is_none() { stored_bias(cx)? } else { None };
     let pad = interleaved(&window.pad_begin, &window.pad_end);
     let (strides, dilations, groups) = (cx.list_of(&attrs.stride), cx.list_of(&attrs.dilation), cx.int(group as i64));
     let (pad_type, pad) = (cx.text("custom"), cx.list_of(&pad));
     let mut inputs = vec![("x", x), ("weight", weight)];
     inputs.extend(bias.map(|b| ("bias", b)));
     inputs.extend([("strides", strides), ("pad_type", pad_type), ("pad", pad), ("dilations", dilations), ("groups", groups)]);
-    let y = cx.op("conv", &inputs, Type::new(cx.kind(x), &made));
+    let mut y = cx.op("conv", &inputs, Type::new(cx.kind(x), &made));
+    if let Some(scales) = scales {
+        let shape: Vec<usize> = (0..rank).map(|d| if d == 1 { scales.len() } else { 1 }).collect();
+        let scales = cx.floats(cx.kind(y), &shape, scales);
+        y = cx.binary("mul", y, scales)?;
+    }
     if bias.is_some() { cx.one(y) } else { with_bias(cx, y, rank) }
 }
 

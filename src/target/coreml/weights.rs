@@ -60,8 +60,8 @@ impl Weights {
 pub(super) enum Encoded {
     /// `scale[i] · q`, `i` along the axis.
     Affine { integers: Vec<i8>, scales: Vec<f32>, axis: usize },
-    /// `numbers[index]`
-    Palette { indices: Vec<u8>, numbers: Vec<f32>, bits: u32 },
+    /// `scale[i] · numbers[index]`, `i` along the first axis; without scales, the numbers alone. The layer multiplies with the scales what it makes.
+    Palette { indices: Vec<u8>, numbers: Vec<f32>, bits: u32, scales: Vec<f32> },
 }
 
 /// Steps of an axis: how many elements lie behind one of its indices.
@@ -85,12 +85,16 @@ impl Encoded {
         let integers = values.iter().enumerate().map(round).collect();
         Self::Affine { integers, scales, axis }
     }
-    fn palette(values: &[f32], bits: u32, kind: Kind) -> Self {
+    /// `channels`: of a layer that can multiply with scales, how many it has.
+    fn palette(values: &[f32], channels: Option<usize>, bits: u32, kind: Kind) -> Self {
+        let scales = channels.map(|n| channel_scales(values, n)).unwrap_or_default();
+        let each = if scales.is_empty() { values.len() } else { values.len() / scales.len() };
+        let even: Vec<f32> = values.iter().enumerate().map(|(i, v)| v / scales.get(i / each).unwrap_or(&1.0)).collect();
         let round = |v: f32| if kind == Kind::F16 { to_half(v).to_f32() } else { v };
-        let mut numbers: Vec<f32> = palette(values, 1 << bits).into_iter().map(round).collect();
+        let mut numbers: Vec<f32> = palette(&even, 1 << bits).into_iter().map(round).collect();
         numbers.dedup();
-        let indices = indices(values, &numbers);
-        Self::Palette { indices, numbers, bits }
+        let indices = indices(&even, &numbers);
+        Self::Palette { indices, numbers, bits, scales }
     }
     /// The numbers that it stands for.
     fn decoded(&self, dims: &[usize]) -> Vec<f32> {
@@ -99,7 +103,18 @@ impl Encoded {
                 let (step, channels) = (behind(dims, *axis).max(1), dims[*axis]);
                 integers.iter().enumerate().map(|(i, q)| f32::from(*q) * scales[i / step % channels]).collect()
             }
-            Self::Palette { indices, numbers, .. } => indices.iter().map(|&i| numbers[usize::from(i)]).collect(),
+            Self::Palette { indices, numbers, scales, .. } => {
+                let each = behind(dims, 0).max(1);
+                let number = |(i, index): (usize, &u8)| numbers[usize::from(*index)] * scales.get(i / each).unwrap_or(&1.0);
+                indices.iter().enumerate().map(number).collect()
+            }
+        }
+    }
+    /// What the layer multiplies its channels with, which reads the weight.
+    pub fn scales(&self) -> Option<&[f32]> {
+        match self {
+            Self::Palette { scales, .. } if !scales.is_empty() => Some(scales),
+            _ => None,
         }
     }
     /// The operation that makes the weight of it.
@@ -115,7 +130,7 @@ impl Encoded {
                 ];
                 ("constexpr_affine_dequantize", literals)
             }
-            Self::Palette { indices, numbers, bits } => {
+            Self::Palette { indices, numbers, bits, .. } => {
                 let data = packed(indices, *bits);
                 let mut all = numbers.clone();
                 all.resize(1 << bits, 0.0);
@@ -129,6 +144,24 @@ impl Encoded {
         };
         net.operation(name, operation, Vec::new(), attributes, vec![Type::new(kind, dims)])[0]
     }
+}
+
+/// Powers of two, at most 1, that make the channels of a weight as large as its largest; none where they are all about as large. A palette
+/// is for all channels, and small ones would have few of its numbers. With powers of two, nothing else is rounded.
+fn channel_scales(values: &[f32], channels: usize) -> Vec<f32> {
+    let each = values.len() / channels.max(1);
+    let size = |c: &[f32]| (c.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / each.max(1) as f64).sqrt();
+    let sizes: Vec<f64> = values.chunks(each.max(1)).map(size).collect();
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    let scale = |s: &f64| if *s > 0.0 { (s / largest).log2().round().clamp(-10.0, 0.0).exp2() as f32 } else { 1.0 };
+    let scales: Vec<f32> = sizes.iter().map(scale).collect();
+    if scales.iter().all(|&s| s == 1.0) { Vec::new() } else { scales }
+}
+
+/// Whether every node that reads a constant is a convolution with this weight, whose channels can be scaled afterwards.
+fn is_scalable(graph: &Graph, name: &str) -> bool {
+    let mut readers = graph.nodes().iter().filter(|n| n.reads().any(|r| r == name));
+    readers.all(|n| n.is("Conv") && n.inputs.iter().enumerate().all(|(i, input)| input != name || i == 1)) && !graph.is_output(name)
 }
 
 /// The weights of layers that are stored in another form, each once: name, numbers, and the axis of its output channels.
@@ -158,7 +191,10 @@ pub(super) fn encode(graph: &Graph, form: Weights) -> Result<BTreeMap<String, En
         let values = constant.to_f32s()?;
         if values.iter().all(|v| v.is_finite()) {
             let made = match form {
-                Weights::Palette(bits) => Encoded::palette(&values, bits, kind),
+                Weights::Palette(bits) => {
+                    let channels = is_scalable(graph, name).then(|| constant.dims()[0]);
+                    Encoded::palette(&values, channels, bits, kind)
+                }
                 _ => Encoded::int8(&values, constant.dims(), axis, kind),
             };
             encoded.insert(name.to_string(), made);
