@@ -3,6 +3,8 @@
 mod common;
 #[path = "tflite/judged.rs"]
 mod judged;
+#[path = "tflite/nets.rs"]
+mod nets;
 #[path = "tflite/operators.rs"]
 mod operators;
 
@@ -18,6 +20,7 @@ use compresso::target::Target;
 use compresso::target::tflite::EndType;
 use compresso::{Context, ErrorKind};
 use judged::Judge;
+use nets::{small, various};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -37,6 +40,11 @@ fn zoo(name: &str) -> Model {
 
 fn shapes(images: usize) -> Dataset {
     dataset("shapes", &DataOptions { images: Some(images), ..DataOptions::default() }, &Context::new()).unwrap()
+}
+
+/// Images for [`nets`].
+fn noise() -> Dataset {
+    dataset("random", &DataOptions { images: Some(8), size: Some(8.into()), ..DataOptions::default() }, &Context::new()).unwrap()
 }
 
 /// An image of the dataset, as the model takes it.
@@ -81,7 +89,7 @@ fn integers_give_what_our_executor_gives_on_the_same_graph() {
     let (mut judge, data, ctx) = (Judge::new(), shapes(8), Context::new());
     let target = Target::find("tflite").unwrap();
     for name in ["yolov8n", "yolo11n", "yolov5nu", "mobile_yolo", "resnet18", "mobilenet_v2"] {
-        for elementwise in [Some(false), None] {
+        for elementwise in [Some(false), None].into_iter().filter(|e| e.is_none() || ["yolov8n", "resnet18"].contains(&name)) {
             let q = Quantize { images: 8, target, elementwise, score: false, ..Quantize::default() }
                 .apply(&zoo(name), Some(&data), &ctx)
                 .unwrap();
@@ -103,26 +111,6 @@ fn integers_give_what_our_executor_gives_on_the_same_graph() {
         let float = layers.filter(|t| !t.contains("int8 int8 int32")).count();
         assert!(float <= usize::from(most > 1), "{name}: {:?}", results[name].types);
     }
-}
-
-/// A convolution, its transpose, a matrix product and shares of one.
-fn small() -> Model {
-    let mut b = GraphBuilder::new("small", 17);
-    let x = b.input("x", Fact::known(Element::F32, &[1, 3, 8, 8]));
-    let weight = |b: &mut GraphBuilder, name: &str, dims: &[usize]| {
-        let values: Vec<f32> = (0..dims.iter().product()).map(|i: usize| (i as f32 * 0.7).sin() * 0.3).collect();
-        b.constant(name, compresso::model::Constant::floats(dims, &values).unwrap())
-    };
-    let (w, u, v) = (weight(&mut b, "w", &[12, 3, 3, 3]), weight(&mut b, "u", &[12, 8, 2, 2]), weight(&mut b, "v", &[8, 5]));
-    let y = b.op("Conv", &[&x, &w]);
-    let y = b.op("Relu", &[&y]);
-    let y = b.node(Node::new("ConvTranspose", "up", [y.as_str(), &u], [""]).ints("strides", &[2, 2]));
-    let y = b.op("GlobalAveragePool", &[&y]);
-    let y = b.node(Node::new("Flatten", "flat", [y.as_str()], [""]));
-    let y = b.op("MatMul", &[&y, &v]);
-    let y = b.node(Node::new("Softmax", "shares", [y.as_str()], [""]).int("axis", -1));
-    b.output(&y);
-    Model::of_graph(b.finish().unwrap(), &LoadOptions::default()).unwrap()
 }
 
 #[test]
@@ -149,6 +137,45 @@ fn integer_weights_stand_beside_floats() {
 }
 
 #[test]
+fn int16_activations_stand_beside_int8_weights() {
+    let (mut judge, data, ctx, target) = (Judge::new(), shapes(8), Context::new(), Target::find("tflite").unwrap());
+    let quantize = Quantize { images: 8, target, score: false, ..Quantize::default() };
+    for name in ["yolov8n", "mobilenet_v2"] {
+        let q = quantize.apply_wide(&zoo(name), Some(&data), &ctx).unwrap();
+        judge.add_fed(name, &q, &image(&q, &data), ExportPrecision::Int16, 1e-2);
+    }
+    let noise = noise();
+    for (name, m) in [("small", small()), ("various", various())] {
+        let q = quantize.apply_wide(&m, Some(&noise), &ctx).unwrap();
+        let fed = image(&q, &noise);
+        let export = TfliteExport { inputs: EndType::Int16, outputs: EndType::Int16, ..TfliteExport::default() };
+        judge.add_export(name, &q, &fed, &export, ExportPrecision::Int16, 1e-2);
+        // The same in int8.
+        let q = quantize.apply(&m, Some(&noise), &ctx).unwrap();
+        judge.add_fed(&format!("{name}_int8"), &q, &fed, ExportPrecision::Int8, 0.99);
+    }
+    let results = judge.run();
+    assert!(results["mobilenet_v2"].types.iter().any(|t| t == "DEPTHWISE_CONV_2D int16 int8 int64"), "{:?}", results["mobilenet_v2"].types);
+    let real = results["yolov8n"].operators.iter().filter(|o| *o == "DEQUANTIZE").count();
+    assert!(real <= 6, "{:?}", results["yolov8n"].operators);
+    assert_eq!(results["small"].ends, ["int16", "int16"]);
+
+    let (q, dir) = (quantize.apply_wide(&small(), Some(&noise), &ctx).unwrap(), tempfile::tempdir().unwrap());
+    let export = TfliteExport { inputs: EndType::Uint8, ..TfliteExport::default() };
+    let e = export.apply(&q, dir.path().join("m.tflite"), None, &ctx).unwrap_err().to_string();
+    assert!(e.contains("rounded to int16, which is not held as uint8") && e.contains("inputs: \"int16\""), "{e}");
+    let wide = |target: &str, data| {
+        let deploy = Deploy { target: Target::find(target).unwrap(), precision: ExportPrecision::Int16, ..Deploy::default() };
+        let ending = if target == "tflite" { "tflite" } else { "xml" };
+        deploy.run((&small(), &dir.path().join(format!("m.{ending}")), data), &ctx).unwrap_err().to_string()
+    };
+    let e = wide("openvino", Some(&noise));
+    assert!(e.contains("OpenVINO has no kernels for int16 activations"), "{e}");
+    assert!(wide("tflite", None).contains("int16 needs images to calibrate on"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn inputs_and_outputs_are_integers_where_they_are_asked_for() {
     let (mut judge, data, ctx, target) = (Judge::new(), shapes(8), Context::new(), Target::find("tflite").unwrap());
     let quantized = |m: &Model| Quantize { images: 8, target, score: false, ..Quantize::default() }.apply(m, Some(&data), &ctx).unwrap();
@@ -158,7 +185,7 @@ fn inputs_and_outputs_are_integers_where_they_are_asked_for() {
         judge.add_export(&format!("{inputs}_{outputs}"), &q, &image(&q, &data), &export, ExportPrecision::Int8, 0.99);
     }
     // Shares of one have steps of their own.
-    let noise = dataset("random", &DataOptions { images: Some(8), size: Some(8.into()), ..DataOptions::default() }, &ctx).unwrap();
+    let noise = noise();
     let q = Quantize { images: 8, target, score: false, ..Quantize::default() }.apply(&small(), Some(&noise), &ctx).unwrap();
     let export = TfliteExport { inputs: EndType::Int8, outputs: EndType::Uint8, ..TfliteExport::default() };
     judge.add_export("shares", &q, &image(&q, &noise), &export, ExportPrecision::Int8, 0.99);

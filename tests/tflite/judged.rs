@@ -77,7 +77,8 @@ impl Judge {
     }
 
     pub fn add_fed(&mut self, name: &str, model: &Model, feeds: &HashMap<String, Value>, precision: ExportPrecision, limit: f64) {
-        let export = TfliteExport { precision: Some(precision), score: false, ..TfliteExport::default() };
+        // An int16 model is quantized already.
+        let export = TfliteExport { precision: (precision != ExportPrecision::Int16).then_some(precision), ..TfliteExport::default() };
         self.add_export(name, model, feeds, &export, precision, limit);
     }
 
