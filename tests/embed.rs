@@ -166,7 +166,7 @@ fn suppression_inside_is_suppression_outside() {
 fn a_detector_with_suppression_inside_predicts_and_is_judged_as_before() {
     let ctx = Context::new();
     let data = shapes(8);
-    for name in ["yolov8n", "yolov5nu", "yolo11n"] {
+    for name in ["yolov8n", "yolo11n"] {
         let model = zoo(name);
         let inside = EmbedNms { confidence: 0.01, ..EmbedNms::default() }.run(&model, &ctx).unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -54,7 +54,7 @@ impl Operation for EmbedNms {
         returns: "model",
         fields: Self::FIELDS,
         examples: &[r#"embed_nms(model("yolov8n", #{ image_size: 64 }), #{ max_detections: 100 })"#],
-        keywords: &["nms", "suppression", "end-to-end", "NonMaxSuppression", "export", "boxes"],
+        keywords: &["nms", "suppression", "end-to-end", "overlap", "export", "boxes"],
     };
     type Inputs<'a> = &'a Model;
     type Output = Model;
