@@ -11,8 +11,8 @@ pub(super) const OPS: &[Entry] = &[
     ("GridSample", Form::With(grid_sample)),
 ];
 
-/// Indices from the start: those below 0 count from the end of an axis with `size` elements. Later operator sets than the oldest do
-/// not say what a negative one does.
+/// Indices from the start: those below 0 count from the end of an axis with `size` elements, which iOS 17's
+/// operations leave undefined.
 fn indices(cx: &mut Lower<'_>, i: usize, size: usize) -> Result<Ref> {
     if let Some(c) = cx.constant(i) {
         let (dims, from_start) = (c.dims().to_vec(), |v: i64| if v < 0 { v + size as i64 } else { v });

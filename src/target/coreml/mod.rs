@@ -6,8 +6,8 @@
 //! would refuse.
 //!
 //! Float16 is the type of values: the Neural Engine computes in nothing else. What the conversion to float16 leaves in float32, and inputs
-//! and outputs, are cast. Core ML's integer layers round what they read to int8 with one scale and zero point 0, with int8 weights that have a scale per output
-//! channel, and make floats.
+//! and outputs, are cast. Core ML's integer layers round what they read to int8 with one scale and zero point 0, multiply with int8 weights
+//! that have a scale for each output channel, and make floats.
 
 mod activation;
 mod arithmetic;

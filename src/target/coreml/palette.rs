@@ -5,8 +5,8 @@ const BINS: usize = 4096;
 /// Rounds of k-means; what still moves after them moves little.
 const ROUNDS: usize = 60;
 
-/// At most `count` numbers, ascending, for these; `count` is at least 1. The same for the same numbers, on every machine. Numbers that have no more different values
-/// are kept as they are; zeros stay zero where they are as many as a number of the palette stands for on average.
+/// At most `count` numbers, ascending, for these; `count` is at least 1. The same for the same numbers, on every machine. Numbers that have no
+/// more different values are kept as they are; zeros stay zero where they are as many as a number of the palette stands for on average.
 pub(super) fn palette(values: &[f32], count: usize) -> Vec<f32> {
     let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_unstable_by(f32::total_cmp);

@@ -97,7 +97,9 @@ fn only_input(graph: &Graph) -> Result<&str> {
 
 /// The package's list of what is in it; identifiers follow from the content.
 fn manifest(model: &[u8], numbers: &[u8]) -> String {
-    let entry = |name: &str, about: &str, path: &str| serde_json::json!({ "author": "com.apple.CoreML", "description": about, "name": name, "path": path });
+    const AUTHOR: &str = "com.apple.CoreML";
+    let entry =
+        |name: &str, about: &str, path: &str| serde_json::json!({ "author": AUTHOR, "description": about, "name": name, "path": path });
     let (own, other) = (identifier(b"model", model), identifier(b"weights", numbers));
     let manifest = serde_json::json!({
         "fileFormatVersion": "1.0.0",
