@@ -86,7 +86,7 @@ impl Process {
     /// As [`Local::open`](super::Local::open); `Ended` when the process does.
     pub fn open(command: Command, order: &Order, cancel: &Cancel) -> Result<Self, Fault> {
         let (mut process, _) = Self::start(command, cancel)?;
-        match process.ask(&Request::Open(order.clone()), None)? {
+        match process.ask(&Request::Open(order.clone().into()), None)? {
             (Reply::Opened, _) => Ok(process),
             other => Err(unexpected(&other.0)),
         }

@@ -25,7 +25,7 @@ const MARK: [u8; 4] = *b"cmpr";
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// The first one.
-    Open(Order),
+    Open(Box<Order>),
     Step {
         runs: usize,
     },
@@ -243,11 +243,11 @@ mod tests {
             inputs: vec![super::super::Input { name: "x".into(), element: 1, dims: vec![1, 3] }],
         };
         let mut wire = Vec::new();
-        write(&mut wire, &Request::Open(order.clone()), []).unwrap();
+        write(&mut wire, &Request::Open(order.clone().into()), []).unwrap();
         write(&mut wire, &Request::Run, &tensors()).unwrap();
         let mut input = wire.as_slice();
         let (first, none) = read::<Request>(&mut input).unwrap().unwrap();
-        assert!(matches!(first, Request::Open(o) if o == order) && none.is_empty());
+        assert!(matches!(first, Request::Open(o) if *o == order) && none.is_empty());
         let (second, got) = read::<Request>(&mut input).unwrap().unwrap();
         assert!(matches!(second, Request::Run));
         for ((name, sent), (other, got)) in tensors().iter().zip(&got) {
