@@ -34,15 +34,15 @@ pub struct LowerOpset {
 }
 
 impl LowerOpset {
-    /// To the set `to`, 11 to 20.
+    /// To the set `to`, 11 to 21.
     ///
     /// # Errors
     /// `Argument` for another set.
     pub fn to(to: i64) -> Result<Self> {
-        if (11..=20).contains(&to) {
+        if (11..=21).contains(&to) {
             Ok(Self { to })
         } else {
-            Err(Error::argument(format!("graphs are lowered to operator sets 11 to 20, not {to}")))
+            Err(Error::argument(format!("graphs are lowered to operator sets 11 to 21, not {to}")))
         }
     }
 }
