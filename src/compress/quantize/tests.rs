@@ -475,3 +475,33 @@ fn a_quantized_model_learns_and_stays_quantized() {
     let e = quick(1).run((&dynamic, &data, None), &ctx).unwrap_err();
     assert!(e.kind() == compresso_base::error::ErrorKind::Unsupported && e.to_string().contains("are stored as uint8"), "{e}");
 }
+#[test]
+fn what_the_last_layers_make_is_rounded_for_kernels_that_write_integers() {
+    // Two outputs: what the last layer makes, and what a Sigmoid makes of it.
+    let mut b = GraphBuilder::new("ends", 17);
+    let x = b.input("images", Fact::known(Element::F32, &[1, 3, 8, 8]));
+    let y = conv(&mut b, "stem", &x, 8, 3, 3);
+    let y = conv(&mut b, "last", &y, 4, 8, 1);
+    let s = b.node(Node::new("Sigmoid", "scores", [y.as_str()], [""]));
+    b.output(&y);
+    b.output(&s);
+    let m = Model::new(b.finish().unwrap(), Task::Unknown);
+    let names = |m: &Model| m.graph().outputs().iter().map(|o| o.name.clone()).collect::<Vec<_>>();
+    for (target, rounded) in [("tflite", true), ("onnxruntime", false)] {
+        let q = quantize(&m, &Quantize { target: Target::find(target).unwrap(), ..Quantize::default() });
+        assert_eq!(names(&q), names(&m), "{target}");
+        let g = q.graph();
+        let makers = g.producers();
+        let makes = |name: &str| g.nodes()[makers[name]].op.as_str();
+        assert_eq!(makes(&g.outputs()[0].name), if rounded { "DequantizeLinear" } else { "Conv" }, "{target}");
+        assert_eq!(maker(g, "scores", 0), if rounded { "DequantizeLinear" } else { "Conv" }, "{target}");
+        assert_close(&m, &q, 20.0);
+    }
+    // Sums and activations are on integers by the target's own choice, and are not when they are asked not to.
+    let of = |elementwise| {
+        let q = quantize(&detector(), &Quantize { target: Target::find("tflite").unwrap(), elementwise, ..Quantize::default() });
+        q.graph().nodes().iter().filter(|n| n.is("QuantizeLinear")).count()
+    };
+    assert_eq!(of(None), of(Some(true)));
+    assert!(of(Some(false)) < of(None), "{} and {}", of(Some(false)), of(None));
+}
