@@ -3,7 +3,7 @@
 mod common;
 
 use compresso::Context;
-use compresso::deploy::{EmbedNms, EmbedPreprocessing, ImageLayout, OnnxExport};
+use compresso::deploy::{EmbedNms, EmbedPreprocessing, ImageLayout, OnnxExport, Remade, Replay};
 use compresso::exec::{self, Outputs, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::learn::eval::{Detection, Evaluate, InputForm, Predict, decode, nms};
@@ -85,6 +85,7 @@ fn suppression_inside_is_suppression_outside() {
         BoxDecode { scores_first: true, ..all(BoxFormat::Cxcywh, false, last, false) },
         BoxDecode { objectness_first: true, activation: sigmoid, ..all(BoxFormat::Xyxy, true, first, false) },
         BoxDecode { layout: None, activation: sigmoid, ..all(BoxFormat::Cxcywh, false, last, false) },
+        BoxDecode { layout: None, ..all(BoxFormat::Xyxy, true, last, true) },
         BoxDecode { normalized: true, ..all(BoxFormat::Yxyx, false, last, true) },
     ];
     for (form, d) in forms.into_iter().enumerate() {
@@ -257,8 +258,34 @@ fn what_cannot_be_put_inside_is_refused_with_the_reason() {
     assert!(nms(&zoo("yolov10n")).contains("nothing to suppress"));
     let cells = echo(BoxDecode { strides: vec![16], ..BoxDecode::yolo("y0") }, &[&[1, 7, 24]], false, 3);
     assert!(nms(&cells).contains("grid cells"));
+    let columns = compresso::model::BoxDecode { nms: Some(true), ..BoxDecode::end_to_end("y0") };
+    assert!(nms(&echo(columns, &[&[1, 24, 6]], false, 3)).contains("have a class each already"));
     let inside = EmbedNms::default().run(&zoo("yolov8n"), &ctx).unwrap();
     assert!(nms(&inside).contains("nothing to suppress"));
     let e = EmbedNms { iou: 1.5, ..EmbedNms::default() }.run(&zoo("yolov8n"), &ctx).unwrap_err().to_string();
     assert!(e.contains("'iou'"), "{e}");
+}
+
+/// Bytes of a model whose outputs nothing is known of are bytes, too.
+#[test]
+fn unknown_models_with_bytes_are_calibrated_on_bytes() {
+    let classifier = build("classifier", &ZooOptions { image_size: Some([32, 32]), ..ZooOptions::default() }).unwrap();
+    let unknown = Model::new(classifier.graph().clone(), Task::Unknown);
+    let inside = EmbedPreprocessing::default().run(&unknown, &Context::new()).unwrap();
+    let input = &inside.graph().inputs()[0].fact;
+    let images =
+        Constant::floats(&[1, 3, 1, 2], &[0.0, 1.0, 0.5, 1.0 / 255.0, 0.2, 0.7]).unwrap().tensor(&candle_core::Device::Cpu).unwrap();
+    let fed = InputForm::of_images(input).unwrap().feed(inside.task(), input, &images).unwrap();
+    assert_eq!(fed.to_f64s().unwrap(), [0.0, 128.0, 51.0, 255.0, 1.0, 179.0]);
+}
+
+#[test]
+fn recipes_make_what_was_put_inside_again() {
+    let ctx = Context::new();
+    let options = serde_json::json!({ "width": 0.125, "image_size": 64, "classes": 3 });
+    let model = compresso::operation::decode::<compresso::model::ModelOptions>(options).unwrap().run("yolov8n", &ctx).unwrap();
+    let inside = EmbedPreprocessing::default().run(&EmbedNms::default().run(&model, &ctx).unwrap(), &ctx).unwrap();
+    let Remade::Model(again) = inside.recipe().unwrap().replay(&ctx).unwrap() else { panic!("a model") };
+    assert_eq!(again.graph(), inside.graph());
+    assert_eq!(again.task(), inside.task());
 }

@@ -181,3 +181,44 @@ fn scales_per_channel_and_inner_graphs_stay_in_the_sets_that_have_them() {
     assert!(e.contains("node 'q'") && e.contains("per channel"), "{e}");
     assert!(LowerOpset::to(10).unwrap_err().to_string().contains("11 to 21"));
 }
+
+/// A cast, an operator of that type, and the oldest operator set that has it.
+#[test]
+fn element_types_are_kept_to_the_sets_that_have_them() {
+    for (element, op, inputs, oldest) in [
+        (Element::I32, "Relu", 1, 14),
+        (Element::U8, "Min", 2, 12),
+        (Element::I64, "Max", 2, 12),
+        (Element::F32, "Max", 2, 11),
+        (Element::U32, "Max", 2, 12),
+        (Element::U32, "Add", 2, 11),
+        (Element::I8, "Add", 2, 14),
+        (Element::BF16, "Add", 2, 13),
+    ] {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[2, 3]));
+        let x = b.node(Node::new("Cast", "", [x.as_str()], [""]).int("to", i64::from(element.code())));
+        let y = b.node(Node::new(op, "typed", vec![x.as_str(); inputs], [""]));
+        let y = b.node(Node::new("Cast", "", [y.as_str()], [""]).int("to", i64::from(Element::F32.code())));
+        b.output(&y);
+        let g = b.finish().unwrap();
+        for to in 11..17 {
+            let pass = LowerOpset::to(to).unwrap();
+            let lowered = passes::run(&g, &[&pass as &dyn Pass], &[]);
+            assert_eq!(lowered.is_ok(), to >= oldest, "{op} of {element} in set {to}: {:?}", lowered.err());
+        }
+    }
+}
+
+/// Readers of an old operator set may know no newer version of the format.
+#[test]
+fn a_lowered_file_has_the_version_of_its_operator_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, old) = (folder.path().join("new.onnx"), folder.path().join("old.onnx"));
+    let g = graph(21, n("Relu"), &[]);
+    compresso::model::onnx::save(&g, &new).unwrap();
+    let m = compresso::model::Model::load(&new, &compresso::model::LoadOptions::default()).unwrap();
+    OnnxExport { opset: Some(13), ..OnnxExport::default() }.apply(&m, &old, &Context::new()).unwrap();
+    let said = common::python(&["-c", &format!("import onnx; print([onnx.load(p).ir_version for p in ({new:?}, {old:?})])")]);
+    assert_eq!(said.trim(), "[10, 7]");
+}

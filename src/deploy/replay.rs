@@ -1,5 +1,6 @@
 //! Recipes run again, without the script language.
 
+use super::embed::{EmbedNms, EmbedPreprocessing};
 use super::{
     CoremlExport, Deploy, Deployed, NcnnExport, OnnxExport, OpenvinoExport, Optimize, TensorrtArtifacts, TensorrtExport, TfliteExport,
     onnx::OnnxFile,
@@ -29,6 +30,8 @@ const OPERATIONS: &[Replayable] = &[
     replayable::<Deploy>(),
     replayable::<OnnxExport>(),
     replayable::<Optimize>(),
+    replayable::<EmbedNms>(),
+    replayable::<EmbedPreprocessing>(),
     replayable::<TensorrtExport>(),
     replayable::<OpenvinoExport>(),
     replayable::<TfliteExport>(),

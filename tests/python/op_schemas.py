@@ -4,6 +4,7 @@ onnxruntime, for its own operators that we run) defines them.
 usage: op_schemas.py > schema.txt
 
     set N TYPE...                 a set of element types
+    late V I N : NAME...          with version V of the operator set, input I of these operators got the types of set N
     DOMAIN:NAME V:LEAST..MOST ... / INPUT ... / ATTRIBUTE:KINDS ...
 
 A line for each operator: since version V it takes so many inputs (no MOST: any number). Then its inputs in order, over all versions: a letter
@@ -101,6 +102,16 @@ def main():
             known.append(f"{attribute}:{kinds}{'!' if demanded else ''}")
         counts = " ".join(f"{s}:{t}" for s, t in arity)
         lines.append(f"{domain}:{name} {counts} / {' '.join(''.join(row) for row in inputs)} / {' '.join(known)}".rstrip())
+    late = {}
+    for (domain, name), rows in sorted(versions().items()):
+        for (_, _, _, old, _), (since, _, _, new, _) in zip(rows, rows[1:]):
+            if domain or since < 12:
+                continue
+            for i in range(min(len(old), len(new))):
+                more = tuple(sorted(element(t) for t in new[i].types - old[i].types if t.startswith("tensor(")))
+                if more:
+                    late.setdefault((since, i, sets.setdefault(more, len(sets))), []).append(name)
+    lines[:0] = [f"late {since} {i} {number} : {' '.join(names)}" for (since, i, number), names in sorted(late.items())]
     for types, number in sets.items():
         print(f"set {number} {' '.join(types)}")
     print("\n".join(lines))

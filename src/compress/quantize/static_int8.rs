@@ -35,14 +35,14 @@ pub(super) fn insert(graph: &Graph, plan: &Plan, values: &HashMap<String, Affine
     let (makers, readers) = (graph.producers(), graph.consumers());
     for name in plan.values.keys() {
         let affine = values.get(name).ok_or_else(|| Error::internal("what a plan rounds has a scale"))?;
-        if !graph.is_output(name) {
+        let maker = makers.get(name.as_str()).filter(|_| settings.rules.ends && graph.is_output(name));
+        let Some(&maker) = maker else {
             let to = patch.fresh(&format!("{name}_dequantized"));
             pair(&mut patch, name, [name, &to], *affine, settings.activations)?;
             through.insert(name, to);
             continue;
-        }
+        };
         // What the graph gives away is the rounded number, under the old name.
-        let maker = *makers.get(name.as_str()).ok_or_else(|| Error::internal("a layer makes it"))?;
         let exact = patch.fresh(&format!("{name}_exact"));
         patch.edit(maker).outputs.iter_mut().filter(|o| *o == name).for_each(|o| o.clone_from(&exact));
         for &reader in readers.get(name.as_str()).into_iter().flatten() {

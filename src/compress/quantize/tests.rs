@@ -505,3 +505,20 @@ fn what_the_last_layers_make_is_rounded_for_kernels_that_write_integers() {
     assert_eq!(of(None), of(Some(true)));
     assert!(of(Some(false)) < of(None), "{} and {}", of(Some(false)), of(None));
 }
+
+#[test]
+fn an_output_that_a_layer_reads_stays_exact() {
+    let mut b = GraphBuilder::new("features", 17);
+    let x = b.input("images", Fact::known(Element::F32, &[1, 3, 8, 8]));
+    let f = conv(&mut b, "stem", &x, 8, 3, 3);
+    let y = conv(&mut b, "last", &f, 4, 8, 1);
+    b.output(&f);
+    b.output(&y);
+    let m = Model::new(b.finish().unwrap(), Task::Unknown);
+    for target in ["onnxruntime", "openvino", "tensorrt"] {
+        let q = quantize(&m, &Quantize { target: Target::find(target).unwrap(), ..Quantize::default() });
+        assert_eq!(maker(q.graph(), "last", 0), "DequantizeLinear", "{target}");
+        let makers = q.graph().producers();
+        assert_eq!(q.graph().nodes()[makers[f.as_str()]].op, "Conv", "{target}");
+    }
+}

@@ -90,6 +90,10 @@ impl EmbedNms {
     /// The graph with rows of detections in place of the outputs that the decoder read, and how they are read.
     fn rows(&self, graph: &Graph, task: &Detect) -> Result<(Graph, BoxDecode)> {
         let d = task.decode.clone().into_description();
+        if d.is_finished() {
+            let e = Error::unsupported("this detector's rows have a class each already, which is not suppressed inside of its graph");
+            return Err(e.hint("predict and evaluate suppress them"));
+        }
         if !d.strides.is_empty() || !d.powers.is_empty() || d.background.is_some() || d.activation == ScoreActivation::Softmax {
             let e = Error::unsupported(
                 "this detector's boxes are finished outside of its graph, from grid cells, powers or a background class",
@@ -111,7 +115,8 @@ impl EmbedNms {
         let mut steps = Steps { patch: Patch::new(graph), graph };
         let [boxes, scores] = steps.parts(&d, task.classes.len(), |name| facts.get(name))?;
         let fact = d.boxes.as_deref().and_then(|n| facts.get(n));
-        let anchors = fact.and_then(|f| f.dim(if steps.last(&d, fact, task.classes.len()) { 1 } else { 2 }));
+        let channels = if d.scores.is_some() { 4 } else { 4 + task.classes.len() + usize::from(d.objectness) };
+        let anchors = fact.and_then(|f| f.dim(if steps.last(&d, fact, channels) { 1 } else { 2 }));
         let batch = fact.and_then(|f| f.shape.as_ref()).and_then(|s| s.first().cloned()).unwrap_or(Dim::Unknown);
         let rows = self.suppress(&mut steps, &d, task.classes.len(), anchors, &boxes, &scores)?;
         let mut patch = steps.patch;
@@ -213,12 +218,13 @@ impl Steps<'_> {
     /// Boxes `[batch, anchors, 4]`, as the description has them but for `Xywh`, which become corners, and a probability for each class `[batch, anchors, classes]`, from the outputs of the detector.
     fn parts<'f>(&mut self, d: &BoxDecode, classes: usize, fact: impl Fn(&str) -> Option<&'f Fact>) -> Result<[String; 2]> {
         let name = d.boxes.as_deref().ok_or_else(|| Error::argument("the description names no output of boxes"))?;
-        let all = self.rows_of(d, name, fact(name), classes)?;
+        let scored = classes + usize::from(d.objectness);
+        let all = self.rows_of(d, name, fact(name), if d.scores.is_some() { 4 } else { 4 + scored })?;
         let last = i64::MAX;
         let apart = d.scores.as_deref();
         let (boxes, mut scores, mut objectness) = match apart {
             Some(scores) => {
-                let scores = self.rows_of(d, scores, fact(scores), classes)?;
+                let scores = self.rows_of(d, scores, fact(scores), scored)?;
                 (all, scores, None)
             }
             None if d.scores_first => (self.slice(&all, -4, last, 2), self.slice(&all, 0, -4, 2), None),
@@ -241,22 +247,23 @@ impl Steps<'_> {
     }
 
     /// An output as `[batch, anchors, channels]` in float32.
-    fn rows_of(&mut self, d: &BoxDecode, name: &str, fact: Option<&Fact>, classes: usize) -> Result<String> {
+    fn rows_of(&mut self, d: &BoxDecode, name: &str, fact: Option<&Fact>, channels: usize) -> Result<String> {
         if fact.and_then(Fact::rank) != Some(3) {
             return Err(Error::unsupported(format!("the output '{name}' must have three axes: batch, boxes, channels")));
         }
         let half = fact.is_some_and(|f| f.element != Element::F32);
         let value = if half { self.cast(name, Element::F32) } else { name.to_string() };
-        Ok(if self.last(d, fact, classes) { value } else { self.op(TRANSPOSE, &[&value], |n| n.ints("perm", &[0, 2, 1])) })
+        Ok(if self.last(d, fact, channels) { value } else { self.op(TRANSPOSE, &[&value], |n| n.ints("perm", &[0, 2, 1])) })
     }
 
-    /// Whether the channels of an output are its last axis.
-    fn last(&self, d: &BoxDecode, fact: Option<&Fact>, classes: usize) -> bool {
-        let extra = usize::from(d.objectness);
-        let fits = |channels: usize| [4 + classes + extra, 4, classes + extra].contains(&channels);
+    /// Whether the channels of an output are its last axis. Where both ways fit, there are fewer channels than boxes.
+    fn last(&self, d: &BoxDecode, fact: Option<&Fact>, channels: usize) -> bool {
         match d.layout {
             Some(layout) => layout == AnchorLayout::ChannelsLast,
-            None => fact.is_some_and(|f| f.dim(2).is_some_and(fits) || !f.dim(1).is_some_and(fits)),
+            None => fact.is_some_and(|f| {
+                let [first, last] = [f.dim(1), f.dim(2)];
+                last == Some(channels) && (first != Some(channels) || first >= last) || first != Some(channels)
+            }),
         }
     }
 

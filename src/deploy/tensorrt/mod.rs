@@ -143,7 +143,8 @@ impl TensorrtExport {
         }
         let kept = || {
             let names: Vec<String> = artifacts.files.iter().map(|f| f.display().to_string()).collect();
-            format!("the artefacts are kept ({}); run build.sh where TensorRT is installed", names.join(", "))
+            let next = if self.rtx { "try again where TensorRT for RTX is installed" } else { "run build.sh where TensorRT is installed" };
+            format!("the artefacts are kept ({}); {next}", names.join(", "))
         };
         let found = if self.rtx { rtx::find() } else { find_trtexec().ok_or_else(builder::missing) };
         let program = match found {

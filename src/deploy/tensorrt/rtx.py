@@ -43,4 +43,6 @@ def build(folder, onnx, plan):
 
 
 if __name__ == "__main__":
-    print(json.dumps(build(*sys.argv[1:4])), flush=True)
+    made = build(*sys.argv[1:4])
+    print(json.dumps(made), flush=True)
+    sys.exit("error" in made)

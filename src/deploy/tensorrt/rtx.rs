@@ -24,6 +24,12 @@ pub(super) fn run(
     [onnx, plan]: [&str; 2],
     ctx: &Context,
 ) -> Result<std::result::Result<PathBuf, String>> {
+    // One of a model before is not taken for this one.
+    let made = folder.join(plan);
+    match std::fs::remove_file(&made) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&made, e)),
+        _ => {}
+    }
     let log = folder.join("build.log");
     let file = std::fs::File::create(&log).map_err(|e| Error::io(&log, e))?;
     let errors = file.try_clone().map_err(|e| Error::io(&log, e))?;
@@ -37,9 +43,8 @@ pub(super) fn run(
         .spawn()
         .map_err(|e| Error::io(interpreter, e))?;
     let done = finish(child, "build plan", interpreter, ctx)?;
-    let plan = folder.join(plan);
-    if done && plan.is_file() {
-        return Ok(Ok(plan));
+    if done && made.is_file() {
+        return Ok(Ok(made));
     }
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     let told = text.lines().rev().find_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["error"].as_str().map(str::to_string));

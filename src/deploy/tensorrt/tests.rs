@@ -175,7 +175,10 @@ fn plans_for_rtx_are_built_in_every_precision() {
     // A graph that it cannot read.
     std::fs::write(dir.path().join("open/model_fp16.onnx"), b"nothing").unwrap();
     let interpreter = rtx::find().unwrap();
-    let words = rtx::run(&interpreter, &dir.path().join("open"), ["model_fp16.onnx", "other.plan"], &Context::new()).unwrap().unwrap_err();
+    let plan = "model_fp16.rtx.plan";
+    assert!(dir.path().join("open").join(plan).is_file());
+    let words = rtx::run(&interpreter, &dir.path().join("open"), ["model_fp16.onnx", plan], &Context::new()).unwrap().unwrap_err();
+    assert!(!dir.path().join("open").join(plan).exists(), "the plan before is not taken for this one");
     assert!(words.contains("build.log"), "{words}");
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
-use compresso_model::{Classify, Decode, Detect, Fact, IMAGE_CHANNELS, Task, Value};
+use compresso_model::{Classify, Decode, Detect, Element, Fact, IMAGE_CHANNELS, Task, Value};
 
 /// The axes of an image input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ impl InputForm {
     pub fn feed(self, task: &Task, fact: &Fact, images: &Tensor) -> Result<Value> {
         let storage = fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", fact.element)))?;
         let images = model_input(task, images)?;
+        // Bytes are 0 to 255, also where nothing says so.
+        let images = if fact.element == Element::U8 && is_plain(task) { (images * 255.0)? } else { images };
         // A byte that was divided by 255 is a whole number again only when it is rounded.
         let images = if fact.element.is_int() { images.round()? } else { images }.to_dtype(storage)?;
         let images = match self {
@@ -67,6 +69,15 @@ impl InputForm {
             Self::One => return Err(Error::shape(format!("the model takes one image at a time, got {}", images.dim(0)?))),
         };
         Value::new(fact.element, images)
+    }
+}
+
+/// Whether images of 0 to 1 are a model's input as they are.
+fn is_plain(task: &Task) -> bool {
+    match task {
+        Task::Classify(c) => c.preprocess.scale == 1.0 && c.preprocess.mean.is_empty() && c.preprocess.std.is_empty(),
+        Task::Detect(Detect { decode: Decode::Described(d), .. }) => d.scale == 1.0 && d.mean.is_empty() && d.std.is_empty(),
+        _ => true,
     }
 }
 

@@ -54,6 +54,9 @@ mod tests {
         assert!(e.contains("input 'x'") && e.contains("image_size"), "{e}");
         let half = graph(vec![1.into(), 3.into(), Dim::Symbol("h".into()), 4.into()]);
         assert!(fix_sizes(&half, 1, None).is_err(), "nothing fills it in");
+        // Channels last: height and width stand before them.
+        let last = graph(vec![1.into(), Dim::Symbol("h".into()), Dim::Symbol("w".into()), 3.into()]);
+        assert_eq!(fix_sizes(&last, 1, Some([8, 16])).unwrap().inputs()[0].fact.dims(), Some(vec![1, 8, 16, 3]));
         let closed = graph(vec![1.into(), 3.into(), 4.into(), 4.into()]);
         assert_eq!(fix_sizes(&closed, 2, Some([8, 16])).unwrap().inputs(), closed.inputs());
     }

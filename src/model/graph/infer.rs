@@ -2,6 +2,7 @@
 
 use super::{Dim, Fact, Graph, Node};
 use crate::constant::Constant;
+use crate::image::IMAGE_CHANNELS;
 use crate::ops;
 use crate::value::Value;
 use candle_core::Device;
@@ -193,16 +194,19 @@ pub fn infer_at(graph: &Graph, batch: usize, image: Option<[usize; 2]>) -> Resul
     graph.facts_of(given)
 }
 
-/// A fact with its unknown sizes filled in: the first by `batch`, the last two of four by `image`.
+/// A fact with its unknown sizes filled in: the first by `batch`, the height and width of four by `image`. They are the last two, or stand
+/// before the channels of an image whose channels come last.
 pub fn specialize(fact: &Fact, batch: usize, image: Option<[usize; 2]>) -> Fact {
     let mut fact = fact.clone();
     let Some(shape) = &mut fact.shape else { return fact };
     let rank = shape.len();
+    let colours = |axis: usize| shape.get(axis).and_then(Dim::known).is_some_and(|c| IMAGE_CHANNELS.contains(&c));
+    let height = if rank == 4 && colours(3) && !colours(1) { 1 } else { 2 };
     for (i, d) in shape.iter_mut().enumerate() {
         if d.known().is_none() {
             match (i, image) {
                 (0, _) => *d = Dim::Known(batch),
-                (2 | 3, Some(size)) if rank == 4 => *d = Dim::Known(size[i - 2]),
+                (_, Some(size)) if rank == 4 && (height..height + 2).contains(&i) => *d = Dim::Known(size[i - height]),
                 _ => {}
             }
         }

@@ -29,9 +29,13 @@ pub fn model(graph: &Graph, places: &Places) -> Result<Vec<u8>> {
         let entry = |(k, v): (&String, &String)| StringStringEntryProto { key: Some(k.clone()), value: Some(v.clone()) };
         shell.model.metadata_props = graph.metadata.iter().map(entry).collect();
     }
+    let before =
+        shell.model.opset_import.iter().find(|o| matches!(o.domain.as_deref(), None | Some("" | "ai.onnx"))).and_then(|o| o.version);
     let changed = set_opsets(&mut shell.model, graph) || encoded.changed;
     let needed = ir_version(graph, &encoded);
-    if shell.fresh || (changed && shell.model.ir_version.is_some_and(|v| v < needed)) {
+    // Readers of an older operator set may know no newer version of the format.
+    let lowered = before.is_some_and(|before| before > graph.opset());
+    if shell.fresh || lowered || (changed && shell.model.ir_version.is_some_and(|v| v < needed)) {
         shell.model.ir_version = Some(needed);
     }
 

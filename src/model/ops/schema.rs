@@ -47,13 +47,35 @@ fn table() -> &'static HashMap<&'static str, Schema> {
     static SETS: OnceLock<Vec<Vec<Element>>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let sets = SETS.get_or_init(|| TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect());
-        TEXT.lines().filter(|l| !l.starts_with("set ")).filter_map(|l| operator(l, sets)).collect()
+        TEXT.lines().filter(|l| !l.starts_with("set ") && !l.starts_with("late ")).filter_map(|l| operator(l, sets)).collect()
     })
 }
 
 /// `N TYPE...`
 fn set(line: &str) -> Vec<Element> {
     line.split(' ').skip(1).filter_map(Element::from_name).collect()
+}
+
+/// The version of the operator set since which an input of an ONNX operator takes an element type; 0 where it did before version 12, or
+/// does not. Of an operator that takes any number of inputs, the last that is specified says it for the rest.
+pub fn late(op: &str, input: usize, element: Element) -> i64 {
+    static TABLE: OnceLock<HashMap<(&'static str, usize, Element), i64>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let sets: Vec<Vec<Element>> = TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect();
+        TEXT.lines().filter_map(|l| l.strip_prefix("late ")).filter_map(|l| late_line(l, &sets)).flatten().collect()
+    });
+    let specified = of("", op).map_or(0, |s| s.inputs.len());
+    let input = if of("", op).is_some_and(|s| s.inputs.last().is_some_and(|i| i.rest)) { input.min(specified - 1) } else { input };
+    table.get(&(op, input, element)).copied().unwrap_or(0)
+}
+
+/// `V I N : NAME...`
+fn late_line(line: &'static str, sets: &[Vec<Element>]) -> Option<Vec<((&'static str, usize, Element), i64)>> {
+    let (head, names) = line.split_once(" : ")?;
+    let mut head = head.split(' ').map(str::parse::<usize>);
+    let (since, input, elements) = (head.next()?.ok()?, head.next()?.ok()?, sets.get(head.next()?.ok()?)?);
+    let since = i64::try_from(since).ok()?;
+    Some(names.split(' ').flat_map(|name| elements.iter().map(move |e| ((name, input, *e), since))).collect())
 }
 
 /// What the specification says of an operator; `None` for one that has none (ours).

@@ -33,7 +33,7 @@ pub(super) const OPS: &[Entry] = &[
     ("Gelu", Form::With(gelu)),
     ("Elu", Form::With(|cx| with_alpha(cx, "elu", 1.0))),
     ("LeakyRelu", Form::With(|cx| with_alpha(cx, "leaky_relu", 0.01))),
-    ("ThresholdedRelu", Form::With(|cx| with_alpha(cx, "thresholded_relu", 1.0))),
+    ("ThresholdedRelu", Form::With(thresholded_relu)),
     ("Celu", Form::With(celu)),
     ("Selu", Form::With(selu)),
     ("Mish", Form::With(mish)),
@@ -108,6 +108,16 @@ fn with_alpha(cx: &mut Lower<'_>, kind: &'static str, default: f32) -> Result<()
     let alpha = cx.number(alpha, cx.kind(x));
     let y = cx.like(kind, x, &[("alpha", alpha)]);
     cx.one(y)
+}
+
+/// Core ML's own keeps what equals the threshold, too.
+fn thresholded_relu(cx: &mut Lower<'_>) -> Result<()> {
+    let (x, alpha) = (cx.float(0)?, cx.node.get_float("alpha", 1.0)?);
+    let kind = cx.kind(x);
+    let (alpha, zero) = (cx.number(alpha, kind), cx.number(0.0, kind));
+    let above = cx.test("greater", x, alpha)?;
+    let kept = cx.select(above, x, zero)?;
+    cx.one(kept)
 }
 
 /// `alpha · elu(x / alpha)`

@@ -50,6 +50,8 @@ pub(super) struct Builder<'a> {
     computed: HashMap<String, Constant>,
     /// Weights are stored in float16.
     pub half: bool,
+    /// Layers round what they read while they run, beside integer weights.
+    pub hybrid: bool,
     /// The file gives away integers where it can.
     pub integer_outputs: bool,
     /// Nodes that others have done.
@@ -72,7 +74,7 @@ impl<'a> Builder<'a> {
         };
         let (readers, makers) = (graph.consumers(), graph.producers());
         let (held, computed, done, stored) = (HashMap::new(), HashMap::new(), HashSet::new(), HashMap::new());
-        Self { graph, facts, file, held, readers, makers, computed, half: false, integer_outputs: false, done, stored }
+        Self { graph, facts, file, held, readers, makers, computed, half: false, hybrid: false, integer_outputs: false, done, stored }
     }
 
     /// The sizes of a value.

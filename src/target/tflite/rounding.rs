@@ -137,7 +137,7 @@ impl Builder<'_> {
             return Ok(Numbers::Integers(stored, rounding));
         }
         let real = node.input(0).is_some_and(|x| !self.is_rounded(x));
-        Ok(if real && is_hybrid(self.graph, node) { Numbers::Hybrid(stored) } else { Numbers::Real })
+        Ok(if self.hybrid && real && is_hybrid(self.graph, node) { Numbers::Hybrid(stored) } else { Numbers::Real })
     }
 
     /// How a node that computes on integers rounds; `None` where it computes on real numbers. `data` are the inputs that must be rounded.

@@ -63,6 +63,8 @@ fn build(graph: &Graph, artefact: &Artefact<'_>) -> Result<File> {
     let ends = Ends::of(artefact)?;
     let mut b = Builder::new(graph, &facts);
     b.half = artefact.precision == ExportPrecision::Fp16;
+    // An export that asks for it; of a model whose weights alone are quantized, what layers read stays as exact as it is.
+    b.hybrid = artefact.precision == ExportPrecision::Dynamic;
     b.integer_outputs = ends.outputs != EndType::Float32;
     for input in graph.feeds() {
         let dims = b.dims(&input.name)?;

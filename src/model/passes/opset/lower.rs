@@ -8,8 +8,8 @@ use super::super::{Pass, PassContext, Rewrite};
 use crate::constant::Constant;
 use crate::element::Element;
 use crate::graph::{Attr, Fact, Node, normalize_axis};
-use crate::ops::activation::{CLIP, DROPOUT, ERF, GELU, HARD_SIGMOID, HARD_SWISH, MISH, SOFTPLUS, TANH};
-use crate::ops::arithmetic::{ADD, DIV, MAX, MIN, MUL, SUB};
+use crate::ops::activation::{DROPOUT, ERF, GELU, HARD_SIGMOID, HARD_SWISH, MISH, SOFTPLUS, TANH};
+use crate::ops::arithmetic::{ADD, DIV, MUL, SUB};
 use crate::ops::concat::PAD;
 use crate::ops::grid_sample::GRID_SAMPLE;
 use crate::ops::later::later;
@@ -19,6 +19,7 @@ use crate::ops::quantize::{DEQUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use crate::ops::reduce::{self, REDUCE_MEAN, REDUCE_SUM};
 use crate::ops::region::ROI_ALIGN;
 use crate::ops::resize::RESIZE;
+use crate::ops::scatter::{SCATTER_ELEMENTS, SCATTER_ND};
 use crate::ops::schema;
 use crate::ops::shape::{SQUEEZE, UNSQUEEZE};
 use crate::ops::slice::SPLIT;
@@ -113,28 +114,12 @@ impl<'g> Lower<'_, 'g> {
     /// Element types that operators got later.
     fn types(&self, node: &Node) -> Result<()> {
         let facts = self.cx.facts()?;
-        let of = |name: &str| facts.get(name).map(|f: &Fact| f.element);
-        for name in node.inputs.iter().chain(&node.outputs) {
-            let late = match of(name) {
-                None | Some(Element::F32 | Element::F64 | Element::F16 | Element::I32 | Element::I64 | Element::Bool | Element::Str) => {
-                    None
-                }
-                Some(Element::U8 | Element::I8) if node.is(CLIP) && self.to < 12 => Some(12),
-                // Arithmetic and Relu got small integers with set 14.
-                Some(Element::U8 | Element::I8 | Element::I16 | Element::U16) if [ADD, SUB, MUL, DIV].iter().any(|op| node.is(op)) => {
-                    Some(14)
-                }
-                Some(Element::U8 | Element::I8) => None,
-                Some(Element::BF16) => Some(13),
-                Some(_) => Some(21),
-            };
-            if let (Some(late), Some(element)) = (late.filter(|late| *late > self.to), of(name)) {
-                return Err(Error::unsupported(format!("'{name}' is {element}, which operators take since operator set {late}")));
+        for (at, name) in node.inputs.iter().enumerate() {
+            let Some(element) = facts.get(name).map(|f: &Fact| f.element) else { continue };
+            let since = schema::late(&node.op, at, element);
+            if since > self.to {
+                return Err(Error::unsupported(format!("'{name}' is {element}, which {} takes since operator set {since}", node.op)));
             }
-        }
-        let whole = |element: Element| matches!(element, Element::I32 | Element::I64);
-        if [CLIP, MIN, MAX].iter().any(|op| node.is(op)) && self.to < 12 && node.input(0).and_then(of).is_some_and(whole) {
-            return Err(Error::unsupported(format!("{} takes integers since operator set 12", node.op)));
         }
         Ok(())
     }
@@ -147,6 +132,12 @@ impl<'g> Lower<'_, 'g> {
             PAD if self.crosses(18) || self.crosses(19) => self.pad(new),
             RESIZE => self.resize(new),
             SOFTMAX | LOG_SOFTMAX | HARDMAX if self.crosses(13) => self.softmax(new),
+            SCATTER_ELEMENTS | SCATTER_ND if self.crosses(18) && matches!(new.get_str("reduction", "none")?, "max" | "min") => {
+                Err(Error::unsupported("the reductions \"max\" and \"min\" came with operator set 18"))
+            }
+            GRID_SAMPLE if self.crosses(20) && new.input(0).map(|x| self.cx.rank(x)).transpose()?.flatten() != Some(4) => {
+                Err(Error::unsupported("grids over three axes came with operator set 20"))
+            }
             GRID_SAMPLE if self.crosses(20) => {
                 for (old, now) in [("bilinear", "linear"), ("bicubic", "cubic")] {
                     if new.get_str("mode", "linear")? == now {
