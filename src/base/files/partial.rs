@@ -47,9 +47,17 @@ pub fn discard_partial() {
     let live = live();
     for path in live.iter() {
         // What cannot be removed now is swept later.
-        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        let _ = if path.is_dir() { remove_folder(path) } else { std::fs::remove_file(path) };
     }
     std::mem::forget(live);
+}
+
+/// Removes a folder that other threads still write into: under another name, where they do not find it.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let away = path.with_file_name(format!("{}-{PART}", name.strip_suffix(PART).unwrap_or(&name)));
+    let away = if std::fs::rename(path, &away).is_ok() { &away } else { path };
+    std::fs::remove_dir_all(away)
 }
 
 /// An entry of [`LIVE`].
