@@ -510,8 +510,8 @@ fn what_the_last_layers_make_is_rounded_for_kernels_that_write_integers() {
 fn an_output_that_a_layer_reads_stays_exact() {
     let mut b = GraphBuilder::new("features", 17);
     let x = b.input("images", Fact::known(Element::F32, &[1, 3, 8, 8]));
-    let f = conv(&mut b, "stem", &x, 8, 3, 3);
-    let y = conv(&mut b, "last", &f, 4, 8, 1);
+    let f = conv(&mut b, "stem", &x, 16, 3, 3);
+    let y = conv(&mut b, "last", &f, 16, 16, 1);
     b.output(&f);
     b.output(&y);
     let m = Model::new(b.finish().unwrap(), Task::Unknown);
