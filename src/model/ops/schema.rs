@@ -214,8 +214,11 @@ mod tests {
 
     #[test]
     fn every_line_is_read_and_every_operator_of_onnx_is_there() {
-        let lines = TEXT.lines().filter(|l| !l.starts_with("set ")).count();
-        assert_eq!(table().len(), lines);
+        let lines = |start: &str| TEXT.lines().filter(|l| l.starts_with(start)).count();
+        assert_eq!(table().len(), TEXT.lines().count() - lines("set ") - lines("late "));
+        let sets: Vec<Vec<Element>> = TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect();
+        let read = TEXT.lines().filter_map(|l| l.strip_prefix("late ")).filter_map(|l| late_line(l, &sets)).count();
+        assert!(lines("late ") > 60 && read == lines("late "), "{read}");
         for op in ops::registry::all().filter(|op| op.domain.is_empty()) {
             let schema = table().get(format!(":{}", op.name).as_str());
             let schema = schema.unwrap_or_else(|| panic!("{} has no line", op.name));
@@ -229,6 +232,21 @@ mod tests {
         let facts = names.iter().zip(inputs).filter_map(|(n, e)| Some((n.clone(), Fact::known((*e)?, &[2])))).collect();
         let node = Node::new(op, "", names.iter().map(String::as_str), ["y"]);
         check(&Infer::new(&node, opset, &facts))
+    }
+
+    #[test]
+    fn element_types_came_with_versions() {
+        use Element::{BF16, F16, F32, I32, I64, U8};
+        for (op, input, element, since) in [
+            ("Relu", 0, I32, 14),
+            ("Relu", 0, F32, 0),
+            ("Pow", 1, I64, 12),
+            ("QuantizeLinear", 0, F16, 19),
+            ("Conv", 0, BF16, 22),
+            ("Min", 7, U8, 12),
+        ] {
+            assert_eq!(late(op, input, element), since, "{op} {input} {element}");
+        }
     }
 
     #[test]
