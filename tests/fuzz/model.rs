@@ -1,17 +1,20 @@
 //! What can be done with a graph, whatever it is.
 
+use super::files;
 use super::graphs;
 use super::judge::{self, Way, checked};
 use super::source::Source;
 use super::watch;
 use compresso::compress::prune::Prune;
 use compresso::compress::quantize::{Quantize, QuantizeMode};
+use compresso::deploy::EmbedPreprocessing;
 use compresso::exec::{self, Engine, Outputs, Run};
 use compresso::learn::data::{DataOptions, Dataset, dataset};
 use compresso::model::ops::{self, QuantRule, RunMode};
 use compresso::model::{Dim, Fact, Graph, LoadOptions, Model, Value, onnx, passes};
 use compresso::operation::Operation;
 use compresso::report::{self, Style};
+use compresso::target::{Destination, TARGETS, lint, write_model};
 use compresso::{Context, Result};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -46,6 +49,33 @@ pub fn exercise(graph: Graph, source: &mut Source<'_>) {
             checked(onnx::encode(made.model.graph()));
         }
     }
+    if source.chance(96) {
+        leave(&model, source);
+    }
+}
+
+/// Writes a graph for one of the targets, in another operator set, and with what stands around a model inside.
+fn leave(model: &Model, source: &mut Source<'_>) {
+    let ctx = watch::context();
+    let target = source.pick(TARGETS);
+    let name = match target.destination {
+        Destination::File(ending) | Destination::Package(ending) => format!("out.{ending}"),
+        Destination::Folder => "out".into(),
+    };
+    checked(lint(target, model.graph()));
+    if let Some(fixed) = checked(model.with_fixed_sizes(1, Some([8, 8]))) {
+        checked(write_model(target, &fixed, &files::folder().join(name)));
+    }
+    let to = 11 + i64::try_from(source.below(11)).unwrap_or(0);
+    let convert: Box<dyn passes::Pass> = if to < model.graph().opset() {
+        Box::new(passes::LowerOpset::to(to).expect("it is one"))
+    } else {
+        Box::new(passes::RaiseOpset::to(to).expect("it is one"))
+    };
+    if let Some(converted) = checked(passes::run(model.graph(), &[convert.as_ref()], &[])) {
+        checked(onnx::encode(&converted.graph));
+    }
+    checked(EmbedPreprocessing::default().run(model, &ctx));
 }
 
 fn noise() -> &'static Dataset {

@@ -8,7 +8,7 @@ use super::facts::{Item, axis_of, fact, items, of_items};
 use super::ints::{Ints, strides};
 use super::run::Exec;
 use super::slice::unless_empty;
-use crate::graph::{Dim, Fact, Infer};
+use crate::graph::{Dim, Fact, Infer, normalize_axis};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
@@ -79,7 +79,15 @@ fn gather(cx: &Exec<'_>) -> Result<Vec<Value>> {
 }
 
 fn infer_gather_elements(cx: &Infer<'_>) -> Result<Vec<Fact>> {
-    Ok(vec![fact(cx.input(0)?.element, cx.input(1)?.shape.clone())])
+    let (x, ids) = (cx.input(0)?, cx.input(1)?);
+    if let (Some(from), Some(to)) = (&x.shape, &ids.shape) {
+        let axis = normalize_axis(cx.node.get_int("axis", 0)?, from.len())?;
+        let larger = |d: usize| d != axis && to[d].known().zip(from[d].known()).is_some_and(|(to, from)| to > from);
+        if from.len() != to.len() || (0..from.len()).any(larger) {
+            return Err(Error::shape(format!("indices {ids} do not fit data {x} on axis {axis}")));
+        }
+    }
+    Ok(vec![fact(x.element, ids.shape.clone())])
 }
 
 /// The row-major positions in a tensor of shape `from` that an index tensor names along `axis`.

@@ -60,6 +60,7 @@ fn infer_pool(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let attrs = WindowAttrs::of(cx.node, None, shape.len() - 2)?;
     let mut out = shape[..2].to_vec();
     for (d, n) in shape[2..].iter().enumerate() {
+        check_size(n.known())?;
         out.push(attrs.output(d, n)?);
     }
     Ok(vec![Fact::new(x.element, out.clone()), indices(Some(out))])
@@ -80,8 +81,14 @@ fn check_rank(rank: usize) -> Result<()> {
     Ok(())
 }
 
+/// Padding alone has no largest number and no mean.
+fn check_size(size: Option<usize>) -> Result<()> {
+    if size == Some(0) { Err(Error::shape("an axis without elements cannot be pooled")) } else { Ok(()) }
+}
+
 fn window(node: &Node, x: &Tensor) -> Result<Window> {
     check_rank(x.rank())?;
+    x.dims()[2..].iter().try_for_each(|&n| check_size(Some(n)))?;
     WindowAttrs::of(node, None, x.rank() - 2)?.resolve(&x.dims()[2..])
 }
 
