@@ -32,7 +32,7 @@ pub use box_decode::{AnchorLayout, BoxDecode, BoxFormat, CellCentre, CellExtent,
 pub use constant::{Constant, Payload};
 pub use element::Element;
 pub use graph::{Attr, Cost, Dim, Fact, Facts, Graph, GraphBuilder, Infer, Node, Patch, Stats, ValueInfo, infer, stats};
-pub use image::{IMAGE_CHANNELS, image_channels};
+pub use image::{IMAGE_CHANNELS, has_channels_last, image_channels};
 pub use made::Made;
 pub use new_head::Reclassified;
 pub use open::{Load, Loaded, ModelOptions, size_of};

@@ -1,7 +1,7 @@
 //! What a target would refuse or run badly.
 
 use super::{Takes, TargetSpec};
-use compresso_base::error::Result;
+use compresso_base::error::{Error, Result};
 use compresso_model::{Element, Graph, Node};
 use serde::Serialize;
 
@@ -22,6 +22,21 @@ pub struct Finding {
     /// The node or value, as errors name it; empty for the whole model.
     pub place: String,
     pub message: String,
+}
+
+impl Finding {
+    /// What a writer refuses, with the remedy, at one of the error's places.
+    pub(crate) fn refusal(e: &Error, place: Option<&str>) -> Self {
+        let remedy = e.suggestion().map(|h| format!("; {h}")).unwrap_or_default();
+        Self { severity: Severity::Error, place: place.unwrap_or_default().into(), message: format!("{}{remedy}", e.message()) }
+    }
+}
+
+/// The first of all that a writer refuses; where there are more, it says how to see them.
+pub(crate) fn first_refusal(mut all: Vec<Error>, target: &str) -> Error {
+    let count = all.len();
+    let first = all.swap_remove(0);
+    if count == 1 { first } else { first.hint(format!("lint(m, \"{target}\") lists all {count} nodes that cannot be written")) }
 }
 
 /// Findings of a graph, those that the target refuses first.

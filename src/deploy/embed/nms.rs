@@ -115,7 +115,7 @@ impl EmbedNms {
         let mut steps = Steps { patch: Patch::new(graph), graph };
         let [boxes, scores] = steps.parts(&d, task.classes.len(), |name| facts.get(name))?;
         let fact = d.boxes.as_deref().and_then(|n| facts.get(n));
-        let channels = if d.scores.is_some() { 4 } else { 4 + task.classes.len() + usize::from(d.objectness) };
+        let [channels, _] = channels(&d, task.classes.len());
         let anchors = fact.and_then(|f| f.dim(if steps.last(&d, fact, channels) { 1 } else { 2 }));
         let batch = fact.and_then(|f| f.shape.as_ref()).and_then(|s| s.first().cloned()).unwrap_or(Dim::Unknown);
         let rows = self.suppress(&mut steps, &d, task.classes.len(), anchors, &boxes, &scores)?;
@@ -205,6 +205,12 @@ impl EmbedNms {
     }
 }
 
+/// Channels of the output of boxes, and of the scores in it or beside it.
+fn channels(d: &BoxDecode, classes: usize) -> [usize; 2] {
+    let scored = classes + usize::from(d.objectness);
+    [if d.scores.is_some() { 4 } else { 4 + scored }, scored]
+}
+
 /// How names of what is added begin.
 const PREFIX: &str = "nms";
 
@@ -218,8 +224,8 @@ impl Steps<'_> {
     /// Boxes `[batch, anchors, 4]`, as the description has them but for `Xywh`, which become corners, and a probability for each class `[batch, anchors, classes]`, from the outputs of the detector.
     fn parts<'f>(&mut self, d: &BoxDecode, classes: usize, fact: impl Fn(&str) -> Option<&'f Fact>) -> Result<[String; 2]> {
         let name = d.boxes.as_deref().ok_or_else(|| Error::argument("the description names no output of boxes"))?;
-        let scored = classes + usize::from(d.objectness);
-        let all = self.rows_of(d, name, fact(name), if d.scores.is_some() { 4 } else { 4 + scored })?;
+        let [own, scored] = channels(d, classes);
+        let all = self.rows_of(d, name, fact(name), own)?;
         let last = i64::MAX;
         let apart = d.scores.as_deref();
         let (boxes, mut scores, mut objectness) = match apart {

@@ -3,7 +3,7 @@
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// trtexec: named by `TRTEXEC`, under `TENSORRT_DIR`, on the PATH, or where TensorRT's packages put it.
@@ -31,34 +31,31 @@ pub(super) fn missing() -> String {
 
 /// Runs the build script, which makes the file `engine` in the folder. The inner error is the builder's last words.
 pub(super) fn run(trtexec: &Path, folder: &Path, engine: &str, ctx: &Context) -> Result<std::result::Result<PathBuf, String>> {
+    let mut command = Command::new("sh");
+    command.arg("build.sh").current_dir(folder).env("TRTEXEC", trtexec);
+    let words = |log: &str| log.lines().rev().find(|l| l.contains("[E]")).map(str::to_string);
+    logged(command, folder, engine, "build engine", words, ctx)
+}
+
+/// Runs a builder that makes the file `made` in the folder, with what it says in `build.log`, and ends it when the user cancels. The inner
+/// error is what `words` finds in that, or its last line.
+pub(super) fn logged(
+    mut command: Command,
+    folder: &Path,
+    made: &str,
+    what: &str,
+    words: impl Fn(&str) -> Option<String>,
+    ctx: &Context,
+) -> Result<std::result::Result<PathBuf, String>> {
     let log = folder.join("build.log");
     let file = std::fs::File::create(&log).map_err(|e| Error::io(&log, e))?;
     let errors = file.try_clone().map_err(|e| Error::io(&log, e))?;
-    let child = Command::new("sh")
-        .arg("build.sh")
-        .current_dir(folder)
-        .env("TRTEXEC", trtexec)
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(errors)
-        .spawn()
-        .map_err(|e| Error::io("sh", e))?;
-    let done = finish(child, "build engine", trtexec, ctx)?;
-    let engine = folder.join(engine);
-    if done && engine.is_file() {
-        return Ok(Ok(engine));
-    }
-    let text = std::fs::read_to_string(&log).unwrap_or_default();
-    let last = text.lines().rev().find(|l| l.contains("[E]")).or_else(|| text.lines().last()).unwrap_or("no output");
-    Ok(Err(format!("{last} (all of it in {})", log.display())))
-}
-
-/// Waits for a builder, and ends it when the user cancels; whether it succeeded.
-pub(super) fn finish(mut child: Child, what: &str, program: &Path, ctx: &Context) -> Result<bool> {
+    let program = PathBuf::from(command.get_program());
+    let mut child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().map_err(|e| Error::io(&program, e))?;
     let _progress = ctx.progress(what, 0);
-    loop {
-        if let Some(status) = child.try_wait().map_err(|e| Error::io(program, e))? {
-            return Ok(status.success());
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|e| Error::io(&program, e))? {
+            break status;
         }
         if let Err(e) = ctx.check() {
             let _ = child.kill();
@@ -66,5 +63,12 @@ pub(super) fn finish(mut child: Child, what: &str, program: &Path, ctx: &Context
             return Err(e);
         }
         std::thread::sleep(Duration::from_millis(50));
+    };
+    let made = folder.join(made);
+    if status.success() && made.is_file() {
+        return Ok(Ok(made));
     }
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let last = words(&text).or_else(|| text.lines().last().map(str::to_string)).unwrap_or_else(|| "no output".into());
+    Ok(Err(format!("{last} (all of it in {})", log.display())))
 }

@@ -2,12 +2,12 @@
 //!
 //! They are no engines of TensorRT: only TensorRT for RTX loads them, and compiles the kernels there for the card that it finds.
 
-use super::builder::finish;
+use super::builder::logged;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_measure::runtimes::python::python_with;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const PROGRAM: &str = include_str!("rtx.py");
 
@@ -30,24 +30,8 @@ pub(super) fn run(
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&made, e)),
         _ => {}
     }
-    let log = folder.join("build.log");
-    let file = std::fs::File::create(&log).map_err(|e| Error::io(&log, e))?;
-    let errors = file.try_clone().map_err(|e| Error::io(&log, e))?;
-    let child = Command::new(interpreter)
-        .args(["-B", "-c", PROGRAM])
-        .arg(folder)
-        .args([onnx, plan])
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(errors)
-        .spawn()
-        .map_err(|e| Error::io(interpreter, e))?;
-    let done = finish(child, "build plan", interpreter, ctx)?;
-    if done && made.is_file() {
-        return Ok(Ok(made));
-    }
-    let text = std::fs::read_to_string(&log).unwrap_or_default();
-    let told = text.lines().rev().find_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["error"].as_str().map(str::to_string));
-    let last = told.or_else(|| text.lines().last().map(str::to_string)).unwrap_or_else(|| "no output".into());
-    Ok(Err(format!("{last} (all of it in {})", log.display())))
+    let mut command = Command::new(interpreter);
+    command.args(["-B", "-c", PROGRAM]).arg(folder).args([onnx, plan]);
+    let told = |line: &str| Some(serde_json::from_str::<serde_json::Value>(line).ok()?["error"].as_str()?.to_string());
+    logged(command, folder, plan, "build plan", |log| log.lines().rev().find_map(told), ctx)
 }

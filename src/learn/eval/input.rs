@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
-use compresso_model::{Classify, Decode, Detect, Element, Fact, IMAGE_CHANNELS, Task, Value};
+use compresso_model::{Classify, Decode, Detect, Element, Fact, IMAGE_CHANNELS, Task, Value, has_channels_last};
 
 /// The axes of an image input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub enum InputForm {
 impl InputForm {
     /// The form of an input; batches of channels, rows and columns where it does not say.
     pub fn of(fact: &Fact) -> Self {
-        let colours = |axis| fact.dim(axis).is_some_and(|c| IMAGE_CHANNELS.contains(&c));
+        let size = |axis: usize| fact.shape.as_ref()?.get(axis)?.known();
         match fact.rank() {
             Some(3) => Self::One,
-            Some(4) if colours(3) && !colours(1) => Self::ChannelsLast,
+            Some(4) if has_channels_last(size) => Self::ChannelsLast,
             _ => Self::ChannelsFirst,
         }
     }
@@ -59,7 +59,8 @@ impl InputForm {
         let storage = fact.element.storage().ok_or_else(|| Error::dtype(format!("a {} input cannot be fed", fact.element)))?;
         let images = model_input(task, images)?;
         // Bytes are 0 to 255, also where nothing says so.
-        let images = if fact.element == Element::U8 && is_plain(task) { (images * 255.0)? } else { images };
+        let plain = steps(task).is_none_or(|(_, scale, mean, std)| scale == 1.0 && mean.is_empty() && std.is_empty());
+        let images = if fact.element == Element::U8 && plain { (images * 255.0)? } else { images };
         // A byte that was divided by 255 is a whole number again only when it is rounded.
         let images = if fact.element.is_int() { images.round()? } else { images }.to_dtype(storage)?;
         let images = match self {
@@ -72,12 +73,12 @@ impl InputForm {
     }
 }
 
-/// Whether images of 0 to 1 are a model's input as they are.
-fn is_plain(task: &Task) -> bool {
+/// What a task does to images of 0 to 1, where it can say that: blue before red, factor, means, deviations.
+fn steps(task: &Task) -> Option<(bool, f64, &[f64], &[f64])> {
     match task {
-        Task::Classify(c) => c.preprocess.scale == 1.0 && c.preprocess.mean.is_empty() && c.preprocess.std.is_empty(),
-        Task::Detect(Detect { decode: Decode::Described(d), .. }) => d.scale == 1.0 && d.mean.is_empty() && d.std.is_empty(),
-        _ => true,
+        Task::Classify(Classify { preprocess: p, .. }) => Some((p.bgr, p.scale, &p.mean, &p.std)),
+        Task::Detect(Detect { decode: Decode::Described(d), .. }) => Some((d.bgr, d.scale, &d.mean, &d.std)),
+        _ => None,
     }
 }
 
@@ -87,11 +88,7 @@ fn is_plain(task: &Task) -> bool {
 /// # Errors
 /// `Shape` when the task has numbers for another number of channels.
 pub fn model_input(task: &Task, images: &Tensor) -> Result<Tensor> {
-    let (bgr, scale, mean, std) = match task {
-        Task::Classify(Classify { preprocess: p, .. }) => (p.bgr, p.scale, &p.mean, &p.std),
-        Task::Detect(Detect { decode: Decode::Described(d), .. }) => (d.bgr, d.scale, &d.mean, &d.std),
-        _ => return Ok(images.clone()),
-    };
+    let Some((bgr, scale, mean, std)) = steps(task) else { return Ok(images.clone()) };
     let channels = images.dim(1)?;
     let mut images = images.clone();
     if bgr && channels >= 3 {

@@ -2,7 +2,7 @@
 
 use super::{Dim, Fact, Graph, Node};
 use crate::constant::Constant;
-use crate::image::IMAGE_CHANNELS;
+use crate::image::has_channels_last;
 use crate::ops;
 use crate::value::Value;
 use candle_core::Device;
@@ -200,8 +200,7 @@ pub fn specialize(fact: &Fact, batch: usize, image: Option<[usize; 2]>) -> Fact 
     let mut fact = fact.clone();
     let Some(shape) = &mut fact.shape else { return fact };
     let rank = shape.len();
-    let colours = |axis: usize| shape.get(axis).and_then(Dim::known).is_some_and(|c| IMAGE_CHANNELS.contains(&c));
-    let height = if rank == 4 && colours(3) && !colours(1) { 1 } else { 2 };
+    let height = if has_channels_last(|axis| shape.get(axis).and_then(Dim::known)) { 1 } else { 2 };
     for (i, d) in shape.iter_mut().enumerate() {
         if d.known().is_none() {
             match (i, image) {

@@ -44,11 +44,16 @@ pub struct Attribute {
 
 fn table() -> &'static HashMap<&'static str, Schema> {
     static TABLE: OnceLock<HashMap<&'static str, Schema>> = OnceLock::new();
-    static SETS: OnceLock<Vec<Vec<Element>>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let sets = SETS.get_or_init(|| TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect());
-        TEXT.lines().filter(|l| !l.starts_with("set ") && !l.starts_with("late ")).filter_map(|l| operator(l, sets)).collect()
+        let lines = TEXT.lines().filter(|l| !l.starts_with("set ") && !l.starts_with("late "));
+        lines.filter_map(|l| operator(l, sets())).collect()
     })
+}
+
+/// The sets of element types, by their numbers.
+fn sets() -> &'static [Vec<Element>] {
+    static SETS: OnceLock<Vec<Vec<Element>>> = OnceLock::new();
+    SETS.get_or_init(|| TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect())
 }
 
 /// `N TYPE...`
@@ -60,12 +65,12 @@ fn set(line: &str) -> Vec<Element> {
 /// does not. Of an operator that takes any number of inputs, the last that is specified says it for the rest.
 pub fn late(op: &str, input: usize, element: Element) -> i64 {
     static TABLE: OnceLock<HashMap<(&'static str, usize, Element), i64>> = OnceLock::new();
-    let table = TABLE.get_or_init(|| {
-        let sets: Vec<Vec<Element>> = TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect();
-        TEXT.lines().filter_map(|l| l.strip_prefix("late ")).filter_map(|l| late_line(l, &sets)).flatten().collect()
-    });
-    let specified = of("", op).map_or(0, |s| s.inputs.len());
-    let input = if of("", op).is_some_and(|s| s.inputs.last().is_some_and(|i| i.rest)) { input.min(specified - 1) } else { input };
+    let table =
+        TABLE.get_or_init(|| TEXT.lines().filter_map(|l| l.strip_prefix("late ")).filter_map(|l| late_line(l, sets())).flatten().collect());
+    let input = match of("", op).map(|s| s.inputs.as_slice()) {
+        Some([before @ .., last]) if last.rest => input.min(before.len()),
+        _ => input,
+    };
     table.get(&(op, input, element)).copied().unwrap_or(0)
 }
 
@@ -216,8 +221,7 @@ mod tests {
     fn every_line_is_read_and_every_operator_of_onnx_is_there() {
         let lines = |start: &str| TEXT.lines().filter(|l| l.starts_with(start)).count();
         assert_eq!(table().len(), TEXT.lines().count() - lines("set ") - lines("late "));
-        let sets: Vec<Vec<Element>> = TEXT.lines().filter_map(|l| l.strip_prefix("set ")).map(set).collect();
-        let read = TEXT.lines().filter_map(|l| l.strip_prefix("late ")).filter_map(|l| late_line(l, &sets)).count();
+        let read = TEXT.lines().filter_map(|l| l.strip_prefix("late ")).filter_map(|l| late_line(l, sets())).count();
         assert!(lines("late ") > 60 && read == lines("late "), "{read}");
         for op in ops::registry::all().filter(|op| op.domain.is_empty()) {
             let schema = table().get(format!(":{}", op.name).as_str());

@@ -7,6 +7,7 @@ use super::serialize::{serialize, version};
 use super::translate::translate;
 use super::weights::Weights;
 use super::wire::Message;
+use crate::lint::first_refusal;
 use crate::{Artefact, Finding, Severity};
 use compresso_base::error::{Error, Result};
 use compresso_base::files::write_file;
@@ -43,11 +44,7 @@ pub(super) fn unwritable(graph: &Graph) -> Result<Vec<Finding>> {
         return Ok(findings);
     }
     let refused = translate(&prepared(graph, 1, None)?, Weights::Kept, None)?.err().unwrap_or_default();
-    findings.extend(refused.iter().map(|e| {
-        let remedy = e.suggestion().map(|h| format!("; {h}")).unwrap_or_default();
-        let message = format!("{}{remedy}", e.message());
-        Finding { severity: Severity::Error, place: e.places().next().unwrap_or_default().into(), message }
-    }));
+    findings.extend(refused.iter().map(|e| Finding::refusal(e, e.places().next())));
     Ok(findings)
 }
 
@@ -67,11 +64,7 @@ pub(super) fn write(artefact: &Artefact<'_>, folder: &Path) -> Result<Vec<PathBu
         Some(true) => Some(Pixels::of(only_input(&graph)?, artefact.model.task())),
         _ => None,
     };
-    let program = translate(&graph, weights, image.as_ref())?.map_err(|mut wrong| {
-        let count = wrong.len();
-        let first = wrong.swap_remove(0);
-        if count == 1 { first } else { first.hint(format!("lint(m, \"coreml\") lists all {count} nodes that cannot be written")) }
-    })?;
+    let program = translate(&graph, weights, image.as_ref())?.map_err(|wrong| first_refusal(wrong, "coreml"))?;
     let (body, numbers) = serialize(&program);
     let about = describe(&program, artefact, image.as_ref());
     let (_, number) = version(&program);

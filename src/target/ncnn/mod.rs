@@ -93,13 +93,5 @@ fn translates(graph: &Graph) -> Result<Vec<Finding>> {
         return Ok(vec![Finding { severity: Severity::Advice, place: format!("input '{}'", input.name), message }]);
     }
     let (_, refused) = translate::translate(&fixed::fixed(graph, None)?)?;
-    let finding = |e: compresso_base::Error| {
-        let place = e.places().last().unwrap_or_default().to_string();
-        let message = match e.suggestion() {
-            Some(hint) => format!("{}; {hint}", e.message()),
-            None => e.message().to_string(),
-        };
-        Finding { severity: Severity::Error, place, message }
-    };
-    Ok(refused.into_iter().map(finding).collect())
+    Ok(refused.iter().map(|e| Finding::refusal(e, e.places().last())).collect())
 }

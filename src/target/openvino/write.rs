@@ -2,7 +2,8 @@
 
 use super::translate::translate;
 use super::{PIPELINE, metadata, xml};
-use crate::{Artefact, ExportPrecision, Finding, Severity};
+use crate::lint::first_refusal;
+use crate::{Artefact, ExportPrecision, Finding};
 use compresso_base::error::{Error, Result};
 use compresso_base::files::Stage;
 use compresso_model::Graph;
@@ -16,22 +17,14 @@ const FOLDER: &str = "_openvino_model";
 /// All nodes that cannot be written, with the reason: what the writer itself says of the graph that it would write.
 pub(super) fn unwritable(graph: &Graph) -> Result<Vec<Finding>> {
     let prepared = PIPELINE.run(graph)?.graph;
-    let finding = |e: &Error| {
-        let remedy = e.suggestion().map(|h| format!("; {h}")).unwrap_or_default();
-        let message = format!("{}{remedy}", e.message());
-        Finding { severity: Severity::Error, place: e.places().next().unwrap_or_default().into(), message }
-    };
-    Ok(translate(&prepared, false)?.err().unwrap_or_default().iter().map(finding).collect())
+    let refused = translate(&prepared, false)?.err().unwrap_or_default();
+    Ok(refused.iter().map(|e| Finding::refusal(e, e.places().next())).collect())
 }
 
 /// Writes `model.xml`, `model.bin` and, of a model whose task is known, in a folder `…_openvino_model`, `metadata.yaml` beside them.
 pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
     let prepared = PIPELINE.run(artefact.model.graph())?.graph;
-    let net = translate(&prepared, artefact.precision == ExportPrecision::Fp16)?.map_err(|mut wrong| {
-        let count = wrong.len();
-        let first = wrong.swap_remove(0);
-        if count == 1 { first } else { first.hint(format!("lint(m, \"openvino\") lists all {count} nodes that cannot be written")) }
-    })?;
+    let net = translate(&prepared, artefact.precision == ExportPrecision::Fp16)?.map_err(|wrong| first_refusal(wrong, "openvino"))?;
     let (text, numbers) = xml::render(&net, prepared.name(), &metadata::info(artefact))?;
     let named = |path: &Path| path.file_name().map(PathBuf::from).ok_or_else(|| Error::argument("names no file").file(path));
     let binary = file.with_extension("bin");

@@ -10,7 +10,7 @@ use compresso_base::error::{At, Error, Result};
 use compresso_base::files::write_file;
 use compresso_model::graph::fix_sizes;
 use compresso_model::passes::pipelines;
-use compresso_model::{Graph, ValueInfo};
+use compresso_model::{Graph, ValueInfo, has_channels_last};
 use std::path::{Path, PathBuf};
 
 pub(super) fn write(artefact: &Artefact<'_>, file: &Path) -> Result<Vec<PathBuf>> {
@@ -32,10 +32,10 @@ fn fixed(artefact: &Artefact<'_>) -> Result<Graph> {
 
 /// Images are fed with their channels last, as the runtime's users have them; what looks like that already stays.
 fn fed_as(dims: &[usize], kind: Kind) -> Vec<usize> {
-    let few = |n: usize| matches!(n, 1 | 3 | 4);
-    match *dims {
-        [_, c, _, last] if kind == Kind::F32 && (few(c) || !few(last)) => channels_last(4),
-        _ => plain(dims.len()),
+    if dims.len() == 4 && kind == Kind::F32 && !has_channels_last(|axis| dims.get(axis).copied()) {
+        channels_last(4)
+    } else {
+        plain(dims.len())
     }
 }
 
