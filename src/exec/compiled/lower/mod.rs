@@ -4,12 +4,15 @@
 //! or something that is not worked out until it is known how it is used. A node that follows another and can be done in
 //! the same step (an activation after a convolution) is taken up when that one is lowered.
 
+mod affine;
 mod codes;
 mod conv;
 mod fuse;
 mod integers;
 mod moves;
 mod nodes;
+
+pub use affine::PerChannel;
 
 use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
 use codes::Coded;
@@ -138,6 +141,8 @@ pub enum Op {
     AveragePool(Window, bool),
     Nearest([usize; 2]),
     Unary(Activation),
+    /// A product and a sum per channel, and a function.
+    PerChannel(Box<PerChannel>),
     Binary(Binary),
     Softmax(usize),
     MatMul,
