@@ -1,9 +1,10 @@
 //! From steps on tensors to jobs on memory.
 
 use super::lower::{Conv, Lowered, LoweredStep, Op, Weights};
-use super::place::Arena;
+use super::place::{Arena, is_part};
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use compresso_base::error::{Error, Result};
+use compresso_kernels::channels_last::affine::affine;
 use compresso_kernels::channels_last::conv::conv;
 use compresso_kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
 use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
@@ -169,6 +170,11 @@ impl Build<'_> {
                         vec![self.push_whole(job, reads, writes)?]
                     }
                 }
+            }
+            Op::PerChannel(p) => {
+                let (x, y) = (self.image(reads[0])?, self.image(writes[0])?);
+                let job = affine(&p.scale, &p.shift, p.act, x.view, y.view, threads)?;
+                vec![self.push_images(job, &[(reads[0], x)], &[(writes[0], y)])?]
             }
             Op::Binary(op) => {
                 let dims = &self.tensors[writes[0]].dims;
@@ -355,14 +361,11 @@ impl Build<'_> {
     fn concat(&mut self, axis: usize, reads: &[Id], to: Id) -> Result<Vec<usize>> {
         let mut jobs = Vec::new();
         let mut start = 0;
-        let outer = self.layout(to)?;
         for &id in reads {
-            let (layout, dims) = (self.layout(id)?, self.tensors[id].dims.clone());
-            let same = dims.iter().zip(layout.strides.iter().zip(&outer.strides)).all(|(&n, (a, b))| n == 1 || a == b);
-            if layout.root != outer.root || layout.offset != outer.offset + start * outer.strides[axis] || !same {
+            if !is_part(self.tensors, id, to, axis, start) {
                 jobs.push(self.copy(id, to, axis, start)?);
             }
-            start += dims[axis];
+            start += self.tensors[id].dims[axis];
         }
         Ok(jobs)
     }

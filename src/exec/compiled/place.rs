@@ -5,11 +5,22 @@ use super::tensor::{Home, How, Id, Source, Tensors};
 
 /// Puts the parts of concatenations into their results where layouts allow it, so that nothing is copied.
 pub fn place_parts(tensors: &mut Tensors, steps: &[LoweredStep]) {
+    // Concatenations of which no part is copied: others that go on where they end take them in as a whole.
+    let mut joined: Vec<(usize, &[Id], Id)> = Vec::new();
     for step in steps {
         let Op::Concat(axis) = step.op else { continue };
         let (to, mut start, mut at) = (step.writes[0], 0, 0);
         while at < step.reads.len() {
             let id = step.reads[at];
+            let begun = joined.iter().filter(|(along, parts, _)| *along == axis && step.reads[at..].starts_with(parts));
+            if let Some(&(_, parts, root)) = begun.max_by_key(|(_, parts, _)| parts.len()) {
+                let seen = tensors[root].dims.clone();
+                let length = seen[axis];
+                settle(tensors, root, Home::Within { root: to, axis, start, seen });
+                start += length;
+                at += parts.len();
+                continue;
+            }
             let many = slices(tensors, &step.reads[at..], axis);
             match many {
                 Some((root, count)) => {
@@ -31,7 +42,22 @@ pub fn place_parts(tensors: &mut Tensors, steps: &[LoweredStep]) {
                 }
             }
         }
+        let mut start = 0;
+        let whole = step.reads.iter().all(|&id| {
+            start += tensors[id].dims[axis];
+            is_part(tensors, id, to, axis, start - tensors[id].dims[axis])
+        });
+        if whole {
+            joined.push((axis, &step.reads, to));
+        }
     }
+}
+
+/// True for a tensor that lies at positions `start..` of `axis` of another.
+pub fn is_part(tensors: &Tensors, id: Id, to: Id, axis: usize, start: usize) -> bool {
+    let (Some(layout), Some(outer)) = (tensors.layout(id), tensors.layout(to)) else { return false };
+    let same = tensors[id].dims.iter().zip(layout.strides.iter().zip(&outer.strides)).all(|(&n, (a, b))| n == 1 || a == b);
+    layout.root == outer.root && layout.offset == outer.offset + start * outer.strides[axis] && same
 }
 
 /// The root whose slices along `axis`, all of it in order, the first of `ids` are, and how many those are.

@@ -3,8 +3,9 @@
 use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::job::Job;
-use super::packed::Packed;
 use super::operand::{Element, Operand, Operands};
+use super::packed::Packed;
+use super::runs::Runs;
 use super::spec::{Before, ConvSpec};
 use super::winograd::Winograd;
 use crate::activation::Activation;
@@ -25,6 +26,8 @@ pub enum Algorithm {
     Winograd,
     /// As many groups as input channels and as output channels, channels last.
     Depthwise,
+    /// Of few input channels a group, over rows that are copied with their padding; no dilation across.
+    Runs,
 }
 
 /// A convolution by the fastest kernel for its shape; `weights` are `[out, in / groups, kh, kw]`, `bias` is `[out]`.
@@ -100,23 +103,19 @@ pub fn conv_with(
     level.check()?;
     let operands = spec.operands(weights, bias)?;
     let algorithm = match algorithm {
+        Algorithm::Auto if Runs::pays(spec) => Algorithm::Runs,
         Algorithm::Auto if Winograd::pays(spec) => Algorithm::Winograd,
         Algorithm::Auto if Depthwise::fits(spec) => Algorithm::Depthwise,
         Algorithm::Auto if Packed::fits(spec) => Algorithm::Packed,
         other => other,
     };
-    let fits = match algorithm {
-        Algorithm::Winograd => Winograd::fits(spec),
-        Algorithm::Depthwise => Depthwise::fits(spec),
-        Algorithm::Packed => Packed::fits(spec),
-        Algorithm::Auto | Algorithm::Direct => true,
-    };
-    if !fits {
-        return Err(Error::unsupported(format!("{algorithm:?} does not compute {spec:?}")));
-    }
+    let other = || Error::unsupported(format!("{algorithm:?} does not compute {spec:?}"));
     Ok(match algorithm {
+        Algorithm::Winograd if !Winograd::fits(spec) => return Err(other()),
         Algorithm::Winograd => Box::new(Winograd::new(level, spec, operands, weights, bias, threads)),
-        Algorithm::Depthwise => Box::new(Depthwise::new(level, spec, operands, weights, bias, threads)),
+        Algorithm::Depthwise => Box::new(Depthwise::new(level, spec, operands, weights, bias, threads).ok_or_else(other)?),
+        Algorithm::Runs => Box::new(Runs::new(level, spec, operands, weights, bias, threads).ok_or_else(other)?),
+        Algorithm::Packed if !Packed::fits(spec) => return Err(other()),
         Algorithm::Packed => Box::new(Packed::new(level, spec, operands, weights, bias, threads)),
         Algorithm::Auto | Algorithm::Direct => Box::new(Direct::new(level, spec, operands, weights, bias, threads)?),
     })

@@ -1,49 +1,61 @@
 //! Convolution with a group per channel: vectors of channels, summed over the taps in registers for several pixels.
 
 use super::finish::{self, Channels, Finish, Sums};
-use super::job::{Args, Job, about, parts_for, share};
+use super::job::{Args, Job, about, share};
 use super::operand::Operands;
-use super::patches::{Patches, Pixels};
+use super::ring::{Ring, cut};
 use super::spec::ConvSpec;
 use super::tile::COLUMNS;
 use crate::level::Level;
 use crate::vector::Vector;
 
-/// Pixels of a tile.
-const PIXELS: usize = 6;
+/// Pixels of a tile: with two vectors each, and one of weights for each, as many as there are registers.
+const PIXELS: usize = 7;
 
 pub struct Depthwise {
     spec: ConvSpec,
     operands: Operands,
-    patches: Patches,
+    ring: Ring,
     /// `[panels of 16 channels, taps, 16]`
     packed: Vec<f32>,
     /// `[panels, 16]`
     bias: Vec<f32>,
-    /// A pixel of the padding.
-    zeros: Vec<f32>,
     sum: Sum,
     finish: Finish,
-    /// Parts by pixels and by panels.
+    /// Parts by rows and by panels.
     parts: [usize; 2],
 }
 
-/// Sums some channels of the pixels of a tile over the taps, of whose pixels `table` has the addresses.
+/// Kernel columns, and what lies between them and between pixels, in pixels of the padded rows.
+#[derive(Debug, Clone, Copy)]
+struct Across {
+    taps: usize,
+    dilation: usize,
+    stride: usize,
+}
+
+/// Sums up to 16 channels (`count`) of the pixels of a tile over the taps of some kernel rows, of which `rows` has the addresses of the
+/// tile's first tap.
 ///
 /// # Safety
-/// The level is there; the channels of each address can be read; weights are `[taps, 16]`, and the bias is `[16]`.
-type Sum = unsafe fn(table: &[[*const f32; PIXELS]], channels: Channels, weights: *const f32, bias: *const f32, sums: &mut Sums);
+/// The level is there; weights are `[rows, taps, 16]`, the bias is `[16]`, and each row has 16 readable channels at each pixel that
+/// the taps of a whole tile read.
+type Sum = unsafe fn(rows: &[*const f32], at: usize, across: Across, weights: *const f32, bias: *const f32, count: usize, sums: &mut Sums);
 
 impl Depthwise {
     /// True for convolutions that this algorithm computes.
     pub fn fits(spec: &ConvSpec) -> bool {
-        spec.groups == spec.input.channels && spec.groups == spec.output.channels && spec.input.channel == 1
+        spec.groups == spec.input.channels && spec.groups == spec.output.channels && spec.input.channel == 1 && Self::ring(spec).is_some()
     }
 
-    /// For a spec that [`Depthwise::fits`], with its operands.
-    pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
-        let patches = Patches::new(spec);
-        let (taps, channels) = (patches.taps(), spec.output.channels);
+    fn ring(spec: &ConvSpec) -> Option<Ring> {
+        Ring::new(&spec.window, &spec.input, COLUMNS, spec.output.width.checked_next_multiple_of(PIXELS)?)
+    }
+
+    /// For a spec, with its operands; none where it does not [fit](Depthwise::fits).
+    pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Option<Self> {
+        let ring = Self::ring(spec).filter(|_| Self::fits(spec))?;
+        let (taps, channels) = (spec.window.kernel[0] * spec.window.kernel[1], spec.output.channels);
         let padded = channels.next_multiple_of(COLUMNS);
         let mut packed = vec![0.0; padded * taps];
         for (i, &w) in weights.iter().enumerate() {
@@ -52,28 +64,17 @@ impl Depthwise {
         }
         let mut biases = vec![0.0; padded];
         biases[..channels].copy_from_slice(bias.unwrap_or(&vec![0.0; channels]));
-        let pixels = spec.output.height * spec.output.width;
         // A tap costs more than a product of a matrix: values are loaded for it alone.
-        let wanted = parts_for(about(&[8, pixels, weights.len()]), threads);
-        let by_pixels = wanted.min(pixels / (2 * PIXELS)).max(1);
-        let by_panels = wanted.div_ceil(by_pixels).min(padded / COLUMNS).max(1);
+        let work = about(&[8, spec.output.height, spec.output.width, weights.len()]);
         let sum: Sum = match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => x86::sum256,
+            Level::Avx512 => x86::sum512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86::sum256,
             _ => sum::<[f32; 8]>,
         };
-        let finish = finish::kernel(level);
-        Self {
-            spec: *spec,
-            operands,
-            patches,
-            packed,
-            bias: biases,
-            zeros: vec![0.0; channels],
-            sum,
-            finish,
-            parts: [by_pixels, by_panels],
-        }
+        let parts = cut(spec, padded / COLUMNS, work, threads);
+        Some(Self { spec: *spec, operands, ring, packed, bias: biases, sum, finish: finish::kernel(level), parts })
     }
 }
 
@@ -88,44 +89,33 @@ impl Job for Depthwise {
         self.parts[0] * self.parts[1]
     }
     fn scratch(&self) -> usize {
-        size_of::<[*const f32; PIXELS]>() * self.patches.taps()
+        self.ring.scratch()
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
-        let s = &self.spec;
-        let (taps, count) = (self.patches.taps(), s.output.height * s.output.width);
-        let tiles = share(count.div_ceil(PIXELS), part % self.parts[0], self.parts[0]);
-        let panels = share(s.output.channels.div_ceil(COLUMNS), part / self.parts[0], self.parts[1]);
-        let table = scratch.cast::<[*const f32; PIXELS]>();
-        // SAFETY: the scratch holds an address for each tap of each pixel, and is aligned; null is an address.
-        let table = unsafe {
-            table.write_bytes(0, taps);
-            std::slice::from_raw_parts_mut(table, taps)
-        };
-        let (mut pixels, mut sums) = (Pixels::new(), Sums([[0.0; COLUMNS]; 16]));
-        for tile in tiles {
-            let first = tile * PIXELS;
-            let n = PIXELS.min(count - first);
-            let inside = pixels.place(&self.patches, first..first + n, args);
-            // Pixels that a tile has too few of are those of its last.
-            for (k, row) in table.iter_mut().enumerate() {
-                for (r, t) in row.iter_mut().enumerate() {
-                    let r = r.min(n - 1);
-                    *t = if inside {
-                        pixels.first[r].wrapping_add(self.patches.offsets()[k])
-                    } else {
-                        self.patches.tap(args.inputs[0].cast(), pixels.corners[r], k).unwrap_or(self.zeros.as_ptr())
-                    };
-                }
-            }
-            for panel in panels.clone() {
-                let first = panel * COLUMNS;
-                let channels = Channels { first, count: COLUMNS.min(s.output.channels - first) };
-                let weights = self.packed[panel * taps * COLUMNS..].as_ptr();
-                let bias = self.bias[first..].as_ptr();
-                // SAFETY: the addresses are those of taps inside the image or of the zeros, which have all channels.
-                unsafe {
-                    (self.sum)(table, channels, weights, bias, &mut sums);
-                    (self.finish)(&s.epilogue, &mut sums, &pixels.to[..n], &pixels.residual[..n], channels);
+        let (s, y) = (&self.spec, &self.spec.output);
+        let [kh, kw] = s.window.kernel;
+        let across = Across { taps: kw, dilation: s.window.dilation[1], stride: s.window.stride[1] };
+        let lines = share(y.height, part % self.parts[0], self.parts[0]);
+        let panels = share(y.channels.div_ceil(COLUMNS), part / self.parts[0], self.parts[1]);
+        // SAFETY: the scratch is the ring's.
+        let mut rows = unsafe { self.ring.rows(scratch) };
+        let mut sums = Sums([[0.0; COLUMNS]; 16]);
+        for panel in panels {
+            let first = panel * COLUMNS;
+            let channels = Channels { first, count: COLUMNS.min(y.channels - first) };
+            let bias = self.bias[first..].as_ptr();
+            // SAFETY: the channels are inside the image.
+            unsafe { rows.turn(args.inputs[0].cast::<f32>().add(first), channels.count) };
+            for line in lines.clone() {
+                let (tap, rows) = rows.at(line);
+                let weights = self.packed[(panel * kh + tap) * kw * COLUMNS..].as_ptr();
+                for x in (0..y.width).step_by(PIXELS) {
+                    let n = PIXELS.min(y.width - x);
+                    // SAFETY: the ring has the columns of whole tiles; pixels and channels are inside output and residual.
+                    unsafe {
+                        (self.sum)(rows, x * across.stride * COLUMNS, across, weights, bias, channels.count, &mut sums);
+                        finish::row(self.finish, s, args, [line, x], n, &mut sums, channels);
+                    }
                 }
             }
         }
@@ -135,53 +125,66 @@ impl Job for Depthwise {
 /// # Safety
 /// See [`Sum`].
 #[inline(always)]
-unsafe fn sum<L: Vector>(table: &[[*const f32; PIXELS]], channels: Channels, weights: *const f32, bias: *const f32, sums: &mut Sums) {
-    let Channels { first, count } = channels;
+unsafe fn sum<L: Vector>(
+    rows: &[*const f32],
+    at: usize,
+    across: Across,
+    weights: *const f32,
+    bias: *const f32,
+    count: usize,
+    sums: &mut Sums,
+) {
     // SAFETY: as the caller vouches.
     unsafe {
-        if count == COLUMNS && COLUMNS == 2 * L::N {
-            return vectors::<L, 2>(table, first, weights, bias, sums, 0);
-        }
-        let full = count / L::N * L::N;
-        for c in (0..full).step_by(L::N) {
-            vectors::<L, 1>(table, first, weights, bias, sums, c);
-        }
-        for c in full..count {
-            vectors::<f32, 1>(table, first, weights, bias, sums, c);
+        match (across.stride, count > L::N) {
+            (1, true) => vectors::<L, 2, 1>(rows, at, across, weights, bias, sums),
+            (1, false) => vectors::<L, 1, 1>(rows, at, across, weights, bias, sums),
+            (2, true) => vectors::<L, 2, 2>(rows, at, across, weights, bias, sums),
+            (2, false) => vectors::<L, 1, 2>(rows, at, across, weights, bias, sums),
+            (_, true) => vectors::<L, 2, 0>(rows, at, across, weights, bias, sums),
+            (_, false) => vectors::<L, 1, 0>(rows, at, across, weights, bias, sums),
         }
     }
 }
 
+/// The first `V` vectors of channels; `S` is the stride, or 0 for any.
+///
 /// # Safety
-/// See [`Sum`]; `V` vectors of channels from `c` on are there.
+/// See [`Sum`].
 #[inline(always)]
-unsafe fn vectors<L: Vector, const V: usize>(
-    table: &[[*const f32; PIXELS]],
-    first: usize,
-    weights: *const f32,
+unsafe fn vectors<L: Vector, const V: usize, const S: usize>(
+    rows: &[*const f32],
+    at: usize,
+    across: Across,
+    mut weights: *const f32,
     bias: *const f32,
     sums: &mut Sums,
-    c: usize,
 ) {
+    let step = COLUMNS * if S == 0 { across.stride } else { S };
     // SAFETY: as the caller vouches.
     unsafe {
         let mut acc = [[L::splat(0.0); V]; PIXELS];
         for acc in &mut acc {
             for (v, acc) in acc.iter_mut().enumerate() {
-                *acc = L::load(bias.add(c + v * L::N));
+                *acc = L::load(bias.add(v * L::N));
             }
         }
-        for (k, pixels) in table.iter().enumerate() {
-            for v in 0..V {
-                let w = L::load(weights.add(k * COLUMNS + c + v * L::N));
-                for (acc, pixel) in acc.iter_mut().zip(pixels) {
-                    acc[v] = L::load(pixel.add(first + c + v * L::N)).fma(w, acc[v]);
+        for row in rows {
+            let mut from = row.add(at);
+            for _ in 0..across.taps {
+                for v in 0..V {
+                    let w = L::load(weights.add(v * L::N));
+                    for (p, acc) in acc.iter_mut().enumerate() {
+                        acc[v] = L::load(from.add(p * step + v * L::N)).fma(w, acc[v]);
+                    }
                 }
+                from = from.add(across.dilation * COLUMNS);
+                weights = weights.add(COLUMNS);
             }
         }
         for (row, acc) in sums.0.iter_mut().zip(acc) {
             for (v, acc) in acc.into_iter().enumerate() {
-                acc.store(row.as_mut_ptr().add(c + v * L::N));
+                acc.store(row.as_mut_ptr().add(v * L::N));
             }
         }
     }
@@ -189,14 +192,38 @@ unsafe fn vectors<L: Vector, const V: usize>(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Channels, PIXELS, Sums, sum};
-    use std::arch::x86_64::__m256;
+    use super::{Across, Sums, sum};
+    use std::arch::x86_64::{__m256, __m512};
 
     /// # Safety
     /// See [`super::Sum`].
     #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn sum256(table: &[[*const f32; PIXELS]], channels: Channels, weights: *const f32, bias: *const f32, sums: &mut Sums) {
+    pub unsafe fn sum256(
+        rows: &[*const f32],
+        at: usize,
+        across: Across,
+        weights: *const f32,
+        bias: *const f32,
+        count: usize,
+        sums: &mut Sums,
+    ) {
         // SAFETY: as the caller vouches.
-        unsafe { sum::<__m256>(table, channels, weights, bias, sums) }
+        unsafe { sum::<__m256>(rows, at, across, weights, bias, count, sums) }
+    }
+
+    /// # Safety
+    /// See [`super::Sum`].
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn sum512(
+        rows: &[*const f32],
+        at: usize,
+        across: Across,
+        weights: *const f32,
+        bias: *const f32,
+        count: usize,
+        sums: &mut Sums,
+    ) {
+        // SAFETY: as the caller vouches.
+        unsafe { sum::<__m512>(rows, at, across, weights, bias, count, sums) }
     }
 }

@@ -1,6 +1,7 @@
 //! What follows a sum: activation, residual, activation, and the way to memory.
 
-use super::spec::Epilogue;
+use super::job::Args;
+use super::spec::{ConvSpec, Epilogue};
 use super::tile::COLUMNS;
 use crate::activation::{Activation, erf_of};
 use crate::level::Level;
@@ -15,6 +16,9 @@ pub struct Sums(pub [[f32; COLUMNS]; 16]);
 /// The level is there. The channels are at most 16, from the address of each pixel in `to` on they are writable, and with
 /// a residual those of each pixel in `residual` (as many) are readable.
 pub type Finish = unsafe fn(epilogue: &Epilogue, sums: &mut Sums, to: &[*mut f32], residual: &[*const f32], channels: Channels);
+
+/// Channels that are loaded and stored together where there are fewer than 16.
+const HALF: usize = 4;
 
 /// Some channels of a pixel.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,24 @@ pub fn kernel(level: Level) -> Finish {
         Level::Avx2 => x86::finish256,
         _ => finish::<false>,
     }
+}
+
+/// Finishes the sums of `n` pixels of an output row, from pixel (y, x) on.
+///
+/// # Safety
+/// The addresses are those of the operands of a convolution; pixels and channels are inside its output. Otherwise as [`Finish`].
+#[inline(always)]
+pub unsafe fn row(finish: Finish, spec: &ConvSpec, args: Args<'_>, [y, x]: [usize; 2], n: usize, sums: &mut Sums, channels: Channels) {
+    let (mut to, mut residual) = ([std::ptr::null_mut(); 16], [std::ptr::null(); 16]);
+    let out = &spec.output;
+    let first = args.outputs[0].cast::<f32>().wrapping_add(y * out.row + x * out.pixel);
+    to.iter_mut().enumerate().take(n).for_each(|(r, t)| *t = first.wrapping_add(r * out.pixel));
+    if let Some(v) = &spec.residual {
+        let first = args.inputs[1].cast::<f32>().wrapping_add(y * v.row + x * v.pixel);
+        residual.iter_mut().enumerate().take(n).for_each(|(r, t)| *t = first.wrapping_add(r * v.pixel));
+    }
+    // SAFETY: as the caller vouches.
+    unsafe { finish(&spec.epilogue, sums, &to[..n], &residual[..n], channels) };
 }
 
 /// Applies an activation to rows of values.
@@ -100,7 +122,12 @@ unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[
                     let values = from.cast::<[f32; COLUMNS]>().read_unaligned();
                     row.iter_mut().zip(values).for_each(|(r, v)| *r += v);
                 } else {
-                    row.iter_mut().enumerate().take(count).for_each(|(c, r)| *r += *from.add(c));
+                    let whole = count / HALF * HALF;
+                    for c in (0..whole).step_by(HALF) {
+                        let values = from.add(c).cast::<[f32; HALF]>().read_unaligned();
+                        row[c..c + HALF].iter_mut().zip(values).for_each(|(r, v)| *r += v);
+                    }
+                    row.iter_mut().enumerate().take(count).skip(whole).for_each(|(c, r)| *r += *from.add(c));
                 }
             }
         }
@@ -113,7 +140,12 @@ unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[
             if count == COLUMNS {
                 to.cast::<[f32; COLUMNS]>().write_unaligned(*row);
             } else {
-                row.iter().enumerate().take(count).for_each(|(c, &v)| *to.add(c) = v);
+                let whole = count / HALF * HALF;
+                for c in (0..whole).step_by(HALF) {
+                    let values: [f32; HALF] = std::array::from_fn(|i| row[c + i]);
+                    to.add(c).cast::<[f32; HALF]>().write_unaligned(values);
+                }
+                row.iter().enumerate().take(count).skip(whole).for_each(|(c, &v)| *to.add(c) = v);
             }
         }
     }

@@ -7,6 +7,7 @@
 //! A job declares its [`Operands`]: sizes, strides and element types of all that it reads and writes. [`run_alone`] and
 //! [`program::Program`], the safe ways to run one, check the memory that they are given against them before anything runs.
 
+pub mod affine;
 mod alone;
 pub mod conv;
 mod depthwise;
@@ -24,6 +25,8 @@ pub mod program;
 #[cfg(test)]
 mod refusals;
 pub mod resize;
+mod ring;
+mod runs;
 mod spec;
 pub mod strided;
 mod team;

@@ -116,7 +116,8 @@ proptest! {
             let per_group = x.channels.checked_div(groups).unwrap_or(0);
             let fitting = [y.channels, per_group, w.kernel[0], w.kernel[1]].iter().fold(1, |p: usize, n| p.saturating_mul(*n));
             let weights = vec![0.25; if fitting < ROOM { fitting } else { weights }];
-            for algorithm in [Algorithm::Auto, Algorithm::Direct, Algorithm::Packed, Algorithm::Winograd, Algorithm::Depthwise] {
+            use Algorithm::{Auto, Depthwise, Direct, Packed, Runs, Winograd};
+            for algorithm in [Auto, Direct, Packed, Winograd, Depthwise, Runs] {
                 exact::<f32, f32>(conv_with(Level::best(), algorithm, &spec, &weights, None, threads));
             }
         }

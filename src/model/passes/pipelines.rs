@@ -8,7 +8,7 @@ use super::{
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
     ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, ExpandQLinear, ExtractConstants,
     FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm, FuseLogSoftmax, FuseMatMulAdd, FusePad,
-    FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes, InlineBranches, JoinSplits, MonotoneArgMax, Outcome,
+    FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes, InlineBranches, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome,
     OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
@@ -51,6 +51,9 @@ const SMALLER: Passes = &[
     &ELIMINATE_UNUSED_INITIALIZER,
 ];
 
+/// Layers that are summed, as one.
+const MERGED: Passes = &[&MergeParallelConvs];
+
 /// Nodes joined into one that only this library's executors know.
 const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm];
 
@@ -90,7 +93,7 @@ pub const QUANTIZE: Pipeline = Pipeline {
 
 /// For the planned executor of this library.
 pub const NATIVE: Pipeline =
-    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[EXPANDED, CLEAN, JOINED] };
+    Pipeline { name: "native", summary: "As inference, with activations of several nodes as one", lists: &[EXPANDED, CLEAN, MERGED, JOINED] };
 
 /// For onnxruntime.
 pub const ONNXRUNTIME: Pipeline = Pipeline { name: "onnxruntime", summary: "As inference; onnxruntime fuses for itself", lists: &[CLEAN] };
@@ -100,7 +103,7 @@ pub const TENSORRT: Pipeline = Pipeline { name: "tensorrt", summary: "As inferen
 
 /// For whoever reads the graph: as few nodes of standard operators as the passes can make of it.
 pub const OPTIMIZE: Pipeline =
-    Pipeline { name: "optimize", summary: "As inference, with fewer nodes of standard operators", lists: &[CLEAN, SMALLER] };
+    Pipeline { name: "optimize", summary: "As inference, with fewer nodes of standard operators", lists: &[CLEAN, MERGED, SMALLER] };
 
 /// For OpenVINO.
 pub const OPENVINO: Pipeline = Pipeline { name: "openvino", summary: "As inference; OpenVINO fuses for itself", lists: &[EXPANDED, CLEAN] };

@@ -4,6 +4,7 @@
 //! or something that is not worked out until it is known how it is used. A node that follows another and can be done in
 //! the same step (an activation after a convolution) is taken up when that one is lowered.
 
+mod affine;
 mod attention;
 mod codes;
 mod conv;
@@ -12,6 +13,8 @@ mod integers;
 mod moves;
 mod nodes;
 mod norm;
+
+pub use affine::PerChannel;
 
 use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
 use codes::Coded;
@@ -142,6 +145,8 @@ pub enum Op {
     AveragePool(Window, bool),
     Nearest([usize; 2]),
     Unary(Activation),
+    /// A product and a sum per channel, and a function.
+    PerChannel(Box<PerChannel>),
     Binary(Binary),
     Softmax(usize),
     MatMul,

@@ -99,6 +99,9 @@ impl Lower<'_> {
         }
         let float = |name: &String| self.element(name) == Some(Element::F32);
         let floats = node.inputs.first().is_some_and(float) && node.outputs.first().is_some_and(float);
+        if floats && self.affine(node)? {
+            return Ok(true);
+        }
         match CODES.iter().chain(if floats { FLOATS } else { &[] }).find(|(op, _)| *op == node.op) {
             Some((_, lower)) => lower(self, node),
             None if floats => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
