@@ -12,6 +12,7 @@ use compresso_model::ops::arithmetic::{ADD, DIV, MUL, SUB};
 use compresso_model::ops::cast::CAST;
 use compresso_model::ops::concat::CONCAT;
 use compresso_model::ops::conv::{CONV, CONV_INTEGER};
+use compresso_model::ops::norm::BATCH_NORMALIZATION;
 use compresso_model::ops::matmul::{GEMM, MATMUL, MATMUL_INTEGER};
 use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, DYNAMIC_QUANTIZE_LINEAR, QUANTIZE_LINEAR};
@@ -34,6 +35,8 @@ const CODES: &[(&str, Lowering)] = &[
     (DYNAMIC_QUANTIZE_LINEAR, |l, n| l.dynamic_quantize(n)),
     (CONV_INTEGER, |l, n| l.conv_integer(n)),
     (MATMUL_INTEGER, |l, n| l.product_integer(n)),
+    (BATCH_NORMALIZATION, |l, n| l.batch_norm_of_codes(n)),
+    (MUL, |l, n| l.gate(n)),
 ];
 
 /// Operators on floats that have kernels, beside the functions of one value ([`activation::of_node`]).
@@ -89,13 +92,20 @@ impl Lower<'_> {
         }
         let float = |name: &String| self.element(name) == Some(Element::F32);
         let floats = node.inputs.first().is_some_and(float) && node.outputs.first().is_some_and(float);
-        match CODES.iter().chain(if floats { FLOATS } else { &[] }).find(|(op, _)| *op == node.op) {
-            Some((_, lower)) => lower(self, node),
-            None if floats => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
+        let mut known = false;
+        for (_, lower) in CODES.iter().chain(if floats { FLOATS } else { &[] }).filter(|(op, _)| *op == node.op) {
+            known = true;
+            if lower(self, node)? {
+                return Ok(true);
+            }
+        }
+        match known {
+            true => Ok(false),
+            false if floats => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
                 Some(act) => self.unary(node, act),
                 None => Ok(false),
             },
-            None => Ok(false),
+            false => Ok(false),
         }
     }
 
@@ -153,6 +163,12 @@ impl Lower<'_> {
         if !(3..=4).contains(&out.len()) {
             return Ok(false);
         }
+        if let Some(c) = self.coded(&node.inputs[0]).filter(|_| !out.contains(&0)) {
+            let wide = four(&out);
+            let wide = [wide[0], wide[1], wide[2], wide[3]];
+            self.average_of_codes(node, &c, window, wide, count_padding)?;
+            return Ok(true);
+        }
         let x = self.float(&node.inputs[0])?;
         let x = self.as_4d(x)?;
         let x = self.image(x, false)?;
@@ -175,11 +191,15 @@ impl Lower<'_> {
         if dims.len() != 4 || axes.len() != 2 || !axes.contains(&2) || !axes.contains(&3) {
             return Ok(false);
         }
+        let out = self.out_dims(node)?;
+        if let Some(c) = self.coded(&node.inputs[0]).filter(|_| !dims.contains(&0)) {
+            self.average_of_codes(node, &c, whole(&dims[2..]), [dims[0], dims[1], 1, 1], false)?;
+            return Ok(true);
+        }
         let x = self.float(&node.inputs[0])?;
         let x = self.image(x, false)?;
         let y = self.tensors.root(Kind::F32, &[dims[0], dims[1], 1, 1], &[0, 2, 3, 1]);
         self.step(Op::AveragePool(whole(&dims[2..]), false), &[x], &[y]);
-        let out = self.out_dims(node)?;
         let y = self.shaped(y, &out)?;
         self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)
