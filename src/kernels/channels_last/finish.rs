@@ -155,7 +155,14 @@ unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[
 fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
     #[inline(always)]
     fn each(rows: &mut [[f32; COLUMNS]], f: impl Fn(f32) -> f32) {
-        rows.iter_mut().for_each(|row| row.iter_mut().for_each(|v| *v = f(*v)));
+        // By way of another array: stores back into the same would be masked ones where a value stays, which are slow.
+        for row in rows {
+            let mut made = [0.0; COLUMNS];
+            for (made, v) in made.iter_mut().zip(*row) {
+                *made = f(v);
+            }
+            *row = made;
+        }
     }
     match act {
         None => {}
@@ -166,6 +173,7 @@ fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMN
             let v = if v < min { min } else { v };
             if v > max { max } else { v }
         }),
+        Some(Activation::HardSigmoid { alpha, beta }) => each(rows, |v| (alpha * v + beta).clamp(0.0, 1.0)),
         Some(Activation::HardSwish) => each(rows, |v| v * (v * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
         Some(act) => {
             let mut x = [[0.0; COLUMNS]; 16];
