@@ -3,6 +3,8 @@
 mod common;
 #[path = "engine/convnets.rs"]
 mod convnets;
+#[path = "engine/transformers.rs"]
+mod transformers;
 
 use candle_core::{DType, Device, Tensor};
 use compresso::compress::quantize::Quantize;

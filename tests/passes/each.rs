@@ -313,3 +313,137 @@ fn initial_states_of_zero_are_left_out() {
     let given = lstm(one);
     assert_eq!(run(&given, &["zero_states"]).unwrap().0, given);
 }
+
+/// `x` through the given steps, each an operator and its constant, if any, which stands first where `before` says so.
+fn gelu(b: &mut GraphBuilder, x: &str, order: usize, by_tanh: bool) -> String {
+    let number = |b: &mut GraphBuilder, v: f64| b.constant("number", Constant::scalar(v as f32));
+    let gate = if by_tanh {
+        let (three, cubic, scale) = (number(b, 3.0), number(b, 0.044_715), number(b, (2.0 / std::f64::consts::PI).sqrt()));
+        let cube = if order.is_multiple_of(2) {
+            b.op("Pow", &[x, &three])
+        } else {
+            let square = b.op("Mul", &[x, x]);
+            b.op("Mul", &[&square, x])
+        };
+        let term = b.op("Mul", &[&cubic, &cube]);
+        let sum = b.op("Add", &[x, &term]);
+        let inner = b.op("Mul", &[&sum, &scale]);
+        b.op("Tanh", &[&inner])
+    } else {
+        let inner = if order.is_multiple_of(2) {
+            let root = number(b, std::f64::consts::SQRT_2);
+            b.op("Div", &[x, &root])
+        } else {
+            let root = number(b, std::f64::consts::FRAC_1_SQRT_2);
+            b.op("Mul", &[&root, x])
+        };
+        b.op("Erf", &[&inner])
+    };
+    let (one, half) = (number(b, 1.0), number(b, 0.5));
+    let sum = b.op("Add", &[&one, &gate]);
+    let (first, second) = match order / 2 % 3 {
+        0 => (b.op("Mul", &[x, &sum]), half),
+        1 => (b.op("Mul", &[&half, &sum]), x.to_string()),
+        _ => (b.op("Mul", &[x, &half]), sum),
+    };
+    b.op("Mul", &[&first, &second])
+}
+
+#[test]
+fn gelu_in_its_nodes_becomes_one() {
+    for (order, by_tanh) in (0..6).flat_map(|o| [(o, false), (o, true)]) {
+        let mut b = GraphBuilder::new("gelu", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[2, 3, 5]));
+        let y = gelu(&mut b, &x, order, by_tanh);
+        let y = b.op("Neg", &[&y]);
+        b.output(&y);
+        let g = b.finish().unwrap();
+        let (after, _) = run(&g, &["fuse_gelu", "dead_code"]).unwrap();
+        let names: Vec<&str> = after.nodes().iter().map(|n| n.op.as_str()).collect();
+        assert_eq!(names, ["Gelu", "Neg"], "{order} {by_tanh}");
+        assert_unchanged(&g, &after);
+    }
+}
+
+#[test]
+fn what_is_nearly_a_gelu_or_is_read_inside_stays() {
+    let with = |change: &dyn Fn(&mut GraphBuilder, &str) -> String| {
+        let mut b = GraphBuilder::new("gelu", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[2, 3]));
+        let y = change(&mut b, &x);
+        b.output(&y);
+        let g = b.finish().unwrap();
+        let (after, reports) = run(&g, &["fuse_gelu"]).unwrap();
+        assert_unchanged(&g, &after);
+        (count(&after, "Gelu"), reports.iter().flat_map(|r| r.refused.clone()).collect::<Vec<_>>())
+    };
+    let parts = |b: &mut GraphBuilder, x: &str, numbers: [&Constant; 3], reads: bool| {
+        let [root, one, half] = numbers.map(|c| b.constant("number", c.clone()));
+        let inner = b.op("Div", &[x, &root]);
+        let gate = b.op("Erf", &[&inner]);
+        let sum = b.op("Add", &[&gate, &one]);
+        let product = b.op("Mul", &[x, &sum]);
+        let y = b.op("Mul", &[&product, &half]);
+        if reads { b.op("Add", &[&y, &sum]) } else { y }
+    };
+    let number = |v: f32| Constant::scalar(v);
+    let (root, one, half) = (number(std::f32::consts::SQRT_2), number(1.0), number(0.5));
+    assert_eq!(with(&|b, x| parts(b, x, [&root, &one, &half], false)).0, 1);
+    assert_eq!(with(&|b, x| parts(b, x, [&root, &one, &half], true)).0, 0);
+    assert_eq!(with(&|b, x| parts(b, x, [&number(1.4), &one, &half], false)).0, 0);
+    assert_eq!(with(&|b, x| parts(b, x, [&root, &number(1.1), &half], false)).0, 0);
+    assert_eq!(with(&|b, x| parts(b, x, [&root, &one, &number(0.7)], false)).0, 0);
+    // A constant with more axes than the value gives it one more.
+    let deep = Constant::floats(&[1, 1, 1], &[0.5]).unwrap();
+    let (made, refused) = with(&|b, x| parts(b, x, [&root, &one, &deep], false));
+    assert!(made == 0 && refused.len() == 1, "{refused:?}");
+    // A value that the caller wants stays.
+    let mut b = GraphBuilder::new("gelu", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[2, 3]));
+    let y = gelu(&mut b, &x, 0, false);
+    b.output(&y);
+    let g = b.finish().unwrap();
+    let erf = g.nodes().iter().find(|n| n.op == "Erf").unwrap().outputs[0].clone();
+    let kept = compresso::model::passes::run(&g, &[pipelines::pass("fuse_gelu").unwrap()], &[erf]).unwrap();
+    assert_eq!(count(&kept.graph, "Gelu"), 0);
+}
+
+/// The nodes of a layer normalization; `change` numbers what is unlike it.
+fn layer_norm(b: &mut GraphBuilder, x: &str, change: usize) -> String {
+    let axis = if change == 1 { -2 } else { -1 };
+    let mean = |b: &mut GraphBuilder, x: &str| b.node(Node::new("ReduceMean", "", [x], [""]).ints("axes", &[axis]));
+    let center = mean(b, x);
+    let inner = b.op("Sub", &[x, &center]);
+    let power = b.constant("power", Constant::scalar(if change == 2 { 4.0 } else { 2.0 }));
+    let square = if change == 7 { b.op("Mul", &[&inner, &inner]) } else { b.op("Pow", &[&inner, &power]) };
+    let variance = mean(b, &square);
+    let epsilon = b.constant("epsilon", Constant::scalar(1e-3));
+    let shifted = b.op("Add", &[&epsilon, &variance]);
+    let root = b.op("Sqrt", &[&shifted]);
+    // Old exporters subtract the mean twice.
+    let over = if change == 8 { b.op("Sub", &[x, &center]) } else { inner.clone() };
+    let y = b.op("Div", &[if change == 3 { x } else { &over }, &root]);
+    let y = if change == 4 { b.op("Add", &[&y, &root]) } else { y };
+    let scale = constant(b, "scale", if change == 5 { &[4, 1] } else { &[4] }, 0.5, 2.0);
+    let y = b.op("Mul", &[&scale, &y]);
+    let bias = constant(b, "bias", &[4], -1.0, 1.0);
+    if change == 6 { y } else { b.op("Add", &[&y, &bias]) }
+}
+
+#[test]
+fn layer_normalization_in_its_nodes_becomes_one() {
+    for change in 0..9 {
+        let mut b = GraphBuilder::new("norm", 13);
+        let x = b.input("x", Fact::known(Element::F32, &[2, 4, 4]));
+        let y = layer_norm(&mut b, &x, change);
+        b.output(&y);
+        let g = b.finish().unwrap();
+        let (after, reports) = run(&g, &["fuse_layer_norm", "dead_code"]).unwrap();
+        assert_unchanged(&g, &after);
+        let joined = matches!(change, 0 | 6 | 7 | 8);
+        assert_eq!(count(&after, "LayerNormalization") == 1 && count(&after, "Sqrt") == 0, joined, "{change}");
+        assert!(!joined || after.nodes().len() == 1, "{change}");
+        let refused = reports.iter().any(|r| !r.refused.is_empty());
+        assert_eq!(refused, matches!(change, 4 | 5), "{change}");
+    }
+}

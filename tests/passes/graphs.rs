@@ -239,6 +239,46 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
             let (x, y) = (b.op("Mul", &[a, &p]), b.op("Mul", &[a, &q]));
             b.op("Sub", &[&x, if n.is_multiple_of(2) { &y } else { other }])
         }
+        28 => {
+            // GELU as exporters write it, and what is nearly one.
+            let number = |b: &mut GraphBuilder, v: f32| b.constant("number", Constant::scalar(v));
+            let (root, one, half) = (number(b, std::f32::consts::SQRT_2), number(b, if n.is_multiple_of(7) { 1.5 } else { 1.0 }), number(b, 0.5));
+            let inner = b.op("Div", &[a, &root]);
+            let gate = b.op("Erf", &[&inner]);
+            let sum = b.op("Add", &[&gate, &one]);
+            let x = if n.is_multiple_of(5) { other } else { a };
+            match n % 3 {
+                0 => {
+                    let product = b.op("Mul", &[x, &sum]);
+                    b.op("Mul", &[&product, &half])
+                }
+                1 => {
+                    let product = b.op("Mul", &[&sum, &half]);
+                    b.op("Mul", &[&product, x])
+                }
+                _ => {
+                    let product = b.op("Mul", &[&half, x]);
+                    b.op("Mul", &[&product, &sum])
+                }
+            }
+        }
+        29 => {
+            // A layer normalization in its parts, over the last axis or another.
+            let axis = if n.is_multiple_of(5) { 1 } else { -1 };
+            let mean = |b: &mut GraphBuilder, x: &str| b.node(Node::new("ReduceMean", "", [x], [""]).ints("axes", &[axis]));
+            let center = mean(b, a);
+            let inner = b.op("Sub", &[a, &center]);
+            let two = b.constant("two", Constant::scalar(if n.is_multiple_of(7) { 4.0 } else { 2.0 }));
+            let square = if n.is_multiple_of(2) { b.op("Pow", &[&inner, &two]) } else { b.op("Mul", &[&inner, &inner]) };
+            let variance = mean(b, &square);
+            let epsilon = b.constant("epsilon", Constant::scalar(1e-2));
+            let shifted = b.op("Add", &[&variance, &epsilon]);
+            let root = b.op("Sqrt", &[&shifted]);
+            let y = b.op("Div", &[&inner, &root]);
+            let scale = weight(b, "scale", if n.is_multiple_of(3) { &[4, 1] } else { &[4] });
+            let y = b.op("Mul", &[&y, &scale]);
+            if n.is_multiple_of(4) { b.op("Add", &[&y, other]) } else { b.op("Add", &[&shared[1], &y]) }
+        }
         16 => {
             // The four rows of each image as steps, from an initial state of zero or another.
             let rows = b.constant("rows", Constant::ints(&[4, 4, 4]));

@@ -8,6 +8,7 @@ use compresso_kernels::channels_last::affine::affine;
 use compresso_kernels::channels_last::conv::conv;
 use compresso_kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
 use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
+use compresso_kernels::channels_last::strided::{AttentionSpec, Binary, NormSpec};
 use compresso_kernels::channels_last::{ConvSpec, Element, Job, View, map, pool, resize, strided};
 use compresso_kernels::{Window, Window2};
 
@@ -191,7 +192,26 @@ impl Build<'_> {
                 let n = a.len() - 2;
                 let strides = [reads[0], reads[1], writes[0]].map(|id| self.layout(id).map(|l| l.strides));
                 let [x, w, y] = strides;
-                let job = strided::matmul(&a[..n], [a[n], a[n + 1], b[n + 1]], &x?, &w?, &y?)?;
+                let job = strided::matmul(&a[..n], [a[n], a[n + 1], b[n + 1]], &x?, &w?, &y?, threads)?;
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Attention(scale, changes) => vec![self.attention(*scale, changes, reads, writes, threads)?],
+            Op::Norm(norm) => {
+                let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
+                let spec =
+                    NormSpec { epsilon: norm.epsilon, centred: norm.centred, scale: Some(&norm.scale), bias: norm.bias.as_deref() };
+                let job = strided::norm(&self.tensors[reads[0]].dims, norm.axis, &x.strides, &y.strides, &spec)?;
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Reduce(kind, gone) => {
+                let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
+                let job = strided::reduce(*kind, &self.tensors[reads[0]].dims, gone, &x.strides, &y.strides)?;
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Repeat => {
+                let dims = &self.tensors[writes[0]].dims;
+                let (x, y) = (self.broadcast(reads[0], dims)?, self.layout(writes[0])?);
+                let job = strided::copy(Element::F32, dims, &x, &y.strides)?;
                 vec![self.push_whole(job, reads, writes)?]
             }
             Op::Concat(axis) => self.concat(*axis, reads, writes[0])?,
@@ -239,6 +259,23 @@ impl Build<'_> {
             }
             Op::Candle { .. } => Vec::new(),
         })
+    }
+
+    fn attention(&mut self, scale: f32, changes: &[Binary], reads: &[Id], writes: &[Id], threads: usize) -> Result<usize> {
+        let (&[q, k, v, ref others @ ..], &[y]) = (reads, writes) else { return Err(Error::internal("an attention without factors")) };
+        let sizes = |id: Id| -> &[usize] { &self.tensors[id].dims };
+        let n = sizes(q).len().saturating_sub(2);
+        let (leading, &[rows, depth], &[keys, columns]) = (&sizes(q)[..n], &sizes(q)[n..], &sizes(v)[n..]) else {
+            return Err(Error::internal("an attention whose factors are no matrices"));
+        };
+        let changed = [leading, &[rows, keys]].concat();
+        let changes = changes.iter().zip(others).map(|(&op, &id)| Ok((op, self.broadcast(id, &changed)?)));
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        let strides = |id: Id| self.layout(id).map(|l| l.strides);
+        let (q, k, v, y) = (strides(q)?, strides(k)?, strides(v)?, strides(y)?);
+        let spec = AttentionSpec { leading, rows, depth, keys, columns, q: &q, k: &k, v: &v, y: &y, scale, changes: &changes };
+        let job = strided::attention(&spec, threads)?;
+        self.push_whole(job, reads, writes)
     }
 
     /// Floats and their bytes as images.

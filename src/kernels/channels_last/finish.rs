@@ -3,8 +3,10 @@
 use super::job::Args;
 use super::spec::{ConvSpec, Epilogue};
 use super::tile::COLUMNS;
-use crate::activation::Activation;
+use super::view::View;
+use crate::activation::{Activation, erf_of};
 use crate::level::Level;
+use crate::vector::Vector;
 
 /// Sums of up to 16 pixels and 16 channels.
 #[repr(align(64))]
@@ -54,6 +56,71 @@ pub unsafe fn row(finish: Finish, spec: &ConvSpec, args: Args<'_>, [y, x]: [usiz
     }
     // SAFETY: as the caller vouches.
     unsafe { finish(&spec.epilogue, sums, &to[..n], &residual[..n], channels) };
+}
+
+/// Least and greatest value of a result, where nothing else follows a sum.
+pub fn bounds(epilogue: &Epilogue) -> Option<[f32; 2]> {
+    let Epilogue { act, residual: false, then: None } = epilogue else { return None };
+    match *act {
+        None => Some([f32::NEG_INFINITY, f32::INFINITY]),
+        Some(Activation::Relu) => Some([0.0, f32::INFINITY]),
+        Some(Activation::Clip { min, max }) => Some([min, max]),
+        Some(_) => None,
+    }
+}
+
+/// Where the sums of the pixels of a row go, from registers.
+#[derive(Debug, Clone, Copy)]
+pub struct Straight {
+    /// The first channel of the first pixel.
+    pub to: *mut f32,
+    /// Floats from pixel to pixel.
+    pub pixel: usize,
+    pub pixels: usize,
+    pub bounds: [f32; 2],
+}
+
+/// Where `n` pixels of an output row go, from pixel (y, x) on, when the channels are whole vectors of `lanes`.
+#[inline(always)]
+pub fn straight(
+    bounds: Option<[f32; 2]>,
+    lanes: usize,
+    out: &View,
+    args: Args<'_>,
+    [y, x]: [usize; 2],
+    n: usize,
+    channels: Channels,
+) -> Option<Straight> {
+    let bounds = bounds.filter(|_| channels.count.is_multiple_of(lanes))?;
+    let to = args.outputs[0].cast::<f32>().wrapping_add(y * out.row + x * out.pixel + channels.first);
+    Some(Straight { to, pixel: out.pixel, pixels: n, bounds })
+}
+
+/// Stores `V` vectors of each of some pixels: all in `sums`, or those that there are where they go.
+///
+/// # Safety
+/// The machine has the instructions; the channels of the pixels can be written.
+#[inline(always)]
+pub unsafe fn store<L: Vector, const R: usize, const V: usize>(acc: [[L; V]; R], straight: Option<&Straight>, sums: &mut Sums) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let Some(s) = straight else {
+            for (row, acc) in sums.0.iter_mut().zip(acc) {
+                for (v, acc) in acc.into_iter().enumerate() {
+                    acc.store(row.as_mut_ptr().add(v * L::N));
+                }
+            }
+            return;
+        };
+        let [low, high] = s.bounds.map(|b| L::splat(b));
+        for (r, acc) in acc.into_iter().enumerate() {
+            if r < s.pixels {
+                for (v, acc) in acc.into_iter().enumerate() {
+                    acc.at_least(low).at_most(high).store(s.to.add(r * s.pixel + v * L::N));
+                }
+            }
+        }
+    }
 }
 
 /// Applies an activation to rows of values.
@@ -155,26 +222,28 @@ unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[
 fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
     #[inline(always)]
     fn each(rows: &mut [[f32; COLUMNS]], f: impl Fn(f32) -> f32) {
-        // By way of another array: stores back into the same would be masked ones where a value stays, which are slow.
-        for row in rows {
-            let mut made = [0.0; COLUMNS];
-            for (made, v) in made.iter_mut().zip(*row) {
-                *made = f(v);
-            }
-            *row = made;
+        for v in rows.as_flattened_mut() {
+            *v = f(*v);
         }
     }
+    // Where a value may stay as it was loaded, stores become masked ones, which are slow: so it is worked out anew.
     match act {
         None => {}
         Some(Activation::Swish { alpha: 1.0 }) => each(rows, silu::<FUSED>),
-        Some(Activation::Relu) => each(rows, |v| if v < 0.0 { 0.0 } else { v }),
-        Some(Activation::LeakyRelu { alpha }) => each(rows, |v| if v < 0.0 { alpha * v } else { v }),
+        Some(Activation::Relu) => each(rows, |v| {
+            let v = v + 0.0;
+            if v < 0.0 { 0.0 } else { v }
+        }),
+        Some(Activation::LeakyRelu { alpha }) => each(rows, |v| v * if v < 0.0 { alpha } else { 1.0 }),
         Some(Activation::Clip { min, max }) => each(rows, |v| {
             let v = if v < min { min } else { v };
             if v > max { max } else { v }
         }),
         Some(Activation::HardSigmoid { alpha, beta }) => each(rows, |v| (alpha * v + beta).clamp(0.0, 1.0)),
         Some(Activation::HardSwish) => each(rows, |v| v * (v * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
+        Some(Activation::Erf) => each(rows, erf_of::<FUSED>),
+        Some(Activation::Gelu) => each(rows, gelu::<FUSED>),
+        Some(Activation::GeluTanh) => each(rows, gelu_tanh::<FUSED>),
         Some(act) => {
             let mut x = [[0.0; COLUMNS]; 16];
             let x = &mut x[..rows.len()];
@@ -184,13 +253,35 @@ fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMN
     }
 }
 
+/// `v · (1 + erf(v / √2)) / 2`, within 3e-7 of the larger of 1 and |v|.
+#[inline(always)]
+fn gelu<const FUSED: bool>(v: f32) -> f32 {
+    let half = 0.5 * v;
+    let e = erf_of::<FUSED>(v * std::f32::consts::FRAC_1_SQRT_2);
+    if FUSED { half.mul_add(e, half) } else { half * e + half }
+}
+
+/// `v · (1 + tanh(√(2/π) · (v + 0.044715 · v³))) / 2`, within 5e-7 of the larger of 1 and |v|: half of one and a hyperbolic
+/// tangent is a logistic function of twice the argument.
+#[inline(always)]
+fn gelu_tanh<const FUSED: bool>(v: f32) -> f32 {
+    let inner = v * (1.595_769_1 + 0.071_354_814 * v * v);
+    gated::<FUSED>(v, inner)
+}
+
 /// `v / (1 + e^-v)`, within 3e-7 of the larger of 1 and |v|.
 #[inline(always)]
 fn silu<const FUSED: bool>(v: f32) -> f32 {
+    gated::<FUSED>(v, v)
+}
+
+/// `v / (1 + e^-x)`
+#[inline(always)]
+fn gated<const FUSED: bool>(v: f32, x: f32) -> f32 {
     let madd = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };
     // Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let z = v * -std::f32::consts::LOG2_E;
+    let z = x * -std::f32::consts::LOG2_E;
     let z = if z > 126.0 { 126.0 } else { z };
     let z = if z < -126.0 { -126.0 } else { z };
     let t = z + ROUND;
@@ -207,7 +298,47 @@ fn silu<const FUSED: bool>(v: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::silu;
+    use super::{gelu, gelu_tanh, silu};
+    use crate::activation::{erf, erf_of};
+
+    /// The error function by its series and, from 3 on, its continued fraction.
+    fn exact_erf(x: f64) -> f64 {
+        let a = x.abs();
+        let value = if a < 3.0 {
+            let (mut term, mut sum) = (a, a);
+            for n in 1..200 {
+                term *= -a * a / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * std::f64::consts::FRAC_2_SQRT_PI
+        } else {
+            let below = (1..80).rev().fold(0.0, |f, n| 0.5 * f64::from(n) / (a + f));
+            1.0 - (-a * a).exp() / ((a + below) * std::f64::consts::PI.sqrt())
+        };
+        value.copysign(x)
+    }
+
+    #[test]
+    fn error_function_and_gelu_are_near_their_definitions() {
+        for i in -60_000..=60_000 {
+            let v = i as f32 * 1e-4;
+            let exact = exact_erf(f64::from(v));
+            for got in [erf(v), erf_of::<true>(v)] {
+                assert!((f64::from(got) - exact).abs() <= 2e-7, "erf({v}): {got}, not {exact}");
+            }
+            let v = 2.0 * v;
+            let wide = f64::from(v);
+            let near = |got: f32, want: f64, error: f64| assert!((f64::from(got) - want).abs() <= error * wide.abs().max(1.0), "{v}: {got}, not {want}");
+            let want = 0.5 * wide * (1.0 + exact_erf(wide * std::f64::consts::FRAC_1_SQRT_2));
+            [gelu::<false>(v), gelu::<true>(v)].map(|got| near(got, want, 3e-7));
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));
+            let want = 0.5 * wide * (1.0 + inner.tanh());
+            [gelu_tanh::<false>(v), gelu_tanh::<true>(v)].map(|got| near(got, want, 5e-7));
+        }
+        assert!(gelu::<true>(f32::NAN).is_nan() && gelu_tanh::<true>(f32::NAN).is_nan());
+        assert_eq!([gelu::<true>(1e30), gelu::<true>(-1e30)], [1e30, 0.0]);
+        assert_eq!([erf(f32::INFINITY), erf(f32::NEG_INFINITY)], [1.0, -1.0]);
+    }
 
     #[test]
     fn silu_is_near_its_definition() {

@@ -3,7 +3,7 @@
 use super::conv::{Algorithm, conv_with};
 use super::int8::{self, AveragePool, Bytes, Int8Add, Int8Conv, Store};
 use super::program::{Buffer, Program, Slot, Step};
-use super::strided::{self, Binary};
+use super::strided::{self, AttentionSpec, Binary, NormSpec, Reduce};
 use super::*;
 use crate::activation::Activation;
 use crate::level::Level;
@@ -116,7 +116,8 @@ proptest! {
             let per_group = x.channels.checked_div(groups).unwrap_or(0);
             let fitting = [y.channels, per_group, w.kernel[0], w.kernel[1]].iter().fold(1, |p: usize, n| p.saturating_mul(*n));
             let weights = vec![0.25; if fitting < ROOM { fitting } else { weights }];
-            for algorithm in [Algorithm::Auto, Algorithm::Direct, Algorithm::Winograd, Algorithm::Depthwise, Algorithm::Runs] {
+            use Algorithm::{Auto, Depthwise, Direct, Packed, Runs, Winograd};
+            for algorithm in [Auto, Direct, Packed, Winograd, Depthwise, Runs] {
                 exact::<f32, f32>(conv_with(Level::best(), algorithm, &spec, &weights, None, threads));
             }
         }
@@ -178,7 +179,18 @@ proptest! {
             exact::<f32, f32>(int8::ranges(&sizes, &a, 3));
             let n = sizes.len().saturating_sub(2);
             if let [rows, columns] = sizes[n..] {
-                exact::<f32, f32>(strided::matmul(&sizes[..n], [rows, axis, columns], &a, &b, &y));
+                exact::<f32, f32>(strided::matmul(&sizes[..n], [rows, axis, columns], &a, &b, &y, 3));
+                let changes = [(Binary::Add, a.clone())];
+                let (q, k, v, y) = (&a[..], &b[..], &b[..], &y[..]);
+                let spec = AttentionSpec { leading: &sizes[..n], rows, depth: axis, keys: 3, columns, q, k, v, y, scale: 0.5, changes: &changes };
+                exact::<f32, f32>(strided::attention(&spec, 3));
+            }
+            let spec = NormSpec { epsilon: 0.1, centred: true, scale: None, bias: None };
+            exact::<f32, f32>(strided::norm(&sizes, axis, &a, &y, &spec));
+            let gone: Vec<bool> = (0..sizes.len()).map(|d| d != axis).collect();
+            // Elements that are read again and again make no operand larger, but take their time.
+            if sizes.iter().fold(1, |p: usize, n| p.saturating_mul(*n)) <= ROOM {
+                exact::<f32, f32>(strided::reduce(Reduce::Mean, &sizes, &gone, &a, &y));
             }
         }
     }
@@ -199,7 +211,7 @@ fn jobs_that_fit_run() {
     let spec =
         Int8Conv { window, groups: 1, input: x, input_zero: Some(1), scales: scales.clone(), bias: scales, act: None, store, threads: 2 };
     assert!(exact::<u8, f32>(int8::conv(&spec, &vec![3; 24 * 20 * 9])));
-    assert!(exact::<f32, f32>(strided::matmul(&[2], [3, 4, 5], &[12, 4, 1], &[20, 5, 1], &[15, 5, 1])));
+    assert!(exact::<f32, f32>(strided::matmul(&[2], [3, 4, 5], &[12, 4, 1], &[20, 5, 1], &[15, 5, 1], 2)));
 }
 
 #[test]

@@ -57,6 +57,18 @@ impl Ring {
     }
 }
 
+/// What the pixels of a tile are summed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Kernel rows inside the image.
+    pub rows: &'a [*const f32],
+    /// Floats from the start of each to the first tap of the first pixel.
+    pub at: usize,
+    /// Of the first of the rows.
+    pub weights: *const f32,
+    pub bias: *const f32,
+}
+
 /// A [`Ring`] that moves down an image.
 pub struct Rows<'a> {
     ring: &'a Ring,

@@ -15,6 +15,18 @@ pub struct Epilogue {
     pub then: Option<Activation>,
 }
 
+/// What happens to an image before a convolution: `act(x · scale · factor + shift)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before<'a> {
+    /// A number for each input channel.
+    pub scale: Option<&'a [f32]>,
+    /// A number for each input channel.
+    pub shift: Option<&'a [f32]>,
+    /// The last input of the job has a number for each input channel: an image of one pixel, channels last.
+    pub factor: Option<View>,
+    pub act: Option<Activation>,
+}
+
 /// A convolution of one image, without its weights.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvSpec {

@@ -1,9 +1,17 @@
-//! Operations on tensors of any strides: copies, arithmetic, softmax, products.
+//! Operations on tensors of any strides: copies, arithmetic, softmax, normalization, products, attention.
 
 mod arithmetic;
+mod attention;
 mod copy;
 mod matmul;
+mod norm;
+mod packed;
+mod reduce;
 mod softmax;
+#[cfg(test)]
+mod line_tests;
+#[cfg(test)]
+mod product_tests;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +19,11 @@ use super::operand::{Element, Operand, Operands};
 use compresso_base::error::Result;
 
 pub use arithmetic::{Binary, binary, unary};
+pub use attention::{AttentionSpec, MOST_CHANGES, attention, attention_with};
 pub use copy::copy;
-pub use matmul::matmul;
+pub use matmul::{matmul, matmul_with};
+pub use norm::{NormSpec, norm};
+pub use reduce::{Reduce, reduce};
 pub use softmax::softmax;
 
 /// Loops over a tensor's indices with `N` strides each, the fastest last. Axes that all strides allow are merged.
@@ -64,7 +75,7 @@ impl<const N: usize> Loops<N> {
 }
 
 /// Work of a part: about so many elements.
-const GRAIN: usize = 1 << 14;
+const GRAIN: usize = 1 << 12;
 
 /// Cuts `count` rows of `width` elements into parts.
 #[derive(Debug, Clone, Copy)]

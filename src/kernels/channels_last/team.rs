@@ -1,15 +1,18 @@
 //! Threads that run the parts of one job at a time.
 //!
 //! A network has a hundred steps of some hundred microseconds, so the way into and out of each must be short: workers look
-//! for the next job for a moment before they sleep, and take parts from a shared counter, which also evens out parts that
-//! take longer on a busy core.
+//! for the next job for a moment before they sleep, and parts are taken from a shared counter, which also evens out parts that
+//! take longer on a busy core. A job ends when its parts are done: a worker that wakes too late for one finds nothing to take,
+//! and is not waited for.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// Looks at the ticket that often before a worker sleeps (about 50 µs).
-const SPINS: usize = 4000;
+/// Looks at the word that often before a worker sleeps (some 200 µs: longer than most steps that one thread runs alone).
+const SPINS: usize = 12_000;
+/// Looks at the count of parts before the caller offers its core to a worker that the system has put aside.
+const PATIENCE: usize = 4000;
 
 /// A job's code: called with the part and the number of the thread.
 type Work<'a> = &'a (dyn Fn(usize, usize) + Sync);
@@ -19,56 +22,68 @@ type Work<'a> = &'a (dyn Fn(usize, usize) + Sync);
 pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    jobs: u32,
 }
 
 /// # Who touches what
-/// `work` and `parts` are written by the caller only while no worker is `busy` and before it raises `ticket` (release);
-/// workers read them after they have seen the new ticket (acquire) and before they lower `busy` (release), which the
-/// caller waits for (acquire) before [`Team::run`] returns. So the borrowed work outlives every use of it, and each job's
-/// writes happen before the next job's reads.
+/// `word` says which job there is (its number), how many parts it has and which is next. Whoever adds 1 to it and finds that the
+/// next part was one of the job's has taken that part, of the job that stood in the word at that moment. The caller of
+/// [`Team::run`] stores `work` and `done` before the word (release; the additions go on with its release sequence), and returns
+/// after `done` has reached the number of parts (acquire). So who has taken a part reads the code of that very job, which
+/// outlives the part, and nobody reads `work` who has not; a job's writes happen before the next job's reads.
 #[derive(Debug)]
 struct Shared {
-    /// Number of the newest job; [`STOP`] ends the workers.
-    ticket: AtomicU64,
-    work: Mutex<Option<Borrowed>>,
-    next: AtomicUsize,
-    parts: AtomicUsize,
-    busy: AtomicUsize,
+    /// A [`Word`].
+    word: AtomicU64,
+    /// The caller's variable that holds the running job's code.
+    work: AtomicPtr<Work<'static>>,
+    /// Parts that have ended.
+    done: AtomicUsize,
+    /// Parts that have panicked.
     broken: AtomicUsize,
-    asleep: Mutex<usize>,
+    stop: AtomicBool,
+    /// Workers that sleep or are about to; changed under `bed`.
+    asleep: AtomicUsize,
+    bed: Mutex<()>,
     wake: Condvar,
 }
 
-const STOP: u64 = u64::MAX;
-
-/// The work of a running [`Team::run`], with its lifetime taken off.
+/// Number of a job (32 bits), its parts (16 bits), the next of them (16 bits).
 #[derive(Clone, Copy)]
-struct Borrowed(*const (dyn Fn(usize, usize) + Sync));
+struct Word(u64);
 
-impl std::fmt::Debug for Borrowed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Borrowed")
+impl Word {
+    /// Most parts of a job: workers that come too late may count beyond its last.
+    const MOST_PARTS: usize = 1 << 15;
+
+    fn new(job: u32, parts: usize) -> Self {
+        Self(u64::from(job) << 32 | (parts as u64) << 16)
+    }
+    /// The next part, if there is one.
+    fn next(self) -> Option<usize> {
+        let (parts, next) = (self.0 >> 16 & 0xffff, self.0 & 0xffff);
+        (next < parts).then_some(next as usize)
     }
 }
 
-// SAFETY: the pointee is `Sync`, so it may be called from any thread; see `Shared` for its lifetime.
-unsafe impl Send for Borrowed {}
-
 impl Team {
+    /// Most threads: so many that each may count once beyond the last part of a job.
+    const MOST_THREADS: usize = 1 << 12;
+
     /// A team of `threads` (at least 1): starts one less.
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            ticket: AtomicU64::new(0),
-            work: Mutex::new(None),
-            next: AtomicUsize::new(0),
-            parts: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            word: AtomicU64::new(0),
+            work: AtomicPtr::new(std::ptr::null_mut()),
+            done: AtomicUsize::new(0),
             broken: AtomicUsize::new(0),
-            asleep: Mutex::new(0),
+            stop: AtomicBool::new(false),
+            asleep: AtomicUsize::new(0),
+            bed: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut team = Self { shared, workers: Vec::new() };
-        for thread in 1..threads.max(1) {
+        let mut team = Self { shared, workers: Vec::new(), jobs: 0 };
+        for thread in 1..threads.clamp(1, Self::MOST_THREADS) {
             let shared = team.shared.clone();
             team.workers.push(std::thread::Builder::new().name(format!("compresso-{thread}")).spawn(move || shared.serve(thread))?);
         }
@@ -83,38 +98,45 @@ impl Team {
     /// # Panics
     /// When a call panicked, after all others have ended.
     pub fn run(&mut self, parts: usize, work: Work<'_>) {
-        let shared = &*self.shared;
         if parts <= 1 || self.workers.is_empty() {
             (0..parts).for_each(|part| work(part, 0));
-            return;
+        } else if parts <= Word::MOST_PARTS {
+            self.share(parts, work);
+        } else {
+            for first in (0..parts).step_by(Word::MOST_PARTS) {
+                self.run(Word::MOST_PARTS.min(parts - first), &|part, thread| work(first + part, thread));
+            }
         }
-        // SAFETY: only the lifetime changes. No worker holds the work once `busy` is 0, which is awaited below, also when a
-        // part panics (`take_parts` catches that).
-        let borrowed = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
-        *shared.work.lock().unwrap_or_else(|e| e.into_inner()) = Some(Borrowed(borrowed));
-        shared.parts.store(parts, Relaxed);
-        shared.next.store(0, Relaxed);
-        shared.busy.store(self.workers.len(), Relaxed);
-        shared.ticket.fetch_add(1, Release);
-        if *shared.asleep.lock().unwrap_or_else(|e| e.into_inner()) > 0 {
+    }
+
+    fn share(&mut self, parts: usize, work: Work<'_>) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. The variable is read by those who have taken a part of this job alone, before they
+        // count it as done; all parts are awaited below, also when one panics (`Shared::take` catches that).
+        let mut held = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
+        self.jobs = self.jobs.wrapping_add(1);
+        shared.work.store(&raw mut held, Relaxed);
+        shared.done.store(0, Relaxed);
+        // In one order with `asleep`: either a worker sees this word before it sleeps, or it is seen asleep here.
+        shared.word.store(Word::new(self.jobs, parts).0, SeqCst);
+        if shared.asleep.load(SeqCst) > 0 {
+            drop(shared.bed());
             shared.wake.notify_all();
         }
-        shared.take_parts(work, 0);
+        while shared.take(0) {}
         let mut looks = 0;
-        while shared.busy.load(Acquire) > 0 {
+        while shared.done.load(Acquire) < parts {
             looks += 1;
-            // A worker that the system has put aside needs the core more.
-            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if looks < PATIENCE { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        *shared.work.lock().unwrap_or_else(|e| e.into_inner()) = None;
         assert!(shared.broken.swap(0, Relaxed) == 0, "a part of a job panicked");
     }
 }
 
 impl Drop for Team {
     fn drop(&mut self) {
-        self.shared.ticket.store(STOP, Release);
-        drop(self.shared.asleep.lock());
+        self.shared.stop.store(true, SeqCst);
+        drop(self.shared.bed());
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
             // A worker's panic has been reported by `run`.
@@ -124,57 +146,48 @@ impl Drop for Team {
 }
 
 impl Shared {
-    fn take_parts(&self, work: Work<'_>, thread: usize) {
-        let parts = self.parts.load(Relaxed);
-        let all = std::panic::AssertUnwindSafe(|| {
-            loop {
-                let part = self.next.fetch_add(1, Relaxed);
-                if part >= parts {
-                    break;
-                }
-                work(part, thread);
-            }
-        });
-        if std::panic::catch_unwind(all).is_err() {
+    fn bed(&self) -> MutexGuard<'_, ()> {
+        self.bed.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Takes a part and runs it; false when there was none.
+    fn take(&self, thread: usize) -> bool {
+        // Looked at first, so that waiting workers do not write and none counts far beyond the last part.
+        let Some(_) = Word(self.word.load(Relaxed)).next() else { return false };
+        let Some(part) = Word(self.word.fetch_add(1, AcqRel)).next() else { return false };
+        let work = self.work.load(Relaxed);
+        // SAFETY: this thread has taken a part of the job whose caller stored the address, and has not counted it as done.
+        let work = unsafe { *work };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(part, thread))).is_err() {
             self.broken.fetch_add(1, Relaxed);
         }
+        self.done.fetch_add(1, Release);
+        true
     }
 
     fn serve(&self, thread: usize) {
-        let mut seen = 0;
-        loop {
-            seen = self.await_ticket(seen);
-            if seen == STOP {
-                return;
+        let mut looks = 0;
+        while !self.stop.load(Relaxed) {
+            if self.take(thread) {
+                looks = 0;
+            } else if looks < SPINS {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                self.sleep();
+                looks = 0;
             }
-            let work = *self.work.lock().unwrap_or_else(|e| e.into_inner());
-            if let Some(work) = work {
-                // SAFETY: this ticket's `run` waits for `busy`, which this thread has not lowered yet.
-                self.take_parts(unsafe { &*work.0 }, thread);
-            }
-            self.busy.fetch_sub(1, Release);
         }
     }
 
-    /// The next ticket after `seen`.
-    fn await_ticket(&self, seen: u64) -> u64 {
-        for _ in 0..SPINS {
-            let ticket = self.ticket.load(Acquire);
-            if ticket != seen {
-                return ticket;
-            }
-            std::hint::spin_loop();
+    /// Sleeps until there is a part to take or the end has come.
+    fn sleep(&self) {
+        let mut bed = self.bed();
+        self.asleep.fetch_add(1, SeqCst);
+        while Word(self.word.load(SeqCst)).next().is_none() && !self.stop.load(SeqCst) {
+            bed = self.wake.wait(bed).unwrap_or_else(|e| e.into_inner());
         }
-        let mut asleep = self.asleep.lock().unwrap_or_else(|e| e.into_inner());
-        *asleep += 1;
-        loop {
-            let ticket = self.ticket.load(Acquire);
-            if ticket != seen {
-                *asleep -= 1;
-                return ticket;
-            }
-            asleep = self.wake.wait(asleep).unwrap_or_else(|e| e.into_inner());
-        }
+        self.asleep.fetch_sub(1, SeqCst);
     }
 }
 
@@ -197,6 +210,34 @@ mod tests {
             let expected = |part: usize| (0..200).filter(|round| part < 1 + round % cells.len()).count();
             cells.iter().enumerate().for_each(|(part, c)| assert_eq!(c.load(Relaxed), expected(part)));
         }
+    }
+
+    #[test]
+    fn more_parts_than_a_job_has_are_several_jobs() {
+        let parts = 2 * Word::MOST_PARTS + 7;
+        let cells: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+        Team::new(3).unwrap().run(parts, &|part, _| {
+            cells[part].fetch_add(1, Relaxed);
+        });
+        assert!(cells.iter().all(|c| c.load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn workers_that_come_late_are_not_waited_for_and_take_nothing() {
+        // Between jobs of two parts most workers find nothing, some after the job has ended and another has begun.
+        let mut team = Team::new(6).unwrap();
+        let sum = AtomicUsize::new(0);
+        for round in 0..3000usize {
+            // What a worker that is too late would read is gone when the job ends.
+            let borrowed = vec![round; 2];
+            team.run(2, &|part, _| {
+                sum.fetch_add(borrowed[part], Relaxed);
+            });
+            if round % 500 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        assert_eq!(sum.load(Relaxed), 2999 * 3000);
     }
 
     #[test]

@@ -242,6 +242,9 @@ proptest! {
     #[test]
     fn convolutions_agree_with_plain_sums(case in cases(windows(4, 3, 2).boxed(), Just(1).boxed(), false)) {
         compare(&case, &[Algorithm::Auto, Algorithm::Direct]);
+        if case.channels[0] >= 8 {
+            compare(&case, &[Algorithm::Packed]);
+        }
     }
 
     #[test]
@@ -289,7 +292,7 @@ fn a_wide_kernel_over_planes_makes_few_channels() {
 
 #[test]
 fn large_convolutions_are_cut_into_parts_that_agree() {
-    use Algorithm::{Depthwise, Direct, Winograd};
+    use Algorithm::{Depthwise, Direct, Packed, Winograd};
     let margin = Margins { before: 3, after: 1, row_end: 2, planes: false };
     let epilogue = Epilogue { act: Some(Activation::Swish { alpha: 1.0 }), residual: true, then: None };
     for (algorithm, groups, channels, size, kernel, stride) in [
@@ -297,6 +300,11 @@ fn large_convolutions_are_cut_into_parts_that_agree() {
         (Direct, 1, [300, 290], [5, 6], 1, 1),
         (Direct, 1, [80, 150], [9, 9], 3, 1),
         (Direct, 2, [40, 40], [20, 20], 3, 1),
+        (Packed, 1, [37, 41], [30, 33], 3, 2),
+        (Packed, 1, [300, 290], [5, 6], 1, 1),
+        (Packed, 1, [600, 24], [9, 8], 3, 1),
+        (Packed, 1, [80, 150], [9, 9], 3, 1),
+        (Packed, 1, [16, 72], [60, 60], 1, 1),
         (Winograd, 1, [24, 20], [50, 50], 3, 1),
         (Winograd, 1, [40, 100], [9, 13], 3, 1),
         (Depthwise, 200, [1, 1], [30, 30], 3, 1),

@@ -8,8 +8,9 @@ mod transform;
 use super::finish::{self, Channels, Finish, Sums};
 use super::job::{Args, Job, about, parts_for, share};
 use super::operand::Operands;
+use super::packed::kernel::{Part, Places, ROWS, Shape, Sums as Products};
 use super::spec::ConvSpec;
-use super::tile::{self, COLUMNS, Kernels, ROWS};
+use super::tile::{self, COLUMNS};
 use crate::level::Level;
 use std::ops::Range;
 use transform::{Input, Output, POINTS};
@@ -30,13 +31,10 @@ pub struct Winograd {
     /// `[panels, 16]`
     bias: Vec<f32>,
     zeros: Vec<f32>,
-    /// For panels of 8 and of 16 columns.
-    kernels: [Kernels; 2],
+    shape: Shape,
     input: Input,
     output: Output,
     finish: Finish,
-    /// Rows of a tile of the products.
-    rows: usize,
     /// Most image tiles that are worked on together.
     batch: usize,
     /// Parts by tiles and by panels.
@@ -95,7 +93,8 @@ impl Winograd {
         }
         let tiles = [spec.output.height.div_ceil(4), spec.output.width.div_ceil(4)];
         let count = tiles[0] * tiles[1];
-        let rows = tile::rows(level);
+        let shape = Shape::of(level);
+        let rows = shape.rows;
         let padded = ins.next_multiple_of(COLUMNS);
         let each = POINTS * size_of::<f32>() * (padded + COLUMNS * BLOCK.min(panels.len()));
         let batch = (CACHED / each / rows).max(2) * rows;
@@ -112,11 +111,10 @@ impl Winograd {
             packed,
             bias: biases,
             zeros: vec![0.0; padded],
-            kernels: [8, COLUMNS].map(|columns| tile::kernels(level, columns)),
+            shape,
             input,
             output,
             finish: finish::kernel(level),
-            rows,
             batch,
             parts,
         }
@@ -199,24 +197,40 @@ impl Winograd {
         let (ins, [plane_in, plane_out]) = (self.spec.input.channels, self.planes());
         let (width_in, width_out) = (self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len()));
         let per_point = self.packed.len() / POINTS;
-        let groups = n.div_ceil(self.rows);
+        let groups = n.div_ceil(self.shape.rows);
+        let lanes = self.shape.lanes;
         for point in 0..POINTS {
             for (i, panel) in self.panels[panels.clone()].iter().enumerate() {
-                let kernels = &self.kernels[usize::from(panel.columns == COLUMNS)];
+                let kernels = &self.shape.kernels[panel.columns.div_ceil(lanes) - 1];
                 let weights = self.packed[point * per_point + panel.at..].as_ptr();
+                // The weights that are read after these, of which each group fetches a share.
+                let length = panel.columns * ins;
+                let next = if i + 1 < panels.len() {
+                    weights.wrapping_add(length)
+                } else {
+                    self.packed.as_ptr().wrapping_add((point + 1) * per_point + self.panels[panels.start].at)
+                };
                 let mut from = values.wrapping_add(point * plane_in);
                 let mut to = products.wrapping_add(point * plane_out + i * COLUMNS);
                 for group in 0..groups {
                     // All groups have about as many rows.
-                    let rows = n / groups + usize::from(group < n % groups);
+                    let rows = share(n, group, groups).len();
                     let mut table = [std::ptr::null(); ROWS];
                     for t in &mut table[..rows] {
                         *t = from;
                         from = from.wrapping_add(width_in);
                     }
+                    let part = Part {
+                        table: &table[..rows],
+                        skip: 0,
+                        depth: ins,
+                        weights,
+                        start: Places { first: self.zeros.as_ptr(), row: 0, apart: lanes },
+                        ahead: (next.wrapping_add(share(length, group, groups).start), panel.columns.div_ceil(groups)),
+                    };
                     // SAFETY: the table points at transformed tiles, which have all input channels; the zeros are as wide as
                     // a panel; and the products have room.
-                    unsafe { kernels.taps[rows - 1](&table[..rows], ins, weights, self.zeros.as_ptr(), to, width_out) };
+                    unsafe { kernels.add[rows - 1](&part, Products { first: to, row: width_out, apart: lanes }) };
                     to = to.wrapping_add(rows * width_out);
                 }
             }

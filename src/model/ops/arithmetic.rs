@@ -23,6 +23,7 @@ pub const SUB: &str = "Sub";
 pub const MUL: &str = "Mul";
 pub const DIV: &str = "Div";
 pub const MOD: &str = "Mod";
+pub const POW: &str = "Pow";
 pub const MIN: &str = "Min";
 pub const MAX: &str = "Max";
 
@@ -44,7 +45,7 @@ pub const OPS: &[OpDef] = &[
         .quant(QuantRule::Elementwise)
         .channels(channels::product),
     OpDef::new(DIV, &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).data(Data::Broadcast).channels(div_channels),
-    OpDef::new("Pow", &[7, 12, 13, 15], infer_pow, pow)
+    OpDef::new(POW, &[7, 12, 13, 15], infer_pow, pow)
         .cost(cost::per_output)
         .span(Span::Wide)
         .data(Data::Broadcast)

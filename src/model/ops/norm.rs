@@ -30,6 +30,7 @@ pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
 pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
 pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
 pub const LAYER_NORMALIZATION: &str = "LayerNormalization";
+pub const RMS_NORMALIZATION: &str = "RMSNormalization";
 
 /// A normalization: its sums of squares, and epsilons near zero, need float32; what it makes is a few units large.
 const fn norm(op: OpDef) -> OpDef {
@@ -58,7 +59,7 @@ pub const OPS: &[OpDef] = &[
     norm(OpDef::new(GROUP_NORMALIZATION, &[18, 21], infer_same, group_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(group_norm_channels),
-    norm(OpDef::new("RMSNormalization", &[23], infer_same, rms_norm)).params(&[(1, ParamKind::Scale)]).channels(layer_norm_channels),
+    norm(OpDef::new(RMS_NORMALIZATION, &[23], infer_same, rms_norm)).params(&[(1, ParamKind::Scale)]).channels(layer_norm_channels),
     norm(OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm)).sums().channels(lp_norm_channels),
     norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)).sums().channels(mean_variance_channels),
     OpDef::new("LRN", &[1, 13], infer_same, lrn).sums().cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),

@@ -24,6 +24,7 @@ const SINCE: &[i64] = &[1, 11, 13, 18];
 pub const REDUCE_SUM: &str = "ReduceSum";
 pub const REDUCE_MEAN: &str = "ReduceMean";
 pub const REDUCE_MAX: &str = "ReduceMax";
+pub const REDUCE_L2: &str = "ReduceL2";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum))
@@ -44,7 +45,7 @@ pub const OPS: &[OpDef] = &[
         .span(Span::Wide)
         .channels(reduce_channels),
     OpDef::new("ReduceL1", SINCE, infer, |cx| reduce(cx, Kind::L1)).sums().cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
-    OpDef::new("ReduceL2", SINCE, infer, |cx| reduce(cx, Kind::L2)).sums().cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
+    OpDef::new(REDUCE_L2, SINCE, infer, |cx| reduce(cx, Kind::L2)).sums().cost(cost::per_input).span(Span::Wide).channels(reduce_channels),
     OpDef::new("ReduceSumSquare", SINCE, infer, |cx| reduce(cx, Kind::SumSquare))
         .sums()
         .cost(cost::per_input)

@@ -69,6 +69,20 @@ impl<'g> PassContext<'g> {
             _ => None,
         }
     }
+    /// The number of a constant that is one number.
+    ///
+    /// # Errors
+    /// As [`PassContext::facts`].
+    pub fn number(&self, name: &str) -> Result<Option<f64>> {
+        let constant = match self.graph.constant(name) {
+            Some(c) => Some(c),
+            None => self.facts()?.get(name).and_then(|f| f.constant.as_ref()),
+        };
+        match constant {
+            Some(c) if c.count() == 1 => Ok(c.to_f32s()?.first().map(|v| f64::from(*v))),
+            _ => Ok(None),
+        }
+    }
     /// The integers of a node's input, where they are constant.
     ///
     /// # Errors

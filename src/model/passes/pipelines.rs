@@ -7,7 +7,7 @@ use super::{
     DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
     ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, ExpandQLinear, ExtractConstants,
-    FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseHardSwish, FuseLogSoftmax, FuseMatMulAdd, FusePad,
+    FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm, FuseLogSoftmax, FuseMatMulAdd, FusePad,
     FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes, InlineBranches, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome,
     OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
 };
@@ -55,7 +55,7 @@ const SMALLER: Passes = &[
 const MERGED: Passes = &[&MergeParallelConvs];
 
 /// Nodes joined into one that only this library's executors know.
-const JOINED: Passes = &[&FuseSwish, &FuseHardSwish];
+const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm];
 
 /// A named list of passes.
 #[derive(Debug, Clone, Copy)]

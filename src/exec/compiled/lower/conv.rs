@@ -78,9 +78,12 @@ impl Lower<'_> {
         if n < 2 || n != w.len() || x[..n - 2] != w[..n - 2] || x.contains(&0) || w.contains(&0) || x[n - 1] != w[n - 2] {
             return Ok(false);
         }
+        if self.attention(node)? {
+            return Ok(true);
+        }
         let (a, b) = (self.float(&node.inputs[0])?, self.float(&node.inputs[1])?);
         let out = self.out_dims(node)?;
-        let order: Vec<usize> = (0..n).collect();
+        let order = self.product_order(node, n)?;
         let y = self.tensors.root(Kind::F32, &out, &order);
         self.step(Op::MatMul, &[a, b], &[y]);
         self.set(&node.outputs[0], Val::Float(y))?;
@@ -131,36 +134,42 @@ impl Lower<'_> {
         &mut self,
         node: &Node,
         x: Id,
-        weights: Weights,
+        mut weights: Weights,
         affine: Affine,
-        (window, groups, bias): (Window, usize, Option<Vec<f32>>),
+        (window, groups, mut bias): (Window, usize, Option<Vec<f32>>),
         flat: bool,
     ) -> Result<()> {
-        let mut makes = node.outputs[0].clone();
+        let mut made = self.made(node, flat)?;
+        if let Weights::Float(floats) = &mut weights {
+            self.take_affine(&mut made, floats, &mut bias)?;
+        }
         let mut epilogue = Epilogue::default();
         let mut reads = vec![x];
         let int8 = !matches!(weights, Weights::Float(_));
         let mut quantized = None;
         if int8 {
-            quantized = self.quantized_next(&makes)?;
+            quantized = self.quantized_next(&made.name)?;
         }
         if quantized.is_none() {
-            if let Some(f) = self.activation_of(&makes)? {
+            if let Some(f) = self.activation_of(&made.name)? {
                 epilogue.act = Some(f.act);
                 self.take(f.node);
-                makes = f.makes;
+                made.name = f.makes;
             }
             if int8 {
-                quantized = self.quantized_next(&makes)?;
-            } else if !flat && let Some((add, other)) = self.residual_of(&makes) {
-                epilogue.residual = true;
-                reads.push(other);
-                self.take(add);
-                makes = self.graph.nodes()[add].outputs[0].clone();
-                if let Some(f) = self.activation_of(&makes)? {
-                    epilogue.then = Some(f.act);
-                    self.take(f.node);
-                    makes = f.makes;
+                quantized = self.quantized_next(&made.name)?;
+            } else {
+                while self.take_transpose(&mut made)? {}
+                if let Some((add, other)) = self.residual_of(&made)? {
+                    epilogue.residual = true;
+                    reads.push(other);
+                    self.take(add);
+                    made.name.clone_from(&self.graph.nodes()[add].outputs[0]);
+                    if let Some(f) = self.activation_of(&made.name)? {
+                        epilogue.then = Some(f.act);
+                        self.take(f.node);
+                        made.name = f.makes;
+                    }
                 }
             }
         }
@@ -178,7 +187,10 @@ impl Lower<'_> {
                 let name = self.graph.nodes()[i].outputs[0].clone();
                 self.set(&name, Val::Quantized { id: y, signed })
             }
-            None => self.set(&makes, Val::Float(y)),
+            None => {
+                let y = self.as_made(y, &made);
+                self.set(&made.name, Val::Float(y))
+            }
         }
     }
 

@@ -5,12 +5,14 @@
 //! the same step (an activation after a convolution) is taken up when that one is lowered.
 
 mod affine;
+mod attention;
 mod codes;
 mod conv;
 mod fuse;
 mod integers;
 mod moves;
 mod nodes;
+mod norm;
 
 pub use affine::PerChannel;
 
@@ -21,12 +23,14 @@ use compresso_kernels::Window;
 use compresso_kernels::activation::Activation;
 use compresso_kernels::channels_last::Epilogue;
 use compresso_kernels::channels_last::int8::{MAX_DEPTH, MAX_WIDE_DEPTH};
-use compresso_kernels::channels_last::strided::Binary;
+use compresso_kernels::channels_last::strided::{Binary, Reduce};
 use compresso_model::graph::{Facts, Graph, Node};
 use compresso_model::ops::quantize::DEQUANTIZE_LINEAR;
 use compresso_model::{Constant, Element, ops};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+pub use norm::Norm;
 
 /// What a value of the graph is in the plan.
 #[derive(Debug, Clone)]
@@ -146,6 +150,14 @@ pub enum Op {
     Binary(Binary),
     Softmax(usize),
     MatMul,
+    /// Reads the two factors of a product, which is multiplied by this, the factor of its softmax, and the tensors that come into the
+    /// product before.
+    Attention(f32, Vec<Binary>),
+    Norm(Box<Norm>),
+    /// Over the axes where it says so, which stay with size 1.
+    Reduce(Reduce, Vec<bool>),
+    /// The input again and again along axes where it has size 1.
+    Repeat,
     /// Reads the parts; where they could not be put into the result they are copied.
     Concat(usize),
     Copy,

@@ -104,7 +104,7 @@ impl Lower<'_> {
     }
 
     /// `f` of the tensors that a value is made of.
-    fn moved(&mut self, name: &str, mut f: impl FnMut(&mut Self, Id) -> Result<Id>) -> Result<Val> {
+    pub(super) fn moved(&mut self, name: &str, mut f: impl FnMut(&mut Self, Id) -> Result<Id>) -> Result<Val> {
         Ok(match self.values.get(name).cloned() {
             Some(Val::Coded(c)) => {
                 let id = f(self, c.id)?;

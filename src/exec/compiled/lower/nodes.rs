@@ -4,23 +4,25 @@ use super::{From, Lower, Op, To, Val};
 use crate::compiled::tensor::Kind;
 use compresso_base::error::{Error, Result};
 use compresso_kernels::Window;
-use compresso_kernels::channels_last::strided::Binary;
+use compresso_kernels::channels_last::strided::{Binary, Reduce};
 use compresso_model::graph::{Node, normalize_axis};
 use compresso_model::ops::activation;
 use compresso_model::ops::activation::DROPOUT;
 use compresso_model::ops::arithmetic::{ADD, DIV, MUL, SUB};
 use compresso_model::ops::cast::CAST;
-use compresso_model::ops::concat::CONCAT;
+use compresso_model::ops::concat::{CONCAT, PAD};
 use compresso_model::ops::conv::{CONV, CONV_INTEGER};
+use compresso_model::ops::gather::GATHER;
 use compresso_model::ops::matmul::{GEMM, MATMUL, MATMUL_INTEGER};
 use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, DYNAMIC_QUANTIZE_LINEAR, QUANTIZE_LINEAR};
-use compresso_model::ops::reduce::REDUCE_MEAN;
+use compresso_model::ops::norm::{LAYER_NORMALIZATION, RMS_NORMALIZATION};
+use compresso_model::ops::reduce::{REDUCE_L2, REDUCE_MAX, REDUCE_MEAN, REDUCE_SUM};
 use compresso_model::ops::resize::{RESIZE, UPSAMPLE};
 use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
 use compresso_model::ops::slice::{SLICE, SPLIT};
 use compresso_model::ops::softmax::SOFTMAX;
-use compresso_model::ops::transpose::{IDENTITY, TRANSPOSE};
+use compresso_model::ops::transpose::{EXPAND, IDENTITY, TRANSPOSE};
 use compresso_model::ops::window::WindowAttrs;
 use compresso_model::{Attr, Element};
 
@@ -45,6 +47,14 @@ const FLOATS: &[(&str, Lowering)] = &[
     (AVERAGE_POOL, |l, n| l.average_pool(n)),
     (GLOBAL_AVERAGE_POOL, |l, n| l.global_average_pool(n)),
     (REDUCE_MEAN, |l, n| l.reduce_mean(n)),
+    (REDUCE_SUM, |l, n| l.reduce(n, Reduce::Sum)),
+    (REDUCE_MAX, |l, n| l.reduce(n, Reduce::Max)),
+    (REDUCE_L2, |l, n| l.reduce(n, Reduce::L2)),
+    (LAYER_NORMALIZATION, |l, n| l.line_norm(n, true)),
+    (RMS_NORMALIZATION, |l, n| l.line_norm(n, false)),
+    (GATHER, |l, n| l.gather(n)),
+    (EXPAND, |l, n| l.expand(n)),
+    (PAD, |l, n| l.no_pad(n)),
     (RESIZE, |l, n| l.nearest(n)),
     (UPSAMPLE, |l, n| l.nearest(n)),
     (ADD, |l, n| l.add(n)),
@@ -172,11 +182,11 @@ impl Lower<'_> {
         let axes = match (node.find_ints("axes")?, node.input(1).map(|n| self.constant(n))) {
             (Some(a), _) => a.to_vec(),
             (None, Some(Some(c))) => c.to_i64s()?,
-            _ => return Ok(false),
+            _ => return self.reduce(node, Reduce::Mean),
         };
         let axes = axes.iter().map(|&a| normalize_axis(a, dims.len())).collect::<Result<Vec<_>>>()?;
         if dims.len() != 4 || axes.len() != 2 || !axes.contains(&2) || !axes.contains(&3) {
-            return Ok(false);
+            return self.reduce(node, Reduce::Mean);
         }
         let x = self.float(&node.inputs[0])?;
         let x = self.image(x, false)?;

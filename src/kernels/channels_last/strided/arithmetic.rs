@@ -87,7 +87,11 @@ impl Job for Arithmetic {
                 // SAFETY: as above.
                 Binary::Mul => unsafe { self.row(a, b, y, |a, b| a * b) },
                 // SAFETY: as above.
-                op => unsafe { self.row(a, b, y, move |a, b| op.apply(a, b)) },
+                Binary::Div => unsafe { self.row(a, b, y, |a, b| a / b) },
+                // SAFETY: as above.
+                Binary::Max => unsafe { self.row(a, b, y, |a, b| Binary::Max.apply(a, b)) },
+                // SAFETY: as above.
+                Binary::Min => unsafe { self.row(a, b, y, |a, b| Binary::Min.apply(a, b)) },
             }
         }
     }

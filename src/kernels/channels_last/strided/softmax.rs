@@ -73,7 +73,7 @@ impl Job for Softmax {
 
 /// Softmax of a line in place, in lanes.
 #[inline(always)]
-fn normalize(line: &mut [f32]) {
+pub(super) fn normalize(line: &mut [f32]) {
     let (mut most, mut sums) = ([f32::NEG_INFINITY; 8], [0.0f32; 8]);
     let chunks = line.chunks_exact(8);
     let rest = chunks.remainder();

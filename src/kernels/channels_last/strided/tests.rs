@@ -101,24 +101,3 @@ fn softmax_and_functions_of_one_value_along_any_axis() {
         }
     }
 }
-
-#[test]
-fn products_of_transposed_matrices() {
-    let (batch, rows, inner, columns) = (3, 70, 9, 13);
-    let (a, b) = (noise(batch * rows * inner), noise(batch * inner * columns));
-    let mut y = vec![f32::NAN; batch * rows * columns];
-    // a is stored [batch, inner, rows].
-    let job =
-        matmul(&[batch], [rows, inner, columns], &[rows * inner, 1, rows], &[inner * columns, columns, 1], &[rows * columns, columns, 1])
-            .unwrap();
-    run_alone(&*job, &[&a, &b], &mut [&mut y]).unwrap();
-    for n in 0..batch {
-        for i in 0..rows {
-            for j in 0..columns {
-                let exact: f64 =
-                    (0..inner).map(|k| f64::from(a[n * rows * inner + k * rows + i]) * f64::from(b[(n * inner + k) * columns + j])).sum();
-                assert!((f64::from(y[(n * rows + i) * columns + j]) - exact).abs() < 1e-3);
-            }
-        }
-    }
-}

@@ -1,0 +1,188 @@
+//! Products of matrices whose right factor is not known before: it is packed into panels of [`COLUMNS`] columns, which tiles
+//! of rows, read where they lie, are multiplied with.
+
+use crate::level::Level;
+use crate::vector::Vector;
+
+/// The kernels of up to six rows.
+macro_rules! low {
+    ($f:path) => {{
+        use $f as f;
+        [f::<1>, f::<2>, f::<3>, f::<4>, f::<5>, f::<6>, f::<6>, f::<6>, f::<6>, f::<6>, f::<6>, f::<6>]
+    }};
+}
+/// The kernels of up to twelve rows.
+#[cfg(target_arch = "x86_64")]
+macro_rules! tall {
+    ($f:path) => {{
+        use $f as f;
+        [f::<1>, f::<2>, f::<3>, f::<4>, f::<5>, f::<6>, f::<7>, f::<8>, f::<9>, f::<10>, f::<11>, f::<12>]
+    }};
+}
+/// Columns of a panel.
+pub const COLUMNS: usize = 16;
+/// Rows of the tallest tile.
+const ROWS: usize = 12;
+
+/// `out[r, c] = Σ_k a[r, k] · panel[k, c]` for as many rows as the kernel has; rows of `a` are `lda` apart, those of `out` `ldo`.
+///
+/// # Safety
+/// The level is there; rows of `a` have `depth` readable values, the panel is `[depth, COLUMNS]`, rows of `out` have `COLUMNS`
+/// writable ones.
+type Tile = unsafe fn(a: *const f32, lda: usize, depth: usize, panel: *const f32, out: *mut f32, ldo: usize);
+
+/// The kernels of a level.
+#[derive(Clone, Copy)]
+pub struct Packed {
+    /// By rows less one.
+    tiles: [Tile; ROWS],
+    /// Rows of a full tile.
+    pub rows: usize,
+}
+
+/// Floats of a packed matrix.
+pub fn room(depth: usize, columns: usize) -> usize {
+    columns.next_multiple_of(COLUMNS) * depth
+}
+
+/// Packs `[depth, columns]`, whose axes have such strides, panel by panel; columns that there are not are zeros.
+///
+/// # Safety
+/// The matrix is readable, and `to` has [`room`] for it.
+pub unsafe fn pack(from: *const f32, [along, across]: [usize; 2], depth: usize, columns: usize, to: *mut f32) {
+    for first in (0..columns).step_by(COLUMNS) {
+        let n = COLUMNS.min(columns - first);
+        // SAFETY: as the caller vouches: rows `..depth` and columns `first..first + n` are of the matrix, and panels lie one
+        // after the other.
+        unsafe {
+            let (from, to) = (from.add(first * across), to.add(first * depth));
+            if n == COLUMNS && across == 1 {
+                (0..depth).for_each(|k| to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write(from.add(k * along).cast::<[f32; COLUMNS]>().read_unaligned()));
+                continue;
+            }
+            if n < COLUMNS {
+                to.write_bytes(0, depth * COLUMNS);
+            }
+            // Columns outside, some rows at a time, so that what is read along a column lies together.
+            for start in (0..depth).step_by(COLUMNS) {
+                for c in 0..n {
+                    let column = from.add(c * across);
+                    (start..depth.min(start + COLUMNS)).for_each(|k| *to.add(k * COLUMNS + c) = *column.add(k * along));
+                }
+            }
+        }
+    }
+}
+
+impl Packed {
+    pub fn new(level: Level) -> Self {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Self { tiles: tall!(x86::tile512), rows: 12 },
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Self { tiles: low!(x86::tile256), rows: 6 },
+            _ => Self { tiles: low!(portable), rows: 6 },
+        }
+    }
+
+    /// `out = a · b` for `rows` rows: `a` is `[rows, depth]` with rows `lda` apart, `b` is packed with [`pack`], and `out` is
+    /// `[rows, columns]` with strides `step`.
+    ///
+    /// # Safety
+    /// All are readable or writable, the level is there. `whole`: rows of `out` have room for the columns of whole panels.
+    pub unsafe fn multiply(
+        &self,
+        (a, lda): (*const f32, usize),
+        [rows, depth, columns]: [usize; 3],
+        packed: *const f32,
+        (out, step, whole): (*mut f32, [usize; 2], bool),
+    ) {
+        let mut spare = [0.0f32; ROWS * COLUMNS];
+        for first in (0..columns).step_by(COLUMNS) {
+            let n = COLUMNS.min(columns - first);
+            let direct = step[1] == 1 && (n == COLUMNS || whole);
+            for row in (0..rows).step_by(self.rows) {
+                let height = self.rows.min(rows - row);
+                let tile = self.tiles[height - 1];
+                // SAFETY: as the caller vouches for these rows and columns; the spare tile has room for a whole one.
+                unsafe {
+                    let (a, panel, to) = (a.add(row * lda), packed.add(first * depth), out.add(row * step[0] + first * step[1]));
+                    if direct {
+                        tile(a, lda, depth, panel, to, step[0]);
+                    } else {
+                        tile(a, lda, depth, panel, spare.as_mut_ptr(), COLUMNS);
+                        for (r, values) in spare.chunks_exact(COLUMNS).take(height).enumerate() {
+                            values.iter().take(n).enumerate().for_each(|(c, &v)| *to.add(r * step[0] + c * step[1]) = v);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `W` vectors make a panel.
+///
+/// # Safety
+/// See [`Tile`].
+#[inline(always)]
+unsafe fn tile<V: Vector, const R: usize, const W: usize>(
+    a: *const f32,
+    lda: usize,
+    depth: usize,
+    panel: *const f32,
+    out: *mut f32,
+    ldo: usize,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let rows: [*const f32; R] = std::array::from_fn(|r| a.wrapping_add(r * lda));
+        let mut sums = [[V::splat(0.0); W]; R];
+        for k in 0..depth {
+            let mut weights = [V::splat(0.0); W];
+            for (v, w) in weights.iter_mut().enumerate() {
+                *w = V::load(panel.add(k * COLUMNS + v * V::N));
+            }
+            for r in 0..R {
+                let x = V::splat(*rows[r].add(k));
+                for v in 0..W {
+                    sums[r][v] = x.fma(weights[v], sums[r][v]);
+                }
+            }
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                sum.store(out.add(r * ldo + v * V::N));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// See [`Tile`].
+unsafe fn portable<const R: usize>(a: *const f32, lda: usize, depth: usize, panel: *const f32, out: *mut f32, ldo: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe { tile::<[f32; 8], R, 2>(a, lda, depth, panel, out, ldo) };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::tile;
+    use std::arch::x86_64::{__m256, __m512};
+
+    /// # Safety
+    /// See [`super::Tile`].
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn tile256<const R: usize>(a: *const f32, lda: usize, depth: usize, panel: *const f32, out: *mut f32, ldo: usize) {
+        // SAFETY: as the caller vouches.
+        unsafe { tile::<__m256, R, 2>(a, lda, depth, panel, out, ldo) };
+    }
+
+    /// # Safety
+    /// See [`super::Tile`].
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn tile512<const R: usize>(a: *const f32, lda: usize, depth: usize, panel: *const f32, out: *mut f32, ldo: usize) {
+        // SAFETY: as the caller vouches.
+        unsafe { tile::<__m512, R, 1>(a, lda, depth, panel, out, ldo) };
+    }
+}
