@@ -29,7 +29,7 @@ use compresso_learn::data::Dataset;
 use compresso_model::names::Patterns;
 use compresso_model::ops::quantized_node;
 use compresso_model::{Made, Model, passes};
-use compresso_target::{Grid, Quantization, Target, onnxruntime};
+use compresso_target::{Elementwise, Grid, Quantization, Target, onnxruntime};
 use fit::Fit;
 use observers::Observe;
 
@@ -60,7 +60,7 @@ compresso_base::options! {
         /// Activations as int8 around zero instead of uint8 with a zero point. TensorRT always has them so.
         pub symmetric: bool = false,
         /// Additions, activations and pools between layers on int8 too, not only the layers (onnxruntime, TensorFlow Lite); the target's
-        /// usual way when left out.
+        /// usual way when left out: onnxruntime's are those whose results a layer reads, and which read integers.
         pub elementwise: Option<bool> = None,
         /// Static weights in 7 of the 8 bits, so that x86 processors without VNNI, whose sums of 8-bit products overflow, run the
         /// file right (onnxruntime). Turn it off when all that will run it have VNNI or are not x86.
@@ -161,6 +161,10 @@ impl Quantize {
                     .hint("pass a dataset, as in quantize(m, d), or use mode: \"dynamic\"")
             })?;
             let elementwise = rules.elementwise.chosen(self.elementwise);
+            let rules = match self.elementwise {
+                Some(false) => Quantization { elementwise: Elementwise::Never, ..rules },
+                _ => rules,
+            };
             let mut plan = placement::plan(&graph, patterns, &self.target, &rules, elementwise)?;
             nothing_left(&plan)?;
             let wanted = |n: &str| plan.values.contains_key(n);

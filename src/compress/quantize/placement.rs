@@ -12,7 +12,8 @@
 //!   keeps its name: it is what the integers stand for.
 //! - A layer that stays in float reads floats. Between a DequantizeLinear and a QuantizeLinear, onnxruntime would round its
 //!   weight by itself, with one scale for all channels.
-//! - What layers read is quantized. The target says what else is ([`Quantization`]): what layers make, where its kernels write
+//! - What layers read is quantized. An addition or an average between integers that makes such a value, is on integers too: whoever
+//!   else reads the value, such as the next addition, reads what the layer reads. The target says what else is ([`Quantization`]): what layers make, where its kernels write
 //!   integers; what operators that only move values join, and whether it shares one scale; the skip input of a sum.
 
 mod groups;
@@ -21,7 +22,7 @@ use compresso_base::error::Result;
 use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops::{self, LayerWeight, QuantRule};
 use compresso_model::{Element, Graph, Node};
-use compresso_target::{Joining, Op, Quantization, TargetSpec};
+use compresso_target::{Elementwise, Joining, Op, Quantization, TargetSpec};
 use groups::Groups;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -293,7 +294,7 @@ impl Placement<'_> {
                     }
                 }
                 QuantRule::SameScale => made.extend(self.quantize_output(out, false)),
-                QuantRule::Elementwise if elementwise && data.len() == node.inputs.len() => {
+                QuantRule::Elementwise if (elementwise || self.is_rounded(out)) && data.len() == node.inputs.len() => {
                     made.extend(self.quantize_output(out, false));
                 }
                 _ => {}
@@ -309,6 +310,19 @@ impl Placement<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a layer reads what a node makes, or what the fused operator that alone reads it makes, of a target that has kernels for
+    /// operators between layers.
+    fn is_rounded(&self, out: &str) -> bool {
+        if self.rules.elementwise != Elementwise::Asked {
+            return false;
+        }
+        let next = match self.readers.get(out).map(Vec::as_slice) {
+            Some([reader]) if is_any(self.rules.fused, self.graph, &self.graph.nodes()[*reader]) => self.graph.nodes()[*reader].output(0),
+            _ => None,
+        };
+        self.groups.has(next.unwrap_or(out))
     }
 
     /// Marks a node's output, or that of the fused operator that alone reads it, and returns what was marked. Of what no layer comes after,

@@ -1,12 +1,12 @@
 //! From steps on tensors to jobs on memory.
 
-use super::lower::{Conv, Lowered, LoweredStep, Op, Weights};
+use super::lower::{Affine, ChannelMap, Conv, Lowered, LoweredStep, Op, Weights, line};
 use super::place::{Arena, is_part};
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::channels_last::affine::affine;
 use compresso_kernels::channels_last::conv::conv;
-use compresso_kernels::channels_last::int8::{self, Bytes, Int8Add, Int8Conv, Store};
+use compresso_kernels::channels_last::int8::{self, AveragePool, Bytes, Channels, Factors, Int8Add, Int8Conv, Store};
 use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
 use compresso_kernels::channels_last::strided::{AttentionSpec, Binary, NormSpec};
 use compresso_kernels::channels_last::{ConvSpec, Element, Job, View, map, pool, resize, strided};
@@ -238,24 +238,38 @@ impl Build<'_> {
                 let job = int8::binary(boxed, all[0].1.view, all[1].1.view, all[2].1.view, threads)?;
                 vec![self.push_images(job, &all[..2], &all[2..])?]
             }
-            Op::Add(from, to) => {
+            Op::Add(from, act, to) => {
                 let all = self.elements(&[reads[0], reads[1], writes[0]])?;
                 let store = Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(all[2].1.view)] };
                 let inputs = [all[0].1.view, all[1].1.view];
-                let spec = Int8Add { inputs, scales: from.map(|a| a.scale), zeros: from.map(|a| a.zero), act: None, store, threads };
+                let spec = Int8Add { inputs, scales: from.map(|a| a.scale), zeros: from.map(|a| a.zero), act: *act, store, threads };
                 vec![self.push_images(int8::add(&spec)?, &all[..2], &all[2..])?]
             }
-            Op::Sum(tables, to) => {
+            Op::Sum(tables, act, to) => {
                 let ids: Vec<Id> = reads.iter().chain(writes).copied().collect();
                 let all = self.elements(&ids)?;
                 let (terms, out) = all.split_at(reads.len());
-                let store = match to {
-                    None => Store::Floats { output: out[0].1.view },
-                    Some(to) => Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(out[0].1.view)] },
-                };
+                let store = stored(*to, out[0].1.view);
                 let tables = tables.iter().map(|t| Box::new(**t)).collect();
-                let job = int8::sum(tables, terms.iter().map(|t| t.1.view).collect(), &store, threads)?;
+                let job = int8::sum(tables, terms.iter().map(|t| t.1.view).collect(), *act, &store, threads)?;
                 vec![self.push_images(job, terms, out)?]
+            }
+            Op::ChannelMap(map) => vec![self.channel_map(map, reads, writes[0], threads)?],
+            Op::AverageBytes { window, count_padding, affine, table, quantized } => {
+                let (x, y, end) = (self.image(reads[0])?, self.image(writes[0])?, pair(&window.pad_end, 0)?);
+                let curve = affine.is_none().then(|| Box::new(**table));
+                let affine = line(*affine);
+                let spec = AveragePool {
+                    window: plane(window)?,
+                    input: x.view,
+                    input_zero: affine.zero,
+                    scale: affine.scale,
+                    table: curve,
+                    padded: count_padding.then_some(end),
+                    store: stored(*quantized, y.view),
+                    threads,
+                };
+                vec![self.push_images(int8::average_pool(&spec)?, &[(reads[0], x)], &[(writes[0], y)])?]
             }
             Op::Candle { .. } => Vec::new(),
         })
@@ -276,6 +290,24 @@ impl Build<'_> {
         let spec = AttentionSpec { leading, rows, depth, keys, columns, q: &q, k: &k, v: &v, y: &y, scale, changes: &changes };
         let job = strided::attention(&spec, threads)?;
         self.push_whole(job, reads, writes)
+    }
+
+    fn channel_map(&mut self, map: &ChannelMap, reads: &[Id], y: Id, threads: usize) -> Result<usize> {
+        let images = reads.iter().map(|&id| Ok((id, self.image(id)?))).collect::<Result<Vec<_>>>()?;
+        let to = self.image(y)?;
+        let channels = images.iter().zip(&map.tables);
+        let spec = int8::ChannelMap {
+            images: channels.map(|(i, t)| Channels { view: i.1.view, table: t.as_ref().map(|t| Box::new(**t)) }).collect(),
+            by: match (&map.constants, images.get(map.tables.len())) {
+                (Some([scale, shift]), _) => Factors::Constants { scale: scale.clone(), shift: shift.clone() },
+                (None, Some(by)) => Factors::Read(by.1.view),
+                (None, None) => return Err(Error::internal("a gate without factors")),
+            },
+            act: map.act,
+            store: stored(map.quantized, to.view),
+            threads,
+        };
+        self.push_images(int8::channel_map(spec)?, &images, &[(y, to)])
     }
 
     /// Floats and their bytes as images.
@@ -383,6 +415,14 @@ impl Build<'_> {
         output.reach = y.reach(dims) * bytes;
         let inputs = vec![self.whole(from)?];
         self.program.push(Run { job, images: 1, inputs, outputs: vec![output] })
+    }
+}
+
+/// How results are stored in one view: as bytes where they are quantized.
+fn stored(quantized: Option<Affine>, view: View) -> Store {
+    match quantized {
+        None => Store::Floats { output: view },
+        Some(to) => Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(view)] },
     }
 }
 

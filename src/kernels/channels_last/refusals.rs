@@ -1,7 +1,7 @@
 //! Callers that lie are refused before anything is read or written.
 
 use super::conv::{Algorithm, conv_with};
-use super::int8::{self, AveragePool, Bytes, Int8Add, Int8Conv, Store};
+use super::int8::{self, AveragePool, Bytes, ChannelMap, Channels, Factors, Int8Add, Int8Conv, Store};
 use super::program::{Buffer, Program, Slot, Step};
 use super::strided::{self, AttentionSpec, Binary, NormSpec, Reduce};
 use super::*;
@@ -125,7 +125,8 @@ proptest! {
         exact::<f32, f32>(pool::average_pool(&w, x, y, groups.is_multiple_of(2), w.pad));
         exact::<u8, u8>(int8::max_pool(w, x, y, threads));
         for store in [Store::Floats { output: y }, Store::Bytes { inverse_scale: 2.0, zero: 3, outputs: vec![Bytes::whole(y)] }] {
-            let spec = AveragePool { window: w, input: x, input_zero: 1, scale: 0.5, padded: Some(w.pad), store: store.clone(), threads };
+            let table = act.map(|_| Box::new([1.5; 256]));
+            let spec = AveragePool { window: w, input: x, input_zero: 1, scale: 0.5, table, padded: Some(w.pad), store: store.clone(), threads };
             match store {
                 Store::Floats { .. } => exact::<u8, f32>(int8::average_pool(&spec)),
                 Store::Bytes { .. } => exact::<u8, u8>(int8::average_pool(&spec)),
@@ -156,8 +157,17 @@ proptest! {
         exact::<u8, u8>(int8::table(a, part.clone(), threads));
         exact::<u8, f32>(int8::dequantize(Box::new([1.5; 256]), a, y, threads));
         exact::<u8, u8>(int8::binary(Box::new([1; 65536]), a, b, y, threads));
-        exact::<u8, f32>(int8::sum(vec![Box::new([1.5; 256]); 2], vec![a, b], &Store::Floats { output: y }, threads));
+        exact::<u8, f32>(int8::sum(vec![Box::new([1.5; 256]); 2], vec![a, b], Some(Activation::HardSwish), &Store::Floats { output: y }, threads));
         let store = Store::Bytes { inverse_scale: 2.0, zero: 1, outputs: vec![Bytes::whole(y)] };
+        let channels = a.channels.saturating_add(b.channels);
+        let constants = vec![0.5; if channels < ROOM { channels } else { first % ROOM }];
+        let by = Factors::Constants { scale: constants.clone(), shift: constants };
+        let bytes = |view| Channels { view, table: Some(Box::new([1.5; 256])) };
+        let act = Some(Activation::HardSwish);
+        exact::<u8, u8>(int8::channel_map(ChannelMap { images: vec![bytes(a), bytes(b)], by, act, store: store.clone(), threads }));
+        let by = Factors::Read(View { height: 1, width: 1, row: 1, pixel: 1, ..b });
+        let floats = Store::Floats { output: y };
+        exact::<f32, f32>(int8::channel_map(ChannelMap { images: vec![Channels { view: a, table: None }], by, act, store: floats, threads }));
         exact::<u8, u8>(int8::add(&Int8Add { inputs: [a, b], scales: [0.1; 2], zeros: [1; 2], act: Some(Activation::Relu), store, threads }));
     }
 

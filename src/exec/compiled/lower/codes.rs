@@ -120,24 +120,28 @@ impl Lower<'_> {
                 let table: [u8; 256] = std::array::from_fn(|q| affine.encode(c.table[q]));
                 self.look_up(c.id, table)
             }
-            Val::Sum(terms) if terms.len() > 2 => {
+            Val::Sum(terms, act) if terms.len() > 2 => {
                 let (dims, order) = self.like(terms[0].id)?;
                 let to = self.tensors.root(Kind::U8, &dims, &order);
                 let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
-                self.step(Op::Sum(tables, Some(affine)), &ids, &[to]);
+                self.step(Op::Sum(tables, *act, Some(affine)), &ids, &[to]);
                 Ok(to)
             }
-            Val::Sum(terms) => {
+            Val::Sum(terms, act) => {
                 let [a, b] = terms.as_slice() else { return Err(Error::internal("a sum of one")) };
                 if let (Some(x), Some(y)) = (a.affine, b.affine) {
                     let (dims, order) = self.like(a.id)?;
                     let to = self.tensors.root(Kind::U8, &dims, &order);
-                    self.step(Op::Add([x, y], affine), &[a.id, b.id], &[to]);
+                    self.step(Op::Add([x, y], *act, affine), &[a.id, b.id], &[to]);
                     return Ok(to);
                 }
                 let mut table = vec![0u8; 1 << 16];
                 for (row, x) in table.chunks_exact_mut(256).zip(a.table.iter()) {
-                    row.iter_mut().zip(b.table.iter()).for_each(|(t, y)| *t = affine.encode(x + y));
+                    let mut sums = b.table.map(|y| x + y);
+                    if let Some(act) = act {
+                        act.forward(&sums.clone(), &mut sums);
+                    }
+                    row.iter_mut().zip(sums).for_each(|(t, sum)| *t = affine.encode(sum));
                 }
                 let table: Arc<[u8; 65536]> = table.try_into().map(Arc::new).unwrap_or_else(|_| Arc::new([0; 65536]));
                 let (dims, order) = self.like(a.id)?;

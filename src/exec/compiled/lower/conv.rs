@@ -222,7 +222,7 @@ impl Lower<'_> {
     }
 
     /// The QuantizeLinear that is all that happens to a value.
-    fn quantized_next(&self, name: &str) -> Result<Option<(usize, Affine, bool)>> {
+    pub(super) fn quantized_next(&self, name: &str) -> Result<Option<(usize, Affine, bool)>> {
         let Some(i) = self.sole_reader(name) else { return Ok(None) };
         let node = &self.graph.nodes()[i];
         if self.done[i] || !node.is(QUANTIZE_LINEAR) || node.inputs[0] != name {

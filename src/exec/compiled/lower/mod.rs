@@ -6,6 +6,7 @@
 
 mod affine;
 mod attention;
+mod channels;
 mod codes;
 mod conv;
 mod fuse;
@@ -17,6 +18,7 @@ mod norm;
 pub use affine::PerChannel;
 
 use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
+pub use channels::line;
 use codes::Coded;
 use compresso_base::error::{At, Error, Result};
 use compresso_kernels::Window;
@@ -38,8 +40,8 @@ pub enum Val {
     Float(Id),
     /// A function of stored bytes.
     Coded(Coded),
-    /// The sum of functions of stored bytes, added from the left.
-    Sum(Vec<Coded>),
+    /// The sum of functions of stored bytes, added from the left, and what an activation makes of it.
+    Sum(Vec<Coded>, Option<Activation>),
     /// A concatenation along an axis that has not been carried out.
     Parts(usize, Vec<Val>),
     /// Quantized numbers as the graph has them: stored bytes, +128 when signed.
@@ -137,6 +139,21 @@ impl Conv {
     }
 }
 
+/// The numbers that bytes stand for.
+pub type Table = Arc<[f32; 256]>;
+
+/// A function of images channel by channel, whose channels follow one another.
+#[derive(Debug, Clone)]
+pub struct ChannelMap {
+    /// For each image that is read, what its bytes stand for; `None`: it has floats.
+    pub tables: Vec<Option<Table>>,
+    /// Scale and shift of each channel; without them one more input is what each is multiplied with.
+    pub constants: Option<[Vec<f32>; 2]>,
+    pub act: Option<Activation>,
+    /// The result is quantized.
+    pub quantized: Option<Affine>,
+}
+
 #[derive(Debug, Clone)]
 pub enum Op {
     /// Reads the image and the residual; writes one float image or `outs`.
@@ -170,12 +187,15 @@ pub enum Op {
     Dequantize(Arc<[f32; 256]>),
     /// Bytes to bytes.
     Table(Arc<[u8; 256]>),
-    /// The sum of two dequantized images, quantized.
-    Add([Affine; 2], Affine),
+    /// The sum of two dequantized images and an activation, quantized.
+    Add([Affine; 2], Option<Activation>, Affine),
     /// The sum of two functions of bytes, as bytes.
     SumTable(Arc<[u8; 65536]>),
-    /// The sum of functions of bytes, added from the left, as bytes or as floats.
-    Sum(Vec<Arc<[f32; 256]>>, Option<Affine>),
+    /// The sum of functions of bytes, added from the left, and an activation, as bytes or as floats.
+    Sum(Vec<Table>, Option<Activation>, Option<Affine>),
+    ChannelMap(Box<ChannelMap>),
+    /// The average of what bytes stand for; on a line, where `affine` is given.
+    AverageBytes { window: Window, count_padding: bool, affine: Option<Affine>, table: Table, quantized: Option<Affine> },
     /// The node, by candle.
     Candle {
         node: usize,
@@ -470,11 +490,11 @@ impl<'g> Lower<'g> {
                 self.step(Op::Dequantize(c.table.clone()), &[c.id], &[to]);
                 Ok(to)
             }
-            Val::Sum(terms) => {
+            Val::Sum(terms, act) => {
                 let (dims, order) = self.like(terms[0].id)?;
                 let to = self.tensors.root(Kind::F32, &dims, &order);
                 let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
-                self.step(Op::Sum(tables, None), &ids, &[to]);
+                self.step(Op::Sum(tables, *act, None), &ids, &[to]);
                 Ok(to)
             }
             Val::Parts(axis, parts) => {

@@ -16,6 +16,11 @@ impl Lower<'_> {
             self.set(&node.outputs[0], Val::Coded(c.map(act)))?;
             return Ok(true);
         }
+        if let Some(Val::Sum(terms, None)) = self.values.get(&node.inputs[0]) {
+            let val = Val::Sum(terms.clone(), Some(act));
+            self.set(&node.outputs[0], val)?;
+            return Ok(true);
+        }
         let x = self.float(&node.inputs[0])?;
         let (dims, order) = self.like(x)?;
         let y = self.tensors.root(Kind::F32, &dims, &order);
@@ -27,7 +32,7 @@ impl Lower<'_> {
     pub(super) fn add(&mut self, node: &Node) -> Result<bool> {
         let terms = |name: &String| match self.values.get(name) {
             Some(Val::Coded(c)) => Some(vec![c.clone()]),
-            Some(Val::Sum(terms)) => Some(terms.clone()),
+            Some(Val::Sum(terms, None)) => Some(terms.clone()),
             _ => None,
         };
         let terms = match (terms(&node.inputs[0]), terms(&node.inputs[1])) {
@@ -41,7 +46,7 @@ impl Lower<'_> {
             let one = terms.len() == 2 && terms[0].id == terms[1].id;
             if !one && terms.iter().all(same) {
                 let terms = self.alike(terms)?;
-                self.set(&node.outputs[0], Val::Sum(terms))?;
+                self.set(&node.outputs[0], Val::Sum(terms, None))?;
                 return Ok(true);
             }
         }
@@ -93,7 +98,7 @@ impl Lower<'_> {
         let val = match vals.len() {
             0 => return Ok(false),
             1 => vals.swap_remove(0),
-            _ if vals.iter().any(|v| matches!(v, Val::Coded(_) | Val::Sum(_) | Val::Parts(..))) => Val::Parts(axis, vals),
+            _ if vals.iter().any(|v| matches!(v, Val::Coded(_) | Val::Sum(..) | Val::Parts(..))) => Val::Parts(axis, vals),
             _ => {
                 let ids = vals.iter().map(|v| self.floats_of(v)).collect::<Result<Vec<_>>>()?;
                 Val::Float(self.concat(axis, &ids)?)
@@ -110,12 +115,12 @@ impl Lower<'_> {
                 let id = f(self, c.id)?;
                 Val::Coded(c.at(self.even(id)?))
             }
-            Some(Val::Sum(terms)) => {
+            Some(Val::Sum(terms, act)) => {
                 let mut moved = |c: &super::Coded| {
                     let id = f(self, c.id)?;
                     Ok(c.at(self.even(id)?))
                 };
-                Val::Sum(terms.iter().map(&mut moved).collect::<Result<_>>()?)
+                Val::Sum(terms.iter().map(&mut moved).collect::<Result<_>>()?, act)
             }
             _ => {
                 let id = self.float(name)?;

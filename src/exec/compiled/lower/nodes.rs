@@ -13,6 +13,7 @@ use compresso_model::ops::cast::CAST;
 use compresso_model::ops::concat::{CONCAT, PAD};
 use compresso_model::ops::conv::{CONV, CONV_INTEGER};
 use compresso_model::ops::gather::GATHER;
+use compresso_model::ops::norm::BATCH_NORMALIZATION;
 use compresso_model::ops::matmul::{GEMM, MATMUL, MATMUL_INTEGER};
 use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, DYNAMIC_QUANTIZE_LINEAR, QUANTIZE_LINEAR};
@@ -36,6 +37,8 @@ const CODES: &[(&str, Lowering)] = &[
     (DYNAMIC_QUANTIZE_LINEAR, |l, n| l.dynamic_quantize(n)),
     (CONV_INTEGER, |l, n| l.conv_integer(n)),
     (MATMUL_INTEGER, |l, n| l.product_integer(n)),
+    (BATCH_NORMALIZATION, |l, n| l.batch_norm_of_codes(n)),
+    (MUL, |l, n| l.gate(n)),
 ];
 
 /// Operators on floats that have kernels, beside the functions of one value ([`activation::of_node`]).
@@ -99,16 +102,23 @@ impl Lower<'_> {
         }
         let float = |name: &String| self.element(name) == Some(Element::F32);
         let floats = node.inputs.first().is_some_and(float) && node.outputs.first().is_some_and(float);
-        if floats && self.affine(node)? {
+        for (_, lower) in CODES.iter().filter(|(op, _)| *op == node.op) {
+            if lower(self, node)? {
+                return Ok(true);
+            }
+        }
+        if !floats {
+            return Ok(false);
+        }
+        if self.affine(node)? {
             return Ok(true);
         }
-        match CODES.iter().chain(if floats { FLOATS } else { &[] }).find(|(op, _)| *op == node.op) {
+        match FLOATS.iter().find(|(op, _)| *op == node.op) {
             Some((_, lower)) => lower(self, node),
-            None if floats => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
+            None => match activation::of_node(node, self.graph.opset_of(node), &|n| self.constant(n))? {
                 Some(act) => self.unary(node, act),
                 None => Ok(false),
             },
-            None => Ok(false),
         }
     }
 
@@ -166,6 +176,12 @@ impl Lower<'_> {
         if !(3..=4).contains(&out.len()) {
             return Ok(false);
         }
+        if let Some(c) = self.coded(&node.inputs[0]).filter(|_| !out.contains(&0)) {
+            let wide = four(&out);
+            let wide = [wide[0], wide[1], wide[2], wide[3]];
+            self.average_of_codes(node, &c, window, wide, count_padding)?;
+            return Ok(true);
+        }
         let x = self.float(&node.inputs[0])?;
         let x = self.as_4d(x)?;
         let x = self.image(x, false)?;
@@ -188,11 +204,15 @@ impl Lower<'_> {
         if dims.len() != 4 || axes.len() != 2 || !axes.contains(&2) || !axes.contains(&3) {
             return self.reduce(node, Reduce::Mean);
         }
+        let out = self.out_dims(node)?;
+        if let Some(c) = self.coded(&node.inputs[0]).filter(|_| !dims.contains(&0)) {
+            self.average_of_codes(node, &c, whole(&dims[2..]), [dims[0], dims[1], 1, 1], false)?;
+            return Ok(true);
+        }
         let x = self.float(&node.inputs[0])?;
         let x = self.image(x, false)?;
         let y = self.tensors.root(Kind::F32, &[dims[0], dims[1], 1, 1], &[0, 2, 3, 1]);
         self.step(Op::AveragePool(whole(&dims[2..]), false), &[x], &[y]);
-        let out = self.out_dims(node)?;
         let y = self.shaped(y, &out)?;
         self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)

@@ -1,6 +1,6 @@
 //! Rows of bytes: copies, tables and rounding.
 
-use super::quant::{Quant, nearest_byte, to_byte};
+use super::quant::{Quant, nearest_byte};
 use crate::activation::wide;
 use crate::level::Level;
 use std::mem::MaybeUninit;
@@ -123,7 +123,7 @@ pub unsafe fn round_row(level: Level, q: Quant, from: *const f32, n: usize, to: 
     let _ = level;
     for i in done..n {
         // SAFETY: the caller's promise.
-        unsafe { *to.add(i) = to_byte(*from.add(i), q.inverse_scale, q.zero) };
+        unsafe { *to.add(i) = q.byte(*from.add(i)) };
     }
 }
 

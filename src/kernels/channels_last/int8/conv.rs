@@ -1,6 +1,6 @@
 //! Convolution of bytes with 8-bit weights.
 
-use super::super::job::{Args, Job, share};
+use super::super::job::{Args, Job, about, share};
 use super::super::operand::{Element, MAX_ELEMENTS, Operand, Operands};
 use super::super::spec::{fits, product};
 use super::pack::{self, LANES, Panel};
@@ -92,26 +92,56 @@ fn build(level: Level, spec: &Int8Conv, weights: &[i16], most: usize) -> Result<
         true => pack::depthwise(spec, weights, [taps.0, taps.1]),
         false => pack::dense(spec, weights, [taps.0, taps.1, span], tile.grouped),
     };
-    let wanted = spec.threads.saturating_mul(4);
-    let rows = if spec.threads > 1 { w.output[0].min(wanted) } else { 1 };
-    let columns = if spec.threads > 1 { wanted.div_ceil(rows).min(panels.len()) } else { 1 };
-    let large = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4 > LARGE_WEIGHTS;
+    let bytes = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4;
+    let image = about(&[w.input[0], w.input[1], groups * span]);
+    let macs = about(&[w.output[0], w.output[1], weights.len()]);
+    let [rows, columns] = cut_up(spec.threads, [w.output[0], panels.len()], macs, [bytes, image]);
+    let finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
+    // A sum of a finite number and a product of finite numbers may be infinite, but is a number.
+    let numbers = spec.input_zero.is_some() && finite(&spec.scales) && finite(&spec.bias);
+    let (sink, act) = Sink::new(level, &spec.store, spec.act, numbers);
     Ok(Box::new(Conv {
         name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
         operands,
-        chunk: if large && spec.act.is_none() { MAX_PIXELS } else { MAX_PIXELS / 2 },
+        chunk: if bytes > LARGE_WEIGHTS && act.is_none() { MAX_PIXELS } else { MAX_PIXELS / 2 },
         pitch: panels.last().map_or(0, |p| p.first + LANES),
         window: *w,
         strides: band.map_or(Strides { row: w.stride[0] * input.row, pixel: w.stride[1] * input.pixel }, |b| b.strides()),
-        act: spec.act,
+        act,
         tile,
         zero: spec.input_zero,
         band,
+        alike: panels.windows(2).all(|p| p[0].offsets == p[1].offsets),
         panels,
-        sink: Sink::new(level, &spec.store),
+        sink,
         rows,
         columns,
     }))
+}
+
+/// Parts along output rows and along panels. A part reads the weights of its panels and the image under its rows: of the ways to
+/// give each thread a few parts, the one that takes least by an estimate of arithmetic, with what is left over at the end,
+/// and of reading, in bytes that take as long.
+fn cut_up(threads: usize, most: [usize; 2], macs: usize, [weights, image]: [usize; 2]) -> [usize; 2] {
+    /// Multiplications while a byte is read from the second-level cache or beyond.
+    const MACS_PER_BYTE: f64 = 6.0;
+    /// Bytes that take as long as the start of a part.
+    const START: f64 = 16_384.0;
+    let threads = threads.clamp(1, 1 << 10);
+    if threads == 1 {
+        return [1, 1];
+    }
+    let wanted = threads * 4;
+    let least = wanted.min(most[0].saturating_mul(most[1])).min(threads + macs / (1 << 18));
+    let each = |most: usize| 1..=most.min(2 * wanted);
+    let ways = each(most[0]).flat_map(|r| each(most[1]).map(move |c| [r, c]));
+    let fits = |[r, c]: &[usize; 2]| (least..=2 * wanted).contains(&(r * c));
+    let cost = |[r, c]: [usize; 2]| {
+        let share = most[0].div_ceil(r) as f64 / most[0] as f64 * most[1].div_ceil(c) as f64 / most[1] as f64;
+        let arithmetic = macs as f64 / MACS_PER_BYTE * share * (r * c).div_ceil(threads) as f64;
+        arithmetic + (r as f64 * weights as f64 + c as f64 * 2.0 * image as f64 + START * (r * c) as f64) / threads as f64
+    };
+    ways.filter(fits).min_by(|&a, &b| cost(a).total_cmp(&cost(b))).unwrap_or([1, 1])
 }
 
 /// Weights of more bytes are read less often, for more pixels at a time.
@@ -128,6 +158,8 @@ struct Conv {
     band: Option<Band>,
     strides: Strides,
     panels: Vec<Panel>,
+    /// All panels have the same offsets.
+    alike: bool,
     act: Option<Activation>,
     sink: Sink,
     /// Pixels that the panels take turns on.
@@ -246,14 +278,24 @@ impl Job for Conv {
                 }
                 let last = bases[count - 1];
                 bases[count..padded].fill(last);
-                for panel in panels {
-                    let ends = measured.map(|(scale, zero)| panel.measured(scale, zero));
-                    let ends = ends.as_ref().unwrap_or(&panel.ends);
-                    // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of
-                    // a chunk, which tiles divide.
-                    unsafe {
-                        let to = scratch.add(stage + panel.first * wide);
-                        (self.tile.run)(panel, ends, &bases[..padded], to, self.pitch * wide, quant);
+                let ends = |panel: &Panel| measured.map_or(panel.ends, |(scale, zero)| panel.measured(scale, zero));
+                let to = |panel: &Panel| scratch.wrapping_add(stage + panel.first * wide);
+                let (at, pitch) = (&bases[..padded], self.pitch * wide);
+                let mut left = panels;
+                // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of a chunk,
+                // which tiles divide.
+                unsafe {
+                    while let Some((panel, rest)) = left.split_first() {
+                        match (self.tile.pair, rest.split_first()) {
+                            (Some(run), Some((next, rest))) if self.alike => {
+                                run([panel, next], [&ends(panel), &ends(next)], at, [to(panel), to(next)], pitch, quant);
+                                left = rest;
+                            }
+                            _ => {
+                                (self.tile.run)(panel, &ends(panel), at, to(panel), pitch, quant);
+                                left = rest;
+                            }
+                        }
                     }
                 }
                 // SAFETY: as above.

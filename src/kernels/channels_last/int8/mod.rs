@@ -5,6 +5,7 @@
 
 mod add;
 mod bytes;
+mod channels;
 mod conv;
 mod copy;
 mod measure;
@@ -23,6 +24,7 @@ mod tests;
 mod tile;
 
 pub use add::{add, add_with, binary};
+pub use channels::{ChannelMap, Channels, Factors, channel_map, channel_map_with};
 pub use conv::{conv, conv_wide, conv_wide_with, conv_with};
 pub use copy::copy;
 pub use measure::{MOST_RANGES, ranges, scale};

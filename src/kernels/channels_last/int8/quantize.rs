@@ -24,7 +24,7 @@ pub fn quantize(inverse_scale: f32, zero: u8, input: View, outputs: Vec<Bytes>, 
 /// As [`quantize`]; `Unavailable` when the machine lacks the instructions.
 pub fn quantize_with(level: Level, inverse_scale: f32, zero: u8, input: View, outputs: &[Bytes], threads: usize) -> Result<Box<dyn Job>> {
     level.check()?;
-    let quant = Some(Quant { inverse_scale, zero });
+    let quant = Some(Quant::new(inverse_scale, zero));
     Ok(Box::new(Quantize::new(level, quant, input, outputs, threads)?))
 }
 

@@ -1,6 +1,7 @@
 //! The plain definitions. Results are dense channels-last vectors `[height, width, channels]`.
 
 use super::super::view::View;
+use super::channels::{ChannelMap, Factors};
 use super::spec::{AveragePool, Bytes, Int8Add, Int8Conv, Store};
 use crate::activation::Activation;
 use crate::window::Window2;
@@ -87,6 +88,22 @@ pub fn max_pool(w: &Window2, channels: usize, x: &[u8]) -> Vec<u8> {
 pub fn average_pool(spec: &AveragePool, x: &[u8]) -> Vec<f32> {
     let (w, channels) = (&spec.window, spec.input.channels);
     let mut reals = Vec::new();
+    if let Some(table) = &spec.table {
+        let sum = |c: usize, under: &[usize]| -> f32 {
+            let mut columns: Vec<(usize, f32)> = Vec::new();
+            for at in under {
+                let (column, number) = (at % w.input[1], table[usize::from(x[at * channels + c])]);
+                match columns.iter_mut().find(|c| c.0 == column) {
+                    Some(sum) => sum.1 += number,
+                    None => columns.push((column, number)),
+                }
+            }
+            columns.iter().fold(0.0, |sum, column| sum + column.1)
+        };
+        let sums = pooled(w, channels, sum).into_iter().enumerate();
+        let count = |i: usize| spec.count([i / channels / w.output[1], i / channels % w.output[1]]) as f32;
+        return sums.map(|(i, sum)| sum / count(i)).collect();
+    }
     let sum =
         |c: usize, under: &[usize]| -> i32 { under.iter().map(|at| i32::from(x[at * channels + c]) - i32::from(spec.input_zero)).sum() };
     for (i, sum) in pooled(w, channels, sum).into_iter().enumerate() {
@@ -126,6 +143,15 @@ pub fn add(spec: &Int8Add, a: &[u8], b: &[u8]) -> Vec<f32> {
     let real = |q: u8, i: usize| (i32::from(q) - i32::from(spec.zeros[i])) as f32 * spec.scales[i];
     let sums: Vec<f32> = a.iter().zip(b).map(|(&a, &b)| real(a, 0) + real(b, 1)).collect();
     activate(spec.act, sums)
+}
+
+/// The real results of a [`ChannelMap`] of dense numbers `[height, width, channels]`, whose factors are constants or these.
+pub fn channel_map(spec: &ChannelMap, read: &[f32], x: &[f32]) -> Vec<f32> {
+    let mapped = |(i, &x): (usize, &f32)| match &spec.by {
+        Factors::Constants { scale, shift } => x * scale[i % scale.len()] + shift[i % scale.len()],
+        Factors::Read(_) => x * read[i % read.len()],
+    };
+    activate(spec.act, x.iter().enumerate().map(mapped).collect())
 }
 
 fn activate(act: Option<Activation>, reals: Vec<f32>) -> Vec<f32> {

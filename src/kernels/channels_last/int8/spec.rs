@@ -102,7 +102,8 @@ pub struct Int8Conv {
     pub threads: usize,
 }
 
-/// `real = Σ (q − input_zero) · (scale / count)` over what is under the window.
+/// `real = Σ (q − input_zero) · (scale / count)` over what is under the window; or `real = Σ table[q] / count`, summed in float32
+/// down the rows, then along them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AveragePool {
     pub window: Window2,
@@ -110,6 +111,8 @@ pub struct AveragePool {
     pub input: View,
     pub input_zero: u8,
     pub scale: f32,
+    /// The numbers that bytes stand for, where they do not lie on a line.
+    pub table: Option<Box<[f32; 256]>>,
     /// `Some`: padding counts, as far as this many rows and columns beyond the end of the input.
     pub padded: Option<[usize; 2]>,
     pub store: Store,

@@ -5,6 +5,7 @@ use super::super::view::View;
 use super::bytes::{Lookup, copy_pixels, round_row};
 use super::quant::Quant;
 use super::spec::{Bytes, Store};
+use crate::activation::Activation;
 use crate::level::Level;
 use std::ops::Range;
 
@@ -57,12 +58,16 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub fn new(level: Level, store: &Store) -> Self {
+    /// The sink for what an activation makes of reals, and the activation where it is left to do: bounds of reals none of which
+    /// is NaN become bounds of bytes.
+    pub fn new(level: Level, store: &Store, act: Option<Activation>, numbers: bool) -> (Self, Option<Activation>) {
         match store {
-            Store::Floats { output } => Self { level, quant: None, writer: Writer::new(level, &[]), floats: Some(*output) },
+            Store::Floats { output } => (Self { level, quant: None, writer: Writer::new(level, &[]), floats: Some(*output) }, act),
             Store::Bytes { inverse_scale, zero, outputs } => {
-                let quant = Quant { inverse_scale: *inverse_scale, zero: *zero };
-                Self { level, quant: Some(quant), writer: Writer::new(level, outputs), floats: None }
+                let plain = Quant::new(*inverse_scale, *zero);
+                let bounded = act.filter(|_| numbers).and_then(|act| plain.after(act));
+                let quant = Some(bounded.unwrap_or(plain));
+                (Self { level, quant, writer: Writer::new(level, outputs), floats: None }, act.filter(|_| bounded.is_none()))
             }
         }
     }

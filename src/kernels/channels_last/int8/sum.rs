@@ -5,16 +5,22 @@ use super::super::operand::Operands;
 use super::super::view::View;
 use super::spec::{Store, byte_input};
 use super::store::Sink;
-use crate::activation::wide;
+use crate::activation::{Activation, wide};
 use crate::level::Level;
 use compresso_base::error::{Error, Result};
 
-/// A job with an input of bytes for each table and the outputs of its store: `real = tables[0][q0] + tables[1][q1] + …`,
-/// added from the left.
+/// A job with an input of bytes for each table and the outputs of its store:
+/// `real = act(tables[0][q0] + tables[1][q1] + …)`, added from the left.
 ///
 /// # Errors
 /// `Shape` when there is no table or not as many inputs, sizes differ, or an input is not channels last.
-pub fn sum(tables: Vec<Box<[f32; 256]>>, inputs: Vec<View>, store: &Store, threads: usize) -> Result<Box<dyn Job>> {
+pub fn sum(
+    tables: Vec<Box<[f32; 256]>>,
+    inputs: Vec<View>,
+    act: Option<Activation>,
+    store: &Store,
+    threads: usize,
+) -> Result<Box<dyn Job>> {
     let first = inputs.first().filter(|_| tables.len() == inputs.len());
     let first = first.ok_or_else(|| Error::shape(format!("a sum of {} tables and {} inputs", tables.len(), inputs.len())))?;
     if inputs.iter().any(|v| v.size() != first.size()) {
@@ -23,14 +29,17 @@ pub fn sum(tables: Vec<Box<[f32; 256]>>, inputs: Vec<View>, store: &Store, threa
     let reads = inputs.iter().map(byte_input).collect::<Result<_>>()?;
     let operands = Operands::new(reads, store.outputs(first.height, first.width, first.channels)?)?;
     let chunk = (STAGE / first.channels.max(1)).clamp(1, first.width.max(1));
+    let numbers = tables.iter().all(|t| t.iter().all(|v| v.is_finite()));
+    let (sink, act) = Sink::new(Level::best(), store, act, numbers);
     let terms = tables.into_iter().map(Term::new).collect();
-    Ok(Box::new(Sum { terms, operands, inputs, sink: Sink::new(Level::best(), store), chunk, threads }))
+    Ok(Box::new(Sum { terms, operands, inputs, act, sink, chunk, threads }))
 }
 
 /// Values that are staged at a time, unless a pixel has more.
 const STAGE: usize = 1024;
+
 /// A function of a byte.
-enum Term {
+pub(super) enum Term {
     Table(Box<[f32; 256]>),
     /// `(q − zero) · scale`, to the bit.
     Affine {
@@ -40,7 +49,7 @@ enum Term {
 }
 
 impl Term {
-    fn new(table: Box<[f32; 256]>) -> Self {
+    pub fn new(table: Box<[f32; 256]>) -> Self {
         let zero = table.iter().position(|&v| v == 0.0).unwrap_or(0);
         let scale = if zero < 255 { table[zero + 1] } else { -table[254] };
         let affine = |q: usize| (q as i32 - zero as i32) as f32 * scale;
@@ -73,6 +82,7 @@ struct Sum {
     terms: Vec<Term>,
     operands: Operands,
     inputs: Vec<View>,
+    act: Option<Activation>,
     sink: Sink,
     /// Pixels of a row that are staged at a time.
     chunk: usize,
@@ -97,14 +107,15 @@ impl Job for Sum {
         cut(v.height, v.height * v.width * v.channels, self.threads)
     }
     fn scratch(&self) -> usize {
-        self.staged() * 5
+        // Reals before and after the activation, and bytes.
+        self.staged() * 9
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
         let (size, staged) = (&self.inputs[0], self.staged());
         let channels = size.channels;
         // SAFETY: parts of the scratch memory; rows of the inputs; a chunk of pixels of the outputs.
         unsafe {
-            let (reals, bytes) = (scratch.cast::<f32>(), scratch.add(4 * staged));
+            let (reals, after, bytes) = (scratch.cast::<f32>(), scratch.add(4 * staged).cast::<f32>(), scratch.add(8 * staged));
             for y in share(size.height, part, self.parts()) {
                 for x in (0..size.width).step_by(self.chunk) {
                     let n = self.chunk.min(size.width - x);
@@ -120,7 +131,13 @@ impl Job for Sum {
                             },
                         );
                     }
-                    self.sink.write_reals(reals, channels, 0..channels, y * size.width + x, n, bytes, args);
+                    let mut results = reals.cast_const();
+                    if let Some(act) = self.act {
+                        let count = n * channels;
+                        act.forward(std::slice::from_raw_parts(reals, count), std::slice::from_raw_parts_mut(after, count));
+                        results = after;
+                    }
+                    self.sink.write_reals(results, channels, 0..channels, y * size.width + x, n, bytes, args);
                 }
             }
         }
@@ -150,17 +167,24 @@ mod tests {
                 .collect();
             let dense = View::dense(5, 7, channels);
             let mut floats = vec![f32::NAN; 35 * channels];
-            let job = sum(tables.clone(), vec![view; count], &Store::Floats { output: dense }, 2).unwrap();
+            let job = sum(tables.clone(), vec![view; count], None, &Store::Floats { output: dense }, 2).unwrap();
             run_alone(&*job, &inputs, &mut [&mut floats]).unwrap();
             assert_eq!(floats, expected);
             let bytes = super::super::Bytes::whole(view);
             let store = Store::Bytes { inverse_scale: 8.0, zero: 100, outputs: vec![bytes] };
             let mut out = vec![7u8; view.reach()];
-            run_alone(&*sum(tables, vec![view; count], &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
+            run_alone(&*sum(tables.clone(), vec![view; count], None, &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
             let exact: Vec<u8> = expected.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
             assert_eq!(reference::gather(&view, &out), exact);
             let gaps = (0..view.reach()).filter(|i| i % pitch >= channels);
             assert!(gaps.map(|i| out[i]).all(|b| b == 7), "bytes between pixels stay");
+            for act in [Activation::Relu, Activation::Clip { min: -1.0, max: 2.5 }, Activation::HardSwish] {
+                let mut after = vec![0.0; expected.len()];
+                act.forward(&expected, &mut after);
+                run_alone(&*sum(tables.clone(), vec![view; count], Some(act), &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
+                let exact: Vec<u8> = after.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
+                assert_eq!(reference::gather(&view, &out), exact, "{act:?}");
+            }
         }
     }
 }

@@ -98,7 +98,7 @@ fn cases() -> impl Strategy<Value = Case> {
         (2usize..4, 1usize..9, 1usize..20),
         (prop_oneof![Just(3usize), Just(16), Just(17), Just(37)], Just(1usize), Just(1usize)),
     ];
-    let style = (0usize..3, 0usize..5, 0usize..3, 1usize..4, any::<bool>(), any::<u8>(), any::<u32>());
+    let style = (0usize..3, 0usize..7, 0usize..3, 1usize..4, any::<bool>(), any::<u8>(), any::<u32>());
     (axis(), axis(), channels, style).prop_map(|(y, x, (groups, cg, mg), (gap, act, kind, threads, to_floats, zero, seed))| {
         let window = window(y, x);
         let (channels, outs, depth) = (groups * cg, groups * mg, cg * y[1] * x[1]);
@@ -122,7 +122,9 @@ fn cases() -> impl Strategy<Value = Case> {
             (true, gap) => Store::Floats { output: view(height, width, outs, gap - 1) },
             (false, gap) => Store::Bytes { inverse_scale: 11.3, zero, outputs: two_outputs(height, width, outs, gap) },
         };
-        let act = [None, None, Some(Activation::Relu), Some(Activation::Swish { alpha: 1.0 }), Some(Activation::HardSwish)][act];
+        let clip = Activation::Clip { min: -2.0, max: 6.0 };
+        let swish = Activation::Swish { alpha: 1.0 };
+        let act = [None, None, Some(Activation::Relu), Some(Activation::Relu), Some(clip), Some(swish), Some(Activation::HardSwish)][act];
         let scale = 8.0 / (depth as f32 * 3000.0);
         let scales = floats(outs, seed ^ 2, scale);
         let spec = Int8Conv {
@@ -227,10 +229,13 @@ proptest! {
         let outputs = two_outputs(output.height, output.width, channels, gap);
         for store in [Store::Floats { output }, Store::Bytes { inverse_scale: 1.7, zero: 9, outputs }] {
             let padded = counted.then_some([y[5], x[5]]);
-            let spec = AveragePool { window, input, input_zero: seed as u8, scale: 0.37, padded, store, threads };
-            let reals = reference::average_pool(&spec, &dense);
-            for level in levels() {
-                compare(&*average_pool_with(level, &spec).unwrap(), &values, &spec.store, channels, &reals);
+            let curve: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| ((q * 37) % 101) as f32 * 0.07 - 2.0));
+            for table in [None, Some(curve)] {
+                let spec = AveragePool { window, input, input_zero: seed as u8, scale: 0.37, table, padded, store: store.clone(), threads };
+                let reals = reference::average_pool(&spec, &dense);
+                for level in levels() {
+                    compare(&*average_pool_with(level, &spec).unwrap(), &values, &spec.store, channels, &reals);
+                }
             }
         }
     }
@@ -286,7 +291,7 @@ proptest! {
     #[test]
     fn sums_equal_their_definition(
         size in [1usize..6, 1usize..40], channels in prop_oneof![Just(1usize), Just(3), Just(5), Just(16), Just(37), Just(2100)],
-        gap in 0usize..3, act in 0usize..3, threads in 1usize..4, seed: u32,
+        gap in 0usize..3, act in 0usize..4, threads in 1usize..4, seed: u32,
     ) {
         let [height, width] = size;
         let views = [view(height, width, channels, gap), view(height, width, channels, 2 - gap)];
@@ -294,7 +299,7 @@ proptest! {
         let from = [inputs[0].as_ptr(), inputs[1].as_ptr()];
         let (a, b) = (reference::gather(&views[0], &inputs[0]), reference::gather(&views[1], &inputs[1]));
         let outputs = two_outputs(height, width, channels, gap);
-        let act = [None, Some(Activation::Relu), Some(Activation::Swish { alpha: 1.0 })][act];
+        let act = [None, Some(Activation::Relu), Some(Activation::Swish { alpha: 1.0 }), Some(Activation::Clip { min: -0.5, max: 1.2 })][act];
         for store in [Store::Floats { output: views[1] }, Store::Bytes { inverse_scale: 31.0, zero: 100, outputs }] {
             let spec = Int8Add { inputs: views, scales: [0.013, 0.031], zeros: [128, seed as u8], act, store, threads };
             let reals = reference::add(&spec, &a, &b);
@@ -308,6 +313,61 @@ proptest! {
         run(&*binary(pairs.clone(), views[0], views[1], views[0], threads).unwrap(), &from, &[y.as_mut_ptr()]);
         let values: Vec<u8> = a.iter().zip(&b).map(|(&a, &b)| pairs[usize::from(a) * 256 + usize::from(b)]).collect();
         prop_assert_eq!(&y, &expected(&views[0], &values, GUARD));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn channel_maps_equal_their_definition(
+        size in [1usize..6, 1usize..20], parts in prop::collection::vec((1usize..70, 0usize..3, 0usize..3), 1..5), read: bool,
+        act in 0usize..4, threads in 1usize..4, seed: u32,
+    ) {
+        let [height, width] = size;
+        let channels: usize = parts.iter().map(|p| p.0).sum();
+        // Bytes on a line, bytes on a curve, and floats; where those are planes, of any gap.
+        let line: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| (q as i32 - 77) as f32 * 0.031));
+        let curve: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| ((q * 37) % 101) as f32 * 0.07 - 2.0));
+        let mut images = Vec::new();
+        let (mut memory, mut numbers) = (Vec::new(), vec![0.0; height * width * channels]);
+        let mut first = 0;
+        for (i, &(n, gap, kind)) in parts.iter().enumerate() {
+            let view = if kind == 2 && gap == 0 { View::planes(height, width, n) } else { view(height, width, n, gap) };
+            let table = [Some(line.clone()), Some(curve.clone()), None][kind].clone();
+            let (q, v) = (bytes(view.reach(), seed ^ i as u32), floats(view.reach(), seed ^ i as u32, 3.0));
+            let real: Vec<f32> = match &table {
+                Some(t) => reference::gather(&view, &q).into_iter().map(|q| t[usize::from(q)]).collect(),
+                None => reference::gather(&view, &v),
+            };
+            real.chunks_exact(n).enumerate().for_each(|(p, x)| numbers[p * channels + first..][..n].copy_from_slice(x));
+            memory.push(if table.is_some() { q } else { v.iter().flat_map(|v| v.to_ne_bytes()).collect() });
+            images.push(Channels { view, table });
+            first += n;
+        }
+        // Floats are aligned.
+        let aligned: Vec<Vec<f32>> = memory.iter().map(|m| {
+            let whole = m.chunks(4).map(|c| f32::from_ne_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0))));
+            whole.collect()
+        }).collect();
+        let factor = floats(channels, seed ^ 9, 2.0);
+        let by = match read {
+            true => Factors::Read(View::planes(1, 1, channels)),
+            false => Factors::Constants { scale: factor.clone(), shift: floats(channels, seed ^ 8, 1.0) },
+        };
+        let mut from: Vec<*const u8> = aligned.iter().map(|m| m.as_ptr().cast()).collect();
+        if read {
+            from.push(factor.as_ptr().cast());
+        }
+        let act = [None, Some(Activation::Relu), Some(Activation::Clip { min: -0.5, max: 1.2 }), Some(Activation::HardSwish)][act];
+        let outputs = two_outputs(height, width, channels, 1);
+        for store in [Store::Floats { output: view(height, width, channels, 2) }, Store::Bytes { inverse_scale: 31.0, zero: 100, outputs }] {
+            let spec = ChannelMap { images: images.clone(), by: by.clone(), act, store, threads };
+            let reals = reference::channel_map(&spec, &factor, &numbers);
+            for level in levels() {
+                compare_inputs(&*channel_map_with(level, spec.clone()).unwrap(), &from, &spec.store, channels, &reals);
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! what makes reals or bytes of them.
 
 use super::pack::{Ends, LANES, ORDER, Panel};
-use super::quant::{Quant, to_byte};
+use super::quant::Quant;
 use crate::level::Level;
 
 #[cfg(target_arch = "x86_64")]
@@ -28,30 +28,42 @@ pub struct TileKernel {
     /// The machine has the instructions. Each of `at` is where a pixel's window begins: all that the steps of the panel
     /// read there is readable. The results are writable.
     pub run: unsafe fn(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>),
+    /// The same for two panels that have the same offsets, where that takes fewer loads than one after the other.
+    ///
+    /// # Safety
+    /// As `run`, for each.
+    pub pair: Option<Pair>,
 }
+
+/// As [`TileKernel::run`], for two panels.
+pub type Pair =
+    unsafe fn(panels: [&Panel; 2], ends: [&Ends; 2], at: &[*const u8], to: [*mut u8; 2], pitch: usize, quant: Option<Quant>);
 
 impl TileKernel {
     pub fn dense(level: Level) -> Self {
         #[cfg(target_arch = "x86_64")]
         match level {
             Level::Portable => {}
-            Level::Avx512 if x86::has_vnni() => return Self { pixels: 8, grouped: false, name: "avx512 vnni", run: x86::vnni },
-            Level::Avx2 | Level::Avx512 if x86::has_avx_vnni() => {
-                return Self { pixels: 6, grouped: false, name: "avx vnni", run: x86::avx_vnni };
+            Level::Avx512 if x86::has_vnni() => {
+                let pair: Pair = x86::vnni_pair;
+                return Self { pixels: 8, grouped: false, name: "avx512 vnni", run: x86::vnni, pair: Some(pair) };
             }
-            Level::Avx2 | Level::Avx512 => return Self { pixels: 3, grouped: true, name: "avx2", run: x86::dense },
+            Level::Avx2 | Level::Avx512 if x86::has_avx_vnni() => {
+                return Self { pixels: 6, grouped: false, name: "avx vnni", run: x86::avx_vnni, pair: None };
+            }
+            Level::Avx2 | Level::Avx512 => return Self { pixels: 3, grouped: true, name: "avx2", run: x86::dense, pair: None },
         }
         let _ = level;
-        Self { pixels: 1, grouped: false, name: "portable", run: dense }
+        Self { pixels: 1, grouped: false, name: "portable", run: dense, pair: None }
     }
 
     pub fn depthwise(level: Level) -> Self {
         #[cfg(target_arch = "x86_64")]
         if level != Level::Portable {
-            return Self { pixels: 2, grouped: false, name: "avx2", run: x86::depthwise };
+            return Self { pixels: 2, grouped: false, name: "avx2", run: x86::depthwise, pair: None };
         }
         let _ = level;
-        Self { pixels: 1, grouped: false, name: "portable", run: depthwise }
+        Self { pixels: 1, grouped: false, name: "portable", run: depthwise, pair: None }
     }
 }
 
@@ -99,7 +111,7 @@ unsafe fn finish(ends: &Ends, sums: &[i32; LANES], to: *mut u8, quant: Option<Qu
     // SAFETY: the caller's promise.
     unsafe {
         match quant {
-            Some(q) => to.cast::<[u8; LANES]>().write(reals.map(|real| to_byte(real, q.inverse_scale, q.zero))),
+            Some(q) => to.cast::<[u8; LANES]>().write(reals.map(|real| q.byte(real))),
             None => to.cast::<[f32; LANES]>().write_unaligned(reals),
         }
     }

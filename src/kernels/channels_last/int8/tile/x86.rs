@@ -20,32 +20,85 @@ pub fn has_avx_vnni() -> bool {
 #[target_feature(enable = "avx2")]
 pub unsafe fn dense(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
-    for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
-        let at: &[*const u8; R] = at.try_into().expect("a chunk");
-        let mut sums = [start(ends); R];
-        // SAFETY: the caller's promise; the groups that `counts` tells of are in `steps` and `offsets`.
-        unsafe {
+    if panel.steps.len() > NEAR {
+        // SAFETY: the caller's promise.
+        unsafe { blocks(panel, ends, at, &mut stage) };
+    } else {
+        for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
+            let at: &[*const u8; R] = at.try_into().expect("a chunk");
+            let mut sums = [start(ends); R];
             let (mut step, mut offset) = (panel.steps.as_ptr().cast::<__m256i>(), panel.offsets.as_ptr());
-            let [fours, threes, twos, ones] = panel.counts;
-            if fours > 0 {
-                quads(fours, &mut step, &mut offset, at, &mut sums);
+            for (kind, &count) in panel.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                // SAFETY: the caller's promise; the groups that `counts` tells of are in `steps` and `offsets`.
+                unsafe { run_groups(kind, count, &mut step, &mut offset, at, &mut sums) };
             }
-            if threes > 0 {
-                triples(threes, &mut step, &mut offset, at, &mut sums);
+            for (stage, sums) in stage.iter_mut().zip(sums) {
+                stage.write(sums);
             }
-            if twos > 0 {
-                pairs(twos, &mut step, &mut offset, at, &mut sums);
-            }
-            if ones > 0 {
-                singles(ones, &mut step, &mut offset, at, &mut sums);
-            }
-        }
-        for (stage, sums) in stage.iter_mut().zip(sums) {
-            stage.write(sums);
         }
     }
     // SAFETY: as many sums as pixels were written.
     unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
+}
+
+/// Most steps that stay in the first-level cache beside the pixels while all pixels of a run pass.
+const NEAR: usize = 320;
+
+/// Groups of each size of [`super::super::pack::GROUPS`] that fill half of that cache.
+const BLOCKS: [usize; 4] = [51, 64, 85, 256];
+
+/// # Safety
+/// As [`groups!`], for groups of the `kind`-th size.
+///
+/// [`groups!`]: super::groups
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn run_groups(
+    kind: usize,
+    count: usize,
+    step: &mut *const __m256i,
+    offset: &mut *const u32,
+    at: &[*const u8; R],
+    sums: &mut [Sums; R],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kind {
+            0 => quads(count, step, offset, at, sums),
+            1 => triples(count, step, offset, at, sums),
+            2 => pairs(count, step, offset, at, sums),
+            _ => singles(count, step, offset, at, sums),
+        }
+    }
+}
+
+/// Sums of a panel with many steps: some of them for all pixels, then the next.
+///
+/// # Safety
+/// As [`super::TileKernel::run`].
+#[target_feature(enable = "avx2")]
+unsafe fn blocks(panel: &Panel, ends: &Ends, at: &[*const u8], stage: &mut Stage) {
+    stage[..at.len()].fill(MaybeUninit::new(start(ends)));
+    let (mut step, mut offset) = (panel.steps.as_ptr().cast::<__m256i>(), panel.offsets.as_ptr());
+    for (kind, (&all, most)) in panel.counts.iter().zip(BLOCKS).enumerate() {
+        let mut left = all;
+        while left > 0 {
+            let count = left.min(most);
+            let mut next = (step, offset);
+            for (at, stage) in at.chunks_exact(R).zip(stage.chunks_exact_mut(R)) {
+                let at: &[*const u8; R] = at.try_into().expect("a chunk");
+                next = (step, offset);
+                // SAFETY: the sums were initialized; the groups that `counts` tells of are in `steps` and `offsets`.
+                unsafe {
+                    let mut sums = [stage[0].assume_init(), stage[1].assume_init(), stage[2].assume_init()];
+                    run_groups(kind, count, &mut next.0, &mut next.1, at, &mut sums);
+                    stage.iter_mut().zip(sums).for_each(|(stage, sums)| *stage = MaybeUninit::new(sums));
+                }
+            }
+            (step, offset) = next;
+            left -= count;
+        }
+    }
 }
 
 /// # Safety
@@ -126,6 +179,48 @@ pub unsafe fn vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pi
     }
     // SAFETY: as many sums as pixels were written.
     unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
+}
+
+/// Two panels at once: 11 loads for 16 products of vectors, which two ports do in 8 cycles, as they do the loads in 6. One panel
+/// takes 10 loads for 8 products, and its 8 sums wait for each other.
+///
+/// # Safety
+/// As [`super::TileKernel::pair`], with as many pixels as a multiple of 8.
+#[target_feature(enable = "avx2,avx512f,avx512vnni")]
+pub unsafe fn vnni_pair(
+    panels: [&Panel; 2],
+    ends: [&Ends; 2],
+    at: &[*const u8],
+    to: [*mut u8; 2],
+    pitch: usize,
+    quant: Option<Quant>,
+) {
+    let mut stages: [Stage; 2] = [[MaybeUninit::uninit(); super::sums::MAX_PIXELS]; 2];
+    for (i, at) in at.chunks_exact(8).enumerate() {
+        let at: &[*const u8; 8] = at.try_into().expect("a chunk");
+        // SAFETY: the starts have one such vector; pixels as the caller promises, of both panels.
+        let sums = unsafe {
+            let mut sums = ends.map(|ends| [_mm512_loadu_si512(ends.start.as_ptr().cast()); 8]);
+            for ((&offset, a), b) in panels[0].offsets.iter().zip(&panels[0].steps).zip(&panels[1].steps) {
+                let (a, b) = (_mm512_load_si512(a.0.as_ptr().cast()), _mm512_load_si512(b.0.as_ptr().cast()));
+                for (p, at) in at.iter().enumerate() {
+                    let x = _mm512_set1_epi32(at.add(offset as usize).cast::<i32>().read_unaligned());
+                    sums[0][p] = _mm512_dpbusd_epi32(sums[0][p], x, a);
+                    sums[1][p] = _mm512_dpbusd_epi32(sums[1][p], x, b);
+                }
+            }
+            sums
+        };
+        for (stage, sums) in stages.iter_mut().zip(sums) {
+            for (stage, sum) in stage[8 * i..].iter_mut().zip(sums) {
+                stage.write([_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)]);
+            }
+        }
+    }
+    for ((ends, stage), to) in ends.into_iter().zip(&stages).zip(to) {
+        // SAFETY: as many sums as pixels were written.
+        unsafe { finish(ends, stage, at.len(), to, pitch, quant) };
+    }
 }
 
 #[target_feature(enable = "avx2")]
