@@ -134,3 +134,20 @@ fn branches_that_are_summed_are_one_layer() {
     let planned = steps("branches", &g, &dims);
     assert_eq!((count(&planned, "conv"), count(&planned, "add"), count(&planned, "affine")), (2, 0, 0), "{planned:?}");
 }
+
+#[test]
+fn shuffled_channels_are_one_copy() {
+    let dims = [1, 6, 5, 7];
+    let mut n = Net::new(&dims);
+    let x = n.conv("x", [12, 6, 1], |n| n);
+    let (apart, whole) = (n.ints(&[0, 3, 4, 5, 7]), n.ints(&[0, 12, 5, 7]));
+    let y = n.op("Reshape", &[&x, &apart], |n| n);
+    let y = n.op("Transpose", &[&y], |n| n.ints("perm", &[0, 2, 1, 3, 4]));
+    let y = n.op("Reshape", &[&y, &whole], |n| n);
+    let y = n.conv(&y, [12, 4, 3], |n| n.int("group", 3).ints("pads", &[1, 1, 1, 1]));
+    let y = n.op("GlobalAveragePool", &[&y], |n| n);
+    let g = n.finish(&[&y]);
+    let planned = steps("shuffle", &g, &dims);
+    // The input, the shuffle, and the output's rows.
+    assert!(count(&planned, "copy") + count(&planned, "transpose") <= 3, "{planned:?}");
+}

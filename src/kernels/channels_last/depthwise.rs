@@ -68,7 +68,7 @@ impl Depthwise {
         let mut biases = vec![0.0; padded];
         biases[..channels].copy_from_slice(bias.unwrap_or(&vec![0.0; channels]));
         // A tap costs more than a product of a matrix: values are loaded for it alone.
-        let work = about(&[8, spec.output.height, spec.output.width, weights.len()]);
+        let work = about(&[16, spec.output.height, spec.output.width, weights.len()]);
         let sum: Sum = match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => x86::sum512,
@@ -176,10 +176,14 @@ unsafe fn vectors<L: Vector, const V: usize, const S: usize>(
         for row in rows {
             let mut from = row.add(at);
             for _ in 0..across.taps {
-                for v in 0..V {
-                    let w = L::load(weights.add(v * L::N));
-                    for (p, acc) in acc.iter_mut().enumerate() {
-                        acc[v] = L::load(from.add(p * step + v * L::N)).fma(w, acc[v]);
+                let mut w = [L::splat(0.0); V];
+                for (v, w) in w.iter_mut().enumerate() {
+                    *w = L::load(weights.add(v * L::N));
+                }
+                // Both halves of a line in turn: loads of the same half of two lines wait for each other in some caches.
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    for (v, (acc, w)) in acc.iter_mut().zip(w).enumerate() {
+                        *acc = L::load(from.add(p * step + v * L::N)).fma(w, *acc);
                     }
                 }
                 from = from.add(across.dilation * COLUMNS);

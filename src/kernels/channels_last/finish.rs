@@ -1,6 +1,7 @@
 //! What follows a sum: activation, residual, activation, and the way to memory.
 
 use super::job::Args;
+use super::packed;
 use super::spec::{ConvSpec, Epilogue};
 use super::tile::COLUMNS;
 use super::view::View;
@@ -60,12 +61,9 @@ pub unsafe fn row(finish: Finish, spec: &ConvSpec, args: Args<'_>, [y, x]: [usiz
 
 /// Least and greatest value of a result, where nothing else follows a sum.
 pub fn bounds(epilogue: &Epilogue) -> Option<[f32; 2]> {
-    let Epilogue { act, residual: false, then: None } = epilogue else { return None };
-    match *act {
-        None => Some([f32::NEG_INFINITY, f32::INFINITY]),
-        Some(Activation::Relu) => Some([0.0, f32::INFINITY]),
-        Some(Activation::Clip { min, max }) => Some([min, max]),
-        Some(_) => None,
+    match epilogue {
+        Epilogue { act, residual: false, then: None } => packed::bounds(*act),
+        _ => None,
     }
 }
 

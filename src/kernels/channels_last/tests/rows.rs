@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::channels_last::affine::Affine;
+use crate::channels_last::mean::Mean;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
@@ -48,6 +49,20 @@ proptest! {
                 unsafe { job.run(part, Args { inputs: &from, outputs: &[held.cast()] }, std::ptr::null_mut()) };
             }
             y.check(&job.name(), 2e-6, |py, px, c| apply(act, x.get(py, px, c) * f64::from(scale[c]) + f64::from(shift[c])));
+        }
+    }
+
+    #[test]
+    fn means_of_images_agree_with_plain_ones(size in [1usize..20, 1usize..30, 1usize..200], at in [margins(), margins()]) {
+        let x = Image::new(size, at[0], Some(1));
+        let [height, width, channels] = size;
+        let window = Window2 { input: [height, width], kernel: [height, width], stride: [3, 1], dilation: [1, 1], pad: [0, 0], output: [1, 1] };
+        for level in LEVELS.into_iter().filter(|l| l.available()) {
+            let mut y = Image::new([1, 1, channels], at[1], None);
+            assert!(Mean::fits(&window, &x.view, &y.view));
+            run(&Mean::new(level, &window, x.view, y.view).unwrap(), &[&x], &mut y);
+            let sum = |c: usize| (0..height * width).map(|i| x.get(i / width, i % width, c)).sum::<f64>();
+            y.check("mean", 1e-6, |_, _, c| sum(c) / (height * width) as f64);
         }
     }
 }
