@@ -1,6 +1,6 @@
 //! Convolution with a group per channel: vectors of channels, summed over the taps in registers for several pixels.
 
-use super::finish::{self, Channels, Finish, Straight, Sums};
+use super::finish::{self, Channels, Finish, Follow, Straight, Sums};
 use super::job::{Args, Job, about, share};
 use super::operand::Operands;
 use super::ring::{Ring, Terms, cut};
@@ -22,8 +22,7 @@ pub struct Depthwise {
     bias: Vec<f32>,
     sum: Sum,
     finish: Finish,
-    /// What follows a sum, where bounds are all that does.
-    bounds: Option<[f32; 2]>,
+    follow: Option<Follow>,
     /// Channels of a vector.
     lanes: usize,
     /// Parts by rows and by panels.
@@ -77,7 +76,7 @@ impl Depthwise {
             _ => sum::<[f32; 8]>,
         };
         let parts = cut(spec, padded / COLUMNS, work, threads);
-        Some(Self { spec: *spec, operands, ring, packed, bias: biases, sum, finish: finish::kernel(level), bounds: finish::bounds(&spec.epilogue), lanes: level.lanes(), parts })
+        Some(Self { spec: *spec, operands, ring, packed, bias: biases, sum, finish: finish::kernel(level), follow: Follow::of(&spec.epilogue), lanes: level.lanes(), parts })
     }
 }
 
@@ -116,7 +115,7 @@ impl Job for Depthwise {
                     let n = PIXELS.min(y.width - x);
                     // SAFETY: the ring has the columns of whole tiles; pixels and channels are inside output and residual.
                     unsafe {
-                        let straight = finish::straight(self.bounds, self.lanes, y, args, [line, x], n, channels);
+                        let straight = finish::straight(self.follow, self.lanes, y, args, [line, x], n, channels);
                         let terms = Terms { rows, at: x * across.stride * COLUMNS, weights, bias };
                         (self.sum)(&terms, across, channels.count, straight.as_ref(), &mut sums);
                         if straight.is_none() {

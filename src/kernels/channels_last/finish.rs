@@ -59,11 +59,21 @@ pub unsafe fn row(finish: Finish, spec: &ConvSpec, args: Args<'_>, [y, x]: [usiz
     unsafe { finish(&spec.epilogue, sums, &to[..n], &residual[..n], channels) };
 }
 
-/// Least and greatest value of a result, where nothing else follows a sum.
-pub fn bounds(epilogue: &Epilogue) -> Option<[f32; 2]> {
-    match epilogue {
-        Epilogue { act, residual: false, then: None } => packed::bounds(*act),
-        _ => None,
+/// What follows a sum, where it is worked out in registers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Follow {
+    /// Least and greatest value.
+    Bounds([f32; 2]),
+    HardSwish,
+}
+
+impl Follow {
+    pub fn of(epilogue: &Epilogue) -> Option<Self> {
+        match epilogue {
+            Epilogue { act: Some(Activation::HardSwish), residual: false, then: None } => Some(Self::HardSwish),
+            Epilogue { act, residual: false, then: None } => packed::bounds(*act).map(Self::Bounds),
+            _ => None,
+        }
     }
 }
 
@@ -75,13 +85,13 @@ pub struct Straight {
     /// Floats from pixel to pixel.
     pub pixel: usize,
     pub pixels: usize,
-    pub bounds: [f32; 2],
+    pub follow: Follow,
 }
 
 /// Where `n` pixels of an output row go, from pixel (y, x) on, when the channels are whole vectors of `lanes`.
 #[inline(always)]
 pub fn straight(
-    bounds: Option<[f32; 2]>,
+    follow: Option<Follow>,
     lanes: usize,
     out: &View,
     args: Args<'_>,
@@ -89,9 +99,9 @@ pub fn straight(
     n: usize,
     channels: Channels,
 ) -> Option<Straight> {
-    let bounds = bounds.filter(|_| channels.count.is_multiple_of(lanes))?;
+    let follow = follow.filter(|_| channels.count.is_multiple_of(lanes))?;
     let to = args.outputs[0].cast::<f32>().wrapping_add(y * out.row + x * out.pixel + channels.first);
-    Some(Straight { to, pixel: out.pixel, pixels: n, bounds })
+    Some(Straight { to, pixel: out.pixel, pixels: n, follow })
 }
 
 /// Stores `V` vectors of each of some pixels: all in `sums`, or those that there are where they go.
@@ -110,11 +120,26 @@ pub unsafe fn store<L: Vector, const R: usize, const V: usize>(acc: [[L; V]; R],
             }
             return;
         };
-        let [low, high] = s.bounds.map(|b| L::splat(b));
-        for (r, acc) in acc.into_iter().enumerate() {
-            if r < s.pixels {
-                for (v, acc) in acc.into_iter().enumerate() {
-                    acc.at_least(low).at_most(high).store(s.to.add(r * s.pixel + v * L::N));
+        match s.follow {
+            Follow::Bounds([low, high]) => {
+                let (low, high) = (L::splat(low), L::splat(high));
+                for (r, acc) in acc.into_iter().enumerate() {
+                    if r < s.pixels {
+                        for (v, acc) in acc.into_iter().enumerate() {
+                            acc.at_least(low).at_most(high).store(s.to.add(r * s.pixel + v * L::N));
+                        }
+                    }
+                }
+            }
+            Follow::HardSwish => {
+                let (zero, sixth, half, one) = (L::splat(0.0), L::splat(1.0 / 6.0), L::splat(0.5), L::splat(1.0));
+                for (r, acc) in acc.into_iter().enumerate() {
+                    if r < s.pixels {
+                        for (v, acc) in acc.into_iter().enumerate() {
+                            let gate = acc.fma(sixth, half).at_least(zero).at_most(one);
+                            acc.fma(gate, zero).store(s.to.add(r * s.pixel + v * L::N));
+                        }
+                    }
                 }
             }
         }

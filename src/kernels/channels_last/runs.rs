@@ -1,7 +1,7 @@
 //! Convolution of few input channels a group: rows are copied with their padding, so that the taps of a kernel row, over all
 //! channels, are one run of values, and tiles of a row's pixels are summed in registers.
 
-use super::finish::{self, Channels, Finish, Straight, Sums};
+use super::finish::{self, Channels, Finish, Follow, Straight, Sums};
 use super::job::{Args, Job, about, share};
 use super::operand::Operands;
 use super::ring::{Ring, Terms, cut};
@@ -28,8 +28,7 @@ pub struct Runs {
     /// `[groups, panels, 16]`
     bias: Vec<f32>,
     finish: Finish,
-    /// What follows a sum, where bounds are all that does.
-    bounds: Option<[f32; 2]>,
+    follow: Option<Follow>,
     /// Pixels of a tile.
     pixels: usize,
     /// Parts by rows and by groups.
@@ -101,7 +100,7 @@ impl Runs {
         }
         let work = about(&[4, spec.output.height, spec.output.width, weights.len()]);
         let parts = cut(spec, spec.groups, work, threads);
-        Some(Self { spec: *spec, operands, ring, panels, packed, bias: biases, finish: finish::kernel(level), bounds: finish::bounds(&spec.epilogue), pixels, parts })
+        Some(Self { spec: *spec, operands, ring, panels, packed, bias: biases, finish: finish::kernel(level), follow: Follow::of(&spec.epilogue), pixels, parts })
     }
 }
 
@@ -140,7 +139,7 @@ impl Job for Runs {
                         let n = self.pixels.min(y.width - x);
                         // SAFETY: the ring has the columns of whole tiles; pixels and channels are inside output and residual.
                         unsafe {
-                            let straight = finish::straight(self.bounds, panel.columns, y, args, [line, x], n, channels);
+                            let straight = finish::straight(self.follow, panel.columns, y, args, [line, x], n, channels);
                             let terms = Terms { rows, at: x * step, weights, bias };
                             (panel.tile)(&terms, step, run, straight.as_ref(), &mut sums);
                             if straight.is_none() {
