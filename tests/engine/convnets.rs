@@ -105,7 +105,12 @@ fn values_between_are_there_where_others_read_them() {
     let mut engine = Engine::new(&g, &keep, 2).unwrap();
     let mut seen = Vec::new();
     let feeds = feed(&g, &dims, 5);
-    engine.run_watched(&feeds, None, &mut |s| { seen.push(s.name.to_string()); Ok(()) }).unwrap();
+    engine
+        .run_watched(&feeds, None, &mut |s| {
+            seen.push(s.name.to_string());
+            Ok(())
+        })
+        .unwrap();
     assert!(keep.iter().all(|k| seen.contains(k)), "{seen:?}");
 }
 

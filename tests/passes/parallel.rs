@@ -78,10 +78,8 @@ fn branches_stay_where_a_sum_of_weights_would_be_another() {
     type Build = fn(&mut GraphBuilder, &str) -> Vec<String>;
     let cases: [(&str, Build); 8] = [
         ("no window lies in the other", |b, x| {
-            let (p, q) = (
-                conv(b, x, [4, 4, 1, 3], |n| n.ints("pads", &[0, 1, 0, 1])),
-                conv(b, x, [4, 4, 3, 1], |n| n.ints("pads", &[1, 0, 1, 0])),
-            );
+            let (p, q) =
+                (conv(b, x, [4, 4, 1, 3], |n| n.ints("pads", &[0, 1, 0, 1])), conv(b, x, [4, 4, 3, 1], |n| n.ints("pads", &[1, 0, 1, 0])));
             vec![b.op("Add", &[&p, &q])]
         }),
         ("no window lies in the other", |b, x| {

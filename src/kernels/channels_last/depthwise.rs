@@ -76,7 +76,18 @@ impl Depthwise {
             _ => sum::<[f32; 8]>,
         };
         let parts = cut(spec, padded / COLUMNS, work, threads);
-        Some(Self { spec: *spec, operands, ring, packed, bias: biases, sum, finish: finish::kernel(level), follow: Follow::of(&spec.epilogue), lanes: level.lanes(), parts })
+        Some(Self {
+            spec: *spec,
+            operands,
+            ring,
+            packed,
+            bias: biases,
+            sum,
+            finish: finish::kernel(level),
+            follow: Follow::of(&spec.epilogue),
+            lanes: level.lanes(),
+            parts,
+        })
     }
 }
 
@@ -131,13 +142,7 @@ impl Job for Depthwise {
 /// # Safety
 /// See [`Sum`].
 #[inline(always)]
-unsafe fn sum<L: Vector>(
-    terms: &Terms<'_>,
-    across: Across,
-    count: usize,
-    straight: Option<&Straight>,
-    sums: &mut Sums,
-) {
+unsafe fn sum<L: Vector>(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
     // SAFETY: as the caller vouches.
     unsafe {
         match (across.stride, count > L::N) {
@@ -201,13 +206,7 @@ mod x86 {
     /// # Safety
     /// See [`super::Sum`].
     #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn sum256(
-        terms: &Terms<'_>,
-        across: Across,
-        count: usize,
-        straight: Option<&Straight>,
-    sums: &mut Sums,
-    ) {
+    pub unsafe fn sum256(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
         // SAFETY: as the caller vouches.
         unsafe { sum::<__m256>(terms, across, count, straight, sums) }
     }
@@ -215,13 +214,7 @@ mod x86 {
     /// # Safety
     /// See [`super::Sum`].
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn sum512(
-        terms: &Terms<'_>,
-        across: Across,
-        count: usize,
-        straight: Option<&Straight>,
-    sums: &mut Sums,
-    ) {
+    pub unsafe fn sum512(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
         // SAFETY: as the caller vouches.
         unsafe { sum::<__m512>(terms, across, count, straight, sums) }
     }

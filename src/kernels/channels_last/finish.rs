@@ -351,7 +351,9 @@ mod tests {
             }
             let v = 2.0 * v;
             let wide = f64::from(v);
-            let near = |got: f32, want: f64, error: f64| assert!((f64::from(got) - want).abs() <= error * wide.abs().max(1.0), "{v}: {got}, not {want}");
+            let near = |got: f32, want: f64, error: f64| {
+                assert!((f64::from(got) - want).abs() <= error * wide.abs().max(1.0), "{v}: {got}, not {want}")
+            };
             let want = 0.5 * wide * (1.0 + exact_erf(wide * std::f64::consts::FRAC_1_SQRT_2));
             [gelu::<false>(v), gelu::<true>(v)].map(|got| near(got, want, 3e-7));
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));

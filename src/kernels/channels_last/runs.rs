@@ -100,7 +100,18 @@ impl Runs {
         }
         let work = about(&[4, spec.output.height, spec.output.width, weights.len()]);
         let parts = cut(spec, spec.groups, work, threads);
-        Some(Self { spec: *spec, operands, ring, panels, packed, bias: biases, finish: finish::kernel(level), follow: Follow::of(&spec.epilogue), pixels, parts })
+        Some(Self {
+            spec: *spec,
+            operands,
+            ring,
+            panels,
+            packed,
+            bias: biases,
+            finish: finish::kernel(level),
+            follow: Follow::of(&spec.epilogue),
+            pixels,
+            parts,
+        })
     }
 }
 
@@ -241,7 +252,7 @@ mod x86 {
         step: usize,
         run: usize,
         straight: Option<&Straight>,
-    sums: &mut Sums,
+        sums: &mut Sums,
     ) {
         // SAFETY: as the caller vouches.
         unsafe { tile::<__m256, R, V>(terms, step, run, straight, sums) }
@@ -255,7 +266,7 @@ mod x86 {
         step: usize,
         run: usize,
         straight: Option<&Straight>,
-    sums: &mut Sums,
+        sums: &mut Sums,
     ) {
         // SAFETY: as the caller vouches.
         unsafe { tile::<__m512, R, V>(terms, step, run, straight, sums) }
