@@ -87,9 +87,12 @@ impl Rows<'_> {
     /// # Safety
     /// Until the next call, those channels can be read.
     pub unsafe fn turn(&mut self, from: *const f32, count: usize) {
+        if self.from.is_null() {
+            // What no row covers, beside the image, stays zero. Beyond `count` channels there may be those of a turn before.
+            // SAFETY: the scratch has so many floats.
+            unsafe { self.memory.write_bytes(0, self.ring.floats()) };
+        }
         (self.from, self.count, self.next) = (from, count, 0);
-        // SAFETY: the scratch has so many floats. What no row covers, beside the image and beyond the channels, stays zero.
-        unsafe { self.memory.write_bytes(0, self.ring.floats()) };
     }
 
     /// The kernel rows inside the image at output row `y`: the first of them, and where the padded copy of each begins.
