@@ -156,3 +156,15 @@ fn shuffled_channels_are_one_copy() {
     // The input, the shuffle, and the output's rows.
     assert!(count(&planned, "copy") + count(&planned, "transpose") <= 3, "{planned:?}");
 }
+
+#[test]
+fn pads_are_those_of_the_convolution_after_them() {
+    let dims = [1, 3, 9, 10];
+    let mut n = Net::new(&dims);
+    let pads = n.ints(&[0, 0, 0, 1, 0, 0, 1, 2]);
+    let y = n.op("Pad", &["x", &pads], |n| n);
+    let y = n.conv(&y, [8, 3, 3], |n| n.ints("strides", &[2, 2]));
+    let g = n.finish(&[&y]);
+    let planned = steps("pad", &g, &dims);
+    assert_eq!(count(&planned, "conv"), 1, "{planned:?}");
+}

@@ -95,7 +95,7 @@ pub const QUANTIZE: Pipeline = Pipeline {
 pub const NATIVE: Pipeline = Pipeline {
     name: "native",
     summary: "As inference, with activations of several nodes as one",
-    lists: &[EXPANDED, CLEAN, MERGED, JOINED],
+    lists: &[EXPANDED, CLEAN, &[&FusePad], MERGED, JOINED],
 };
 
 /// For onnxruntime.
