@@ -550,7 +550,7 @@ impl<'g> Lower<'g> {
         let (kind, from) = (self.tensors[id].kind, self.tensors[id].dims.clone());
         // An image whose channels are shuffled keeps them last.
         let last = self.tensors.order(id).is_some_and(|order| order.last() != Some(&(from.len() - 1)));
-        if let (4, true) = (dims.len(), last) {
+        if dims.len() == 4 && last {
             let image = self.tensors.root(kind, dims, &[0, 2, 3, 1]);
             if let Some(view) = self.tensors.reshaped(image, &from) {
                 self.step(Op::Copy, &[id], &[view]);
