@@ -3,6 +3,8 @@
 mod common;
 #[path = "engine/convnets.rs"]
 mod convnets;
+#[path = "engine/before.rs"]
+mod before;
 #[path = "engine/transformers.rs"]
 mod transformers;
 

@@ -5,11 +5,11 @@ use super::place::{Arena, is_part};
 use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::channels_last::affine::affine;
-use compresso_kernels::channels_last::conv::conv;
+use compresso_kernels::channels_last::conv::{conv, conv_after};
 use compresso_kernels::channels_last::int8::{self, AveragePool, Bytes, Channels, Factors, Int8Add, Int8Conv, Store};
 use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
 use compresso_kernels::channels_last::strided::{AttentionSpec, Binary, NormSpec};
-use compresso_kernels::channels_last::{ConvSpec, Element, Job, View, map, pool, resize, strided};
+use compresso_kernels::channels_last::{Before, ConvSpec, Element, Job, View, map, pool, resize, strided};
 use compresso_kernels::{Window, Window2};
 
 /// Makes the jobs of steps and adds them to a program.
@@ -339,11 +339,20 @@ impl Build<'_> {
         let mut inputs = vec![(reads[0], x)];
         let job = match &c.weights {
             Weights::Float(w) => {
-                let residual = reads.get(1).map(|&id| Ok::<_, Error>((id, self.image(id)?))).transpose()?;
-                inputs.extend(residual);
-                let residual = residual.map(|r| r.1.view);
+                for &id in &reads[1..] {
+                    inputs.push((id, self.image(id)?));
+                }
+                let mut views = inputs[1..].iter().map(|i| i.1.view);
+                let residual = if c.epilogue.residual { views.next() } else { None };
                 let spec = ConvSpec { window, groups: c.groups, input: x.view, output: ys[0].1.view, residual, epilogue: c.epilogue };
-                conv(&spec, w, c.bias.as_deref(), threads)?
+                match &c.before {
+                    None => conv(&spec, w, c.bias.as_deref(), threads)?,
+                    Some(b) => {
+                        let factor = if b.factor { views.next() } else { None };
+                        let before = Before { scale: b.scale.as_deref(), shift: b.shift.as_deref(), factor, act: b.act };
+                        conv_after(&before, &spec, w, c.bias.as_deref(), threads)?
+                    }
+                }
             }
             Weights::Int8(_, scales) | Weights::Wide(_, scales) => {
                 if c.measured {

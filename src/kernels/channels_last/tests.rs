@@ -1,6 +1,6 @@
 mod rows;
 
-use super::conv::{Algorithm, conv_with};
+use super::conv::{Algorithm, conv_after_with, conv_with};
 use super::*;
 use crate::activation::Activation;
 use crate::level::Level;
@@ -277,6 +277,55 @@ proptest! {
     #[test]
     fn pointwise_convolutions_agree_with_plain_sums(case in cases(windows(1, 1, 1).boxed(), Just(1).boxed(), false)) {
         compare(&case, &[Algorithm::Auto, Algorithm::Direct]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn convolutions_that_work_values_out_agree_with_those_on_worked_out_values(
+        size in [1usize..9, 1usize..9], channels in [8usize..50, 1usize..40], stride in 1usize..3, margins in [margins(), margins(), margins()],
+        given in [any::<bool>(), any::<bool>(), any::<bool>()], clipped in any::<bool>(), threads in 1usize..4,
+    ) {
+        let output = size.map(|n| (n - 1) / stride + 1);
+        let window = Window2 { input: size, kernel: [1, 1], stride: [stride; 2], dilation: [1, 1], pad: [0, 0], output };
+        let [ins, outs] = channels;
+        let mut x = Image::new([size[0], size[1], ins], margins[0], Some(1));
+        let factor = Image::new([1, 1, ins], margins[1], Some(2));
+        let (scale, shift) = (values(ins, 3), values(ins, 4));
+        let (weights, bias) = (values(outs * ins, 5), values(outs, 6));
+        let act = clipped.then_some(Activation::Clip { min: -0.3, max: 0.4 });
+        let epilogue = Epilogue { act: Some(Activation::Relu), ..Epilogue::default() };
+        let y = Image::new([output[0], output[1], outs], margins[2], None);
+        let spec = ConvSpec { window, groups: 1, input: x.view, output: y.view, residual: None, epilogue };
+        let before = Before {
+            scale: given[0].then_some(&scale[..]),
+            shift: given[1].then_some(&shift[..]),
+            factor: given[2].then_some(factor.view),
+            act,
+        };
+        let jobs: Vec<_> = LEVELS
+            .into_iter()
+            .filter(|level| level.available())
+            .map(|level| conv_after_with(level, &before, &spec, &weights, Some(&bias), threads).unwrap())
+            .collect();
+        let raw = x.clone();
+        for (r, c, i) in x.positions() {
+            let mut v = x.get(r, c, i);
+            v *= if given[0] { f64::from(scale[i]) } else { 1.0 };
+            v *= if given[2] { factor.get(0, 0, i) } else { 1.0 };
+            v += if given[1] { f64::from(shift[i]) } else { 0.0 };
+            let at = x.at(r, c, i);
+            x.data[at] = apply(act, v) as f32;
+        }
+        for job in jobs {
+            let mut made = y.clone();
+            let inputs = [&raw, &factor];
+            run(&*job, &inputs[..1 + usize::from(given[2])], &mut made);
+            made.check("prepared", 1e-5, |r, c, m| {
+                let sum: f64 = (0..ins).map(|i| x.get(r * stride, c * stride, i) * f64::from(weights[m * ins + i])).sum();
+                (sum + f64::from(bias[m])).max(0.0)
+            });
+        }
     }
 }
 

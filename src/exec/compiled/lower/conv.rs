@@ -1,5 +1,6 @@
 //! Layers: convolutions, and matrix products with constant weights, which are convolutions of one tap.
 
+use super::before::Taken;
 use super::{Affine, Conv, Lower, Op, Out, Val, Weights};
 use crate::compiled::tensor::{How, Id, Kind};
 use compresso_base::error::{Error, Result};
@@ -32,9 +33,10 @@ impl Lower<'_> {
         }
         let Some((_, floats)) = self.constant_floats(&node.inputs[1])? else { return Ok(false) };
         let id = self.float(&node.inputs[0])?;
-        let id = self.as_4d(id)?;
+        let taken = self.take_before(&node.inputs[0], id, &window, groups);
+        let id = self.as_4d(taken.as_ref().map_or(id, |t| t.image))?;
         let id = self.image(id, groups == 1)?;
-        self.layer(node, id, Weights::Float(floats), Affine { scale: 1.0, zero: 0 }, (window, groups, bias), false)?;
+        self.layer_after(node, id, Weights::Float(floats), Affine { scale: 1.0, zero: 0 }, (window, groups, bias), false, taken)?;
         Ok(true)
     }
 
@@ -134,10 +136,24 @@ impl Lower<'_> {
         &mut self,
         node: &Node,
         x: Id,
+        weights: Weights,
+        affine: Affine,
+        shape: (Window, usize, Option<Vec<f32>>),
+        flat: bool,
+    ) -> Result<()> {
+        self.layer_after(node, x, weights, affine, shape, flat, None)
+    }
+
+    /// The same on values that are worked out first.
+    fn layer_after(
+        &mut self,
+        node: &Node,
+        x: Id,
         mut weights: Weights,
         affine: Affine,
         (window, groups, mut bias): (Window, usize, Option<Vec<f32>>),
         flat: bool,
+        taken: Option<Taken>,
     ) -> Result<()> {
         let mut made = self.made(node, flat)?;
         if let Weights::Float(floats) = &mut weights {
@@ -177,8 +193,11 @@ impl Lower<'_> {
         let kind = if quantized.is_some() { Kind::U8 } else { Kind::F32 };
         let y = self.layer_result(kind, &out, &window, flat);
         let outs = if quantized.is_some() { vec![Out { id: y, first: 0, table: None }] } else { Vec::new() };
+        reads.extend(taken.as_ref().and_then(|t| t.factor));
+        let before = taken.map(|t| t.before);
+        let quantized_to = quantized.as_ref().map(|q| q.1);
         let conv =
-            Conv { window, groups, weights, bias, epilogue, affine, measured: false, quantized: quantized.as_ref().map(|q| q.1), outs };
+            Conv { window, groups, weights, bias, epilogue, before, affine, measured: false, quantized: quantized_to, outs };
         self.step(Op::Conv(Box::new(conv)), &reads, &[y]);
         let y = self.layer_value(y, &out, flat)?;
         match quantized {

@@ -219,6 +219,7 @@ impl Lower<'_> {
         let y = self.layer_result(Kind::F32, &out, &window, flat);
         let affine = Affine { scale: 1.0, zero: 0 };
         let conv = Conv {
+            before: None,
             window,
             groups,
             weights: Weights::integers(weights, scales),

@@ -6,6 +6,7 @@
 
 mod affine;
 mod attention;
+mod before;
 mod channels;
 mod codes;
 mod conv;
@@ -16,6 +17,7 @@ mod nodes;
 mod norm;
 
 pub use affine::PerChannel;
+pub use before::Before;
 
 use super::tensor::{Home, How, Id, Kind, Source, Tensor, Tensors};
 pub use channels::line;
@@ -117,6 +119,8 @@ pub struct Conv {
     pub weights: Weights,
     pub bias: Option<Vec<f32>>,
     pub epilogue: Epilogue,
+    /// What happens to the image first.
+    pub before: Option<Before>,
     /// Of the input's bytes, for int8.
     pub affine: Affine,
     /// Scale and zero point of the input's bytes are measured while the plan runs: the step reads them after the image.
@@ -156,7 +160,7 @@ pub struct ChannelMap {
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Reads the image and the residual; writes one float image or `outs`.
+    /// Reads the image, the residual and the factors before; writes one float image or `outs`.
     Conv(Box<Conv>),
     MaxPool(Window),
     AveragePool(Window, bool),
