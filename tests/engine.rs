@@ -1,6 +1,8 @@
 //! The planned executor against the eager one, and, where it works on bytes, against plain integers.
 
 mod common;
+#[path = "engine/convnets.rs"]
+mod convnets;
 #[path = "engine/before.rs"]
 mod before;
 #[path = "engine/transformers.rs"]

@@ -7,6 +7,8 @@ mod common;
 mod each;
 #[path = "passes/graphs.rs"]
 mod graphs;
+#[path = "passes/parallel.rs"]
+mod parallel;
 
 use candle_core::{Device, Tensor};
 use compresso::deploy::half;

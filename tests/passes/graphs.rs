@@ -7,7 +7,7 @@ const DIMS: [usize; 4] = [1, 4, 4, 4];
 
 /// A graph of up to ten pieces, with one to three of their results as outputs, and up to three of the constants that they read.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    let piece = (0..30u8, any::<u8>(), any::<u8>());
+    let piece = (0..32u8, any::<u8>(), any::<u8>());
     let some = |least: usize| proptest::collection::vec(any::<u8>(), least..4);
     (proptest::collection::vec(piece, 1..10), some(1), some(0)).prop_map(|(pieces, outputs, weights)| {
         let mut b = GraphBuilder::new("random", 17);
@@ -71,6 +71,18 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
             let alpha = if n.is_multiple_of(3) { 0.2 } else { 1.0 / 6.0 };
             let s = b.node(Node::new("HardSigmoid", "", [a], [""]).float("alpha", alpha));
             b.op("Mul", &[&s, a])
+        }
+        31 => {
+            // Branches over one value that are added.
+            let (w, v) = (weight(b, "wide", &[4, 4, 3, 3]), weight(b, "narrow", &[4, 4, 1, 1]));
+            let wide = b.node(Node::new("Conv", "", [a, &w], [""]).ints("pads", &[1, 1, 1, 1]));
+            let from = if n.is_multiple_of(5) { other } else { a };
+            let narrow = b.op("Conv", &[from, &v, &shared[1]]);
+            let sum = b.op("Add", &[&narrow, &wide]);
+            let stats: Vec<String> = ["scale", "shift", "mean", "variance"].iter().map(|s| weight(b, s, &[4])).collect();
+            let norm = b.op("BatchNormalization", &[a, &stats[0], &stats[1], &stats[2], &stats[3]]);
+            let sum = b.op("Add", &[&sum, &norm]);
+            if n.is_multiple_of(3) { b.op("Add", &[&sum, &wide]) } else { sum }
         }
         6 | 7 => {
             let own = weight(b, "weight", &[4, 4, 1, 1]);
@@ -230,7 +242,8 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
         28 => {
             // GELU as exporters write it, and what is nearly one.
             let number = |b: &mut GraphBuilder, v: f32| b.constant("number", Constant::scalar(v));
-            let (root, one, half) = (number(b, std::f32::consts::SQRT_2), number(b, if n.is_multiple_of(7) { 1.5 } else { 1.0 }), number(b, 0.5));
+            let (root, one, half) =
+                (number(b, std::f32::consts::SQRT_2), number(b, if n.is_multiple_of(7) { 1.5 } else { 1.0 }), number(b, 0.5));
             let inner = b.op("Div", &[a, &root]);
             let gate = b.op("Erf", &[&inner]);
             let sum = b.op("Add", &[&gate, &one]);

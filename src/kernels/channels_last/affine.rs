@@ -54,7 +54,8 @@ impl Affine {
         threads: usize,
     ) -> Result<Self> {
         let channels = output.channels;
-        if input.size() != output.size() || input.channel != 1 || output.channel != 1 || scale.len() != channels || shift.len() != channels {
+        if input.size() != output.size() || input.channel != 1 || output.channel != 1 || scale.len() != channels || shift.len() != channels
+        {
             let numbers = [scale.len(), shift.len()];
             return Err(Error::shape(format!("{numbers:?} factors for channels that lie last: {input:?} {output:?}")));
         }

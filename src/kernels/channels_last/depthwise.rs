@@ -1,9 +1,9 @@
 //! Convolution with a group per channel: vectors of channels, summed over the taps in registers for several pixels.
 
-use super::finish::{self, Channels, Finish, Sums};
+use super::finish::{self, Channels, Finish, Follow, Straight, Sums};
 use super::job::{Args, Job, about, share};
 use super::operand::Operands;
-use super::ring::{Ring, cut};
+use super::ring::{Ring, Terms, cut};
 use super::spec::ConvSpec;
 use super::tile::COLUMNS;
 use crate::level::Level;
@@ -22,6 +22,9 @@ pub struct Depthwise {
     bias: Vec<f32>,
     sum: Sum,
     finish: Finish,
+    follow: Option<Follow>,
+    /// Channels of a vector.
+    lanes: usize,
     /// Parts by rows and by panels.
     parts: [usize; 2],
 }
@@ -34,13 +37,12 @@ struct Across {
     stride: usize,
 }
 
-/// Sums up to 16 channels (`count`) of the pixels of a tile over the taps of some kernel rows, of which `rows` has the addresses of the
-/// tile's first tap.
+/// Sums up to 16 channels (`count`) of the pixels of a tile over the taps of some kernel rows.
 ///
 /// # Safety
 /// The level is there; weights are `[rows, taps, 16]`, the bias is `[16]`, and each row has 16 readable channels at each pixel that
-/// the taps of a whole tile read.
-type Sum = unsafe fn(rows: &[*const f32], at: usize, across: Across, weights: *const f32, bias: *const f32, count: usize, sums: &mut Sums);
+/// the taps of a whole tile read. Results go `straight` only where the channels are whole vectors, all of which can be written.
+type Sum = unsafe fn(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums);
 
 impl Depthwise {
     /// True for convolutions that this algorithm computes.
@@ -65,7 +67,7 @@ impl Depthwise {
         let mut biases = vec![0.0; padded];
         biases[..channels].copy_from_slice(bias.unwrap_or(&vec![0.0; channels]));
         // A tap costs more than a product of a matrix: values are loaded for it alone.
-        let work = about(&[8, spec.output.height, spec.output.width, weights.len()]);
+        let work = about(&[16, spec.output.height, spec.output.width, weights.len()]);
         let sum: Sum = match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => x86::sum512,
@@ -74,7 +76,18 @@ impl Depthwise {
             _ => sum::<[f32; 8]>,
         };
         let parts = cut(spec, padded / COLUMNS, work, threads);
-        Some(Self { spec: *spec, operands, ring, packed, bias: biases, sum, finish: finish::kernel(level), parts })
+        Some(Self {
+            spec: *spec,
+            operands,
+            ring,
+            packed,
+            bias: biases,
+            sum,
+            finish: finish::kernel(level),
+            follow: Follow::of(&spec.epilogue),
+            lanes: level.lanes(),
+            parts,
+        })
     }
 }
 
@@ -113,8 +126,12 @@ impl Job for Depthwise {
                     let n = PIXELS.min(y.width - x);
                     // SAFETY: the ring has the columns of whole tiles; pixels and channels are inside output and residual.
                     unsafe {
-                        (self.sum)(rows, x * across.stride * COLUMNS, across, weights, bias, channels.count, &mut sums);
-                        finish::row(self.finish, s, args, [line, x], n, &mut sums, channels);
+                        let straight = finish::straight(self.follow, self.lanes, y, args, [line, x], n, channels);
+                        let terms = Terms { rows, at: x * across.stride * COLUMNS, weights, bias };
+                        (self.sum)(&terms, across, channels.count, straight.as_ref(), &mut sums);
+                        if straight.is_none() {
+                            finish::row(self.finish, s, args, [line, x], n, &mut sums, channels);
+                        }
                     }
                 }
             }
@@ -125,24 +142,16 @@ impl Job for Depthwise {
 /// # Safety
 /// See [`Sum`].
 #[inline(always)]
-unsafe fn sum<L: Vector>(
-    rows: &[*const f32],
-    at: usize,
-    across: Across,
-    weights: *const f32,
-    bias: *const f32,
-    count: usize,
-    sums: &mut Sums,
-) {
+unsafe fn sum<L: Vector>(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
     // SAFETY: as the caller vouches.
     unsafe {
         match (across.stride, count > L::N) {
-            (1, true) => vectors::<L, 2, 1>(rows, at, across, weights, bias, sums),
-            (1, false) => vectors::<L, 1, 1>(rows, at, across, weights, bias, sums),
-            (2, true) => vectors::<L, 2, 2>(rows, at, across, weights, bias, sums),
-            (2, false) => vectors::<L, 1, 2>(rows, at, across, weights, bias, sums),
-            (_, true) => vectors::<L, 2, 0>(rows, at, across, weights, bias, sums),
-            (_, false) => vectors::<L, 1, 0>(rows, at, across, weights, bias, sums),
+            (1, true) => vectors::<L, 2, 1>(terms, across, straight, sums),
+            (1, false) => vectors::<L, 1, 1>(terms, across, straight, sums),
+            (2, true) => vectors::<L, 2, 2>(terms, across, straight, sums),
+            (2, false) => vectors::<L, 1, 2>(terms, across, straight, sums),
+            (_, true) => vectors::<L, 2, 0>(terms, across, straight, sums),
+            (_, false) => vectors::<L, 1, 0>(terms, across, straight, sums),
         }
     }
 }
@@ -153,13 +162,12 @@ unsafe fn sum<L: Vector>(
 /// See [`Sum`].
 #[inline(always)]
 unsafe fn vectors<L: Vector, const V: usize, const S: usize>(
-    rows: &[*const f32],
-    at: usize,
+    terms: &Terms<'_>,
     across: Across,
-    mut weights: *const f32,
-    bias: *const f32,
+    straight: Option<&Straight>,
     sums: &mut Sums,
 ) {
+    let Terms { rows, at, mut weights, bias } = *terms;
     let step = COLUMNS * if S == 0 { across.stride } else { S };
     // SAFETY: as the caller vouches.
     unsafe {
@@ -172,58 +180,42 @@ unsafe fn vectors<L: Vector, const V: usize, const S: usize>(
         for row in rows {
             let mut from = row.add(at);
             for _ in 0..across.taps {
-                for v in 0..V {
-                    let w = L::load(weights.add(v * L::N));
-                    for (p, acc) in acc.iter_mut().enumerate() {
-                        acc[v] = L::load(from.add(p * step + v * L::N)).fma(w, acc[v]);
+                let mut w = [L::splat(0.0); V];
+                for (v, w) in w.iter_mut().enumerate() {
+                    *w = L::load(weights.add(v * L::N));
+                }
+                // Both halves of a line in turn: loads of the same half of two lines wait for each other in some caches.
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    for (v, (acc, w)) in acc.iter_mut().zip(w).enumerate() {
+                        *acc = L::load(from.add(p * step + v * L::N)).fma(w, *acc);
                     }
                 }
                 from = from.add(across.dilation * COLUMNS);
                 weights = weights.add(COLUMNS);
             }
         }
-        for (row, acc) in sums.0.iter_mut().zip(acc) {
-            for (v, acc) in acc.into_iter().enumerate() {
-                acc.store(row.as_mut_ptr().add(v * L::N));
-            }
-        }
+        finish::store(acc, straight, sums);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Across, Sums, sum};
+    use super::{Across, Straight, Sums, Terms, sum};
     use std::arch::x86_64::{__m256, __m512};
 
     /// # Safety
     /// See [`super::Sum`].
     #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn sum256(
-        rows: &[*const f32],
-        at: usize,
-        across: Across,
-        weights: *const f32,
-        bias: *const f32,
-        count: usize,
-        sums: &mut Sums,
-    ) {
+    pub unsafe fn sum256(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
         // SAFETY: as the caller vouches.
-        unsafe { sum::<__m256>(rows, at, across, weights, bias, count, sums) }
+        unsafe { sum::<__m256>(terms, across, count, straight, sums) }
     }
 
     /// # Safety
     /// See [`super::Sum`].
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn sum512(
-        rows: &[*const f32],
-        at: usize,
-        across: Across,
-        weights: *const f32,
-        bias: *const f32,
-        count: usize,
-        sums: &mut Sums,
-    ) {
+    pub unsafe fn sum512(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
         // SAFETY: as the caller vouches.
-        unsafe { sum::<__m512>(rows, at, across, weights, bias, count, sums) }
+        unsafe { sum::<__m512>(terms, across, count, straight, sums) }
     }
 }

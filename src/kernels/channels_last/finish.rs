@@ -1,10 +1,13 @@
 //! What follows a sum: activation, residual, activation, and the way to memory.
 
 use super::job::Args;
+use super::packed;
 use super::spec::{ConvSpec, Epilogue};
 use super::tile::COLUMNS;
+use super::view::View;
 use crate::activation::{Activation, erf_of};
 use crate::level::Level;
+use crate::vector::Vector;
 
 /// Sums of up to 16 pixels and 16 channels.
 #[repr(align(64))]
@@ -54,6 +57,93 @@ pub unsafe fn row(finish: Finish, spec: &ConvSpec, args: Args<'_>, [y, x]: [usiz
     }
     // SAFETY: as the caller vouches.
     unsafe { finish(&spec.epilogue, sums, &to[..n], &residual[..n], channels) };
+}
+
+/// What follows a sum, where it is worked out in registers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Follow {
+    /// Least and greatest value.
+    Bounds([f32; 2]),
+    HardSwish,
+}
+
+impl Follow {
+    pub fn of(epilogue: &Epilogue) -> Option<Self> {
+        match epilogue {
+            Epilogue { act: Some(Activation::HardSwish), residual: false, then: None } => Some(Self::HardSwish),
+            Epilogue { act, residual: false, then: None } => packed::bounds(*act).map(Self::Bounds),
+            _ => None,
+        }
+    }
+}
+
+/// Where the sums of the pixels of a row go, from registers.
+#[derive(Debug, Clone, Copy)]
+pub struct Straight {
+    /// The first channel of the first pixel.
+    pub to: *mut f32,
+    /// Floats from pixel to pixel.
+    pub pixel: usize,
+    pub pixels: usize,
+    pub follow: Follow,
+}
+
+/// Where `n` pixels of an output row go, from pixel (y, x) on, when the channels are whole vectors of `lanes`.
+#[inline(always)]
+pub fn straight(
+    follow: Option<Follow>,
+    lanes: usize,
+    out: &View,
+    args: Args<'_>,
+    [y, x]: [usize; 2],
+    n: usize,
+    channels: Channels,
+) -> Option<Straight> {
+    let follow = follow.filter(|_| channels.count.is_multiple_of(lanes))?;
+    let to = args.outputs[0].cast::<f32>().wrapping_add(y * out.row + x * out.pixel + channels.first);
+    Some(Straight { to, pixel: out.pixel, pixels: n, follow })
+}
+
+/// Stores `V` vectors of each of some pixels: all in `sums`, or those that there are where they go.
+///
+/// # Safety
+/// The machine has the instructions; the channels of the pixels can be written.
+#[inline(always)]
+pub unsafe fn store<L: Vector, const R: usize, const V: usize>(acc: [[L; V]; R], straight: Option<&Straight>, sums: &mut Sums) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let Some(s) = straight else {
+            for (row, acc) in sums.0.iter_mut().zip(acc) {
+                for (v, acc) in acc.into_iter().enumerate() {
+                    acc.store(row.as_mut_ptr().add(v * L::N));
+                }
+            }
+            return;
+        };
+        match s.follow {
+            Follow::Bounds([low, high]) => {
+                let (low, high) = (L::splat(low), L::splat(high));
+                for (r, acc) in acc.into_iter().enumerate() {
+                    if r < s.pixels {
+                        for (v, acc) in acc.into_iter().enumerate() {
+                            acc.at_least(low).at_most(high).store(s.to.add(r * s.pixel + v * L::N));
+                        }
+                    }
+                }
+            }
+            Follow::HardSwish => {
+                let (zero, sixth, half, one) = (L::splat(0.0), L::splat(1.0 / 6.0), L::splat(0.5), L::splat(1.0));
+                for (r, acc) in acc.into_iter().enumerate() {
+                    if r < s.pixels {
+                        for (v, acc) in acc.into_iter().enumerate() {
+                            let gate = acc.fma(sixth, half).at_least(zero).at_most(one);
+                            acc.fma(gate, zero).store(s.to.add(r * s.pixel + v * L::N));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Applies an activation to rows of values.
@@ -155,17 +245,24 @@ unsafe fn finish<const FUSED: bool>(epilogue: &Epilogue, sums: &mut Sums, to: &[
 fn activate<const FUSED: bool>(act: Option<Activation>, rows: &mut [[f32; COLUMNS]]) {
     #[inline(always)]
     fn each(rows: &mut [[f32; COLUMNS]], f: impl Fn(f32) -> f32) {
-        rows.iter_mut().for_each(|row| row.iter_mut().for_each(|v| *v = f(*v)));
+        for v in rows.as_flattened_mut() {
+            *v = f(*v);
+        }
     }
+    // Where a value may stay as it was loaded, stores become masked ones, which are slow: so it is worked out anew.
     match act {
         None => {}
         Some(Activation::Swish { alpha: 1.0 }) => each(rows, silu::<FUSED>),
-        Some(Activation::Relu) => each(rows, |v| if v < 0.0 { 0.0 } else { v }),
-        Some(Activation::LeakyRelu { alpha }) => each(rows, |v| if v < 0.0 { alpha * v } else { v }),
+        Some(Activation::Relu) => each(rows, |v| {
+            let v = v + 0.0;
+            if v < 0.0 { 0.0 } else { v }
+        }),
+        Some(Activation::LeakyRelu { alpha }) => each(rows, |v| v * if v < 0.0 { alpha } else { 1.0 }),
         Some(Activation::Clip { min, max }) => each(rows, |v| {
             let v = if v < min { min } else { v };
             if v > max { max } else { v }
         }),
+        Some(Activation::HardSigmoid { alpha, beta }) => each(rows, |v| (alpha * v + beta).clamp(0.0, 1.0)),
         Some(Activation::HardSwish) => each(rows, |v| v * (v * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
         Some(Activation::Erf) => each(rows, erf_of::<FUSED>),
         Some(Activation::Gelu) => each(rows, gelu::<FUSED>),
@@ -254,7 +351,9 @@ mod tests {
             }
             let v = 2.0 * v;
             let wide = f64::from(v);
-            let near = |got: f32, want: f64, error: f64| assert!((f64::from(got) - want).abs() <= error * wide.abs().max(1.0), "{v}: {got}, not {want}");
+            let near = |got: f32, want: f64, error: f64| {
+                assert!((f64::from(got) - want).abs() <= error * wide.abs().max(1.0), "{v}: {got}, not {want}")
+            };
             let want = 0.5 * wide * (1.0 + exact_erf(wide * std::f64::consts::FRAC_1_SQRT_2));
             [gelu::<false>(v), gelu::<true>(v)].map(|got| near(got, want, 3e-7));
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));

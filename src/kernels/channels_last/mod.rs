@@ -16,6 +16,7 @@ mod finish;
 pub mod int8;
 mod job;
 pub mod map;
+mod mean;
 mod memory;
 mod operand;
 mod packed;

@@ -80,7 +80,7 @@ struct Slice {
 }
 
 /// The bounds that an activation is, if it is no more.
-fn bounds(act: Option<Activation>) -> Option<Bounds> {
+pub fn bounds(act: Option<Activation>) -> Option<Bounds> {
     match act {
         None => Some([f32::NEG_INFINITY, f32::INFINITY]),
         Some(Activation::Relu) => Some([0.0, f32::INFINITY]),

@@ -1,6 +1,7 @@
 //! Max and average pools of float32 images, channels last.
 
 use super::job::{Args, Job, PART, about, share};
+use super::mean::Mean;
 use super::operand::{Element, Operand, Operands};
 use super::spec::fits;
 use super::view::View;
@@ -24,6 +25,9 @@ pub fn max_pool(window: &Window2, input: View, output: View) -> Result<Box<dyn J
 /// # Errors
 /// `Shape` when window and views do not fit together, or a view is not channels last.
 pub fn average_pool(window: &Window2, input: View, output: View, count_padding: bool, pad_end: [usize; 2]) -> Result<Box<dyn Job>> {
+    if Mean::fits(window, &input, &output) {
+        return Ok(Box::new(Mean::new(Level::best(), window, input, output)?));
+    }
     Ok(Box::new(Pool::average(Level::best(), window, input, output, count_padding, pad_end)?))
 }
 

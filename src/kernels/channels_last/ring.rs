@@ -57,6 +57,18 @@ impl Ring {
     }
 }
 
+/// What the pixels of a tile are summed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Kernel rows inside the image.
+    pub rows: &'a [*const f32],
+    /// Floats from the start of each to the first tap of the first pixel.
+    pub at: usize,
+    /// Of the first of the rows.
+    pub weights: *const f32,
+    pub bias: *const f32,
+}
+
 /// A [`Ring`] that moves down an image.
 pub struct Rows<'a> {
     ring: &'a Ring,
@@ -75,9 +87,12 @@ impl Rows<'_> {
     /// # Safety
     /// Until the next call, those channels can be read.
     pub unsafe fn turn(&mut self, from: *const f32, count: usize) {
+        if self.from.is_null() {
+            // What no row covers, beside the image, stays zero. Beyond `count` channels there may be those of a turn before.
+            // SAFETY: the scratch has so many floats.
+            unsafe { self.memory.write_bytes(0, self.ring.floats()) };
+        }
         (self.from, self.count, self.next) = (from, count, 0);
-        // SAFETY: the scratch has so many floats. What no row covers, beside the image and beyond the channels, stays zero.
-        unsafe { self.memory.write_bytes(0, self.ring.floats()) };
     }
 
     /// The kernel rows inside the image at output row `y`: the first of them, and where the padded copy of each begins.
@@ -126,8 +141,8 @@ impl Ring {
                 (1, 16) => chunks::<16>(from, pixel, n, to, depth),
                 (1, 8) => chunks::<8>(from, pixel, n, to, depth),
                 (1, _) => (0..n).for_each(|x| to.add(x * depth).copy_from_nonoverlapping(from.add(x * pixel), count)),
-                (_, 3) if depth == 3 && pixel == 1 => planes::<3>(from, channel, n, to),
-                _ => (0..n * count).for_each(|i| *to.add(i / count * depth + i % count) = *from.add(i / count * pixel + i % count * channel)),
+                (_, 3) if depth == 3 && pixel == 1 => three_planes(from, channel, n, to),
+                _ => (0..count).for_each(|c| (0..n).for_each(|x| *to.add(x * depth + c) = *from.add(x * pixel + c * channel))),
             }
         }
     }
@@ -150,19 +165,24 @@ unsafe fn chunks<const N: usize>(from: *const f32, pixel: usize, n: usize, to: *
     );
 }
 
-/// Interleaves rows of `N` planes.
+/// Interleaves rows of three planes, four pixels at a time.
 ///
 /// # Safety
 /// `n` pixels can be read and written.
 #[inline(always)]
-unsafe fn planes<const N: usize>(from: *const f32, channel: usize, n: usize, to: *mut f32) {
+unsafe fn three_planes(from: *const f32, channel: usize, n: usize, to: *mut f32) {
     // SAFETY: as the caller vouches.
     wide(
         #[inline(always)]
         || unsafe {
-            for x in 0..n {
-                let pixel: [f32; N] = std::array::from_fn(|c| *from.add(c * channel + x));
-                to.add(x * N).cast::<[f32; N]>().write_unaligned(pixel);
+            let whole = n / 4 * 4;
+            for x in (0..whole).step_by(4) {
+                let [a, b, c]: [[f32; 4]; 3] = std::array::from_fn(|c| from.add(c * channel + x).cast::<[f32; 4]>().read_unaligned());
+                let pixels = [a[0], b[0], c[0], a[1], b[1], c[1], a[2], b[2], c[2], a[3], b[3], c[3]];
+                to.add(x * 3).cast::<[f32; 12]>().write_unaligned(pixels);
+            }
+            for x in whole..n {
+                (0..3).for_each(|c| *to.add(x * 3 + c) = *from.add(c * channel + x));
             }
         },
     );

@@ -1,10 +1,10 @@
 //! Convolution of few input channels a group: rows are copied with their padding, so that the taps of a kernel row, over all
 //! channels, are one run of values, and tiles of a row's pixels are summed in registers.
 
-use super::finish::{self, Channels, Finish, Sums};
+use super::finish::{self, Channels, Finish, Follow, Straight, Sums};
 use super::job::{Args, Job, about, share};
 use super::operand::Operands;
-use super::ring::{Ring, cut};
+use super::ring::{Ring, Terms, cut};
 use super::spec::ConvSpec;
 use super::tile::{COLUMNS, columns};
 use crate::level::Level;
@@ -28,6 +28,7 @@ pub struct Runs {
     /// `[groups, panels, 16]`
     bias: Vec<f32>,
     finish: Finish,
+    follow: Option<Follow>,
     /// Pixels of a tile.
     pixels: usize,
     /// Parts by rows and by groups.
@@ -43,12 +44,12 @@ struct Panel {
     tile: Tile,
 }
 
-/// Sums over kernel rows, of which `rows` has the addresses: `sums[r, c] = bias[c] + Σ_row Σ_k<run row[at + r · step + k] ·
-/// weights[row, k, c]`.
+/// Sums over kernel rows: `sums[r, c] = bias[c] + Σ_row Σ_k<run row[at + r · step + k] · weights[row, k, c]`.
 ///
 /// # Safety
-/// The level is there; the values can be read; weights and bias are as wide as the kernel.
-type Tile = unsafe fn(rows: &[*const f32], at: usize, step: usize, run: usize, weights: *const f32, bias: *const f32, sums: &mut Sums);
+/// The level is there; the values can be read; weights and bias are as wide as the kernel. Results go `straight` only where all
+/// columns are channels that can be written.
+type Tile = unsafe fn(terms: &Terms<'_>, step: usize, run: usize, straight: Option<&Straight>, sums: &mut Sums);
 
 /// Most pixels of a tile: twice its vectors, and what they are summed from, are in registers.
 fn most_pixels(level: Level, columns: usize) -> usize {
@@ -99,7 +100,18 @@ impl Runs {
         }
         let work = about(&[4, spec.output.height, spec.output.width, weights.len()]);
         let parts = cut(spec, spec.groups, work, threads);
-        Some(Self { spec: *spec, operands, ring, panels, packed, bias: biases, finish: finish::kernel(level), pixels, parts })
+        Some(Self {
+            spec: *spec,
+            operands,
+            ring,
+            panels,
+            packed,
+            bias: biases,
+            finish: finish::kernel(level),
+            follow: Follow::of(&spec.epilogue),
+            pixels,
+            parts,
+        })
     }
 }
 
@@ -138,8 +150,12 @@ impl Job for Runs {
                         let n = self.pixels.min(y.width - x);
                         // SAFETY: the ring has the columns of whole tiles; pixels and channels are inside output and residual.
                         unsafe {
-                            (panel.tile)(rows, x * step, step, run, weights, bias, &mut sums);
-                            finish::row(self.finish, s, args, [line, x], n, &mut sums, channels);
+                            let straight = finish::straight(self.follow, panel.columns, y, args, [line, x], n, channels);
+                            let terms = Terms { rows, at: x * step, weights, bias };
+                            (panel.tile)(&terms, step, run, straight.as_ref(), &mut sums);
+                            if straight.is_none() {
+                                finish::row(self.finish, s, args, [line, x], n, &mut sums, channels);
+                            }
                         }
                     }
                 }
@@ -174,30 +190,27 @@ fn tile_of(level: Level, columns: usize, pixels: usize) -> Tile {
 /// # Safety
 /// See [`Tile`].
 unsafe fn portable<const R: usize, const V: usize>(
-    rows: &[*const f32],
-    at: usize,
+    terms: &Terms<'_>,
     step: usize,
     run: usize,
-    weights: *const f32,
-    bias: *const f32,
+    straight: Option<&Straight>,
     sums: &mut Sums,
 ) {
     // SAFETY: as the caller vouches.
-    unsafe { tile::<[f32; 8], R, V>(rows, at, step, run, weights, bias, sums) }
+    unsafe { tile::<[f32; 8], R, V>(terms, step, run, straight, sums) }
 }
 
 /// # Safety
 /// See [`Tile`].
 #[inline(always)]
 unsafe fn tile<L: Vector, const R: usize, const V: usize>(
-    rows: &[*const f32],
-    at: usize,
+    terms: &Terms<'_>,
     step: usize,
     run: usize,
-    mut weights: *const f32,
-    bias: *const f32,
+    straight: Option<&Straight>,
     sums: &mut Sums,
 ) {
+    let Terms { rows, at, mut weights, bias } = *terms;
     // SAFETY: as the caller vouches.
     unsafe {
         let mut acc = [[L::splat(0.0); V]; R];
@@ -222,48 +235,40 @@ unsafe fn tile<L: Vector, const R: usize, const V: usize>(
                 }
             }
         }
-        for (row, acc) in sums.0.iter_mut().zip(acc) {
-            for (v, acc) in acc.into_iter().enumerate() {
-                acc.store(row.as_mut_ptr().add(v * L::N));
-            }
-        }
+        finish::store(acc, straight, sums);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Sums, tile};
+    use super::{Straight, Sums, Terms, tile};
     use std::arch::x86_64::{__m256, __m512};
 
     /// # Safety
     /// See [`super::Tile`].
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn tile256<const R: usize, const V: usize>(
-        rows: &[*const f32],
-        at: usize,
+        terms: &Terms<'_>,
         step: usize,
         run: usize,
-        weights: *const f32,
-        bias: *const f32,
+        straight: Option<&Straight>,
         sums: &mut Sums,
     ) {
         // SAFETY: as the caller vouches.
-        unsafe { tile::<__m256, R, V>(rows, at, step, run, weights, bias, sums) }
+        unsafe { tile::<__m256, R, V>(terms, step, run, straight, sums) }
     }
 
     /// # Safety
     /// See [`super::Tile`].
     #[target_feature(enable = "avx512f")]
     pub unsafe fn tile512<const R: usize, const V: usize>(
-        rows: &[*const f32],
-        at: usize,
+        terms: &Terms<'_>,
         step: usize,
         run: usize,
-        weights: *const f32,
-        bias: *const f32,
+        straight: Option<&Straight>,
         sums: &mut Sums,
     ) {
         // SAFETY: as the caller vouches.
-        unsafe { tile::<__m512, R, V>(rows, at, step, run, weights, bias, sums) }
+        unsafe { tile::<__m512, R, V>(terms, step, run, straight, sums) }
     }
 }

@@ -1,3 +1,5 @@
+mod rows;
+
 use super::conv::{Algorithm, conv_after_with, conv_with};
 use super::*;
 use crate::activation::Activation;

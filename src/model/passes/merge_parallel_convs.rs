@@ -33,7 +33,8 @@ impl Pass for MergeParallelConvs {
         let mut out = cx.rewrite();
         let mut touched: HashSet<usize> = HashSet::new();
         for (i, add) in cx.graph().nodes().iter().enumerate().filter(|(_, n)| n.is(ADD)) {
-            let branch = |input: usize| add.input(input).and_then(|x| cx.producer(x)).filter(|(_, n)| n.is(CONV) || n.is(BATCH_NORMALIZATION));
+            let branch =
+                |input: usize| add.input(input).and_then(|x| cx.producer(x)).filter(|(_, n)| n.is(CONV) || n.is(BATCH_NORMALIZATION));
             let (Some((p, a)), Some((q, b))) = (branch(0), branch(1)) else { continue };
             let apart = p == q || a.input(0).is_none() || a.input(0) != b.input(0) || !a.is(CONV) && !b.is(CONV);
             if apart || touched.contains(&p) || touched.contains(&q) {

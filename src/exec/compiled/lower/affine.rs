@@ -91,7 +91,8 @@ impl Lower<'_> {
         let (dims, (shape, values)) = (self.dims(&of)?, constant);
         let Some(&channels) = dims.get(1).filter(|_| (3..=4).contains(&dims.len())) else { return Ok(None) };
         // The constant's axes are the last ones of the value's: one number, or one for each channel.
-        let fits = shape.len() <= dims.len() && shape.iter().rev().enumerate().all(|(i, &n)| n == 1 || n == channels && i + 2 == dims.len());
+        let fits =
+            shape.len() <= dims.len() && shape.iter().rev().enumerate().all(|(i, &n)| n == 1 || n == channels && i + 2 == dims.len());
         if !fits {
             return Ok(None);
         }

@@ -546,12 +546,21 @@ impl<'g> Lower<'g> {
         }
     }
 
-    /// A reshaped view, of a row-major copy where the layout allows none.
+    /// A reshaped view, of a copy where the layout allows none: row-major, unless an image can stay one with its channels last.
     fn shaped(&mut self, id: Id, dims: &[usize]) -> Result<Id> {
         if let Some(view) = self.tensors.reshaped(id, dims) {
             return Ok(view);
         }
         let (kind, from) = (self.tensors[id].kind, self.tensors[id].dims.clone());
+        // An image whose channels are shuffled keeps them last.
+        let last = self.tensors.order(id).is_some_and(|order| order.last() != Some(&(from.len() - 1)));
+        if dims.len() == 4 && last {
+            let image = self.tensors.root(kind, dims, &[0, 2, 3, 1]);
+            if let Some(view) = self.tensors.reshaped(image, &from) {
+                self.step(Op::Copy, &[id], &[view]);
+                return Ok(image);
+            }
+        }
         let order: Vec<usize> = (0..from.len()).collect();
         let copy = self.tensors.root(kind, &from, &order);
         self.step(Op::Copy, &[id], &[copy]);
