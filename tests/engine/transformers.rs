@@ -243,7 +243,11 @@ fn what_follows_a_product_keeps_to_its_axes() {
         let g = n.finish(&[&turned]);
         let steps = steps(&format!("case {case}"), &g, &dims);
         let alone = matches!(case, 0 | 2 | 3 | 7);
-        assert_eq!(count(&steps, "mul") + count(&steps, "add") + count(&steps, "sub") + count(&steps, "div") == 0, alone, "{case}: {steps:?}");
+        assert_eq!(
+            count(&steps, "mul") + count(&steps, "add") + count(&steps, "sub") + count(&steps, "div") == 0,
+            alone,
+            "{case}: {steps:?}"
+        );
     }
     // A second reader of the product, and a sum with itself.
     let mut n = Net::new(&dims);

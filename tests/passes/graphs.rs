@@ -230,7 +230,8 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
         28 => {
             // GELU as exporters write it, and what is nearly one.
             let number = |b: &mut GraphBuilder, v: f32| b.constant("number", Constant::scalar(v));
-            let (root, one, half) = (number(b, std::f32::consts::SQRT_2), number(b, if n.is_multiple_of(7) { 1.5 } else { 1.0 }), number(b, 0.5));
+            let (root, one, half) =
+                (number(b, std::f32::consts::SQRT_2), number(b, if n.is_multiple_of(7) { 1.5 } else { 1.0 }), number(b, 0.5));
             let inner = b.op("Div", &[a, &root]);
             let gate = b.op("Erf", &[&inner]);
             let sum = b.op("Add", &[&gate, &one]);

@@ -3,15 +3,15 @@
 mod arithmetic;
 mod attention;
 mod copy;
+#[cfg(test)]
+mod line_tests;
 mod matmul;
 mod norm;
 mod packed;
-mod reduce;
-mod softmax;
-#[cfg(test)]
-mod line_tests;
 #[cfg(test)]
 mod product_tests;
+mod reduce;
+mod softmax;
 #[cfg(test)]
 mod tests;
 

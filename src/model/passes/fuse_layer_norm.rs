@@ -70,11 +70,8 @@ fn standardized<'g>(cx: &PassContext<'g>, sqrt: &'g Node) -> Result<Option<Stand
     let Some((variance, epsilon)) = beside_number(cx, sum)? else { return Ok(None) };
     let Some(squares) = mean_of(cx, variance)? else { return Ok(None) };
     let Some((_, square)) = cx.producer(squares) else { return Ok(None) };
-    let squared = if square.is(POW) {
-        cx.number(&square.inputs[1])? == Some(2.0)
-    } else {
-        square.is(MUL) && square.inputs[0] == square.inputs[1]
-    };
+    let squared =
+        if square.is(POW) { cx.number(&square.inputs[1])? == Some(2.0) } else { square.is(MUL) && square.inputs[0] == square.inputs[1] };
     if !squared {
         return Ok(None);
     }

@@ -80,8 +80,11 @@ impl Lower<'_> {
         let axis = normalize_axis(node.get_int("axis", 0)?, dims.len())?;
         let Some(indices) = self.constant(&node.inputs[1]) else { return Ok(false) };
         let size = i64::try_from(dims[axis]).unwrap_or(i64::MAX);
-        let places: Option<Vec<usize>> =
-            indices.to_i64s()?.into_iter().map(|i| usize::try_from(if i < 0 { i + size } else { i }).ok().filter(|&i| i < dims[axis])).collect();
+        let places: Option<Vec<usize>> = indices
+            .to_i64s()?
+            .into_iter()
+            .map(|i| usize::try_from(if i < 0 { i + size } else { i }).ok().filter(|&i| i < dims[axis]))
+            .collect();
         let Some(places) = places.filter(|_| !out.contains(&0)) else { return Ok(false) };
         let first = places[0];
         let step = places.get(1).map_or(Some(1), |second| second.checked_sub(first)).filter(|&s| s > 0);

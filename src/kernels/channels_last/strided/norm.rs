@@ -26,7 +26,10 @@ pub fn norm(sizes: &[usize], axis: usize, x: &[usize], y: &[usize], spec: &NormS
     let operands = operands(Element::F32, sizes, &[x], y)?;
     let vectors = [spec.scale, spec.bias];
     let Some(&n) = sizes.get(axis).filter(|&&n| vectors.iter().flatten().all(|v| v.len() == n)) else {
-        return Err(Error::shape(format!("a normalization along axis {axis} of sizes {sizes:?} by {:?}", vectors.map(|v| v.map(<[f32]>::len)))));
+        return Err(Error::shape(format!(
+            "a normalization along axis {axis} of sizes {sizes:?} by {:?}",
+            vectors.map(|v| v.map(<[f32]>::len))
+        )));
     };
     let rest = |v: &[usize]| -> Vec<usize> { (0..v.len()).filter(|&d| d != axis).map(|d| v[d]).collect() };
     let outer = Loops::new(&rest(sizes), [&rest(x), &rest(y)]);

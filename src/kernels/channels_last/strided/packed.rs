@@ -57,7 +57,9 @@ pub unsafe fn pack(from: *const f32, [along, across]: [usize; 2], depth: usize, 
         unsafe {
             let (from, to) = (from.add(first * across), to.add(first * depth));
             if n == COLUMNS && across == 1 {
-                (0..depth).for_each(|k| to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write(from.add(k * along).cast::<[f32; COLUMNS]>().read_unaligned()));
+                (0..depth).for_each(|k| {
+                    to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write(from.add(k * along).cast::<[f32; COLUMNS]>().read_unaligned())
+                });
                 continue;
             }
             if n < COLUMNS {

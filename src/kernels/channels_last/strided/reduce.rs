@@ -66,7 +66,18 @@ pub fn reduce(kind: Reduce, sizes: &[usize], gone: &[bool], x: &[usize], y: &[us
     let width = if across { WIDTH.min(row.0.max(1)) } else { 1 };
     let chunks = row.0.div_ceil(width);
     let cut = Cut::new(outer.len() * chunks, width.saturating_mul(count));
-    Ok(Box::new(Reduction { kind, operands: Operands::new(vec![input], vec![output])?, outer, along, row, line, count, width, chunks, cut }))
+    Ok(Box::new(Reduction {
+        kind,
+        operands: Operands::new(vec![input], vec![output])?,
+        outer,
+        along,
+        row,
+        line,
+        count,
+        width,
+        chunks,
+        cut,
+    }))
 }
 
 /// Values of a row that are worked on together.
