@@ -117,5 +117,5 @@ fn vector<'g>(cx: &PassContext<'g>, value: &str, op: &str, size: usize) -> Resul
     let Some((i, node)) = cx.sole_reader(value).filter(|(_, n)| n.is(op)) else { return Ok(None) };
     let other = if node.inputs[0] == value { &node.inputs[1] } else { &node.inputs[0] };
     let dims = cx.facts()?.get(other).and_then(crate::graph::Fact::dims);
-    Ok((dims.as_deref() == Some(&[size])).then_some((i, other.as_str())))
+    Ok((dims.as_deref() == Some(&[size]) && other != value).then_some((i, other.as_str())))
 }

@@ -1,6 +1,6 @@
 //! Attention: `softmax(change(q · k)) · v`, without a copy of what lies between the products.
 
-use super::packed::{COLUMNS, Packed, pack, room};
+use super::packed::{self, COLUMNS, Packed, pack, room};
 use super::softmax::{self, Normalize};
 use super::{Binary, Loops};
 use crate::activation::wide;
@@ -67,17 +67,12 @@ pub fn attention_with(level: Level, spec: &AttentionSpec<'_>, threads: usize) ->
     let change = |i: usize| spec.changes.get(i).map_or(&none[..], |c| &c.1[..n]);
     let outer = Loops::new(leading, [&spec.q[..n], &spec.k[..n], &spec.v[..n], change(0), change(1), change(2), &spec.y[..n]]);
     let pair = |s: &[usize]| [s[n], s[n + 1]];
-    let packed = Packed::new(level);
-    // Each part packs both right factors for itself, so matrices are cut only where there are too few.
-    let tiles = rows.div_ceil(packed.rows).max(1);
-    let mut cuts = 1;
-    let wanted = if threads > 1 { threads.saturating_mul(2) } else { 1 };
-    while outer.len().saturating_mul(cuts) < wanted && cuts < tiles {
-        cuts += 1;
-    }
+    let kernels = Packed::new(level);
+    let tiles = rows.div_ceil(kernels.rows).max(1);
+    let cuts = packed::cuts(outer.len(), tiles, threads);
     // As many rows at a time as keep their sums near.
     let width = keys.next_multiple_of(COLUMNS).max(COLUMNS);
-    let band = (NEAR / width / packed.rows).clamp(1, 8) * packed.rows;
+    let band = (NEAR / width / kernels.rows).clamp(1, 8) * kernels.rows;
     let (q, k, v, y) = (pair(spec.q), pair(spec.k), pair(spec.v), pair(spec.y));
     let changes = spec.changes.iter().map(|(op, s)| (*op, pair(s))).collect();
     let (scale, normalize) = (spec.scale, softmax::kernel(level));
@@ -94,7 +89,7 @@ pub fn attention_with(level: Level, spec: &AttentionSpec<'_>, threads: usize) ->
         y,
         scale,
         changes,
-        packed,
+        packed: kernels,
         normalize,
         tiles,
         cuts,
