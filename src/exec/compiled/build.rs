@@ -196,7 +196,8 @@ impl Build<'_> {
             Op::Attention(scale, changes) => vec![self.attention(*scale, changes, reads, writes, threads)?],
             Op::Norm(norm) => {
                 let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
-                let spec = NormSpec { epsilon: norm.epsilon, centred: norm.centred, scale: Some(&norm.scale), bias: norm.bias.as_deref() };
+                let spec =
+                    NormSpec { epsilon: norm.epsilon, centred: norm.centred, scale: norm.scale.as_deref(), bias: norm.bias.as_deref() };
                 let job = strided::norm(&self.tensors[reads[0]].dims, norm.axis, &x.strides, &y.strides, &spec)?;
                 vec![self.push_whole(job, reads, writes)?]
             }

@@ -3,7 +3,7 @@
 use super::{Lower, Op, Val};
 use crate::compiled::tensor::Kind;
 use compresso_base::error::Result;
-use compresso_kernels::channels_last::strided::Reduce;
+use compresso_kernels::channels_last::strided::{Binary, Reduce};
 use compresso_model::graph::{Node, normalize_axis};
 
 /// A normalization of each line of an axis.
@@ -13,7 +13,7 @@ pub struct Norm {
     pub epsilon: f32,
     /// The mean is taken out first.
     pub centred: bool,
-    pub scale: Vec<f32>,
+    pub scale: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
@@ -44,8 +44,36 @@ impl Lower<'_> {
         let x = if first + 1 == dims.len() { x } else { self.shaped(x, &lines)? };
         let order = self.like(x)?.1;
         let y = self.tensors.root(Kind::F32, &lines, &order);
-        let norm = Norm { axis: first, epsilon: node.get_float("epsilon", 1e-5)?, centred, scale, bias };
+        let norm = Norm { axis: first, epsilon: node.get_float("epsilon", 1e-5)?, centred, scale: Some(scale), bias };
         self.step(Op::Norm(Box::new(norm)), &[x], &[y]);
+        let y = self.shaped(y, &dims)?;
+        self.set(&node.outputs[0], Val::Float(y))?;
+        Ok(true)
+    }
+
+    /// InstanceNormalization: of each channel of each image; group normalization is written with it, without scale and bias.
+    pub(super) fn instance_norm(&mut self, node: &Node) -> Result<bool> {
+        let dims = self.dims(&node.inputs[0])?;
+        let vectors = [1, 2].map(|i| node.input(i).map(|name| self.constant_floats(name)));
+        let [Some(scale), Some(bias)] = vectors else { return Ok(false) };
+        let (Some((_, scale)), Some((_, bias))) = (scale?, bias?) else { return Ok(false) };
+        if dims.len() < 3 || dims.contains(&0) || scale.len() != dims[1] || bias.len() != dims[1] {
+            return Ok(false);
+        }
+        let x = self.float(&node.inputs[0])?;
+        let x = self.shaped(x, &[dims[0], dims[1], dims[2..].iter().product()])?;
+        let (lines, order) = self.like(x)?;
+        let mut y = self.tensors.root(Kind::F32, &lines, &order);
+        let norm = Norm { axis: 2, epsilon: node.get_float("epsilon", 1e-5)?, centred: true, scale: None, bias: None };
+        self.step(Op::Norm(Box::new(norm)), &[x], &[y]);
+        for (op, vector, nothing) in [(Binary::Mul, scale, 1.0), (Binary::Add, bias, 0.0)] {
+            if vector.iter().any(|v| *v != nothing) {
+                let by = self.constant_tensor(&[dims[1], 1], &vector);
+                let to = self.tensors.root(Kind::F32, &lines, &order);
+                self.step(Op::Binary(op), &[y, by], &[to]);
+                y = to;
+            }
+        }
         let y = self.shaped(y, &dims)?;
         self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)
