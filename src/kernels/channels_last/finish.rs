@@ -206,7 +206,7 @@ mod tests {
             let v = i as f32 * 1e-4;
             let exact = exact_erf(f64::from(v));
             for got in [erf(v), erf_of::<true>(v)] {
-                assert!((f64::from(got) - exact).abs() <= 2e-7, "erf({v}): {got}, not {exact}");
+                assert!((f64::from(got) - exact).abs() <= 4e-7, "erf({v}): {got}, not {exact}");
             }
             let v = 2.0 * v;
             let wide = f64::from(v);
