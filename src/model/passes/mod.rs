@@ -32,6 +32,7 @@ pub mod pipelines;
 mod resolve_sequences;
 mod run;
 mod unroll_loops;
+mod whole_scatter;
 mod zero_states;
 
 pub use context::PassContext;
@@ -65,6 +66,7 @@ pub use pipelines::Pipeline;
 pub use resolve_sequences::ResolveSequences;
 pub use run::{Outcome, PassReport, run};
 pub use unroll_loops::UnrollLoops;
+pub use whole_scatter::EliminateWholeScatter;
 pub use zero_states::ZeroStates;
 
 use super::graph::{Graph, Patch};

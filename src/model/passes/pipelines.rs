@@ -6,10 +6,10 @@
 use super::{
     DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
-    ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, ExpandQLinear, ExtractConstants,
-    FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm, FuseLogSoftmax,
-    FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes, InlineBranches, JoinSplits,
-    MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
+    ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, EliminateWholeScatter, ExpandQLinear,
+    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm,
+    FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
+    InlineBranches, JoinSplits, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -51,8 +51,8 @@ const SMALLER: Passes = &[
     &ELIMINATE_UNUSED_INITIALIZER,
 ];
 
-/// Nodes joined into one that only this library's executors know.
-const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm];
+/// Nodes joined into one that only this library's executors know, and assignments that they would carry out.
+const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm, &EliminateWholeScatter];
 
 /// A named list of passes.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Normalizations of lines, reductions over axes, and elements that constant indices pick.
 
 use super::{Lower, Op, Val};
-use crate::compiled::tensor::Kind;
+use crate::compiled::tensor::{Id, Kind};
 use compresso_base::error::Result;
 use compresso_kernels::channels_last::strided::{Binary, Reduce};
 use compresso_model::graph::{Node, normalize_axis};
@@ -41,7 +41,14 @@ impl Lower<'_> {
         };
         let x = self.float(&node.inputs[0])?;
         let lines = [&dims[..first], &[count]].concat();
-        let x = if first + 1 == dims.len() { x } else { self.shaped(x, &lines)? };
+        let mut x = if first + 1 == dims.len() { x } else { self.shaped(x, &lines)? };
+        // Lines that do not lie together are put so first, for all that read them: the residual path is one of them.
+        if count > 1 && self.tensors.layout(x).is_some_and(|l| l.strides[first] != 1) {
+            x = self.plain_copy(x);
+            if first + 1 == dims.len() {
+                self.values.insert(node.inputs[0].clone(), Val::Float(x));
+            }
+        }
         let order = self.like(x)?.1;
         let y = self.tensors.root(Kind::F32, &lines, &order);
         let norm = Norm { axis: first, epsilon: node.get_float("epsilon", 1e-5)?, centred, scale: Some(scale), bias };
@@ -49,6 +56,15 @@ impl Lower<'_> {
         let y = self.shaped(y, &dims)?;
         self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)
+    }
+
+    /// A copy in row-major order.
+    fn plain_copy(&mut self, id: Id) -> Id {
+        let (kind, dims) = (self.tensors[id].kind, self.tensors[id].dims.clone());
+        let order: Vec<usize> = (0..dims.len()).collect();
+        let to = self.tensors.root(kind, &dims, &order);
+        self.step(Op::Copy, &[id], &[to]);
+        to
     }
 
     /// InstanceNormalization: of each channel of each image; group normalization is written with it, without scale and bias.
