@@ -74,6 +74,19 @@ impl<const N: usize> Loops<N> {
     }
 }
 
+/// All lanes as one, halves with each other: no lane waits for the one before it. `N` is a power of two.
+#[inline(always)]
+fn fold<const N: usize>(mut lanes: [f32; N], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = N;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = f(lanes[i], lanes[i + n]);
+        }
+    }
+    lanes[0]
+}
+
 /// Work of a part: about so many elements.
 const GRAIN: usize = 1 << 12;
 

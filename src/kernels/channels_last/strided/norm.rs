@@ -1,6 +1,6 @@
 //! Normalization along an axis.
 
-use super::{Cut, Loops, operands};
+use super::{Cut, Loops, fold, operands};
 use crate::activation::wide;
 use crate::channels_last::job::{Args, Job};
 use crate::channels_last::operand::{Element, Operands};
@@ -136,5 +136,5 @@ fn sum(line: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     for lanes in chunks {
         sums.iter_mut().zip(lanes).for_each(|(s, &v)| *s += f(v));
     }
-    sums.iter().sum::<f32>() + rest
+    fold(sums, |a, b| a + b) + rest
 }

@@ -1,6 +1,6 @@
 //! Sums, means, norms and largest values over some axes.
 
-use super::{Cut, Loops};
+use super::{Cut, Loops, fold};
 use crate::activation::wide;
 use crate::channels_last::job::{Args, Job};
 use crate::channels_last::operand::{Element, Operand, Operands};
@@ -149,8 +149,8 @@ impl Reduction {
                     lanes.iter_mut().zip(chunk).for_each(|(s, &v)| *s = kind.join(*s, v));
                 }
                 sums[0] = match kind {
-                    Reduce::Max => lanes.iter().fold(rest, |s, &v| kind.join(s, v)),
-                    _ => rest + lanes.iter().sum::<f32>(),
+                    Reduce::Max => kind.join(rest, fold(lanes, |a, b| kind.join(a, b))),
+                    _ => rest + fold(lanes, |a, b| a + b),
                 };
                 continue;
             }

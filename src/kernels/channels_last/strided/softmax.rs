@@ -1,6 +1,6 @@
 //! Softmax along an axis.
 
-use super::{Cut, Loops, operands};
+use super::{Cut, Loops, fold, operands};
 use crate::activation::exp2;
 use crate::channels_last::job::{Args, Job};
 use crate::channels_last::operand::{Element, Operands};
@@ -101,17 +101,23 @@ mod x86 {
 
 /// Values that are worked on at once.
 const LANES: usize = 32;
+/// The same for what is left of a line.
+const FEW: usize = 8;
 
 #[inline(always)]
 fn normalize<const FUSED: bool>(line: &mut [f32], factor: f32) {
     let larger = |m: f32, v: f32| if m > v { m } else { v };
     let mut most = [f32::NEG_INFINITY; LANES];
     let chunks = line.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let rest = chunks.remainder().chunks_exact(FEW);
     for lanes in chunks {
         most.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
     }
-    let most = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger);
+    let last = rest.remainder();
+    for lanes in rest {
+        most.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
+    }
+    let most = last.iter().copied().fold(fold(most, larger), larger);
     let factor = factor * std::f32::consts::LOG2_E;
     let shift = -most * factor;
     let part = |v: f32| {
@@ -126,16 +132,14 @@ fn normalize<const FUSED: bool>(line: &mut [f32], factor: f32) {
             *sum += *v;
         }
     }
-    let mut sum: f32 = sums.iter().sum();
-    let mut chunks = chunks.into_remainder().chunks_exact_mut(8);
-    let mut sums = [0.0f32; 8];
+    let mut chunks = chunks.into_remainder().chunks_exact_mut(FEW);
     for lanes in &mut chunks {
         for (v, sum) in lanes.iter_mut().zip(&mut sums) {
             *v = part(*v);
             *sum += *v;
         }
     }
-    sum += sums.iter().sum::<f32>();
+    let mut sum = fold(sums, |a, b| a + b);
     for v in chunks.into_remainder() {
         *v = part(*v);
         sum += *v;
