@@ -493,3 +493,30 @@ fn an_assignment_to_all_is_what_is_assigned() {
         }
     }
 }
+
+#[test]
+fn small_factors_are_multiplied_first() {
+    // 0: a response normalization; 1: its product is read twice; 2: its factor is as large as the value; 3: another value is added.
+    for case in 0..4 {
+        let mut b = GraphBuilder::new("factors", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 5]));
+        let norm = b.node(Node::new("ReduceL2", "", [x.as_str()], [""]).ints("axes", &[2, 3]));
+        let norm = if case == 2 { b.op("Sin", &[&x]) } else { norm };
+        let (scale, shift) = (constant(&mut b, "scale", &[1, 3, 1, 1], 0.5, 2.0), constant(&mut b, "shift", &[3, 1, 1], 0.5, 2.0));
+        let product = b.op("Mul", &[&x, &norm]);
+        let scaled = b.op("Mul", &[&scale, &product]);
+        let shifted = b.op("Add", &[&shift, &scaled]);
+        let other = b.op("Cos", &[&x]);
+        let y = b.op("Add", &[if case == 3 { &other } else { &x }, &shifted]);
+        let y = if case == 1 { b.op("Sub", &[&y, &product]) } else { y };
+        b.output(&y);
+        let g = b.finish().unwrap();
+        let (after, _) = run(&g, &["join_factors"]).unwrap();
+        assert_unchanged(&g, &after);
+        let large = |g: &Graph| {
+            let facts = g.facts().unwrap();
+            g.nodes().iter().filter(|n| ["Mul", "Add"].contains(&n.op.as_str()) && facts[&n.outputs[0]].count() == Some(60)).count()
+        };
+        assert_eq!((large(&g), large(&after)), (4, [2, 4, 4, 3][case]), "{case}");
+    }
+}

@@ -7,7 +7,7 @@ const DIMS: [usize; 4] = [1, 4, 4, 4];
 
 /// A graph of up to ten pieces, with one to three of their results as outputs, and up to three of the constants that they read.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    let piece = (0..30u8, any::<u8>(), any::<u8>());
+    let piece = (0..31u8, any::<u8>(), any::<u8>());
     let some = |least: usize| proptest::collection::vec(any::<u8>(), least..4);
     (proptest::collection::vec(piece, 1..10), some(1), some(0)).prop_map(|(pieces, outputs, weights)| {
         let mut b = GraphBuilder::new("random", 17);
@@ -250,6 +250,16 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
                     b.op("Mul", &[&product, &sum])
                 }
             }
+        }
+        30 => {
+            // Small factors of a large value, added to it.
+            let (p, q) = (weight(b, "p", &[4, 1, 1]), weight(b, "q", if n.is_multiple_of(3) { &[4] } else { &[1] }));
+            let sum = b.op("GlobalAveragePool", &[a]);
+            let small = if n.is_multiple_of(2) { b.op("Mul", &[&sum, &p]) } else { p.clone() };
+            let m = b.op("Mul", &[if n.is_multiple_of(7) { other } else { a }, &small]);
+            let m = if n.is_multiple_of(5) { m } else { b.op("Mul", &[&q, &m]) };
+            let m = if n.is_multiple_of(4) { m } else { b.op("Add", &[&m, &p]) };
+            b.op("Add", &[a, &m])
         }
         29 => {
             // A layer normalization in its parts, over the last axis or another.

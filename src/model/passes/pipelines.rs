@@ -9,7 +9,8 @@ use super::{
     ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, EliminateWholeScatter, ExpandQLinear,
     ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm,
     FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
-    InlineBranches, JoinSplits, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
+    InlineBranches, JoinFactors, JoinSplits, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops,
+    ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -52,7 +53,7 @@ const SMALLER: Passes = &[
 ];
 
 /// Nodes joined into one that only this library's executors know, and assignments that they would carry out.
-const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm, &EliminateWholeScatter];
+const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm, &EliminateWholeScatter, &JoinFactors];
 
 /// A named list of passes.
 #[derive(Debug, Clone, Copy)]
