@@ -52,7 +52,7 @@ const SMALLER: Passes = &[
     &ELIMINATE_UNUSED_INITIALIZER,
 ];
 
-/// Nodes joined into one that only this library's executors know, and assignments that they would carry out.
+/// Nodes joined into one that only this library's executors know, and what else they would carry out in more steps.
 const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm, &EliminateWholeScatter, &JoinFactors];
 
 /// A named list of passes.
