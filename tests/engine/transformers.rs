@@ -243,7 +243,11 @@ fn what_follows_a_product_keeps_to_its_axes() {
         let g = n.finish(&[&turned]);
         let steps = steps(&format!("case {case}"), &g, &dims);
         let alone = matches!(case, 0 | 2 | 3 | 7);
-        assert_eq!(count(&steps, "mul") + count(&steps, "add") + count(&steps, "sub") + count(&steps, "div") == 0, alone, "{case}: {steps:?}");
+        assert_eq!(
+            count(&steps, "mul") + count(&steps, "add") + count(&steps, "sub") + count(&steps, "div") == 0,
+            alone,
+            "{case}: {steps:?}"
+        );
     }
     // A second reader of the product, and a sum with itself.
     let mut n = Net::new(&dims);
@@ -281,6 +285,17 @@ fn places_repetitions_and_reductions() {
     outputs.push(n.op("Pad", &[&x, &nothing], |n| n));
     let (scale, bias) = (n.floats(&[4, 5], 1.0), n.floats(&[4, 5], 1.0));
     outputs.push(n.op("LayerNormalization", &[&x, &scale, &bias], |n| n.int("axis", 2).float("epsilon", 1e-2)));
+    let (scale, bias) = (n.floats(&[8], 1.0), n.floats(&[8], 1.0));
+    outputs.push(n.op("InstanceNormalization", &[&x, &scale, &bias], |n| n.float("epsilon", 1e-2)));
+    // Two groups.
+    let (groups, back) = (n.ints(&[0, 2, -1]), n.ints(&[0, 8, 4, 5]));
+    let (ones, zeros) = (
+        n.0.constant("ones", Constant::floats(&[2], &[1.0; 2]).unwrap()),
+        n.0.constant("zeros", Constant::floats(&[2], &[0.0; 2]).unwrap()),
+    );
+    let grouped = n.op("Reshape", &[&x, &groups], |n| n);
+    let grouped = n.op("InstanceNormalization", &[&grouped, &ones, &zeros], |n| n);
+    outputs.push(n.op("Reshape", &[&grouped, &back], |n| n));
     let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
     let g = n.finish(&names);
     hold("places", &g, &dims, true);

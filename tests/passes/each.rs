@@ -447,3 +447,76 @@ fn layer_normalization_in_its_nodes_becomes_one() {
         assert_eq!(refused, matches!(change, 4 | 5), "{change}");
     }
 }
+
+/// An assignment to a slice as exporters write it; `change` numbers what is unlike one to all of it.
+fn assigned(change: usize) -> Graph {
+    let dims = [1usize, 3, 4];
+    let mut b = GraphBuilder::new("scatter", 17);
+    let x = b.input("x", Fact::known(Element::F32, &dims));
+    let y = b.op("Sin", &[&x]);
+    let shape = b.constant("shape", Constant::ints(&[1, 3, 4]));
+    let axes = b.constant("axes", Constant::ints(&[-1]));
+    let parts: Vec<String> = (0..3)
+        .map(|axis| {
+            let mut numbers: Vec<i64> = (0..i64::try_from(dims[axis]).unwrap()).collect();
+            if change == 1 && axis == 2 {
+                numbers.reverse();
+            }
+            let line: Vec<usize> = (0..3).map(|d| if d == axis { dims[axis] } else { 1 }).collect();
+            let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let line = b.constant("line", Constant::new(Element::I64, line, compresso::model::Payload::Raw(bytes.into())).unwrap());
+            let all = b.op("Expand", &[&line, &shape]);
+            b.op("Unsqueeze", &[&all, &axes])
+        })
+        .collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let indices = b.node(Node::new("Concat", "", parts, [""]).int("axis", -1));
+    let node = Node::new("ScatterND", "", [x.as_str(), &indices, &y], [""]);
+    let z = b.node(if change == 2 { node.attr("reduction", Attr::text("add")) } else { node });
+    let last = b.op("Neg", &[&z]);
+    b.output(&last);
+    if change == 3 {
+        b.output(&z);
+    }
+    b.finish().unwrap()
+}
+
+#[test]
+fn an_assignment_to_all_is_what_is_assigned() {
+    for change in 0..4 {
+        let g = assigned(change);
+        for passes in [&["eliminate_whole_scatter"][..], &["fold_constants", "eliminate_whole_scatter"]] {
+            let (after, reports) = run(&g, passes).unwrap();
+            assert_unchanged(&g, &after);
+            assert_eq!(count(&after, "ScatterND"), usize::from(change != 0), "{change}");
+            assert_eq!(reports.iter().any(|r| !r.refused.is_empty()), change == 3, "{change}");
+        }
+    }
+}
+
+#[test]
+fn small_factors_are_multiplied_first() {
+    // 0: a response normalization; 1: its product is read twice; 2: its factor is as large as the value; 3: another value is added.
+    for case in 0..4 {
+        let mut b = GraphBuilder::new("factors", 17);
+        let x = b.input("x", Fact::known(Element::F32, &[1, 3, 4, 5]));
+        let norm = b.node(Node::new("ReduceL2", "", [x.as_str()], [""]).ints("axes", &[2, 3]));
+        let norm = if case == 2 { b.op("Sin", &[&x]) } else { norm };
+        let (scale, shift) = (constant(&mut b, "scale", &[1, 3, 1, 1], 0.5, 2.0), constant(&mut b, "shift", &[3, 1, 1], 0.5, 2.0));
+        let product = b.op("Mul", &[&x, &norm]);
+        let scaled = b.op("Mul", &[&scale, &product]);
+        let shifted = b.op("Add", &[&shift, &scaled]);
+        let other = b.op("Cos", &[&x]);
+        let y = b.op("Add", &[if case == 3 { &other } else { &x }, &shifted]);
+        let y = if case == 1 { b.op("Sub", &[&y, &product]) } else { y };
+        b.output(&y);
+        let g = b.finish().unwrap();
+        let (after, _) = run(&g, &["join_factors"]).unwrap();
+        assert_unchanged(&g, &after);
+        let large = |g: &Graph| {
+            let facts = g.facts().unwrap();
+            g.nodes().iter().filter(|n| ["Mul", "Add"].contains(&n.op.as_str()) && facts[&n.outputs[0]].count() == Some(60)).count()
+        };
+        assert_eq!((large(&g), large(&after)), (4, [2, 4, 4, 3][case]), "{case}");
+    }
+}

@@ -263,6 +263,16 @@ fn piece_of(b: &mut GraphBuilder, kind: u8, n: u8, a: &str, other: &str, shared:
                 }
             }
         }
+        30 => {
+            // Small factors of a large value, added to it.
+            let (p, q) = (weight(b, "p", &[4, 1, 1]), weight(b, "q", if n.is_multiple_of(3) { &[4] } else { &[1] }));
+            let sum = b.op("GlobalAveragePool", &[a]);
+            let small = if n.is_multiple_of(2) { b.op("Mul", &[&sum, &p]) } else { p.clone() };
+            let m = b.op("Mul", &[if n.is_multiple_of(7) { other } else { a }, &small]);
+            let m = if n.is_multiple_of(5) { m } else { b.op("Mul", &[&q, &m]) };
+            let m = if n.is_multiple_of(4) { m } else { b.op("Add", &[&m, &p]) };
+            b.op("Add", &[a, &m])
+        }
         29 => {
             // A layer normalization in its parts, over the last axis or another.
             let axis = if n.is_multiple_of(5) { 1 } else { -1 };

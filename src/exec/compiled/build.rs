@@ -188,18 +188,22 @@ impl Build<'_> {
                 vec![self.push_whole(job, reads, writes)?]
             }
             Op::MatMul => {
-                let (a, b) = (&self.tensors[reads[0]].dims, &self.tensors[reads[1]].dims);
-                let n = a.len() - 2;
-                let strides = [reads[0], reads[1], writes[0]].map(|id| self.layout(id).map(|l| l.strides));
-                let [x, w, y] = strides;
-                let job = strided::matmul(&a[..n], [a[n], a[n + 1], b[n + 1]], &x?, &w?, &y?, threads)?;
+                let sizes = |id: Id| -> &[usize] { &self.tensors[id].dims };
+                let (a, b, y) = (sizes(reads[0]), sizes(reads[1]), sizes(writes[0]));
+                let leading = &y[..y.len() - 2];
+                let (&[rows, inner], &columns) = (&a[a.len() - 2..], &b[b.len() - 1]) else {
+                    return Err(Error::internal("a product of what are no matrices"));
+                };
+                let left = self.broadcast(reads[0], &[leading, &[rows, inner]].concat())?;
+                let right = self.broadcast(reads[1], &[leading, &[inner, columns]].concat())?;
+                let job = strided::matmul(leading, [rows, inner, columns], &left, &right, &self.layout(writes[0])?.strides, threads)?;
                 vec![self.push_whole(job, reads, writes)?]
             }
             Op::Attention(scale, changes) => vec![self.attention(*scale, changes, reads, writes, threads)?],
             Op::Norm(norm) => {
                 let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
                 let spec =
-                    NormSpec { epsilon: norm.epsilon, centred: norm.centred, scale: Some(&norm.scale), bias: norm.bias.as_deref() };
+                    NormSpec { epsilon: norm.epsilon, centred: norm.centred, scale: norm.scale.as_deref(), bias: norm.bias.as_deref() };
                 let job = strided::norm(&self.tensors[reads[0]].dims, norm.axis, &x.strides, &y.strides, &spec)?;
                 vec![self.push_whole(job, reads, writes)?]
             }

@@ -3,15 +3,15 @@
 mod arithmetic;
 mod attention;
 mod copy;
+#[cfg(test)]
+mod line_tests;
 mod matmul;
 mod norm;
 mod packed;
-mod reduce;
-mod softmax;
-#[cfg(test)]
-mod line_tests;
 #[cfg(test)]
 mod product_tests;
+mod reduce;
+mod softmax;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +72,19 @@ impl<const N: usize> Loops<N> {
         }
         sums
     }
+}
+
+/// All lanes as one, halves with each other: no lane waits for the one before it. `N` is a power of two.
+#[inline(always)]
+fn fold<const N: usize>(mut lanes: [f32; N], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = N;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = f(lanes[i], lanes[i + n]);
+        }
+    }
+    lanes[0]
 }
 
 /// Work of a part: about so many elements.

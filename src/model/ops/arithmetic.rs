@@ -45,11 +45,7 @@ pub const OPS: &[OpDef] = &[
         .quant(QuantRule::Elementwise)
         .channels(channels::product),
     OpDef::new(DIV, &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).data(Data::Broadcast).channels(div_channels),
-    OpDef::new(POW, &[7, 12, 13, 15], infer_pow, pow)
-        .cost(cost::per_output)
-        .span(Span::Wide)
-        .data(Data::Broadcast)
-        .channels(pow_channels),
+    OpDef::new(POW, &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output).span(Span::Wide).data(Data::Broadcast).channels(pow_channels),
     OpDef::new(MOD, &[10, 13, 28], infer, modulo).cost(cost::per_output).data(Data::Broadcast),
     OpDef::new(MIN, &[8, 12, 13], infer, |cx| forward(cx, Binary::Min))
         .cost(cost::per_output)

@@ -70,11 +70,8 @@ fn standardized<'g>(cx: &PassContext<'g>, sqrt: &'g Node) -> Result<Option<Stand
     let Some((variance, epsilon)) = beside_number(cx, sum)? else { return Ok(None) };
     let Some(squares) = mean_of(cx, variance)? else { return Ok(None) };
     let Some((_, square)) = cx.producer(squares) else { return Ok(None) };
-    let squared = if square.is(POW) {
-        cx.number(&square.inputs[1])? == Some(2.0)
-    } else {
-        square.is(MUL) && square.inputs[0] == square.inputs[1]
-    };
+    let squared =
+        if square.is(POW) { cx.number(&square.inputs[1])? == Some(2.0) } else { square.is(MUL) && square.inputs[0] == square.inputs[1] };
     if !squared {
         return Ok(None);
     }
@@ -120,5 +117,5 @@ fn vector<'g>(cx: &PassContext<'g>, value: &str, op: &str, size: usize) -> Resul
     let Some((i, node)) = cx.sole_reader(value).filter(|(_, n)| n.is(op)) else { return Ok(None) };
     let other = if node.inputs[0] == value { &node.inputs[1] } else { &node.inputs[0] };
     let dims = cx.facts()?.get(other).and_then(crate::graph::Fact::dims);
-    Ok((dims.as_deref() == Some(&[size])).then_some((i, other.as_str())))
+    Ok((dims.as_deref() == Some(&[size]) && other != value).then_some((i, other.as_str())))
 }

@@ -6,10 +6,11 @@
 use super::{
     DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
-    ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, ExpandQLinear, ExtractConstants,
-    FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm, FuseLogSoftmax,
-    FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes, InlineBranches, JoinSplits,
-    MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops, ZeroStates, run,
+    ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, EliminateWholeScatter, ExpandQLinear,
+    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm,
+    FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
+    InlineBranches, JoinFactors, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops,
+    ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -54,8 +55,8 @@ const SMALLER: Passes = &[
 /// Layers that are summed, as one.
 const MERGED: Passes = &[&MergeParallelConvs];
 
-/// Nodes joined into one that only this library's executors know.
-const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm];
+/// Nodes joined into one that only this library's executors know, and what else they would carry out in more steps.
+const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm, &EliminateWholeScatter, &JoinFactors];
 
 /// A named list of passes.
 #[derive(Debug, Clone, Copy)]

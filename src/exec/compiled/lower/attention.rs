@@ -145,7 +145,8 @@ impl<'g> Lower<'g> {
                 return Ok(Some((value, Change::Scale(if node.is(DIV) { 1.0 / v[0] } else { v[0] }))));
             }
             // The product is what a node with one reader made; a mask may be anything that is there.
-            let product = self.between(value).is_some_and(|n| [MATMUL, ADD, MUL, DIV, RESHAPE, SQUEEZE, UNSQUEEZE].contains(&n.op.as_str()));
+            let product =
+                self.between(value).is_some_and(|n| [MATMUL, ADD, MUL, DIV, RESHAPE, SQUEEZE, UNSQUEEZE].contains(&n.op.as_str()));
             let there = match self.values.get(other) {
                 Some(val) => matches!(val, Val::Float(_)),
                 None => self.constant_floats(other)?.is_some(),

@@ -74,10 +74,9 @@ impl Lower<'_> {
         Ok(true)
     }
 
-    /// A product of two activations over equal leading axes, as in attention.
+    /// A product of two activations, as in attention; leading axes of size 1 are repeated.
     fn inner_product(&mut self, node: &Node, x: &[usize], w: &[usize]) -> Result<bool> {
-        let n = x.len();
-        if n < 2 || n != w.len() || x[..n - 2] != w[..n - 2] || x.contains(&0) || w.contains(&0) || x[n - 1] != w[n - 2] {
+        if x.len() < 2 || w.len() < 2 || x.contains(&0) || w.contains(&0) || x[x.len() - 1] != w[w.len() - 2] {
             return Ok(false);
         }
         if self.attention(node)? {
@@ -85,7 +84,7 @@ impl Lower<'_> {
         }
         let (a, b) = (self.float(&node.inputs[0])?, self.float(&node.inputs[1])?);
         let out = self.out_dims(node)?;
-        let order = self.product_order(node, n)?;
+        let order = self.product_order(node, out.len())?;
         let y = self.tensors.root(Kind::F32, &out, &order);
         self.step(Op::MatMul, &[a, b], &[y]);
         self.set(&node.outputs[0], Val::Float(y))?;

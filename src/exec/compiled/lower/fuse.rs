@@ -131,8 +131,7 @@ impl Lower<'_> {
             return Ok(None);
         }
         if !made.axes.is_sorted() {
-            let back: Vec<usize> =
-                (0..dims.len()).map(|axis| made.axes.iter().position(|&a| a == axis).unwrap_or(axis)).collect();
+            let back: Vec<usize> = (0..dims.len()).map(|axis| made.axes.iter().position(|&a| a == axis).unwrap_or(axis)).collect();
             let sizes: Vec<usize> = back.iter().map(|&a| dims[a]).collect();
             id = self.tensors.view(id, How::Permute(back), &sizes);
         }

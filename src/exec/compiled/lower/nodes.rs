@@ -15,9 +15,9 @@ use compresso_model::ops::conv::{CONV, CONV_INTEGER};
 use compresso_model::ops::gather::GATHER;
 use compresso_model::ops::norm::BATCH_NORMALIZATION;
 use compresso_model::ops::matmul::{GEMM, MATMUL, MATMUL_INTEGER};
+use compresso_model::ops::norm::{INSTANCE_NORMALIZATION, LAYER_NORMALIZATION, RMS_NORMALIZATION};
 use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, DYNAMIC_QUANTIZE_LINEAR, QUANTIZE_LINEAR};
-use compresso_model::ops::norm::{LAYER_NORMALIZATION, RMS_NORMALIZATION};
 use compresso_model::ops::reduce::{REDUCE_L2, REDUCE_MAX, REDUCE_MEAN, REDUCE_SUM};
 use compresso_model::ops::resize::{RESIZE, UPSAMPLE};
 use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
@@ -55,6 +55,7 @@ const FLOATS: &[(&str, Lowering)] = &[
     (REDUCE_L2, |l, n| l.reduce(n, Reduce::L2)),
     (LAYER_NORMALIZATION, |l, n| l.line_norm(n, true)),
     (RMS_NORMALIZATION, |l, n| l.line_norm(n, false)),
+    (INSTANCE_NORMALIZATION, |l, n| l.instance_norm(n)),
     (GATHER, |l, n| l.gather(n)),
     (EXPAND, |l, n| l.expand(n)),
     (PAD, |l, n| l.no_pad(n)),

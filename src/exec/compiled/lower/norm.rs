@@ -1,9 +1,9 @@
 //! Normalizations of lines, reductions over axes, and elements that constant indices pick.
 
 use super::{Lower, Op, Val};
-use crate::compiled::tensor::Kind;
+use crate::compiled::tensor::{Id, Kind};
 use compresso_base::error::Result;
-use compresso_kernels::channels_last::strided::Reduce;
+use compresso_kernels::channels_last::strided::{Binary, Reduce};
 use compresso_model::graph::{Node, normalize_axis};
 
 /// A normalization of each line of an axis.
@@ -13,7 +13,7 @@ pub struct Norm {
     pub epsilon: f32,
     /// The mean is taken out first.
     pub centred: bool,
-    pub scale: Vec<f32>,
+    pub scale: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
@@ -41,11 +41,55 @@ impl Lower<'_> {
         };
         let x = self.float(&node.inputs[0])?;
         let lines = [&dims[..first], &[count]].concat();
-        let x = if first + 1 == dims.len() { x } else { self.shaped(x, &lines)? };
+        let mut x = if first + 1 == dims.len() { x } else { self.shaped(x, &lines)? };
+        // Lines that do not lie together are put so first, for all that read them: the residual path is one of them.
+        if count > 1 && self.tensors.layout(x).is_some_and(|l| l.strides[first] != 1) {
+            x = self.plain_copy(x);
+            if first + 1 == dims.len() {
+                self.values.insert(node.inputs[0].clone(), Val::Float(x));
+            }
+        }
         let order = self.like(x)?.1;
         let y = self.tensors.root(Kind::F32, &lines, &order);
-        let norm = Norm { axis: first, epsilon: node.get_float("epsilon", 1e-5)?, centred, scale, bias };
+        let norm = Norm { axis: first, epsilon: node.get_float("epsilon", 1e-5)?, centred, scale: Some(scale), bias };
         self.step(Op::Norm(Box::new(norm)), &[x], &[y]);
+        let y = self.shaped(y, &dims)?;
+        self.set(&node.outputs[0], Val::Float(y))?;
+        Ok(true)
+    }
+
+    /// A copy in row-major order.
+    fn plain_copy(&mut self, id: Id) -> Id {
+        let (kind, dims) = (self.tensors[id].kind, self.tensors[id].dims.clone());
+        let order: Vec<usize> = (0..dims.len()).collect();
+        let to = self.tensors.root(kind, &dims, &order);
+        self.step(Op::Copy, &[id], &[to]);
+        to
+    }
+
+    /// InstanceNormalization: of each channel of each image; group normalization is written with it, without scale and bias.
+    pub(super) fn instance_norm(&mut self, node: &Node) -> Result<bool> {
+        let dims = self.dims(&node.inputs[0])?;
+        let vectors = [1, 2].map(|i| node.input(i).map(|name| self.constant_floats(name)));
+        let [Some(scale), Some(bias)] = vectors else { return Ok(false) };
+        let (Some((_, scale)), Some((_, bias))) = (scale?, bias?) else { return Ok(false) };
+        if dims.len() < 3 || dims.contains(&0) || scale.len() != dims[1] || bias.len() != dims[1] {
+            return Ok(false);
+        }
+        let x = self.float(&node.inputs[0])?;
+        let x = self.shaped(x, &[dims[0], dims[1], dims[2..].iter().product()])?;
+        let (lines, order) = self.like(x)?;
+        let mut y = self.tensors.root(Kind::F32, &lines, &order);
+        let norm = Norm { axis: 2, epsilon: node.get_float("epsilon", 1e-5)?, centred: true, scale: None, bias: None };
+        self.step(Op::Norm(Box::new(norm)), &[x], &[y]);
+        for (op, vector, nothing) in [(Binary::Mul, scale, 1.0), (Binary::Add, bias, 0.0)] {
+            if vector.iter().any(|v| *v != nothing) {
+                let by = self.constant_tensor(&[dims[1], 1], &vector);
+                let to = self.tensors.root(Kind::F32, &lines, &order);
+                self.step(Op::Binary(op), &[y, by], &[to]);
+                y = to;
+            }
+        }
         let y = self.shaped(y, &dims)?;
         self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)
@@ -80,8 +124,11 @@ impl Lower<'_> {
         let axis = normalize_axis(node.get_int("axis", 0)?, dims.len())?;
         let Some(indices) = self.constant(&node.inputs[1]) else { return Ok(false) };
         let size = i64::try_from(dims[axis]).unwrap_or(i64::MAX);
-        let places: Option<Vec<usize>> =
-            indices.to_i64s()?.into_iter().map(|i| usize::try_from(if i < 0 { i + size } else { i }).ok().filter(|&i| i < dims[axis])).collect();
+        let places: Option<Vec<usize>> = indices
+            .to_i64s()?
+            .into_iter()
+            .map(|i| usize::try_from(if i < 0 { i + size } else { i }).ok().filter(|&i| i < dims[axis]))
+            .collect();
         let Some(places) = places.filter(|_| !out.contains(&0)) else { return Ok(false) };
         let first = places[0];
         let step = places.get(1).map_or(Some(1), |second| second.checked_sub(first)).filter(|&s| s > 0);

@@ -1,7 +1,8 @@
 //! Attention: `softmax(change(q · k)) · v`, without a copy of what lies between the products.
 
-use super::packed::{COLUMNS, Packed, pack, room};
-use super::{Binary, Loops, softmax::normalize};
+use super::packed::{self, COLUMNS, Packed, pack, room};
+use super::softmax::{self, Normalize};
+use super::{Binary, Loops};
 use crate::activation::wide;
 use crate::channels_last::job::{Args, Job, share};
 use crate::channels_last::operand::{Element, Operand, Operands};
@@ -66,21 +67,35 @@ pub fn attention_with(level: Level, spec: &AttentionSpec<'_>, threads: usize) ->
     let change = |i: usize| spec.changes.get(i).map_or(&none[..], |c| &c.1[..n]);
     let outer = Loops::new(leading, [&spec.q[..n], &spec.k[..n], &spec.v[..n], change(0), change(1), change(2), &spec.y[..n]]);
     let pair = |s: &[usize]| [s[n], s[n + 1]];
-    let packed = Packed::new(level);
-    // Each part packs both right factors for itself, so matrices are cut only where there are too few.
-    let tiles = rows.div_ceil(packed.rows).max(1);
-    let mut cuts = 1;
-    let wanted = if threads > 1 { threads.saturating_mul(2) } else { 1 };
-    while outer.len().saturating_mul(cuts) < wanted && cuts < tiles {
-        cuts += 1;
-    }
+    let kernels = Packed::new(level);
+    let tiles = rows.div_ceil(kernels.rows).max(1);
+    let cuts = packed::cuts(outer.len(), tiles, threads);
     // As many rows at a time as keep their sums near.
     let width = keys.next_multiple_of(COLUMNS).max(COLUMNS);
-    let band = (NEAR / width / packed.rows).clamp(1, 8) * packed.rows;
+    let band = (NEAR / width / kernels.rows).clamp(1, 8) * kernels.rows;
     let (q, k, v, y) = (pair(spec.q), pair(spec.k), pair(spec.v), pair(spec.y));
     let changes = spec.changes.iter().map(|(op, s)| (*op, pair(s))).collect();
-    let scale = spec.scale;
-    Ok(Box::new(Attention { operands, outer, rows, depth, keys, columns, q, k, v, y, scale, changes, packed, tiles, cuts, band, width }))
+    let (scale, normalize) = (spec.scale, softmax::kernel(level));
+    Ok(Box::new(Attention {
+        operands,
+        outer,
+        rows,
+        depth,
+        keys,
+        columns,
+        q,
+        k,
+        v,
+        y,
+        scale,
+        changes,
+        packed: kernels,
+        normalize,
+        tiles,
+        cuts,
+        band,
+        width,
+    }))
 }
 
 /// Floats of sums that stay in the first-level cache beside what they are multiplied with.
@@ -100,6 +115,7 @@ struct Attention {
     scale: f32,
     changes: Vec<(Binary, [usize; 2])>,
     packed: Packed,
+    normalize: Normalize,
     /// Tiles of rows of a matrix, and the parts that they are cut into.
     tiles: usize,
     cuts: usize,
@@ -160,10 +176,15 @@ impl Job for Attention {
                         Some((_, step)) => input(3 + i, at[3 + i] + (row + r) * step[0]),
                         None => std::ptr::null(),
                     });
-                    wide(
-                        #[inline(always)]
-                        || self.line(line, &others),
-                    );
+                    let mut factor = self.scale;
+                    if factor < 0.0 || !self.changes.is_empty() {
+                        wide(
+                            #[inline(always)]
+                            || self.change(line, &others),
+                        );
+                        factor = 1.0;
+                    }
+                    (self.normalize)(line, factor);
                 }
                 self.packed.multiply((sums, self.width), [n, self.keys, self.columns], values, (y.add(row * self.y[0]), self.y, false));
             }
@@ -172,12 +193,12 @@ impl Job for Attention {
 }
 
 impl Attention {
-    /// Scales and changes the sums of one row, and makes parts of 1 of them.
+    /// Scales and changes the sums of one row.
     ///
     /// # Safety
     /// `others` has an address for each change, from which on its values for the row are readable.
     #[inline(always)]
-    unsafe fn line(&self, line: &mut [f32], others: &[*const f32; MOST_CHANGES]) {
+    unsafe fn change(&self, line: &mut [f32], others: &[*const f32; MOST_CHANGES]) {
         if self.scale != 1.0 {
             line.iter_mut().for_each(|v| *v *= self.scale);
         }
@@ -193,6 +214,5 @@ impl Attention {
                 }
             }
         }
-        normalize(line);
     }
 }

@@ -1,7 +1,7 @@
 //! Products of matrices.
 
 use super::Loops;
-use super::packed::{Packed, pack, room};
+use super::packed::{self, Packed, pack, room};
 use crate::channels_last::job::{Args, Job, share};
 use crate::channels_last::operand::{Element, Operand, Operands};
 use crate::level::Level;
@@ -44,13 +44,11 @@ pub fn matmul_with(
     let pair = |s: &[usize]| [s[n], s[n + 1]];
     let (a, b, y) = (pair(a), pair(b), pair(y));
     let near = room(inner, columns) <= PACKED && rows >= FEW_ROWS;
-    let packed = near.then(|| Packed::new(level));
-    let height = packed.map_or(BAND, |p| p.rows);
+    let kernels = near.then(|| Packed::new(level));
+    let height = kernels.map_or(BAND, |p| p.rows);
     let bands = rows.div_ceil(height).max(1);
-    let wanted = if threads > 1 { threads.saturating_mul(2) } else { 1 };
-    // A part of a packed product packs the right factor for itself.
-    let cuts = if near { wanted.div_ceil(outer.len().max(1)).clamp(1, bands) } else { bands };
-    Ok(Box::new(Product { operands, outer, rows, inner, columns, a, b, y, packed, height, bands, cuts }))
+    let cuts = if near { packed::cuts(outer.len(), bands, threads) } else { bands };
+    Ok(Box::new(Product { operands, outer, rows, inner, columns, a, b, y, packed: kernels, height, bands, cuts }))
 }
 
 /// Floats of a right factor that is packed as a whole.

@@ -1,6 +1,6 @@
 //! Normalization along an axis.
 
-use super::{Cut, Loops, operands};
+use super::{Cut, Loops, fold, operands};
 use crate::activation::wide;
 use crate::channels_last::job::{Args, Job};
 use crate::channels_last::operand::{Element, Operands};
@@ -26,7 +26,10 @@ pub fn norm(sizes: &[usize], axis: usize, x: &[usize], y: &[usize], spec: &NormS
     let operands = operands(Element::F32, sizes, &[x], y)?;
     let vectors = [spec.scale, spec.bias];
     let Some(&n) = sizes.get(axis).filter(|&&n| vectors.iter().flatten().all(|v| v.len() == n)) else {
-        return Err(Error::shape(format!("a normalization along axis {axis} of sizes {sizes:?} by {:?}", vectors.map(|v| v.map(<[f32]>::len)))));
+        return Err(Error::shape(format!(
+            "a normalization along axis {axis} of sizes {sizes:?} by {:?}",
+            vectors.map(|v| v.map(<[f32]>::len))
+        )));
     };
     let rest = |v: &[usize]| -> Vec<usize> { (0..v.len()).filter(|&d| d != axis).map(|d| v[d]).collect() };
     let outer = Loops::new(&rest(sizes), [&rest(x), &rest(y)]);
@@ -133,5 +136,5 @@ fn sum(line: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     for lanes in chunks {
         sums.iter_mut().zip(lanes).for_each(|(s, &v)| *s += f(v));
     }
-    sums.iter().sum::<f32>() + rest
+    fold(sums, |a, b| a + b) + rest
 }

@@ -57,7 +57,9 @@ pub unsafe fn pack(from: *const f32, [along, across]: [usize; 2], depth: usize, 
         unsafe {
             let (from, to) = (from.add(first * across), to.add(first * depth));
             if n == COLUMNS && across == 1 {
-                (0..depth).for_each(|k| to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write(from.add(k * along).cast::<[f32; COLUMNS]>().read_unaligned()));
+                (0..depth).for_each(|k| {
+                    to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write(from.add(k * along).cast::<[f32; COLUMNS]>().read_unaligned())
+                });
                 continue;
             }
             if n < COLUMNS {
@@ -72,6 +74,17 @@ pub unsafe fn pack(from: *const f32, [along, across]: [usize; 2], depth: usize, 
             }
         }
     }
+}
+
+/// Into how many parts, of at most `most`, each of `products` products is cut to keep `threads` threads busy for as long as each other.
+/// Parts pack their right factors for themselves, so no more than that.
+pub fn cuts(products: usize, most: usize, threads: usize) -> usize {
+    let threads = threads.clamp(1, 1 << 16);
+    let enough = |cuts: usize| {
+        let parts = products.max(1).saturating_mul(cuts);
+        parts >= 2 * threads && (parts.is_multiple_of(threads) || parts >= 8 * threads)
+    };
+    if threads == 1 { 1 } else { (1..most.max(1)).find(|&n| enough(n)).unwrap_or(most.max(1)) }
 }
 
 impl Packed {

@@ -1,7 +1,7 @@
 //! Products and attention against their definitions.
 
 use super::*;
-use crate::channels_last::run_alone;
+use crate::channels_last::{Job, run_alone};
 use crate::level::Level;
 use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
 //! Sums, means, norms and largest values over some axes.
 
-use super::{Cut, Loops};
+use super::{Cut, Loops, fold};
 use crate::activation::wide;
 use crate::channels_last::job::{Args, Job};
 use crate::channels_last::operand::{Element, Operand, Operands};
@@ -66,7 +66,18 @@ pub fn reduce(kind: Reduce, sizes: &[usize], gone: &[bool], x: &[usize], y: &[us
     let width = if across { WIDTH.min(row.0.max(1)) } else { 1 };
     let chunks = row.0.div_ceil(width);
     let cut = Cut::new(outer.len() * chunks, width.saturating_mul(count));
-    Ok(Box::new(Reduction { kind, operands: Operands::new(vec![input], vec![output])?, outer, along, row, line, count, width, chunks, cut }))
+    Ok(Box::new(Reduction {
+        kind,
+        operands: Operands::new(vec![input], vec![output])?,
+        outer,
+        along,
+        row,
+        line,
+        count,
+        width,
+        chunks,
+        cut,
+    }))
 }
 
 /// Values of a row that are worked on together.
@@ -138,8 +149,8 @@ impl Reduction {
                     lanes.iter_mut().zip(chunk).for_each(|(s, &v)| *s = kind.join(*s, v));
                 }
                 sums[0] = match kind {
-                    Reduce::Max => lanes.iter().fold(rest, |s, &v| kind.join(s, v)),
-                    _ => rest + lanes.iter().sum::<f32>(),
+                    Reduce::Max => kind.join(rest, fold(lanes, |a, b| kind.join(a, b))),
+                    _ => rest + fold(lanes, |a, b| a + b),
                 };
                 continue;
             }
