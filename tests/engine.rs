@@ -16,7 +16,7 @@ use compresso::learn::data::{DataOptions, dataset};
 use compresso::learn::eval::{Evaluate, ImageRunner, evaluate_with, run_images_with};
 use compresso::model::graph::{Graph, GraphBuilder};
 use compresso::model::zoo::{ZooOptions, build};
-use compresso::model::{Constant, Dim, Element, Fact, Model, Node, Value, ops, passes};
+use compresso::model::{Constant, Dim, Element, Fact, Model, Node, Payload, Value, ops, passes};
 use compresso::operation::Operation;
 use compresso::target::{Target, tensorrt};
 use compresso_test_support::noise;
@@ -103,6 +103,23 @@ impl Net {
     fn silu(&mut self, x: &str) -> String {
         let s = self.op("Sigmoid", &[x], |n| n);
         self.op("Mul", &[x, &s], |n| n)
+    }
+    /// A value rounded to bytes, with a zero point of `zero`.
+    fn rounded(&mut self, x: &str, scale: f32, zero: u8) -> String {
+        self.1 += 1;
+        let s = self.0.constant(&format!("s{}", self.1), Constant::scalar(scale));
+        let zero = Constant::new(Element::U8, vec![], Payload::Raw(vec![zero].into())).unwrap();
+        let z = self.0.constant(&format!("z{}", self.1), zero);
+        let q = self.op("QuantizeLinear", &[x, &s, &z], |n| n);
+        self.op("DequantizeLinear", &[&q, &s, &z], |n| n)
+    }
+    /// A batch normalization of so many channels.
+    fn norm(&mut self, x: &str, channels: usize) -> String {
+        let (scale, bias, mean) = (self.floats(&[channels], 1.0), self.floats(&[channels], 0.5), self.floats(&[channels], 0.5));
+        let positive: Vec<f32> = noise(channels, 77).iter().map(|v| v.abs() + 0.3).collect();
+        self.1 += 1;
+        let variance = self.0.constant(&format!("v{}", self.1), Constant::floats(&[channels], &positive).unwrap());
+        self.op("BatchNormalization", &[x, &scale, &bias, &mean, &variance], |n| n)
     }
     fn finish(mut self, outputs: &[&str]) -> Graph {
         outputs.iter().for_each(|o| self.0.output(o));
@@ -428,6 +445,79 @@ fn quantized_graphs_equal_plain_integers_bit_for_bit() {
                 assert_eq!(v.to_f32s().unwrap(), exact[n].to_f32s().unwrap(), "{name}, {way}: '{n}'");
             }
         }
+    }
+}
+
+/// What stands between layers of classifiers, on bytes: no step by candle, and at most one step of the scale apart, where sums of
+/// floats are rounded otherwise than sums of integers.
+#[test]
+fn blocks_between_quantized_layers_run_on_bytes() {
+    const SCALE: f32 = 0.02;
+    let dims = [1, 10, 9, 7];
+    let mut n = Net::new(&dims);
+    let x = n.rounded("x", SCALE, 128);
+    let mut outputs = Vec::new();
+    // A squeeze and excitation of bytes on a line and on a curve, read by others too.
+    let curve = n.silu(&x);
+    for of in [&x, &curve] {
+        let mean = n.op("GlobalAveragePool", &[of], |n| n);
+        let gate = n.op("HardSigmoid", &[&mean], |n| n);
+        let gated = n.op("Mul", &[of, &gate], |n| n);
+        outputs.push(n.rounded(&gated, SCALE, 100));
+        let back = n.op("Mul", &[&gate, of], |n| n);
+        outputs.push(n.op("Relu", &[&back], |n| n));
+    }
+    // Sums with an activation, once quantized next and once read as floats too.
+    let other = n.norm(&x, 10);
+    let other = n.rounded(&other, SCALE, 120);
+    for act in ["Relu", "HardSwish"] {
+        let sum = n.op("Add", &[&x, &other], |n| n);
+        let acted = n.op(act, &[&sum], |n| n);
+        let rounded = n.rounded(&acted, SCALE, 3);
+        let again = n.op("Add", &[&acted, &rounded], |n| n);
+        outputs.extend([rounded, again]);
+        let sum = n.op("Add", &[&curve, &other], |n| n);
+        let acted = n.op(act, &[&sum], |n| n);
+        outputs.push(n.rounded(&acted, SCALE, 40));
+    }
+    // A concatenation of bytes and floats before a batch normalization: more parts than a step reads.
+    let pooled = n.op("AveragePool", &[&x], |n| n.ints("kernel_shape", &[3, 3]).ints("pads", &[1, 1, 1, 1]).int("count_include_pad", 1));
+    let wide = n.op("AveragePool", &[&curve], |n| n.ints("kernel_shape", &[2, 3]).ints("pads", &[0, 1, 1, 1]));
+    let rounded = n.rounded(&wide, SCALE, 128);
+    let mut parts = vec![x.as_str(), &curve, &pooled, &wide, &rounded];
+    parts.extend([x.as_str(), &other].iter().cycle().take(10));
+    let joined = n.op("Concat", &parts, |n| n.int("axis", 1));
+    let normal = n.norm(&joined, 150);
+    let relu = n.op("Relu", &[&normal], |n| n);
+    outputs.push(n.rounded(&relu, SCALE, 0));
+    let normal = n.norm(&joined, 150);
+    outputs.push(n.op("LeakyRelu", &[&normal], |n| n));
+    let g = n.finish(&outputs.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut engine = Engine::new(&g, &[], 3).unwrap();
+    for (batch, seed) in [(1, 1), (2, 2)] {
+        let feeds = feed(&g, &[batch, dims[1], dims[2], dims[3]], seed);
+        let ours = engine.run(&feeds, None).unwrap();
+        assert_eq!(engine.refused(), None);
+        for (name, eager) in &exec::run(&g, &feeds, Run::default()).unwrap() {
+            let (a, b) = (ours[name].to_f32s().unwrap(), eager.to_f32s().unwrap());
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1.01 * SCALE), "'{name}'");
+            let apart = a.iter().zip(&b).filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
+            assert!(apart * 50 <= a.len(), "'{name}': {apart} of {} differ", a.len());
+        }
+    }
+    let steps = engine.latest().unwrap().steps();
+    let count = |of: &str| steps.iter().filter(|s| s.starts_with(of)).count();
+    assert_eq!([count("candle"), count("int8 scale and shift"), count("int8 gate")], [0, 5, 4], "{steps:?}");
+    assert!(count("int8 average pool") >= 4, "{steps:?}");
+
+    // Watched values are seen, with the same results.
+    let watched: Vec<&str> = g.nodes().iter().map(|n| n.outputs[0].as_str()).filter(|n| !n.starts_with("quantize")).collect();
+    let feeds = feed(&g, &dims, 4);
+    let mut seen = Engine::new(&g, &watched, 2).unwrap();
+    let (plain, all) = (engine.run(&feeds, None).unwrap(), seen.run(&feeds, None).unwrap());
+    for name in &outputs {
+        let (a, b) = (plain[name].to_f32s().unwrap(), all[name].to_f32s().unwrap());
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1.01 * SCALE), "'{name}'");
     }
 }
 

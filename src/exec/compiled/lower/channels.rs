@@ -10,9 +10,12 @@ use compresso_model::graph::Node;
 impl Lower<'_> {
     /// A batch normalization of bytes, or of a concatenation that has some.
     pub(super) fn batch_norm_of_codes(&mut self, node: &Node) -> Result<bool> {
+        if !self.has_codes(&node.inputs[0]) {
+            return Ok(false);
+        }
         let dims = self.dims(&node.inputs[0])?;
         let plain = node.outputs.iter().skip(1).all(String::is_empty) && node.get_int("training_mode", 0)? == 0;
-        if dims.len() != 4 || dims.contains(&0) || !plain || !self.has_codes(&node.inputs[0]) {
+        if dims.len() != 4 || dims.contains(&0) || !plain {
             return Ok(false);
         }
         let mut constants = Vec::new();
@@ -61,6 +64,9 @@ impl Lower<'_> {
 
     /// A product of bytes and a number for each channel of an image.
     pub(super) fn gate(&mut self, node: &Node) -> Result<bool> {
+        if node.inputs.iter().all(|name| self.coded(name).is_none()) {
+            return Ok(false);
+        }
         let out = self.out_dims(node)?;
         if out.len() != 4 || out.contains(&0) {
             return Ok(false);

@@ -199,7 +199,13 @@ pub enum Op {
     Sum(Vec<Table>, Option<Activation>, Option<Affine>),
     ChannelMap(Box<ChannelMap>),
     /// The average of what bytes stand for; on a line, where `affine` is given.
-    AverageBytes { window: Window, count_padding: bool, affine: Option<Affine>, table: Table, quantized: Option<Affine> },
+    AverageBytes {
+        window: Window,
+        count_padding: bool,
+        affine: Option<Affine>,
+        table: Table,
+        quantized: Option<Affine>,
+    },
     /// The node, by candle.
     Candle {
         node: usize,

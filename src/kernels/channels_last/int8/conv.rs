@@ -3,9 +3,10 @@
 use super::super::job::{Args, Job, about, share};
 use super::super::operand::{Element, MAX_ELEMENTS, Operand, Operands};
 use super::super::spec::{fits, product};
+use super::super::view::View;
 use super::pack::{self, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
-use super::spec::{Int8Conv, MAX_DEPTH, MAX_WIDE_DEPTH, byte_input};
+use super::spec::{Bytes, Int8Conv, MAX_DEPTH, MAX_WIDE_DEPTH, Store, byte_input};
 use super::store::{Sink, runs};
 use super::tile::{MAX_PIXELS, TileKernel};
 use crate::activation::Activation;
@@ -100,7 +101,18 @@ fn build(level: Level, spec: &Int8Conv, weights: &[i16], most: usize) -> Result<
     // A sum of a finite number and a product of finite numbers may be infinite, but is a number.
     let numbers = spec.input_zero.is_some() && finite(&spec.scales) && finite(&spec.bias);
     let (sink, act) = Sink::new(level, &spec.store, spec.act, numbers);
+    // Whole panels that go to one place as they are, need no stage.
+    let direct = match &spec.store {
+        Store::Bytes { outputs, .. } if act.is_none() && panels.iter().all(|p| p.end - p.first == LANES) => match outputs.as_slice() {
+            [Bytes { view, table: None, .. }] if view.channels == outs && (view.height == 1 || view.row == view.width * view.pixel) => {
+                Some(*view)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
     Ok(Box::new(Conv {
+        direct,
         name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
         operands,
         chunk: if bytes > LARGE_WEIGHTS && act.is_none() { MAX_PIXELS } else { MAX_PIXELS / 2 },
@@ -162,9 +174,11 @@ struct Conv {
     alike: bool,
     act: Option<Activation>,
     sink: Sink,
+    /// An output of bytes that tiles write themselves.
+    direct: Option<View>,
     /// Pixels that the panels take turns on.
     chunk: usize,
-    /// Staged results of a pixel: all output channels, and what tiles write beyond.
+    /// Most staged results of a pixel: all output channels, and what tiles write beyond.
     pitch: usize,
     /// Parts along output rows and along panels.
     rows: usize,
@@ -198,11 +212,11 @@ impl Conv {
         Scratch { reals, after, bytes, end }
     }
 
-    /// Finishes `count` staged pixels, the first being pixel `first` of the output.
+    /// Finishes `count` staged pixels, `pitch` results apart, the first being pixel `first` of the output.
     ///
     /// # Safety
-    /// As [`Job::run`]; the panels `panels` have written results of `count` pixels.
-    unsafe fn finish(&self, panels: &[Panel], first: usize, count: usize, args: Args<'_>, scratch: *mut u8) {
+    /// As [`Job::run`]; the panels `panels` have written all results of `count` pixels.
+    unsafe fn finish(&self, panels: &[Panel], pitch: usize, first: usize, count: usize, args: Args<'_>, scratch: *mut u8) {
         let at = self.scratch_parts();
         let (Some(from), Some(to)) = (panels.first(), panels.last()) else { return };
         let channels = from.first..to.end;
@@ -210,16 +224,16 @@ impl Conv {
         unsafe {
             let mut reals = scratch.add(at.reals).cast::<f32>();
             if let Some(act) = self.act {
-                let n = count * self.pitch;
+                let n = count * pitch;
                 let after = scratch.add(at.after).cast::<f32>();
                 act.forward(std::slice::from_raw_parts(reals, n), std::slice::from_raw_parts_mut(after, n));
                 reals = after;
             }
             let bytes = scratch.add(at.bytes);
             if self.staged_floats() {
-                self.sink.write_reals(reals, self.pitch, channels, first, count, bytes, args);
+                self.sink.write_reals(reals, pitch, channels, first, count, bytes, args);
             } else {
-                self.sink.write_bytes(bytes, self.pitch, channels, first, count, args);
+                self.sink.write_bytes(bytes, pitch, channels, first, count, args);
             }
         }
     }
@@ -244,10 +258,9 @@ impl Job for Conv {
         let rows = share(self.window.output[0], part / self.columns, self.rows);
         let width = self.window.output[1];
         let (stage, wide, quant) = if self.staged_floats() { (at.reals, 4, None) } else { (at.bytes, 1, self.sink.quant) };
-        if self.columns > 1 {
-            // SAFETY: this part's scratch memory. Its panels leave gaps in the stages.
-            unsafe { scratch.add(at.reals).write_bytes(0, at.end - at.reals) };
-        }
+        // Stages hold what the panels of this part write, from the first channel to beyond the last.
+        let (Some(lowest), Some(last)) = (panels.first().map(|p| p.first), panels.last()) else { return };
+        let staged = last.first + LANES - lowest;
         let measured = match self.zero {
             Some(_) => None,
             // SAFETY: the scale and the zero point, which the job declares after the image.
@@ -267,8 +280,14 @@ impl Job for Conv {
                     None => args.inputs[0].add(y * self.strides.row),
                 }
             };
-            for first in (0..height * width).step_by(self.chunk) {
-                let count = self.chunk.min(height * width - first);
+            let mut first = 0;
+            while first < height * width {
+                let mut count = self.chunk.min(height * width - first);
+                // Tiles write whole pixels only: what is left of them goes through the stage.
+                let direct = self.direct.filter(|_| count >= self.tile.pixels);
+                if direct.is_some() {
+                    count -= count % self.tile.pixels;
+                }
                 let padded = count.next_multiple_of(self.tile.pixels);
                 for i in runs(width, first, count) {
                     let row =
@@ -279,11 +298,15 @@ impl Job for Conv {
                 let last = bases[count - 1];
                 bases[count..padded].fill(last);
                 let ends = |panel: &Panel| measured.map_or(panel.ends, |(scale, zero)| panel.measured(scale, zero));
-                let to = |panel: &Panel| scratch.wrapping_add(stage + panel.first * wide);
-                let (at, pitch) = (&bases[..padded], self.pitch * wide);
+                let (start, pitch) = match direct {
+                    Some(view) => (args.outputs[0].wrapping_add((y * width + first) * view.pixel + lowest), view.pixel),
+                    None => (scratch.wrapping_add(stage), staged * wide),
+                };
+                let to = |panel: &Panel| start.wrapping_add((panel.first - lowest) * wide);
+                let at = &bases[..padded];
                 let mut left = panels;
                 // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of a chunk,
-                // which tiles divide.
+                // which tiles divide; the output has all channels of all panels for each pixel.
                 unsafe {
                     while let Some((panel, rest)) = left.split_first() {
                         match (self.tile.pair, rest.split_first()) {
@@ -298,8 +321,11 @@ impl Job for Conv {
                         }
                     }
                 }
-                // SAFETY: as above.
-                unsafe { self.finish(panels, y * width + first, count, args, scratch) };
+                if direct.is_none() {
+                    // SAFETY: as above.
+                    unsafe { self.finish(panels, staged, y * width + first, count, args, scratch) };
+                }
+                first += count;
             }
         }
     }

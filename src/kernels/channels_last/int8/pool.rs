@@ -249,7 +249,10 @@ impl Job for Average {
                 },
             );
             // SAFETY: a row of results; the stage has room for it.
-            unsafe { self.sink.write_reals(reals.as_ptr(), input.channels, channels.clone(), y * width, width, bytes, args) };
+            unsafe {
+                let from = reals.as_ptr().add(channels.start);
+                self.sink.write_reals(from, input.channels, channels.clone(), y * width, width, bytes, args)
+            };
         }
     }
 }

@@ -20,8 +20,8 @@ impl Writer {
         Self { outputs: outputs.iter().map(ready).collect() }
     }
 
-    /// Writes the channels `channels` of `count` pixels, of which the first is pixel `first` of the image. At `from` is
-    /// channel 0 of the first; the others follow `pitch` bytes apart.
+    /// Writes the channels `channels` of `count` pixels, of which the first is pixel `first` of the image. At `from` is the
+    /// first of these channels of the first; the other pixels follow `pitch` bytes apart.
     ///
     /// # Safety
     /// The staged bytes are readable, the outputs of `args` are writable over their views.
@@ -34,7 +34,7 @@ impl Writer {
             for (run, place) in runs_of(view, first, count) {
                 // SAFETY: pixels of the stage and of the view.
                 unsafe {
-                    let from = from.add(run.start * pitch + start);
+                    let from = from.add(run.start * pitch + start - channels.start);
                     let to = to.add(place + start - at);
                     let (n, run) = (end - start, run.len());
                     match lookup {
@@ -81,7 +81,7 @@ impl Sink {
         unsafe { self.writer.write(from, pitch, channels, first, count, args) };
     }
 
-    /// Writes reals; arguments as for [`Writer::write`], `pitch` in floats. `stage` holds their bytes meanwhile.
+    /// Writes reals of a pixel or more; arguments as for [`Writer::write`], `pitch` in floats. `stage` holds their bytes meanwhile.
     ///
     /// # Safety
     /// The reals are initialized. `stage` is writable for `count · pitch` bytes if the store has bytes. The outputs of `args`
@@ -101,7 +101,7 @@ impl Sink {
             if let Some(view) = &self.floats {
                 write_floats(view, from, pitch, channels, first, count, args.outputs[0].cast());
             } else if let Some(quant) = self.quant {
-                round_row(self.level, quant, from, count * pitch, stage);
+                round_row(self.level, quant, from, (count - 1) * pitch + channels.len(), stage);
                 self.writer.write(stage, pitch, channels, first, count, args);
             }
         }
@@ -135,7 +135,7 @@ unsafe fn write_floats(view: &View, from: *const f32, pitch: usize, channels: Ra
     for (run, place) in runs_of(view, first, count) {
         // SAFETY: pixels of the stage and of the view.
         unsafe {
-            let from = from.add(run.start * pitch + channels.start);
+            let from = from.add(run.start * pitch);
             let to = to.add(place + channels.start * view.channel);
             let run = run.len();
             if view.channel == 1 {

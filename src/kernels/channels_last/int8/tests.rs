@@ -371,6 +371,41 @@ proptest! {
     }
 }
 
+/// Whole panels of one output, which tiles write themselves, and images of all numbers of pixels left over.
+#[test]
+fn convolutions_into_one_place_equal_their_definition() {
+    for (i, [height, width, channels, outs, kernel, gap]) in [
+        [1, 1, 8, 16, 1, 0],
+        [1, 5, 20, 32, 1, 3],
+        [7, 7, 64, 48, 3, 0],
+        [13, 11, 16, 16, 3, 5],
+        [5, 8, 3, 32, 2, 0],
+        [23, 9, 600, 64, 1, 0],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pad = kernel / 2;
+        let out = |n: usize| n + 2 * pad + 1 - kernel;
+        let window = window([height, kernel, 1, 1, pad, pad], [width, kernel, 1, 1, pad, pad]);
+        let input = View::dense(height, width, channels);
+        let pixel = outs + gap;
+        let output = View { height: out(height), width: out(width), channels: outs, row: out(width) * pixel, pixel, channel: 1 };
+        for (groups, threads, act) in [(1, 1, None), (1, 3, Some(Activation::Relu)), (1, 2, Some(Activation::HardSwish))] {
+            let seed = i as u32;
+            let store = Store::Bytes { inverse_scale: 20.0, zero: 31, outputs: vec![Bytes::whole(output)] };
+            let (scales, bias) = (floats(outs, seed, 2e-4), floats(outs, seed ^ 1, 2.0));
+            let spec = Int8Conv { window, groups, input, input_zero: Some(7), scales, bias, act, store, threads };
+            let weights: Vec<i8> = bytes(outs * channels * kernel * kernel, seed ^ 2).into_iter().map(|b| b as i8 / 2).collect();
+            let x = bytes(input.reach(), seed ^ 3);
+            let reals = reference::conv(&spec, &weights, &x);
+            for level in levels() {
+                compare(&*conv_with(level, &spec, &weights).unwrap(), &x, &spec.store, outs, &reals);
+            }
+        }
+    }
+}
+
 /// Images of several bands, and weights that are read for more pixels at a time.
 #[test]
 fn large_convolutions_equal_their_definition() {

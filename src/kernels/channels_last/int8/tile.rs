@@ -36,8 +36,7 @@ pub struct TileKernel {
 }
 
 /// As [`TileKernel::run`], for two panels.
-pub type Pair =
-    unsafe fn(panels: [&Panel; 2], ends: [&Ends; 2], at: &[*const u8], to: [*mut u8; 2], pitch: usize, quant: Option<Quant>);
+pub type Pair = unsafe fn(panels: [&Panel; 2], ends: [&Ends; 2], at: &[*const u8], to: [*mut u8; 2], pitch: usize, quant: Option<Quant>);
 
 impl TileKernel {
     pub fn dense(level: Level) -> Self {

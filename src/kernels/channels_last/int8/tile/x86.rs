@@ -159,10 +159,9 @@ pub unsafe fn avx_vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8
 /// As [`super::TileKernel::run`], with as many pixels as a multiple of 8.
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
 pub unsafe fn vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-    let mut stage: Stage = [MaybeUninit::uninit(); super::sums::MAX_PIXELS];
-    for (at, stage) in at.chunks_exact(8).zip(stage.chunks_exact_mut(8)) {
+    for (i, at) in at.chunks_exact(8).enumerate() {
         // SAFETY: the start has one such vector; pixels as the caller promises.
-        let sums = unsafe {
+        unsafe {
             let mut sums = [_mm512_loadu_si512(ends.start.as_ptr().cast()); 8];
             for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
                 let w = _mm512_load_si512(step.0.as_ptr().cast());
@@ -171,14 +170,9 @@ pub unsafe fn vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pi
                     *sum = _mm512_dpbusd_epi32(*sum, x, w);
                 }
             }
-            sums
-        };
-        for (stage, sum) in stage.iter_mut().zip(sums) {
-            stage.write([_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)]);
+            finish_wide(ends, &sums, to.add(8 * i * pitch), pitch, quant);
         }
     }
-    // SAFETY: as many sums as pixels were written.
-    unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
 }
 
 /// Two panels at once: 11 loads for 16 products of vectors, which two ports do in 8 cycles, as they do the loads in 6. One panel
@@ -187,19 +181,11 @@ pub unsafe fn vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pi
 /// # Safety
 /// As [`super::TileKernel::pair`], with as many pixels as a multiple of 8.
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
-pub unsafe fn vnni_pair(
-    panels: [&Panel; 2],
-    ends: [&Ends; 2],
-    at: &[*const u8],
-    to: [*mut u8; 2],
-    pitch: usize,
-    quant: Option<Quant>,
-) {
-    let mut stages: [Stage; 2] = [[MaybeUninit::uninit(); super::sums::MAX_PIXELS]; 2];
+pub unsafe fn vnni_pair(panels: [&Panel; 2], ends: [&Ends; 2], at: &[*const u8], to: [*mut u8; 2], pitch: usize, quant: Option<Quant>) {
     for (i, at) in at.chunks_exact(8).enumerate() {
         let at: &[*const u8; 8] = at.try_into().expect("a chunk");
         // SAFETY: the starts have one such vector; pixels as the caller promises, of both panels.
-        let sums = unsafe {
+        unsafe {
             let mut sums = ends.map(|ends| [_mm512_loadu_si512(ends.start.as_ptr().cast()); 8]);
             for ((&offset, a), b) in panels[0].offsets.iter().zip(&panels[0].steps).zip(&panels[1].steps) {
                 let (a, b) = (_mm512_load_si512(a.0.as_ptr().cast()), _mm512_load_si512(b.0.as_ptr().cast()));
@@ -209,17 +195,42 @@ pub unsafe fn vnni_pair(
                     sums[1][p] = _mm512_dpbusd_epi32(sums[1][p], x, b);
                 }
             }
-            sums
-        };
-        for (stage, sums) in stages.iter_mut().zip(sums) {
-            for (stage, sum) in stage[8 * i..].iter_mut().zip(sums) {
-                stage.write([_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)]);
+            for ((ends, sums), to) in ends.into_iter().zip(&sums).zip(to) {
+                finish_wide(ends, sums, to.add(8 * i * pitch), pitch, quant);
             }
         }
     }
-    for ((ends, stage), to) in ends.into_iter().zip(&stages).zip(to) {
-        // SAFETY: as many sums as pixels were written.
-        unsafe { finish(ends, stage, at.len(), to, pitch, quant) };
+}
+
+/// As [`finish`], for sums of pixels in one vector each: half of the operations.
+///
+/// # Safety
+/// The [`LANES`] results of all pixels are writable.
+#[target_feature(enable = "avx2,avx512f")]
+#[inline]
+unsafe fn finish_wide(ends: &Ends, sums: &[__m512i; 8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+    // SAFETY: scales and biases have one vector; results as the caller promises.
+    unsafe {
+        let (scales, bias) = (_mm512_loadu_ps(ends.scales.as_ptr()), _mm512_loadu_ps(ends.bias.as_ptr()));
+        let real = |sum: __m512i| _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales), bias);
+        // Both orders of the lanes differ in the second and the third four.
+        let Some(quant) = quant else {
+            for (p, &sum) in sums.iter().enumerate() {
+                let real = real(sum);
+                _mm512_storeu_ps(to.add(p * pitch).cast(), _mm512_shuffle_f32x4::<0b11_01_10_00>(real, real));
+            }
+            return;
+        };
+        let inverse_scale = _mm512_set1_ps(quant.inverse_scale);
+        let high = _mm512_set1_ps(f32::from(quant.high) - f32::from(quant.zero));
+        let (zero, low) = (_mm512_set1_epi32(i32::from(quant.zero)), _mm512_set1_epi32(i32::from(quant.low)));
+        for (p, &sum) in sums.iter().enumerate() {
+            // A minimum is its second operand where one is NaN. What is below the range of 32 bits and NaN become the least of 32
+            // bits, hence `low`.
+            let near = _mm512_cvtps_epi32(_mm512_min_ps(high, _mm512_mul_ps(real(sum), inverse_scale)));
+            let bytes = _mm512_cvtepi32_epi8(_mm512_max_epi32(_mm512_add_epi32(near, zero), low));
+            _mm_storeu_si128(to.add(p * pitch).cast(), _mm_shuffle_epi32::<0b11_01_10_00>(bytes));
+        }
     }
 }
 
