@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use compresso::kernels::memory::Recycling;
 use compresso::measure::runtimes::onnxruntime;
 use compresso::report::{Style, save};
 use compresso::shell::jupyter::{self, RhaiCells, install};
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+#[global_allocator]
+static MEMORY: Recycling = Recycling;
 
 /// Makes vision models small and fast: prune, quantize, distill, export, benchmark.
 ///

@@ -8,7 +8,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, Var};
 use compresso_base::context::Cancel;
 use compresso_base::error::{At, Error, Result};
-use compresso_kernels::ops::add_assign;
+use compresso_kernels::ops::{self, add_assign};
 use compresso_model::ops::{Back, BackwardRule, Exec, Flow};
 use compresso_model::{Node, Value};
 use std::collections::{HashMap, HashSet};
@@ -150,7 +150,9 @@ fn add(sums: &mut HashMap<String, Sum>, name: &str, flow: Flow, dims: &[usize]) 
         (Some(Sum { tensor, own: true }), Flow::Own(g) | Flow::Shared(g)) | (Some(Sum { tensor: g, own: false }), Flow::Own(tensor)) => {
             Sum { tensor: add_assign(&tensor, &g)?, own: true }
         }
-        (Some(Sum { tensor, own: false }), Flow::Shared(g)) => Sum { tensor: add_assign(&tensor.force_contiguous()?, &g)?, own: true },
+        (Some(Sum { tensor, own: false }), Flow::Shared(g)) => {
+            Sum { tensor: ops::add(&ops::contiguous(&tensor)?, &ops::contiguous(&g)?)?, own: true }
+        }
         (before, Flow::Part { axis, start, gradient }) => {
             let whole = match before {
                 Some(Sum { tensor, own: true }) if tensor.is_contiguous() => tensor,

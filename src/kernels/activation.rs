@@ -101,7 +101,7 @@ impl Activation {
                 let s = sigmoid(alpha * v);
                 s + alpha * y * (1.0 - s)
             }),
-            Self::HardSigmoid { alpha, .. } => grad(x, y, gy, gx, |_, y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 }),
+            Self::HardSigmoid { alpha, .. } => grad(x, y, gy, gx, |_, y| if (y > 0.0) & (y < 1.0) { alpha } else { 0.0 }),
             Self::HardSwish => grad(x, y, gy, gx, |v, _| {
                 let inner = if v < 3.0 { v / 3.0 + 0.5 } else { 1.0 };
                 if v < -3.0 { 0.0 } else { inner }
@@ -112,7 +112,7 @@ impl Activation {
                 1.0 / (d * d)
             }),
             Self::Tanh => grad(x, y, gy, gx, |_, y| 1.0 - y * y),
-            Self::Clip { min, max } => grad(x, y, gy, gx, |v, _| if v >= min && v <= max { 1.0 } else { 0.0 }),
+            Self::Clip { min, max } => grad(x, y, gy, gx, |v, _| if (v >= min) & (v <= max) { 1.0 } else { 0.0 }),
             Self::Erf => grad(x, y, gy, gx, |v, _| FRAC_2_SQRT_PI * exp(-v * v)),
             Self::Gelu => grad(x, y, gy, gx, |v, _| {
                 let density = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * exp(-0.5 * v * v);

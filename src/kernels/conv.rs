@@ -288,6 +288,9 @@ struct Weights<'a> {
 impl Weights<'_> {
     /// Writes the block `[read channels · taps, height]` of the made channels `first..`; zeros beyond `channels`.
     fn pack(&self, group: usize, first: usize, channels: usize, height: usize, to: &mut [f32]) {
+        if to.is_empty() {
+            return;
+        }
         let here = height.min(channels - first);
         let start = group * self.group + first * self.made;
         for (c, to) in to.chunks_exact_mut(self.taps.len() * height).enumerate() {
@@ -352,16 +355,18 @@ impl Stage {
         let halo = self.shifts.iter().map(|t| t[0] / self.step[0]).max().unwrap_or(0);
         let pitch = out_columns + self.shifts.iter().map(|t| t[1] / self.step[1]).max().unwrap_or(0);
         let mut packed = vec![0.0; self.groups * made * depth];
-        if depth > 0 {
-            packed.par_chunks_mut(made * depth).enumerate().for_each(|(g, mut rest)| {
-                let mut first = 0;
-                for &height in &heights {
-                    let (block, after) = rest.split_at_mut(height * depth);
-                    weights.pack(g, first, self.channels, height, block);
-                    (rest, first) = (after, first + height);
-                }
-            });
+        let mut blocks = Vec::with_capacity(self.groups * heights.len());
+        let mut rest = packed.as_mut_slice();
+        for g in 0..self.groups {
+            let mut first = 0;
+            for &height in &heights {
+                let (block, after) = rest.split_at_mut(height * depth);
+                blocks.push((g, first, height, block));
+                (rest, first) = (after, first + height);
+            }
         }
+        let pack = |(g, first, height, block): (usize, usize, usize, &mut [f32])| weights.pack(g, first, self.channels, height, block);
+        blocks.into_par_iter().with_min_len((1 << 14) / (depth * 4).max(1) + 1).for_each(pack);
         let (area, place) = (self.size[0] * self.size[1], self.lattice.size[0] * self.lattice.size[1]);
         assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
         let busy = self.batch * self.groups >= rayon::current_num_threads();

@@ -10,6 +10,7 @@ pub mod activation;
 pub mod channels_last;
 pub mod conv;
 pub mod level;
+pub mod memory;
 pub mod norm;
 pub mod ops;
 pub mod out;

@@ -1,9 +1,9 @@
-//! Per-channel statistics and affine maps: the parts of batch normalization, alone or followed by SiLU.
+//! Per-channel statistics and affine maps: the parts of batch normalization, alone or followed by an activation.
 //!
 //! # Shapes
 //! Activations are `[batch, channels, plane]`; everything per channel is `[channels]`.
 
-use super::activation::{sigmoid, wide};
+use super::activation::{Activation, sigmoid, wide};
 use super::out::Out;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -11,22 +11,141 @@ use std::mem::MaybeUninit;
 /// Partial sums kept apart, so that they can be added in vectors.
 const LANES: usize = 16;
 
-/// Mean and population variance of the planes of a channel.
-fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]> + Clone, count: f64) -> (f32, f32) {
-    let total: f64 = planes.clone().map(|p| f64::from(sum(p, |v| v))).sum();
-    let mean = (total / count) as f32;
-    // Deviations from the rounded mean, corrected for the rounding.
-    let (mut squares, mut rest) = (0.0f64, 0.0f64);
-    for p in planes {
-        let (s, r) = sums(p, p, |v, _| ((v - mean) * (v - mean), v - mean));
-        squares += f64::from(s);
-        rest += f64::from(r);
+/// Values whose sums are taken together: they stay in the first-level cache from their mean to their deviations.
+const PART: usize = 4096;
+
+/// Mean and population variance of the planes of a channel of `count` values.
+fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]>, count: f64) -> (f32, f32) {
+    // Of what has been read: how many, mean, sum of squared deviations from it.
+    let (mut seen, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+    for part in planes.flat_map(|p| p.chunks(PART)) {
+        let n = part.len() as f64;
+        let about = (f64::from(sum(part, |v| v)) / n) as f32;
+        // Deviations from the rounded mean, corrected for the rounding.
+        let (s, rest) = sums(part, part, |v, _| ((v - about) * (v - about), v - about));
+        let (own, rest) = (f64::from(about) + f64::from(rest) / n, f64::from(rest));
+        let apart = own - mean;
+        squares += f64::from(s) - rest * rest / n + apart * apart * seen * n / (seen + n);
+        mean += apart * n / (seen + n);
+        seen += n;
     }
-    (mean, ((squares - rest * rest / count) / count).max(0.0) as f32)
+    (mean as f32, (squares / count).max(0.0) as f32)
 }
 
-/// Batch normalization with the statistics of the batch, followed by SiLU (`z · sigmoid(z)`) when `silu`. Overwrites
-/// `y` and returns mean and population variance of each channel, and `y`.
+/// What follows a batch normalization as part of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Then {
+    Nothing,
+    Relu,
+    /// `z · sigmoid(z)`
+    Silu,
+    HardSwish,
+    Clip {
+        min: f32,
+        max: f32,
+    },
+}
+
+impl Then {
+    /// An activation as part of a batch normalization, where that is possible.
+    pub fn of(f: Activation) -> Option<Self> {
+        match f {
+            Activation::Relu => Some(Self::Relu),
+            Activation::Swish { alpha: 1.0 } => Some(Self::Silu),
+            Activation::HardSwish => Some(Self::HardSwish),
+            Activation::Clip { min, max } => Some(Self::Clip { min, max }),
+            _ => None,
+        }
+    }
+    /// The activation alone.
+    pub fn activation(self) -> Option<Activation> {
+        match self {
+            Self::Nothing => None,
+            Self::Relu => Some(Activation::Relu),
+            Self::Silu => Some(Activation::Swish { alpha: 1.0 }),
+            Self::HardSwish => Some(Activation::HardSwish),
+            Self::Clip { min, max } => Some(Activation::Clip { min, max }),
+        }
+    }
+}
+
+/// A function of one value and its derivative, as [`Activation`] has them.
+trait Curve: Copy + Sync {
+    fn value(self, z: f32) -> f32;
+    fn slope(self, z: f32) -> f32;
+}
+
+#[derive(Clone, Copy)]
+struct Line;
+#[derive(Clone, Copy)]
+struct Relu;
+#[derive(Clone, Copy)]
+struct Silu;
+#[derive(Clone, Copy)]
+struct HardSwish;
+#[derive(Clone, Copy)]
+struct Clip(f32, f32);
+
+impl Curve for Line {
+    #[inline(always)]
+    fn value(self, z: f32) -> f32 {
+        z
+    }
+    #[inline(always)]
+    fn slope(self, _: f32) -> f32 {
+        1.0
+    }
+}
+
+impl Curve for Relu {
+    #[inline(always)]
+    fn value(self, z: f32) -> f32 {
+        if z < 0.0 { 0.0 } else { z }
+    }
+    #[inline(always)]
+    fn slope(self, z: f32) -> f32 {
+        if z > 0.0 { 1.0 } else { 0.0 }
+    }
+}
+
+impl Curve for Silu {
+    #[inline(always)]
+    fn value(self, z: f32) -> f32 {
+        z * sigmoid(z)
+    }
+    #[inline(always)]
+    fn slope(self, z: f32) -> f32 {
+        let s = sigmoid(z);
+        s * (1.0 + z * (1.0 - s))
+    }
+}
+
+impl Curve for HardSwish {
+    #[inline(always)]
+    fn value(self, z: f32) -> f32 {
+        z * (z / 6.0 + 0.5).clamp(0.0, 1.0)
+    }
+    #[inline(always)]
+    fn slope(self, z: f32) -> f32 {
+        let inner = if z < 3.0 { z / 3.0 + 0.5 } else { 1.0 };
+        if z < -3.0 { 0.0 } else { inner }
+    }
+}
+
+impl Curve for Clip {
+    #[inline(always)]
+    fn value(self, z: f32) -> f32 {
+        let z = if z < self.0 { self.0 } else { z };
+        if z > self.1 { self.1 } else { z }
+    }
+    #[inline(always)]
+    fn slope(self, z: f32) -> f32 {
+        if (z >= self.0) & (z <= self.1) { 1.0 } else { 0.0 }
+    }
+}
+
+/// Batch normalization with the statistics of the batch, followed by `then`. Overwrites `y` and returns mean and population
+/// variance of each channel, and `y`.
 ///
 /// Work is shared out by channel: a channel is still in the cache when its statistics are known.
 ///
@@ -34,13 +153,30 @@ fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]> + Clone, count: f64) -
 /// When the lengths do not fit together.
 pub fn batch_norm<'a>(
     plane: usize,
-    (scale, bias): (&[f32], &[f32]),
+    affine: (&[f32], &[f32]),
     epsilon: f64,
-    silu: bool,
+    then: Then,
     x: &[f32],
     y: impl Into<Out<'a>>,
 ) -> (Vec<f32>, Vec<f32>, &'a mut [f32]) {
-    let mut y = y.into();
+    let y = y.into();
+    match then {
+        Then::Nothing => normalize(plane, affine, epsilon, Line, x, y),
+        Then::Relu => normalize(plane, affine, epsilon, Relu, x, y),
+        Then::Silu => normalize(plane, affine, epsilon, Silu, x, y),
+        Then::HardSwish => normalize(plane, affine, epsilon, HardSwish, x, y),
+        Then::Clip { min, max } => normalize(plane, affine, epsilon, Clip(min, max), x, y),
+    }
+}
+
+fn normalize<'a>(
+    plane: usize,
+    (scale, bias): (&[f32], &[f32]),
+    epsilon: f64,
+    curve: impl Curve,
+    x: &[f32],
+    mut y: Out<'a>,
+) -> (Vec<f32>, Vec<f32>, &'a mut [f32]) {
     let channels = scale.len();
     assert!(x.len() == y.len() && bias.len() == channels, "lengths of a normalization");
     check_planes(channels, plane, x.len());
@@ -53,16 +189,9 @@ pub fn batch_norm<'a>(
             wide(
                 #[inline(always)]
                 || {
-                    if silu {
-                        y.iter_mut().zip(x).for_each(|(y, x)| {
-                            let z = x * a + b;
-                            y.write(z * sigmoid(z));
-                        });
-                    } else {
-                        y.iter_mut().zip(x).for_each(|(y, x)| {
-                            y.write(x * a + b);
-                        });
-                    }
+                    y.iter_mut().zip(x).for_each(|(y, x)| {
+                        y.write(curve.value(x * a + b));
+                    })
                 },
             );
         }
@@ -141,12 +270,29 @@ pub struct Normalized<'a> {
 pub fn batch_norm_backward<'a>(
     plane: usize,
     n: Normalized<'_>,
-    silu: bool,
+    then: Then,
     x: &[f32],
     gy: &[f32],
     gx: impl Into<Out<'a>>,
 ) -> (Vec<f32>, Vec<f32>, &'a mut [f32]) {
-    let mut gx = gx.into();
+    let gx = gx.into();
+    match then {
+        Then::Nothing => normalize_backward(plane, n, Line, x, gy, gx),
+        Then::Relu => normalize_backward(plane, n, Relu, x, gy, gx),
+        Then::Silu => normalize_backward(plane, n, Silu, x, gy, gx),
+        Then::HardSwish => normalize_backward(plane, n, HardSwish, x, gy, gx),
+        Then::Clip { min, max } => normalize_backward(plane, n, Clip(min, max), x, gy, gx),
+    }
+}
+
+fn normalize_backward<'a>(
+    plane: usize,
+    n: Normalized<'_>,
+    curve: impl Curve,
+    x: &[f32],
+    gy: &[f32],
+    mut gx: Out<'a>,
+) -> (Vec<f32>, Vec<f32>, &'a mut [f32]) {
     let channels = n.mean.len();
     let per_channel = [n.inv, n.scale, n.bias].iter().all(|v| v.len() == channels);
     assert!(x.len() == gx.len() && gy.len() == gx.len() && per_channel, "lengths of a normalization's gradient");
@@ -155,45 +301,40 @@ pub fn batch_norm_backward<'a>(
     let run = |(c, outputs): (usize, Vec<&mut [MaybeUninit<f32>]>)| {
         let (mean, factor) = (n.mean[c], n.scale[c] * n.inv[c]);
         let shift = n.bias[c] - mean * factor;
-        let inputs = planes(channels, plane, c, x).zip(planes(channels, plane, c, gy));
-        let (mut g_scale, mut g_bias) = (0.0f32, 0.0f32);
-        // First the gradient of z, kept in gx, and its sums.
-        let mut gradients = Vec::with_capacity(outputs.len());
-        for (gz, (x, gy)) in outputs.into_iter().zip(inputs) {
-            if silu {
-                wide(
-                    #[inline(always)]
-                    || {
-                        gz.iter_mut().zip(x).zip(gy).for_each(|((gz, x), gy)| {
-                            let z = x * factor + shift;
-                            let s = sigmoid(z);
-                            gz.write(gy * s * (1.0 + z * (1.0 - s)));
-                        })
-                    },
-                );
-            } else {
-                gz.write_copy_of_slice(gy);
-            }
-            // SAFETY: `x`, `gy` and this are planes of one size, so every one has been written.
-            let gz = unsafe { gz.assume_init_mut() };
-            let (first, second) = sums(x, gz, |x, g| (g, g * (x - mean)));
-            g_bias += first;
-            g_scale += second * n.inv[c];
-            gradients.push(gz);
+        let inputs = || planes(channels, plane, c, x).zip(planes(channels, plane, c, gy));
+        // Sums of gz, the gradient of z, and of gz · (x - mean). It is worked out twice: that costs less than to keep it.
+        let (mut g_scale, mut g_bias) = (0.0f64, 0.0f64);
+        for (x, gy) in inputs() {
+            let (first, second) = sums(
+                x,
+                gy,
+                #[inline(always)]
+                |x, gy| {
+                    let g = gy * curve.slope(x * factor + shift);
+                    (g, g * (x - mean))
+                },
+            );
+            g_bias += f64::from(first);
+            g_scale += f64::from(second);
         }
+        let (g_scale, g_bias) = (g_scale as f32 * n.inv[c], g_bias as f32);
         // gx = factor · (gz - mean(gz) - x̂ · mean(gz · x̂)), as one map of gz and x.
         let b = -factor * n.inv[c] * g_scale / count;
         let rest = -factor * g_bias / count - b * mean;
-        for (g, x) in gradients.into_iter().zip(planes(channels, plane, c, x)) {
+        for (gx, (x, gy)) in outputs.into_iter().zip(inputs()) {
             wide(
                 #[inline(always)]
-                || g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * factor + x * b + rest),
+                || {
+                    gx.iter_mut().zip(x).zip(gy).for_each(|((gx, &x), &gy)| {
+                        gx.write(gy * curve.slope(x * factor + shift) * factor + x * b + rest);
+                    })
+                },
             );
         }
         (g_scale, g_bias)
     };
     let (g_scale, g_bias) = by_channel(channels, plane, gx.cells()).into_par_iter().enumerate().map(run).unzip();
-    // SAFETY: the planes of all channels are all of `gx`, and each has been written whole.
+    // SAFETY: the planes of all channels are all of `gx`, and there are `x` and `gy` for every one.
     (g_scale, g_bias, unsafe { gx.written() })
 }
 

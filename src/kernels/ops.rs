@@ -13,8 +13,8 @@ mod resize;
 mod softmax;
 mod storage;
 
-pub use activation::activate;
-pub use add::add_assign;
+pub use activation::{activate, activate_backward};
+pub use add::{add, add_assign, contiguous, multiply, plane, plane_products, spread};
 pub use conv::{conv, conv_backward, conv_transpose};
 pub use join::join;
 pub use norm::{batch_norm, batch_norm_backward, channel_affine};

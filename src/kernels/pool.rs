@@ -33,28 +33,67 @@ pub fn max_forward(w: &Window, planes: usize, x: &[f32], y: &mut [f32]) {
         return;
     }
     let Some(w2) = w.as_2d() else { return reference::max_pool(w, planes, x, y, &mut vec![0; planes * outs]) };
-    y.par_chunks_mut(outs).zip(x.par_chunks(ins)).for_each(|(y, x)| {
-        y.fill(f32::NEG_INFINITY);
-        wide(
-            #[inline(always)]
-            || {
-                each_run(
-                    &w2,
-                    #[inline(always)]
-                    |out, from, len| match w2.stride[1] {
-                        1 => y[out..][..len].iter_mut().zip(&x[from..][..len]).for_each(|(y, &x)| larger(y, x)),
-                        step => y[out..][..len].iter_mut().zip(x[from..].iter().step_by(step)).for_each(|(y, &x)| larger(y, x)),
-                    },
-                )
-            },
-        );
-    });
+    // Largest values of columns first, then of their neighbours: the first step runs over whole rows.
+    y.par_chunks_mut(outs).zip(x.par_chunks(ins)).for_each_init(
+        || vec![0.0; w2.input[1]],
+        |columns, (y, x)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for (oy, y) in y.chunks_exact_mut(w2.output[1]).enumerate() {
+                        columns.fill(f32::NEG_INFINITY);
+                        for ky in w2.taps(0, oy) {
+                            let iy = oy * w2.stride[0] + ky * w2.dilation[0] - w2.pad[0];
+                            columns.iter_mut().zip(&x[iy * w2.input[1]..]).for_each(|(c, &x)| larger(c, x));
+                        }
+                        y.fill(f32::NEG_INFINITY);
+                        for kx in w2.useful(1) {
+                            let (x0, x1) = w2.valid(1, kx);
+                            if x0 == x1 {
+                                continue;
+                            }
+                            let from = &columns[x0 * w2.stride[1] + kx * w2.dilation[1] - w2.pad[1]..];
+                            let to = &mut y[x0..x1];
+                            match w2.stride[1] {
+                                1 => to.iter_mut().zip(from).for_each(|(y, &x)| larger(y, x)),
+                                // With a constant step the compiler finds vectors.
+                                2 => to.iter_mut().zip(from.iter().step_by(2)).for_each(|(y, &x)| larger(y, x)),
+                                step => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(y, &x)| larger(y, x)),
+                            }
+                        }
+                    }
+                },
+            );
+        },
+    );
 }
 
 /// Keeps the larger of two; a NaN is largest.
 #[inline(always)]
 fn larger(best: &mut f32, v: f32) {
     *best = if (v > *best) | v.is_nan() { v } else { *best };
+}
+
+/// Adds each gradient of a plane to the first element under its window that is largest. Where windows overlap little, that takes
+/// fewer comparisons than [`give`] for all taps.
+fn search(w: &Window2, x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32]) {
+    for oy in 0..w.output[0] {
+        let rows = w.taps(0, oy);
+        for ox in 0..w.output[1] {
+            let o = oy * w.output[1] + ox;
+            let (largest, columns) = (y[o], w.taps(1, ox));
+            'found: for ky in rows.clone() {
+                let row = (oy * w.stride[0] + ky * w.dilation[0] - w.pad[0]) * w.input[1];
+                for kx in columns.clone() {
+                    let i = row + ox * w.stride[1] + kx * w.dilation[1] - w.pad[1];
+                    if x[i] == largest || (x[i].is_nan() && largest.is_nan()) {
+                        gx[i] += gy[o];
+                        break 'found;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Gives the gradient that is left to the element `x` when that is the largest, `y`.
@@ -96,6 +135,13 @@ pub fn max_backward(w: &Window, planes: usize, x: &[f32], y: &[f32], gy: &[f32],
         }
         return;
     };
+    if w2.stride[1] > 1 {
+        let jobs = gx.par_chunks_mut(ins).zip(x.par_chunks(ins)).zip(y.par_chunks(outs).zip(gy.par_chunks(outs)));
+        return jobs.for_each(|((gx, x), (y, gy))| {
+            gx.fill(0.0);
+            search(&w2, x, y, gy, gx);
+        });
+    }
     let jobs = gx.par_chunks_mut(ins).zip(x.par_chunks(ins)).zip(y.par_chunks(outs).zip(gy.par_chunks(outs)));
     jobs.for_each_init(Vec::new, |left, ((gx, x), (y, gy))| {
         gx.fill(0.0);

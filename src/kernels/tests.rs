@@ -1,7 +1,7 @@
 //! Kernels against their plain definitions.
 
 use super::activation::{self, Activation};
-use super::norm::{self, Normalized};
+use super::norm::{self, Normalized, Then};
 use super::resize::{self, AxisMap};
 use super::softmax::{self, Kind};
 use super::{Window, pool, reference};
@@ -162,13 +162,13 @@ proptest! {
     }
 }
 
-/// Batch normalization by its definition in float64, with SiLU when asked: the loss `Σ gy · y` and its numeric gradient.
+/// Batch normalization by its definition in float64, with what may follow it: the loss `Σ gy · y` and its numeric gradient.
 #[test]
 fn batch_norm_gradients_are_those_of_the_definition() {
     let (batch, channels, plane) = (3, 2, 37);
     let x: Vec<f32> = values(batch * channels * plane, 8).iter().map(|v| v * 2.0 + 0.7).collect();
     let (gy, scale, bias) = (values(x.len(), 9), [1.5f32, -0.6], [0.2f32, 0.4]);
-    let loss = |x: &[f64], scale: &[f64], bias: &[f64], silu: bool| -> f64 {
+    let loss = |x: &[f64], scale: &[f64], bias: &[f64], then: Then| -> f64 {
         let of = |c: usize| x.chunks_exact(plane).enumerate().filter(move |(i, _)| i % channels == c).flat_map(|(_, p)| p.iter());
         let count = (batch * plane) as f64;
         (0..x.len())
@@ -177,33 +177,40 @@ fn batch_norm_gradients_are_those_of_the_definition() {
                 let mean = of(c).sum::<f64>() / count;
                 let var = of(c).map(|v| (v - mean).powi(2)).sum::<f64>() / count;
                 let z = (x[i] - mean) / (var + 1e-3).sqrt() * scale[c] + bias[c];
-                f64::from(gy[i]) * if silu { z / (1.0 + (-z).exp()) } else { z }
+                let y = match then {
+                    Then::Nothing => z,
+                    Then::Relu => z.max(0.0),
+                    Then::Silu => z / (1.0 + (-z).exp()),
+                    Then::HardSwish => z * (z / 6.0 + 0.5).clamp(0.0, 1.0),
+                    Then::Clip { min, max } => z.max(f64::from(min)).min(f64::from(max)),
+                };
+                f64::from(gy[i]) * y
             })
             .sum()
     };
     let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-    for silu in [false, true] {
+    for then in [Then::Nothing, Then::Relu, Then::Silu, Then::HardSwish, Then::Clip { min: -0.3, max: 0.9 }] {
         let mut y = vec![f32::NAN; x.len()];
-        let (mean, var, _) = norm::batch_norm(plane, (&scale, &bias), 1e-3, silu, &x, &mut y);
+        let (mean, var, _) = norm::batch_norm(plane, (&scale, &bias), 1e-3, then, &x, &mut y);
         let inv: Vec<f32> = var.iter().map(|&v| norm::inverse(v, 1e-3)).collect();
         let n = Normalized { mean: &mean, inv: &inv, scale: &scale, bias: &bias };
         let mut gx = vec![f32::NAN; x.len()];
-        let (g_scale, g_bias, _) = norm::batch_norm_backward(plane, n, silu, &x, &gy, &mut gx);
+        let (g_scale, g_bias, _) = norm::batch_norm_backward(plane, n, then, &x, &gy, &mut gx);
         let numeric = |which: usize, i: usize| {
             let at = |d: f64| {
                 let mut all = [wide(&x), wide(&scale), wide(&bias)];
                 all[which][i] += d;
-                loss(&all[0], &all[1], &all[2], silu)
+                loss(&all[0], &all[1], &all[2], then)
             };
             ((at(1e-4) - at(-1e-4)) / 2e-4) as f32
         };
         for (i, g) in gx.iter().enumerate().step_by(23) {
-            assert!((g - numeric(0, i)).abs() < 2e-4, "gx[{i}] {g} {}", numeric(0, i));
+            assert!((g - numeric(0, i)).abs() < 2e-4, "{then:?} gx[{i}] {g} {}", numeric(0, i));
         }
         for c in 0..channels {
             assert!((g_scale[c] - numeric(1, c)).abs() < 1e-3 && (g_bias[c] - numeric(2, c)).abs() < 1e-3, "channel {c}");
         }
         let sum: f64 = y.iter().zip(&gy).map(|(y, g)| f64::from(*y) * f64::from(*g)).sum();
-        assert!((sum - loss(&wide(&x), &wide(&scale), &wide(&bias), silu)).abs() < 1e-3);
+        assert!((sum - loss(&wide(&x), &wide(&scale), &wide(&bias), then)).abs() < 1e-3);
     }
 }

@@ -1,3 +1,4 @@
+use super::add::contiguous;
 use super::storage::{Candle, floats, in_f32, output, read};
 use crate::activation::Activation;
 use crate::out::fresh;
@@ -15,7 +16,22 @@ pub fn activate(x: &Tensor, f: Activation) -> Result<Tensor> {
     compose(x, f)
 }
 
+/// Gradient of [`activate`] with respect to `x`, from that of its result `y`. All tensors are float32 on the CPU.
+pub fn activate_backward(x: &Tensor, y: &Tensor, gy: &Tensor, f: Activation) -> Result<Tensor> {
+    Ok(Elementwise(f).backward(&contiguous(x)?, y, &contiguous(gy)?)?)
+}
+
 struct Elementwise(Activation);
+
+impl Elementwise {
+    fn backward(&self, x: &Tensor, y: &Tensor, gy: &Tensor) -> Candle<Tensor> {
+        let gx = {
+            let (from, to, gradient) = (read(x)?, read(y)?, read(gy)?);
+            fresh(x.elem_count(), |gx| self.0.backward(&from, &to, &gradient, gx))
+        };
+        Tensor::from_vec(gx, x.shape(), x.device())
+    }
+}
 
 impl CustomOp1 for Elementwise {
     fn name(&self) -> &'static str {
@@ -26,12 +42,7 @@ impl CustomOp1 for Elementwise {
         output(fresh(x.len(), |y| self.0.forward(x, y)), l.shape().clone())
     }
     fn bwd(&self, x: &Tensor, y: &Tensor, gy: &Tensor) -> Candle<Option<Tensor>> {
-        let gy = gy.contiguous()?;
-        let gx = {
-            let (from, to, gradient) = (read(x)?, read(y)?, read(&gy)?);
-            fresh(x.elem_count(), |gx| self.0.backward(&from, &to, &gradient, gx))
-        };
-        Tensor::from_vec(gx, x.shape(), x.device()).map(Some)
+        self.backward(x, y, &gy.contiguous()?).map(Some)
     }
 }
 

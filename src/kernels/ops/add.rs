@@ -1,7 +1,135 @@
 use super::storage::Candle;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
-use compresso_base::error::Result;
+use super::storage::read;
+use crate::norm::channel_sums;
+use crate::out::fresh;
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Storage, Tensor};
+use compresso_base::error::{Error, Result};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// True for float32 tensors on the CPU that gradients of candle's do not flow through.
+fn plain(t: &Tensor) -> bool {
+    t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op()
+}
+
+/// `a + b`, of equal shapes. Plain float32 tensors on the CPU, without gaps, are added by several threads.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !(plain(a) && plain(b) && a.dims() == b.dims() && a.is_contiguous() && b.is_contiguous()) {
+        return Ok((a + b)?);
+    }
+    zipped(a, b, |a, b| a + b)
+}
+
+/// `a · b` of equal shapes, or where [`plane`] finds each element of `b` beside a plane of `a`: both plain float32 tensors on the
+/// CPU, without gaps. Several threads multiply them.
+///
+/// # Errors
+/// Those of candle's product, for other tensors.
+pub fn multiply(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.dims() == b.dims() && plain(a) && plain(b) && a.is_contiguous() && b.is_contiguous() {
+        return zipped(a, b, |a, b| a * b);
+    }
+    let Some(plane) = plane(a, b) else { return Ok(a.broadcast_mul(b)?) };
+    let y = {
+        let (a, b) = (read(a)?, read(b)?);
+        fresh(a.len(), |mut y| {
+            let planes = y.cells().par_chunks_mut(plane).zip(a.par_chunks(plane)).zip(&*b).with_min_len(CHUNK / plane + 1);
+            planes.for_each(|((y, a), b)| {
+                y.iter_mut().zip(a).for_each(|(y, a)| {
+                    y.write(a * b);
+                });
+            });
+            // SAFETY: `b` has an element for each plane, so every one was written.
+            unsafe { y.written() }
+        })
+    };
+    Ok(Tensor::from_vec(y, a.dims(), &Device::Cpu)?)
+}
+
+/// Sums of `a · b`, of equal shapes, over each plane that belongs to one element of a tensor of the shape `dims`. All are plain
+/// float32 tensors on the CPU, and [`plane`] finds the planes.
+pub fn plane_products(a: &Tensor, b: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let (a, b) = (contiguous(a)?, contiguous(b)?);
+    let count: usize = dims.iter().product();
+    let sums = {
+        let (a, b) = (read(&a)?, read(&b)?);
+        channel_sums(count, a.len() / count.max(1), &a, &b).1
+    };
+    Ok(Tensor::from_vec(sums, dims, &Device::Cpu)?)
+}
+
+/// A tensor of the shape `dims` with each element of `t`, in order, on a plane of its own. `t` is float32 on the CPU.
+///
+/// # Errors
+/// `Shape` when the elements of `t` do not divide those of `dims`.
+pub fn spread(t: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let (t, len) = (contiguous(t)?, dims.iter().product::<usize>());
+    if len == 0 {
+        return Ok(Tensor::zeros(dims, DType::F32, &Device::Cpu)?);
+    }
+    if t.elem_count() == 0 || !len.is_multiple_of(t.elem_count()) {
+        return Err(Error::shape(format!("{} elements on planes of {dims:?}", t.elem_count())));
+    }
+    let plane = len / t.elem_count();
+    let y = {
+        let t = read(&t)?;
+        fresh(len, |mut y| {
+            let planes = y.cells().par_chunks_mut(plane).zip(&*t).with_min_len(CHUNK / plane + 1);
+            planes.for_each(|(y, &t)| y.fill(MaybeUninit::new(t)));
+            // SAFETY: there is an element for each plane, so every one was written.
+            unsafe { y.written() }
+        })
+    };
+    Ok(Tensor::from_vec(y, dims, &Device::Cpu)?)
+}
+
+/// Elements of `a` for each one of `b`, when the sizes of `b` are those of `a` up to some axis and 1 from there on, and both are
+/// plain float32 tensors on the CPU without gaps.
+pub fn plane(a: &Tensor, b: &Tensor) -> Option<usize> {
+    if !(plain(a) && plain(b) && a.is_contiguous() && b.is_contiguous()) {
+        return None;
+    }
+    let (from, to) = (a.dims(), b.dims());
+    if from.len() != to.len() {
+        return None;
+    }
+    let outer = from.iter().zip(to).take_while(|(m, n)| m == n).count();
+    let whole = to[outer..].iter().all(|&n| n == 1) && a.elem_count() > 0;
+    whole.then(|| from[outer..].iter().product())
+}
+
+/// Both are plain and contiguous, of one shape.
+fn zipped(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Result<Tensor> {
+    let y = {
+        let (a, b) = (read(a)?, read(b)?);
+        fresh(a.len(), |mut y| {
+            let run = |((y, a), b): ((&mut [MaybeUninit<f32>], &[f32]), &[f32])| {
+                y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| {
+                    y.write(f(a, b));
+                });
+            };
+            y.cells().par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(run);
+            // SAFETY: `a` and `b` have as many elements, so every one was written.
+            unsafe { y.written() }
+        })
+    };
+    Ok(Tensor::from_vec(y, a.dims(), &Device::Cpu)?)
+}
+
+/// The tensor without gaps. Plain float32 tensors on the CPU, of rows without gaps, are copied by several threads.
+pub fn contiguous(t: &Tensor) -> Result<Tensor> {
+    let Some(r) = rows(t.layout()).filter(|r| plain(t) && !t.is_contiguous() && r.len > 0) else { return Ok(t.contiguous()?) };
+    let (storage, _) = t.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(from)) = &*storage else { return Ok(t.contiguous()?) };
+    let values = fresh(t.elem_count(), |mut to| {
+        to.cells().par_chunks_mut(r.len).enumerate().with_min_len(CHUNK / r.len + 1).for_each(|(i, to)| {
+            to.write_copy_of_slice(&from[r.start + i * r.stride..][..r.len]);
+        });
+        // SAFETY: rows of this length make the tensor, and each was written.
+        unsafe { to.written() }
+    });
+    Ok(Tensor::from_vec(values, t.dims(), &Device::Cpu)?)
+}
 
 /// `a + b`, of equal shapes. On the CPU in float32 the sum is made in the memory of `a`, which must be no other tensor's but
 /// the caller's, and returned as `a`.
@@ -84,7 +212,37 @@ impl InplaceOp2 for AddAssign {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+
+    fn range(dims: &[usize]) -> Tensor {
+        let n: usize = dims.iter().product();
+        Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap().reshape(dims).unwrap().force_contiguous().unwrap()
+    }
+
+    #[test]
+    fn sums_products_and_copies_are_those_of_candle() {
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (a, b) = (range(&[2, 5, 3, 4]), range(&[2, 10, 3, 4]).narrow(1, 3, 5).unwrap());
+        for b in [&b, &b.force_contiguous().unwrap(), &a] {
+            assert_eq!(flat(&add(&a, b).unwrap()), flat(&(&a + b).unwrap()));
+            assert_eq!(flat(&multiply(&a, b).unwrap()), flat(&(&a * b).unwrap()));
+            assert_eq!(flat(&contiguous(b).unwrap()), flat(&b.contiguous().unwrap()));
+        }
+        for dims in [[2, 5, 1, 1], [2, 1, 1, 1], [1, 1, 1, 1], [2, 1, 3, 1], [1, 5, 1, 1], [2, 5, 3, 1]] {
+            let by = range(&dims);
+            assert_eq!(flat(&multiply(&a, &by).unwrap()), flat(&a.broadcast_mul(&by).unwrap()), "{dims:?}");
+            if plane(&a, &by).is_some() {
+                let axes: Vec<usize> = (0..4).filter(|&d| dims[d] != a.dims()[d]).collect();
+                let sums = a.sqr().unwrap().sum_keepdim(axes).unwrap();
+                assert_eq!(flat(&plane_products(&a, &a, &dims).unwrap()), flat(&sums), "{dims:?}");
+            }
+        }
+        let by = range(&[2, 5]);
+        let wide = by.reshape((2, 5, 1, 1)).unwrap().broadcast_as((2, 5, 3, 4)).unwrap();
+        assert_eq!(flat(&spread(&by, &[2, 5, 3, 4]).unwrap()), flat(&wide));
+        assert!(spread(&by, &[2, 5, 0]).unwrap().elem_count() == 0 && spread(&by, &[3, 7]).is_err());
+        let turned = a.transpose(1, 2).unwrap();
+        assert_eq!(flat(&contiguous(&turned).unwrap()), flat(&turned.contiguous().unwrap()));
+    }
 
     #[test]
     fn sums_are_made_in_place_also_in_parts_of_tensors() {

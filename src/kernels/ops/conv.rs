@@ -1,3 +1,4 @@
+use super::add::contiguous;
 use super::storage::{Candle, floats, output, read};
 use crate::conv::{self, ConvShape};
 use crate::out::fresh;
@@ -37,7 +38,7 @@ fn check(s: &ConvShape, x: usize, w: usize, y: Option<usize>, bias: Option<(usiz
 /// tensors are float32 on the CPU.
 pub fn conv_backward(s: &ConvShape, x: &Tensor, w: &Tensor, gy: &Tensor, needs: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
     check(s, x.elem_count(), w.elem_count(), Some(gy.elem_count()), None)?;
-    let gy = gy.contiguous()?;
+    let gy = contiguous(gy)?;
     let gy_values = read(&gy)?;
     let mut gradients = [None, None, None];
     if needs[0] {
@@ -47,7 +48,7 @@ pub fn conv_backward(s: &ConvShape, x: &Tensor, w: &Tensor, gy: &Tensor, needs: 
         gradients[0] = Some(Tensor::from_vec(gx, x.shape(), x.device())?);
     }
     if needs[1] {
-        let x = x.contiguous()?;
+        let x = contiguous(x)?;
         let x = read(&x)?;
         let gw = fresh(w.elem_count(), |gw| conv::backward_weight(s, &x, &gy_values, gw));
         gradients[1] = Some(Tensor::from_vec(gw, w.shape(), w.device())?);
@@ -81,7 +82,7 @@ fn run(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, transposed:
     let (found, channels) = (x.elem_count(), if transposed { s.in_channels } else { s.out_channels });
     let (x_len, y_len) = if transposed { (s.x_len(), Some(found)) } else { (found, None) };
     check(s, x_len, w.elem_count(), y_len, bias.map(|b| (b.elem_count(), channels)))?;
-    let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
+    let single = |t: &Tensor| contiguous(&t.to_dtype(DType::F32)?);
     let (x, w) = (single(x)?, single(w)?);
     let op = Convolution { shape: s.clone(), transposed };
     let y = match bias {

@@ -1,5 +1,7 @@
+use super::activation::activate;
+use super::add::contiguous;
 use super::storage::{Candle, floats, in_f32, output, read};
-use crate::norm::{self, Normalized};
+use crate::norm::{self, Normalized, Then};
 use crate::out::fresh;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 use compresso_base::error::{Error, Result};
@@ -16,11 +18,11 @@ pub fn channel_affine(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tens
     Ok(x.broadcast_mul(&wide(scale)?)?.broadcast_add(&wide(shift)?)?)
 }
 
-/// Batch normalization with the statistics of the batch, followed by SiLU when `silu`. Also returns mean and population variance, float32 and detached.
+/// Batch normalization with the statistics of the batch, followed by `then`. Also returns mean and population variance, float32 and detached.
 ///
 /// # Shapes
 /// `x: [batch, channels, …]`, all else `[channels]`.
-pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, silu: bool) -> Result<(Tensor, Tensor, Tensor)> {
+pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, then: Then) -> Result<(Tensor, Tensor, Tensor)> {
     let dtype = x.dtype();
     let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
     let (x, scale, bias) = (single(x)?, single(scale)?, single(bias)?);
@@ -33,12 +35,12 @@ pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, silu:
         let var = (centered.sqr()?.sum_keepdim(axes.as_slice())? / count)?;
         let y = centered.broadcast_div(&(&var + epsilon)?.sqrt()?)?;
         let y = y.broadcast_mul(&scale.reshape(dims.clone())?)?.broadcast_add(&bias.reshape(dims)?)?;
-        let y = if silu { y.silu()? } else { y };
+        let y = then.activation().map_or(Ok(y.clone()), |f| activate(&y, f))?;
         return Ok((y.to_dtype(dtype)?, mean.flatten_all()?.detach(), var.flatten_all()?.detach()));
     }
     let channels = scale.elem_count();
     let statistics = Arc::new(OnceLock::new());
-    let y = x.apply_op3(&scale, &bias, BatchNorm { statistics: statistics.clone(), epsilon, silu })?;
+    let y = x.apply_op3(&scale, &bias, BatchNorm { statistics: statistics.clone(), epsilon, then })?;
     let (mean, var) = statistics.get().ok_or_else(|| Error::internal("a batch normalization without statistics"))?;
     let stats = |v: &[f32]| Tensor::from_slice(v, channels, x.device());
     Ok((y.to_dtype(dtype)?, stats(mean)?, stats(var)?))
@@ -52,12 +54,12 @@ pub fn batch_norm_backward(
     bias: &Tensor,
     (mean, var): (&Tensor, &Tensor),
     epsilon: f64,
-    silu: bool,
+    then: Then,
     gy: &Tensor,
 ) -> Result<[Tensor; 3]> {
-    let (x, gy) = (x.contiguous()?, gy.contiguous()?);
+    let (x, gy) = (contiguous(x)?, contiguous(gy)?);
     let (mean, var) = (read(mean)?.to_vec(), read(var)?.to_vec());
-    let op = BatchNorm { statistics: Arc::new(OnceLock::from((mean, var))), epsilon, silu };
+    let op = BatchNorm { statistics: Arc::new(OnceLock::from((mean, var))), epsilon, then };
     Ok(op.backward(&x, &scale.contiguous()?, &bias.contiguous()?, &gy)?)
 }
 
@@ -120,7 +122,7 @@ struct BatchNorm {
     /// Mean and variance of the batch, once they are known.
     statistics: Arc<OnceLock<(Vec<f32>, Vec<f32>)>>,
     epsilon: f64,
-    silu: bool,
+    then: Then,
 }
 
 impl BatchNorm {
@@ -135,7 +137,7 @@ impl BatchNorm {
             let (scale, bias, x, gy) = (read(scale)?, read(bias)?, read(x)?, read(gy)?);
             let n = Normalized { mean, inv: &inv, scale: &scale, bias: &bias };
             fresh(x.len(), |gx| {
-                let (g_scale, g_bias, gx) = norm::batch_norm_backward(plane, n, self.silu, &x, &gy, gx);
+                let (g_scale, g_bias, gx) = norm::batch_norm_backward(plane, n, self.then, &x, &gy, gx);
                 sums = (g_scale, g_bias);
                 gx
             })
@@ -164,7 +166,7 @@ impl CustomOp3 for BatchNorm {
         let affine = (floats(s2, l2)?, floats(s3, l3)?);
         let mut found = (Vec::new(), Vec::new());
         let y = fresh(x.len(), |y| {
-            let (mean, var, y) = norm::batch_norm(plane, affine, self.epsilon, self.silu, x, y);
+            let (mean, var, y) = norm::batch_norm(plane, affine, self.epsilon, self.then, x, y);
             found = (mean, var);
             y
         });

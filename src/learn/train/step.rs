@@ -15,6 +15,7 @@ use candle_core::{DType, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_exec::{self as exec, Outputs, Tape};
+use compresso_kernels::memory::Reuse;
 use compresso_model::ops::{MixedPrecision, RunMode};
 use compresso_model::passes::pipelines;
 use compresso_model::{Dim, Graph, Model, Patch, Task, Value, ValueInfo};
@@ -111,6 +112,8 @@ pub(super) struct Stepper<'a> {
     scaler: Option<Scaler>,
     /// Sums of the gradients of batches that wait for others.
     held: Option<Gradients>,
+    /// Memory of a step serves the next.
+    _reuse: Reuse,
 }
 
 type Gradients = Vec<Option<Tensor>>;
@@ -156,7 +159,21 @@ impl<'a> Stepper<'a> {
         let precision = options.precision;
         let scaler = (precision == MixedPrecision::Float16).then(Scaler::default);
         let pass = Pass { graph, task: model.task().clone(), input, wanted, stops, ctx };
-        Ok(Self { pass, stored, objective, ctx, params, chain, beside, trained, optimizer, precision, scaler, held: None })
+        Ok(Self {
+            pass,
+            stored,
+            objective,
+            ctx,
+            params,
+            chain,
+            beside,
+            trained,
+            optimizer,
+            precision,
+            scaler,
+            held: None,
+            _reuse: Reuse::new(),
+        })
     }
 
     /// Fails when a step on `batch` images of `[height, width]` cannot fit into memory.

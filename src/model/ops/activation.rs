@@ -2,6 +2,7 @@
 //!
 //! Each operator's page is `https://onnx.ai/onnx/operators/onnx__<Name>.html`.
 
+use super::backward::{Back, BackwardRule, Flow};
 use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
 use super::def::{OpDef, ParamKind, QuantRule};
@@ -47,7 +48,11 @@ pub const OPS: &[OpDef] = &[
     unary(ERF, &[9, 13]).span(Span::Bounded).channels(channels::through),
     unary(GELU, &[20]).channels(channels::through),
     unary(MISH, &[18, 22]).channels(channels::through),
-    OpDef::new(CLIP, &[1, 6, 11, 12, 13], infer_same, clip).cost(cost::per_output).quant(QuantRule::Elementwise).channels(clip_channels),
+    OpDef::new(CLIP, &[1, 6, 11, 12, 13], infer_same, clip)
+        .cost(cost::per_output)
+        .quant(QuantRule::Elementwise)
+        .backward(clip_rule)
+        .channels(clip_channels),
     OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu)
         .cost(cost::per_output)
         .params(&[(1, ParamKind::Scale)])
@@ -56,7 +61,7 @@ pub const OPS: &[OpDef] = &[
 ];
 
 const fn unary(name: &'static str, since: &'static [i64]) -> OpDef {
-    OpDef::new(name, since, infer_same, run_unary).cost(cost::per_output)
+    OpDef::new(name, since, infer_same, run_unary).cost(cost::per_output).backward(unary_rule)
 }
 
 /// The function of a node's operator and attributes.
@@ -127,12 +132,53 @@ fn run_unary(cx: &Exec<'_>) -> Result<Vec<Value>> {
     }
 }
 
+fn unary_rule(cx: &Exec<'_>) -> Option<BackwardRule> {
+    let rule: BackwardRule = |back| Ok(vec![(0, back_through(back, activation(back.cx.node)?)?)]);
+    cx.get(0)?.element.is_float().then_some(rule)
+}
+
+fn back_through(back: &Back<'_>, f: Activation) -> Result<Flow> {
+    Ok(Flow::Own(ops::activate_backward(back.cx.tensor(0)?, &back.made[0].tensor, back.gradient()?, f)?))
+}
+
+/// Bounds as attributes, before operator set 11.
+fn fixed_bounds(cx: &Exec<'_>) -> Result<Activation> {
+    let bound = |name: &str, default: f32| cx.node.get_float(name, default);
+    Ok(Activation::Clip { min: bound("min", f32::MIN)?, max: bound("max", f32::MAX)? })
+}
+
+/// Bounds that are inputs, or open.
+fn given_bounds(cx: &Exec<'_>) -> Result<Activation> {
+    let read = |i: usize, open: f32| -> Result<f32> {
+        cx.get(i).map_or(Ok(open), |v| Ok(v.tensor.flatten_all()?.to_dtype(DType::F32)?.get(0)?.to_scalar()?))
+    };
+    Ok(Activation::Clip { min: read(1, f32::NEG_INFINITY)?, max: read(2, f32::INFINITY)? })
+}
+
+fn clip_rule(cx: &Exec<'_>) -> Option<BackwardRule> {
+    let rule: BackwardRule = |back| {
+        let cx = back.cx;
+        let f = if cx.opset < 11 { fixed_bounds(cx)? } else { given_bounds(cx)? };
+        let mut flows = vec![(0, back_through(back, f)?)];
+        // A bound receives the gradients of the results that it is.
+        for i in (1..3).filter(|&i| back.needs.get(i) == Some(&true)) {
+            let (x, y) = (cx.input(0)?.to_f32s()?, back.made[0].to_f32s()?);
+            let gy = back.gradient()?.flatten_all()?.to_vec1::<f32>()?;
+            let bound = cx.tensor(i)?;
+            let at = bound.flatten_all()?.get(0)?.to_scalar::<f32>()?;
+            let sum: f32 = x.iter().zip(&y).zip(gy).filter(|((x, y), _)| x != y && **y == at).map(|(_, g)| g).sum();
+            flows.push((i, Flow::Own(Tensor::full(sum, bound.shape(), bound.device())?)));
+        }
+        Ok(flows)
+    };
+    cx.get(0)?.element.is_float().then_some(rule)
+}
+
 /// Bounds are attributes before operator set 11 and inputs since.
 fn clip(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
     if cx.opset < 11 {
-        let bound = |name: &str, default: f32| cx.node.get_float(name, default);
-        return cx.one(ops::activate(x, Activation::Clip { min: bound("min", f32::MIN)?, max: bound("max", f32::MAX)? })?);
+        return cx.one(ops::activate(x, fixed_bounds(cx)?)?);
     }
     let bound = |i: usize| match cx.get(i) {
         Some(v) if v.tensor.elem_count() != 1 => Err(Error::shape(format!("expected a scalar bound, got {:?}", v.dims()))),
@@ -141,9 +187,7 @@ fn clip(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (min, max) = (bound(1)?, bound(2)?);
     let free = |t: Option<&Tensor>| t.is_none_or(|t| !t.track_op());
     if matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16) && free(min) && free(max) {
-        let read = |t: Option<&Tensor>, open: f32| t.map_or(Ok(open), |t| t.flatten_all()?.to_dtype(DType::F32)?.get(0)?.to_scalar());
-        let f = Activation::Clip { min: read(min, f32::NEG_INFINITY)?, max: read(max, f32::INFINITY)? };
-        return cx.one(ops::activate(x, f)?);
+        return cx.one(ops::activate(x, given_bounds(cx)?)?);
     }
     let mut y = x.clone();
     let wide = |t: &Tensor| t.reshape(vec![1; x.rank()])?.broadcast_as(x.shape());

@@ -16,6 +16,7 @@ use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
+use compresso_kernels::ops;
 use std::sync::Arc;
 
 pub const ADD: &str = "Add";
@@ -43,6 +44,7 @@ pub const OPS: &[OpDef] = &[
         .cost(cost::per_output)
         .data(Data::Broadcast)
         .quant(QuantRule::Elementwise)
+        .backward(mul_backward)
         .channels(channels::product),
     OpDef::new(DIV, &[7, 13, 14], infer, |cx| forward(cx, Binary::Div)).cost(cost::per_output).data(Data::Broadcast).channels(div_channels),
     OpDef::new(POW, &[7, 12, 13, 15], infer_pow, pow).cost(cost::per_output).span(Span::Wide).data(Data::Broadcast).channels(pow_channels),
@@ -170,6 +172,24 @@ fn add_backward(cx: &Exec<'_>) -> Option<BackwardRule> {
     let first = cx.get(0)?;
     let equal = first.element.is_float() && cx.inputs().all(|v| v.dims() == first.dims());
     equal.then_some(|back| (0..back.cx.input_count()).map(|i| Ok((i, Flow::Shared(back.gradient()?.clone())))).collect())
+}
+
+/// Factors of equal shapes, or one that has an element for each plane of the other.
+fn mul_backward(cx: &Exec<'_>) -> Option<BackwardRule> {
+    let (a, b) = (cx.get(0)?, cx.get(1)?);
+    let (x, y) = (&a.tensor, &b.tensor);
+    let fits = x.dims() == y.dims() || ops::plane(x, y).is_some() || ops::plane(y, x).is_some();
+    (a.element.is_float() && fits).then_some(|back| {
+        let gy = ops::contiguous(back.gradient()?)?;
+        let asked = (0..2).filter(|&i| back.needs[i]);
+        asked
+            .map(|i| {
+                let (own, other) = (back.cx.tensor(i)?, back.cx.tensor(1 - i)?);
+                let whole = own.dims() == gy.dims();
+                Ok((i, Flow::Own(if whole { ops::multiply(&gy, other)? } else { ops::plane_products(&gy, other, own.dims())? })))
+            })
+            .collect()
+    })
 }
 
 fn mean(cx: &Exec<'_>) -> Result<Vec<Value>> {

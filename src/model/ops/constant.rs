@@ -14,7 +14,7 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
 pub const CONSTANT_OF_SHAPE: &str = "ConstantOfShape";
-const CONSTANT: &str = "Constant";
+pub const CONSTANT: &str = "Constant";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(CONSTANT_OF_SHAPE, &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),

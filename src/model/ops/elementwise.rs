@@ -7,6 +7,7 @@ use super::ints::{broadcast_dims, broadcast_offsets, offsets};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, op};
 use compresso_base::error::{Error, Result};
+use compresso_kernels::ops;
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -28,9 +29,9 @@ pub enum Binary {
 pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims() == b.dims() {
         return Ok(match kind {
-            Binary::Add => a.add(b)?,
+            Binary::Add => ops::add(a, b)?,
             Binary::Sub => a.sub(b)?,
-            Binary::Mul => a.mul(b)?,
+            Binary::Mul => ops::multiply(a, b)?,
             Binary::Div => a.div(b)?,
             Binary::Min => a.minimum(b)?,
             Binary::Max => a.maximum(b)?,
@@ -40,7 +41,11 @@ pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if dims.contains(&0) {
         return Ok(Tensor::zeros(dims, a.dtype(), a.device())?);
     }
-    Ok(a.apply_op2(b, Broadcast { kind, dims })?)
+    match kind {
+        Binary::Mul if ops::plane(a, b).is_some() => ops::multiply(a, b),
+        Binary::Mul if ops::plane(b, a).is_some() => ops::multiply(b, a),
+        _ => Ok(a.apply_op2(b, Broadcast { kind, dims })?),
+    }
 }
 
 struct Broadcast {

@@ -11,12 +11,13 @@ use super::facts::infer_same;
 use super::roles::{Float16Rule, Span};
 use super::run::Exec;
 use crate::element::Element;
-use crate::graph::{Cost, Dim, Fact, Infer, normalize_axis};
+use crate::graph::{Attr, Cost, Dim, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
-use compresso_kernels::activation::Activation;
+use compresso_kernels::norm::Then;
 use compresso_kernels::ops;
+use indexmap::IndexMap;
 
 /// Why norms keep what they take statistics over.
 const STATISTICS: &str = "takes their mean and variance together";
@@ -26,7 +27,7 @@ const BATCH_NORM: &[(usize, ParamKind)] =
     &[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)];
 
 pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
-pub const BATCH_NORM_SWISH: &str = "BatchNormSwish";
+pub const BATCH_NORM_ACTIVATION: &str = "BatchNormActivation";
 pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
 pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
 pub const LAYER_NORMALIZATION: &str = "LayerNormalization";
@@ -44,8 +45,8 @@ pub const OPS: &[OpDef] = &[
         .params(BATCH_NORM)
         .backward(batch_norm_rule)
         .channels(batch_norm_channels),
-    // What training makes of BatchNormalization and SiLU; no file has it.
-    OpDef::new(BATCH_NORM_SWISH, &[1], infer_same, batch_norm_swish)
+    // What training makes of BatchNormalization and the activation after it; no file has it.
+    OpDef::new(BATCH_NORM_ACTIVATION, &[1], infer_same, batch_norm_activation)
         .domain(OWN_DOMAIN)
         .not_foldable()
         .params(BATCH_NORM)
@@ -109,10 +110,10 @@ fn channels(cx: &Exec<'_>) -> Result<usize> {
 
 /// Normalizes with the statistics of the batch and, in training, reports the new running ones. Returns the result, mean
 /// and population variance.
-fn batch_statistics(cx: &Exec<'_>, momentum: f64, silu: bool) -> Result<(Tensor, Tensor, Tensor)> {
+fn batch_statistics(cx: &Exec<'_>, momentum: f64, then: Then) -> Result<(Tensor, Tensor, Tensor)> {
     let x = cx.tensor(0)?;
     let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
-    let (y, mean, var) = ops::batch_norm(x, cx.tensor(1)?, cx.tensor(2)?, epsilon, silu)?;
+    let (y, mean, var) = ops::batch_norm(x, cx.tensor(1)?, cx.tensor(2)?, epsilon, then)?;
     if cx.mode.training {
         // The standard keeps the population variance; training keeps the unbiased one, as PyTorch does.
         let count = x.elem_count() as f64 / mean.elem_count().max(1) as f64;
@@ -140,7 +141,7 @@ fn batch_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
         let b = (single(cx.tensor(2)?)? - (single(mean)? * &a)?)?;
         return cx.one(ops::channel_affine(cx.tensor(0)?, &a, &b)?);
     }
-    let (y, batch_mean, batch_var) = batch_statistics(cx, momentum, false)?;
+    let (y, batch_mean, batch_var) = batch_statistics(cx, momentum, Then::Nothing)?;
     let running = [cx.input(3)?.with(blend(mean, &batch_mean, momentum)?)?, cx.input(4)?.with(blend(var, &batch_var, momentum)?)?];
     let [mean, var] = running;
     // The last two are for the backward rule.
@@ -157,21 +158,50 @@ fn batch_norm_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
         return Err(Error::internal("a batch normalization without statistics"));
     };
     let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
-    let silu = cx.node.op == "BatchNormSwish";
+    let then = if cx.node.op == BATCH_NORM_ACTIVATION { then(cx.node)? } else { Then::Nothing };
     let statistics = (&mean.tensor, &var.tensor);
-    let gradients = ops::batch_norm_backward(cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?, statistics, epsilon, silu, back.gradient()?)?;
+    let gradients = ops::batch_norm_backward(cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?, statistics, epsilon, then, back.gradient()?)?;
     Ok(gradients.into_iter().enumerate().map(|(i, g)| (i, Flow::Own(g))).collect())
 }
 
-/// BatchNormalization, then SiLU.
-fn batch_norm_swish(cx: &Exec<'_>) -> Result<Vec<Value>> {
+/// The activation after a batch normalization, as attributes of the joined node.
+pub fn with_then(attrs: &mut IndexMap<String, Attr>, then: Then) {
+    let mut set = |name: &str, value: Attr| attrs.insert(name.to_string(), value);
+    let name: &'static str = match then {
+        Then::Nothing => "Identity",
+        Then::Relu => "Relu",
+        Then::Silu => "Swish",
+        Then::HardSwish => "HardSwish",
+        Then::Clip { min, max } => {
+            set("min", Attr::Float(min));
+            set("max", Attr::Float(max));
+            "Clip"
+        }
+    };
+    set("activation", Attr::Str(name.into()));
+}
+
+fn then(node: &Node) -> Result<Then> {
+    Ok(match node.get_str("activation", "Swish")? {
+        "Identity" => Then::Nothing,
+        "Relu" => Then::Relu,
+        "Swish" => Then::Silu,
+        "HardSwish" => Then::HardSwish,
+        "Clip" => Then::Clip { min: node.get_float("min", f32::NEG_INFINITY)?, max: node.get_float("max", f32::INFINITY)? },
+        other => return Err(Error::format(format!("attribute 'activation' has the unknown value '{other}'"))),
+    })
+}
+
+/// BatchNormalization, then an activation.
+fn batch_norm_activation(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let then = then(cx.node)?;
     if !cx.mode.training {
         let y = &batch_norm(cx)?[0].tensor;
-        return cx.one(ops::activate(y, Activation::Swish { alpha: 1.0 })?);
+        return cx.one(then.activation().map_or(Ok(y.clone()), |f| ops::activate(y, f))?);
     }
     channels(cx)?;
     let momentum = f64::from(cx.node.get_float("momentum", 0.9)?);
-    let (y, mean, var) = batch_statistics(cx, momentum, true)?;
+    let (y, mean, var) = batch_statistics(cx, momentum, then)?;
     Ok(vec![cx.input(0)?.with(y)?, Value::plain(mean)?, Value::plain(var)?])
 }
 

@@ -40,6 +40,7 @@ pub const OPS: &[OpDef] = &[
         .sums()
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
+        .backward(|_| Some(global_average_backward))
         .channels(pool_channels),
     OpDef::new("GlobalMaxPool", &[1, 22], infer_global, global_max)
         .cost(cost::per_input)
@@ -167,6 +168,14 @@ fn spatial(x: &Tensor) -> Result<(Tensor, Vec<usize>)> {
 fn global_average(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (x, dims) = spatial(cx.tensor(0)?)?;
     cx.one(x.mean_keepdim(2)?.reshape(dims)?)
+}
+
+/// Each element of a plane receives its share.
+fn global_average_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let (x, gy) = (back.cx.tensor(0)?, back.gradient()?);
+    let plane: usize = x.dims()[2..].iter().product();
+    let share = gy.affine(1.0 / plane.max(1) as f64, 0.0)?;
+    Ok(vec![(0, Flow::Own(ops::spread(&share, x.dims())?))])
 }
 
 fn global_max(cx: &Exec<'_>) -> Result<Vec<Value>> {

@@ -5,6 +5,7 @@
 
 pub(super) mod labels;
 
+use super::backward::{Back, Flow};
 use super::def::OpDef;
 use super::facts::{Item, axes_of, fact, items, of_items, size};
 use super::roles::Data;
@@ -15,6 +16,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_base::memory;
+use compresso_kernels::ops;
 
 pub const SHAPE: &str = "Shape";
 pub const RESHAPE: &str = "Reshape";
@@ -25,11 +27,28 @@ pub const UNSQUEEZE: &str = "Unsqueeze";
 pub const OPS: &[OpDef] = &[
     OpDef::new(SHAPE, &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).data(Data::At(&[])).channels(labels::shape),
     OpDef::new("Size", &[1, 13, 19, 21, 23, 24], infer_size, element_count).data(Data::At(&[])),
-    OpDef::new(RESHAPE, &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape).moves().channels(labels::reshape),
-    OpDef::new(FLATTEN, &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten).moves().channels(labels::reshape),
-    OpDef::new(SQUEEZE, &[1, 11, 13, 21, 23, 24], infer_squeeze, squeeze).moves().channels(labels::reshape),
-    OpDef::new(UNSQUEEZE, &[1, 11, 13, 21, 23, 24], infer_unsqueeze, unsqueeze).moves().channels(labels::reshape),
+    OpDef::new(RESHAPE, &[5, 13, 14, 19, 21, 23, 24], infer_reshape, reshape)
+        .moves()
+        .backward(|_| Some(reshape_backward))
+        .channels(labels::reshape),
+    OpDef::new(FLATTEN, &[1, 9, 11, 13, 21, 23, 24], infer_flatten, flatten)
+        .moves()
+        .backward(|_| Some(reshape_backward))
+        .channels(labels::reshape),
+    OpDef::new(SQUEEZE, &[1, 11, 13, 21, 23, 24], infer_squeeze, squeeze)
+        .moves()
+        .backward(|_| Some(reshape_backward))
+        .channels(labels::reshape),
+    OpDef::new(UNSQUEEZE, &[1, 11, 13, 21, 23, 24], infer_unsqueeze, unsqueeze)
+        .moves()
+        .backward(|_| Some(reshape_backward))
+        .channels(labels::reshape),
 ];
+
+/// The gradient in the shape that the data had.
+fn reshape_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    Ok(vec![(0, Flow::Shared(ops::contiguous(back.gradient()?)?.reshape(back.cx.tensor(0)?.dims())?))])
+}
 
 fn shape_slice(node: &Node, rank: usize) -> Result<std::ops::Range<usize>> {
     let r = i64::try_from(rank).unwrap_or(i64::MAX);

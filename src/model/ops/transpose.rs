@@ -2,6 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Transpose.html> and siblings.
 
+use super::backward::{Back, Flow};
 use super::def::OpDef;
 use super::elementwise::{Binary, binary};
 use super::facts::{Item, axes_of, fact, items, size};
@@ -17,10 +18,22 @@ pub const IDENTITY: &str = "Identity";
 pub const EXPAND: &str = "Expand";
 
 pub const OPS: &[OpDef] = &[
-    OpDef::new(TRANSPOSE, &[1, 13, 21, 23, 24], infer_transpose, transpose).moves().channels(labels::transpose),
+    OpDef::new(TRANSPOSE, &[1, 13, 21, 23, 24], infer_transpose, transpose)
+        .moves()
+        .backward(|_| Some(transpose_backward))
+        .channels(labels::transpose),
     OpDef::new(EXPAND, &[8, 13], infer_expand, expand).moves().channels(labels::expand),
     OpDef::new(IDENTITY, &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity).moves().channels(labels::identity).sequences(),
 ];
+
+/// The gradient with its axes in the order that the data had.
+fn transpose_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let gy = back.gradient()?;
+    let perm = permutation(back.cx.node, gy.rank())?;
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
+    Ok(vec![(0, Flow::Shared(gy.permute(inverse)?))])
+}
 
 fn permutation(node: &Node, rank: usize) -> Result<Vec<usize>> {
     let Some(perm) = node.find_ints("perm")? else { return Ok((0..rank).rev().collect()) };

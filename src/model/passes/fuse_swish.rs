@@ -1,17 +1,19 @@
 //! Joins activations that exporters write as two nodes: `x · sigmoid(x)` becomes
 //! [Swish](https://onnx.ai/onnx/operators/onnx__Swish.html), `x · hard_sigmoid(x)`
-//! [HardSwish](https://onnx.ai/onnx/operators/onnx__HardSwish.html), and a BatchNormalization before a Swish part of it.
+//! [HardSwish](https://onnx.ai/onnx/operators/onnx__HardSwish.html), and an activation after a BatchNormalization part of it.
 //!
 //! Swish came with operator set 24, and the joined batch norm is an operator of this library's own: the results are for
 //! this library's executors, not for files.
 
 use super::{Pass, PassContext, Rewrite};
-use crate::graph::Node;
+use crate::graph::{Attr, Node};
 use crate::ops::OWN_DOMAIN;
-use crate::ops::activation::{HARD_SIGMOID, HARD_SWISH, SIGMOID, SWISH};
+use crate::ops::activation::{self, HARD_SIGMOID, HARD_SWISH, SIGMOID, SWISH};
 use crate::ops::arithmetic::MUL;
-use crate::ops::norm::{BATCH_NORM_SWISH, BATCH_NORMALIZATION};
+use crate::ops::constant::CONSTANT;
+use crate::ops::norm::{BATCH_NORM_ACTIVATION, BATCH_NORMALIZATION, with_then};
 use compresso_base::error::Result;
+use compresso_kernels::norm::Then;
 
 /// Joins `x · sigmoid(x)` to Swish.
 #[derive(Debug, Clone, Copy)]
@@ -70,33 +72,46 @@ fn join<'g>(cx: &PassContext<'g>, op: &str, is_gate: impl Fn(&Node) -> Result<bo
     Ok(out)
 }
 
-/// Joins a BatchNormalization and the Swish that alone reads it.
+/// Joins a BatchNormalization and the activation that alone reads it.
 #[derive(Debug, Clone, Copy)]
-pub struct FuseBatchNormSwish;
+pub struct FuseBatchNormActivation;
 
-impl Pass for FuseBatchNormSwish {
+impl Pass for FuseBatchNormActivation {
     fn name(&self) -> &'static str {
-        "fuse_batch_norm_swish"
+        "fuse_batch_norm_activation"
     }
     fn summary(&self) -> &'static str {
-        "Joins a batch normalization and the Swish after it"
+        "Joins a batch normalization and the activation after it"
     }
     fn rewrite<'g>(&self, cx: &PassContext<'g>) -> Result<Rewrite<'g>> {
+        let graph = cx.graph();
+        // Bounds of Clip are initializers or nodes of their own.
+        let held = |name: &str| match cx.producer(name) {
+            Some((_, node)) if node.is(CONSTANT) => match node.attrs.get("value") {
+                Some(Attr::Tensor(c)) => Some(c),
+                _ => None,
+            },
+            Some(_) => None,
+            None => graph.constant(name),
+        };
         let mut out = cx.rewrite();
-        for (i, norm) in cx.graph().nodes().iter().enumerate() {
-            let others = norm.outputs.iter().skip(1).any(|o| !o.is_empty());
-            if !norm.is(BATCH_NORMALIZATION) || others {
+        for (i, norm) in graph.nodes().iter().enumerate() {
+            // Running statistics are reported beside the outputs.
+            let read = |o: &String| !o.is_empty() && (cx.stays(o) || !cx.readers(o).is_empty());
+            if !norm.is(BATCH_NORMALIZATION) || norm.outputs.iter().skip(1).any(read) {
                 continue;
             }
-            let Some((reader, swish)) = norm.output(0).and_then(|y| cx.sole_reader(y)) else { continue };
-            if !swish.is(SWISH) || swish.get_float("alpha", 1.0)? != 1.0 {
-                continue;
-            }
+            let Some(x) = norm.output(0) else { continue };
+            let Some((reader, after)) = cx.sole_reader(x).filter(|(_, after)| after.input(0) == Some(x)) else { continue };
+            let label = after.label();
+            let function = activation::of_node(after, graph.opset_of(after), &held).map_err(|e| e.at(label.clone()))?;
+            let Some(then) = function.and_then(Then::of) else { continue };
             out.patch.remove(i);
             let joined = out.patch.edit(reader);
-            (joined.op, joined.domain) = (BATCH_NORM_SWISH.to_string(), OWN_DOMAIN.to_string());
+            (joined.op, joined.domain) = (BATCH_NORM_ACTIVATION.to_string(), OWN_DOMAIN.to_string());
             (joined.inputs, joined.attrs) = (norm.inputs.clone(), norm.attrs.clone());
-            out.done.push(format!("{} and {} become BatchNormSwish", norm.label(), swish.label()));
+            with_then(&mut joined.attrs, then);
+            out.done.push(format!("{} and {label} become {BATCH_NORM_ACTIVATION}", norm.label()));
         }
         Ok(out)
     }

@@ -55,7 +55,7 @@ pub use fuse_gemm::{FuseMatMulAdd, FuseTransposeGemm};
 pub use fuse_layer_norm::FuseLayerNorm;
 pub use fuse_log_softmax::FuseLogSoftmax;
 pub use fuse_pad::FusePad;
-pub use fuse_swish::{FuseBatchNormSwish, FuseHardSwish, FuseSwish};
+pub use fuse_swish::{FuseBatchNormActivation, FuseHardSwish, FuseSwish};
 pub use fuse_transposes::FuseTransposes;
 pub use hold_constants::ExtractConstants;
 pub use inline_branches::InlineBranches;

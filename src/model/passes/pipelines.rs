@@ -7,7 +7,7 @@ use super::{
     DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
     ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, EliminateWholeScatter, ExpandQLinear,
-    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormSwish, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm,
+    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormActivation, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm,
     FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
     InlineBranches, JoinFactors, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops,
     ZeroStates, run,
@@ -75,7 +75,7 @@ pub const INFERENCE: Pipeline = Pipeline { name: "inference", summary: "What eve
 pub const TRAINING: Pipeline = Pipeline {
     name: "training",
     summary: "Less memory to move, with the same parameters and gradients",
-    lists: &[&[&InlineBranches, &UnrollLoops, &ResolveSequences, &FuseSwish, &FuseBatchNormSwish, &JoinSplits]],
+    lists: &[&[&InlineBranches, &UnrollLoops, &ResolveSequences, &FuseSwish, &FuseHardSwish, &FuseBatchNormActivation, &JoinSplits]],
 };
 
 /// Before pruning: each layer reads constants of its own.
