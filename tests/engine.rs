@@ -1,10 +1,10 @@
 //! The planned executor against the eager one, and, where it works on bytes, against plain integers.
 
+#[path = "engine/before.rs"]
+mod before;
 mod common;
 #[path = "engine/convnets.rs"]
 mod convnets;
-#[path = "engine/before.rs"]
-mod before;
 #[path = "engine/transformers.rs"]
 mod transformers;
 

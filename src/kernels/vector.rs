@@ -198,12 +198,38 @@ mod x86 {
         };
     }
 
-    lanes!(__m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps, _mm256_min_ps, _mm256_max_ps, v, {
-        let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(v.0, v.0);
-        _mm256_blendv_ps(_mm256_max_ps(v.0, v.1), v.0, nan)
-    });
-    lanes!(__m512, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_fmadd_ps, _mm512_min_ps, _mm512_max_ps, v, {
-        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v.0, v.0);
-        _mm512_mask_mov_ps(_mm512_max_ps(v.0, v.1), nan, v.0)
-    });
+    lanes!(
+        __m256,
+        8,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_fmadd_ps,
+        _mm256_min_ps,
+        _mm256_max_ps,
+        v,
+        {
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(v.0, v.0);
+            _mm256_blendv_ps(_mm256_max_ps(v.0, v.1), v.0, nan)
+        }
+    );
+    lanes!(
+        __m512,
+        16,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_fmadd_ps,
+        _mm512_min_ps,
+        _mm512_max_ps,
+        v,
+        {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v.0, v.0);
+            _mm512_mask_mov_ps(_mm512_max_ps(v.0, v.1), nan, v.0)
+        }
+    );
 }

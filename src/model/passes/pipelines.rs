@@ -7,10 +7,10 @@ use super::{
     DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
     ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, EliminateWholeScatter, ExpandQLinear,
-    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormActivation, FuseConcats, FuseGelu, FuseHardSwish, FuseLayerNorm,
-    FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
-    InlineBranches, JoinFactors, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences, UnrollLoops,
-    ZeroStates, run,
+    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormActivation, FuseConcats, FuseGelu, FuseHardSwish,
+    FuseLayerNorm, FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
+    InlineBranches, JoinFactors, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences,
+    UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};

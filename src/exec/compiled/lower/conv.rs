@@ -195,8 +195,7 @@ impl Lower<'_> {
         reads.extend(taken.as_ref().and_then(|t| t.factor));
         let before = taken.map(|t| t.before);
         let quantized_to = quantized.as_ref().map(|q| q.1);
-        let conv =
-            Conv { window, groups, weights, bias, epilogue, before, affine, measured: false, quantized: quantized_to, outs };
+        let conv = Conv { window, groups, weights, bias, epilogue, before, affine, measured: false, quantized: quantized_to, outs };
         self.step(Op::Conv(Box::new(conv)), &reads, &[y]);
         let y = self.layer_value(y, &out, flat)?;
         match quantized {

@@ -61,7 +61,9 @@ fn the_widest_tiles_agree_with_others() {
 
 #[test]
 fn the_depth_is_cut_without_gaps() {
-    for (taps, ins, together) in [(1, 8, 1), (1, 256, 1), (1, 257, 1), (9, 64, 3), (9, 85, 3), (9, 86, 1), (9, 300, 1), (49, 3, 7), (25, 1000, 1)] {
+    for (taps, ins, together) in
+        [(1, 8, 1), (1, 256, 1), (1, 257, 1), (9, 64, 3), (9, 85, 3), (9, 86, 1), (9, 300, 1), (49, 3, 7), (25, 1000, 1)]
+    {
         let mut at = 0;
         for s in slices(taps, ins, together) {
             let (tap, value) = (at / ins, at % ins);
