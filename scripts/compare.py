@@ -8,12 +8,13 @@
 
 The others are onnxruntime and, where they can be imported, OpenVINO and its quantizer NNCF. Needs the packages onnx,
 onnxruntime and sympy. The model takes one image tensor; sizes that it leaves open become 1. Prints a line per tool and the ratio.
+Several models (`infer`, `int8`, `ptq`) are compared one after another and end in a table with the geometric mean of the ratios.
 """
 import argparse, importlib.util, logging, os, statistics, subprocess, sys, tempfile, time
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("mode", choices=["infer", "int8", "ptq", "export"])
-p.add_argument("model")
+p.add_argument("models", metavar="MODEL", nargs="+")
 p.add_argument("--compresso", default="compresso", help="this program")
 p.add_argument("--threads", type=int, default=os.cpu_count())
 p.add_argument("--rounds", type=int, default=3, help="turns of each tool; the median counts")
@@ -21,6 +22,38 @@ p.add_argument("--runs", type=int, default=30, help="measured inferences in a tu
 p.add_argument("--images", type=int, default=32, help="calibration images, uniform noise")
 a = p.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(a.threads)
+
+
+def table():
+    """Each model by a process of its own: what one leaves in memory or keeps running is not the next one's."""
+    options = sys.argv[1:]
+    for model in a.models:
+        options.remove(model)
+    rows = []
+    for model in a.models:
+        done = subprocess.run([sys.executable, __file__, options[0], model, *options[1:]], capture_output=True, text=True)
+        print(f"{model}\n{done.stdout or done.stderr[-500:]}", end="", flush=True)
+        lines = [line.split() for line in done.stdout.splitlines()]
+        if done.returncode or not lines:
+            rows.append((model, None, {}))
+            continue
+        rows.append((model, float(lines[-1][2]), {line[0]: float(line[1]) for line in lines[:-1]}))
+    tools = ["compresso", "onnxruntime", "openvino"]
+    print(f"\n| model | {' | '.join(tools)} | ratio to the better |\n|---|---|---|---|---|")
+    for model, ratio, taken in sorted(rows, key=lambda r: r[1] or float("inf")):
+        cells = [f"{taken[t]:.1f}" if t in taken else "–" for t in tools]
+        print(f"| {os.path.splitext(os.path.basename(model))[0]} | {' | '.join(cells)} | {'failed' if ratio is None else f'{ratio:.2f}'} |")
+    ratios = [r for _, r, _ in rows if r]
+    mean = f"{statistics.geometric_mean(ratios):.2f}" if ratios else "–"
+    print(f"| geometric mean of {len(ratios)} | | | | {mean} |")
+    return len(ratios) < len(rows)
+
+
+if len(a.models) > 1:
+    if a.mode == "export":
+        p.error("export compares one model")
+    sys.exit(table())
+a.model = a.models[0]
 import numpy as np, onnx, onnxruntime as ort
 from onnxruntime import quantization as ort_quantization
 
