@@ -6,7 +6,7 @@ const DIMS: [usize; 4] = [1, 4, 9, 8];
 
 fn floats(b: &mut GraphBuilder, name: &str, dims: &[usize]) -> String {
     let seed = name.bytes().fold(7u64, |s, c| s.wrapping_mul(31).wrapping_add(u64::from(c)));
-    let mut draw = Draw(2 * seed + 1);
+    let mut draw = Draw(seed | 1);
     let values: Vec<f32> = (0..dims.iter().product()).map(|_| draw.unit() + 0.125).collect();
     b.constant(name, Constant::floats(dims, &values).unwrap())
 }

@@ -45,7 +45,7 @@ impl Ring {
     }
     /// # Safety
     /// The scratch has [`Ring::scratch`] bytes, aligned to 64, that nothing else uses while the rows are there.
-    pub unsafe fn rows<'a>(&'a self, scratch: *mut u8) -> Rows<'a> {
+    pub unsafe fn rows(&self, scratch: *mut u8) -> Rows<'_> {
         let memory = scratch.cast::<f32>();
         // SAFETY: the table lies behind the floats, aligned; null is an address.
         let table = unsafe {

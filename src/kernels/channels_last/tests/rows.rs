@@ -43,7 +43,7 @@ proptest! {
             let mut y = if in_place { x.clone() } else { Image::new(size, at[1], None) };
             let job = Affine::new(level, &scale, &shift, act, if in_place { y.view } else { x.view }, y.view, threads).unwrap();
             let held = y.data.as_mut_ptr().wrapping_add(y.start);
-            let from = [if in_place { held.cast_const().cast() } else { x.data[x.start..].as_ptr().cast() }];
+            let from: [*const u8; 1] = [if in_place { held.cast_const().cast() } else { x.data[x.start..].as_ptr().cast() }];
             for part in (0..job.parts()).rev() {
                 // SAFETY: the images hold their views.
                 unsafe { job.run(part, Args { inputs: &from, outputs: &[held.cast()] }, std::ptr::null_mut()) };
