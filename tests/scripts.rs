@@ -177,7 +177,7 @@ fn other_tools_are_compared() {
         assert!(out.lines().last().unwrap().starts_with("compresso takes "), "{out}");
     }
     let few = ["--rounds", "1", "--runs", "2", "--threads", "2", "--compresso", env!("CARGO_BIN_EXE_compresso")];
-    let out = common::python(&[&["scripts/compare.py", "infer", file, "--threads", "1", file][..], &few[..]].concat());
+    let out = common::python(&[&["scripts/compare.py", "infer", file, file][..], &few[..]].concat());
     let last = out.lines().last().unwrap();
     assert!(last.starts_with("| geometric mean of 2 |") && out.lines().filter(|l| l.starts_with("| small |")).count() == 2, "{out}");
 }
