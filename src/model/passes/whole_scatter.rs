@@ -77,7 +77,7 @@ fn is_grid(cx: &PassContext<'_>, indices: &str, dims: &[usize]) -> Result<bool> 
 /// True for a value `[…dims, 1]` whose elements are their index along `axis`.
 fn counts(cx: &PassContext<'_>, part: &str, dims: &[usize], axis: usize) -> Result<bool> {
     if let Some(c) = constant(cx, part)? {
-        return Ok(c.count() == dims.iter().product() && is_place(c.to_i64s()?.iter(), dims, axis));
+        return Ok(c.count() == dims.iter().product::<usize>() && is_place(c.to_i64s()?.iter(), dims, axis));
     }
     let Some((_, outer)) = cx.producer(part).filter(|(_, n)| n.is(UNSQUEEZE)) else { return Ok(false) };
     let Some((_, expand)) = cx.producer(&outer.inputs[0]).filter(|(_, n)| n.is(EXPAND)) else { return Ok(false) };
