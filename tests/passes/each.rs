@@ -314,7 +314,7 @@ fn initial_states_of_zero_are_left_out() {
     assert_eq!(run(&given, &["zero_states"]).unwrap().0, given);
 }
 
-/// `x` through the given steps, each an operator and its constant, if any, which stands first where `before` says so.
+/// A GELU of `x`, its nodes in one of six orders.
 fn gelu(b: &mut GraphBuilder, x: &str, order: usize, by_tanh: bool) -> String {
     let number = |b: &mut GraphBuilder, v: f64| b.constant("number", Constant::scalar(v as f32));
     let gate = if by_tanh {
@@ -444,7 +444,7 @@ fn layer_normalization_in_its_nodes_becomes_one() {
         assert_eq!(count(&after, "LayerNormalization") == 1 && count(&after, "Sqrt") == 0, joined, "{change}");
         assert!(!joined || after.nodes().len() == 1, "{change}");
         let refused = reports.iter().any(|r| !r.refused.is_empty());
-        assert_eq!(refused, matches!(change, 4 | 5), "{change}");
+        assert_eq!(refused, change == 5, "{change}");
     }
 }
 

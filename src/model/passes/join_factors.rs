@@ -77,7 +77,7 @@ fn factors<'g>(cx: &PassContext<'g>, node: &'g Node) -> Result<Option<(usize, [&
         let (v, b) = (&node.inputs[v], &node.inputs[b]);
         let Some((inner, x, a)) = product(cx, v)? else { continue };
         if is_small(cx, b, x)? && b != v {
-            return Ok(Some((inner, [x, a, b])));
+            return Ok(Some((inner, [x, a, b.as_str()])));
         }
     }
     Ok(None)

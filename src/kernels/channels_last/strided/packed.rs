@@ -156,10 +156,10 @@ unsafe fn tile<V: Vector, const R: usize, const W: usize>(
             for (v, w) in weights.iter_mut().enumerate() {
                 *w = V::load(panel.add(k * COLUMNS + v * V::N));
             }
-            for r in 0..R {
-                let x = V::splat(*rows[r].add(k));
-                for v in 0..W {
-                    sums[r][v] = x.fma(weights[v], sums[r][v]);
+            for (sum, row) in sums.iter_mut().zip(&rows) {
+                let x = V::splat(*row.add(k));
+                for (s, &w) in sum.iter_mut().zip(&weights) {
+                    *s = x.fma(w, *s);
                 }
             }
         }
