@@ -61,6 +61,22 @@ pub struct Layers {
     pub steps: Vec<StepTime>,
 }
 
+/// What is said of models on integers, `quantized` by their names, that take longer than one on floats with as many multiplications
+/// in the same runtime.
+pub(super) fn slower_integers(rows: &[Row], quantized: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut said = Vec::new();
+    for row in rows.iter().filter(|r| r.macs.is_some() && quantized(&r.name)) {
+        let alike = |r: &&Row| r.macs == row.macs && (r.batch, &r.runtime) == (row.batch, &row.runtime) && !quantized(&r.name);
+        if let Some(float) = rows.iter().filter(alike).find(|r| r.latency.p50_ms < row.latency.p50_ms) {
+            said.push(format!(
+                "on this CPU '{}' takes longer on integers than '{}' on floats in {}: {:.2} and {:.2} ms",
+                row.name, float.name, row.runtime, row.latency.p50_ms, float.latency.p50_ms
+            ));
+        }
+    }
+    said
+}
+
 impl BenchmarkReport {
     pub(super) fn line(&self) -> String {
         let parts: Vec<String> = self.rows.iter().map(|r| format!("{} ({}) {:.2} ms", r.name, r.runtime, r.latency.p50_ms)).collect();

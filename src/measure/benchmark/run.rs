@@ -1,7 +1,7 @@
 //! The course of a benchmark.
 
 use super::Benchmark;
-use super::report::{BenchmarkReport, Layers};
+use super::report::{BenchmarkReport, Layers, slower_integers};
 use super::seat::{Room, Seat, place};
 use crate::environment::Environment;
 use crate::power::Meter;
@@ -14,6 +14,7 @@ use compresso_base::operation::in_range;
 use compresso_learn::data::{DataKind, Dataset};
 use compresso_learn::eval::judged;
 use compresso_model::Model;
+use compresso_model::ops::quantized_node;
 use std::path::PathBuf;
 
 /// Times each model in each runtime, in turns.
@@ -56,6 +57,8 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
         let beside = seat.beside(&meter, data_for_accuracy, &room, &mut warnings)?;
         rows.push(seat.row(&samples, beside)?);
     }
+    let quantized = |name: &str| models.iter().any(|(n, m)| n == name && quantized_node(m.graph()).is_some());
+    warnings.extend(slower_integers(&rows, quantized));
     let layers = if options.layers { layers(models, &room, &mut warnings)? } else { Vec::new() };
     let report = BenchmarkReport {
         layers,

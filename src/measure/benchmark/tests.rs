@@ -1,5 +1,6 @@
 //! Measured in this process; tests/benchmark.rs has what processes of their own need.
 
+use super::report::slower_integers;
 use super::{Benchmark, BenchmarkReport, benchmark};
 use crate::runtimes::NAMES;
 use compresso_base::context::Context;
@@ -52,6 +53,20 @@ fn rows_carry_cost_and_latency_and_scripts_read_the_first() {
     assert!(data["peak_memory_bytes"].is_null() && data["process_memory_bytes"].is_null() && data["isolated"] == false);
     assert_eq!(report.tables()[0].rows.len(), 2);
     assert_eq!(report.plots()[0].series[0].labels, ["small", "large"]);
+}
+
+#[test]
+fn integers_that_take_longer_than_floats_are_told() {
+    let models = ["float", "integers", "other"].map(|name| (name.to_string(), model(if name == "other" { 5 } else { 4 })));
+    let rows = run(&models, &Benchmark { runs: 1, warmup: 0, ..here() }).rows;
+    let said = |medians: [f64; 3]| {
+        let mut rows = rows.clone();
+        rows.iter_mut().zip(medians).for_each(|(r, ms)| r.latency.p50_ms = ms);
+        slower_integers(&rows, |name| name == "integers")
+    };
+    assert!(said([1.0, 0.5, 0.1]).is_empty());
+    let slower = said([0.5, 1.0, 2.0]);
+    assert!(slower.len() == 1 && slower[0].contains("'integers' takes longer on integers than 'float' on floats in native"), "{slower:?}");
 }
 
 #[test]

@@ -109,6 +109,27 @@ impl Map {
     fn staged(&self) -> usize {
         (self.chunk * self.channels).next_multiple_of(64)
     }
+
+    /// Products of `n` pixels of an image whose channels begin with the `first`-th.
+    ///
+    /// # Safety
+    /// The pixels are readable at `from` and writable at `to`, and all `read` factors are readable, where there are such.
+    #[inline(always)]
+    unsafe fn fill(&self, image: &Image, from: *const u8, n: usize, first: usize, to: *mut f32, read: *const f32) {
+        // SAFETY: the caller's promise; there is a constant for each channel.
+        unsafe {
+            match &self.by {
+                Factors::Constants { scale, shift } => {
+                    let (a, b) = (scale.as_ptr().add(first), shift.as_ptr().add(first));
+                    image.fill(from, n, |i, v| v * *a.add(i) + *b.add(i), to, self.channels);
+                }
+                Factors::Read(_) => {
+                    let a = read.add(first);
+                    image.fill(from, n, |i, v| v * *a.add(i), to, self.channels);
+                }
+            }
+        }
+    }
 }
 
 impl Image {
@@ -175,29 +196,22 @@ impl Job for Map {
             for y in share(height, part, self.parts()) {
                 for x in (0..width).step_by(self.chunk) {
                     let n = self.chunk.min(width - x);
-                    wide(
-                        #[inline(always)]
-                        || {
-                            let mut first = 0;
-                            for (image, from) in self.images.iter().zip(args.inputs) {
-                                let view = &image.view;
-                                let bytes = if image.term.is_some() { 1 } else { 4 };
-                                let from = from.add((y * view.row + x * view.pixel) * bytes);
-                                let to = reals.add(first);
-                                match &self.by {
-                                    Factors::Constants { scale, shift } => {
-                                        let (a, b) = (scale.as_ptr().add(first), shift.as_ptr().add(first));
-                                        image.fill(from, n, |i, v| v * *a.add(i) + *b.add(i), to, self.channels);
-                                    }
-                                    Factors::Read(_) => {
-                                        let a = factors.add(first);
-                                        image.fill(from, n, |i, v| v * *a.add(i), to, self.channels);
-                                    }
-                                }
-                                first += view.channels;
-                            }
-                        },
-                    );
+                    let mut first = 0;
+                    for (image, from) in self.images.iter().zip(args.inputs) {
+                        let view = &image.view;
+                        let bytes = if image.term.is_some() { 1 } else { 4 };
+                        let from = from.add((y * view.row + x * view.pixel) * bytes);
+                        let to = reals.add(first);
+                        // Gathering from tables is slower than loading from them.
+                        match image.term {
+                            Some(Term::Table(_)) => self.fill(image, from, n, first, to, factors),
+                            _ => wide(
+                                #[inline(always)]
+                                || self.fill(image, from, n, first, to, factors),
+                            ),
+                        }
+                        first += view.channels;
+                    }
                     let count = n * self.channels;
                     let mut results = reals.cast_const();
                     if let Some(act) = self.act {

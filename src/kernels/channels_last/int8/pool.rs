@@ -187,7 +187,6 @@ impl Average {
     ///
     /// # Safety
     /// The input is readable at `from` over its view.
-    #[inline(always)]
     unsafe fn row_of(&self, table: &[f32; 256], y: usize, channels: Range<usize>, from: *const u8, sums: &mut [f32], reals: &mut [f32]) {
         let AveragePool { window: w, input, .. } = &self.spec;
         let n = channels.len();
@@ -229,25 +228,24 @@ impl Job for Average {
             (std::slice::from_raw_parts_mut(scratch.add(at_reals.start).cast::<f32>(), results), scratch.add(at_bytes.start))
         };
         for y in share(self.spec.window.output[0], part / self.columns, self.rows) {
-            wide(
-                #[inline(always)]
-                || {
-                    // SAFETY: the first part of the scratch memory, of numbers of 32 bits; the caller's promise.
-                    unsafe {
-                        let sums_at = scratch.add(at_sums.start);
-                        match &self.spec.table {
-                            None => {
-                                let sums = std::slice::from_raw_parts_mut(sums_at.cast::<i32>(), sums);
-                                self.row(y, channels.clone(), args.inputs[0], sums, reals);
-                            }
-                            Some(table) => {
-                                let sums = std::slice::from_raw_parts_mut(sums_at.cast::<f32>(), sums);
-                                self.row_of(table, y, channels.clone(), args.inputs[0], sums, reals);
-                            }
-                        }
+            // SAFETY: the first part of the scratch memory, of numbers of 32 bits; the caller's promise.
+            unsafe {
+                let sums_at = scratch.add(at_sums.start);
+                match &self.spec.table {
+                    None => {
+                        let sums = std::slice::from_raw_parts_mut(sums_at.cast::<i32>(), sums);
+                        wide(
+                            #[inline(always)]
+                            || self.row(y, channels.clone(), args.inputs[0], sums, reals),
+                        );
                     }
-                },
-            );
+                    // Not compiled for wide vectors: gathering from tables is slower than loading from them.
+                    Some(table) => {
+                        let sums = std::slice::from_raw_parts_mut(sums_at.cast::<f32>(), sums);
+                        self.row_of(table, y, channels.clone(), args.inputs[0], sums, reals);
+                    }
+                }
+            }
             // SAFETY: a row of results; the stage has room for it.
             unsafe {
                 let from = reals.as_ptr().add(channels.start);

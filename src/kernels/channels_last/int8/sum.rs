@@ -76,6 +76,22 @@ impl Term {
             }
         }
     }
+
+    /// [`Term::add`] for `n` pixels of a view, all channels of which lie together in `to`.
+    ///
+    /// # Safety
+    /// As [`Term::add`].
+    #[inline(always)]
+    unsafe fn add_pixels(&self, first: bool, from: *const u8, view: &View, n: usize, to: *mut f32) {
+        let channels = view.channels;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if view.pixel == channels {
+                return self.add(first, from, n * channels, to);
+            }
+            (0..n).for_each(|p| self.add(first, from.add(p * view.pixel), channels, to.add(p * channels)));
+        }
+    }
 }
 
 struct Sum {
@@ -121,15 +137,14 @@ impl Job for Sum {
                     let n = self.chunk.min(size.width - x);
                     for (i, (term, view)) in self.terms.iter().zip(&self.inputs).enumerate() {
                         let from = args.inputs[i].add(y * view.row + x * view.pixel);
-                        wide(
-                            #[inline(always)]
-                            || {
-                                if view.pixel == channels {
-                                    return term.add(i == 0, from, n * channels, reals);
-                                }
-                                (0..n).for_each(|p| term.add(i == 0, from.add(p * view.pixel), channels, reals.add(p * channels)));
-                            },
-                        );
+                        // Gathering from tables is slower than loading from them.
+                        match term {
+                            Term::Table(_) => term.add_pixels(i == 0, from, view, n, reals),
+                            Term::Affine { .. } => wide(
+                                #[inline(always)]
+                                || term.add_pixels(i == 0, from, view, n, reals),
+                            ),
+                        }
                     }
                     let mut results = reals.cast_const();
                     if let Some(act) = self.act {
