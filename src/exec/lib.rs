@@ -5,6 +5,8 @@ pub mod eager;
 mod forward;
 pub mod precision;
 mod tape;
+#[cfg(test)]
+mod tape_tests;
 
 pub use compiled::{Engine, StepTime};
 pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};

@@ -8,7 +8,9 @@
 mod gather;
 pub(crate) mod shape;
 mod single;
+mod small;
 mod tile;
+mod weight;
 mod winograd;
 
 #[cfg(test)]
@@ -22,7 +24,6 @@ use rayon::prelude::*;
 use shape::{Shared, shifts};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
-use tile::Pixels;
 
 pub use shape::ConvShape;
 
@@ -144,102 +145,16 @@ fn add_weight_gradient(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     if s.batch * cg * mg * win.output[0] * win.output[1] == 0 {
         return;
     }
+    if small::suits(s, &win) {
+        return small::backward_weight(Level::best(), s, &win, x, gy, gw);
+    }
     if winograd::suits(s, &win) {
         return winograd::backward_weight(Level::best(), s, &win, x, gy, gw);
     }
     if cg * taps <= 64 && mg < 4 {
         return single::backward_weight(s, &win, x, gy, gw);
     }
-    let level = Level::best();
-    let vectors = if mg <= level.lanes() { 1 } else { 2 };
-    let wide = vectors * level.lanes();
-    let blocks = mg.div_ceil(wide);
-    let all = shifts(&win);
-    let phases = [0, 1].map(|d| win.stride[d].min((win.kernel[d] - 1) * win.dilation[d] + 1));
-    let pitch = win.output[1] + all.iter().map(|t| t[1] / win.stride[1]).max().unwrap_or(0);
-    let halo = all.iter().map(|t| t[0] / win.stride[0]).max().unwrap_or(0);
-    let per_row = (cg * phases[0] * phases[1] * pitch).max(blocks * wide * win.output[1]);
-    let threads = rayon::current_num_threads();
-    let rows = band_rows(win.output[0], halo, per_row, s.batch, threads);
-    let bands = win.output[0].div_ceil(rows);
-    let (ins, outs) = (s.window.input_len(), s.window.output_len());
-    let depth = (cg * taps).next_multiple_of(level.taps());
-    // With one tap the image itself is what a copy would be.
-    let plain = taps == 1 && win.stride == [1, 1] && win.pad == [0, 0] && win.input == win.output;
-    // Jobs of one group are shared out to threads with sums of their own.
-    for g in 0..s.groups {
-        let jobs = s.batch * bands;
-        let shares = threads.min(jobs);
-        let mut sums: Vec<Vec<f32>> = (0..shares).map(|_| vec![0.0; depth * blocks * wide]).collect();
-        sums.par_iter_mut().enumerate().for_each(|(share, sum)| {
-            let mut run = |(image, turned): &mut (Vec<f32>, Vec<f32>), job: usize| {
-                let (n, first) = (job / bands, job % bands * rows);
-                let count = rows.min(win.output[0] - first);
-                let gather = Gather {
-                    size: win.input,
-                    step: win.stride,
-                    origin: [(first * win.stride[0]) as isize - win.pad[0] as isize, -(win.pad[1] as isize)],
-                    phases,
-                    rows: count + halo,
-                    pitch,
-                };
-                let image: &[f32] = if plain {
-                    &x[(n * s.in_channels + g * cg) * ins + first * win.input[1]..(n * s.in_channels + (g + 1) * cg) * ins]
-                } else {
-                    gather.copy(cg, &x[(n * s.in_channels + g * cg) * ins..][..cg * ins], image);
-                    image
-                };
-                let channel = if plain { ins } else { gather.channel() };
-                let mut offsets: Vec<u32> =
-                    (0..cg).flat_map(|c| all.iter().map(move |&t| (c, t))).map(|(c, t)| (c * channel + gather.offset(t)) as u32).collect();
-                offsets.resize(depth, 0);
-                let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
-                let pixels = if plain {
-                    Pixels { rows: 1, width: count * win.output[1], pitch }
-                } else {
-                    Pixels { rows: count, width: win.output[1], pitch }
-                };
-                turn(level, gy, mg, outs, first * win.output[1], count * win.output[1], wide, turned);
-                for b in 0..blocks {
-                    let gy = &turned[b * wide * count * win.output[1]..];
-                    tile::accumulate(level, vectors, &offsets, image, pixels, gy, &mut sum[b * wide..], blocks * wide);
-                }
-            };
-            (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|buffers| run(buffers, job)));
-        });
-        let gw = &mut gw[g * mg * cg * taps..][..mg * cg * taps];
-        for (m, row) in gw.chunks_exact_mut(cg * taps).enumerate() {
-            for (k, v) in row.iter_mut().enumerate() {
-                *v = sums.iter().map(|s| s[k * blocks * wide + m]).sum();
-            }
-        }
-    }
-}
-
-/// Writes pixels `first..first + count` of `gy: [channels, plane]` as `[channels / wide, count, wide]`, with zeros for the
-/// channels that are missing.
-fn turn(level: Level, gy: &[f32], channels: usize, plane: usize, first: usize, count: usize, wide: usize, to: &mut Vec<f32>) {
-    let len = channels.div_ceil(wide) * wide * count;
-    to.clear();
-    to.resize(len, 0.0);
-    for (block, to) in to.chunks_exact_mut(wide * count).enumerate() {
-        let here = wide.min(channels - block * wide);
-        // Eight channels at a time: a line of the result is filled in one or two visits.
-        for m in (0..here).step_by(8) {
-            let some = 8.min(here - m);
-            let row = |i: usize| &gy[(block * wide + m + i.min(some - 1)) * plane + first..][..count];
-            let rows: [&[f32]; 8] = std::array::from_fn(row);
-            let done = if some == 8 { count / 8 * 8 } else { 0 };
-            if done > 0 {
-                winograd::tiles::turn(level, &gy[(block * wide + m) * plane + first..], done, plane, &mut to[m..], wide);
-            }
-            for (p, to) in to.chunks_exact_mut(wide).enumerate().skip(done) {
-                for (i, v) in to[m..][..some].iter_mut().enumerate() {
-                    *v = rows[i][p];
-                }
-            }
-        }
-    }
+    weight::add(s, &win, x, gy, gw);
 }
 
 /// Sums of planes per channel, the gradient of a bias: `gy: [batch, channels, plane]`; overwrites `gb`.
@@ -252,9 +167,12 @@ pub fn sum_planes(channels: usize, plane: usize, gy: &[f32], gb: &mut [f32]) {
     if plane == 0 || channels == 0 {
         return;
     }
-    for (i, plane) in gy.chunks_exact(plane).enumerate() {
-        gb[i % channels] += super::norm::sum(plane, |v| v);
-    }
+    let few = (1 << 14) / (gy.len() / channels).max(1) + 1;
+    gb.par_iter_mut().enumerate().with_min_len(few).for_each(|(c, sum)| {
+        for plane in gy.chunks_exact(plane).skip(c).step_by(channels) {
+            *sum += super::norm::sum(plane, |v| v);
+        }
+    });
 }
 
 /// # Panics

@@ -74,23 +74,25 @@ fn larger(best: &mut f32, v: f32) {
     *best = if (v > *best) | v.is_nan() { v } else { *best };
 }
 
-/// Adds each gradient of a plane to the first element under its window that is largest. Where windows overlap little, that takes
-/// fewer comparisons than [`give`] for all taps.
+/// Adds each gradient of a plane to the first element under its window that is largest.
 fn search(w: &Window2, x: &[f32], y: &[f32], gy: &[f32], gx: &mut [f32]) {
     for oy in 0..w.output[0] {
         let rows = w.taps(0, oy);
         for ox in 0..w.output[1] {
             let o = oy * w.output[1] + ox;
             let (largest, columns) = (y[o], w.taps(1, ox));
-            'found: for ky in rows.clone() {
+            // From the last tap to the first, without a branch: which one it is cannot be foreseen.
+            let mut at = None;
+            for ky in rows.clone().rev() {
                 let row = (oy * w.stride[0] + ky * w.dilation[0] - w.pad[0]) * w.input[1];
-                for kx in columns.clone() {
+                for kx in columns.clone().rev() {
                     let i = row + ox * w.stride[1] + kx * w.dilation[1] - w.pad[1];
-                    if x[i] == largest || (x[i].is_nan() && largest.is_nan()) {
-                        gx[i] += gy[o];
-                        break 'found;
-                    }
+                    let hit = (x[i] == largest) | (x[i].is_nan() & largest.is_nan());
+                    at = if hit { Some(i) } else { at };
                 }
+            }
+            if let Some(i) = at {
+                gx[i] += gy[o];
             }
         }
     }

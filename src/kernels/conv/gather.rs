@@ -43,6 +43,11 @@ impl Gather {
         if to.len() < len {
             to.resize(len, 0.0);
         }
+        self.copy_to(channels, x, &mut to[..len]);
+    }
+    /// As [`Gather::copy`], into a slice of `channels · channel() + SLACK` floats.
+    pub fn copy_to(&self, channels: usize, x: &[f32], to: &mut [f32]) {
+        let len = channels * self.channel() + SLACK;
         let area = self.size[0] * self.size[1];
         for c in 0..channels {
             let image = &x[c * area..][..area];

@@ -1,3 +1,4 @@
+use super::tile::Pixels;
 use super::*;
 use crate::tests::values;
 use crate::window::Window;
@@ -78,6 +79,11 @@ fn shapes_of_detectors_agree_with_the_reference() {
         (40, 40, 1, 5, 3, 1),
         (24, 24, 24, 17, 5, 2),
         (8, 16, 8, 9, 3, 1),
+        // Small planes of many channels.
+        (48, 50, 1, 7, 3, 1),
+        (130, 140, 1, 9, 1, 1),
+        (40, 60, 1, 13, 3, 2),
+        (96, 180, 1, 6, 1, 2),
     ] {
         let window = Window::square([size, size + 3], k, stride, k / 2, 1);
         compare(&ConvShape { batch: 2, in_channels: c, out_channels: m, groups, window });
@@ -109,19 +115,44 @@ fn every_instruction_set_gives_the_same_tiles() {
             }
         }
         for vectors in [1, 2] {
-            let (pixels, wide) = (Pixels { rows: 3, width: 5, pitch: 9 }, vectors * lanes);
-            let gy = values(15 * wide, 7);
+            let (pixels, wide) = (Pixels { images: 2, apart: 31, rows: 3, width: 5, pitch: 9 }, vectors * lanes);
+            let gy = values(30 * wide, 7);
             let offsets: Vec<u32> = (0..2 * taps as u32).map(|k| k * 11 % 70).collect();
             let mut out = vec![1.0; offsets.len() * wide];
             tile::accumulate(level, vectors, &offsets, &src, pixels, &gy, &mut out, wide);
             let expected: Vec<f32> = (0..offsets.len() * wide)
                 .map(|i| {
                     let (k, m) = (i / wide, i % wide);
-                    let at = |p: usize| src[offsets[k] as usize + p / 5 * 9 + p % 5];
-                    1.0 + (0..15).map(|p| at(p) * gy[p * wide + m]).sum::<f32>()
+                    let at = |p: usize| src[offsets[k] as usize + p / 15 * 31 + p % 15 / 5 * 9 + p % 5];
+                    1.0 + (0..30).map(|p| at(p) * gy[p * wide + m]).sum::<f32>()
                 })
                 .collect();
             close("accumulate", &out, &expected);
+        }
+    }
+}
+
+#[test]
+fn weights_over_small_planes_are_summed_the_same_by_any_number_of_threads() {
+    for (k, stride) in [(1, 1), (3, 1), (3, 2)] {
+        let window = Window::square([7, 8], k, stride, k / 2, 1);
+        let channels = if k == 1 { 130 } else { 44 };
+        let s = ConvShape { batch: 39, in_channels: channels, out_channels: channels + 3, groups: 1, window };
+        let win = s.window.as_2d().unwrap();
+        assert!(small::suits(&s, &win));
+        let (x, gy) = (values(s.x_len(), 1), values(s.y_len(), 2));
+        let mut expected = vec![0.0; s.w_len()];
+        reference::conv_backward_weight(&s, &x, &gy, &mut expected);
+        for level in [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.available()) {
+            let run = |threads: usize| {
+                let mut gw = vec![f32::NAN; s.w_len()];
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| small::backward_weight(level, &s, &win, &x, &gy, &mut gw));
+                gw
+            };
+            let one = run(1);
+            close("gw", &one, &expected);
+            assert_eq!(one, run(3), "{level:?}");
         }
     }
 }

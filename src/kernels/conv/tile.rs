@@ -13,6 +13,9 @@ const WIDTH: usize = 2;
 /// Packed weights up to so many floats stay in the second-level cache while an image streams past.
 const CACHED_WEIGHTS: usize = 1 << 16;
 
+/// Floats of the source that stay in the first-level cache.
+const CACHED_COLUMNS: usize = 5 << 10;
+
 /// `out[r * ld + p] = Σ_k packed[r, k] · src[offsets[k] + p]` for `p < len` rounded up to whole vectors.
 ///
 /// `packed` holds one block `[offsets.len(), height]` per entry of `heights`, and `out` has as many rows as these sum to.
@@ -66,8 +69,11 @@ pub fn multiply(
         })
     };
     if rows * depth <= CACHED_WEIGHTS {
-        for p in (0..padded).step_by(WIDTH * lanes) {
-            blocks().for_each(|(first, height)| run(first, height, p));
+        // Rows of the result are pages apart: each gets some lines at a time, as far as what they are made of stays in the cache.
+        let columns = (CACHED_COLUMNS / depth.max(1)).max(1).next_multiple_of(WIDTH * lanes);
+        for start in (0..padded).step_by(columns) {
+            let end = padded.min(start + columns);
+            blocks().for_each(|(first, height)| (start..end).step_by(WIDTH * lanes).for_each(|p| run(first, height, p)));
         }
     } else {
         for (first, height) in blocks() {
@@ -90,9 +96,11 @@ fn portable_multiply(height: usize, offsets: &[u32], packed: &[f32], src: &[f32]
     }
 }
 
-/// Pixels of a weight gradient: `rows` of `width`, `pitch` apart in the source.
+/// Pixels of a weight gradient: `images` that are `apart` in the source, each of `rows` of `width` that are `pitch` apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixels {
+    pub images: usize,
+    pub apart: usize,
     pub rows: usize,
     pub width: usize,
     pub pitch: usize,
@@ -107,11 +115,13 @@ pub fn accumulate(level: Level, vectors: usize, offsets: &[u32], src: &[f32], pi
     let (taps, lanes) = (level.taps(), level.lanes());
     let wide = vectors * lanes;
     assert!((1..=2).contains(&vectors) && offsets.len().is_multiple_of(taps), "tile of a weight gradient");
-    if offsets.is_empty() || pixels.rows * pixels.width == 0 {
+    let count = pixels.images * pixels.rows * pixels.width;
+    if offsets.is_empty() || count == 0 {
         return;
     }
-    let reach = offsets.iter().copied().max().unwrap_or(0) as usize + (pixels.rows - 1) * pixels.pitch + pixels.width;
-    assert!(src.len() >= reach && gy.len() >= pixels.rows * pixels.width * wide, "operands of a weight gradient");
+    let last = (pixels.images - 1) * pixels.apart + (pixels.rows - 1) * pixels.pitch + pixels.width;
+    let reach = offsets.iter().copied().max().unwrap_or(0) as usize + last;
+    assert!(src.len() >= reach && gy.len() >= count * wide, "operands of a weight gradient");
     assert!(ld >= wide && out.len() >= (offsets.len() - 1) * ld + wide, "result of a weight gradient");
     for (i, group) in offsets.chunks_exact(taps).enumerate() {
         let at = i * taps * ld;
@@ -135,13 +145,12 @@ pub fn accumulate(level: Level, vectors: usize, offsets: &[u32], src: &[f32], pi
 }
 
 fn portable_accumulate(wide: usize, offsets: &[u32], src: &[f32], pixels: Pixels, gy: &[f32], out: &mut [f32], ld: usize) {
-    for row in 0..pixels.rows {
-        for x in 0..pixels.width {
-            let gy = &gy[(row * pixels.width + x) * wide..][..wide];
-            for (k, &offset) in offsets.iter().enumerate() {
-                let v = src[offset as usize + row * pixels.pitch + x];
-                out[k * ld..][..wide].iter_mut().zip(gy).for_each(|(o, g)| *o += v * g);
-            }
+    let rows = (0..pixels.images).flat_map(|i| (0..pixels.rows).map(move |row| i * pixels.apart + row * pixels.pitch));
+    let places = rows.flat_map(|at| at..at + pixels.width);
+    for (at, gy) in places.zip(gy.chunks_exact(wide)) {
+        for (k, &offset) in offsets.iter().enumerate() {
+            let v = src[offset as usize + at];
+            out[k * ld..][..wide].iter_mut().zip(gy).for_each(|(o, g)| *o += v * g);
         }
     }
 }
@@ -204,12 +213,13 @@ mod x86 {
                 ld: usize,
             ) {
                 let mut sums = [[$zero(); V]; $taps];
-                for row in 0..pixels.rows {
+                for row in 0..pixels.images * pixels.rows {
+                    let at = row / pixels.rows * pixels.apart + row % pixels.rows * pixels.pitch;
                     // SAFETY: see the macro; there are as many offsets as taps.
                     unsafe {
                         let mut from = [src; $taps];
                         for (k, from) in from.iter_mut().enumerate() {
-                            *from = src.add(*offsets.get_unchecked(k) as usize + row * pixels.pitch);
+                            *from = src.add(*offsets.get_unchecked(k) as usize + at);
                         }
                         for x in 0..pixels.width {
                             let mut values = [$zero(); V];

@@ -343,7 +343,7 @@ pub fn backward_weight(level: Level, s: &ConvShape, win: &Window2, x: &[f32], gy
                     tiles::turn(level, &eight[p * 8 * pitch..], tiles, pitch, to, wide);
                 }
             }
-            let pixels = tile::Pixels { rows: 1, width: tiles, pitch: tiles };
+            let pixels = tile::Pixels { images: 1, apart: 0, rows: 1, width: tiles, pitch: tiles };
             for p in 0..POINTS {
                 for block in 0..blocks {
                     let gy = &turned[(p * blocks + block) * wide * pitch..][..wide * pitch];
