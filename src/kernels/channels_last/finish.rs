@@ -1,8 +1,7 @@
 //! What follows a sum: activation, residual, activation, and the way to memory.
 
 use super::job::Args;
-use super::packed;
-use super::spec::{ConvSpec, Epilogue};
+use super::spec::{ConvSpec, Epilogue, bounds};
 use super::tile::COLUMNS;
 use super::view::View;
 use crate::activation::{Activation, erf_of, exp2};
@@ -71,7 +70,7 @@ impl Follow {
     pub fn of(epilogue: &Epilogue) -> Option<Self> {
         match epilogue {
             Epilogue { act: Some(Activation::HardSwish), residual: false, then: None } => Some(Self::HardSwish),
-            Epilogue { act, residual: false, then: None } => packed::bounds(*act).map(Self::Bounds),
+            Epilogue { act, residual: false, then: None } => bounds(*act).map(Self::Bounds),
             _ => None,
         }
     }

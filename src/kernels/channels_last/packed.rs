@@ -9,12 +9,12 @@ use super::finish::{self, Channels, Finish};
 use super::job::{Args, Job, about, parts_for, share};
 use super::operand::Operands;
 use super::patches::{Patches, Pixels};
-use super::spec::{Before, ConvSpec};
+use super::spec::{Before, Bounds, ConvSpec, bounds};
 use super::tile::COLUMNS;
 use crate::activation::Activation;
 use crate::level::Level;
 use crate::window::Window2;
-use kernel::{Bounds, Part, Places, Shape};
+use kernel::{Part, Places, Shape};
 use std::ops::Range;
 
 /// Values of the depth whose weights stay in the first-level cache.
@@ -77,16 +77,6 @@ struct Slice {
     values: Range<usize>,
     /// Values of the depth before it.
     before: usize,
-}
-
-/// The bounds that an activation is, if it is no more.
-pub fn bounds(act: Option<Activation>) -> Option<Bounds> {
-    match act {
-        None => Some([f32::NEG_INFINITY, f32::INFINITY]),
-        Some(Activation::Relu) => Some([0.0, f32::INFINITY]),
-        Some(Activation::Clip { min, max }) => Some([min, max]),
-        Some(_) => None,
-    }
 }
 
 impl Packed {

@@ -15,6 +15,19 @@ pub struct Epilogue {
     pub then: Option<Activation>,
 }
 
+/// Least and greatest value of a result; a NaN stays.
+pub type Bounds = [f32; 2];
+
+/// The bounds that an activation is, if it is no more.
+pub fn bounds(act: Option<Activation>) -> Option<Bounds> {
+    match act {
+        None => Some([f32::NEG_INFINITY, f32::INFINITY]),
+        Some(Activation::Relu) => Some([0.0, f32::INFINITY]),
+        Some(Activation::Clip { min, max }) => Some([min, max]),
+        Some(_) => None,
+    }
+}
+
 /// What happens to an image before a convolution: `act(x · scale · factor + shift)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Before<'a> {

@@ -1,5 +1,6 @@
 //! Register tiles of a product whose right factor is packed: rows are pixels, columns output channels.
 
+use crate::channels_last::spec::Bounds;
 use crate::level::Level;
 use crate::vector::Vector;
 
@@ -40,9 +41,6 @@ pub struct Sums {
     pub row: usize,
     pub apart: usize,
 }
-
-/// Least and greatest value of a result; a NaN stays.
-pub type Bounds = [f32; 2];
 
 /// Where results go: `then` bounds of (`act` bounds of the sum, plus the residual).
 #[derive(Debug, Clone, Copy)]
