@@ -147,7 +147,7 @@ fn others(c: &mut Criterion) {
     measure::<u8, u8>(&mut group, "add", add(&sum), &[&x, &x], n);
     let curve: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| (q * q) as f32));
     let store = Store::Bytes { inverse_scale: 20.0, zero: 7, outputs: vec![Bytes::whole(view)] };
-    let job = int8_sum(vec![curve, real], vec![view; 2], &store, 1);
+    let job = int8_sum(vec![curve, real], vec![view; 2], None, &store, 1);
     measure::<u8, u8>(&mut group, "sum of a table and a line", job, &[&x, &x], n);
     measure::<u8, u8>(&mut group, "add by table", binary(sums, view, view, view, 1), &[&x, &x], n);
     measure::<u8, u8>(&mut group, "nearest 2x", resize_nearest([2, 2], view, View::dense(80, 80, 128), 1), &[&x], 4 * n);
@@ -155,7 +155,7 @@ fn others(c: &mut Criterion) {
     measure::<u8, u8>(&mut group, "max pool 5x5", max_pool(pool, view, view, 1), &[&x], n);
     let global = Window2 { input: [40; 2], kernel: [40; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 2], output: [1; 2] };
     let store = Store::Floats { output: View::dense(1, 1, 128) };
-    let spec = AveragePool { window: global, input: view, input_zero: 7, scale: 0.1, padded: None, store, threads: 1 };
+    let spec = AveragePool { window: global, input: view, input_zero: 7, scale: 0.1, padded: None, table: None, store, threads: 1 };
     measure::<u8, f32>(&mut group, "global average pool", average_pool(&spec), &[&x], 128);
     group.finish();
 }

@@ -235,8 +235,8 @@ pub fn erf(x: f32) -> f32 {
 pub(crate) fn erf_of<const FUSED: bool>(x: f32) -> f32 {
     let madd = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };
     let z = x * x;
-    let p = madd(1.906_688_6e-6, z, 2.898_536_1e-4);
-    let p = madd(p, z, 4.193_775_6e-3);
+    let p = madd(1.906_688_6e-6, z, 2.898_536e-4);
+    let p = madd(p, z, 4.193_776e-3);
     let p = madd(p, z, 5.404_845_3e-2);
     let p = madd(p, z, 2.010_199e-1);
     let p = madd(p, z, 1.128_378_9);

@@ -287,7 +287,7 @@ fn gelu<const FUSED: bool>(v: f32) -> f32 {
 /// tangent is a logistic function of twice the argument.
 #[inline(always)]
 fn gelu_tanh<const FUSED: bool>(v: f32) -> f32 {
-    let inner = v * (1.595_769_1 + 0.071_354_814 * v * v);
+    let inner = v * (1.595_769 + 0.071_354_814 * v * v);
     gated::<FUSED>(v, inner)
 }
 

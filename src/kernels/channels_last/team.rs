@@ -229,7 +229,7 @@ mod tests {
         let sum = AtomicUsize::new(0);
         for round in 0..3000usize {
             // What a worker that is too late would read is gone when the job ends.
-            let borrowed = vec![round; 2];
+            let borrowed = Box::new([round; 2]);
             team.run(2, &|part, _| {
                 sum.fetch_add(borrowed[part], Relaxed);
             });

@@ -74,7 +74,7 @@ impl Lower<'_> {
         for (x, by) in [(0, 1), (1, 0)] {
             let (x, by) = (&node.inputs[x], &node.inputs[by]);
             let Some(c) = self.coded(x).filter(|c| self.tensors[c.id].dims == out) else { continue };
-            if self.values.get(by).is_none() || self.dims(by)? != [out[0], out[1], 1, 1] || out[2] * out[3] == 1 {
+            if !self.values.contains_key(by) || self.dims(by)? != [out[0], out[1], 1, 1] || out[2] * out[3] == 1 {
                 continue;
             }
             let (id, by) = (self.image(c.id, false)?, self.float(by)?);
