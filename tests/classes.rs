@@ -592,8 +592,10 @@ fn weights_of_a_file_go_to_the_classes_of_their_names() {
     let (m, notes) = noted(|ctx| options.run("yolov8n", ctx).unwrap());
     assert!(notes.contains("keep their weights"), "{notes}");
     let data = right("yolo");
-    let score = |m: &Model| evaluate(m, &data.data, ClassMatch::Same, &Context::new()).unwrap().map50;
-    assert_eq!(score(&m), score(learnt()));
+    // The classes are averaged in another order.
+    let score = |m: &Model| evaluate(m, &data.data, ClassMatch::Same, &Context::new()).unwrap().map50.unwrap();
+    let (found, given) = (score(&m), score(learnt()));
+    assert!((found - given).abs() < 1e-12, "{found}, not {given}");
 }
 
 #[test]
