@@ -53,7 +53,7 @@ fn elementary_functions_are_as_exact_as_float32_allows() {
     };
     for i in -400..400 {
         let x = i as f32 * 0.01;
-        assert!((f64::from(activation::erf(x)) - erf(f64::from(x))).abs() < 3e-7, "erf({x})");
+        assert!((f64::from(activation::erf(x)) - erf(f64::from(x))).abs() < 4e-7, "erf({x})");
     }
 }
 

@@ -103,7 +103,9 @@ impl Rows<'_> {
         let row = |tap: usize| y * w.stride[0] + tap * w.dilation[0] - w.pad[0];
         let found = &mut self.table[..taps.len()];
         if let (Some(last), false) = (taps.end.checked_sub(1), taps.is_empty()) {
-            for y in self.next.max(row(taps.start))..=row(last) {
+            // All rows from the window's first on: those between its taps are taps of the windows below.
+            let first = (y * w.stride[0]).saturating_sub(w.pad[0]);
+            for y in self.next.max(first)..=row(last) {
                 // SAFETY: the row is inside the image, whose channels can be read.
                 unsafe { ring.copy(self.from.add(y * ring.input.row), self.count, self.memory.add(ring.start(y))) };
             }

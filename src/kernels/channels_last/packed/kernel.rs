@@ -225,7 +225,7 @@ unsafe fn finish<L: Vector, const R: usize, const V: usize>(part: &Part<'_>, to:
         if to.residual.is_empty() {
             for (sums, pixel) in sums.into_iter().zip(to.to) {
                 for (v, sum) in sums.into_iter().enumerate() {
-                    bounds(sum, to.act).store(pixel.add(to.first + v * L::N));
+                    bounds(bounds(sum, to.act), to.then).store(pixel.add(to.first + v * L::N));
                 }
             }
             return;
