@@ -244,7 +244,7 @@ impl Build<'_> {
             }
             Op::Add(from, act, to) => {
                 let all = self.elements(&[reads[0], reads[1], writes[0]])?;
-                let store = Store::Bytes { inverse_scale: 1.0 / to.scale, zero: to.zero, outputs: vec![Bytes::whole(all[2].1.view)] };
+                let store = stored(Some(*to), all[2].1.view);
                 let inputs = [all[0].1.view, all[1].1.view];
                 let spec = Int8Add { inputs, scales: from.map(|a| a.scale), zeros: from.map(|a| a.zero), act: *act, store, threads };
                 vec![self.push_images(int8::add(&spec)?, &all[..2], &all[2..])?]

@@ -3,11 +3,12 @@
 use super::finish::{self, Activate};
 use super::job::{Args, Job, cut, share};
 use super::operand::{Element, Operand, Operands};
+use super::packed::kernel::{Before, Prepare, Shape};
+use super::spec::{Bounds, UNBOUNDED, bounds};
 use super::tile::COLUMNS;
 use super::view::View;
 use crate::activation::Activation;
 use crate::level::Level;
-use crate::vector::Vector;
 use compresso_base::error::{Error, Result};
 
 /// `y = act(x · scale + shift)`, with one number of each for a channel; float32, views channels last. The output may be the input
@@ -28,18 +29,14 @@ pub(super) struct Affine {
     /// `[2, channels]`: products, then sums.
     factors: Vec<f32>,
     act: Option<Activation>,
+    /// The bounds that the activation is, if it is no more.
+    bounds: Option<Bounds>,
     input: View,
     output: View,
-    line: Line,
+    prepare: Prepare,
     activate: Activate,
     parts: usize,
 }
-
-/// `to[i] = from[i] · scale[i] + shift[i]`, or zero where that is less.
-///
-/// # Safety
-/// The level is there; `n` values of each can be read, or written; `to` may be `from`.
-type Line = unsafe fn(from: *const f32, scale: *const f32, shift: *const f32, n: usize, to: *mut f32);
 
 impl Affine {
     /// # Errors
@@ -65,9 +62,10 @@ impl Affine {
             operands,
             factors: [scale, shift].concat(),
             act,
+            bounds: bounds(act),
             input,
             output,
-            line: line_of(level, act == Some(Activation::Relu)),
+            prepare: Shape::of(level).prepare,
             activate: finish::activation(level),
             parts: cut(pixels, pixels.saturating_mul(channels).saturating_mul(size_of::<f32>()), threads),
         })
@@ -92,88 +90,22 @@ impl Job for Affine {
             let from = args.inputs[0].cast::<f32>().wrapping_add(y * i.row + x * i.pixel);
             let to = args.outputs[0].cast::<f32>().wrapping_add(y * o.row + x * o.pixel);
             let (scale, shift) = self.factors.split_at(o.channels);
-            if matches!(self.act, None | Some(Activation::Relu)) {
+            if let Some(bounds) = self.bounds {
                 // SAFETY: the channels of the pixel are inside both views.
-                unsafe { (self.line)(from, scale.as_ptr(), shift.as_ptr(), o.channels, to) };
+                unsafe { (self.prepare)(&Before { scale, shift, bounds }, from, to) };
                 continue;
             }
             for first in (0..o.channels).step_by(CHUNK) {
                 let n = CHUNK.min(o.channels - first);
+                let some = first..first + n;
+                let line = Before { scale: &scale[some.clone()], shift: &shift[some], bounds: UNBOUNDED };
                 // SAFETY: as above, for `n` channels from `first` on, which the chunk has room for.
                 unsafe {
-                    let buffer = chunk.as_flattened_mut().as_mut_ptr();
-                    (self.line)(from.add(first), scale[first..].as_ptr(), shift[first..].as_ptr(), n, buffer);
+                    (self.prepare)(&line, from.add(first), chunk.as_flattened_mut().as_mut_ptr());
                     (self.activate)(self.act, &mut chunk[..n.div_ceil(COLUMNS)]);
                     to.add(first).copy_from_nonoverlapping(chunk.as_flattened().as_ptr(), n);
                 }
             }
         }
-    }
-}
-
-fn line_of(level: Level, relu: bool) -> Line {
-    match (level, relu) {
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, true) => x86::line512::<true>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, false) => x86::line512::<false>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, true) => x86::line256::<true>,
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, false) => x86::line256::<false>,
-        (_, true) => line::<[f32; 8], true>,
-        (_, false) => line::<[f32; 8], false>,
-    }
-}
-
-/// # Safety
-/// See [`Line`].
-#[inline(always)]
-unsafe fn line<L: Vector, const RELU: bool>(from: *const f32, scale: *const f32, shift: *const f32, n: usize, to: *mut f32) {
-    // SAFETY: as the caller vouches; no more than `n` values are used.
-    unsafe {
-        let mut c = 0;
-        while c + L::N <= n {
-            value::<L, RELU>(from.add(c), scale.add(c), shift.add(c), to.add(c));
-            c += L::N;
-        }
-        while c < n {
-            value::<f32, RELU>(from.add(c), scale.add(c), shift.add(c), to.add(c));
-            c += 1;
-        }
-    }
-}
-
-/// # Safety
-/// See [`Line`], for one vector.
-#[inline(always)]
-unsafe fn value<L: Vector, const RELU: bool>(from: *const f32, scale: *const f32, shift: *const f32, to: *mut f32) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let v = L::load(from).fma(L::load(scale), L::load(shift));
-        let v = if RELU { L::splat(0.0).max(v) } else { v };
-        v.store(to);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::line;
-    use std::arch::x86_64::{__m256, __m512};
-
-    /// # Safety
-    /// See [`super::Line`].
-    #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn line256<const RELU: bool>(from: *const f32, scale: *const f32, shift: *const f32, n: usize, to: *mut f32) {
-        // SAFETY: as the caller vouches.
-        unsafe { line::<__m256, RELU>(from, scale, shift, n, to) }
-    }
-
-    /// # Safety
-    /// See [`super::Line`].
-    #[target_feature(enable = "avx512f")]
-    pub unsafe fn line512<const RELU: bool>(from: *const f32, scale: *const f32, shift: *const f32, n: usize, to: *mut f32) {
-        // SAFETY: as the caller vouches.
-        unsafe { line::<__m512, RELU>(from, scale, shift, n, to) }
     }
 }

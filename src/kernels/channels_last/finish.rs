@@ -1,7 +1,7 @@
 //! What follows a sum: activation, residual, activation, and the way to memory.
 
 use super::job::Args;
-use super::spec::{ConvSpec, Epilogue, bounds};
+use super::spec::{Bounds, ConvSpec, Epilogue, bounds};
 use super::tile::COLUMNS;
 use super::view::View;
 use crate::activation::{Activation, erf_of, exp2};
@@ -62,7 +62,7 @@ pub unsafe fn row(finish: Finish, spec: &ConvSpec, args: Args<'_>, [y, x]: [usiz
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Follow {
     /// Least and greatest value.
-    Bounds([f32; 2]),
+    Bounds(Bounds),
     HardSwish,
 }
 

@@ -9,7 +9,7 @@ use super::finish::{self, Channels, Finish};
 use super::job::{Args, Job, about, parts_for, share};
 use super::operand::Operands;
 use super::patches::{Patches, Pixels};
-use super::spec::{Before, Bounds, ConvSpec, bounds};
+use super::spec::{Before, Bounds, ConvSpec, UNBOUNDED, bounds};
 use super::tile::COLUMNS;
 use crate::activation::Activation;
 use crate::level::Level;
@@ -169,7 +169,7 @@ impl Packed {
         let prepared = Prepared {
             scale: all(before.scale, 1.0),
             shift: all(before.shift, 0.0),
-            bounds: bounds(before.act).unwrap_or([f32::NEG_INFINITY, f32::INFINITY]),
+            bounds: bounds(before.act).unwrap_or(UNBOUNDED),
             factor: before.factor.is_some(),
         };
         // Every part by panels works all values out.

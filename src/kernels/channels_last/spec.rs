@@ -18,10 +18,13 @@ pub struct Epilogue {
 /// Least and greatest value of a result; a NaN stays.
 pub type Bounds = [f32; 2];
 
+/// Bounds of all values.
+pub const UNBOUNDED: Bounds = [f32::NEG_INFINITY, f32::INFINITY];
+
 /// The bounds that an activation is, if it is no more.
 pub fn bounds(act: Option<Activation>) -> Option<Bounds> {
     match act {
-        None => Some([f32::NEG_INFINITY, f32::INFINITY]),
+        None => Some(UNBOUNDED),
         Some(Activation::Relu) => Some([0.0, f32::INFINITY]),
         Some(Activation::Clip { min, max }) => Some([min, max]),
         Some(_) => None,

@@ -76,7 +76,7 @@ pub struct Before<'a> {
     pub bounds: Bounds,
 }
 
-/// Works out a pixel's values; there are as many as scales.
+/// Works out a pixel's values; there are as many as scales. They may replace the pixel's own.
 ///
 /// # Safety
 /// The level is there, and so are the values at both addresses.
