@@ -29,16 +29,17 @@ def table():
     options = sys.argv[1:]
     for model in a.models:
         options.remove(model)
+    tools = ["compresso", "onnxruntime", "openvino"]
     rows = []
     for model in a.models:
         done = subprocess.run([sys.executable, __file__, options[0], model, *options[1:]], capture_output=True, text=True)
         print(f"{model}\n{done.stdout or done.stderr[-500:]}", end="", flush=True)
-        lines = [line.split() for line in done.stdout.splitlines()]
+        # NNCF writes its progress among the lines.
+        lines = [line for line in map(str.split, done.stdout.splitlines()) if line and line[0] in tools]
         if done.returncode or not lines:
             rows.append((model, None, {}))
             continue
         rows.append((model, float(lines[-1][2]), {line[0]: float(line[1]) for line in lines[:-1]}))
-    tools = ["compresso", "onnxruntime", "openvino"]
     print(f"\n| model | {' | '.join(tools)} | ratio to the better |\n|---|---|---|---|---|")
     for model, ratio, taken in sorted(rows, key=lambda r: r[1] or float("inf")):
         cells = [f"{taken[t]:.1f}" if t in taken else "–" for t in tools]

@@ -315,3 +315,38 @@ fn places_that_are_no_view_are_picked_by_candle() {
         hold("picked", &g, &dims, false);
     }
 }
+
+/// A box's distances, as detectors make them: `[1, 4 · bins, places]` to four numbers a place.
+fn distances(bins: usize, change: usize) -> (Graph, [usize; 3]) {
+    let dims = [1, 4 * bins, 21];
+    let mut n = Net::new(&dims);
+    let shape = n.ints(&[0, 4, bins as i64, 21]);
+    let y = n.op("Reshape", &["x", &shape], |n| n);
+    let y = n.op("Transpose", &[&y], |n| n.ints("perm", &[0, 2, 1, 3]));
+    let parts = n.op("Softmax", &[&y], |n| n.int("axis", if change == 1 { 3 } else { 1 }));
+    let filters = n.floats(&[if change == 2 { 2 } else { 1 }, bins, 1, 1], 1.0);
+    let bias = n.floats(&[1], 1.0);
+    let y =
+        n.op("Conv", &if change == 3 { vec![parts.as_str(), &filters, &bias] } else { vec![parts.as_str(), &filters] }, |n| match change {
+            4 => n.ints("strides", &[2, 2]),
+            5 => n.ints("pads", &[0, 1, 0, 1]),
+            _ => n,
+        });
+    let outputs = if change == 6 { vec![parts.as_str(), &y] } else { vec![y.as_str()] };
+    (n.finish(&outputs), dims)
+}
+
+#[test]
+fn what_is_expected_of_a_softmax_is_one_step() {
+    for bins in [1, 8, 16, 33] {
+        let (g, dims) = distances(bins, 0);
+        let steps = steps("distances", &g, &dims);
+        assert_eq!([count(&steps, "softmax, expected"), count(&steps, "conv")], [1, 0], "{steps:?}");
+    }
+    // 1: softmax over another axis; 2: two filters; 3: a bias; 4: strides; 5: padding; 6: the parts are an output.
+    for change in 1..=6 {
+        let (g, dims) = distances(16, change);
+        let steps = steps("distances", &g, &dims);
+        assert_eq!(count(&steps, "softmax, expected"), 0, "{change}: {steps:?}");
+    }
+}

@@ -187,6 +187,11 @@ impl Build<'_> {
                 let job = strided::softmax(&self.tensors[reads[0]].dims, *axis, &x.strides, &y.strides)?;
                 vec![self.push_whole(job, reads, writes)?]
             }
+            Op::Expectation(axis, numbers) => {
+                let (x, y) = (self.layout(reads[0])?, self.layout(writes[0])?);
+                let job = strided::expectation(&self.tensors[reads[0]].dims, *axis, numbers.clone(), &x.strides, &y.strides)?;
+                vec![self.push_whole(job, reads, writes)?]
+            }
             Op::MatMul => {
                 let sizes = |id: Id| -> &[usize] { &self.tensors[id].dims };
                 let (a, b, y) = (sizes(reads[0]), sizes(reads[1]), sizes(writes[0]));

@@ -2,6 +2,7 @@
 
 use super::finish::{self, Channels, Finish, Follow, Straight, Sums};
 use super::job::{Args, Job, about, share};
+use super::memory::Aligned;
 use super::operand::Operands;
 use super::ring::{Ring, Terms, cut};
 use super::spec::ConvSpec;
@@ -17,7 +18,7 @@ pub struct Depthwise {
     operands: Operands,
     ring: Ring,
     /// `[panels of 16 channels, taps, 16]`
-    packed: Vec<f32>,
+    packed: Aligned,
     /// `[panels, 16]`
     bias: Vec<f32>,
     sum: Sum,
@@ -80,7 +81,7 @@ impl Depthwise {
             spec: *spec,
             operands,
             ring,
-            packed,
+            packed: Aligned::new(&packed),
             bias: biases,
             sum,
             finish: finish::kernel(level),
@@ -145,6 +146,17 @@ impl Job for Depthwise {
 unsafe fn sum<L: Vector>(terms: &Terms<'_>, across: Across, count: usize, straight: Option<&Straight>, sums: &mut Sums) {
     // SAFETY: as the caller vouches.
     unsafe {
+        // Only the widest vectors are so few for a tile that its values stay in registers from tap to tap.
+        if L::N == COLUMNS && across.dilation == 1 {
+            match (across.taps, across.stride) {
+                (3, 1) => return kept::<L, 3, 1>(terms, straight, sums),
+                (5, 1) => return kept::<L, 5, 1>(terms, straight, sums),
+                (7, 1) => return kept::<L, 7, 1>(terms, straight, sums),
+                (3, 2) => return kept::<L, 3, 2>(terms, straight, sums),
+                (5, 2) => return kept::<L, 5, 2>(terms, straight, sums),
+                _ => {}
+            }
+        }
         match (across.stride, count > L::N) {
             (1, true) => vectors::<L, 2, 1>(terms, across, straight, sums),
             (1, false) => vectors::<L, 1, 1>(terms, across, straight, sums),
@@ -191,6 +203,39 @@ unsafe fn vectors<L: Vector, const V: usize, const S: usize>(
                     }
                 }
                 from = from.add(across.dilation * COLUMNS);
+                weights = weights.add(COLUMNS);
+            }
+        }
+        finish::store(acc, straight, sums);
+    }
+}
+
+/// Most values of a row that a tile of [`kept`] reads.
+const KEPT: usize = (PIXELS - 1) * 2 + 5;
+
+/// A vector of channels, over `K` taps without dilation, of which each pixel starts `S` after the one before: a value is loaded once
+/// for all taps that it meets.
+///
+/// # Safety
+/// See [`Sum`].
+#[expect(clippy::needless_range_loop, reason = "values are counted by tap and pixel")]
+#[inline(always)]
+unsafe fn kept<L: Vector, const K: usize, const S: usize>(terms: &Terms<'_>, straight: Option<&Straight>, sums: &mut Sums) {
+    let Terms { rows, at, mut weights, bias } = *terms;
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut acc = [[L::load(bias)]; PIXELS];
+        for row in rows {
+            let from = row.add(at);
+            let mut x = [L::splat(0.0); KEPT];
+            for i in 0..(PIXELS - 1) * S + K {
+                x[i] = L::load(from.add(i * COLUMNS));
+            }
+            for k in 0..K {
+                let w = L::load(weights);
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    acc[0] = x[p * S + k].fma(w, acc[0]);
+                }
                 weights = weights.add(COLUMNS);
             }
         }

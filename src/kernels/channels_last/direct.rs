@@ -3,6 +3,7 @@
 
 use super::finish::{self, Channels, Finish, Sums};
 use super::job::{Args, Job, about, parts_for, share};
+use super::memory::Aligned;
 use super::operand::Operands;
 use super::patches::{Corner, Patches, Pixels};
 use super::spec::ConvSpec;
@@ -22,7 +23,7 @@ pub struct Direct {
     patches: Patches,
     panels: Vec<Panel>,
     /// All panels, `[taps, in / groups, columns]` each.
-    packed: Vec<f32>,
+    packed: Aligned,
     /// `[panels, 16]`
     bias: Vec<f32>,
     /// A pixel of the padding.
@@ -115,7 +116,7 @@ impl Direct {
             operands,
             patches,
             panels,
-            packed,
+            packed: Aligned::new(&packed),
             bias: biases,
             zeros: vec![0.0; ins],
             reading,

@@ -1,4 +1,4 @@
-//! Memory for programs and for scratch.
+//! Memory for programs, for scratch, and for weights.
 
 use compresso_base::error::{Error, Result};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -52,5 +52,31 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: made with this layout.
         unsafe { dealloc(self.start, self.layout) };
+    }
+}
+
+/// Numbers of which the first begins a cache line, so that no vector of them lies across two: one that does takes the time of two
+/// loads, which made products with vectors of 64 bytes a fifth slower.
+#[derive(Debug, Clone)]
+pub struct Aligned {
+    values: Vec<f32>,
+    start: usize,
+}
+
+impl Aligned {
+    pub fn new(from: &[f32]) -> Self {
+        const LINE: usize = ALIGNMENT / size_of::<f32>();
+        let mut values = vec![0.0; from.len() + LINE - 1];
+        let start = values.as_ptr().align_offset(ALIGNMENT).min(LINE - 1);
+        values[start..][..from.len()].copy_from_slice(from);
+        values.truncate(start + from.len());
+        Self { values, start }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.values[self.start..]
     }
 }

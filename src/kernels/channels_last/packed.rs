@@ -7,6 +7,7 @@ mod tests;
 
 use super::finish::{self, Channels, Finish};
 use super::job::{Args, Job, about, parts_for, share};
+use super::memory::Aligned;
 use super::operand::Operands;
 use super::patches::{Patches, Pixels};
 use super::spec::{Before, Bounds, ConvSpec, UNBOUNDED, bounds};
@@ -23,6 +24,8 @@ const DEPTH: usize = 256;
 const CACHED_PIXELS: usize = 160 << 10;
 /// Bytes of weights from which on a thread had better keep to its own.
 const CACHED_WEIGHTS: usize = 256 << 10;
+/// Operations that take about as long as it takes to read a weight that no cache holds.
+const PER_WEIGHT: usize = 64;
 /// Most tiles of a block.
 const TILES: usize = 32;
 /// Input channels from which on a tap is long enough for a loop of its own.
@@ -35,7 +38,7 @@ pub struct Packed {
     patches: Patches,
     panels: Vec<Panel>,
     /// All panels, `[taps, in, columns]` each.
-    weights: Vec<f32>,
+    weights: Aligned,
     /// `[panels, widest panel]`
     bias: Vec<f32>,
     /// A pixel of the padding.
@@ -125,7 +128,7 @@ impl Packed {
         let slices = slices(taps, ins, if joined { w.kernel[1] } else { 1 });
         let bytes = size_of_val(&packed[..]);
         let pixels = y.height * y.width;
-        let wanted = parts_for(about(&[2, pixels, weights.len()]), threads);
+        let wanted = parts_for(about(&[(2 * pixels).max(PER_WEIGHT), weights.len()]), threads);
         // Pixels are cut first, panels when there are too few pixels or when a thread had better keep to its own weights.
         let by_panels = |n: usize| n.min(panels.len()).max(1);
         let by_pixels = |n: usize| n.min(pixels.div_ceil(2 * rows)).max(1);
@@ -142,7 +145,7 @@ impl Packed {
             operands,
             patches,
             panels,
-            weights: packed,
+            weights: Aligned::new(&packed),
             bias: biases,
             zeros: vec![0.0; ins],
             slices,
@@ -190,9 +193,9 @@ impl Packed {
     fn sums(&self) -> usize {
         self.shape.rows * self.shape.lanes * kernel::VECTORS
     }
-    /// Addresses of the taps of a tile.
+    /// Addresses of the taps of a tile: whole cache lines of them.
     fn table(&self) -> usize {
-        self.patches.taps() * self.shape.rows
+        (self.patches.taps() * self.shape.rows).next_multiple_of(16)
     }
 }
 

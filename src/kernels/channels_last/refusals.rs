@@ -186,6 +186,7 @@ proptest! {
             exact::<f32, f32>(strided::binary(Binary::Add, &sizes, &a, &b, &y));
             exact::<f32, f32>(strided::unary(Activation::Tanh, &sizes, &a, &y));
             exact::<f32, f32>(strided::softmax(&sizes, axis, &a, &y));
+            exact::<f32, f32>(strided::expectation(&sizes, axis, vec![1.0; sizes.get(axis).copied().unwrap_or(0).min(1 << 10)], &a, &y));
             exact::<f32, f32>(int8::ranges(&sizes, &a, 3));
             let n = sizes.len().saturating_sub(2);
             if let [rows, columns] = sizes[n..] {

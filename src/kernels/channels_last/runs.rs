@@ -3,6 +3,7 @@
 
 use super::finish::{self, Channels, Finish, Follow, Straight, Sums};
 use super::job::{Args, Job, about, share};
+use super::memory::Aligned;
 use super::operand::Operands;
 use super::ring::{Ring, Terms, cut};
 use super::spec::ConvSpec;
@@ -24,7 +25,7 @@ pub struct Runs {
     /// Of one group.
     panels: Vec<Panel>,
     /// `[groups, panels, kernel rows, run, columns]`
-    packed: Vec<f32>,
+    packed: Aligned,
     /// `[groups, panels, 16]`
     bias: Vec<f32>,
     finish: Finish,
@@ -105,7 +106,7 @@ impl Runs {
             operands,
             ring,
             panels,
-            packed,
+            packed: Aligned::new(&packed),
             bias: biases,
             finish: finish::kernel(level),
             follow: Follow::of(&spec.epilogue),

@@ -24,7 +24,7 @@ pub use copy::copy;
 pub use matmul::{matmul, matmul_with};
 pub use norm::{NormSpec, norm};
 pub use reduce::{Reduce, reduce};
-pub use softmax::softmax;
+pub use softmax::{expectation, softmax};
 
 /// Loops over a tensor's indices with `N` strides each, the fastest last. Axes that all strides allow are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]

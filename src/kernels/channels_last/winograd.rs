@@ -7,18 +7,19 @@ mod transform;
 
 use super::finish::{self, Channels, Finish, Sums};
 use super::job::{Args, Job, about, parts_for, share};
+use super::memory::Aligned;
 use super::operand::Operands;
-use super::packed::kernel::{Part, Places, ROWS, Shape, Sums as Products};
+use super::packed::kernel::{Part, Places, ROWS, Shape, Sums as Products, VECTORS};
 use super::spec::ConvSpec;
-use super::tile::{self, COLUMNS};
+use super::tile::COLUMNS;
 use crate::level::Level;
 use std::ops::Range;
 use transform::{Input, Output, POINTS};
 
 /// Bytes of transformed values of tiles that are worked on together.
 const CACHED: usize = 320 << 10;
-/// Panels of output channels that are worked on together.
-const BLOCK: usize = 4;
+/// Output channels that are worked on together.
+const BLOCK: usize = 64;
 
 pub struct Winograd {
     spec: ConvSpec,
@@ -26,9 +27,11 @@ pub struct Winograd {
     /// Tiles down and across.
     tiles: [usize; 2],
     panels: Vec<Panel>,
+    /// Columns of the widest panel.
+    widest: usize,
     /// `[points, panels, in, columns]`
-    packed: Vec<f32>,
-    /// `[panels, 16]`
+    packed: Aligned,
+    /// `[panels, widest]`
     bias: Vec<f32>,
     zeros: Vec<f32>,
     shape: Shape,
@@ -41,6 +44,8 @@ pub struct Winograd {
     parts: [usize; 2],
 }
 
+/// Output channels that are multiplied together, one or two vectors of them.
+#[derive(Clone, Copy)]
 struct Panel {
     channels: Channels,
     columns: usize,
@@ -69,20 +74,22 @@ impl Winograd {
     /// For a spec that [`Winograd::fits`], with its operands.
     pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
         let (ins, outs) = (spec.input.channels, spec.output.channels);
+        let shape = Shape::of(level);
         let mut panels = Vec::new();
         let (mut first, mut at) = (0, 0);
         while first < outs {
-            let columns = tile::columns(level, outs - first);
+            let columns = (outs - first).div_ceil(shape.lanes).min(VECTORS) * shape.lanes;
             panels.push(Panel { channels: Channels { first, count: columns.min(outs - first) }, columns, at });
             first += columns;
             at += columns * ins;
         }
+        let widest = shape.lanes * VECTORS;
         let mut packed = vec![0.0; POINTS * at];
-        let mut biases = vec![0.0; panels.len() * COLUMNS];
+        let mut biases = vec![0.0; panels.len() * widest];
         for (i, panel) in panels.iter().enumerate() {
             for m in 0..panel.channels.count {
                 let out = panel.channels.first + m;
-                biases[i * COLUMNS + m] = bias.map_or(0.0, |b| b[out]);
+                biases[i * widest + m] = bias.map_or(0.0, |b| b[out]);
                 for c in 0..ins {
                     let kernel = std::array::from_fn(|k| f64::from(weights[(out * ins + c) * 9 + k]));
                     for (point, v) in transform::weights(&kernel).into_iter().enumerate() {
@@ -93,10 +100,9 @@ impl Winograd {
         }
         let tiles = [spec.output.height.div_ceil(4), spec.output.width.div_ceil(4)];
         let count = tiles[0] * tiles[1];
-        let shape = Shape::of(level);
         let rows = shape.rows;
-        let padded = ins.next_multiple_of(COLUMNS);
-        let each = POINTS * size_of::<f32>() * (padded + COLUMNS * BLOCK.min(panels.len()));
+        let padded = ins.next_multiple_of(COLUMNS).max(widest);
+        let each = POINTS * size_of::<f32>() * (padded + BLOCK.min(panels.len() * widest));
         let batch = (CACHED / each / rows).max(2) * rows;
         let wanted = parts_for(about(&[count, POINTS, ins, outs, 2]), threads);
         // Cut by tiles when each part gets enough of them, by channels otherwise.
@@ -108,7 +114,8 @@ impl Winograd {
             operands,
             tiles,
             panels,
-            packed,
+            widest,
+            packed: Aligned::new(&packed),
             bias: biases,
             zeros: vec![0.0; padded],
             shape,
@@ -132,7 +139,11 @@ impl Winograd {
     /// Floats from point to point of transformed inputs and of products; never a power of two, which would crowd few
     /// cache lines.
     fn planes(&self) -> [usize; 2] {
-        [self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len())].map(|width| self.most() * width + COLUMNS)
+        self.widths().map(|width| self.most() * width + COLUMNS)
+    }
+    /// Floats from tile to tile of them.
+    fn widths(&self) -> [usize; 2] {
+        [self.zeros.len(), BLOCK.min(self.panels.len() * self.widest)]
     }
 
     /// Transforms the 6×6 pixels of a tile.
@@ -166,12 +177,10 @@ impl Winograd {
     /// # Safety
     /// As [`Job::run`]; `from` can be read.
     unsafe fn finish(&self, tile: usize, panel: usize, from: *const f32, plane: usize, sums: &mut Sums, args: Args<'_>) {
+        let Panel { channels, columns, .. } = self.panels[panel];
         let s = &self.spec;
         let (y, x) = (tile / self.tiles[1] * 4, tile % self.tiles[1] * 4);
         let [height, width] = [(s.output.height - y).min(4), (s.output.width - x).min(4)];
-        let bias = self.bias[panel * COLUMNS..].as_ptr();
-        // SAFETY: the products of all columns of the panel are there.
-        unsafe { (self.output)(from, plane, self.panels[panel].columns, bias, sums) };
         let (mut to, mut residual) = ([std::ptr::null_mut(); 16], [std::ptr::null(); 16]);
         for dy in 0..height {
             let row = dy * width;
@@ -181,12 +190,20 @@ impl Winograd {
                 let first = args.inputs[1].cast::<f32>().wrapping_add((y + dy) * v.row + x * v.pixel);
                 residual[row..][..width].iter_mut().enumerate().for_each(|(i, from)| *from = first.wrapping_add(i * v.pixel));
             }
-            if width < 4 {
-                (0..width).for_each(|i| sums.0[row + i] = sums.0[dy * 4 + i]);
+        }
+        let pixels = height * width;
+        for at in (0..channels.count).step_by(COLUMNS) {
+            let bias = self.bias[panel * self.widest + at..].as_ptr();
+            let some = Channels { first: channels.first + at, count: (channels.count - at).min(COLUMNS) };
+            // SAFETY: the products of all columns of the panel are there; pixels and channels are inside output and residual.
+            unsafe {
+                (self.output)(from.wrapping_add(at), plane, columns.min(COLUMNS), bias, sums);
+                if width < 4 {
+                    (0..pixels).for_each(|i| sums.0[i] = sums.0[i / width * 4 + i % width]);
+                }
+                (self.finish)(&s.epilogue, sums, &to[..pixels], &residual[..pixels], some);
             }
         }
-        // SAFETY: the pixels and channels are inside output and residual.
-        unsafe { (self.finish)(&s.epilogue, sums, &to[..height * width], &residual[..height * width], self.panels[panel].channels) };
     }
 
     /// Multiplies the values of `n` tiles with the weights of some panels.
@@ -195,7 +212,7 @@ impl Winograd {
     /// The scratch areas hold so many tiles.
     unsafe fn multiply(&self, n: usize, panels: Range<usize>, values: *const f32, products: *mut f32) {
         let (ins, [plane_in, plane_out]) = (self.spec.input.channels, self.planes());
-        let (width_in, width_out) = (self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len()));
+        let [width_in, width_out] = self.widths();
         let per_point = self.packed.len() / POINTS;
         let groups = n.div_ceil(self.shape.rows);
         let lanes = self.shape.lanes;
@@ -211,7 +228,7 @@ impl Winograd {
                     self.packed.as_ptr().wrapping_add((point + 1) * per_point + self.panels[panels.start].at)
                 };
                 let mut from = values.wrapping_add(point * plane_in);
-                let mut to = products.wrapping_add(point * plane_out + i * COLUMNS);
+                let mut to = products.wrapping_add(point * plane_out + i * self.widest);
                 for group in 0..groups {
                     // All groups have about as many rows.
                     let rows = share(n, group, groups).len();
@@ -257,7 +274,8 @@ impl Job for Winograd {
         let [plane_in, plane_out] = self.planes();
         let values = scratch.cast::<f32>();
         let products = values.wrapping_add(plane_in * POINTS);
-        let (width_in, width_out) = (self.zeros.len(), COLUMNS * BLOCK.min(self.panels.len()));
+        let [width_in, width_out] = self.widths();
+        let most = (BLOCK / self.widest).max(1);
         let mut sums = Sums([[0.0; COLUMNS]; 16]);
         let batches = self.batches(tiles.len());
         for batch in 0..batches {
@@ -267,15 +285,15 @@ impl Job for Winograd {
                 // SAFETY: as the caller vouches; the scratch has room for all tiles of a batch.
                 unsafe { self.transform(tile, args.inputs[0].cast(), values.wrapping_add(i * width_in), plane_in) };
             }
-            for first in panels.clone().step_by(BLOCK) {
-                let block = first..panels.end.min(first + BLOCK);
+            for first in panels.clone().step_by(most) {
+                let block = first..panels.end.min(first + most);
                 // SAFETY: as above.
                 unsafe { self.multiply(batch.len(), block.clone(), values, products) };
                 for (i, tile) in batch.clone().enumerate() {
                     for (p, panel) in block.clone().enumerate() {
                         // SAFETY: as above.
                         unsafe {
-                            let from = products.wrapping_add(i * width_out + p * COLUMNS);
+                            let from = products.wrapping_add(i * width_out + p * self.widest);
                             self.finish(tile, panel, from, plane_out, &mut sums, args);
                         }
                     }

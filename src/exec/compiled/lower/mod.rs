@@ -170,6 +170,8 @@ pub enum Op {
     PerChannel(Box<PerChannel>),
     Binary(Binary),
     Softmax(usize),
+    /// What is expected of these numbers along the axis, by the softmax.
+    Expectation(usize, Vec<f32>),
     MatMul,
     /// Reads the two factors of a product, which is multiplied by this, the factor of its softmax, and the tensors that come into the
     /// product before.

@@ -263,10 +263,36 @@ impl Lower<'_> {
         }
         let x = self.float(&node.inputs[0])?;
         let order = self.like(x)?.1;
+        if let Some((reader, numbers)) = self.expectation_of(node, axis)? {
+            let made = self.graph.nodes()[reader].outputs[0].clone();
+            let y = self.tensors.root(Kind::F32, &self.dims(&made)?, &order);
+            self.take(reader);
+            self.step(Op::Expectation(axis, numbers), &[x], &[y]);
+            self.set(&made, Val::Float(y))?;
+            return Ok(true);
+        }
         let y = self.tensors.root(Kind::F32, &dims, &order);
         self.step(Op::Softmax(axis), &[x], &[y]);
         self.set(&node.outputs[0], Val::Float(y))?;
         Ok(true)
+    }
+
+    /// The convolution of one tap and one filter that is all that reads a softmax over channels, with its weights.
+    fn expectation_of(&self, node: &Node, axis: usize) -> Result<Option<(usize, Vec<f32>)>> {
+        let name = &node.outputs[0];
+        let Some(i) = self.sole_reader(name).filter(|&i| axis == 1 && !self.done[i] && !self.is_wanted(name)) else { return Ok(None) };
+        let reader = &self.graph.nodes()[i];
+        let biased = reader.inputs.get(2).is_some_and(|bias| !bias.is_empty());
+        if !reader.is(CONV) || reader.inputs[0] != *name || biased || reader.get_int("group", 1)? != 1 {
+            return Ok(None);
+        }
+        let (from, to) = (self.dims(name)?, self.out_dims(reader)?);
+        let Some((w, numbers)) = self.constant_floats(&reader.inputs[1])? else { return Ok(None) };
+        let one = w.len() == from.len() && w[0] == 1 && w[1..] == [&from[1..2], &vec![1; w.len() - 2]].concat();
+        // One tap without padding or strides, in which case the sizes are the same.
+        let plain = reader.find_ints("pads")?.is_none_or(|p| p.iter().all(|&p| p == 0)) && from[2..] == to[2..];
+        let strides = reader.find_ints("strides")?.is_none_or(|s| s.iter().all(|&s| s == 1));
+        Ok((one && plain && strides).then_some((i, numbers)))
     }
 
     /// Runs a node by candle, on row-major copies.

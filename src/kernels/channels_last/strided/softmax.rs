@@ -3,7 +3,7 @@
 use super::{Cut, Loops, fold, operands};
 use crate::activation::exp2;
 use crate::channels_last::job::{Args, Job};
-use crate::channels_last::operand::{Element, Operands};
+use crate::channels_last::operand::{Element, Operand, Operands};
 use crate::level::Level;
 use compresso_base::error::{Error, Result};
 
@@ -20,6 +20,66 @@ pub fn softmax(sizes: &[usize], axis: usize, x: &[usize], y: &[usize]) -> Result
     let rest = |v: &[usize]| -> Vec<usize> { (0..v.len()).filter(|&d| d != axis).map(|d| v[d]).collect() };
     let outer = Loops::new(&rest(sizes), [&rest(x), &rest(y)]);
     Ok(Box::new(Softmax { operands, cut: Cut::new(outer.len(), along.0), outer, along, normalize: kernel(Level::best()) }))
+}
+
+/// What is expected of numbers, one for each place along an axis, whose probabilities are the softmax along it: the sum of their
+/// products, float32, in a tensor with size 1 there. A detector's distances to the sides of a box are such (Generalized Focal Loss,
+/// arXiv 2006.04388).
+///
+/// # Errors
+/// As [`softmax`], and when there is not a number for each place.
+pub fn expectation(sizes: &[usize], axis: usize, numbers: Vec<f32>, x: &[usize], y: &[usize]) -> Result<Box<dyn Job>> {
+    if sizes.get(axis) != Some(&numbers.len()) {
+        return Err(Error::shape(format!("{} numbers for axis {axis} of sizes {sizes:?}", numbers.len())));
+    }
+    let made: Vec<usize> = (0..sizes.len()).map(|d| if d == axis { 1 } else { sizes[d] }).collect();
+    let operands = Operands::new(vec![Operand::strided(Element::F32, sizes, x)?], vec![Operand::strided(Element::F32, &made, y)?])?;
+    let rest = |v: &[usize]| -> Vec<usize> { (0..v.len()).filter(|&d| d != axis).map(|d| v[d]).collect() };
+    let outer = Loops::new(&rest(sizes), [&rest(x), &rest(y)]);
+    let (cut, read, expect) = (Cut::new(outer.len(), numbers.len()), x[axis], expecting(Level::best()));
+    Ok(Box::new(Expectation { operands, outer, read, cut, numbers, expect }))
+}
+
+struct Expectation {
+    operands: Operands,
+    outer: Loops<2>,
+    /// From one place along the axis to the next.
+    read: usize,
+    cut: Cut,
+    numbers: Vec<f32>,
+    expect: Expect,
+}
+
+impl Job for Expectation {
+    fn name(&self) -> String {
+        "softmax, expected".into()
+    }
+    fn operands(&self) -> &Operands {
+        &self.operands
+    }
+    fn parts(&self) -> usize {
+        self.cut.parts()
+    }
+    fn scratch(&self) -> usize {
+        self.numbers.len() * 4
+    }
+    unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
+        let (x, y) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
+        let (n, line) = (self.numbers.len(), scratch.cast::<f32>());
+        for row in self.cut.range(part) {
+            let [i, j] = self.outer.offsets(row);
+            // SAFETY: the offsets are those of elements of the views, the scratch memory has a row of floats, and the level is
+            // the machine's.
+            unsafe {
+                let mut from = x.add(i);
+                if self.read != 1 {
+                    (0..n).for_each(|k| line.add(k).write(*from.add(k * self.read)));
+                    from = line;
+                }
+                *y.add(j) = (self.expect)(std::slice::from_raw_parts(from, n), &self.numbers);
+            }
+        }
+    }
 }
 
 struct Softmax {
@@ -86,6 +146,22 @@ pub fn kernel(level: Level) -> Normalize {
     }
 }
 
+/// The sum of numbers, each times its part of 1.
+///
+/// # Safety
+/// The level is there.
+type Expect = unsafe fn(line: &[f32], numbers: &[f32]) -> f32;
+
+fn expecting(level: Level) -> Expect {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => x86::expect512,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => x86::expect256,
+        _ => expect::<false>,
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     #[target_feature(enable = "avx2,fma")]
@@ -97,53 +173,119 @@ mod x86 {
     pub fn normalize512(line: &mut [f32], factor: f32) {
         super::normalize::<true>(line, factor);
     }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn expect256(line: &[f32], numbers: &[f32]) -> f32 {
+        super::expect::<true>(line, numbers)
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub fn expect512(line: &[f32], numbers: &[f32]) -> f32 {
+        super::expect::<true>(line, numbers)
+    }
 }
 
 /// Values that are worked on at once.
 const LANES: usize = 32;
-/// The same for what is left of a line.
-const FEW: usize = 8;
+/// The same in short lines, and in what is left of a line.
+const FEW: usize = 16;
 
 #[inline(always)]
 fn normalize<const FUSED: bool>(line: &mut [f32], factor: f32) {
-    let larger = |m: f32, v: f32| if m > v { m } else { v };
-    let mut most = [f32::NEG_INFINITY; LANES];
-    let chunks = line.chunks_exact(LANES);
-    let rest = chunks.remainder().chunks_exact(FEW);
-    for lanes in chunks {
-        most.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
-    }
-    let last = rest.remainder();
-    for lanes in rest {
-        most.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
-    }
-    let most = last.iter().copied().fold(fold(most, larger), larger);
-    let factor = factor * std::f32::consts::LOG2_E;
-    let shift = -most * factor;
-    let part = |v: f32| {
-        let z = if FUSED { v.mul_add(factor, shift) } else { v * factor + shift };
-        exp2::<FUSED>(if z < -126.0 { -126.0 } else { z })
-    };
+    let part = Part::new(line, factor);
     let mut sums = [0.0f32; LANES];
     let mut chunks = line.chunks_exact_mut(LANES);
     for lanes in &mut chunks {
         for (v, sum) in lanes.iter_mut().zip(&mut sums) {
-            *v = part(*v);
+            *v = part.of::<FUSED>(*v);
             *sum += *v;
         }
     }
+    let mut few = [0.0f32; FEW];
     let mut chunks = chunks.into_remainder().chunks_exact_mut(FEW);
     for lanes in &mut chunks {
-        for (v, sum) in lanes.iter_mut().zip(&mut sums) {
-            *v = part(*v);
+        for (v, sum) in lanes.iter_mut().zip(&mut few) {
+            *v = part.of::<FUSED>(*v);
             *sum += *v;
         }
     }
-    let mut sum = fold(sums, |a, b| a + b);
-    for v in chunks.into_remainder() {
-        *v = part(*v);
-        sum += *v;
+    let rest = chunks.into_remainder();
+    let mut last = filled(rest, 0.0);
+    for (i, (v, sum)) in last.iter_mut().zip(&mut few).enumerate() {
+        *v = part.of::<FUSED>(*v);
+        *sum += if i < rest.len() { *v } else { 0.0 };
     }
+    rest.copy_from_slice(&last[..rest.len()]);
+    let sum = fold(halves(sums, few, |a, b| a + b), |a, b| a + b);
     let scale = 1.0 / sum;
     line.iter_mut().for_each(|v| *v *= scale);
+}
+
+#[inline(always)]
+fn expect<const FUSED: bool>(line: &[f32], numbers: &[f32]) -> f32 {
+    let part = Part::new(line, 1.0);
+    let (mut sums, mut products) = ([0.0f32; FEW], [0.0f32; FEW]);
+    let ((chunks, rest), (factors, last)) = (line.as_chunks::<FEW>(), numbers.as_chunks::<FEW>());
+    for (lanes, factors) in chunks.iter().zip(factors) {
+        for i in 0..FEW {
+            let v = part.of::<FUSED>(lanes[i]);
+            sums[i] += v;
+            products[i] += v * factors[i];
+        }
+    }
+    let (v, factors) = (filled(rest, 0.0), filled(last, 0.0));
+    for i in 0..FEW {
+        let v = if i < rest.len() { part.of::<FUSED>(v[i]) } else { 0.0 };
+        sums[i] += v;
+        products[i] += v * factors[i];
+    }
+    let (sum, product) = (fold(sums, |a, b| a + b), fold(products, |a, b| a + b));
+    product / sum
+}
+
+/// Turns a value of a line into `e^(factor · (v − the largest))`.
+#[derive(Clone, Copy)]
+struct Part {
+    factor: f32,
+    shift: f32,
+}
+
+impl Part {
+    #[inline(always)]
+    fn new(line: &[f32], factor: f32) -> Self {
+        let larger = |m: f32, v: f32| if m > v { m } else { v };
+        let (mut most, mut few) = ([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; FEW]);
+        let (chunks, rest) = line.as_chunks::<LANES>();
+        for lanes in chunks {
+            most.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
+        }
+        let (chunks, rest) = rest.as_chunks::<FEW>();
+        for lanes in chunks {
+            few.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
+        }
+        few.iter_mut().zip(filled(rest, f32::NEG_INFINITY)).for_each(|(m, v)| *m = larger(*m, v));
+        let most = fold(halves(most, few, larger), larger);
+        let factor = factor * std::f32::consts::LOG2_E;
+        Self { factor, shift: -most * factor }
+    }
+
+    #[inline(always)]
+    fn of<const FUSED: bool>(self, v: f32) -> f32 {
+        let z = if FUSED { v.mul_add(self.factor, self.shift) } else { v * self.factor + self.shift };
+        exp2::<FUSED>(if z < -126.0 { -126.0 } else { z })
+    }
+}
+
+/// What is left of a line, with something else behind it.
+#[inline(always)]
+fn filled(rest: &[f32], with: f32) -> [f32; FEW] {
+    let mut all = [with; FEW];
+    all[..rest.len()].copy_from_slice(rest);
+    all
+}
+
+/// Both halves of many lanes and a few more, as one.
+#[inline(always)]
+fn halves(many: [f32; LANES], few: [f32; FEW], f: impl Fn(f32, f32) -> f32) -> [f32; FEW] {
+    std::array::from_fn(|i| f(f(many[i], many[i + FEW]), few[i]))
 }

@@ -101,3 +101,25 @@ fn softmax_and_functions_of_one_value_along_any_axis() {
         }
     }
 }
+
+#[test]
+fn expectations_are_sums_of_products_with_a_softmax() {
+    for size in [1, 3, 15, 16, 17, 32, 50, 70] {
+        let sizes = [2, size, 5];
+        let x = noise(10 * size);
+        let numbers: Vec<f32> = (0..size).map(|k| k as f32 - 3.5).collect();
+        for order in [[0, 1, 2], [0, 2, 1]] {
+            let (a, y) = (dense(&sizes, &order), dense(&[2, 1, 5], &order));
+            let mut out = vec![f32::NAN; 10];
+            run_alone(&*expectation(&sizes, 1, numbers.clone(), &a, &y).unwrap(), &[&x], &mut [&mut out]).unwrap();
+            for (i, out) in out.iter().enumerate() {
+                let parts: Vec<f64> = (0..size).map(|k| f64::from(x[i / 5 * a[0] + k * a[1] + i % 5 * a[2]]).exp()).collect();
+                let sum: f64 = parts.iter().zip(&numbers).map(|(p, n)| p * f64::from(*n)).sum();
+                let exact = sum / parts.iter().sum::<f64>();
+                assert!((f64::from(*out) - exact).abs() < 1e-5 * (1.0 + exact.abs()), "{size} {order:?}: {out} {exact}");
+            }
+        }
+    }
+    assert!(expectation(&[2, 3], 1, vec![1.0; 2], &[3, 1], &[1, 1]).is_err());
+    assert!(expectation(&[2, 3], 2, vec![1.0; 2], &[3, 1], &[1, 1]).is_err());
+}
