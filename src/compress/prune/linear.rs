@@ -2,6 +2,8 @@
 
 use compresso_base::error::{Error, Result};
 use compresso_kernels::Window;
+use compresso_model::ops::conv::CONV;
+use compresso_model::ops::matmul::{GEMM, MATMUL};
 use compresso_model::ops::{layer_weight, window::WindowAttrs};
 use compresso_model::{Graph, Node, Value};
 use rand::RngExt;
@@ -41,16 +43,16 @@ impl Linear {
             return Ok(None);
         }
         Ok(match (node.op.as_str(), dims) {
-            ("Conv", [out, inner, kernel @ ..]) if !kernel.is_empty() => {
+            (CONV, [out, inner, kernel @ ..]) if !kernel.is_empty() => {
                 let groups = usize::try_from(node.get_int("group", 1)?).unwrap_or(1).max(1);
                 let taps: usize = kernel.iter().product();
                 let form = Form::Conv(WindowAttrs::of(node, Some(kernel), kernel.len())?);
                 Some(Self { form, groups, inputs: inner * taps, outputs: out / groups, taps, weight: name })
             }
-            ("MatMul", [inner, out]) => {
+            (MATMUL, [inner, out]) => {
                 Some(Self { form: Form::Product { transposed: false }, groups: 1, inputs: *inner, outputs: *out, taps: 1, weight: name })
             }
-            ("Gemm", [a, b])
+            (GEMM, [a, b])
                 if node.get_int("transA", 0)? == 0 && node.get_float("alpha", 1.0)? == 1.0 && node.get_float("beta", 1.0)? == 1.0 =>
             {
                 let transposed = node.get_int("transB", 0)? != 0;
@@ -67,7 +69,7 @@ impl Linear {
     }
     /// True where the bias is an input of the node, be it left out.
     pub fn takes_bias(node: &Node) -> bool {
-        node.is("Conv")
+        node.is(CONV)
     }
 
     /// The weights of each group as a matrix `[inputs, outputs]`.

@@ -1,10 +1,10 @@
 //! Scores of channels: how much a model would miss each.
 
+use super::Whole;
 use super::combine::{Normalization, Reduction, Total};
 use super::criteria::{Criterion, Score};
 use super::gather::Gathered;
 use super::slices::{GroupSlices, Role, Slice};
-use super::whole::Whole;
 use super::{Group, Prune};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};

@@ -3,9 +3,9 @@
 //!
 //! `cargo fmt` does not look into files that a macro names; `rustfmt` takes them by their paths.
 
+use super::Whole;
 use super::combine::{Normalization, Reduction};
 use super::slices::{GroupSlices, Role, Slice};
-use super::whole::Whole;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue};
 use compresso_model::ops::channels::Atom;

@@ -5,6 +5,10 @@ use super::super::linear::Linear;
 use super::Pruned;
 use candle_core::Tensor;
 use compresso_base::error::Result;
+use compresso_model::ops::arithmetic::ADD;
+use compresso_model::ops::conv::CONV;
+use compresso_model::ops::matmul::{GEMM, MATMUL};
+use compresso_model::ops::norm::BATCH_NORMALIZATION;
 use compresso_model::ops::{self, ParamKind};
 use compresso_model::{Constant, Graph, Node, Patch, Value};
 use std::collections::{HashMap, HashSet};
@@ -102,7 +106,7 @@ pub(super) fn of(pruned: Pruned<'_>) -> Result<(Graph, Vec<Target>)> {
         let Some(rank) = pruned.found.facts.get(output).and_then(|f| f.shape.as_ref()).map(Vec::len) else { continue };
         let axis = linear.axis(rank);
         let alone = readers.get(output).filter(|r| r.len() == 1 && !graph.is_output(output)).map(|r| &graph.nodes()[r[0]]);
-        let sum = alone.filter(|add| add.is("Add")).and_then(|add| {
+        let sum = alone.filter(|add| add.is(ADD)).and_then(|add| {
             let other = add.inputs.iter().find(|o| *o != output)?;
             let made = makers.get(other.as_str()).is_some_and(|&at| at < i);
             let like = facts.get(other).map(|f| &f.shape) == facts.get(output).map(|f| &f.shape);
@@ -161,17 +165,17 @@ fn bias_of(graph: &Graph, readers: &HashMap<&str, Vec<usize>>, node: &Node, chan
         let fits = dims.last() == Some(&channels) && dims.iter().product::<usize>() == channels;
         (fits && readers.get(name).is_some_and(|r| r.len() == 1)).then(|| name.to_string())
     };
-    if let Some(name) = node.input(2).filter(|_| node.is("Conv") || node.is("Gemm")) {
+    if let Some(name) = node.input(2).filter(|_| node.is(CONV) || node.is(GEMM)) {
         return Ok(own(Some(name)).map(Bias::Own));
     }
     let Some(out) = node.output(0).filter(|o| !graph.is_output(o)) else { return Ok(Some(Bias::Nowhere)) };
     let Some(&[reader]) = readers.get(out).map(Vec::as_slice) else { return Ok(Some(Bias::Nowhere)) };
     let reader = &graph.nodes()[reader];
-    if node.is("Conv") && reader.is("BatchNormalization") && reader.input(0) == Some(out) {
+    if node.is(CONV) && reader.is(BATCH_NORMALIZATION) && reader.input(0) == Some(out) {
         let mean = ops::find(reader)?.params.iter().find(|p| p.1 == ParamKind::Statistic).and_then(|p| reader.input(p.0));
         return Ok(Some(own(mean).map_or(Bias::Nowhere, Bias::Mean)));
     }
-    if node.is("MatMul") && reader.is("Add") {
+    if node.is(MATMUL) && reader.is(ADD) {
         let other = reader.inputs.iter().map(String::as_str).find(|name| *name != out);
         return Ok(Some(own(other).map_or(Bias::Nowhere, Bias::Added)));
     }
