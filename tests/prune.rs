@@ -127,7 +127,7 @@ fn zoo_models_keep_their_heads() {
 #[test]
 fn batch_norm_importance_works_unfused_and_is_refused_fused() {
     let options = ZooOptions { image_size: Some([64, 64]), ..ZooOptions::default() };
-    let by_scale = Prune { importance: Importance::BATCHNORM, ..Prune::default() };
+    let by_scale = Prune { importance: Some(Importance::BATCHNORM), ..Prune::default() };
     let model = build("yolov8n", &options).unwrap();
     let pruned = by_scale.apply(&model, None, &Context::new()).unwrap();
     assert!(pruned.stats().unwrap().macs < model.stats().unwrap().macs);

@@ -80,7 +80,8 @@ fn classifiers_of_grey_and_of_opacity_go_through_all_operations() {
         assert!(seen.images.iter().all(|p| p.name.contains(&format!("/{}/", p.classes[0].label))), "{channels} channels");
         let quantized = Quantize { images: 8, ..Quantize::default() }.run((&trained, Some(&data)), &ctx).unwrap().model;
         assert!(top1(&quantized) > 0.9, "{channels} channels");
-        let prune = Prune { ratio: 0.25, importance: Importance::ACTIVATION, images: 8, align: 1, min_channels: 1, ..Prune::default() };
+        let prune =
+            Prune { ratio: 0.25, importance: Some(Importance::ACTIVATION), images: 8, align: 1, min_channels: 1, ..Prune::default() };
         let pruned = prune.run((&trained, Some(&data)), &ctx).unwrap().model;
         assert!(pruned.params().unwrap() < trained.params().unwrap());
         Distill { train: Train { epochs: 1, ..train() }, ..Distill::default() }.run((&pruned, &trained, &data, None), &ctx).unwrap();

@@ -41,6 +41,19 @@ pub fn run(graph: &Graph, feeds: &HashMap<String, Value>, options: Run<'_>) -> R
     start(graph, feeds, options, params, &mut None)
 }
 
+/// Goes on with a run: `held` are values of the graph, inner ones too, and what they were made of is not run again. Nobody
+/// observes it.
+///
+/// # Errors
+/// As [`run`]; `Missing` for inputs that are needed and not held.
+pub fn resume(graph: &Graph, held: HashMap<String, Value>, options: Run<'_>) -> Result<Outputs> {
+    let default_mode = RunMode::default();
+    let mode = options.mode.unwrap_or(&default_mode);
+    let device = options.device.clone().or_else(|| held.values().next().map(|v| v.tensor.device().clone())).unwrap_or(Device::Cpu);
+    let scope = Scope { params: options.params, stops: options.stops, cancel: options.cancel, mode, device: &device };
+    run_in(graph, held, options.wanted, &scope, &mut None, &mut None)
+}
+
 /// As [`run`], and remembers what gradients with respect to the variables among the parameters need. Outputs that depend on
 /// these are variables of their own: candle's backward pass stops there, and [`Tape::backward`] goes on.
 ///
@@ -93,7 +106,7 @@ fn run_in<'g>(
 ) -> Result<Outputs> {
     // The body of a loop may have no nodes.
     scope.cancel.map_or(Ok(()), Cancel::check)?;
-    let needed = needed_nodes(graph, wanted);
+    let needed = needed_nodes(graph, wanted, &values);
     // How many needed nodes still read each value; a value is dropped at zero.
     let mut readers: HashMap<&str, usize> = HashMap::new();
     for &i in &needed {
@@ -229,12 +242,15 @@ fn run_in<'g>(
         .collect()
 }
 
-/// Indices of the nodes that the wanted values need, in running order.
-fn needed_nodes(graph: &Graph, wanted: &[&str]) -> Vec<usize> {
+/// Indices of the nodes that the wanted values need beside those that are there, in running order.
+fn needed_nodes(graph: &Graph, wanted: &[&str], given: &HashMap<String, Value>) -> Vec<usize> {
     let makers = graph.producers();
     let mut needed = vec![false; graph.nodes().len()];
     let mut stack: Vec<&str> = wanted.to_vec();
     while let Some(name) = stack.pop() {
+        if given.contains_key(name) {
+            continue;
+        }
         if let Some(&i) = makers.get(name)
             && !needed[i]
         {

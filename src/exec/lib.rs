@@ -9,6 +9,6 @@ mod tape;
 mod tape_tests;
 
 pub use compiled::{Engine, StepTime};
-pub use eager::{Observer, Outputs, Params, Run, run, run_with_tape};
+pub use eager::{Observer, Outputs, Params, Run, resume, run, run_with_tape};
 pub use forward::{Feeds, Forward};
 pub use tape::{Tape, through_candle};

@@ -3,7 +3,7 @@
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::{Groups, Prune, PruneGroups, PruneReport};
+use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Sensitivity, SensitivityReport};
 use compresso::compress::quantize::{Quantize, QuantizeReport};
 use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
@@ -135,8 +135,16 @@ pub fn prune<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: 
 ///
 /// # Errors
 /// `Unsupported` for operators that the registry does not know.
-pub fn prune_groups(m: &Model) -> Result<Groups> {
+pub fn prune_groups(m: &Model) -> Result<GroupReport> {
     run(|ctx| PruneGroups {}.run(m, ctx))
+}
+
+/// What a model loses when channels of one group after the other are removed.
+///
+/// # Errors
+/// Those of running [`Sensitivity`].
+pub fn sensitivity(m: &Model, data: &Dataset, options: Sensitivity) -> Result<SensitivityReport> {
+    run(|ctx| options.run((m, data), ctx))
 }
 
 /// Rounds a model's numbers to 8 bits; data is for the ranges of static quantization. The report has each layer's error.

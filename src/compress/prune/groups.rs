@@ -1,10 +1,10 @@
 //! Which channels of a graph go together.
 
-use super::head_values;
+use super::GroupReport;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
-use compresso_base::report::{Show, Table};
+use compresso_base::report::Table;
 use compresso_model::names::{Choice, Patterns};
 use compresso_model::ops::channels::{Atom, AxisLabels, Labels};
 use compresso_model::ops::{is_expectation, quantized_node};
@@ -36,10 +36,10 @@ impl Operation for PruneGroups {
         keywords: &["layers", "channels", "dependencies", "structure"],
     };
     type Inputs<'a> = &'a Model;
-    type Output = Groups;
+    type Output = GroupReport;
 
-    fn run(&self, model: &Model, _: &Context) -> Result<Groups> {
-        groups(model.graph(), &head_values(model.task()))
+    fn run(&self, model: &Model, _: &Context) -> Result<GroupReport> {
+        GroupReport::new(model)
     }
 }
 
@@ -231,19 +231,11 @@ fn refuse_quantized(graph: &Graph) -> Result<()> {
     }
 }
 
-impl Show for Groups {
-    fn tables(&self) -> Vec<Table> {
-        let mut table = Table::new("Groups of channels that are pruned together", &["layers", ">channels", ">layers in group"]);
-        for g in &self.0 {
-            let mut names = g.layers.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
-            if g.layers.len() > 3 {
-                names += ", …";
-            }
-            table.row([names, g.channels.to_string(), g.layers.len().to_string()]);
-        }
-        vec![table]
+/// Layers that keep all their channels, where there are some.
+pub(super) fn stays_table(stays: &[Stay]) -> Option<Table> {
+    let mut kept = Table::new("Layers that keep all their channels", &["layers", "because"]);
+    for stay in stays {
+        kept.row([stay.names(), stay.because.clone()]);
     }
-    fn data(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
+    (!stays.is_empty()).then_some(kept)
 }

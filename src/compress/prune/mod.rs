@@ -11,29 +11,44 @@
 //! # let _ = (options, Context::new());
 //! ```
 
+mod algebra;
 mod combine;
+mod costs;
 mod criteria;
 mod gather;
+mod group_report;
 mod groups;
+mod judge;
+mod linear;
+mod moments;
+mod readers;
+mod recover;
 mod report;
 mod rounds;
 mod score;
 mod select;
+mod sensitivity;
 mod slices;
 mod surgery;
 mod verify;
 mod weights;
+mod whole;
 
 #[cfg(test)]
 mod tests;
 
 pub use combine::{Normalization, Reduction};
+pub use costs::Budget;
 pub use criteria::{CRITERIA, Criterion, Importance, Need, Score};
+pub use group_report::{GroupCost, GroupReport};
 pub use groups::{Analysis, Group, Groups, PruneGroups, Stay, groups};
+pub use recover::{Recover, Recovery};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
+pub use sensitivity::{GroupSensitivity, Measure, Sensitivity, SensitivityReport, Subject};
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
 pub use surgery::Removal;
+pub use whole::Whole;
 
 use crate::damage::Damage;
 use compresso_base::context::Context;
@@ -42,6 +57,7 @@ use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_
 use compresso_learn::data::Dataset;
 use compresso_model::classes::ClassMatch;
 use compresso_model::{Made, Model, Task};
+use rounds::Seen;
 
 compresso_base::choice! {
     /// What is removed.
@@ -69,13 +85,23 @@ compresso_base::options! {
         /// Share to remove, at least 0 and below 1: of all channels (or weights) that may go. Less is removed where
         /// `align`, `min_channels` and `exclude` say so. 0 does nothing.
         pub ratio: f64 = 0.5,
+        /// What `ratio` is a share of: the channels that may go ("channels"), the weights of layers ("params"), or the
+        /// multiply-accumulates of a run ("macs"). At least so much of the last two goes, if it can.
+        pub budget: Budget = Budget::Channels,
         /// "channels" removes whole channels, "weights" sets single weights to zero (shapes and speed stay).
         pub method: Granularity = Granularity::Channels,
         /// "global" ranks all layers together; "layer" removes the same share of each group of layers.
         pub scope: Ranking = Ranking::Global,
-        /// By what channels are ranked: by default the norm of their weights (times the scale of a batch norm that follows).
-        /// "taylor", "activation" and "apoz" look at images of the dataset; docs/guide.md says what each goes by.
-        pub importance: Importance = Importance::L2,
+        /// Shares of single layers by name or pattern, such as the `ratios` of a `sensitivity` report, in place of `ratio`: each group of
+        /// layers loses its own share, and layers that nothing here names keep their channels.
+        pub ratios: serde_json::Map<String, serde_json::Value> = serde_json::Map::new(),
+        /// By what channels are ranked; left out: "reconstruction" where a dataset is given, else "l2". docs/pruning.md says what each
+        /// goes by and which of them look at images.
+        pub importance: Option<Importance> = None,
+        /// How the pruned model is brought back without training: "weights" solves the weights of layers whose input changed by least
+        /// squares on images, such that they give what they gave; "bias" their biases alone; left out: "weights" where a dataset
+        /// is given, else "none".
+        pub recover: Option<Recover> = None,
         /// What becomes of the scores that the layers of a group give a channel; left out: "sum" for "taylor", else "mean".
         pub reduction: Option<Reduction> = None,
         /// Makes scores of different layers comparable: each layer's scores as they are ("none"), by their mean, their
@@ -87,8 +113,8 @@ compresso_base::options! {
         /// Where the importance reads labels: "same": model and dataset must have the same classes, by name, in any order; "shared": at
         /// least one, and labels of classes that the model lacks are left out.
         pub classes: ClassMatch = ClassMatch::Same,
-        /// Images from which activations and gradients are taken, where the importance needs them.
-        pub images: usize = 64,
+        /// Images that the importance looks at, and those on which weights are solved.
+        pub images: usize = 100,
         /// Rounds in which the ratio is reached; each ranks anew what is left.
         pub steps: usize = 1,
         /// How the removed share grows over the rounds: evenly ("linear"), slowly at both ends ("cosine"), by the same share
@@ -104,6 +130,8 @@ compresso_base::options! {
         pub exclude: Vec<String> = Vec::new(),
         /// Prune only these layers, named as in `exclude`; empty for all.
         pub include: Vec<String> = Vec::new(),
+        /// Only say what would go: the model comes back as it is, with the report of the pruned one, before any recovery.
+        pub dry_run: bool = false,
         /// Judge the model before and after on up to 64 images of the dataset, where one is given, and say what was lost.
         #[replayed = false]
         pub score: bool = true,
@@ -141,12 +169,12 @@ impl Operation for Prune {
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
-        let mut first = None;
-        let graph = if self.ratio == 0.0 {
+        let mut seen = Seen::default();
+        let graph = if self.ratio == 0.0 && self.ratios.is_empty() {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
             None
         } else {
-            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut first)?;
+            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut seen)?;
             if graph.is_none() && self.method == Granularity::Channels {
                 ctx.note(format!(
                     "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
@@ -158,7 +186,12 @@ impl Operation for Prune {
         let Some(graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
         let args = std::iter::once(model.into()).chain(data.map(Into::into));
         let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
-        let mut report = match &first {
+        if self.dry_run {
+            let report = prune_report(model, &pruned)?;
+            ctx.note(format!("{} (a dry run: the model stays as it is)", report.headline()));
+            return Ok(Made { model: model.clone(), report: Some(report) });
+        }
+        let mut report = match &seen.first {
             Some(found) => {
                 // Surgery leaves the form in which layers read constants of their own.
                 let mut report = report::between((model, &found.graph), (&pruned, pruned.graph()))?;
@@ -166,6 +199,8 @@ impl Operation for Prune {
                 ctx.note(report.headline());
                 let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
                 lines.into_iter().flatten().for_each(|line| ctx.note(line));
+                report.recovery = seen.recoveries.pop();
+                report.recovery.iter().for_each(|r| ctx.note(format!("prune: {}", r.headline())));
                 Some(report)
             }
             // A model whose shapes cannot be followed has no report, and needs none where single weights are removed.

@@ -1,6 +1,7 @@
 //! What a pruning changed, layer by layer.
 
-use super::groups::{Stay, name_of};
+use super::Recovery;
+use super::groups::{Stay, name_of, stays_table};
 use crate::damage::Damage;
 use compresso_base::error::Result;
 use compresso_base::report::{Cell, Show, Table};
@@ -41,6 +42,8 @@ pub struct PruneReport {
     pub macs_after: Option<u64>,
     /// Layers that keep all their channels whatever the options, with what keeps them.
     pub stays: Vec<Stay>,
+    /// What recovery without training did, where there was one.
+    pub recovery: Option<Recovery>,
     /// The scores of both, where they were judged on a dataset.
     pub score: Option<Damage>,
 }
@@ -87,7 +90,7 @@ pub(super) fn between((before, old): (&Model, &Graph), (after, new): (&Model, &G
         .collect();
     let (b, a) = (before.stats()?, after.stats()?);
     let (params_before, params_after, macs_before, macs_after) = (b.params, a.params, b.macs, a.macs);
-    Ok(PruneReport { layers, params_before, params_after, macs_before, macs_after, stays: Vec::new(), score: None })
+    Ok(PruneReport { layers, params_before, params_after, macs_before, macs_after, stays: Vec::new(), recovery: None, score: None })
 }
 
 fn layers(model: &Model, graph: &Graph) -> Result<Vec<(String, Seen)>> {
@@ -177,17 +180,11 @@ impl Show for PruneReport {
         let (p, m) = ((self.params_before, self.params_after), (self.macs_before, self.macs_after));
         row("all", "", Cell::default(), p, m, Cell::default());
         let mut tables = vec![table];
-        if !self.stays.is_empty() {
-            let mut kept = Table::new("Layers that keep all their channels", &["layers", "because"]);
-            for stay in &self.stays {
-                kept.row([stay.names(), stay.because.clone()]);
-            }
-            tables.push(kept);
-        }
+        tables.extend(stays_table(&self.stays));
         tables
     }
     fn notes(&self) -> Vec<String> {
-        vec![self.headline()]
+        std::iter::once(self.headline()).chain(self.recovery.iter().map(Recovery::headline)).collect()
     }
     fn data(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()

@@ -1,8 +1,11 @@
 //! A pruning in several rounds: each ranks anew what the rounds before left.
 
+use super::costs::{Budget, Costs};
 use super::gather::{Evidence, Gathered, in_the_models_classes};
+use super::recover::{self, Recover, Recovery};
 use super::score::Scoring;
-use super::{Analysis, Granularity, Need, Prune, Removal, head_values, select, verify, weights};
+use super::{Analysis, Granularity, Importance, Need, Prune, Removal, head_values, select, verify, weights};
+use crate::images::image_size;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_learn::data::Dataset;
@@ -38,6 +41,15 @@ impl Ramp {
     }
 }
 
+/// What a pruning found on its way.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The model as the first round saw it, where channels are removed.
+    pub first: Option<Analysis>,
+    /// Of each round.
+    pub recoveries: Vec<Recovery>,
+}
+
 impl Prune {
     /// The graph of the pruned model; `None` when all stays. `between` is given what each round but the last leaves and
     /// that round's number, from 1; what it returns goes into the next: a place to train at. It must leave the shapes of
@@ -52,23 +64,30 @@ impl Prune {
         ctx: &Context,
         between: &mut dyn FnMut(Model, usize) -> Result<Model>,
     ) -> Result<Option<Graph>> {
-        self.rounds_seen(model, data, ctx, between, &mut None)
+        self.rounds_seen(model, data, ctx, between, &mut Seen::default())
     }
 
-    /// As [`Prune::rounds`]; `first` gets what the first round found in the model, where channels are removed.
+    /// The importance where it is left out: of those that look at images, where there are some that fit the model.
+    fn ranks_by(&self, model: &Model, data: Option<&Dataset>) -> Importance {
+        let fit = || self.method == Granularity::Channels && data.is_some() && image_size(model.graph(), model.task()).is_ok();
+        self.importance.unwrap_or_else(|| if fit() { Importance::RECONSTRUCTION } else { Importance::L2 })
+    }
+
+    /// As [`Prune::rounds`]; `seen` gets what is found on the way.
     pub(super) fn rounds_seen(
         &self,
         model: &Model,
         data: Option<&Dataset>,
         ctx: &Context,
         between: &mut dyn FnMut(Model, usize) -> Result<Model>,
-        first: &mut Option<Analysis>,
+        seen: &mut Seen,
     ) -> Result<Option<Graph>> {
-        if self.method == Granularity::Weights && self.importance.criterion().needs.iter().any(|n| *n != Need::Weights) {
-            let e = Error::argument(format!("importance \"{}\" ranks channels, not single weights", self.importance));
+        let criterion = self.ranks_by(model, data).criterion();
+        if self.method == Granularity::Weights && criterion.needs.iter().any(|n| *n != Need::Weights) {
+            let e = Error::argument(format!("importance \"{}\" ranks channels, not single weights", criterion.name));
             return Err(e.hint("method: \"weights\" goes by magnitude: leave importance out"));
         }
-        let matched = data.map(|d| in_the_models_classes(self.importance.criterion(), model.task(), d, self.classes, ctx)).transpose()?;
+        let matched = data.map(|d| in_the_models_classes(criterion, model.task(), d, self.classes, ctx)).transpose()?;
         let data = matched.as_ref();
         let mut current = model.clone();
         let mut changed = false;
@@ -80,11 +99,17 @@ impl Prune {
             let align = if last { self.align } else { 1 };
             let pruned = match self.method {
                 Granularity::Channels => {
-                    let options = Self { ratio: (share - before) / (1.0 - before), align, ..self.clone() };
+                    let ratio = (share - before) / (1.0 - before);
+                    let options = Self { ratio, align, importance: Some(Importance::of(criterion)), ..self.clone() };
                     let found = Analysis::new(current.graph(), &head_values(model.task()))?;
                     let pruned = options.channels(&found, model.task(), data, changed, ctx);
-                    first.get_or_insert(found);
-                    pruned
+                    seen.first.get_or_insert(found);
+                    pruned.map(|p| {
+                        p.map(|(graph, recovery)| {
+                            seen.recoveries.extend(recovery);
+                            graph
+                        })
+                    })
                 }
                 // Weights that are zero already are the first to be so again.
                 Granularity::Weights => weights::prune(&Self { ratio: share, ..self.clone() }, current.graph(), ctx),
@@ -103,9 +128,16 @@ impl Prune {
         Ok(changed.then(|| current.into_graph()))
     }
 
-    /// The graph without a share `ratio` of its channels, shown to be what masking gives; `None` when all stay. `again`
+    /// The graph without a share `ratio` of its channels, shown to be what masking gives, then recovered; `None` when all stay. `again`
     /// allows that rounds before have left none to choose from.
-    fn channels(&self, found: &Analysis, task: &Task, data: Option<&Dataset>, again: bool, ctx: &Context) -> Result<Option<Graph>> {
+    fn channels(
+        &self,
+        found: &Analysis,
+        task: &Task,
+        data: Option<&Dataset>,
+        again: bool,
+        ctx: &Context,
+    ) -> Result<Option<(Graph, Option<Recovery>)>> {
         if again && found.groups.0.is_empty() {
             return Ok(None);
         }
@@ -119,19 +151,49 @@ impl Prune {
             });
         }
         ctx.check()?;
-        let scoring = Scoring::new(self);
+        let criterion = self.importance.unwrap_or(Importance::L2).criterion();
+        let scoring = Scoring::new(self, criterion);
         let gathered = Gathered::new(scoring.criterion, found, Evidence::new(self, task, data), ctx)?;
         let scores = scoring.scores(&gathered, &chosen, ctx)?;
         let (all, weights) = select::axes(found, &chosen);
-        let atoms = select::select(self, &chosen, &scores, &all, &weights)?;
+        let costs = self.costs(found, task)?;
+        let atoms = select::select(self, &chosen, &scores, &all, &weights, costs.as_ref())?;
         if atoms.is_empty() {
             return Ok(None);
         }
         let removal = Removal::new(found, atoms);
         let pruned = removal.pruned()?;
+        if self.dry_run {
+            return Ok(Some((pruned, None)));
+        }
         let masked = removal.masked()?;
         verify::equal(&masked, &pruned, task, data, ctx)?;
-        Ok(Some(pruned))
+        drop(masked);
+        let how = self.recover.unwrap_or(Recover::Weights);
+        let Some(data) = data.filter(|_| how != Recover::None) else { return Ok(Some((pruned, None))) };
+        if self.recover.is_none() && image_size(&found.graph, task).is_err() {
+            return Ok(Some((pruned, None)));
+        }
+        let whole = recover::Pruned { found, removal: &removal, graph: &pruned, task };
+        let (graph, recovery) = recover::recover(whole, how, data, self.images, ctx)?;
+        Ok(Some((graph, Some(recovery))))
+    }
+
+    /// What layers cost, where the ratio is a share of that.
+    ///
+    /// # Errors
+    /// `Argument` where it is not known.
+    pub(super) fn costs(&self, found: &Analysis, task: &Task) -> Result<Option<Costs>> {
+        if self.budget == Budget::Channels || !self.ratios.is_empty() {
+            return Ok(None);
+        }
+        match Costs::new(found, task, self.budget)? {
+            (costs, true) => Ok(Some(costs)),
+            _ => {
+                let e = Error::argument("the multiply-accumulates of this model are not known before a run");
+                Err(e.hint("state the size of its image, model(file, #{ image_size: 640 }), or use budget: \"params\""))
+            }
+        }
     }
 }
 

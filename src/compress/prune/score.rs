@@ -1,5 +1,6 @@
 //! Scores of channels: how much a model would miss each.
 
+use super::Whole;
 use super::combine::{Normalization, Reduction, Total};
 use super::criteria::{Criterion, Score};
 use super::gather::Gathered;
@@ -19,17 +20,21 @@ pub(super) struct Scoring {
     normalization: Normalization,
     /// Weights that read the channels count, too.
     readers: bool,
+    /// Channels that each layer keeps, and the share that goes.
+    least: usize,
+    ratio: f64,
 }
 
 impl Scoring {
     /// What `options` say, and the criterion where they do not.
-    pub fn new(options: &Prune) -> Self {
-        let criterion = options.importance.criterion();
+    pub fn new(options: &Prune, criterion: &'static Criterion) -> Self {
         Self {
             criterion,
             reduction: options.reduction.unwrap_or(criterion.reduction),
             normalization: options.normalization.unwrap_or(criterion.normalization),
             readers: options.readers,
+            least: options.min_channels,
+            ratio: options.ratio,
         }
     }
 
@@ -41,12 +46,14 @@ impl Scoring {
         let slices = gathered.slices();
         (self.criterion.check)(&slices)?;
         let wanted: HashSet<Atom> = groups.iter().flat_map(|g| g.atoms.iter().copied()).collect();
-        let counts = |s: &Slice<'_>| (self.readers || s.role != Role::Reader) && s.roots.iter().any(|r| wanted.contains(r));
+        let counts = |s: &Slice<'_>| {
+            (self.readers || self.criterion.readers || s.role != Role::Reader) && s.roots.iter().any(|r| wanted.contains(r))
+        };
         let slices: Vec<Slice<'_>> = slices.into_iter().filter(counts).collect();
-        let mut scores = self.by_atom(self.criterion, &slices, groups, ctx)?;
+        let mut scores = self.by_atom(self.criterion, gathered, &slices, groups, ctx)?;
         let mut fallback = self.criterion.fallback;
         while let Some(criterion) = fallback.filter(|_| wanted.iter().any(|a| !scores.contains_key(a))) {
-            for (atom, score) in self.by_atom(criterion, &slices, groups, ctx)? {
+            for (atom, score) in self.by_atom(criterion, gathered, &slices, groups, ctx)? {
                 scores.entry(atom).or_insert(score);
             }
             fallback = criterion.fallback;
@@ -59,7 +66,14 @@ impl Scoring {
     }
 
     /// Scores of the atoms that `criterion` says something about.
-    fn by_atom(&self, criterion: &Criterion, slices: &[Slice<'_>], groups: &[&Group], ctx: &Context) -> Result<HashMap<Atom, f64>> {
+    fn by_atom(
+        &self,
+        criterion: &Criterion,
+        gathered: &Gathered<'_>,
+        slices: &[Slice<'_>],
+        groups: &[&Group],
+        ctx: &Context,
+    ) -> Result<HashMap<Atom, f64>> {
         let mut found = HashMap::new();
         match criterion.score {
             Score::Slice(score) => {
@@ -73,6 +87,10 @@ impl Scoring {
                     }
                 }
                 found.extend(totals.into_iter().map(|(atom, t)| (atom, t.reduced(self.reduction))));
+            }
+            Score::Model(score) => {
+                let whole = Whole { gathered, groups, least: self.least, ratio: self.ratio, ctx };
+                found = score(&whole)?;
             }
             Score::Group(score) => {
                 let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(ctx.seed);

@@ -1,7 +1,10 @@
 //! Which channels go: the least important, within what each axis must keep.
 
+use super::costs::Costs;
 use super::{Analysis, Group, Prune, Ranking};
 use compresso_base::error::{Error, Result};
+use compresso_model::names::Choice::Chosen;
+use compresso_model::names::Patterns;
 use compresso_model::ops::channels::{Atom, AxisLabels};
 use std::collections::{HashMap, HashSet};
 
@@ -59,77 +62,165 @@ pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>
 }
 
 /// The atoms to remove from `groups`, given a score per atom of each (higher stays). `all` are the axes that must not
-/// shrink below the minimum, `weights` those whose sizes are rounded, in order.
+/// shrink below the minimum, `weights` those whose sizes are rounded, in order. With `costs`, the ratio is a share of these.
 ///
 /// # Errors
 /// `Argument` when an axis would be left empty.
-pub(super) fn select(options: &Prune, groups: &[&Group], scores: &[Vec<f64>], all: &[Axis], weights: &[Axis]) -> Result<HashSet<Atom>> {
-    let order: Vec<Vec<usize>> = scores.iter().map(|s| ascending(s)).collect();
-    let full: Vec<usize> = groups.iter().map(|g| g.channels).collect();
-    let mut of_group: Vec<Vec<&Axis>> = vec![Vec::new(); groups.len()];
-    for axis in all {
-        axis.parts.iter().for_each(|&(g, _)| of_group[g].push(axis));
-    }
-    // Every axis of the group keeps its minimum when one more atom goes.
-    let spare = |g: usize, kept: &[usize]| {
-        let fits = |axis: &&Axis| {
-            let times = axis.parts.iter().find(|p| p.0 == g).map_or(0, |p| p.1);
-            axis.size(kept) >= times + options.min_channels.min(axis.size(&full))
-        };
-        kept[g] > 0 && of_group[g].iter().all(fits)
+pub(super) fn select(
+    options: &Prune,
+    groups: &[&Group],
+    scores: &[Vec<f64>],
+    all: &[Axis],
+    weights: &[Axis],
+    costs: Option<&Costs>,
+) -> Result<HashSet<Atom>> {
+    let choice = Choice { shares: shares(options, groups)?, ..Choice::new(options, groups, scores, all, weights) };
+    let kept = match costs {
+        None => choice.kept(options.ratio),
+        Some(costs) => choice.within(costs),
     };
-    let mut kept = full.clone();
-    if options.scope == Ranking::Global {
-        let mut left = (options.ratio * full.iter().sum::<usize>() as f64).round() as usize;
-        let mut ranked: Vec<(f64, usize)> = scores.iter().enumerate().flat_map(|(g, s)| s.iter().map(move |&s| (s, g))).collect();
-        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (_, g) in ranked {
-            if left > 0 && spare(g, &kept) {
-                kept[g] -= 1;
-                left -= 1;
-            }
-        }
-    }
-    // Axis by axis, the groups that are not settled yet bring it to its size.
-    let mut settled = vec![false; groups.len()];
-    for axis in weights {
-        let open: Vec<(usize, usize)> = axis.parts.iter().copied().filter(|&(g, _)| !settled[g]).collect();
-        let whole = axis.size(&full);
-        let wish = match options.scope {
-            Ranking::Global => axis.size(&kept) as f64,
-            Ranking::Layer => {
-                open.iter().for_each(|&(g, _)| kept[g] = full[g]);
-                axis.size(&kept) as f64 - options.ratio * open.iter().map(|&(g, times)| times * full[g]).sum::<usize>() as f64
-            }
-        };
-        let wish = wish.round() as usize;
-        let target = if wish >= whole { whole } else { ((wish + options.align / 2) / options.align * options.align).min(whole) };
-        let score = |g: usize, rank: usize| scores[g][order[g][rank]];
-        loop {
-            let size = axis.size(&kept);
-            let next = if size > target {
-                let can = open.iter().filter(|&&(g, times)| size - times >= target && spare(g, &kept));
-                let lowest = can.min_by(|a, b| score(a.0, full[a.0] - kept[a.0]).total_cmp(&score(b.0, full[b.0] - kept[b.0])));
-                lowest.map(|&(g, _)| (g, kept[g] - 1))
-            } else {
-                let can = open.iter().filter(|&&(g, times)| size + times <= target && kept[g] < full[g]);
-                let highest = can.max_by(|a, b| score(a.0, full[a.0] - kept[a.0] - 1).total_cmp(&score(b.0, full[b.0] - kept[b.0] - 1)));
-                highest.map(|&(g, _)| (g, kept[g] + 1))
-            };
-            match next {
-                Some((g, n)) => kept[g] = n,
-                None => break,
-            }
-        }
-        open.iter().for_each(|&(g, _)| settled[g] = true);
-    }
     if let Some(axis) = all.iter().find(|a| a.size(&kept) == 0) {
         let layer = axis.parts.first().and_then(|&(g, _)| groups[g].layers.first()).map_or("", String::as_str);
         let e = Error::argument(format!("ratio {} would leave layer '{layer}' without channels", options.ratio));
         return Err(e.hint("set min_channels to at least 1, or a lower ratio"));
     }
-    let gone = |g: usize| order[g][..full[g] - kept[g]].iter().map(move |&i| groups[g].atoms[i]);
+    let gone = |g: usize| choice.order[g][..choice.full[g] - kept[g]].iter().map(move |&i| groups[g].atoms[i]);
     Ok((0..groups.len()).flat_map(gone).collect())
+}
+
+/// The share that each group loses, where the options say so for single layers.
+///
+/// # Errors
+/// `Missing` for a name that fits no layer; `Argument` for shares that are no numbers from 0 to 1.
+fn shares(options: &Prune, groups: &[&Group]) -> Result<Option<Vec<f64>>> {
+    if options.ratios.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<Vec<&str>> = groups.iter().map(|g| g.layers.iter().chain(&g.weights).map(String::as_str).collect()).collect();
+    let mut shares = vec![0.0; groups.len()];
+    for (pattern, share) in &options.ratios {
+        let number = share.as_f64().filter(|s| (0.0..1.0).contains(s));
+        let wrong = || Error::argument(format!("option 'ratios' gives '{pattern}' the share {share}: it must be at least 0 and below 1"));
+        let share = number.ok_or_else(wrong)?;
+        let include = [pattern.clone()];
+        let patterns = Patterns { include: &include, exclude: &[] };
+        let choices = patterns.choose(&names, "layer that can be pruned", "prune_groups(m) lists the layers that can be pruned")?;
+        shares.iter_mut().zip(choices).filter(|(_, c)| *c == Chosen).for_each(|(s, _)| *s = share);
+    }
+    Ok(Some(shares))
+}
+
+/// How often the share of channels is halved in until a cost fits.
+const HALVINGS: usize = 16;
+
+/// What is chosen from.
+struct Choice<'a> {
+    options: &'a Prune,
+    groups: &'a [&'a Group],
+    scores: &'a [Vec<f64>],
+    weights: &'a [Axis],
+    /// Axes that have channels of each group.
+    of_group: Vec<Vec<&'a Axis>>,
+    /// The channels of each group, least important first.
+    order: Vec<Vec<usize>>,
+    /// Score and group of all channels, least important first.
+    ranked: Vec<(f64, usize)>,
+    full: Vec<usize>,
+    /// What each group loses, where that is given.
+    shares: Option<Vec<f64>>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(options: &'a Prune, groups: &'a [&'a Group], scores: &'a [Vec<f64>], all: &'a [Axis], weights: &'a [Axis]) -> Self {
+        let mut of_group: Vec<Vec<&Axis>> = vec![Vec::new(); groups.len()];
+        for axis in all {
+            axis.parts.iter().for_each(|&(g, _)| of_group[g].push(axis));
+        }
+        let mut ranked: Vec<(f64, usize)> = scores.iter().enumerate().flat_map(|(g, s)| s.iter().map(move |&s| (s, g))).collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let order = scores.iter().map(|s| ascending(s)).collect();
+        Self { options, groups, scores, weights, of_group, order, ranked, full: groups.iter().map(|g| g.channels).collect(), shares: None }
+    }
+
+    /// Every axis of the group keeps its minimum when one more atom goes.
+    fn spare(&self, g: usize, kept: &[usize]) -> bool {
+        let fits = |axis: &&Axis| {
+            let times = axis.parts.iter().find(|p| p.0 == g).map_or(0, |p| p.1);
+            axis.size(kept) >= times + self.options.min_channels.min(axis.size(&self.full))
+        };
+        kept[g] > 0 && self.of_group[g].iter().all(fits)
+    }
+
+    /// Channels that are kept of each group when the smallest share goes that brings the cost down to what the options want, or the largest
+    /// possible.
+    fn within(&self, costs: &Costs) -> Vec<usize> {
+        let wanted = (1.0 - self.options.ratio) * costs.total();
+        let (mut low, mut high) = (0.0, 1.0);
+        let mut best = self.kept(high);
+        for _ in 0..HALVINGS {
+            let middle = (low + high) / 2.0;
+            let kept = self.kept(middle);
+            if costs.with(self.groups, &kept) > wanted {
+                low = middle;
+            } else {
+                high = middle;
+                best = kept;
+            }
+        }
+        best
+    }
+
+    /// Channels that are kept of each group when this share goes.
+    fn kept(&self, share: f64) -> Vec<usize> {
+        let Self { options, full, order, scores, .. } = self;
+        let mut kept = full.clone();
+        let scope = if self.shares.is_some() { Ranking::Layer } else { options.scope };
+        let own = |g: usize| self.shares.as_ref().map_or(share, |s| s[g]);
+        if scope == Ranking::Global {
+            let mut left = (share * full.iter().sum::<usize>() as f64).round() as usize;
+            for &(_, g) in &self.ranked {
+                if left > 0 && self.spare(g, &kept) {
+                    kept[g] -= 1;
+                    left -= 1;
+                }
+            }
+        }
+        // Axis by axis, the groups that are not settled yet bring it to its size.
+        let mut settled = vec![false; full.len()];
+        for axis in self.weights {
+            let open: Vec<(usize, usize)> = axis.parts.iter().copied().filter(|&(g, _)| !settled[g]).collect();
+            let whole = axis.size(full);
+            let wish = match scope {
+                Ranking::Global => axis.size(&kept) as f64,
+                Ranking::Layer => {
+                    open.iter().for_each(|&(g, _)| kept[g] = full[g]);
+                    axis.size(&kept) as f64 - open.iter().map(|&(g, times)| own(g) * (times * full[g]) as f64).sum::<f64>()
+                }
+            };
+            let wish = wish.round() as usize;
+            let target = if wish >= whole { whole } else { ((wish + options.align / 2) / options.align * options.align).min(whole) };
+            let score = |g: usize, rank: usize| scores[g][order[g][rank]];
+            loop {
+                let size = axis.size(&kept);
+                let next = if size > target {
+                    let can = open.iter().filter(|&&(g, times)| size - times >= target && self.spare(g, &kept));
+                    let lowest = can.min_by(|a, b| score(a.0, full[a.0] - kept[a.0]).total_cmp(&score(b.0, full[b.0] - kept[b.0])));
+                    lowest.map(|&(g, _)| (g, kept[g] - 1))
+                } else {
+                    let can = open.iter().filter(|&&(g, times)| size + times <= target && kept[g] < full[g]);
+                    let highest =
+                        can.max_by(|a, b| score(a.0, full[a.0] - kept[a.0] - 1).total_cmp(&score(b.0, full[b.0] - kept[b.0] - 1)));
+                    highest.map(|&(g, _)| (g, kept[g] + 1))
+                };
+                match next {
+                    Some((g, n)) => kept[g] = n,
+                    None => break,
+                }
+            }
+            open.iter().for_each(|&(g, _)| settled[g] = true);
+        }
+        kept
+    }
 }
 
 fn ascending(scores: &[f64]) -> Vec<usize> {
@@ -156,7 +247,7 @@ mod tests {
         let axes = [axis(&[(0, 1)]), axis(&[(1, 1)])];
         let scores = [vec![0.1, 0.2, 0.3, 0.4], vec![9.0, 0.35, 8.0, 7.0]];
         let options = Prune { ratio: 0.5, align: 1, min_channels: 1, ..Prune::default() };
-        let removed = select(&options, &[&a, &b], &scores, &axes, &axes).unwrap();
+        let removed = select(&options, &[&a, &b], &scores, &axes, &axes, None).unwrap();
         assert_eq!(removed, HashSet::from([0, 1, 2, 11]));
     }
 
@@ -167,7 +258,7 @@ mod tests {
         let scores = [(0..20).map(f64::from).collect::<Vec<_>>()];
         for (ratio, kept) in [(0.25, 16), (0.5, 8), (0.45, 8), (0.4, 16), (0.9, 8), (0.01, 20)] {
             let options = Prune { ratio, scope: Ranking::Layer, ..Prune::default() };
-            assert_eq!(20 - select(&options, &[&g], &scores, &axes, &axes).unwrap().len(), kept, "{ratio}");
+            assert_eq!(20 - select(&options, &[&g], &scores, &axes, &axes, None).unwrap().len(), kept, "{ratio}");
         }
     }
 
@@ -183,7 +274,7 @@ mod tests {
         for scope in [Ranking::Global, Ranking::Layer] {
             for ratio in [0.3, 0.45, 0.6] {
                 let options = Prune { ratio, scope, min_channels: 1, ..Prune::default() };
-                let removed = select(&options, &groups, &scores, &weights, &weights).unwrap();
+                let removed = select(&options, &groups, &scores, &weights, &weights, None).unwrap();
                 let kept: Vec<usize> = groups.iter().map(|g| g.atoms.iter().filter(|a| !removed.contains(a)).count()).collect();
                 assert!(weights.iter().all(|a| a.size(&kept) % 8 == 0), "{scope} {ratio} {kept:?}");
                 assert!(!removed.is_empty());
@@ -196,7 +287,7 @@ mod tests {
         let g = group(0, 4);
         let axes = [axis(&[(0, 1)])];
         let options = Prune { ratio: 0.9, scope: Ranking::Layer, align: 1, min_channels: 0, ..Prune::default() };
-        let e = select(&options, &[&g], &[vec![1.0; 4]], &axes, &axes).unwrap_err();
+        let e = select(&options, &[&g], &[vec![1.0; 4]], &axes, &axes, None).unwrap_err();
         assert!(e.to_string().contains("would leave layer 'conv0' without channels"), "{e}");
     }
 }

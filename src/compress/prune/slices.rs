@@ -160,6 +160,8 @@ pub struct Slice<'a> {
     pub(super) dims: &'a [usize],
     pub(super) weights: Option<&'a [f32]>,
     pub(super) gradients: Option<&'a [f32]>,
+    pub(super) curvature: Option<&'a [f32]>,
+    pub(super) effects: Option<&'a [f64]>,
     pub(super) activations: Option<&'a Activations>,
     pub(super) norm: Option<&'a Norm>,
 }
@@ -169,7 +171,20 @@ impl<'a> Slice<'a> {
         let dims = graph.constant(&occurrence.name).map_or(&[][..], |c| c.dims());
         let (layer, roots) = (name_of(&graph.nodes()[occurrence.node]), occurrence.roots.as_slice());
         let (role, name, axis) = (occurrence.role, occurrence.name.as_str(), occurrence.axis);
-        Self { role, layer, name, axis, roots, dims, weights: None, gradients: None, activations: None, norm: None }
+        Self {
+            role,
+            layer,
+            name,
+            axis,
+            roots,
+            dims,
+            weights: None,
+            gradients: None,
+            curvature: None,
+            effects: None,
+            activations: None,
+            norm: None,
+        }
     }
     /// Indices along the axis.
     pub fn len(&self) -> usize {
@@ -177,6 +192,10 @@ impl<'a> Slice<'a> {
     }
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
+    }
+    /// The numbers of two constants of this shape, row by row: for each index, the sum of what `f` makes of each pair.
+    pub fn pairs(&self, a: Rows<'_>, b: Rows<'_>, f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+        (0..self.len()).map(|i| a.row(i).zip(b.row(i)).map(|(a, b)| f(a, b)).sum()).collect()
     }
     /// True for weights of layers, be they makers or readers of the channels.
     pub fn is_weight(&self) -> bool {
@@ -190,6 +209,16 @@ impl<'a> Slice<'a> {
     /// [gradients](super::Need::Gradients) and the loss depends on the constant.
     pub fn gradients(&self) -> Option<Rows<'a>> {
         self.rows(self.gradients?)
+    }
+    /// The mean square over images of the gradient with respect to each number of a constant, where the criterion needs
+    /// [curvature](super::Need::Curvature).
+    pub fn curvature(&self) -> Option<Rows<'a>> {
+        self.rows(self.curvature?)
+    }
+    /// For each index, the mean square over images of the sum of weights times gradients, where the criterion needs
+    /// [curvature](super::Need::Curvature).
+    pub fn effects(&self) -> Option<&'a [f64]> {
+        self.effects
     }
     /// What images showed of a value ([`Role::Input`], [`Role::Output`]), where the criterion needs
     /// [activations](super::Need::Activations).

@@ -3,11 +3,14 @@
 //!
 //! `cargo fmt` does not look into files that a macro names; `rustfmt` takes them by their paths.
 
+use super::Whole;
 use super::combine::{Normalization, Reduction};
 use super::slices::{GroupSlices, Role, Slice};
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{OptionKind, OptionValue};
+use compresso_model::ops::channels::Atom;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::HashMap;
 use std::fmt;
 
 /// What a criterion wants to know of a model. It is gathered once, for all layers.
@@ -20,6 +23,10 @@ pub enum Need {
     /// Gradients of a loss with respect to the constants. Needs a dataset: of the task's loss where the dataset has labels
     /// for it, else of half the square of the outputs' norm, as in Aljundi et al., "Memory aware synapses" (2018).
     Gradients,
+    /// Squares of the same gradients, taken for each image alone. Needs a dataset.
+    Curvature,
+    /// How the channels that layers read vary together on images. Needs a dataset.
+    Covariances,
 }
 
 /// How a criterion scores. Higher scores stay.
@@ -30,6 +37,8 @@ pub enum Score {
     Slice(fn(&Slice<'_>) -> Result<Option<Vec<f64>>>),
     /// All slices of a group together: one score for each of its channels, normalized over the group.
     Group(fn(&mut GroupSlices<'_>) -> Result<Vec<f64>>),
+    /// The whole model: a score for each channel, not normalized.
+    Model(fn(&Whole<'_>) -> Result<HashMap<Atom, f64>>),
 }
 
 /// A way to rank channels.
@@ -45,6 +54,8 @@ pub struct Criterion {
     pub reduction: Reduction,
     /// Where the option `normalization` is left out.
     pub normalization: Normalization,
+    /// Counts the weights that read a channel, whatever the option `readers` says.
+    pub readers: bool,
     /// Ranks channels that no slice gives a score; without one they are the first to go. It may need no more than this.
     pub fallback: Option<&'static Criterion>,
     /// Refuses models for which it makes no sense, given all slices of the model.
@@ -55,7 +66,7 @@ impl Criterion {
     /// One that takes the mean over the slices of a group, each a share of its layer's mean.
     pub const fn new(name: &'static str, summary: &'static str, needs: &'static [Need], score: Score) -> Self {
         let (reduction, normalization) = (Reduction::Mean, Normalization::Mean);
-        Self { name, summary, needs, score, reduction, normalization, fallback: None, check: |_| Ok(()) }
+        Self { name, summary, needs, score, reduction, normalization, readers: false, fallback: None, check: |_| Ok(()) }
     }
     pub const fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
@@ -63,6 +74,10 @@ impl Criterion {
     }
     pub const fn normalization(mut self, normalization: Normalization) -> Self {
         self.normalization = normalization;
+        self
+    }
+    pub const fn readers(mut self) -> Self {
+        self.readers = true;
         self
     }
     pub const fn fallback(mut self, fallback: &'static Criterion) -> Self {
@@ -115,6 +130,13 @@ criteria! {
     taylor::TAYLOR,
     activation::ACTIVATION,
     apoz::APOZ,
+    fisher::FISHER,
+    hessian::HESSIAN,
+    group_l1::GROUP_L1,
+    group_l2::GROUP_L2,
+    group_taylor::GROUP_TAYLOR,
+    group_hessian::GROUP_HESSIAN,
+    reconstruction::RECONSTRUCTION,
 }
 
 const NAMES: [&str; CRITERIA.len()] = {

@@ -18,7 +18,7 @@ fn criteria_rank_channels() {
     let m = n.end(&y, 4);
     let found = Analysis::new(m.graph(), &[]).unwrap();
     let order = |importance| {
-        let s = scores(&Prune { importance, ..half() }, &found, None).unwrap().remove(0);
+        let s = scores(&Prune { importance: Some(importance), ..half() }, &found, None).unwrap().remove(0);
         let mut order: Vec<usize> = (0..4).collect();
         order.sort_by(|&a, &b| s[a].total_cmp(&s[b]));
         (order, s)
@@ -37,7 +37,7 @@ fn batch_norm_importance_needs_batch_norms() {
     let x = n.image(3, 4);
     let y = n.conv("a", &x, 3, 8, 1, 1);
     let m = n.end(&y, 8);
-    let e = Prune { importance: Importance::BATCHNORM, ..half() }.apply(&m, None, &Context::new()).unwrap_err();
+    let e = Prune { importance: Some(Importance::BATCHNORM), ..half() }.apply(&m, None, &Context::new()).unwrap_err();
     assert_eq!(e.suggestion(), Some("use importance: \"l2\""));
 }
 
@@ -114,7 +114,7 @@ fn lamp_is_a_share_of_what_stays_with_a_channel() {
     let norms: Vec<f64> = (0..4).map(|i| norm(&slice(weight, 0, i))).collect();
     let share = |&n: &f64| n * n / norms.iter().filter(|&&o| o >= n).map(|o| o * o).sum::<f64>();
     let expected: Vec<f64> = norms.iter().map(share).collect();
-    let got = scores(&Prune { importance: Importance::LAMP, ..half() }, &found, None).unwrap();
+    let got = scores(&Prune { importance: Some(Importance::LAMP), ..half() }, &found, None).unwrap();
     close(&got[1], &expected);
     // The largest of each layer has the score 1, whatever its weights: no layer runs empty.
     assert!(expected.contains(&1.0) && got[1].contains(&1.0));
@@ -125,7 +125,7 @@ fn lamp_is_a_share_of_what_stays_with_a_channel() {
 fn random_scores_follow_the_seed() {
     use rand::{RngExt, SeedableRng};
     let found = Analysis::new(residual().graph(), &[]).unwrap();
-    let got = scores(&Prune { importance: Importance::RANDOM, ..half() }, &found, None).unwrap();
+    let got = scores(&Prune { importance: Some(Importance::RANDOM), ..half() }, &found, None).unwrap();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let expected: Vec<f64> = (0..10).map(|_| rng.random()).collect();
     assert_eq!(got.concat(), expected);
@@ -151,7 +151,7 @@ fn each_criterion_by_weights_prunes_what_masking_gives() {
     let m = two_layers();
     for importance in [Importance::L1, Importance::FPGM, Importance::LAMP, Importance::RANDOM, Importance::BATCHNORM] {
         for readers in [false, true] {
-            prove_with(&m, &Prune { importance, readers, ..half() });
+            prove_with(&m, &Prune { importance: Some(importance), readers, ..half() });
         }
     }
 }

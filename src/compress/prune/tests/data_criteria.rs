@@ -100,7 +100,7 @@ fn taylor_is_the_change_of_the_loss() {
     let step = 1.0 / 512.0;
     let slope = |name: &str, i: usize| ((scaled(name, i, 1.0 + step) - scaled(name, i, 1.0 - step)) / f64::from(2.0 * step)).abs();
     let expected: Vec<f64> = (0..6).map(|i| slope("a.weight", i) + slope("a.bias", i)).collect();
-    let got = scores(&Prune { images: IMAGES, importance: Importance::TAYLOR, ..half() }, &found, Some(&data)).unwrap().remove(0);
+    let got = scores(&Prune { images: IMAGES, importance: Some(Importance::TAYLOR), ..half() }, &found, Some(&data)).unwrap().remove(0);
     let scale = expected.iter().copied().fold(0.0, f64::max);
     assert!(got.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= 5e-3 * scale), "{got:?} is not {expected:?}");
 }
@@ -109,10 +109,11 @@ fn taylor_is_the_change_of_the_loss() {
 fn data_is_asked_for_where_it_is_needed() {
     let m = net();
     for importance in CRITERIA.iter().map(|c| Importance::of(c)).filter(|i| !matches!(i.criterion().needs, [] | [Need::Weights])) {
-        let e = Prune { importance, ..half() }.apply(&m, None, &Context::new()).unwrap_err();
+        let e = Prune { importance: Some(importance), ..half() }.apply(&m, None, &Context::new()).unwrap_err();
         assert_eq!(e.kind(), compresso_base::ErrorKind::Argument);
         assert_eq!(e.suggestion().unwrap(), format!("pass one: prune(m, d, #{{ importance: \"{importance}\" }})"));
-        let e = Prune { importance, method: Granularity::Weights, ..half() }.apply(&m, None, &Context::new()).unwrap_err();
+        let e =
+            Prune { importance: Some(importance), method: Granularity::Weights, ..half() }.apply(&m, None, &Context::new()).unwrap_err();
         assert!(e.to_string().contains("ranks channels, not single weights"), "{e}");
     }
     // A net that is not fed with one image.
@@ -124,7 +125,7 @@ fn data_is_asked_for_where_it_is_needed() {
     let w = n.weight("out.weight", &[8, 3]);
     let y = n.b.node(Node::new("MatMul", "out", [&y, &w], [""]));
     n.b.output(&y);
-    let e = Prune { importance: Importance::ACTIVATION, ..half() }.apply(&n.model(), Some(&shapes("detect", 4)), &Context::new());
+    let e = Prune { importance: Some(Importance::ACTIVATION), ..half() }.apply(&n.model(), Some(&shapes("detect", 4)), &Context::new());
     assert!(e.unwrap_err().to_string().contains("images can only be fed to a model with one input"));
 }
 
@@ -136,7 +137,7 @@ fn zeros_are_counted_where_there_are_any() {
     let y = n.conv("a", &x, 3, 6, 3, 1);
     let y = n.silu(&y);
     let m = n.end(&y, 6);
-    let e = Prune { importance: Importance::APOZ, ..half() }.apply(&m, Some(&shapes("detect", 4)), &Context::new()).unwrap_err();
+    let e = Prune { importance: Some(Importance::APOZ), ..half() }.apply(&m, Some(&shapes("detect", 4)), &Context::new()).unwrap_err();
     assert!(e.suggestion().unwrap().contains("use importance: \"activation\""), "{e}");
 }
 
@@ -151,7 +152,7 @@ fn zoo_models_prune_by_images() {
     let detector = build("yolov8n", &ZooOptions { width: Some(0.125), ..small.clone() }).unwrap();
     let classifier = build("classifier", &small).unwrap();
     let prune = |m: &Model, data: &Dataset, importance: Importance| {
-        let options = Prune { importance, images: 8, align: 1, min_channels: 2, ..Prune::default() };
+        let options = Prune { importance: Some(importance), images: 8, align: 1, min_channels: 2, ..Prune::default() };
         let pruned = options.apply(m, Some(data), &Context::new()).unwrap();
         assert!(pruned.stats().unwrap().macs < m.stats().unwrap().macs, "{importance}");
         pruned

@@ -5,13 +5,16 @@ mod data_criteria;
 mod grouped;
 mod norms;
 mod options;
+mod plans;
 mod random_nets;
 mod recipe;
+mod recovery;
 mod registry;
 mod rounds;
 mod sizes;
 mod stored;
 mod topology;
+mod torch_pruning;
 mod weights;
 
 use super::*;
@@ -121,7 +124,7 @@ fn prove_with(model: &Model, options: &Prune) -> Model {
     let chosen = found.groups.chosen(&options.include, &options.exclude).unwrap();
     let scores = scores(options, &found, None).unwrap();
     let (all, weights) = select::axes(&found, &chosen);
-    let removal = Removal::new(&found, select::select(options, &chosen, &scores, &all, &weights).unwrap());
+    let removal = Removal::new(&found, select::select(options, &chosen, &scores, &all, &weights, None).unwrap());
     let masked = removal.masked().unwrap();
     same_inside(&found, &removal, &masked, pruned.graph());
     for seed in [5, 77] {
@@ -141,14 +144,14 @@ fn prove_with(model: &Model, options: &Prune) -> Model {
 fn scores(options: &Prune, found: &Analysis, data: Option<&Dataset>) -> Result<Vec<Vec<f64>>> {
     let ctx = Context::new();
     let chosen = found.groups.chosen(&options.include, &options.exclude)?;
-    let scoring = score::Scoring::new(options);
+    let scoring = score::Scoring::new(options, options.importance.unwrap_or(Importance::L2).criterion());
     let gathered = gather::Gathered::new(scoring.criterion, found, gather::Evidence::new(options, &Task::Unknown, data), &ctx)?;
     scoring.scores(&gathered, &chosen, &ctx)
 }
 
 /// The scores of a criterion as they are, not normalized.
 fn raw(importance: Importance) -> Prune {
-    Prune { importance, normalization: Some(Normalization::None), ..half() }
+    Prune { importance: Some(importance), normalization: Some(Normalization::None), ..half() }
 }
 
 fn close(got: &[f64], expected: &[f64]) {

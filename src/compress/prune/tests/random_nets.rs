@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// Builds a net from a list of choices: each adds one piece on top of what is there.
-fn build(choices: &[u8]) -> Model {
+pub(super) fn build(choices: &[u8]) -> Model {
     let mut n = Net::new(17);
     let x = n.image(3, 4);
     let mut live = vec![(n.conv("stem", &x, 3, 8, 1, 1), 8usize)];

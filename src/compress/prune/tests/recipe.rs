@@ -25,5 +25,5 @@ fn the_example_ranks_by_what_it_says() {
         (row.iter().map(|w| (w - mean) * (w - mean)).sum::<f64>() / row.len() as f64).sqrt()
     };
     close(&got, &(0..16).map(deviation).collect::<Vec<_>>());
-    prove_with(&m, &Prune { importance: Importance::DEVIATION, ..half() });
+    prove_with(&m, &Prune { importance: Some(Importance::DEVIATION), ..half() });
 }

@@ -2,7 +2,7 @@
 
 use super::{made, report, trained};
 use crate::compress::distill::Distill;
-use crate::compress::prune::{Prune, PruneGroups};
+use crate::compress::prune::{Prune, PruneGroups, Sensitivity};
 use crate::compress::quantize::Quantize;
 use crate::operation::Operation;
 use crate::shell::script::call::Binding;
@@ -10,6 +10,7 @@ use crate::shell::script::call::Binding;
 pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Prune::SIGNATURE, call: |c| Ok(made(c.run::<Prune>()?)) },
     Binding { signature: PruneGroups::SIGNATURE, call: |c| Ok(report(c.run::<PruneGroups>()?)) },
+    Binding { signature: Sensitivity::SIGNATURE, call: |c| Ok(report(c.run::<Sensitivity>()?)) },
     Binding { signature: Quantize::SIGNATURE, call: |c| Ok(made(c.run::<Quantize>()?)) },
     Binding { signature: Distill::SIGNATURE, call: |c| Ok(trained(c, c.run::<Distill>()?)) },
 ];
