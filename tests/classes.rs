@@ -183,7 +183,8 @@ fn evaluate(model: &Model, data: &Dataset, classes: ClassMatch, ctx: &Context) -
 }
 
 fn prune(model: &Model, data: &Dataset, classes: ClassMatch, ctx: &Context) -> Result<Model> {
-    let options = Prune { ratio: 0.3, align: 1, min_channels: 2, importance: Some(Importance::TAYLOR), images: 8, classes, ..Prune::default() };
+    let options =
+        Prune { ratio: 0.3, align: 1, min_channels: 2, importance: Some(Importance::TAYLOR), images: 8, classes, ..Prune::default() };
     options.apply(model, Some(data), ctx)
 }
 

@@ -119,6 +119,50 @@ impl Damage {
     }
 }
 
+/// Scores models by one figure on the same images: mAP50-95 or top-1, where the labels fit, else with what the first model says of
+/// the images as labels.
+pub(crate) struct Scorer {
+    data: Dataset,
+    /// What the figure is called.
+    pub measure: String,
+    /// That of the first model.
+    pub first: f64,
+}
+
+impl Scorer {
+    /// On up to `images` images of the part of `data` that is for evaluation; `None` where nothing can be said.
+    ///
+    /// # Errors
+    /// What reading the images and running the model report.
+    pub fn of(model: &Model, data: &Dataset, images: usize, ctx: &Context) -> Result<Option<Self>> {
+        let data = data.for_evaluation().take(images);
+        let measure = match DataKind::of_task(model.task()) {
+            Some(DataKind::Detection) => "mAP50-95",
+            Some(DataKind::Classification) => "top-1",
+            _ => return Ok(None),
+        };
+        if DataKind::of_task(model.task()) == Some(data.kind) {
+            match judged(model, &data, ctx) {
+                Ok(was) if was.fitness() < LEAST => return Ok(None),
+                Ok(was) => return Ok(Some(Self { first: was.fitness(), data, measure: measure.into() })),
+                Err(e) if matches!(e.kind(), ErrorKind::Argument | ErrorKind::Unsupported) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let Some(data) = said(model, &data, ctx)? else { return Ok(None) };
+        let first = judged(model, &data, ctx)?.fitness();
+        Ok(Some(Self { first, data, measure: format!("{measure} with the unchanged model") }))
+    }
+    /// # Errors
+    /// As [`Scorer::of`].
+    pub fn score(&self, model: &Model, ctx: &Context) -> Result<f64> {
+        Ok(judged(model, &self.data, ctx)?.fitness())
+    }
+    pub fn images(&self) -> usize {
+        self.data.len()
+    }
+}
+
 fn judged(model: &Model, data: &Dataset, ctx: &Context) -> Result<Evaluation> {
     let mut runner = ImageRunner::new(model, ctx);
     let form = ImageForm::of(model.graph(), model.task());

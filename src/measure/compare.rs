@@ -1,13 +1,16 @@
 //! `compare`: how far the outputs of two models, or two tensors, are apart.
 
+mod layers;
 #[cfg(test)]
 mod tests;
+
+pub use layers::ValueDistance;
 
 use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Cell, Show, Table};
+use compresso_base::report::{Cell, Plot, Show, Table};
 use compresso_learn::data::{DataOptions, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::{ImageRunner, class_places, output_parts};
 use compresso_model::classes::{ClassMap, ClassMatch, Side};
@@ -22,6 +25,10 @@ compresso_base::options! {
         pub images: usize = 16,
         /// Images per run.
         pub batch: usize = 4,
+        /// Compare the values inside of the models too, those that have the same name in both, and say where they part first.
+        pub layers: bool = false,
+        /// Two values have parted when their signal over noise is below this, in decibels.
+        pub parted: f64 = 20.0,
     }
 }
 
@@ -54,6 +61,10 @@ pub struct Comparison {
     pub images: usize,
     /// How the classes of the two models were matched, where their lists differ.
     pub classes: Option<String>,
+    /// The values inside of both, where they were asked for.
+    pub layers: Vec<ValueDistance>,
+    /// The first of them at which the models have parted.
+    pub first_divergence: Option<String>,
 }
 
 /// Running sums of a [`Distance`].
@@ -124,7 +135,7 @@ pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
     }
     let mut sums = Sums::default();
     sums.add(&a.to_f64s()?, &b.to_f64s()?);
-    Ok(Comparison { outputs: vec![sums.distance("values")], images: 0, classes: None })
+    Ok(Comparison { outputs: vec![sums.distance("values")], images: 0, classes: None, layers: Vec::new(), first_divergence: None })
 }
 
 /// A model, or a tensor.
@@ -146,6 +157,7 @@ impl Operation for Compare {
         fields: Self::FIELDS,
         examples: &[
             "let m = model(\"classifier\", #{ classes: 3, image_size: 32 }); compare(m, m, #{ images: 2 }).max_abs",
+            "let m = model(\"classifier\", #{ classes: 3, image_size: 32 }); compare(m, m, #{ images: 2, layers: true }).first_divergence",
             "compare(tensor([1, 2]), tensor([1, 2.5])).max_abs",
         ],
         keywords: &["difference", "error", "equal", "cosine", "numeric", "diff"],
@@ -203,7 +215,10 @@ fn compare(a: &Model, b: &Model, data: &Dataset, options: &Compare, ctx: &Contex
         order.check()?;
         progress.step("")?;
     }
-    Ok(Comparison { outputs: all.iter().map(|(name, sums)| sums.distance(name)).collect(), images, classes: order.note })
+    let layers = if options.layers { layers::by_value(a, b, &data, size, ctx)? } else { Vec::new() };
+    let first_divergence = layers::first_divergence(&layers, options.parted).map(|v| v.distance.output.clone());
+    let outputs = all.iter().map(|(name, sums)| sums.distance(name)).collect();
+    Ok(Comparison { outputs, images, classes: order.note, layers, first_divergence })
 }
 
 /// The second model's numbers in the order of the first one's classes.
@@ -275,7 +290,10 @@ impl Show for Comparison {
             let cosine = Cell::shown(format!("{:.6}", d.cosine), d.cosine);
             t.row([Cell::from(&d.output), d.count.to_string().into()].into_iter().chain(errors).chain([noise, cosine]));
         }
-        vec![t]
+        if self.layers.is_empty() { vec![t] } else { vec![t, layers::table(&self.layers)] }
+    }
+    fn plots(&self) -> Vec<Plot> {
+        if self.layers.iter().any(|v| v.distance.sqnr_db.is_some()) { vec![layers::plot(&self.layers)] } else { Vec::new() }
     }
     fn notes(&self) -> Vec<String> {
         let mut notes = vec!["max rel: largest difference over the largest value of the first model".to_string()];
@@ -284,6 +302,12 @@ impl Show for Comparison {
         }
         let odd = self.outputs.iter().filter(|d| d.not_finite > 0);
         notes.extend(self.classes.clone());
+        if !self.layers.is_empty() {
+            notes.push(match &self.first_divergence {
+                Some(value) => format!("the models part first at '{value}'"),
+                None => "the models part nowhere".into(),
+            });
+        }
         notes.extend(odd.map(|d| format!("'{}': {} numbers are not finite in one of the two", d.output, d.not_finite)));
         notes
     }
@@ -294,6 +318,8 @@ impl Show for Comparison {
             map.insert("outputs".into(), serde_json::to_value(&self.outputs).unwrap_or_default());
             map.insert("images".into(), self.images.into());
             map.insert("classes".into(), self.classes.clone().into());
+            map.insert("layers".into(), serde_json::to_value(&self.layers).unwrap_or_default());
+            map.insert("first_divergence".into(), self.first_divergence.clone().into());
         }
         data
     }

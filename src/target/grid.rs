@@ -29,4 +29,15 @@ impl Grid {
             _ => Self { low: -64, high: 64, ..self },
         }
     }
+
+    /// The same type with the integers of so many bits, as many on either side of zero: 4 bits are -7 to 7.
+    ///
+    /// # Panics
+    /// When `bits` is not 2 to 16.
+    #[must_use]
+    pub fn around_zero(self, bits: usize) -> Self {
+        assert!((2..=16).contains(&bits), "a grid of {bits} bits");
+        let high = (1 << (bits - 1)) - 1;
+        Self { low: -high, high, symmetric: true, ..self }
+    }
 }

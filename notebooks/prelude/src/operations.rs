@@ -4,7 +4,9 @@ use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
 use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Sensitivity, SensitivityReport};
-use compresso::compress::quantize::{Quantize, QuantizeReport};
+use compresso::compress::quantize::{
+    QuantizationSensitivity, Quantize, QuantizeReport, RangesReport, SensitivityReport as QuantizationSensitivityReport, ShowRanges,
+};
 use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
     OptimizeReport, TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
@@ -154,6 +156,22 @@ pub fn sensitivity(m: &Model, data: &Dataset, options: Sensitivity) -> Result<Se
 pub fn quantize<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
     let data = data.into();
     run(|ctx| options.run((&m.model, data), ctx))
+}
+
+/// What INT8 costs layer by layer: the error at the outputs when a layer alone is rounded, and when it alone stays in float.
+///
+/// # Errors
+/// Those of running [`QuantizationSensitivity`].
+pub fn quantization_sensitivity(m: &Model, data: &Dataset, options: QuantizationSensitivity) -> Result<QuantizationSensitivityReport> {
+    run(|ctx| options.run((m, data), ctx))
+}
+
+/// Ranges of a model's activations on calibration images, by every observer, with histograms and outlying channels.
+///
+/// # Errors
+/// Those of running [`ShowRanges`].
+pub fn ranges(m: &Model, data: &Dataset, options: ShowRanges) -> Result<RangesReport> {
+    run(|ctx| options.run((m, data), ctx))
 }
 
 /// Images that a model looks at.

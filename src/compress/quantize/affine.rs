@@ -28,6 +28,11 @@ impl Range {
     pub fn is_empty(self) -> bool {
         self.min > self.max
     }
+    /// Widened to contain zero.
+    #[must_use]
+    pub fn with_zero(self) -> Self {
+        self.join(Self { min: 0.0, max: 0.0 })
+    }
     /// Largest magnitude; 0 for an empty range.
     pub fn magnitude(self) -> f32 {
         if self.is_empty() { 0.0 } else { self.min.abs().max(self.max.abs()) }

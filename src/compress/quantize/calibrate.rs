@@ -2,7 +2,7 @@
 
 use super::affine::{Grid, Range};
 use super::extremes::{MinMax, gathered};
-use super::observers::{Observe, Observer, Sample};
+use super::observers::{Histogram, Observe, Observer, Sample};
 use crate::images;
 use crate::probe::Probe;
 use compresso_base::context::Context;
@@ -36,6 +36,18 @@ impl Ranges {
     /// # Errors
     /// `Missing` for a value that was not observed, `Argument` for an observer that did not take part.
     pub fn range(&self, observer: &Observe, values: &[&str], grid: Grid) -> Result<Range> {
+        Ok(self.merged(observer, values)?.range(grid).with_zero())
+    }
+    /// The ranges from which an observer lets choose ([`Observer::candidates`]), with their names. They contain zero.
+    ///
+    /// # Errors
+    /// As [`Ranges::range`].
+    pub fn candidates(&self, observer: &Observe, values: &[&str], grid: Grid) -> Result<Vec<(&'static str, Range)>> {
+        let found = self.merged(observer, values)?.candidates(grid);
+        Ok(found.into_iter().map(|(name, range)| (name, range.with_zero())).collect())
+    }
+    /// What an observer has seen of values that share a scale.
+    fn merged(&self, observer: &Observe, values: &[&str]) -> Result<Box<dyn Observer>> {
         let name = observer.definition().name;
         let Some(which) = self.observers.iter().position(|o| o == observer) else {
             return Err(Error::argument(format!("the observer '{name}', with these options, did not take part in calibration")));
@@ -46,11 +58,15 @@ impl Ranges {
             let seen = self.seen.get(*value).filter(|a| !a.extremes.range().is_empty()).ok_or_else(missing)?;
             all.merge(seen.observers[which].as_ref());
         }
-        Ok(all.range(grid).join(Range { min: 0.0, max: 0.0 }))
+        Ok(all)
     }
     /// The extremes of a value.
     pub fn get(&self, value: &str) -> Option<&MinMax> {
         self.seen.get(value).map(|a| &a.extremes)
+    }
+    /// The distribution of a value, where an observer keeps it.
+    pub fn histogram(&self, value: &str) -> Option<&Histogram> {
+        self.seen.get(value)?.observers.iter().find_map(|o| o.histogram())
     }
     /// The extremes of all observed values that were finite on all images, in the order in which these were first made.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Range)> {

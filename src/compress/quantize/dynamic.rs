@@ -10,7 +10,7 @@ use super::Settings;
 use super::fit;
 use super::placement::WeightedNode;
 use super::static_int8::dequantized_weight;
-use super::weights::Weight;
+use super::weights::{Weight, finite};
 use compresso_base::error::{At, Error, Result};
 use compresso_model::ops;
 use compresso_model::ops::arithmetic::{ADD, MUL};
@@ -42,8 +42,8 @@ pub(super) fn insert(graph: &Graph, layers: &[WeightedNode], settings: &Settings
             let name = match stored.get(&key) {
                 Some(name) => name.clone(),
                 None => {
-                    let weight = Weight::quantize(constant, layer.axis, settings.per_channel, settings.weights).at(|| node.label())?;
-                    let name = dequantized_weight(&mut patch, &layer.weight, &weight)?;
+                    let weight = rounded(node, constant, layer, layer.axis, settings.per_channel, settings).at(|| node.label())?;
+                    let name = dequantized_weight(&mut patch, &layer.weight, &weight, settings.stored())?;
                     stored.insert(key, name.clone());
                     name
                 }
@@ -67,9 +67,20 @@ fn layer_weight(node: &Node, constant: &Constant, layer: &WeightedNode, settings
     let per_channel = settings.per_channel && layer.channel_scales;
     if node.is(GEMM) && node.get_int("transB", 0)? != 0 {
         let t = constant.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
-        return Weight::quantize(&Constant::from_tensor(&t)?, 1, per_channel, settings.weights);
+        return rounded(node, &Constant::from_tensor(&t)?, layer, 1, per_channel, settings);
     }
-    Weight::quantize(constant, layer.axis, per_channel, settings.weights)
+    rounded(node, constant, layer, layer.axis, per_channel, settings)
+}
+
+/// A weight under the layer's scales where they are chosen, else under those that suit it.
+fn rounded(node: &Node, weight: &Constant, layer: &WeightedNode, axis: usize, per_channel: bool, settings: &Settings) -> Result<Weight> {
+    if layer.scales.is_empty() {
+        return Weight::quantize(weight, axis, per_channel, settings.weights);
+    }
+    // The layer's scales are those of the products.
+    let alpha = if node.is(GEMM) { node.get_float("alpha", 1.0)? } else { 1.0 };
+    let scales = layer.scales.iter().map(|s| s / alpha).collect();
+    Ok(Weight::rounded(&finite(weight)?, weight.dims(), axis, settings.weights, scales))
 }
 
 /// Adds DynamicQuantizeLinear: names of the quantized value, its scale and its zero point.

@@ -6,11 +6,14 @@ use super::bias;
 use super::calibrate::Ranges;
 use super::observers::Observe;
 use super::placement::{Plan, WeightedNode};
-use super::weights::{finest, finite};
+use super::weights::{best, finite};
 use compresso_base::error::{At, Error, Result};
 use compresso_model::ops::matmul::GEMM;
 use compresso_model::{Constant, Graph, ops};
 use std::collections::{BTreeMap, HashMap};
+
+/// What was chosen for values by measured error: the scale, and whose range it is.
+pub(super) type Chosen = HashMap<String, (Affine, &'static str)>;
 
 /// What a plan is rounded with.
 pub(super) enum Fit {
@@ -20,12 +23,20 @@ pub(super) enum Fit {
     Left(Vec<(usize, String)>),
 }
 
-/// Chooses scales of the plan's values and of its layers' weights. Values of which calibration saw zeros alone leave the plan.
+/// Chooses scales of the plan's values, where they are not `chosen` already, and of its layers' weights. Values of which
+/// calibration saw zeros alone leave the plan.
 ///
 /// # Errors
 /// `Check` for weights and biases that are not finite.
-pub(super) fn fit(graph: &Graph, plan: &mut Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<Fit> {
-    let (values, silent) = values(plan, ranges, observer, settings)?;
+pub(super) fn fit(
+    graph: &Graph,
+    plan: &mut Plan,
+    ranges: &Ranges,
+    observer: &Observe,
+    chosen: &Chosen,
+    settings: &Settings,
+) -> Result<Fit> {
+    let (values, silent) = values(plan, ranges, observer, chosen, settings)?;
     let readers = plan.layers.iter().map(|l| (l.node, &graph.nodes()[l.node].inputs[0])).filter(|(_, x)| silent.contains(x));
     let left: Vec<_> = readers.map(|(node, x)| (node, format!("calibration saw nothing but zeros in its input '{x}'"))).collect();
     if !left.is_empty() {
@@ -46,7 +57,13 @@ pub(super) fn fit(graph: &Graph, plan: &mut Plan, ranges: &Ranges, observer: &Ob
 }
 
 /// Scales of values, those of a group alike, and the values that have none.
-fn values(plan: &Plan, ranges: &Ranges, observer: &Observe, settings: &Settings) -> Result<(HashMap<String, Affine>, Vec<String>)> {
+fn values(
+    plan: &Plan,
+    ranges: &Ranges,
+    observer: &Observe,
+    chosen: &Chosen,
+    settings: &Settings,
+) -> Result<(HashMap<String, Affine>, Vec<String>)> {
     let mut groups: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for (name, &group) in &plan.values {
         groups.entry(group).or_default().push(name.clone());
@@ -55,8 +72,11 @@ fn values(plan: &Plan, ranges: &Ranges, observer: &Observe, settings: &Settings)
     for names in groups.into_values() {
         // Values without elements, such as those of an image without a detection, say nothing of their scale.
         let seen: Vec<&str> = names.iter().map(String::as_str).filter(|n| ranges.get(n).is_some_and(|m| !m.range().is_empty())).collect();
-        let affine =
-            if seen.is_empty() { None } else { Affine::finest(ranges.range(observer, &seen, settings.activations)?, settings.activations) };
+        let affine = match names.iter().find_map(|n| chosen.get(n)) {
+            Some((affine, _)) => Some(*affine),
+            None if seen.is_empty() => None,
+            None => Affine::finest(ranges.range(observer, &seen, settings.activations)?, settings.activations),
+        };
         match affine {
             Some(affine) => found.extend(names.into_iter().map(|n| (n, affine))),
             None => silent.extend(names),
@@ -71,7 +91,7 @@ fn weight(graph: &Graph, layer: &WeightedNode, input: Affine, settings: &Setting
     let constant = constant(graph, layer)?;
     let values = values_of(graph, layer)?;
     let axis = (settings.per_channel && layer.channel_scales).then_some(layer.axis);
-    let finest = finest(&values, constant.dims(), axis, settings.weights);
+    let finest = best(&values, constant.dims(), axis, settings.weights);
     let channels = ops::layer_weight(graph, node)?.map_or(0, |w| w.output_channels());
     let bias = bias::of_layer(graph, node, channels)?.map_or_else(Vec::new, |(_, values)| values);
     let integer = settings.rules.int32_bias.iter().any(|op| op.is(graph, node));
@@ -84,6 +104,24 @@ fn weight(graph: &Graph, layer: &WeightedNode, input: Affine, settings: &Setting
         return Ok(Err("its sums of products could leave int32".into()));
     }
     Ok(Ok(scales))
+}
+
+/// Chooses scales of the weights of a plan whose activations stay in float. Layers that multiply by a factor of zero or less beside
+/// their weight get none.
+///
+/// # Errors
+/// `Check` for weights that are not finite.
+pub(super) fn weights(graph: &Graph, plan: &mut Plan, settings: &Settings) -> Result<()> {
+    for layer in &mut plan.layers {
+        let node = &graph.nodes()[layer.node];
+        if node.is(GEMM) && node.get_float("alpha", 1.0)? <= 0.0 {
+            continue;
+        }
+        let axis = (settings.per_channel && layer.channel_scales).then_some(layer.axis);
+        let found = best(&values_of(graph, layer).at(|| node.label())?, constant(graph, layer)?.dims(), axis, settings.weights);
+        layer.scales = found.into_iter().map(|s| s.unwrap_or(1.0)).collect();
+    }
+    Ok(())
 }
 
 /// True when the sum of products of an output channel can exceed what a bias leaves of int32.

@@ -42,7 +42,7 @@ pub struct WeightedNode {
 }
 
 /// What is to be quantized.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     pub layers: Vec<WeightedNode>,
     /// Values that get a QuantizeLinear and a DequantizeLinear. Each names its group: values of one group share a scale.

@@ -2,10 +2,12 @@
 
 use super::Settings;
 use super::affine::Range;
+use super::budget::Guilty;
 use super::calibrate::{Images, Ranges};
+use super::calibrated::{Calibrated, Rounded};
 use super::extremes::{MinMax, by_position};
 use super::fit;
-use super::placement::{Plan, label};
+use super::placement::label;
 use super::weights::{Weight, sqnr};
 use crate::damage::Damage;
 use crate::probe::Probe;
@@ -30,6 +32,8 @@ pub struct LayerError {
     pub output_sqnr_db: Option<f64>,
     /// What calibration saw of the layer's input; absent without calibration.
     pub range: Option<Range>,
+    /// Whose range the input has, where it was chosen among observers.
+    pub observer: Option<&'static str>,
     /// Largest magnitude of a channel of the input over that of the middle one: how badly one scale serves all.
     pub spread: Option<f32>,
 }
@@ -44,6 +48,8 @@ pub struct QuantizeReport {
     pub outputs: Vec<(String, f64)>,
     /// Calibration images.
     pub images: usize,
+    /// Layers that stay in float to keep the score within the option `max_drop`, the worst first.
+    pub guilty: Vec<Guilty>,
     /// The scores of float and quantized model, where they were judged on a dataset.
     pub score: Option<Damage>,
 }
@@ -51,16 +57,17 @@ pub struct QuantizeReport {
 /// Runs both graphs on one calibration image and compares layer by layer.
 pub(super) fn compare(
     float: &Graph,
-    quantized: &Graph,
-    plan: &Plan,
+    Rounded { float: weights, graph: quantized, plan }: &Rounded,
     settings: &Settings,
     task: &Task,
     dataset: Option<&Dataset>,
-    ranges: Option<&Ranges>,
+    calibrated: Option<&Calibrated<'_>>,
     ctx: &Context,
 ) -> Result<QuantizeReport> {
+    let ranges: Option<&Ranges> = calibrated.map(|c| &c.ranges);
     let images = ranges.map_or(0, |r| r.images);
-    let mut report = QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images, score: None };
+    let mut report =
+        QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images, guilty: Vec::new(), score: None };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
     let layers = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str());
     let names: HashSet<String> = layers.chain(outputs.iter().copied()).map(str::to_string).collect();
@@ -99,7 +106,8 @@ pub(super) fn compare(
             }
             (constant, scales) => {
                 let values = fit::values_of(float, layer)?;
-                let rounded = Weight::rounded(&values, constant.dims(), layer.axis, settings.weights, scales.to_vec());
+                let chosen = fit::values_of(weights, layer)?;
+                let rounded = Weight::rounded(&chosen, constant.dims(), layer.axis, settings.weights, scales.to_vec());
                 sqnr(&values, &rounded.dequantize())
             }
         };
@@ -110,6 +118,7 @@ pub(super) fn compare(
             weight_sqnr_db: Some(weight).filter(|v| v.is_finite()),
             output_sqnr_db: errors.get(node.outputs[0].as_str()).copied().filter(|v| v.is_finite()),
             range: seen.map(MinMax::range).filter(|r| !r.is_empty()),
+            observer: calibrated.and_then(|c| Some(c.chosen.get(node.input(0)?)?.1)),
             spread: seen.map(MinMax::spread),
         });
     }
@@ -135,13 +144,14 @@ impl QuantizeReport {
         Series { name: name.into(), kind: SeriesKind::Line, points, labels: Vec::new() }
     }
     /// One line for the user.
-    pub(super) fn headline(&self, before: &Model, after: &Model) -> Result<String> {
+    pub(super) fn headline(&self, before: &Model, after: &Model, weight_bits: usize) -> Result<String> {
         let outputs: Vec<String> = self.outputs.iter().map(|(name, db)| format!("{name} {db:.1} dB")).collect();
         let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise: {}", outputs.join(", ")) };
         let images = if self.images > 0 { format!(", {} images", self.images) } else { String::new() };
         let kept = if self.float.is_empty() { String::new() } else { format!(", {} left in float", self.float.len()) };
         let (from, to) = (megabytes(before)?, megabytes(after)?);
-        Ok(format!("quantize: {} layers to INT8{kept}{images}; weights {from:.2} → {to:.2} MB{error}", self.layers.len()))
+        let short = if weight_bits < 8 { format!(" with weights of {weight_bits} bits") } else { String::new() };
+        Ok(format!("quantize: {} layers to INT8{short}{kept}{images}; weights {from:.2} → {to:.2} MB{error}", self.layers.len()))
     }
 }
 
@@ -159,6 +169,10 @@ impl Show for QuantizeReport {
         if calibrated {
             headers.extend([">input from", ">to", ">spread"]);
         }
+        let chosen = self.layers.iter().any(|l| l.observer.is_some());
+        if chosen {
+            headers.push("observer");
+        }
         let mut table = Table::new("Quantized layers", &headers);
         for l in &self.layers {
             let mut row = vec![l.layer.clone(), l.op.clone(), db(l.weight_sqnr_db), db(l.output_sqnr_db)];
@@ -166,9 +180,15 @@ impl Show for QuantizeReport {
                 let short = |v: Option<f32>| v.map_or_else(|| "–".to_string(), |v| format!("{v:.2}"));
                 row.extend([l.range.map(|r| r.min), l.range.map(|r| r.max), l.spread].map(short));
             }
+            if chosen {
+                row.push(l.observer.unwrap_or("–").to_string());
+            }
             table.row(row);
         }
         let mut tables = vec![table];
+        if !self.guilty.is_empty() {
+            tables.push(Guilty::table(&self.guilty));
+        }
         if !self.float.is_empty() {
             let mut kept = Table::new("Left in float", &["layer or value", "because"]);
             for (name, reason) in &self.float {

@@ -104,7 +104,7 @@ fn quantize_layer(
         None => {
             let dims = constant(graph, layer)?.dims();
             let weight = Weight::rounded(&values_of(graph, layer)?, dims, layer.axis, settings.weights, layer.scales.clone());
-            let name = dequantized_weight(patch, &layer.weight, &weight)?;
+            let name = dequantized_weight(patch, &layer.weight, &weight, Element::I8)?;
             weights.insert(key, name.clone());
             name
         }
@@ -135,14 +135,20 @@ fn quantize_layer(
     Ok(())
 }
 
-/// Adds an int8 weight and its DequantizeLinear; returns the dequantized value's name.
-pub(super) fn dequantized_weight(patch: &mut Patch<'_>, stem: &str, weight: &Weight) -> Result<String> {
+/// Adds an int8 or int4 weight and its DequantizeLinear; returns the dequantized value's name.
+pub(super) fn dequantized_weight(patch: &mut Patch<'_>, stem: &str, weight: &Weight, element: Element) -> Result<String> {
     let [q, scale, zero, dq] = ["quantized", "scale", "zero_point", "dequantized"].map(|part| patch.fresh(&format!("{stem}_{part}")));
-    patch.set_constant(&q, weight.signed()?);
     patch.set_constant(&scale, weight.scale()?);
-    patch.set_constant(&zero, weight.zero_point()?);
+    let mut inputs = vec![q.clone(), scale];
+    if element == Element::I4 {
+        patch.set_constant(&q, weight.packed()?);
+    } else {
+        patch.set_constant(&q, weight.signed()?);
+        patch.set_constant(&zero, weight.zero_point()?);
+        inputs.push(zero);
+    }
     let name = patch.fresh(&format!("{stem}_DequantizeLinear"));
-    let mut node = Node::new(DEQUANTIZE_LINEAR, name, [q, scale, zero], [dq.clone()]);
+    let mut node = Node::new(DEQUANTIZE_LINEAR, name, inputs, [dq.clone()]);
     if weight.scales.len() > 1 {
         node.attrs.insert("axis".into(), Attr::Int(i64::try_from(weight.axis).unwrap_or(0)));
     }

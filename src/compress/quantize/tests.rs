@@ -8,33 +8,33 @@ use compresso_model::{Constant, Element, Fact, Graph, GraphBuilder, Node, Patch,
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 
-fn noise(seed: u64, dims: &[usize], low: f32, high: f32) -> Vec<f32> {
+pub(super) fn noise(seed: u64, dims: &[usize], low: f32, high: f32) -> Vec<f32> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     (0..dims.iter().product()).map(|_| rng.random_range(low..high)).collect()
 }
 
-fn weight(b: &mut GraphBuilder, name: &str, dims: &[usize]) -> String {
+pub(super) fn weight(b: &mut GraphBuilder, name: &str, dims: &[usize]) -> String {
     let seed = name.bytes().fold(3u64, |s, c| s.wrapping_mul(31).wrapping_add(u64::from(c)));
     let fan: usize = dims[1..].iter().product();
     let limit = 1.5 / (fan.max(1) as f32).sqrt();
     b.constant(name, Constant::floats(dims, &noise(seed, dims, -limit, limit)).unwrap())
 }
 
-fn conv(b: &mut GraphBuilder, name: &str, x: &str, out: usize, input: usize, k: usize) -> String {
+pub(super) fn conv(b: &mut GraphBuilder, name: &str, x: &str, out: usize, input: usize, k: usize) -> String {
     let w = weight(b, &format!("{name}.weight"), &[out, input, k, k]);
     let bias = weight(b, &format!("{name}.bias"), &[out]);
     let pad = i64::try_from(k / 2).unwrap();
     b.node(Node::new("Conv", name, [x, &w, &bias], [""]).ints("pads", &[pad; 4]))
 }
 
-fn silu(b: &mut GraphBuilder, x: &str) -> String {
+pub(super) fn silu(b: &mut GraphBuilder, x: &str) -> String {
     let s = b.op("Sigmoid", &[x]);
     b.op("Mul", &[x, &s])
 }
 
 /// A small detector: SiLU convolutions, a residual, a concat with pools, and a head whose boxes (hundreds of pixels,
 /// through a Softmax expectation) and scores (below 1) meet in one concat.
-fn detector() -> Model {
+pub(super) fn detector() -> Model {
     let mut b = GraphBuilder::new("tiny", 17);
     let x = b.input("images", Fact::known(Element::F32, &[1, 3, 32, 32]));
     let a = conv(&mut b, "stem", &x, 16, 3, 3);
@@ -71,7 +71,7 @@ fn detector() -> Model {
 }
 
 /// Convolutions with Relu and Relu6, a depthwise one, a global pool and a fully connected layer with transposed weight.
-fn classifier() -> Model {
+pub(super) fn classifier() -> Model {
     let mut b = GraphBuilder::new("tiny", 13);
     let x = b.input("images", Fact::known(Element::F32, &[2, 3, 16, 16]));
     let y = conv(&mut b, "one", &x, 16, 3, 3);
@@ -91,7 +91,7 @@ fn classifier() -> Model {
     Model::new(b.finish().unwrap(), Task::Unknown)
 }
 
-fn images(n: usize) -> Dataset {
+pub(super) fn images(n: usize) -> Dataset {
     dataset("random", &DataOptions { images: Some(n), ..DataOptions::default() }, &Context::new()).unwrap()
 }
 
@@ -109,14 +109,14 @@ fn maker<'g>(g: &'g Graph, node: &str, at: usize) -> &'g str {
     g.producers().get(node.inputs[at].as_str()).map_or("", |&i| g.nodes()[i].op.as_str())
 }
 
-fn feeds(m: &Model) -> HashMap<String, Value> {
+pub(super) fn feeds(m: &Model) -> HashMap<String, Value> {
     let input = m.graph().feeds().next().unwrap();
     let dims = input.fact.dims().unwrap();
     let t = Tensor::from_vec(noise(5, &dims, 0.0, 1.0), dims, &Device::Cpu).unwrap();
     HashMap::from([(input.name.clone(), Value::plain(t).unwrap())])
 }
 
-fn run(g: &Graph, feeds: &HashMap<String, Value>) -> Vec<f32> {
+pub(super) fn run(g: &Graph, feeds: &HashMap<String, Value>) -> Vec<f32> {
     exec::run(g, feeds, Run::default()).unwrap()[0].to_f32s().unwrap()
 }
 

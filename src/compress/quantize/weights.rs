@@ -22,7 +22,7 @@ impl Weight {
     /// `Check` for weights that are infinite or not a number.
     pub fn quantize(weight: &Constant, axis: usize, per_channel: bool, grid: Grid) -> Result<Self> {
         let values = finite(weight)?;
-        let scales = finest(&values, weight.dims(), per_channel.then_some(axis), grid);
+        let scales = best(&values, weight.dims(), per_channel.then_some(axis), grid);
         let scales = scales.into_iter().map(|s| s.unwrap_or(1.0)).collect();
         Ok(Self::rounded(&values, weight.dims(), axis, grid, scales))
     }
@@ -46,6 +46,12 @@ impl Weight {
     /// The int8 constant.
     pub fn signed(&self) -> Result<Constant> {
         Constant::new(Element::I8, self.dims.clone(), raw(self.values.iter().map(|&v| v.to_le_bytes())))
+    }
+    /// The int4 constant, of integers of 4 bits.
+    pub fn packed(&self) -> Result<Constant> {
+        let wide: Vec<i16> = self.values.iter().map(|&v| i16::from(v)).collect();
+        let tensor = candle_core::Tensor::from_vec(wide, self.dims.as_slice(), &candle_core::Device::Cpu)?;
+        Constant::from_storage(Element::I4, &tensor)
     }
     /// The uint8 constant of the same numbers with zero point 128.
     pub fn unsigned(&self) -> Result<Constant> {
@@ -86,6 +92,31 @@ pub fn finest(values: &[f32], dims: &[usize], axis: Option<usize>, grid: Grid) -
     ranges.into_iter().map(|r| Affine::finest(r, grid).map(|a| a.scale)).collect()
 }
 
+/// Grids of fewer integers on either side of zero are worth clipping for.
+const COARSE: i32 = 31;
+
+/// The best scale around zero for each index of `axis`, or for all values: the finest, on grids of few integers the one with the
+/// least squared error, which clips (Nagel et al. 2021, 3.1); `None` where the values are all zero.
+pub fn best(values: &[f32], dims: &[usize], axis: Option<usize>, grid: Grid) -> Vec<Option<f32>> {
+    let mut scales = finest(values, dims, axis, grid);
+    if grid.high > COARSE {
+        return scales;
+    }
+    let run = axis.map_or(values.len(), |axis| dims[axis + 1..].iter().product()).max(1);
+    let channels = scales.len();
+    for (c, scale) in scales.iter_mut().enumerate() {
+        let Some(finest) = *scale else { continue };
+        let own = || values.chunks(run).skip(c).step_by(channels).flatten();
+        let error = |s: f32| {
+            let (low, high) = (grid.low as f32, grid.high as f32);
+            own().map(|&v| f64::from(v - (v / s).round_ties_even().clamp(low, high) * s).powi(2)).sum::<f64>()
+        };
+        let candidates = (0..40u8).map(|k| finest * (1.0 - f32::from(k) / 60.0)).filter(|s| s.is_normal());
+        *scale = candidates.map(|s| (error(s), s)).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, s)| s).or(*scale);
+    }
+    scales
+}
+
 /// The integer nearest to a number of at most 8 bits, halves to even: float32 has no room for fractions beside 3 · 2²².
 fn nearest(v: f32) -> i8 {
     const ROUND: f32 = 12_582_912.0;
@@ -121,6 +152,18 @@ mod tests {
         let whole = Weight::quantize(&w, 0, false, Grid::INT8).unwrap();
         // 0.5 rounds to even.
         assert_eq!((whole.values, whole.scales), (vec![1, 0, 127, 64], vec![1.0]));
+    }
+
+    #[test]
+    fn four_bits_clip_what_is_rare() {
+        let four = Grid { low: -7, high: 7, ..Grid::INT8 };
+        let mut values: Vec<f32> = (0..63i16).map(|i| f32::from(i % 15 - 7)).collect();
+        values.push(14.0);
+        let error = |s: f32| values.iter().map(|v| (v - (v / s).round_ties_even().clamp(-7.0, 7.0) * s).powi(2)).sum::<f32>();
+        let found = best(&values, &[1, 64], Some(0), four)[0].unwrap();
+        assert!(found < 2.0 && error(found) < 0.6 * error(2.0), "{found}: {} of {}", error(found), error(2.0));
+        assert_eq!(best(&values, &[1, 64], Some(0), Grid::INT8), finest(&values, &[1, 64], Some(0), Grid::INT8));
+        assert_eq!(best(&[0.0; 4], &[2, 2], Some(0), four), [None, None]);
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub const TANH: &str = "Tanh";
 pub const ERF: &str = "Erf";
 
 pub const OPS: &[OpDef] = &[
-    unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise).channels(channels::through),
-    unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise).channels(channels::through),
+    unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise).homogeneous().channels(channels::through),
+    unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise).homogeneous().channels(channels::through),
     unary("ThresholdedRelu", &[10, 22]).channels(channels::through),
     unary("Elu", &[1, 6, 22]).channels(channels::through),
     unary("Selu", &[1, 6, 22]).channels(channels::through),
@@ -56,6 +56,7 @@ pub const OPS: &[OpDef] = &[
     OpDef::new("PRelu", &[1, 6, 7, 9, 16], infer_prelu, prelu)
         .cost(cost::per_output)
         .params(&[(1, ParamKind::Scale)])
+        .homogeneous()
         .channels(prelu_channels),
     OpDef::new(DROPOUT, &[1, 6, 7, 10, 12, 13, 22], infer_dropout, dropout).cost(no_cost).not_foldable().channels(dropout_channels),
 ];

@@ -63,6 +63,8 @@ pub struct OpDef {
     pub data: Data,
     /// True when each element of the outputs is an element of the data, chosen by its place alone (Transpose, Slice, Concat).
     pub moves: bool,
+    /// True when `f(s · x) = s · f(x)` for each channel of the data and every `s > 0` of its own (Relu, pools).
+    pub homogeneous: bool,
     /// How it multiplies with a weight, if it does.
     pub weight: Option<WeightRule>,
     pub float16: Float16Rule,
@@ -112,6 +114,7 @@ impl OpDef {
             quant: QuantRule::Float,
             data: Data::At(&[0]),
             moves: false,
+            homogeneous: false,
             weight: None,
             float16: Float16Rule::All,
             span: Span::Same,
@@ -159,6 +162,11 @@ impl OpDef {
     pub const fn moves(mut self) -> Self {
         self.moves = true;
         self.quant = QuantRule::SameScale;
+        self
+    }
+    /// A positive factor of a channel goes through it.
+    pub const fn homogeneous(mut self) -> Self {
+        self.homogeneous = true;
         self
     }
     /// It is a layer: it multiplies with a weight.

@@ -23,11 +23,13 @@ pub const GLOBAL_AVERAGE_POOL: &str = "GlobalAveragePool";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(MAX_POOL, &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
+        .homogeneous()
         .cost(pool_cost)
         .quant(QuantRule::SameScale)
         .backward(|_| Some(max_pool_backward))
         .channels(pool_channels),
     OpDef::new(AVERAGE_POOL, &[1, 7, 10, 11, 19, 22], infer_pool, average_pool)
+        .homogeneous()
         .cost(pool_cost)
         .quant(QuantRule::Elementwise)
         .channels(pool_channels),
@@ -37,12 +39,14 @@ pub const OPS: &[OpDef] = &[
         .float16(Float16Rule::Float32)
         .channels(pool_channels),
     OpDef::new(GLOBAL_AVERAGE_POOL, &[1, 22], infer_global, global_average)
+        .homogeneous()
         .sums()
         .cost(cost::per_input)
         .quant(QuantRule::Elementwise)
         .backward(|_| Some(global_average_backward))
         .channels(pool_channels),
     OpDef::new("GlobalMaxPool", &[1, 22], infer_global, global_max)
+        .homogeneous()
         .cost(cost::per_input)
         .quant(QuantRule::SameScale)
         .channels(pool_channels),

@@ -23,7 +23,11 @@ pub const OPS: &[OpDef] = &[
         .backward(|_| Some(transpose_backward))
         .channels(labels::transpose),
     OpDef::new(EXPAND, &[8, 13], infer_expand, expand).moves().channels(labels::expand),
-    OpDef::new(IDENTITY, &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity).moves().channels(labels::identity).sequences(),
+    OpDef::new(IDENTITY, &[1, 13, 14, 16, 19, 21, 23, 24], infer_identity, identity)
+        .moves()
+        .homogeneous()
+        .channels(labels::identity)
+        .sequences(),
 ];
 
 /// The gradient with its axes in the order that the data had.

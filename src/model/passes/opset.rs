@@ -19,6 +19,8 @@ pub struct RaiseOpset {
 impl RaiseOpset {
     /// To set 13, the first in which quantization has scales per channel.
     pub const PER_CHANNEL: Self = Self { to: 13 };
+    /// To set 21, the first that has integers of 4 bits.
+    pub const FOUR_BITS: Self = Self { to: 21 };
 
     /// To the set `to`, 11 to 21.
     ///

@@ -31,24 +31,29 @@ impl Observer for Entropy {
             self.0.merge(histogram);
         }
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "steps of an 8-bit grid; a multiple of a bin")]
     fn range(&self, grid: Grid) -> Range {
-        let seen = self.0.range();
-        let cut = |bins: usize| {
-            let limit = bins as f64 * self.0.width();
-            Range { min: seen.min.max(-limit as f32), max: seen.max.min(limit as f32) }
-        };
-        // Steps of the grid between zero and the threshold.
-        let steps = |bins: usize| {
-            let range = cut(bins);
-            let (low, high) = (f64::from(range.min.min(0.0)), f64::from(range.max.max(0.0)));
-            let width = if grid.symmetric { 2.0 * high.max(-low) } else { high - low };
-            (f64::from(grid.high - grid.low) * high.max(-low) / width).ceil().max(1.0) as usize
-        };
-        match threshold(&self.0.magnitudes(), steps) {
-            Some(bins) => cut(bins),
-            None => seen,
-        }
+        range(&self.0, grid)
+    }
+}
+
+/// The values up to the best threshold on either side of zero.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "steps of an 8-bit grid; a multiple of a bin")]
+pub(super) fn range(histogram: &Histogram, grid: Grid) -> Range {
+    let seen = histogram.range();
+    let cut = |bins: usize| {
+        let limit = bins as f64 * histogram.width();
+        Range { min: seen.min.max(-limit as f32), max: seen.max.min(limit as f32) }
+    };
+    // Steps of the grid between zero and the threshold.
+    let steps = |bins: usize| {
+        let range = cut(bins);
+        let (low, high) = (f64::from(range.min.min(0.0)), f64::from(range.max.max(0.0)));
+        let width = if grid.symmetric { 2.0 * high.max(-low) } else { high - low };
+        (f64::from(grid.high - grid.low) * high.max(-low) / width).ceil().max(1.0) as usize
+    };
+    match threshold(&histogram.magnitudes(), steps) {
+        Some(bins) => cut(bins),
+        None => seen,
     }
 }
 

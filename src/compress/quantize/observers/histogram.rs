@@ -101,6 +101,10 @@ impl Histogram {
     pub fn total(&self) -> u64 {
         self.zeros + self.counts.iter().sum::<u64>()
     }
+    /// Number of zeros.
+    pub fn zeros(&self) -> u64 {
+        self.zeros
+    }
     /// Width of a bin.
     pub fn width(&self) -> f64 {
         2f64.powi(self.exponent)

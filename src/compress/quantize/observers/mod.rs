@@ -4,6 +4,7 @@
 //! range that is mapped onto the integers. A [`Definition`] makes observers; [`OBSERVERS`] lists the definitions, and the
 //! names there are the words of the option `observer`. See docs/adding-an-observer.md.
 
+mod auto;
 mod entropy;
 mod histogram;
 mod minmax;
@@ -27,7 +28,7 @@ use std::fmt::Debug;
 
 /// The registration lines.
 pub const OBSERVERS: &[&Definition] =
-    &[&minmax::MINMAX, &moving_average::MOVING_AVERAGE, &percentile::PERCENTILE, &entropy::ENTROPY, &mse::MSE];
+    &[&minmax::MINMAX, &moving_average::MOVING_AVERAGE, &percentile::PERCENTILE, &entropy::ENTROPY, &mse::MSE, &auto::AUTO];
 
 /// Values of one activation on one batch.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,15 @@ pub trait Observer: Any + Debug + Send {
     fn merge(&mut self, other: &dyn Observer);
     /// The range to map onto `grid`; empty before anything was seen. Zero is added to it by the caller.
     fn range(&self, grid: Grid) -> Range;
+    /// Ranges to choose from by the error that each brings into the model's outputs, with their names. Empty where the observer
+    /// has decided.
+    fn candidates(&self, _: Grid) -> Vec<(&'static str, Range)> {
+        Vec::new()
+    }
+    /// The distribution of the values, where it is kept.
+    fn histogram(&self) -> Option<&Histogram> {
+        None
+    }
 }
 
 /// A kind of observer.
@@ -123,6 +133,10 @@ impl Observe {
     }
     pub fn definition(&self) -> &'static Definition {
         self.definition
+    }
+    /// Whether ranges are chosen by measured error ([`Observer::candidates`]).
+    pub fn chooses(&self) -> bool {
+        self.definition.name == auto::AUTO.name
     }
     /// A new observer.
     pub fn observer(&self) -> Box<dyn Observer> {

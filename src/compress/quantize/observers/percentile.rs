@@ -26,14 +26,18 @@ impl Observer for Percentile {
             self.histogram.merge(&other.histogram);
         }
     }
-    /// Each end lies at most one bin outside of the order statistic that it stands for.
     fn range(&self, _: Grid) -> Range {
-        if self.histogram.range().is_empty() {
-            return Range::EMPTY;
-        }
-        let clipped = clipped(self.histogram.total(), self.inside);
-        Range { min: self.histogram.ascending(clipped), max: self.histogram.descending(clipped) }
+        range(&self.histogram, self.inside)
     }
+}
+
+/// The range that holds `inside` per cent. Each end lies at most one bin outside of the order statistic that it stands for.
+pub(super) fn range(histogram: &Histogram, inside: f64) -> Range {
+    if histogram.range().is_empty() {
+        return Range::EMPTY;
+    }
+    let clipped = clipped(histogram.total(), inside);
+    Range { min: histogram.ascending(clipped), max: histogram.descending(clipped) }
 }
 
 /// How many values lie outside on either side.
