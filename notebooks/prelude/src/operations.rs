@@ -5,7 +5,7 @@ use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
 use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Sensitivity, SensitivityReport};
 use compresso::compress::quantize::{
-    QuantizationSensitivity, Quantize, QuantizeReport, RangesReport, SensitivityReport as QuantizationSensitivityReport, ShowRanges,
+    QuantizationSensitivity, QuantizationSensitivityReport, Quantize, QuantizeReport, RangesReport, ShowRanges,
 };
 use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,

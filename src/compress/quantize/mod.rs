@@ -35,7 +35,7 @@ pub use budget::Guilty;
 pub use judge::{Judge, OutputError};
 pub use ranges::{RangesReport, ShowRanges, ValueRange};
 pub use report::{LayerError, QuantizeReport};
-pub use sensitivity::{LayerSensitivity, QuantizationSensitivity, SensitivityReport};
+pub use sensitivity::{LayerSensitivity, QuantizationSensitivity, QuantizationSensitivityReport};
 
 use crate::damage::Damage;
 use calibrated::Calibrated;

@@ -42,7 +42,7 @@ pub struct LayerSensitivity {
 
 /// What `quantization_sensitivity` found, the most sensitive layer first.
 #[derive(Debug, Clone, Serialize)]
-pub struct SensitivityReport {
+pub struct QuantizationSensitivityReport {
     pub layers: Vec<LayerSensitivity>,
     /// Signal over noise at the outputs when all layers are rounded, in decibels.
     pub all_sqnr_db: Option<f64>,
@@ -69,9 +69,9 @@ impl Operation for QuantizationSensitivity {
         keywords: &["int8", "sensitive", "layers", "exclude", "mixed precision", "sqnr", "guilty"],
     };
     type Inputs<'a> = (&'a Model, &'a Dataset);
-    type Output = SensitivityReport;
+    type Output = QuantizationSensitivityReport;
 
-    fn run(&self, (model, data): Self::Inputs<'_>, ctx: &Context) -> Result<SensitivityReport> {
+    fn run(&self, (model, data): Self::Inputs<'_>, ctx: &Context) -> Result<QuantizationSensitivityReport> {
         in_range("judged", self.judged as f64, 1.0..)?;
         if !self.quantize.is_static() {
             return Err(Error::argument("layers are told apart under static quantization").hint("use mode: \"static\""));
@@ -124,7 +124,7 @@ impl Operation for QuantizationSensitivity {
             progress.step("")?;
         }
         layers.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let report = SensitivityReport {
+        let report = QuantizationSensitivityReport {
             layers: layers.into_iter().map(|(_, l)| l).collect(),
             all_sqnr_db: finite(all),
             all_cosine: all.cosine,
@@ -143,7 +143,7 @@ fn finite(error: OutputError) -> Option<f64> {
     Some(error.sqnr_db()).filter(|db| db.is_finite())
 }
 
-impl Show for SensitivityReport {
+impl Show for QuantizationSensitivityReport {
     fn tables(&self) -> Vec<Table> {
         let mut headers = vec!["layer", "op", ">weights", ">SQNR alone (dB)", ">cosine alone", ">gain in float (dB)"];
         if self.score.is_some() {
