@@ -69,7 +69,7 @@ fn an_open_bracket_goes_on_in_the_next_line() {
 fn tab_completes_functions_options_words_and_fields() {
     let mut r = Repl::start();
     r.expect("let big = model(\"classifier\", #{ classes: 3, image_size: 32 });", "");
-    r.send("quantiz\t");
+    r.send("quantize\t");
     r.pty.exp_string("quantize(").unwrap();
     r.send("big, #{ per\t");
     r.pty.exp_string("per_channel: ").unwrap();

@@ -9,6 +9,9 @@ use compresso_model::ops::arithmetic::ADD;
 use compresso_model::ops::conv::CONV;
 use compresso_model::ops::matmul::{GEMM, MATMUL};
 use compresso_model::ops::norm::BATCH_NORMALIZATION;
+use compresso_model::ops::shape::RESHAPE;
+use compresso_model::ops::softmax::SOFTMAX;
+use compresso_model::ops::transpose::TRANSPOSE;
 use compresso_model::ops::{self, ParamKind};
 use compresso_model::{Constant, Graph, Node, Patch, Value};
 use std::collections::{HashMap, HashSet};
@@ -100,7 +103,8 @@ pub(super) fn of(pruned: Pruned<'_>) -> Result<(Graph, Vec<Target>)> {
         let (Some(linear), Some(&place)) = (Linear::of(graph, node)?, places.get(output)) else { continue };
         let alone = readers.get(linear.weight.as_str()).is_some_and(|r| r.len() == 1) && linear.inputs <= MOST_INPUTS;
         let floats = facts.get(output).is_some_and(|f| f.element.is_float());
-        if !changed.contains(input) || !alone || !floats {
+        let meant = linear.groups * linear.outputs == 1 && is_softmax(graph, &makers, input);
+        if !changed.contains(input) || !alone || !floats || meant {
             continue;
         }
         let Some(rank) = pruned.found.facts.get(output).and_then(|f| f.shape.as_ref()).map(Vec::len) else { continue };
@@ -155,6 +159,17 @@ pub(super) fn of(pruned: Pruned<'_>) -> Result<(Graph, Vec<Target>)> {
         target.goal.after = after;
     }
     Ok((start, targets))
+}
+
+/// True for the parts that a softmax makes. The numbers whose expectation is taken by them say what each part stands for, such as distances
+/// in a detector's boxes, which training and other tools go by: they were never learned.
+fn is_softmax(graph: &Graph, makers: &HashMap<&str, usize>, value: &str) -> bool {
+    let maker = |name: &str| makers.get(name).map(|&at| &graph.nodes()[at]);
+    let mut node = maker(value);
+    while let Some(moved) = node.filter(|n| n.is(TRANSPOSE) || n.is(RESHAPE)) {
+        node = moved.input(0).and_then(maker);
+    }
+    node.is_some_and(|n| n.is(SOFTMAX))
 }
 
 /// Where the bias of a layer of `channels` outputs is stored, for it alone; `None` where others read it.

@@ -119,6 +119,30 @@ fn a_dataset_is_enough_to_recover_and_the_report_says_so() {
     assert_eq!(off.run((&m, Some(&data)), &Context::new()).unwrap().report.unwrap().recovery, None);
 }
 
+/// What the parts of a softmax stand for is not a weight.
+#[test]
+fn numbers_that_are_expected_stay_what_they_are() {
+    let data = shapes(24, 16);
+    for moved in [false, true] {
+        let mut n = Net::new(5);
+        let x = n.image(3, 16);
+        let y = n.conv("a", &x, 3, 8, 3, 1);
+        let y = n.conv("b", &y, 8, 4, 1, 1);
+        let y = n.b.node(Node::new("Softmax", "parts", [&y], [""]).int("axis", 1));
+        let y = if moved { n.b.node(Node::new("Transpose", "turned", [&y], [""]).ints("perm", &[0, 1, 3, 2])) } else { y };
+        let ramp = Constant::floats(&[1, 4, 1, 1], &[0.0, 1.0, 2.0, 3.0]).unwrap();
+        let w = n.b.constant("ramp", ramp.clone());
+        let y = n.b.node(Node::new("Conv", "expected", [&y, &w], [""]));
+        n.b.output(&y);
+        let m = n.model();
+        let made = with(Recover::Weights).run((&m, Some(&data)), &Context::new()).unwrap();
+        assert!(made.report.unwrap().recovery.unwrap().solved > 0);
+        assert_eq!(made.model.graph().constant("ramp"), Some(&ramp));
+        let expected = made.model.graph().nodes().iter().find(|n| n.name == "expected").unwrap();
+        assert_eq!(expected.inputs.len(), 2, "no bias is added");
+    }
+}
+
 #[test]
 fn recovery_stops_when_it_is_told_to() {
     let ctx = Context::new();
