@@ -90,24 +90,6 @@ impl Moments {
         }
         all
     }
-
-    /// Those of both sets of rows.
-    pub fn with(&self, other: &Self) -> Self {
-        if self.count == 0.0 || other.count == 0.0 {
-            return if self.count == 0.0 { other.clone() } else { self.clone() };
-        }
-        let mut all = self.clone();
-        let shift: Vec<f64> = other.pivot.iter().zip(&self.pivot).map(|(o, s)| f64::from(*o) - f64::from(*s)).collect();
-        for (i, row) in all.outer.chunks_exact_mut(self.n).enumerate() {
-            for (j, v) in row.iter_mut().enumerate() {
-                let moved = other.sum[i] * shift[j] + shift[i] * other.sum[j] + other.count * shift[i] * shift[j];
-                *v += other.outer[i * self.n + j] + moved;
-            }
-        }
-        all.sum.iter_mut().zip(&other.sum).zip(&shift).for_each(|((s, o), d)| *s += o + other.count * d);
-        all.count += other.count;
-        all
-    }
 }
 
 #[cfg(test)]
@@ -122,12 +104,10 @@ mod tests {
         let mut all = Moments::new(4);
         all.add(&rows).unwrap();
         all.finish().unwrap();
-        let (mut a, mut b) = (Moments::new(4), Moments::new(4));
-        rows[..700 * 4].chunks(4).for_each(|r| a.add(r).unwrap());
-        rows[700 * 4..].chunks(400).for_each(|r| b.add(r).unwrap());
-        a.finish().unwrap();
-        b.finish().unwrap();
-        let both = a.with(&b);
+        let mut both = Moments::new(4);
+        rows[..700 * 4].chunks(4).for_each(|r| both.add(r).unwrap());
+        rows[700 * 4..].chunks(400).for_each(|r| both.add(r).unwrap());
+        both.finish().unwrap();
         let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
         assert_eq!((both.count(), both.size()), (1500.0, 4));
         assert!(close(&both.mean(), &all.mean()) && close(&both.covariance(), &all.covariance()));

@@ -61,7 +61,10 @@ impl Recovery {
     /// `58 of 60 layers solved anew on 100 images: output error 0.412 → 0.031`
     pub fn headline(&self) -> String {
         let Self { layers, solved, images, error_before, error_after } = self;
-        format!("{solved} of {layers} layers solved anew on {images} images: output error {error_before:.3} → {error_after:.3}")
+        let [before, after] =
+            [error_before, error_after].map(|&e| if e < 0.001 && e > 0.0 { format!("{e:.0e}") } else { format!("{e:.3}") });
+        let few = if *images < HELD_OUT { ", on the images themselves: too few to hold one out" } else { "" };
+        format!("{solved} of {layers} layers solved anew on {images} images: output error {before} → {after}{few}")
     }
 }
 

@@ -180,14 +180,6 @@ pub(super) fn layer(
         last = now;
     }
     let (_, Some((ridge, found))) = best else { return Ok(None) };
-    // All images serve, once the ridge is chosen.
-    let found = match held {
-        Some(_) => {
-            let all: Vec<Moments> = observed.fitted.iter().zip(&observed.held).map(|(a, b)| a.with(b)).collect();
-            solved(&problems(&all), &start, ridge, biased)?.unwrap_or(found)
-        }
-        None => found,
-    };
     let (matrices, biases): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let mut constants = IndexMap::new();
     if ridge.is_some() {
