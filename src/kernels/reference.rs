@@ -56,15 +56,12 @@ pub fn max_pool(w: &Window, planes: usize, x: &[f32], y: &mut [f32], at: &mut [u
     for p in 0..planes {
         for o in 0..outs {
             let (mut best, mut index) = (f32::NEG_INFINITY, usize::MAX);
-            for i in (0..w.kernel_len()).filter_map(|k| w.read(o, k)) {
+            w.reads(o, |i| {
                 let v = x[p * ins + i];
-                if index == usize::MAX || v > best || v.is_nan() {
+                if index == usize::MAX || !best.is_nan() && (v > best || v.is_nan()) {
                     (best, index) = (v, i);
-                    if v.is_nan() {
-                        break;
-                    }
                 }
-            }
+            });
             y[p * outs + o] = best;
             at[p * outs + o] = index;
         }
@@ -82,7 +79,8 @@ pub fn average_pool(w: &Window, planes: usize, count_padding: bool, x: &[f32], y
     for o in 0..outs {
         let scale = 1.0 / average_divisor(w, o, count_padding) as f32;
         for p in 0..planes {
-            let sum: f32 = (0..w.kernel_len()).filter_map(|k| w.read(o, k)).map(|i| x[p * ins + i]).sum();
+            let mut sum = 0.0;
+            w.reads(o, |i| sum += x[p * ins + i]);
             y[p * outs + o] = sum * scale;
         }
     }
@@ -94,9 +92,7 @@ pub fn average_pool_backward(w: &Window, planes: usize, count_padding: bool, gy:
     for o in 0..outs {
         let scale = 1.0 / average_divisor(w, o, count_padding) as f32;
         for p in 0..planes {
-            for i in (0..w.kernel_len()).filter_map(|k| w.read(o, k)) {
-                gx[p * ins + i] += gy[p * outs + o] * scale;
-            }
+            w.reads(o, |i| gx[p * ins + i] += gy[p * outs + o] * scale);
         }
     }
 }

@@ -97,6 +97,11 @@ proptest! {
         let gy = values(outs, 2);
         let mut y = vec![f32::NAN; outs];
         let (mut y2, mut at) = (vec![0.0; outs], vec![0usize; outs]);
+        for o in 0..w.output_len() {
+            let mut read = Vec::new();
+            w.reads(o, |i| read.push(i));
+            prop_assert_eq!(read, (0..w.kernel_len()).filter_map(|k| w.read(o, k)).collect::<Vec<_>>());
+        }
         pool::max_forward(&w, 3, &x, &mut y);
         reference::max_pool(&w, 3, &x, &mut y2, &mut at);
         prop_assert_eq!(&y, &y2);

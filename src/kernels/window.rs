@@ -134,6 +134,28 @@ impl Window {
         }
         Some(index)
     }
+    /// Calls `f` with each input index that flat output position `out` reads, in row-major order. Only taps inside the input are looked at,
+    /// however large the window is.
+    pub fn reads(&self, mut out: usize, mut f: impl FnMut(usize)) {
+        let rank = self.rank();
+        let mut taps = vec![(0, 0..0); rank];
+        for d in (0..rank).rev() {
+            let start = (out % self.output[d]) * self.stride[d];
+            out /= self.output[d];
+            let inside = self.pad_begin[d]..self.pad_begin[d] + self.input[d];
+            taps[d] = (start, taps_in(start, self.dilation[d], self.kernel[d], inside));
+        }
+        if taps.iter().any(|(_, t)| t.is_empty()) {
+            return;
+        }
+        let mut at: Vec<usize> = taps.iter().map(|(_, t)| t.start).collect();
+        loop {
+            f((0..rank).fold(0, |index, d| index * self.input[d] + taps[d].0 + at[d] * self.dilation[d] - self.pad_begin[d]));
+            let Some(d) = (0..rank).rev().find(|&d| at[d] + 1 < taps[d].1.end) else { return };
+            at[d] += 1;
+            at[d + 1..].iter_mut().zip(&taps[d + 1..]).for_each(|(a, (_, t))| *a = t.start);
+        }
+    }
     /// Taps of output position `out` that lie inside the input or, with `padding`, inside the input and its padding.
     pub fn count(&self, mut out: usize, padding: bool) -> usize {
         let mut count = 1;

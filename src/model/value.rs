@@ -21,15 +21,27 @@ pub struct Value {
     members: Option<Arc<Vec<Value>>>,
 }
 
+/// The tensor with a layout that all of candle's operations take.
+///
+/// Of a tensor without elements, it may remember a place behind the end of its memory. And what is repeated along an axis has a stride of 0
+/// there, also where the axis has one element, by which reductions divide.
+fn settled(tensor: Tensor) -> Result<Tensor> {
+    if tensor.elem_count() == 0 && tensor.layout().start_offset() > 0 {
+        return Ok(Tensor::zeros(tensor.shape(), tensor.dtype(), tensor.device())?);
+    }
+    if tensor.is_contiguous() && tensor.stride().contains(&0) && tensor.elem_count() > 0 {
+        // The same memory, with the strides that its shape says.
+        return Ok(tensor.reshape(tensor.shape())?);
+    }
+    Ok(tensor)
+}
+
 impl Value {
     /// # Errors
     /// `DType` when the tensor is not of the element's storage type.
     pub fn new(element: Element, tensor: Tensor) -> Result<Self> {
         if element.storage() == Some(tensor.dtype()) {
-            // Of a tensor without elements, candle may remember a place behind the end of its memory.
-            let lost = tensor.elem_count() == 0 && tensor.layout().start_offset() > 0;
-            let tensor = if lost { Tensor::zeros(tensor.shape(), tensor.dtype(), tensor.device())? } else { tensor };
-            Ok(Self { element, tensor, members: None })
+            Ok(Self { element, tensor: settled(tensor)?, members: None })
         } else {
             Err(Error::dtype(format!("{element} values are not stored as {:?}", tensor.dtype())))
         }
@@ -37,7 +49,7 @@ impl Value {
     /// A value of the element that the tensor's own type stands for.
     pub fn plain(tensor: Tensor) -> Result<Self> {
         let element = Element::of(tensor.dtype()).ok_or_else(|| Error::dtype(format!("{:?} tensors are not supported", tensor.dtype())))?;
-        Ok(Self { element, tensor, members: None })
+        Ok(Self { element, tensor: settled(tensor)?, members: None })
     }
     /// A bool value from a 0/1 tensor of type u8.
     pub fn bool(tensor: Tensor) -> Result<Self> {

@@ -1,11 +1,15 @@
 //! Graphs that were found by fuzzing and that fit no table of a unit test.
 
+use crate::targets::files::folder;
 use crate::targets::judge::checked;
 use compresso::compress::prune::Prune;
 use compresso::context::Cancel;
 use compresso::exec::{self, Run};
+use compresso::model::graph::Dim;
+use compresso::model::passes;
 use compresso::model::{Attr, Constant, Element, Fact, Graph, GraphBuilder, Model, Node, Payload, Task, Value};
 use compresso::operation::Operation;
+use compresso::target::{TARGETS, write_model};
 use compresso::{Context, ErrorKind, Result};
 use std::collections::HashMap;
 
@@ -134,4 +138,154 @@ fn axes_named_twice_are_errors() {
     let y = b.node(resize);
     b.output(&y);
     assert!(b.finish().is_err_and(|e| e.to_string().contains("axis -2 is named twice")));
+}
+
+/// A graph of one node that reads `x` and constants.
+fn one(opset: i64, x: &[usize], node: Node, constants: &[(&str, Constant)]) -> Result<Graph> {
+    let mut b = GraphBuilder::new("g", opset);
+    b.input("x", Fact::known(Element::F32, x));
+    for (name, value) in constants {
+        b.constant(*name, value.clone());
+    }
+    let y = b.node(node);
+    b.output(&y);
+    b.finish()
+}
+
+/// Sizes that are known only when a graph runs are asked for before they are taken.
+#[test]
+fn sizes_that_no_memory_holds_are_errors() {
+    let huge = Constant::floats(&[1], &[1e12]).unwrap();
+    let one_scale = |axes: usize| Constant::floats(&[axes], &vec![2f32.powi(37); axes]).unwrap();
+    let resize = Node::new("Resize", "", ["x", "", "scales"], [""]).ints("axes", &[0]);
+    let fails = |graph: Result<Graph>, dims: &[usize]| {
+        let count = dims.iter().product();
+        let run = |graph| exec::run(&graph, &floats(&vec![1.0; count], dims), Run::default());
+        let e = graph.and_then(run).unwrap_err();
+        assert!(matches!(e.kind(), ErrorKind::Memory | ErrorKind::Shape), "{e}");
+    };
+    fails(one(19, &[2, 3], resize, &[("scales", huge)]), &[2, 3]);
+    fails(one(9, &[1, 2], Node::new("Upsample", "", ["x", "scales"], [""]), &[("scales", one_scale(2))]), &[1, 2]);
+    // A window as wide as that costs what it covers.
+    let pool = Node::new("MaxPool", "", ["x"], ["y", "at"])
+        .ints("kernel_shape", &[i64::from(i32::MAX) - 64])
+        .attr("auto_pad", Attr::text("SAME_UPPER"));
+    let graph = one(22, &[1, 1, 4], pool, &[]).unwrap();
+    let made = exec::run(&graph, &floats(&[1.0, 4.0, 2.0, 3.0], &[1, 1, 4]), Run::default()).unwrap();
+    assert_eq!(made["y"].to_f32s().unwrap(), [4.0; 4]);
+    // As many classes as an axis is long have no names.
+    let flat = one(13, &[8, 4, 1, 1 << 40], Node::new("Flatten", "", ["x"], [""]), &[]).unwrap();
+    checked(Model::of_graph(flat, &compresso::model::LoadOptions::default()));
+}
+
+#[test]
+fn groups_that_no_weight_has_are_errors() {
+    let weight = Constant::floats(&[2, 4, 1, 1], &[1.0; 8]).unwrap();
+    for op in ["Conv", "ConvTranspose"] {
+        let node = Node::new(op, "", ["x", "w"], [""]).int("group", 1 << 62);
+        assert!(one(13, &[1, 2, 3, 3], node, &[("w", weight.clone())]).is_err());
+    }
+}
+
+/// Of an axis without elements both executors make what the formula says.
+#[test]
+fn transposed_convolutions_of_nothing_have_one_size() {
+    let mut b = GraphBuilder::new("g", 13);
+    let x = b.input("x", Fact::new(Element::F32, vec![Dim::Unknown, Dim::Known(2), Dim::Unknown, Dim::Known(3)]));
+    let w = b.constant("w", Constant::floats(&[2, 2, 3, 3], &[0.5; 36]).unwrap());
+    let y = b.op("ConvTranspose", &[&x, &w]);
+    b.output(&y);
+    let graph = b.finish().unwrap();
+    for dims in [[0, 2, 0, 3], [1, 2, 0, 3], [1, 2, 1, 3]] {
+        let feeds = floats(&vec![1.0; dims.iter().product()], &dims);
+        crate::targets::model::both(&graph, &feeds);
+        let made = exec::run(&graph, &feeds, Run::default()).unwrap();
+        assert_eq!(made[0].dims(), [dims[0], 2, 2 + dims[2], 5]);
+    }
+}
+
+/// Nodes that lack what they read, or cut axes that are not there, are errors wherever they are read: in older operator sets and in exports.
+#[test]
+fn what_reads_nothing_is_an_error() {
+    for (op, opset) in
+        [("Upsample", 8), ("Resize", 10), ("Clip", 6), ("Pad", 2), ("Slice", 9), ("TopK", 9), ("Softmax", 11), ("RoiAlign", 10)]
+    {
+        let node = Node::new(op, "", Vec::<String>::new(), ["y"]).attr("width_scale", Attr::Floats(Vec::new()));
+        let graph = one(opset, &[7], node, &[]);
+        if let Some(graph) = checked(graph) {
+            checked(passes::run(&graph, &[&passes::RaiseOpset::to(21).unwrap()], &[]));
+        }
+    }
+    let node = || Node::new("Slice", "", ["x", "starts", "ends"], [""]);
+    let constants = [("starts", Constant::ints(&[0, 0])), ("ends", Constant::ints(&[1, 1]))];
+    for dims in [&[][..], &[3], &[0, 4]] {
+        let Some(graph) = checked(one(13, dims, node(), &constants)) else { continue };
+        for &target in TARGETS {
+            checked(write_model(target, &Model::new(graph.clone(), Task::Unknown), &folder().join("out")));
+        }
+    }
+}
+
+/// What is repeated along an axis of one element has strides that reductions cannot divide by.
+#[test]
+fn one_element_that_was_repeated_is_reduced() {
+    for op in ["Hardmax", "ReduceMin", "ArgMax"] {
+        let mut b = GraphBuilder::new("g", 13);
+        let x = b.input("x", Fact::known(Element::F32, &[]));
+        let shape = b.constant("shape", Constant::ints(&[1]));
+        let one = b.op("Expand", &[&x, &shape]);
+        let y = b.op(op, &[&one]);
+        b.output(&y);
+        let graph = b.finish().unwrap();
+        let made = exec::run(&graph, &floats(&[3.0], &[]), Run::default()).unwrap();
+        assert_eq!(made[0].tensor.elem_count(), 1);
+        crate::targets::model::both(&graph, &floats(&[3.0], &[]));
+    }
+}
+
+#[test]
+fn products_of_nothing_keep_their_sizes() {
+    for (equation, x, other, expected) in
+        [("...i,...j->...", vec![3, 0, 7, 4], vec![1], vec![3, 0, 7]), ("...i,...j->...", vec![8], vec![2, 0, 8], vec![2, 0])]
+    {
+        let mut b = GraphBuilder::new("g", 13);
+        b.input("x", Fact::known(Element::F32, &x));
+        let count = other.iter().product();
+        b.constant("w", Constant::floats(&other, &vec![1.0; count]).unwrap());
+        let y = b.node(Node::new("Einsum", "", ["x", "w"], [""]).attr("equation", Attr::text(equation)));
+        b.output(&y);
+        let made = exec::run(&b.finish().unwrap(), &floats(&vec![1.0; x.iter().product()], &x), Run::default()).unwrap();
+        assert_eq!(made[0].dims(), expected);
+    }
+}
+
+#[test]
+fn channels_of_a_deformable_convolution_without_axes_stay() {
+    let mut b = GraphBuilder::new("g", 20);
+    let x = b.input("x", Fact::known(Element::F32, &[2]));
+    let w = b.constant("w", Constant::floats(&[1, 1, 3, 3], &[1.0; 9]).unwrap());
+    // Its rank is known to nobody.
+    let offset = b.input("offset", Fact::unranked(Element::F32));
+    let y = b.op("DeformConv", &[&x, &w, &offset]);
+    b.output(&y);
+    if let Some(graph) = checked(b.finish()) {
+        prune(graph);
+    }
+    let norm = Node::new("GroupNormalization", "", ["x", "w", "b"], [""]).int("num_groups", 1);
+    let ones = || Constant::floats(&[1], &[1.0]).unwrap();
+    assert!(one(18, &[4], norm, &[("w", ones()), ("b", ones())]).is_err());
+}
+
+/// Outputs beside the first are written or refused by name, by every target.
+#[test]
+fn outputs_that_a_target_does_not_make_are_refused() {
+    let mut b = GraphBuilder::new("g", 9);
+    let x = b.input("x", Fact::known(Element::F32, &[2]));
+    b.node(Node::new("Dropout", "", [x], ["y", "mask"]));
+    b.output("y");
+    b.output("mask");
+    let Some(graph) = checked(b.finish()) else { return };
+    for &target in TARGETS {
+        checked(write_model(target, &Model::new(graph.clone(), Task::Unknown), &folder().join("out")));
+    }
 }

@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__Constant.html> and siblings.
 
 use super::def::OpDef;
-use super::facts::{Item, fact, items, size};
+use super::facts::{Item, fact, items, open_shape, size};
 use super::ints::{Ints, count};
 use super::roles::{Data, Float16Rule};
 use super::run::Exec;
@@ -31,7 +31,7 @@ fn infer_constant_of_shape(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let value = fill_value(cx.node)?;
     let shape = match items(cx.input(0)?) {
         Some(v) => Some(v.iter().map(Item::to_dim).collect()),
-        None => cx.shape(0)?.and_then(|s| s.first().and_then(Dim::known)).map(|n| vec![Dim::Unknown; n]),
+        None => open_shape(cx.shape(0)?.and_then(|s| s.first().and_then(Dim::known)))?,
     };
     Ok(vec![fact(value.element(), shape)])
 }

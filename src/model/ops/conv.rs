@@ -61,7 +61,8 @@ fn groups(node: &Node) -> Result<usize> {
 
 /// Checks channels `[in, weight's first, weight's second]` of a convolution.
 fn check_channels(node: &Node, x: usize, w: [usize; 2], groups: usize) -> Result<()> {
-    let (inputs, outputs) = if node.op == "ConvTranspose" { (w[0], w[1] * groups) } else { (w[1] * groups, w[0]) };
+    let all = w[1].checked_mul(groups).ok_or_else(|| Error::shape(format!("{groups} groups of {} channels", w[1])))?;
+    let (inputs, outputs) = if node.op == "ConvTranspose" { (w[0], all) } else { (all, w[0]) };
     if x != inputs {
         return Err(Error::shape(format!("the weight expects {inputs} input channels (groups: {groups}), got {x}")));
     }
@@ -159,8 +160,8 @@ fn transpose_window(node: &Node, kernel: &[usize], input: &[usize]) -> Result<Wi
     let (mut begin, mut end) = (attrs.pad_begin.clone(), attrs.pad_end.clone());
     let mut sizes = Vec::with_capacity(rank);
     for d in 0..rank {
-        let reached = input[d].saturating_sub(1).saturating_mul(attrs.stride[d]);
-        let full = reached.saturating_add(extra.padding[d]).saturating_add(attrs.extent(d));
+        let steps = input[d].saturating_mul(attrs.stride[d]);
+        let full = steps.saturating_add(extra.padding[d]).saturating_add(attrs.extent(d)).saturating_sub(attrs.stride[d]);
         let same = matches!(attrs.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
         let wanted = match &extra.output {
             Some(size) => Some(size[d]),

@@ -176,7 +176,7 @@ impl Term {
     }
     /// Gives up axes of size 1 that the other term has longer: they broadcast.
     fn without_ones(self, other: &Self) -> Result<Self> {
-        let drop: Vec<char> = self.letters.iter().copied().filter(|&c| self.size(c) == 1 && other.size(c) > 1).collect();
+        let drop: Vec<char> = self.letters.iter().copied().filter(|&c| self.size(c) == 1 && other.size(c) != 1).collect();
         self.sum(|c| !drop.contains(&c))
     }
     /// The product of two terms, summed over the letters that both have and `keep` does not hold.
@@ -205,7 +205,7 @@ impl Term {
         let left = a.order(&[&batch[..], &rows, &inner].concat())?.reshape((n, m, k))?;
         let right = b.order(&[&batch[..], &inner, &cols].concat())?.reshape((n, k, p))?;
         let letters = [&batch[..], &rows, &cols].concat();
-        let dims: Vec<usize> = letters.iter().map(|&c| a.size(c).max(b.size(c))).collect();
+        let dims: Vec<usize> = letters.iter().map(|&c| if a.letters.contains(&c) { a.size(c) } else { b.size(c) }).collect();
         Ok(Self { x: matmul(&left, &right)?.reshape(dims)?, letters })
     }
 }

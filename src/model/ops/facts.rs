@@ -153,3 +153,17 @@ pub fn infer_same(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     Ok(vec![Fact { element: x.element, shape: x.shape.clone(), contents: None, constant: None }])
 }
+
+/// Most axes that the shape of a value may turn out to have.
+const MOST_AXES: usize = 255;
+
+/// The shape of a value of so many axes, of whose sizes none is known; `None` where their number is not known either.
+///
+/// # Errors
+/// `Shape` for more axes than any value has.
+pub(super) fn open_shape(rank: Option<usize>) -> Result<Option<Vec<Dim>>> {
+    match rank {
+        Some(n) if n > MOST_AXES => Err(Error::shape(format!("a shape of {n} axes: there are at most {MOST_AXES}"))),
+        rank => Ok(rank.map(|n| vec![Dim::Unknown; n])),
+    }
+}

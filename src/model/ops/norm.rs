@@ -51,13 +51,13 @@ pub const OPS: &[OpDef] = &[
         .not_foldable()
         .params(BATCH_NORM)
         .backward(batch_norm_rule),
-    norm(OpDef::new(INSTANCE_NORMALIZATION, &[1, 6, 22], infer_same, instance_norm))
+    norm(OpDef::new(INSTANCE_NORMALIZATION, &[1, 6, 22], infer_instance, instance_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(instance_norm_channels),
     norm(OpDef::new(LAYER_NORMALIZATION, &[17], infer_layer, layer_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(layer_norm_channels),
-    norm(OpDef::new(GROUP_NORMALIZATION, &[18, 21], infer_same, group_norm))
+    norm(OpDef::new(GROUP_NORMALIZATION, &[18, 21], infer_group, group_norm))
         .params(&[(1, ParamKind::Scale), (2, ParamKind::Bias)])
         .channels(group_norm_channels),
     norm(OpDef::new(RMS_NORMALIZATION, &[23], infer_same, rms_norm)).params(&[(1, ParamKind::Scale)]).channels(layer_norm_channels),
@@ -69,6 +69,23 @@ pub const OPS: &[OpDef] = &[
 /// A multiply and an add per element.
 fn norm_cost(cx: &CostInput<'_>) -> Cost {
     Cost { other: 2 * cost::per_input(cx).other, macs: 0 }
+}
+
+/// `[batch, channels, spatial…]`
+fn infer_instance(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    at_least(cx, 3)
+}
+
+/// `[batch, channels, …]`
+fn infer_group(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    at_least(cx, 2)
+}
+
+fn at_least(cx: &Infer<'_>, axes: usize) -> Result<Vec<Fact>> {
+    match cx.shape(0)?.map(|s| s.len()) {
+        Some(rank) if rank < axes => Err(Error::shape(format!("expected at least {axes} axes, got {rank}"))),
+        _ => infer_same(cx),
+    }
 }
 
 fn infer_batch(cx: &Infer<'_>) -> Result<Vec<Fact>> {

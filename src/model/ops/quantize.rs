@@ -293,7 +293,8 @@ fn spread(scale: &Value, dims: &[usize], axis: usize) -> Result<Vec<f64>> {
 fn requantize(sums: Ints, a: &[f64], b: &[f64], y_scale: f64, zero: i64, element: Element, device: &Device) -> Result<Value> {
     let (low, high) = range_of(element)?;
     let data = sums.data.iter().enumerate();
-    let data = data.map(|(i, &s)| ((s as f64 * a[i] * b[i] / y_scale).round_ties_even() as i64 + zero).clamp(low, high)).collect();
+    let data =
+        data.map(|(i, &s)| ((s as f64 * a[i] * b[i] / y_scale).round_ties_even() as i64).saturating_add(zero).clamp(low, high)).collect();
     Ints { dims: sums.dims, data }.into_value(element, device)
 }
 

@@ -14,6 +14,7 @@ use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use compresso_kernels::ops;
 use compresso_kernels::resize::AxisMap;
 
@@ -270,6 +271,15 @@ fn plan(cx: &Exec<'_>, s: &Settings) -> Result<(Vec<usize>, Vec<(usize, Table)>)
     let sizes: Vec<usize> = targets.iter().map(|t| t.size).collect();
     if sizes.contains(&0) || dims.contains(&0) {
         return Ok((sizes, Vec::new()));
+    }
+    // What the axes become one after the other, and the tables that say from what.
+    let mut now = dims.clone();
+    for &axis in &axes {
+        now[axis] = targets[axis].size;
+        let taps = if s.antialias { dims[axis].max(targets[axis].size) } else { targets[axis].size };
+        let table = (taps as u64).saturating_mul(160);
+        memory::claim(table, || format!("positions of an axis of {taps} that is resized"))?;
+        memory::claim_tensor(&now, size_of::<f32>(), 1, || format!("a result of shape {now:?}"))?;
     }
     let table = |&axis: &usize| (axis, Axis { input: dims[axis], target: targets[axis], roi: roi[axis] }.table(s));
     Ok((sizes, axes.iter().map(table).collect()))

@@ -7,7 +7,7 @@ pub(super) mod labels;
 
 use super::backward::{Back, Flow};
 use super::def::OpDef;
-use super::facts::{Item, axes_of, fact, items, of_items, size};
+use super::facts::{Item, axes_of, fact, items, of_items, open_shape, size};
 use super::roles::Data;
 use super::run::Exec;
 use crate::element::Element;
@@ -140,7 +140,7 @@ fn infer_reshape(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let keep_zero = cx.node.get_int("allowzero", 0)? != 0;
     let Some(target) = target else {
         let rank = cx.shape(1)?.and_then(|s| s.first().and_then(Dim::known));
-        return Ok(vec![fact(x.element, rank.map(|n| vec![Dim::Unknown; n]))]);
+        return Ok(vec![fact(x.element, open_shape(rank)?)]);
     };
     let mut open = None;
     let mut shape = Vec::with_capacity(target.len());

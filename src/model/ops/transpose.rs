@@ -5,7 +5,7 @@
 use super::backward::{Back, Flow};
 use super::def::OpDef;
 use super::elementwise::{Binary, binary};
-use super::facts::{Item, axes_of, fact, items, size};
+use super::facts::{Item, axes_of, fact, items, open_shape, size};
 use super::ints::broadcast_dims;
 use super::run::Exec;
 use super::shape::labels;
@@ -64,7 +64,7 @@ fn infer_expand(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
     let Some(target) = items(cx.input(1)?) else {
         let rank = cx.shape(1)?.and_then(|s| s.first().and_then(Dim::known)).zip(x.rank()).map(|(a, b)| a.max(b));
-        return Ok(vec![fact(x.element, rank.map(|n| vec![Dim::Unknown; n]))]);
+        return Ok(vec![fact(x.element, open_shape(rank)?)]);
     };
     let target: Vec<Dim> = target.iter().map(Item::to_dim).collect();
     let shape = x.shape.as_ref().map(|s| broadcast(s, &target)).transpose()?;

@@ -14,6 +14,7 @@ use super::{BoxDecode, Classify, Decode, Detect, Element, Fact, Graph, IMAGE_CHA
 use crate::ops::activation::SIGMOID;
 use crate::ops::concat::CONCAT;
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use forms::Form;
 
 /// The task of a graph: as the options say, as Ultralytics' metadata says, or by the looks of the outputs.
@@ -171,7 +172,10 @@ fn fitting(names: Vec<String>, count: Option<usize>) -> Result<Vec<String>> {
 fn class_names(options: &LoadOptions, count: usize) -> Result<Vec<String>> {
     match &options.classes {
         Some(c) => fitting(c.names()?, Some(count)),
-        None => Ok((0..count).map(|i| format!("class{i}")).collect()),
+        None => {
+            memory::claim((count as u64).saturating_mul(48), || format!("names of {count} classes"))?;
+            Ok((0..count).map(|i| format!("class{i}")).collect())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::lower::{Entry, Form, Lower, lacks, open};
 use super::program::{Kind, Ref, Type};
 use compresso_base::error::{Error, Result};
 use compresso_model::graph::normalize_axis;
+use compresso_model::ops::slice::listed_axes;
 
 pub(super) const OPS: &[Entry] = &[("Slice", Form::With(slice)), ("Pad", Form::With(pad)), ("Trilu", Form::With(trilu))];
 
@@ -14,16 +15,18 @@ fn slice(cx: &mut Lower<'_>) -> Result<()> {
     let missing = |name: &str| Error::format(format!("'{name}' is missing"));
     let starts = cx.list("starts", 1)?.ok_or_else(|| missing("starts"))?;
     let ends = cx.list("ends", 2)?.ok_or_else(|| missing("ends"))?;
-    let axes = cx.list("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let axes = listed_axes(cx.list("axes", 3)?, starts.len(), own.len())?;
     let steps = cx.ints(4)?.unwrap_or_else(|| vec![1; starts.len()]);
-    if [ends.len(), axes.len(), steps.len()].iter().any(|&n| n != starts.len()) {
+    if [ends.len(), steps.len()].iter().any(|&n| n != starts.len()) {
         return Err(Error::shape("starts, ends, axes and steps differ in number"));
     }
     let made = cx.out_dims(0)?;
+    if own.contains(&0) || made.contains(&0) {
+        return Err(lacks("parts without elements"));
+    }
     let (mut begin, mut end, mut step) = (vec![0; own.len()], own.clone(), vec![1; own.len()]);
     let mut reversed = Vec::new();
     for (i, &axis) in axes.iter().enumerate() {
-        let axis = normalize_axis(axis, own.len())?;
         let n = own[axis] as i64;
         let first = if starts[i] < 0 { starts[i].saturating_add(n) } else { starts[i] };
         let by = usize::try_from(steps[i].unsigned_abs()).map_err(|_| lacks("step as large as that"))?;

@@ -6,6 +6,7 @@ use super::shape::{MOST, permutation, with_axes};
 use compresso_base::error::{Error, Result};
 use compresso_model::Node;
 use compresso_model::graph::normalize_axis;
+use compresso_model::ops::slice::listed_axes;
 
 /// Permute's order types by rank: letters of the axes that the result has from width on.
 const ORDERS: [&[&str]; 2] = [
@@ -92,10 +93,7 @@ pub(super) fn slice(cx: &mut Build<'_>, node: &Node) -> Result<()> {
     let starts = if old { attr("starts")? } else { cx.ints(node, 1, "the start")? };
     let starts = starts.ok_or_else(|| Error::format("it has no starts"))?;
     let axes = if old { attr("axes")? } else { cx.ints(node, 3, "the axes")? };
-    let axes: Vec<usize> = match axes {
-        Some(axes) => axes.iter().map(|&a| normalize_axis(a, dims.len())).collect::<Result<_>>()?,
-        None => (0..starts.len()).collect(),
-    };
+    let axes = listed_axes(axes, starts.len(), dims.len())?;
     let steps = cx.ints(node, 4, "the step")?.unwrap_or_else(|| vec![1; axes.len()]);
     let (mut held, mut now) = (None, dims.clone());
     for ((&axis, &start), &step) in axes.iter().zip(&starts).zip(&steps) {

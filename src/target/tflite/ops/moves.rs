@@ -7,6 +7,7 @@ use crate::tflite::layout::{permuted, places, plain, reshaped};
 use crate::tflite::model::{Kind, Type};
 use compresso_base::error::{Error, Result};
 use compresso_model::graph::normalize_axis;
+use compresso_model::ops::slice::listed_axes;
 use compresso_model::{Graph, Node};
 
 /// The numbers in which a value is moved: integers where it is there so.
@@ -23,6 +24,10 @@ fn take(b: &mut Builder<'_>, x: &str) -> Result<(Vec<usize>, usize, Form)> {
 
 /// What is there already under another name.
 pub(super) fn identity(b: &mut Builder<'_>, node: &Node) -> Result<()> {
+    let used = |y: &&String| !y.is_empty() && (b.graph.is_output(y) || !b.readers(y).is_empty());
+    if let Some(other) = node.outputs[1..].iter().find(used) {
+        return Err(Error::unsupported(format!("only its first output is written, and '{other}' is read")));
+    }
     let rank = b.dims(&node.inputs[0])?.len();
     take(b, &node.inputs[0])?;
     b.relabel(&node.inputs[0], &node.outputs[0], &plain(rank));
@@ -117,16 +122,13 @@ pub(super) fn slice(b: &mut Builder<'_>, node: &Node) -> Result<()> {
         }
     };
     let starts = list(b, 1, "starts")?.ok_or_else(|| Error::unsupported("its starts must be known"))?;
-    let axes = match list(b, 3, "axes")? {
-        Some(axes) => axes.iter().map(|&a| normalize_axis(a, dims.len())).collect::<Result<Vec<_>>>()?,
-        None => plain(starts.len()),
-    };
+    let axes = listed_axes(list(b, 3, "axes")?, starts.len(), dims.len())?;
     let steps = list(b, 4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
     let (mut from, mut by) = (vec![0i64; dims.len()], vec![1i64; dims.len()]);
     for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
         let size = dims[axis] as i64;
         let start = if start < 0 { start.saturating_add(size) } else { start };
-        from[axis] = start.clamp(0, if step < 0 { size - 1 } else { size });
+        from[axis] = start.clamp(0, if step < 0 { (size - 1).max(0) } else { size });
         by[axis] = step;
     }
     let (perm, t, form) = take(b, x)?;
