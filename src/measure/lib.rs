@@ -6,6 +6,7 @@ pub mod environment;
 pub mod memory;
 pub mod power;
 pub mod runtimes;
+pub mod statistics;
 pub mod timing;
 pub mod worker;
 

@@ -1,5 +1,6 @@
 //! Latency: repeated runs, taken in turns so that a machine that slows down slows all alike.
 
+use crate::statistics::{CONFIDENCE, Interval, percentile_interval};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use serde::Serialize;
@@ -13,6 +14,8 @@ pub struct Latency {
     pub std_ms: f64,
     pub min_ms: f64,
     pub p50_ms: f64,
+    /// Where the median of the latency lies that these runs are drawn from, with 95 % confidence; `None` below six runs.
+    pub p50_interval_ms: Option<Interval>,
     pub p95_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
@@ -36,6 +39,7 @@ impl Latency {
             std_ms: if sorted.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 },
             min_ms: min,
             p50_ms: percentile(&sorted, 50.0),
+            p50_interval_ms: percentile_interval(&sorted, 0.5, CONFIDENCE),
             p95_ms: percentile(&sorted, 95.0),
             p99_ms: percentile(&sorted, 99.0),
             max_ms: max,

@@ -1,6 +1,7 @@
 //! What `benchmark` measured.
 
 use crate::environment::Environment;
+use crate::statistics::{Speedup, Verdict, runs_for};
 use crate::timing::Latency;
 use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_exec::StepTime;
@@ -19,6 +20,10 @@ pub struct Row {
     pub batch: usize,
     #[serde(flatten)]
     pub latency: Latency,
+    /// How many times as fast as the first row, with which it took turns; `None` for that row itself, and below eight runs.
+    pub speedup: Option<Speedup>,
+    /// Milliseconds of each run, in the order of the rounds.
+    pub samples_ms: Vec<f64>,
     /// Images per second, from the mean latency.
     pub throughput: f64,
     /// Bytes that loading and running the model added to a process of its own at its highest: above what the process had
@@ -82,6 +87,37 @@ impl BenchmarkReport {
         let parts: Vec<String> = self.rows.iter().map(|r| format!("{} ({}) {:.2} ms", r.name, r.runtime, r.latency.p50_ms)).collect();
         format!("benchmark, median: {}", parts.join(", "))
     }
+    /// What these runs do not tell.
+    fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let runs = self.rows.iter().map(|r| r.latency.runs).min().unwrap_or(0);
+        let few: Vec<String> = [("p95", 0.95), ("p99", 0.99)]
+            .into_iter()
+            .filter(|(_, share)| runs < runs_for(*share))
+            .map(|(name, share)| format!("{name} takes {} runs", runs_for(share)))
+            .collect();
+        if !few.is_empty() {
+            doubts.push(format!("{} are few to tell the tail: {}", counted(runs, "run"), few.join(", ")));
+        }
+        let alike: Vec<&str> =
+            self.rows.iter().filter(|r| r.speedup.is_some_and(|s| s.verdict == Verdict::CannotTell)).map(|r| r.name.as_str()).collect();
+        if let (Some(first), false) = (self.rows.first(), alike.is_empty()) {
+            doubts.push(format!("≈ 1 ×: these runs cannot tell {} from {} in speed", alike.join(", "), first.name));
+        }
+        for r in &self.rows {
+            let Latency { p50_ms, p50_interval_ms: Some(i), .. } = r.latency else { continue };
+            let wide = (i.high - p50_ms).max(p50_ms - i.low) / p50_ms;
+            if wide > 0.1 {
+                doubts.push(format!(
+                    "the median of '{}' in {} is known to ±{:.0} %: the machine was busy, or more runs are needed",
+                    r.name,
+                    r.runtime,
+                    100.0 * wide
+                ));
+            }
+        }
+        doubts
+    }
     fn has(&self, of: impl Fn(&Row) -> bool) -> bool {
         self.rows.iter().any(of)
     }
@@ -118,6 +154,10 @@ impl Show for BenchmarkReport {
             ">images/s",
             ">peak memory",
         ];
+        let against = self.has(|r| r.speedup.is_some());
+        if against {
+            headers.insert(8, ">speed-up");
+        }
         let (power, map, top1) = (self.has(|r| r.power_w.is_some()), self.has(|r| r.map50.is_some()), self.has(|r| r.top1.is_some()));
         if power {
             headers.extend([">watts", ">J/image"]);
@@ -135,7 +175,11 @@ impl Show for BenchmarkReport {
             let l = &r.latency;
             let macs = r.macs.map_or_else(Cell::unknown, Cell::count);
             let mut cells = vec![Cell::from(&r.name), Cell::from(&r.runtime), Cell::count(r.params), macs, Cell::bytes(r.size_bytes)];
-            cells.extend([l.mean_ms, l.std_ms, l.p50_ms, l.p95_ms, l.p99_ms].map(|v| Cell::shown(ms(v), v)));
+            cells.extend([l.mean_ms, l.std_ms, l.p50_ms].map(|v| Cell::shown(ms(v), v)));
+            if against {
+                cells.push(or_dash(r.speedup.map(|s| Cell::shown(s.to_string(), s.times))));
+            }
+            cells.extend([l.p95_ms, l.p99_ms].map(|v| Cell::shown(ms(v), v)));
             cells.extend([Cell::number(r.throughput), or_dash(r.peak_memory_bytes.map(Cell::bytes))]);
             if power {
                 cells.extend([or_dash(r.power_w.map(Cell::number)), or_dash(r.energy_j.map(Cell::number))]);
@@ -217,6 +261,7 @@ impl Show for BenchmarkReport {
             notes.extend(r.power_reason.as_ref().map(|reason| format!("no power: {reason}")));
         }
         notes.extend(self.dataset.as_ref().map(|d| format!("accuracy on {d}")));
+        notes.extend(self.doubts());
         notes.extend(self.warnings.iter().cloned());
         notes
     }

@@ -6,6 +6,7 @@ use super::seat::{Room, Seat, place};
 use crate::environment::Environment;
 use crate::power::Meter;
 use crate::runtimes::{Files, RUNTIMES, RuntimeSpec};
+use crate::statistics::Speedup;
 use crate::timing::{Subject, interleaved};
 use crate::worker::{Fault, program};
 use compresso_base::context::Context;
@@ -56,6 +57,9 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
         let Some(samples) = samples else { continue };
         let beside = seat.beside(&meter, data_for_accuracy, &room, &mut warnings)?;
         rows.push(seat.row(&samples, beside)?);
+    }
+    if let Some((first, others)) = rows.split_first_mut() {
+        others.iter_mut().for_each(|r| r.speedup = Speedup::of(&r.samples_ms, &first.samples_ms));
     }
     let quantized = |name: &str| models.iter().any(|(n, m)| n == name && quantized_node(m.graph()).is_some());
     warnings.extend(slower_integers(&rows, quantized));

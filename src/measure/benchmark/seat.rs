@@ -184,6 +184,8 @@ impl Seat<'_> {
             batch: self.batch,
             throughput: self.batch as f64 * 1e3 / latency.mean_ms,
             latency,
+            speedup: None,
+            samples_ms: samples.to_vec(),
             peak_memory_bytes: peak.map(|p| p.added),
             process_memory_bytes: peak.map(|p| p.process),
             power_w: power.map(|p| p.0),

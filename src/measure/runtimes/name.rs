@@ -33,3 +33,9 @@ impl From<String> for RuntimeName {
 impl OptionValue for RuntimeName {
     const KIND: OptionKind = OptionKind::Choice(&NAMES);
 }
+
+impl std::fmt::Display for RuntimeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
