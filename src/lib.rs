@@ -12,6 +12,7 @@ pub use compresso_kernels as kernels;
 pub use compresso_learn as learn;
 pub use compresso_measure as measure;
 pub use compresso_model as model;
+pub use compresso_search as search;
 pub use compresso_target as target;
 
 pub use context::Context;

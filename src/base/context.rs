@@ -55,6 +55,22 @@ impl ProgressSink for Silent {
     fn note(&self, _: &str) {}
 }
 
+/// Passes progress on and drops notes.
+struct WithoutNotes(Arc<dyn ProgressSink>);
+
+impl ProgressSink for WithoutNotes {
+    fn start(&self, id: u64, label: &str, total: u64) {
+        self.0.start(id, label, total);
+    }
+    fn update(&self, id: u64, done: u64, message: &str) {
+        self.0.update(id, done, message);
+    }
+    fn finish(&self, id: u64) {
+        self.0.finish(id);
+    }
+    fn note(&self, _: &str) {}
+}
+
 /// Keeps notes and drops all else, for programs that show them in their own way.
 ///
 /// ```
@@ -138,6 +154,11 @@ impl Context {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         self.progress.start(id, label, total);
         Progress { sink: self.progress.clone(), cancel: self.cancel.clone(), id, done: 0 }
+    }
+    /// The same without its notes: for steps whose findings the caller tells in its own way. Progress is shown all the same.
+    #[must_use]
+    pub fn without_notes(&self) -> Self {
+        Self { progress: Arc::new(WithoutNotes(self.progress.clone())), ..self.clone() }
     }
     /// Tells the user something that is not a result (a warning, a note on what was skipped).
     pub fn note(&self, line: impl AsRef<str>) {

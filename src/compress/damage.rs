@@ -121,7 +121,7 @@ impl Damage {
 
 /// Scores models by one figure on the same images: mAP50-95 or top-1, where the labels fit, else with what the first model says of
 /// the images as labels.
-pub(crate) struct Scorer {
+pub struct Scorer {
     data: Dataset,
     /// What the figure is called.
     pub measure: String,

@@ -4,8 +4,11 @@ use super::{made, report, trained};
 use crate::compress::distill::Distill;
 use crate::compress::prune::{Prune, PruneGroups, Sensitivity};
 use crate::compress::quantize::{QuantizationSensitivity, Quantize, ShowRanges};
+use crate::error::Result;
 use crate::operation::Operation;
-use crate::shell::script::call::Binding;
+use crate::search::Compress;
+use crate::shell::script::call::{Binding, Call};
+use rhai::Dynamic;
 
 pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Prune::SIGNATURE, call: |c| Ok(made(c.run::<Prune>()?)) },
@@ -14,5 +17,17 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Quantize::SIGNATURE, call: |c| Ok(made(c.run::<Quantize>()?)) },
     Binding { signature: QuantizationSensitivity::SIGNATURE, call: |c| Ok(report(c.run::<QuantizationSensitivity>()?)) },
     Binding { signature: ShowRanges::SIGNATURE, call: |c| Ok(report(c.run::<ShowRanges>()?)) },
+    Binding { signature: Compress::SIGNATURE, call: searched },
     Binding { signature: Distill::SIGNATURE, call: |c| Ok(trained(c, c.run::<Distill>()?)) },
 ];
+
+/// The model taken. When the user stopped the search, the session keeps it too, for the script ends here.
+fn searched(c: &Call<'_>) -> Result<Dynamic> {
+    let found = c.run::<Compress>()?;
+    let cancelled = found.report.as_ref().is_some_and(|r| r.cancelled);
+    let value = made(found);
+    if cancelled {
+        c.shared.keep_partial(value.clone());
+    }
+    Ok(value)
+}

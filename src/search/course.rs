@@ -1,0 +1,337 @@
+//! The course of a search.
+//!
+//! The model as given is judged and timed first, then the same in INT8. The largest cut that keeps the score is found by halving: a cut that
+//! keeps it, in INT8 where INT8 alone kept it, is followed by a deeper one, another by a shallower one. Judging comes before timing, and what
+//! has lost far too much is not timed. Where training is allowed, the shallowest cuts that failed are trained and judged anew.
+
+use crate::front::{Point, front, hypervolume};
+use crate::options::{Compress, Technique};
+use crate::plan::Plan;
+use crate::report::{Candidate, CompressReport, Unseen};
+use crate::store::{Known, Store, Timed};
+use compresso_base::context::Context;
+use compresso_base::error::{Error, ErrorKind, Result};
+use compresso_base::operation::Operation;
+use compresso_compress::damage::Scorer;
+use compresso_learn::data::Dataset;
+use compresso_learn::eval::Evaluate;
+use compresso_measure::Benchmark;
+use compresso_measure::statistics::Verdict;
+use compresso_model::{Made, Model, onnx};
+use std::time::Instant;
+
+/// Cuts are sought among these, in percent of the multiply-accumulates.
+const DEEPEST: u8 = 90;
+/// The search ends when the cut is known so well.
+const CLOSE: u8 = 5;
+/// A candidate that loses more than so many times what it may is not timed.
+const HOPELESS: f64 = 5.0;
+
+/// The deepest cut of those that hold, between one that does and one that does not.
+struct Halving {
+    holds: u8,
+    fails: u8,
+}
+
+impl Default for Halving {
+    fn default() -> Self {
+        Self { holds: 0, fails: DEEPEST + CLOSE }
+    }
+}
+
+impl Halving {
+    /// The cut to try; `None` when both are close.
+    fn next(&self) -> Option<u8> {
+        let middle = u8::midpoint(self.holds, self.fails);
+        // Half is what people ask for.
+        (self.fails - self.holds > CLOSE).then_some(if self.holds == 0 && self.fails > DEEPEST { 50 } else { middle })
+    }
+    fn tell(&mut self, cut: u8, holds: bool) {
+        *(if holds { &mut self.holds } else { &mut self.fails }) = cut;
+    }
+}
+
+/// A search.
+pub struct Course<'a> {
+    options: &'a Compress,
+    data: &'a Dataset,
+    ctx: &'a Context,
+    /// Steps of candidates tell their progress, not what they found.
+    quiet: Context,
+    judge: Scorer,
+    store: Store,
+    seen: Vec<(Plan, Model, Known)>,
+    refused: Vec<String>,
+}
+
+impl<'a> Course<'a> {
+    /// # Errors
+    /// `Unsupported` for models that cannot be scored on the dataset; those of the cache's folder.
+    pub fn new(options: &'a Compress, model: &Model, data: &'a Dataset, ctx: &'a Context) -> Result<Self> {
+        let store = Store::new(options, model, data, ctx)?;
+        let judge = Scorer::of(model, data, options.judged, ctx)?.ok_or_else(|| {
+            let e = Error::unsupported("compress needs a detector or classifier that has learnt something of this dataset");
+            e.hint("train it first: m = train(m, d)")
+        })?;
+        let mut course = Self { options, data, ctx, quiet: ctx.without_notes(), judge, store, seen: Vec::new(), refused: Vec::new() };
+        course.begin(model)?;
+        Ok(course)
+    }
+
+    /// The model as given.
+    fn begin(&mut self, model: &Model) -> Result<()> {
+        let start = Instant::now();
+        let kept = self.store.read(Plan::default()).map(|(_, known)| known);
+        let known = match kept {
+            Some(known) => known,
+            None => self.known(model, self.judge.first, start)?,
+        };
+        self.keep(Plan::default(), model.clone(), known)
+    }
+
+    fn keep(&mut self, plan: Plan, model: Model, known: Known) -> Result<()> {
+        self.store.write(plan, &model, &known)?;
+        self.seen.push((plan, model, known));
+        Ok(())
+    }
+
+    fn at(&self, plan: Plan) -> Option<&(Plan, Model, Known)> {
+        self.seen.iter().find(|(p, ..)| *p == plan)
+    }
+    fn allows(&self, technique: Technique) -> bool {
+        self.options.techniques.contains(&technique)
+    }
+    fn lost(&self, known: &Known) -> f64 {
+        self.seen.first().map_or(0.0, |(.., given)| given.score - known.score)
+    }
+    fn holds(&self, plan: Plan) -> bool {
+        // Scores of thousandths are not told apart by the last bit of a sum.
+        self.at(plan).is_some_and(|(.., k)| self.lost(k) <= self.options.max_drop + 1e-9)
+    }
+    fn has_time(&self) -> bool {
+        self.seen.iter().map(|(.., k)| k.seconds).sum::<f64>() < 60.0 * self.options.budget_minutes
+    }
+    /// As fast and small as is asked for, where something is.
+    fn meets(&self, known: &Known) -> bool {
+        let fast = self.options.latency_ms.is_none_or(|most| known.time.as_ref().is_some_and(|t| t.p50_ms <= most));
+        fast && self.options.size_mb.is_none_or(|most| known.size_bytes as f64 <= 1e6 * most)
+    }
+    fn has_target(&self) -> bool {
+        self.options.latency_ms.is_some() || self.options.size_mb.is_some()
+    }
+
+    /// Makes, judges and times what a plan and those before it say, unless that is known. False where a step refuses the model.
+    fn try_plan(&mut self, plan: Plan) -> Result<bool> {
+        if self.at(plan).is_some() {
+            return Ok(true);
+        }
+        let Some(before) = plan.before() else { return Ok(true) };
+        if !self.try_plan(before)? {
+            return Ok(false);
+        }
+        self.ctx.check()?;
+        if let Some((model, known)) = self.store.read(plan) {
+            self.tell(plan, &known, "kept from before");
+            self.seen.push((plan, model, known));
+            return Ok(true);
+        }
+        let start = Instant::now();
+        let source = self.at(before).map(|(_, m, _)| m.clone()).ok_or_else(|| Error::internal("a plan without its model"))?;
+        let model = match plan.step(&source, self.data, self.options, &self.quiet) {
+            Ok(model) => model,
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Check) => {
+                self.refused.push(format!("{plan}: {}", e.message()));
+                return Ok(false);
+            }
+            Err(e) => return Err(e.at(format!("candidate '{plan}'"))),
+        };
+        self.ctx.check()?;
+        let score = self.judge.score(&model, &self.quiet)?;
+        let known = self.known(&model, score, start)?;
+        self.tell(plan, &known, "");
+        self.keep(plan, model, known)?;
+        Ok(true)
+    }
+
+    fn tell(&self, plan: Plan, known: &Known, beside: &str) {
+        let speed = known.time.as_ref().and_then(|t| t.speedup).map_or(String::new(), |s| format!(", {s} as fast"));
+        let beside = if beside.is_empty() { String::new() } else { format!(" ({beside})") };
+        self.ctx.note(format!(
+            "compress: {plan}: {} {:.4} → {:.4}{speed}, {:.2} MB{beside}",
+            self.judge.measure,
+            known.score + self.lost(known),
+            known.score,
+            known.size_bytes as f64 / 1e6
+        ));
+    }
+
+    fn known(&self, model: &Model, score: f64, start: Instant) -> Result<Known> {
+        let stats = model.stats()?;
+        let size_bytes = onnx::encode(model.graph())?.len() as u64;
+        let hopeless = self.judge.first - score > HOPELESS * self.options.max_drop.max(0.01);
+        let time = if hopeless { None } else { Some(self.time(model)?) };
+        let known = Known { score, params: stats.params, macs: stats.macs, size_bytes, time, seconds: start.elapsed().as_secs_f64() };
+        Ok(known.rounded())
+    }
+
+    /// Takes turns with the model as given.
+    fn time(&self, model: &Model) -> Result<Timed> {
+        let mut models = vec![("candidate".to_string(), model.clone())];
+        models.splice(0..0, self.seen.first().map(|(_, given, _)| ("given".to_string(), given.clone())));
+        let benchmark = Benchmark {
+            runs: self.options.runs,
+            runtimes: Some(vec![self.options.runtime.clone()]),
+            accuracy: false,
+            power: false,
+            ..Benchmark::default()
+        };
+        let report = benchmark.run((&models, None), &self.quiet)?;
+        let row = report.rows.iter().find(|r| r.name == "candidate").ok_or_else(|| {
+            let e = Error::unsupported(format!("it does not run in {}", self.options.runtime));
+            report.warnings.iter().fold(e, |e, w| e.hint(w.clone()))
+        })?;
+        Ok(Timed { p50_ms: row.latency.p50_ms, interval_ms: row.latency.p50_interval_ms, speedup: row.speedup })
+    }
+
+    /// Tries what there is time for, and takes the best.
+    ///
+    /// # Errors
+    /// What judging, timing and the steps report, but for steps that refuse a model. When the user cancels, the best so far is given, if any
+    /// candidate was made.
+    pub fn run(mut self) -> Result<Made<CompressReport>> {
+        let cancelled = match self.search() {
+            Ok(()) => false,
+            Err(e) if e.is_cancelled() && self.seen.len() > 1 => true,
+            Err(e) => return Err(e),
+        };
+        self.choose(cancelled)
+    }
+
+    fn search(&mut self) -> Result<()> {
+        let mut progress = self.ctx.progress("compress", 0);
+        let quantize = self.allows(Technique::Quantize) && self.has_time() && self.try_plan(Plan::default().quantized())?;
+        progress.step("")?;
+        let in_int8 = quantize && self.holds(Plan::default().quantized());
+        let last = |cut: Plan| if in_int8 { cut.quantized() } else { cut };
+        if self.allows(Technique::Prune) {
+            let mut halving = Halving::default();
+            while let Some(cut) = halving.next().filter(|_| self.has_time()) {
+                let plan = last(Plan::pruned(cut));
+                let made = self.try_plan(plan)?;
+                let enough = self.has_target() && self.at(plan).is_some_and(|(.., k)| self.meets(k));
+                halving.tell(cut, made && self.holds(plan) && !enough);
+                progress.step("")?;
+            }
+        }
+        if self.allows(Technique::Train) {
+            let mut failed: Vec<u8> =
+                self.seen.iter().map(|(p, ..)| *p).filter(|p| p.cut > 0 && p.epochs == 0 && !p.int8).map(|p| p.cut).collect();
+            failed.retain(|&cut| !self.holds(last(Plan::pruned(cut))));
+            failed.sort_unstable();
+            for cut in failed {
+                if !self.has_time() {
+                    break;
+                }
+                let plan = last(Plan { epochs: self.options.epochs, ..Plan::pruned(cut) });
+                let held = self.try_plan(plan)? && self.holds(plan);
+                progress.step("")?;
+                if !held {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(self, cancelled: bool) -> Result<Made<CompressReport>> {
+        let speed = |k: &Known| k.time.as_ref().map_or(0.0, |t| t.speedup.map_or(1.0, |s| s.times));
+        let given = &self.seen[0].2;
+        let points: Vec<Point> = self
+            .seen
+            .iter()
+            .map(|(.., k)| Point { score: k.score, speed: speed(k), small: given.size_bytes as f64 / k.size_bytes.max(1) as f64 })
+            .collect();
+        let front = front(&points);
+        let able: Vec<usize> = (0..self.seen.len()).filter(|&i| self.holds(self.seen[i].0)).collect();
+        let meeting: Vec<usize> = able.iter().copied().filter(|&i| self.meets(&self.seen[i].2)).collect();
+        let reached = !meeting.is_empty();
+        let best = |of: &[usize], by: &dyn Fn(usize) -> [f64; 2]| -> usize {
+            let better = |&a: &usize, &b: &usize| by(a)[0].total_cmp(&by(b)[0]).then(by(a)[1].total_cmp(&by(b)[1])).then(b.cmp(&a));
+            of.iter().copied().max_by(better).unwrap_or(0)
+        };
+        let winner = if self.has_target() && reached {
+            best(&meeting, &|i| [points[i].score, points[i].speed])
+        } else {
+            best(&able, &|i| [points[i].speed, points[i].small])
+        };
+        let candidates = self.seen.iter().enumerate().map(|(i, (plan, _, k))| {
+            let beaten = (0..points.len()).find(|&j| points[j].beats(points[i]));
+            let lost = self.lost(k);
+            let why = match () {
+                () if i == winner => "taken".to_string(),
+                () if !self.holds(*plan) => format!("loses {lost:.4}, more than {}", self.options.max_drop),
+                () if self.has_target() && !self.meets(k) => "too slow or too large".into(),
+                () if k.time.as_ref().is_some_and(|t| t.speedup.is_some_and(|s| s.verdict == Verdict::Slower)) => {
+                    "slower than as given".into()
+                }
+                () => beaten.map_or_else(|| "less of what was asked for".into(), |j| format!("{} is better in all", self.seen[j].0)),
+            };
+            Candidate { plan: *plan, known: k.clone(), lost, front: front[i], why }
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        let (plan, model, _) = &self.seen[winner];
+        let held: Vec<Point> = (0..points.len()).filter(|&i| points[i].speed > 0.0).map(|i| points[i]).collect();
+        let seconds: f64 = self.seen.iter().map(|(.., k)| k.seconds).sum();
+        let mut report = CompressReport {
+            winner: *plan,
+            measure: self.judge.measure.clone(),
+            images: self.judge.images(),
+            dataset: self.data.for_evaluation().label(),
+            runtime: self.options.runtime.clone(),
+            runs: self.options.runs,
+            threads: self.ctx.threads,
+            hypervolume: hypervolume(&held, self.judge.first),
+            minutes: seconds / 60.0,
+            unseen: None,
+            refused: self.refused.clone(),
+            cancelled,
+            target_missed: self.has_target() && !reached,
+            candidates,
+        };
+        if !cancelled && winner > 0 {
+            report.unseen = self.unseen(model)?;
+        }
+        self.ctx.note(report.headline());
+        Ok(Made::new(model.clone(), report))
+    }
+
+    /// The scores of the model as given and of the one taken on a split that the search has not seen.
+    fn unseen(&self, taken: &Model) -> Result<Option<Unseen>> {
+        let judged = self.data.for_evaluation();
+        let Ok(test) = self.data.split("test") else { return Ok(None) };
+        if test.label() == judged.label() || self.judge.measure.contains("unchanged") {
+            return Ok(None);
+        }
+        let score = |model: &Model| -> Result<f64> { Ok(Evaluate::default().run((model, &test), &self.quiet)?.fitness()) };
+        let [given, taken] = [score(&self.seen[0].1)?, score(taken)?];
+        Ok(Some(Unseen { split: test.label(), images: test.len(), given, taken }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halving_finds_the_deepest_cut_that_holds_in_few_steps() {
+        for deepest in 0..=95 {
+            let (mut halving, mut asked) = (Halving::default(), Vec::new());
+            while let Some(cut) = halving.next() {
+                asked.push(cut);
+                halving.tell(cut, cut <= deepest);
+            }
+            assert!(halving.holds <= deepest && (halving.fails > deepest || halving.fails > DEEPEST), "{deepest}: {asked:?}");
+            assert!(halving.fails - halving.holds <= CLOSE && asked.len() <= 6 && asked[0] == 50, "{deepest}: {asked:?}");
+        }
+    }
+}

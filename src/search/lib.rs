@@ -1,0 +1,20 @@
+//! The search for a small and fast model that still does its work: which techniques, how much of each.
+//!
+//! - [`plan`]: what may be done to a model, step by step.
+//! - [`store`]: what was made and measured, kept on disk so that a search that was stopped goes on where it was.
+//! - [`course`]: which plan is tried next.
+//! - [`front`]: which candidates no other one beats.
+//! - [`report`]: all of them, and why each was taken or not.
+
+mod course;
+mod front;
+mod options;
+mod plan;
+mod report;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use options::{Compress, Technique};
+pub use plan::Plan;
+pub use report::{Candidate, CompressReport};

@@ -1,0 +1,154 @@
+//! What a search found.
+
+use crate::plan::Plan;
+use crate::store::{Known, Timed};
+use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
+use compresso_measure::runtimes::RuntimeName;
+use serde::Serialize;
+
+/// A model that was tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct Candidate {
+    pub plan: Plan,
+    #[serde(flatten)]
+    pub known: Known,
+    /// What of the score it lost.
+    pub lost: f64,
+    /// No other is at least as good in score, speed and size, and better in one of them.
+    pub front: bool,
+    /// Why it was taken or not.
+    pub why: String,
+}
+
+/// Scores on images that no decision was made by.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unseen {
+    pub split: String,
+    pub images: usize,
+    pub given: f64,
+    pub taken: f64,
+}
+
+/// What a search found, in the order in which it was tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct CompressReport {
+    pub candidates: Vec<Candidate>,
+    pub winner: Plan,
+    /// What the score is.
+    pub measure: String,
+    /// Images that candidates were scored on.
+    pub images: usize,
+    pub dataset: String,
+    pub runtime: RuntimeName,
+    pub runs: usize,
+    pub threads: usize,
+    /// The share of score × time saved that the candidates cover; see [`crate`].
+    pub hypervolume: f64,
+    /// What making, judging and timing took, with what was kept from before.
+    pub minutes: f64,
+    pub unseen: Option<Unseen>,
+    /// Plans that a step refused, and why.
+    pub refused: Vec<String>,
+    pub cancelled: bool,
+    /// No candidate that keeps the score is as fast and small as was asked for.
+    pub target_missed: bool,
+}
+
+impl CompressReport {
+    fn taken(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| c.plan == self.winner)
+    }
+    /// `compress: -60 % MACs, int8: mAP50-95 0.512 → 0.505, 3.10 × as fast, 6.4 × as small`
+    pub fn headline(&self) -> String {
+        let (Some(given), Some(taken)) = (self.candidates.first(), self.taken()) else { return "compress: nothing was tried".into() };
+        let speed = taken.known.time.as_ref().and_then(|t| t.speedup).map_or(String::new(), |s| format!(", {s} as fast"));
+        let small = given.known.size_bytes as f64 / taken.known.size_bytes.max(1) as f64;
+        let missed = if self.target_missed { "; nothing that keeps the score is as fast and small as was asked for" } else { "" };
+        if taken.plan == given.plan {
+            return format!("compress: the model stays as it is: nothing else keeps its {}{missed}", self.measure);
+        }
+        format!(
+            "compress: {}: {} {:.4} → {:.4}{speed}, {small:.1} × as small{missed}",
+            taken.plan, self.measure, given.known.score, taken.known.score
+        )
+    }
+}
+
+impl Show for CompressReport {
+    fn tables(&self) -> Vec<Table> {
+        let measure = format!(">{}", self.measure);
+        let headers = ["candidate", &measure, ">lost", ">p50 ms", ">speed-up", ">MACs", ">params", ">size", "front", "taken, or why not"];
+        let mut table = Table::new("Candidates", &headers);
+        for c in &self.candidates {
+            let k = &c.known;
+            let time = |f: &dyn Fn(&Timed) -> Option<Cell>| k.time.as_ref().and_then(f).unwrap_or_else(Cell::none);
+            table.row([
+                Cell::from(c.plan.to_string()),
+                Cell::shown(format!("{:.4}", k.score), k.score),
+                Cell::shown(format!("{:+.4}", -c.lost), c.lost),
+                time(&|t| Some(Cell::shown(format!("{:.2}", t.p50_ms), t.p50_ms))),
+                time(&|t| t.speedup.map(|s| Cell::shown(s.to_string(), s.times))),
+                k.macs.map_or_else(Cell::unknown, Cell::count),
+                Cell::count(k.params),
+                Cell::bytes(k.size_bytes),
+                Cell::from(if c.front { "yes" } else { "" }),
+                Cell::from(&c.why),
+            ]);
+        }
+        vec![table]
+    }
+
+    fn plots(&self) -> Vec<Plot> {
+        let of = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<(f64, f64, String)> {
+            let timed = self.candidates.iter().filter(|c| keep(c));
+            timed.filter_map(|c| Some((c.known.time.as_ref()?.p50_ms, c.known.score, c.plan.to_string()))).collect()
+        };
+        let series = |name: &str, kind: SeriesKind, mut points: Vec<(f64, f64, String)>, labels: bool| {
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let labels = if labels { points.iter().map(|p| p.2.clone()).collect() } else { Vec::new() };
+            Series { name: name.into(), kind, points: points.iter().map(|p| (p.0, p.1)).collect(), labels }
+        };
+        let series = vec![
+            series("front", SeriesKind::Line, of(&|c| c.front), false),
+            series("candidates", SeriesKind::Points, of(&|c| c.plan != self.winner), true),
+            series("taken", SeriesKind::Points, of(&|c| c.plan == self.winner), true),
+        ];
+        let series: Vec<Series> = series.into_iter().filter(|s| !s.points.is_empty()).collect();
+        vec![Plot { series, ..Plot::default() }.titled("What was tried", format!("median latency in {} (ms)", self.runtime), &self.measure)]
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![
+            self.headline(),
+            format!(
+                "{} on {} of {}; {} of each candidate in {}, {}, in turns with the model as given",
+                self.measure,
+                counted(self.images, "image"),
+                self.dataset,
+                counted(self.runs, "run"),
+                self.runtime,
+                counted(self.threads, "thread")
+            ),
+            format!("{:.1} minutes; the candidates cover {:.3} of score × time saved", self.minutes, self.hypervolume),
+        ];
+        if let Some(u) = &self.unseen {
+            notes.push(format!(
+                "on {} of {}, by which nothing was decided: {} {:.4} → {:.4}",
+                counted(u.images, "image"),
+                u.split,
+                self.measure,
+                u.given,
+                u.taken
+            ));
+        }
+        if self.cancelled {
+            notes.push("stopped by the user before the search was over".into());
+        }
+        notes.extend(self.refused.iter().map(|r| format!("refused: {r}")));
+        notes
+    }
+
+    fn data(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
