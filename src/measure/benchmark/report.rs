@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::timing::Latency;
-use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
+use compresso_base::report::{Best, Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_exec::StepTime;
 use serde::Serialize;
 
@@ -128,9 +128,27 @@ impl Show for BenchmarkReport {
         if top1 {
             headers.push(">top-1");
         }
+        // How the others compare with the first row.
+        let base = self.rows.first().filter(|_| self.rows.len() > 1);
+        if base.is_some() {
+            headers.push(">speed-up");
+            headers.extend((map || top1).then_some(if map { ">Δ mAP50" } else { ">Δ top-1" }));
+        }
         let or_dash = |v: Option<Cell>| v.unwrap_or_else(Cell::none);
         let ms = |v: f64| format!("{v:.2}");
-        let mut table = Table::new("Benchmark", &headers);
+        let mut table = Table::new("Benchmark", &headers)
+            .folding()
+            .minor(&["std", "p99 ms", "mean ms", "p95 ms", "images/s", "MACs", "params", "peak memory"])
+            .best(&[
+                ("size", Best::Least),
+                ("p50 ms", Best::Least),
+                ("images/s", Best::Greatest),
+                ("peak memory", Best::Least),
+                ("J/image", Best::Least),
+                ("mAP50", Best::Greatest),
+                ("mAP50-95", Best::Greatest),
+                ("top-1", Best::Greatest),
+            ]);
         for r in &self.rows {
             let l = &r.latency;
             let macs = r.macs.map_or_else(Cell::unknown, Cell::count);
@@ -146,6 +164,14 @@ impl Show for BenchmarkReport {
             }
             if top1 {
                 cells.push(share(r.top1));
+            }
+            if let Some(first) = base {
+                let times = first.latency.p50_ms / l.p50_ms;
+                cells.push(Cell::shown(format!("{times:.2}×"), times));
+                let change = r.accuracy().zip(first.accuracy()).map(|(now, before)| now - before);
+                if map || top1 {
+                    cells.push(or_dash(change.map(|d| Cell::shown(format!("{d:+.4}"), d))));
+                }
             }
             table.row(cells);
         }
@@ -180,11 +206,15 @@ impl Show for BenchmarkReport {
                     labels: rows.iter().map(|r| label(r)).collect(),
                 }
             });
+            let mut series: Vec<Series> = series.collect();
+            if self.rows.len() > 2 {
+                series.push(Series::pareto_front(series.iter().flat_map(|s| s.points.clone()).collect::<Vec<_>>()));
+            }
             return vec![Plot {
                 title: "Latency and accuracy".into(),
                 x_label: "median latency (ms)".into(),
                 y_label: if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" }.into(),
-                series: series.collect(),
+                series,
                 ..Plot::default()
             }];
         }
