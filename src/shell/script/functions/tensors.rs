@@ -67,22 +67,6 @@ pub(super) const TABLE: &[Binding] = &[
             Ok(from_json(&nested(&x.to_f64s()?, x.dims(), is_whole(&x))))
         },
     },
-    Binding { signature: signature("min", "The least value", &[X], "number", &["tensor([3, 1, 2]).min()"]), call: |c| fold(c, f64::min) },
-    Binding {
-        signature: signature("max", "The greatest value", &[X], "number", &["tensor([3, 1, 2]).max()"]),
-        call: |c| fold(c, f64::max),
-    },
-    Binding {
-        signature: signature("sum", "The sum of the values", &[X], "number", &["tensor([3, 1, 2]).sum()"]),
-        call: |c| Ok(c.tensor(0)?.to_f64s()?.iter().sum::<f64>().into()),
-    },
-    Binding {
-        signature: signature("mean", "The mean of the values", &[X], "number", &["tensor([3, 1, 2]).mean()"]),
-        call: |c| {
-            let v = some(c)?;
-            Ok((v.iter().sum::<f64>() / v.len() as f64).into())
-        },
-    },
     Binding {
         signature: signature(
             "argmax",
@@ -119,11 +103,6 @@ fn some(c: &Call<'_>) -> Result<Vec<f64>> {
     if v.is_empty() { Err(Error::argument("the tensor is empty")) } else { Ok(v) }
 }
 
-fn fold(c: &Call<'_>, f: fn(f64, f64) -> f64) -> Result<Dynamic> {
-    let v = some(c)?;
-    Ok(v.iter().copied().fold(v[0], f).into())
-}
-
 fn reshape(c: &Call<'_>) -> Result<Dynamic> {
     let (x, shape) = (c.tensor(0)?, c.sizes(1)?);
     let (has, needs) = (count_of(x.dims())?, count_of(&shape)?);
@@ -131,6 +110,13 @@ fn reshape(c: &Call<'_>) -> Result<Dynamic> {
         return Err(Error::shape(format!("the shape {shape:?} needs {needs} values, got {has} in {:?}", x.dims())));
     }
     Ok(Dynamic::from(x.with(x.tensor.reshape(shape)?)?))
+}
+
+/// A float32 tensor of nested lists.
+pub(super) fn tensor_of(list: &Dynamic) -> Result<Value> {
+    let (mut values, mut shape) = (Vec::new(), Vec::new());
+    flatten(list, 0, &mut shape, &mut values)?;
+    Value::plain(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
 fn tensor(c: &Call<'_>) -> Result<Dynamic> {
