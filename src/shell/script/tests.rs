@@ -449,6 +449,12 @@ fn lists_have_what_results_need() {
         ("[0.5, 1].sum()", "1.5"),
         ("[[2, 4, 4, 4, 5, 5, 7, 9].std(), [3].std(), [1, 2, 3, 4].quantile(0.25)]", "[2.138089935299395, 0.0, 1.75]"),
         ("tensor([3, 1, 2]).median()", "2.0"),
+        ("random([1, 3, 8, 6]).slice(1, 0, 2).slice(-1, -2).shape", "[1, 2, 8, 2]"),
+        ("tensor([[1, 2], [3, 4]]).slice(0, 1).to_list()", "[[3.0, 4.0]]"),
+        (
+            "let m = model(\"classifier\", #{ classes: 2, image_size: 32 }); weights(m, \"model.0.conv.weight\").shape == m.weights(\"model.0\")[\"model.0.conv.weight\"].shape",
+            "true",
+        ),
         ("[1, 2, 3].zip([\"a\", \"b\"])", "[[1, \"a\"], [2, \"b\"]]"),
         ("[\"a\", \"b\"].enumerate()", "[[0, \"a\"], [1, \"b\"]]"),
         ("[1, 0.5, \"x\"].join(\", \")", "1, 0.5, x"),
@@ -465,6 +471,9 @@ fn lists_have_what_results_need() {
     }
     for (code, text) in [
         ("[].mean()", "the list is empty"),
+        ("zeros([2, 3]).slice(1, 3)", "axis 1 has 3 parts"),
+        ("zeros([2, 3]).slice(2, 0)", "a tensor of rank 2 has no axis 2"),
+        ("weights(model(\"classifier\", #{ classes: 2, image_size: 32 }), \"model.0.conv.wieght\")", "did you mean 'model.0.conv.weight'?"),
         ("[1, \"x\"].sum()", "item 1 of the list is no number but \"x\""),
         ("[#{ ms: 1 }].mean()", "list.map(|row| row.name)"),
         ("[#{ ms: 1 }].sort_by(\"mss\")", "did you mean 'ms'?"),

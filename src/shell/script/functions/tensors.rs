@@ -69,6 +69,16 @@ pub(super) const TABLE: &[Binding] = &[
     },
     Binding {
         signature: signature(
+            "slice",
+            "The part of a tensor along an axis from a place on, up to another one or the end; negative places count from the end",
+            &[X, Arg::new("axis", ArgKind::Int), Arg::new("from", ArgKind::Int), Arg::optional("to", ArgKind::Int)],
+            "tensor",
+            &["random([1, 3, 8, 8]).slice(1, 0, 2).shape", "tensor([1, 2, 3]).slice(0, -1).to_list()"],
+        ),
+        call: slice,
+    },
+    Binding {
+        signature: signature(
             "argmax",
             "The place of the greatest value, counted in row-major order from 0",
             &[X],
@@ -101,6 +111,23 @@ fn is_whole(x: &Value) -> bool {
 fn some(c: &Call<'_>) -> Result<Vec<f64>> {
     let v = c.tensor(0)?.to_f64s()?;
     if v.is_empty() { Err(Error::argument("the tensor is empty")) } else { Ok(v) }
+}
+
+fn slice(c: &Call<'_>) -> Result<Dynamic> {
+    let (x, axis) = (c.tensor(0)?, c.int(1)?);
+    let rank = x.dims().len();
+    let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok().filter(|a| *a < rank);
+    let axis = axis.ok_or_else(|| Error::argument(format!("a tensor of rank {rank} has no axis {}", describe(c.arg(1)))))?;
+    let size = x.dims()[axis];
+    let place = |n: i64| usize::try_from(if n < 0 { n + size as i64 } else { n }).ok().filter(|p| *p <= size);
+    let (from, to) = (place(c.int(2)?), if c.has(3) { place(c.int(3)?) } else { Some(size) });
+    match from.zip(to).filter(|(from, to)| from < to) {
+        Some((from, to)) => Ok(Dynamic::from(x.with(x.tensor.narrow(axis, from, to - from)?)?)),
+        None => {
+            Err(Error::argument(format!("axis {axis} has {size} parts, of which none lie there"))
+                .hint("places are from 0 up to that number"))
+        }
+    }
 }
 
 fn reshape(c: &Call<'_>) -> Result<Dynamic> {
