@@ -83,7 +83,9 @@ fn earlier_values_are_kept_timed_and_undone() {
     r.expect("a.nope", "a whole number has no field 'nope'");
     r.expect(":save kept.rhai", "inputs are in kept.rhai");
     r.expect("print(read_text(\"kept.rhai\").contains(\"nope\"))", "false");
+    r.expect("a = 7;", "");
     r.expect(":load kept.rhai", "");
+    r.expect("a + 3000", "3020");
     r.expect(":history undo", ":undo");
     r.expect(":cd nowhere", "no such file or folder");
 }

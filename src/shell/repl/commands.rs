@@ -1,5 +1,6 @@
 //! What is typed at the prompt and is no script: `:undo`, `%time`, `!ls`, `m?`.
 
+use super::lexer::{Token, TokenKind, tokens};
 use crate::error::{Error, Result, nearest};
 use crate::report::{Ink, Style, Table, millis, table_text};
 use crate::shell::script::{Failure, Session, Snapshot, help_text};
@@ -159,7 +160,7 @@ impl Memory {
             },
             "save" => {
                 let path = needed("a file, such as :save session.rhai")?;
-                let script: String = self.inputs.iter().map(|input| format!("{}\n", input.trim_end())).collect();
+                let script: String = self.inputs.iter().map(|input| statement(input) + "\n").collect();
                 crate::files::write_file(path, script.as_bytes())?;
                 format!("{} inputs are in {}", self.inputs.len(), path.display())
             }
@@ -184,6 +185,19 @@ impl Memory {
             }
         }))
     }
+}
+
+/// An input as a statement of a script, which a semicolon ends.
+fn statement(input: &str) -> String {
+    let input = input.trim();
+    let all = tokens(input);
+    let solid = |t: &&Token<'_>| !matches!(t.kind, TokenKind::Blank | TokenKind::Comment);
+    if all.iter().rfind(solid).is_none_or(|t| t.text == ";") {
+        return input.to_string();
+    }
+    // A semicolon in a comment ends nothing.
+    let in_comment = all.last().is_some_and(|t| t.kind == TokenKind::Comment);
+    format!("{input}{};", if in_comment { "\n" } else { "" })
 }
 
 fn variables(session: &Session, style: &Style) -> String {
@@ -233,6 +247,21 @@ pub(super) fn time_often(session: &mut Session, code: &str, name: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn saved_inputs_are_statements() {
+        for (input, saved) in [
+            ("a + 1", "a + 1;"),
+            (" let a = 1; ", "let a = 1;"),
+            ("a // note", "a // note\n;"),
+            ("let a = 1; // note", "let a = 1; // note"),
+            ("fn f() { 1 }", "fn f() { 1 };"),
+        ] {
+            assert_eq!(statement(input), saved);
+        }
+        let script = ["a + 1", "fn f() { 1 }", "if true { 1 }"].map(statement).join("\n");
+        assert!(rhai::Engine::new().compile(script).is_ok());
+    }
 
     #[test]
     fn inputs_are_told_apart() {
