@@ -248,8 +248,9 @@ impl Explain<'_> {
             return e.hint(hint);
         }
         let own = bindings().map(|b| b.signature.name).chain(self.functions.iter().map(|f| f.0.as_str()));
-        let near = nearest(name, own)
-            .or_else(|| nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.starts_with(char::is_alphabetic))));
+        let near = nearest(name, own).or_else(|| {
+            nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.len() > 1 && n.starts_with(char::is_alphabetic)))
+        });
         if let Some(near) = near {
             return e.hint(format!("did you mean '{near}'?"));
         }

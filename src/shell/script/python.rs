@@ -51,7 +51,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("tuple", "lists stand for tuples: [1, 2]"),
     ("dict", "maps are #{ a: 1 }"),
     ("list", "lists are [1, 2, 3]"),
-    ("forEach", "list.for_each(|| print(this)), or for x in list { print(x) }"),
+    ("forEach", "list.for_each(|x| print(x)), or for x in list { print(x) }"),
     ("arange", "for i in 0..10, or range(0, 10, 2)"),
     ("linspace", "range(0, 6).map(|i| 0.1 * i)"),
     ("array", "tensor([[1, 2], [3, 4]])"),

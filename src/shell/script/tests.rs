@@ -465,6 +465,8 @@ fn lists_have_what_results_need() {
         ("[\"bb\", \"a\", \"ccc\"].order_by(|t| t.len())", "[\"a\", \"bb\", \"ccc\"]"),
         ("let by = 10; [3, 1, 2].order_by(|x| by - x)", "[3, 2, 1]"),
         ("let total = 0; [1, 2].for_each(|x| total += x); total", "3"),
+        ("let seen = []; [\"a\", \"b\"].for_each(|x, i| seen.push([x, i])); seen", "[[\"a\", 0], [\"b\", 1]]"),
+        ("let l = [1, 2]; l.for_each(|| this *= 10); l", "[10, 20]"),
         ("env(\"NO_SUCH_VARIABLE\", \"7\")", "7"),
     ] {
         assert_eq!(shown(code), text, "{code}");

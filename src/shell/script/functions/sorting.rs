@@ -1,4 +1,5 @@
-//! Sorting by a function of the script, in place of the language's own, which goes on after an error and after Ctrl-C.
+//! Functions of lists that call functions of the script, in place of the language's own, whose sorting goes on after an error and after Ctrl-C,
+//! and whose `for_each` tells the place where the item is asked for.
 
 use crate::error::Error;
 use crate::shell::script::raised::raise;
@@ -41,6 +42,22 @@ pub(in crate::shell::script) fn register_sorting(engine: &mut Engine) {
     // The engine's own take functions, so these do as well as any value.
     register_by!(engine, FnPtr);
     register_by!(engine, ImmutableString);
+    // The engine's own gives the place, not the item, to a function of one argument.
+    engine.register_fn("for_each", |context: NativeCallContext, list: &mut Array, f: FnPtr| -> Raised<()> {
+        for i in 0..list.len() {
+            let (item, place) = (list[i].clone(), Dynamic::from(i as i64));
+            let others = |result: &Result<Dynamic, Box<EvalAltResult>>| result.as_ref().is_err_and(|e| takes_others(e, f.fn_name()));
+            let mut result = f.call_raw(&context, Some(&mut list[i]), [item.clone()]);
+            if others(&result) {
+                result = f.call_raw(&context, Some(&mut list[i]), [item, place]);
+            }
+            if others(&result) {
+                result = f.call_raw(&context, Some(&mut list[i]), <[Dynamic; 0]>::default());
+            }
+            let _ = result?;
+        }
+        Ok(())
+    });
     engine.register_fn("dedup", |context: NativeCallContext, list: &mut Array, same: FnPtr| -> Raised<()> {
         let mut kept: Array = Vec::with_capacity(list.len());
         for item in list.iter() {
