@@ -5,7 +5,9 @@ use compresso::kernels::memory::Recycling;
 use compresso::measure::runtimes::onnxruntime;
 use compresso::report::{Style, save};
 use compresso::shell::jupyter::{self, RhaiCells, install};
-use compresso::shell::script::{Failure, Limits, Session, exit_code};
+use compresso::shell::script::{
+    Failure, Limits, Line, Session, command_usage, completions, exit_code, help_text, nearest_command, one_line,
+};
 use compresso::shell::{Console, Front, Output, cancelled_code, doctor, repl, watch_interrupts};
 use compresso::{Context, Error};
 use std::io::{IsTerminal, Write};
@@ -43,6 +45,9 @@ struct Arguments {
     /// Steps that a script, or an input at the prompt, may take: calls, expressions, rounds of loops
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_operations: Option<u64>,
+    /// Leave out progress and notes
+    #[arg(short, long, global = true)]
+    quiet: bool,
     /// Let scripts read and write files under this folder alone, start no program and reach no network (Linux)
     #[arg(long, global = true, value_name = "DIR")]
     sandbox: Option<PathBuf>,
@@ -90,6 +95,11 @@ enum Command {
     /// Run code and show the value of its last expression
     #[command(short_flag = 'c')]
     Eval { code: String },
+    /// Print a script for the completion of commands: bash, zsh or fish
+    Completions { shell: String },
+    /// An operation on model files: train, evaluate, predict, prune, quantize, benchmark, export and others; OPERATION --help says more
+    #[command(external_subcommand)]
+    Operation(Vec<String>),
     /// Jupyter kernels
     #[command(subcommand)]
     Kernel(Kernel),
@@ -171,9 +181,21 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             console.eprint(&if failure.is_cancelled() { "cancelled".to_string() } else { failure.render(&console.error_style()) });
-            ExitCode::from(if failure.is_cancelled() { cancelled_code() } else { exit_code(&failure) })
+            let code = if failure.error.message().starts_with(UNKNOWN) { 2 } else { exit_code(&failure) };
+            ExitCode::from(if failure.is_cancelled() { cancelled_code() } else { code })
         }
     }
+}
+
+/// Commands that are no operations.
+const COMMANDS: [&str; 6] = ["run", "eval", "kernel", "doctor", "completions", "help"];
+const UNKNOWN: &str = "there is no command ";
+
+fn no_command(name: &str) -> Failure {
+    let e = Error::argument(format!("{UNKNOWN}'{name}'"));
+    let script = || name.ends_with(".rhai").then(|| format!("compresso run {name} runs it"));
+    let near = || nearest_command(name, &COMMANDS).map(|near| format!("did you mean '{near}'?"));
+    e.hint(script().or_else(near).unwrap_or_else(|| "compresso --help lists the commands".into())).into()
 }
 
 /// Prints help and version, which are results, or what is wrong with the arguments.
@@ -205,12 +227,32 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
         }
         compresso::shell::sandbox::enter(folder, script, library.as_deref())?;
     }
+    if let Some(Command::Completions { shell }) = &arguments.command {
+        console.print(completions(shell, &COMMANDS)?.trim_end());
+        return Ok(());
+    }
+    let line = match &arguments.command {
+        Some(Command::Operation(words)) => match one_line(words) {
+            Some(Ok(Line::Run(line))) => Some(line),
+            Some(Ok(Line::Help(signature))) => {
+                console.print(&format!("{}\n\n{}", command_usage(signature), help_text(signature.name, &console.style())?));
+                return Ok(());
+            }
+            Some(Err(e)) => return Err(e.into()),
+            None => return Err(no_command(&words[0])),
+        },
+        _ => None,
+    };
     let mut context = Context::new().with_seed(arguments.seed.unwrap_or(0)).with_progress(console.clone());
     compresso::memory::set_limit(arguments.max_memory);
-    if let Some(n) = arguments.threads {
+    context.quiet = arguments.quiet || line.as_ref().is_some_and(|l| l.quiet);
+    if let Some(seed) = line.as_ref().and_then(|l| l.seed) {
+        context.seed = seed;
+    }
+    if let Some(n) = arguments.threads.or(line.as_ref().and_then(|l| l.threads)) {
         context.threads = compresso::shell::script::check_threads(n)?;
     }
-    if let Some(name) = &arguments.device {
+    if let Some(name) = arguments.device.as_ref().or(line.as_ref().and_then(|l| l.device.as_ref())) {
         context.device = compresso::shell::script::parse_device(name)?;
     }
     if let Some(Command::Doctor { save: path }) = &arguments.command {
@@ -229,6 +271,16 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
         Some(Command::Run { file, args }) => {
             let _ = session.run_file(&file, args)?;
             // The last call may have ended early and well.
+            Ok(cancel.check()?)
+        }
+        Some(Command::Operation(_)) => {
+            let Some(line) = line else { return Ok(()) };
+            let value = session.run(&line.script, "<command>")?;
+            if line.json {
+                console.print(&session.json(&value)?);
+            } else {
+                session.show(&value)?;
+            }
             Ok(cancel.check()?)
         }
         Some(Command::Eval { code }) => {

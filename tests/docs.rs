@@ -51,6 +51,22 @@ fn scripts_in_the_docs_run() {
     }
 }
 
+/// The grid of the guide prints its table and its plot, and nothing else.
+#[test]
+fn the_grid_in_the_guide_prints_its_table_and_its_plot() {
+    let grid = blocks(&read("docs/guide.md"), "rhai").into_iter().find(|b| b.starts_with("quiet();")).unwrap();
+    assert!(grid.lines().count() <= 10, "{grid}");
+    let before = "let d = dataset(\"shapes\", #{ images: 8, size: 64 });\n\
+                  let t = model(\"yolov8n\", #{ classes: d.classes, image_size: 64, width: 0.125 });\n";
+    let o = Command::new(env!("CARGO_BIN_EXE_compresso")).args(["eval", &format!("{before}{grid}")]).stdin(Stdio::null()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(o.status.success() && err.is_empty(), "{out}\n{err}");
+    let (table, plot) = out.split_once("Six ratios\n").unwrap_or_else(|| panic!("{out}"));
+    assert_eq!(table.lines().filter(|l| l.starts_with("| ")).count(), 7, "{out}");
+    assert!(table.lines().all(|l| l.starts_with('|')) && plot.contains("map50") && plot.contains("ms"), "{out}");
+    assert!(plot.lines().all(|l| l.chars().count() <= 80) && ["0.1", "0.6"].iter().all(|r| plot.contains(r)), "{out}");
+}
+
 /// Shell commands: those of `compresso` are run; the others are known and run elsewhere.
 #[test]
 fn commands_in_the_docs_run() {

@@ -19,13 +19,18 @@ impl Repl {
         Self::start_in(tempfile::tempdir().unwrap())
     }
     fn start_in(home: tempfile::TempDir) -> Self {
+        Self::start_with(home, 120, "xterm")
+    }
+    fn start_with(home: tempfile::TempDir, columns: usize, terminal: &str) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", concat!("stty cols 120 rows 40; exec ", env!("CARGO_BIN_EXE_compresso"))]);
-        command.env("COMPRESSO_HISTORY", home.path().join("history")).env("NO_COLOR", "1").env("TERM", "xterm").env("LANG", "C.UTF-8");
+        command.args(["-c", &format!("stty cols {columns} rows 40; exec {}", env!("CARGO_BIN_EXE_compresso"))]);
+        command.env("COMPRESSO_HISTORY", home.path().join("history")).env("NO_COLOR", "1").env("TERM", terminal).env("LANG", "C.UTF-8");
         command.env("COMPRESSO_GRAPHICS", "none").current_dir(home.path());
         let mut pty = spawn_command(command, Some(20_000)).unwrap();
         pty.exp_string("help() lists the functions").unwrap();
-        pty.exp_string(READY).unwrap();
+        if terminal != "dumb" {
+            pty.exp_string(READY).unwrap();
+        }
         Self { pty, _home: home }
     }
     /// Sends an input and waits for `wanted` in what is shown.
@@ -54,6 +59,71 @@ fn values_help_and_errors() {
     r.expect("prun(m)", "did you mean 'prune'?");
     r.expect("m.prune(#{ ratoi: 1 })", "did you mean 'ratio'?");
     r.expect(":nope", "there is no command ':nope'");
+    r.expect(":vasr", "did you mean ':vars'?");
+    r.expect("m?", "m is a model: Model: classifier of 3 classes");
+    r.expect("help(\"predictions\")", "images[0].detections");
+}
+
+#[test]
+fn earlier_values_are_kept_timed_and_undone() {
+    let mut r = Repl::start();
+    r.expect("let a = 20;", "");
+    r.expect("a + 1", "21");
+    r.expect("_ * 2", "42");
+    r.expect("Out[2] + Out[3]", "63");
+    r.expect("switch 7 { 1 => 2, _ => 70 + 7 }", "77");
+    r.expect("a = 5;", "");
+    r.expect(":undo", "before the last input: a = 5;");
+    r.expect("a * 1000", "20000");
+    r.expect("%time a + 0", "took ");
+    r.expect("%timeit a + 0", "median ");
+    r.expect("!echo one$((1 + 1))three", "one2three");
+    r.expect("!exit 3", "the command ended with exit status: 3");
+    r.expect(":vars", "whole number");
+    r.expect("a.nope", "a whole number has no field 'nope'");
+    r.expect(":save kept.rhai", "inputs are in kept.rhai");
+    r.expect("print(read_text(\"kept.rhai\").contains(\"nope\"))", "false");
+    r.expect("a = 7;", "");
+    r.expect(":load kept.rhai", "");
+    r.expect("a + 3000", "3020");
+    r.expect(":history undo", ":undo");
+    r.expect(":cd nowhere", "no such file or folder");
+}
+
+#[test]
+fn a_training_that_was_not_saved_is_asked_for() {
+    let mut r = Repl::start();
+    r.expect("let m = model(\"yolov8n\", #{ classes: 3, image_size: 32, width: 0.0625 });", "");
+    r.expect("let t = train(m, dataset(\"shapes\", #{ images: 4, size: 32 }), #{ epochs: 1, batch: 2 });", "");
+    r.expect("exit", "trained and not saved: t. Leave? [y/N]");
+    r.expect("n", "");
+    r.expect("1 + 41", "42");
+    r.expect("save(t, \"t.onnx\")", "");
+    r.pty.send_line("exit").unwrap();
+    r.pty.exp_eof().unwrap();
+}
+
+/// Lines of a narrow terminal hold whole words and numbers.
+#[test]
+fn eighty_columns_break_no_word() {
+    let mut r = Repl::start_with(tempfile::tempdir().unwrap(), 80, "xterm");
+    r.expect("let m = model(\"classifier\", #{ classes: 3, image_size: 32 });", "");
+    r.pty.send_line("benchmark([[\"base\", m], [\"pruned\", prune(m)]], #{ runs: 3, runtimes: [\"native\"], power: false })").unwrap();
+    let shown = r.pty.exp_string("memory is what loading and running").unwrap();
+    for whole in ["│ model", "p50 ms", "images/s", "speed-up", "peak memory", "in all rows: runtime native"] {
+        assert!(shown.contains(whole), "{whole}: {shown}");
+    }
+    assert!(shown.lines().filter(|l| l.contains('│')).all(|l| l.trim_end().chars().count() <= 80), "{shown}");
+}
+
+#[test]
+fn a_dumb_terminal_gets_plain_lines() {
+    let mut r = Repl::start_with(tempfile::tempdir().unwrap(), 80, "dumb");
+    r.pty.send_line("20 + 22").unwrap();
+    r.pty.exp_string("42").unwrap();
+    r.pty.send_line("plot([1, 2, 3])").unwrap();
+    let shown = r.pty.exp_string("╰").unwrap();
+    assert!(!shown.contains('\x1b'), "{shown:?}");
 }
 
 #[test]

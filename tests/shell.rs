@@ -169,3 +169,54 @@ fn small_mistakes_are_told_plainly() {
     assert_eq!(at("save(#{ a: 1 }, \"~/kept.json\"); load(\"~/kept.json\").a"), "1\n");
     assert!(dir.path().join("kept.json").is_file());
 }
+
+#[test]
+fn operations_are_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_compresso")).args(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap()
+    };
+    let o = at(&["prune", "classifier", "--ratio", "0.25", "-o", "new/small.onnx"]);
+    assert_eq!(o.status.code(), Some(0), "{}", stderr(&o));
+    assert!(stdout(&o).starts_with("Model: classifier"), "{}", stdout(&o));
+    let params = |model: &str| -> u64 {
+        let o = at(&["summary", model, "--json", "--quiet"]);
+        assert!(stderr(&o).is_empty(), "{}", stderr(&o));
+        serde_json::from_str::<serde_json::Value>(&stdout(&o)).unwrap()["params"].as_u64().unwrap()
+    };
+    assert!(params("new/small.onnx") < params("classifier"));
+    let o = at(&["prune", "classifier", "--ratio", "30"]);
+    assert!(o.status.code() == Some(1) && stderr(&o).contains("it is a share: 30 % is 0.3"), "{}", stderr(&o));
+    let o = at(&["prune", "classifier", "--ratoi", "0.3"]);
+    assert!(o.status.code() == Some(1) && stderr(&o).contains("did you mean --ratio?"), "{}", stderr(&o));
+    let o = at(&["prune", "--help"]);
+    assert!(
+        stdout(&o).starts_with("usage: compresso prune MODEL [--data DATA]") && stdout(&o).contains("Share to remove"),
+        "{}",
+        stdout(&o)
+    );
+}
+
+#[test]
+fn mistyped_commands_are_told_the_nearest() {
+    for (typed, hint) in
+        [("rn", "did you mean 'run'?"), ("evaluat", "did you mean 'evaluate'?"), ("s.rhai", "compresso run s.rhai"), ("xyzzy", "--help")]
+    {
+        let o = compresso(&[typed]);
+        assert!(o.status.code() == Some(2) && stderr(&o).contains(hint), "{typed}: {}", stderr(&o));
+    }
+}
+
+#[test]
+fn shells_complete_commands_and_options() {
+    let script = stdout(&compresso(&["completions", "bash"]));
+    let check = format!(
+        "{script}\nCOMP_WORDS=(compresso prune --rat); COMP_CWORD=2; _compresso; echo ${{COMPREPLY[0]}}\nCOMP_WORDS=(compresso quan); COMP_CWORD=1; _compresso; echo ${{COMPREPLY[0]}}"
+    );
+    let o = Command::new("bash").args(["-c", &check]).output().unwrap();
+    assert_eq!((stdout(&o).as_str(), stderr(&o).as_str()), ("--ratio\nquantize\n", ""));
+    for shell in ["zsh", "fish"] {
+        assert!(stdout(&compresso(&["completions", shell])).contains("quantize"));
+    }
+    assert!(stderr(&compresso(&["completions", "tcsh"])).contains("bash, zsh or fish"));
+}

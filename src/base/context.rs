@@ -108,6 +108,8 @@ pub struct Context {
     /// Seed of everything random.
     pub seed: u64,
     pub cancel: Cancel,
+    /// No progress and no notes.
+    pub quiet: bool,
     progress: Arc<dyn ProgressSink>,
 }
 
@@ -118,6 +120,7 @@ impl Default for Context {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             seed: 0,
             cancel: Cancel::new(),
+            quiet: false,
             progress: Arc::new(Silent),
         }
     }
@@ -152,8 +155,9 @@ impl Context {
     pub fn progress(&self, label: &str, total: u64) -> Progress {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.progress.start(id, label, total);
-        Progress { sink: self.progress.clone(), cancel: self.cancel.clone(), id, done: 0 }
+        let sink: Arc<dyn ProgressSink> = if self.quiet { Arc::new(Silent) } else { self.progress.clone() };
+        sink.start(id, label, total);
+        Progress { sink, cancel: self.cancel.clone(), id, done: 0 }
     }
     /// The same without its notes: for steps whose findings the caller tells in its own way. Progress is shown all the same.
     #[must_use]
@@ -162,7 +166,9 @@ impl Context {
     }
     /// Tells the user something that is not a result (a warning, a note on what was skipped).
     pub fn note(&self, line: impl AsRef<str>) {
-        self.progress.note(line.as_ref());
+        if !self.quiet {
+            self.progress.note(line.as_ref());
+        }
     }
 }
 

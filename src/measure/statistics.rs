@@ -115,8 +115,8 @@ impl Speedup {
 impl std::fmt::Display for Speedup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.verdict {
-            Verdict::CannotTell => write!(f, "≈ 1 ×"),
-            _ => write!(f, "{:.2} ×", self.times),
+            Verdict::CannotTell => write!(f, "≈ 1×"),
+            _ => write!(f, "{:.2}×", self.times),
         }
     }
 }

@@ -9,6 +9,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::files;
 use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
+use compresso_base::report::read_csv;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
@@ -178,17 +179,17 @@ compresso_base::options! {
     pub struct Load {}
 }
 
-/// Reads a file by its ending: a model, or tensors by name (one alone for .npy and .pb), or JSON data.
+/// Reads a file by its ending: a model, or tensors by name (one alone for .npy and .pb), or data of a JSON or CSV file.
 ///
 /// # Errors
 /// `Io`; `Format`; those of loading models and tensors.
 impl Operation for Load {
     const SIGNATURE: Signature = Signature {
         name: "load",
-        summary: "Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json)",
+        summary: "Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json, .csv: a list of maps)",
         group: "models",
         args: &[Arg::new("path", ArgKind::Text)],
-        returns: "model, tensor or map",
+        returns: "model, tensor, map or list",
         fields: Self::FIELDS,
         examples: &[],
         keywords: &["open", "read", "import", "npy", "npz"],
@@ -203,6 +204,10 @@ impl Operation for Load {
             "json" => {
                 let text = files::read_text(path)?;
                 serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))
+            }
+            "csv" => {
+                let rows = read_csv(&files::read_text(path)?).map_err(|e| e.file(path))?;
+                Ok(Loaded::Data(rows.into_iter().map(Json::Object).collect()))
             }
             _ => {
                 let mut tensors = weights::load_tensors(path)?;

@@ -1,5 +1,6 @@
 //! What a model consists of, as a report.
 
+use super::graph::LayerStats;
 use super::{ImageSize, Model, Stats, Task};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
@@ -15,6 +16,8 @@ pub struct Summary {
     stats: Arc<Stats>,
     /// Height and width at which open sizes are counted.
     size: Option<[usize; 2]>,
+    /// A row for each layer, not for each block.
+    layers: bool,
 }
 
 compresso_base::options! {
@@ -23,6 +26,8 @@ compresso_base::options! {
         /// Height and width at which multiply-accumulates are counted where the model leaves them open: one number for a square, or
         /// [height, width].
         pub image_size: Option<ImageSize> = None,
+        /// A row for each layer instead of one for each block, the layers whose names begin alike.
+        pub layers: bool = false,
     }
 }
 
@@ -33,7 +38,7 @@ compresso_base::options! {
 impl Operation for Summarize {
     const SIGNATURE: Signature = Signature {
         name: "summary",
-        summary: "What a model is made of: inputs, outputs, layers with parameters and multiply-accumulates",
+        summary: "What a model is made of: inputs, outputs, blocks or layers with parameters and multiply-accumulates",
         group: "models",
         args: &[Arg::new("m", ArgKind::Model)],
         returns: "report",
@@ -46,19 +51,63 @@ impl Operation for Summarize {
 
     fn run(&self, model: &Model, _: &Context) -> Result<Summary> {
         match self.image_size.map(ImageSize::height_width) {
-            Some(size) => Ok(Summary { model: model.clone(), stats: model.stats_at(Some(size))?, size: Some(size) }),
-            None => model.summary(),
+            Some(size) => Ok(Summary { model: model.clone(), stats: model.stats_at(Some(size))?, size: Some(size), layers: self.layers }),
+            None => Ok(Summary { layers: self.layers, ..model.summary()? }),
         }
     }
 }
 
 impl Model {
-    /// Inputs, outputs and layers with their parameters and multiply-accumulates.
+    /// `Model: detector of 80 classes, 640 x 640`
+    fn headline(&self) -> String {
+        let plural = |n: usize| counted(n, "class");
+        let what = match self.task() {
+            Task::Unknown => "network".to_string(),
+            Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
+            Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
+            Task::Instances(i) => format!("detector of {} with {}", plural(i.classes.len()), i.kind.what()),
+        };
+        let size = self.image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
+        format!("Model: {what}{size}")
+    }
+
+    /// The model at a glance: what it is for, what goes in and comes out, what it costs, how it was made.
+    ///
+    /// # Errors
+    /// What shape inference reports, with its node.
+    pub fn card(&self) -> Result<Table> {
+        const NAMES: usize = 6;
+        let (graph, stats) = (self.graph(), self.stats()?);
+        let mut card = Table::new(printable(&self.headline()), &["", ""]);
+        let classes = self.task().classes();
+        if !classes.is_empty() {
+            let more = if classes.len() > NAMES { format!(" and {} more", classes.len() - NAMES) } else { String::new() };
+            card.row(["classes", &format!("{}{more}", classes[..classes.len().min(NAMES)].join(", "))]);
+        }
+        for input in graph.feeds() {
+            card.row([format!("input {}", input.name), input.fact.to_string()]);
+        }
+        for output in graph.outputs() {
+            card.row([format!("output {}", output.name), output.fact.to_string()]);
+        }
+        let with = stats.layers.iter().filter(|l| l.params > 0).count();
+        card.row([Cell::from("layers"), Cell::shown(format!("{}, {with} with parameters", stats.layers.len()), stats.layers.len() as f64)]);
+        let parameters = format!("{} ({})", count(stats.params), bytes(stats.weight_bytes));
+        card.row([Cell::from("parameters"), Cell::shown(parameters, stats.params as f64)]);
+        card.row([Cell::from("MACs"), stats.macs.map_or_else(Cell::unknown, Cell::count)]);
+        let steps: Vec<&str> = self.steps().iter().map(|s| s.operation.as_str()).collect();
+        if !steps.is_empty() {
+            card.row(["made by", &steps.join(" > ")]);
+        }
+        Ok(card)
+    }
+
+    /// Inputs, outputs and blocks of layers with their parameters and multiply-accumulates.
     ///
     /// # Errors
     /// What shape inference reports, with its node.
     pub fn summary(&self) -> Result<Summary> {
-        Ok(Summary { model: self.clone(), stats: self.stats()?, size: self.image_size() })
+        Ok(Summary { model: self.clone(), stats: self.stats()?, size: self.image_size(), layers: false })
     }
 }
 
@@ -75,14 +124,6 @@ impl Show for Model {
         self.summary().map(|s| s.data()).unwrap_or_default()
     }
     fn line(&self) -> Option<String> {
-        let plural = |n: usize| counted(n, "class");
-        let what = match self.task() {
-            Task::Unknown => "network".to_string(),
-            Task::Classify(c) => format!("classifier of {}", plural(c.classes.len())),
-            Task::Detect(d) => format!("detector of {}", plural(d.classes.len())),
-            Task::Instances(i) => format!("detector of {} with {}", plural(i.classes.len()), i.kind.what()),
-        };
-        let size = self.image_size().map(|[h, w]| format!(", {w} x {h}")).unwrap_or_default();
         let cost = match self.stats() {
             Ok(s) => match s.macs {
                 Some(macs) => format!(", {} parameters, {}MACs", count(s.params), spaced(&count(macs))),
@@ -92,7 +133,7 @@ impl Show for Model {
         };
         let steps: Vec<&str> = self.steps().iter().map(|s| s.operation.as_str()).collect();
         let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(" > ")) };
-        Some(printable(&format!("Model: {what}{size}{cost}{steps}")))
+        Some(printable(&format!("{}{cost}{steps}", self.headline())))
     }
     fn save_as(&self, path: &Path) -> Result<()> {
         self.save(path)
@@ -137,18 +178,17 @@ impl Show for Summary {
             let steps: Vec<&str> = self.model.steps().iter().map(|s| s.operation.as_str()).collect();
             head.row(["made by", &steps.join(" > ")]);
         }
-        let mut layers = Table::new("Layers", &["layer", "op", "output", ">params", ">MACs"]);
-        for l in &stats.layers {
-            let shown = |n: u64| if n == 0 { Cell::shown("", 0.0) } else { Cell::count(n) };
-            let macs = l.macs().map_or_else(Cell::unknown, shown);
-            layers.row([Cell::from(&l.name), Cell::from(&l.op), Cell::from(&l.output), shown(l.params), macs]);
-        }
-        vec![head, layers]
+        let blocks = blocks(&stats.layers);
+        let table = if self.layers || blocks.len() == stats.layers.len() { layer_table(&stats.layers) } else { block_table(&blocks) };
+        vec![head, table]
     }
     fn notes(&self) -> Vec<String> {
         let nodes = self.model.graph().nodes().iter().zip(&self.stats.layers);
         let (inner, open): (Vec<_>, Vec<_>) = nodes.filter(|(_, l)| !l.exact).partition(|(n, _)| n.inner().next().is_some());
         let mut notes = Vec::new();
+        if !self.layers && blocks(&self.stats.layers).len() < self.stats.layers.len() {
+            notes.push(format!("summary(m, #{{ layers: true }}) has all {} layers", self.stats.layers.len()));
+        }
         if !open.is_empty() {
             notes.push(format!(
                 "the MACs of {} layers depend on sizes that are known only at run time: summary(m, #{{ image_size: 640 }}) counts them at a size, \
@@ -181,5 +221,93 @@ impl Show for Summary {
             "weight_bytes": self.stats.weight_bytes,
             "layers": self.stats.layers,
         })
+    }
+}
+
+fn shown(n: u64) -> Cell {
+    if n == 0 { Cell::shown("", 0.0) } else { Cell::count(n) }
+}
+
+fn layer_table(layers: &[LayerStats]) -> Table {
+    let mut table = Table::new("Layers", &["layer", "op", "output", ">params", ">MACs"]);
+    for l in layers {
+        let macs = l.macs().map_or_else(Cell::unknown, shown);
+        table.row([Cell::from(&l.name), Cell::from(&l.op), Cell::from(&l.output), shown(l.params), macs]);
+    }
+    table
+}
+
+fn block_table(blocks: &[(String, &[LayerStats])]) -> Table {
+    let mut table = Table::new("Blocks", &["block", ">layers", "operators", "output", ">params", ">MACs"]);
+    for (name, layers) in blocks {
+        let macs: Option<u64> = layers.iter().map(LayerStats::macs).sum();
+        let output = layers.last().map_or("", |l| l.output.as_str());
+        let cells = [Cell::from(name), Cell::shown(layers.len().to_string(), layers.len() as f64), operators(layers).into(), output.into()];
+        let costs = [shown(layers.iter().map(|l| l.params).sum()), macs.map_or_else(Cell::unknown, shown)];
+        table.row(cells.into_iter().chain(costs));
+    }
+    table
+}
+
+/// Runs of layers whose names begin with the same block: `model.4`, `layer1.0`, `fc`.
+fn blocks(layers: &[LayerStats]) -> Vec<(String, &[LayerStats])> {
+    layers.chunk_by(|a, b| block(&a.name) == block(&b.name)).map(|run| (block(&run[0].name), run)).collect()
+}
+
+/// The first part of a name, with the second where that is a number.
+fn block(name: &str) -> String {
+    let mut parts = name.split(['.', '/']).filter(|part| !part.is_empty());
+    let first = parts.next().unwrap_or(name);
+    match parts.next() {
+        Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{first}.{number}"),
+        _ => first.to_string(),
+    }
+}
+
+/// The operators that hold parameters, or all where none does, with how often each is there: `Conv × 4`.
+fn operators(layers: &[LayerStats]) -> String {
+    let any = layers.iter().any(|l| l.params > 0);
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for l in layers.iter().filter(|l| !any || l.params > 0) {
+        match counts.iter_mut().find(|(op, _)| *op == l.op) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((&l.op, 1)),
+        }
+    }
+    let said = |(op, n): &(&str, usize)| if *n == 1 { op.to_string() } else { format!("{op} × {n}") };
+    counts.iter().map(said).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_named_by_what_their_layers_share() {
+        for (name, wanted) in [
+            ("model.4.m.0.cv1.conv.Conv", "model.4"),
+            ("/model.22/dfl/conv/Conv", "model.22"),
+            ("layer1.0.conv1.Conv", "layer1.0"),
+            ("/layer1/layer1.0/conv1/Conv", "layer1"),
+            ("fc.Gemm", "fc"),
+            ("Conv_3", "Conv_3"),
+            ("", ""),
+        ] {
+            assert_eq!(block(name), wanted);
+        }
+    }
+
+    #[test]
+    fn blocks_add_up_to_the_layers() {
+        let model = crate::zoo::build("yolov8n", &crate::zoo::ZooOptions::default()).unwrap();
+        let [all, few] = [true, false].map(|layers| Summary { layers, ..model.summary().unwrap() });
+        let sums = |s: &Summary| -> (usize, f64) {
+            let (headers, rows) = s.tables()[1].plain();
+            let column = headers.iter().position(|h| h == "params").unwrap();
+            (rows.len(), rows.iter().filter_map(|r| r[column].as_f64()).sum())
+        };
+        assert_eq!(sums(&all).0, model.graph().nodes().len());
+        assert_eq!(sums(&few).1, sums(&all).1);
+        assert!(sums(&few).0 < 40 && few.notes().join("").contains("layers: true"), "{:?}", sums(&few));
     }
 }

@@ -58,7 +58,7 @@ impl CompressReport {
     fn taken(&self) -> Option<&Candidate> {
         self.candidates.iter().find(|c| c.plan == self.winner)
     }
-    /// `compress: -60 % MACs, int8: mAP50-95 0.512 → 0.505, 3.10 × as fast, 6.4 × as small`
+    /// `compress: -60 % MACs, int8: mAP50-95 0.512 → 0.505, 3.10× as fast, 6.4× as small`
     pub fn headline(&self) -> String {
         let (Some(given), Some(taken)) = (self.candidates.first(), self.taken()) else { return "compress: nothing was tried".into() };
         let speed = taken.known.time.as_ref().and_then(|t| t.speedup).map_or(String::new(), |s| format!(", {s} as fast"));
@@ -68,7 +68,7 @@ impl CompressReport {
             return format!("compress: the model stays as it is: nothing else keeps its {}{missed}", self.measure);
         }
         format!(
-            "compress: {}: {} {:.4} → {:.4}{speed}, {small:.1} × as small{missed}",
+            "compress: {}: {} {:.4} → {:.4}{speed}, {small:.1}× as small{missed}",
             taken.plan, self.measure, given.known.score, taken.known.score
         )
     }

@@ -4,7 +4,7 @@ use super::interrupt::leave;
 use super::output::Output;
 use crate::context::ProgressSink;
 use crate::error::{Error, Result};
-use crate::report::{Graphics, Ink, Style, millis};
+use crate::report::{Graphics, Ink, Style, millis, wrapped};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustyline::error::ReadlineError;
 use std::collections::HashMap;
@@ -47,7 +47,8 @@ impl Console {
         let style = Style::stdout();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
-        let notes = Style { color: terminal && !no_color && !dumb, ..Style::plain() };
+        let width = style.width.filter(|_| terminal);
+        let notes = Style { color: terminal && !no_color && !dumb, width, ..Style::plain() };
         Self { style, notes, bars: OnceLock::new(), running: Mutex::default(), terminal: terminal && !dumb, graphics: OnceLock::new() }
     }
     /// The style of error messages.
@@ -178,7 +179,8 @@ impl ProgressSink for Console {
         }
     }
     fn note(&self, line: &str) {
-        self.eprint(&self.notes.paint(Ink::Dim, line));
+        let line = self.notes.width.map_or_else(|| line.to_string(), |width| wrapped(line, width, 2));
+        self.eprint(&self.notes.paint(Ink::Dim, &line));
     }
 }
 

@@ -69,7 +69,7 @@ fn print_report<O: Output + ?Sized>(output: &O, report: &dyn Show) -> Result<()>
         output.print(&graphics.encode(&picture.png()?)?);
     }
     for note in report.notes() {
-        output.print(&style.paint(report::Ink::Dim, &format!("- {note}")));
+        output.print(&style.paint(report::Ink::Dim, &report::note_text(&note, &style)));
     }
     Ok(())
 }

@@ -255,7 +255,7 @@ impl<const N: usize> Feeds for [(&str, &Value); N] {
 /// Those of running [`Forward`].
 pub fn forward(m: &Model, x: impl Feeds, wanted: &[&str]) -> Result<Outputs> {
     let wanted: Vec<String> = wanted.iter().map(|w| (*w).to_string()).collect();
-    run(|ctx| Forward {}.run((m, &x.feeds()?, Some(&wanted)), ctx))
+    run(|ctx| Forward::default().run((m, &x.feeds()?, Some(&wanted)), ctx))
 }
 
 /// One model, or several with their names.

@@ -205,7 +205,9 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         let groups = plot.series.iter().filter(|s| s.kind == SeriesKind::Bars).count();
         let mut group = 0;
         let mut marks: Vec<Rect> = Vec::new();
-        for (k, s) in plot.series.iter().enumerate() {
+        // Points lie on lines, whatever their order.
+        let (lines, others): (Vec<_>, Vec<_>) = plot.series.iter().enumerate().partition(|(_, s)| s.kind == SeriesKind::Line);
+        for (k, s) in lines.into_iter().chain(others) {
             let color = PALETTE[k % PALETTE.len()];
             match s.kind {
                 SeriesKind::Line => self.polyline(s, color)?,

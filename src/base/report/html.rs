@@ -70,6 +70,8 @@ pub fn html_page(report: &dyn Show, title: &str) -> Result<String> {
 
 /// A table as HTML.
 pub fn table_html(table: &Table) -> String {
+    let (table, equal) = table.folded();
+    let best = table.best_cells();
     // Front ends that drop the style sheet would align text to the right.
     let style =
         |i: usize| if table.aligns.get(i) == Some(&Align::Right) { " style=\"text-align:right\"" } else { " style=\"text-align:left\"" };
@@ -82,14 +84,16 @@ pub fn table_html(table: &Table) -> String {
         let _ = write!(out, "<th{}>{}</th>", style(i), escape(h));
     }
     out += "</tr></thead><tbody>\n";
-    for row in &table.rows {
+    for (r, row) in table.rows.iter().enumerate() {
         out += "<tr>";
         for (i, c) in row.iter().enumerate() {
-            let _ = write!(out, "<td{}>{}</td>", style(i), escape(c));
+            let cell = if best.contains(&(r, i)) { format!("<b>{}</b>", escape(c)) } else { escape(c) };
+            let _ = write!(out, "<td{}>{cell}</td>", style(i));
         }
         out += "</tr>\n";
     }
-    out + "</tbody></table>\n"
+    out += "</tbody></table>\n";
+    out + &notes_html(equal.as_slice())
 }
 
 /// Text for HTML: `<`, `>`, `&` and `"` as entities.

@@ -3,6 +3,8 @@
 mod axis;
 mod canvas;
 mod chart;
+mod csv;
+mod fit;
 mod format;
 mod glyphs;
 mod heat;
@@ -21,8 +23,10 @@ mod table;
 mod tensor;
 mod terminal;
 mod text;
+mod wrap;
 
 pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
+pub use csv::read_csv;
 pub use format::{bytes, count, counted, millis, number, percent, round_to};
 pub use html::{escape, html, html_fragment, html_page, table_html};
 pub use marks::{Mark, Pen, class_color, draw_captions, draw_frame, draw_label, draw_marks, fill, label_width, write_text};
@@ -33,10 +37,11 @@ pub use plot_text::plot_text;
 pub use save::{FORMATS, save};
 pub use strokes::{draw_dot, draw_line, tint};
 pub use style::{Ink, Style};
-pub use table::{Align, Cell, Table};
+pub use table::{Align, Best, Cell, Table};
 pub use tensor::tensor_line;
 pub use terminal::Graphics;
-pub use text::{printable, table_text, text};
+pub use text::{note_text, printable, table_text, text};
+pub use wrap::wrapped;
 
 use indexmap::IndexMap;
 

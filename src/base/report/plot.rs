@@ -52,6 +52,21 @@ impl Plot {
     }
 }
 
+impl Series {
+    /// The line through those of `points` that no other one beats, with less of the first and more of the second number.
+    pub fn pareto_front(points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let mut points: Vec<(f64, f64)> = points.into_iter().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        let mut front: Vec<(f64, f64)> = Vec::new();
+        for p in points {
+            if front.last().is_none_or(|best| p.1 > best.1) {
+                front.push(p);
+            }
+        }
+        Self { name: "Pareto front".into(), kind: SeriesKind::Line, points: front, labels: Vec::new() }
+    }
+}
+
 /// A grid of cells, each with a shade and a text.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct HeatMap {
@@ -72,5 +87,17 @@ impl HeatMap {
         let shade = self.shades.get(row).and_then(|r| r.get(column)).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
         let text = self.texts.get(row).and_then(|r| r.get(column)).map_or("", String::as_str);
         (shade.clamp(0.0, 1.0), text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_holds_what_nothing_beats() {
+        let points = [(3.0, 0.8), (1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (4.0, 0.8), (f64::NAN, 1.0)];
+        assert_eq!(Series::pareto_front(points).points, [(1.0, 0.5), (2.0, 0.7), (3.0, 0.8)]);
+        assert!(Series::pareto_front([]).points.is_empty());
     }
 }

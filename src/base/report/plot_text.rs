@@ -5,6 +5,10 @@ use super::{Ink, Plot, Series, SeriesKind, Style, printable};
 
 const INKS: [Ink; 6] = [Ink::Blue, Ink::Yellow, Ink::Green, Ink::Red, Ink::Cyan, Ink::Magenta];
 const ROWS: usize = 14;
+/// Marks of the points of each series.
+const MARKS: [char; 6] = ['●', '■', '▲', '◆', '○', '□'];
+/// Dots drawn and left out in turn along the lines of each series, where there are no colours.
+const DASHES: [(usize, usize); 4] = [(1, 0), (2, 2), (5, 2), (1, 3)];
 
 /// A plot as text, as wide as the style allows (at most 100 columns). Ends without a line break.
 pub fn plot_text(plot: &Plot, style: &Style) -> String {
@@ -78,12 +82,17 @@ impl Canvas {
             self.owner[cell] = series;
         }
     }
-    fn line(&mut self, a: (f64, f64), b: (f64, f64), series: usize) {
+    /// A line of dots with gaps as `dashes` says; `from` dots of it are drawn already. Returns how many are then.
+    fn line(&mut self, a: (f64, f64), b: (f64, f64), series: usize, dashes: (usize, usize), from: usize) -> usize {
         let steps = (b.0 - a.0).abs().max((b.1 - a.1).abs()).ceil().max(1.0) as usize;
         for i in 0..=steps {
+            if (from + i) % (dashes.0 + dashes.1) >= dashes.0 {
+                continue;
+            }
             let t = i as f64 / steps as f64;
             self.set((a.0 + (b.0 - a.0) * t).round() as usize, (a.1 + (b.1 - a.1) * t).round() as usize, series);
         }
+        from + steps
     }
 }
 
@@ -93,6 +102,7 @@ fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
     let columns = width.saturating_sub(margin + 3).max(10);
     let x = Axis::x(plot, columns / 12);
     let mut grid = Canvas::new(columns);
+    let mut marks: Vec<(usize, usize, usize)> = Vec::new();
     let mut names: Vec<(usize, usize, String)> = Vec::new();
     for (k, s) in plot.series.iter().enumerate() {
         let place = |p: &(f64, f64)| {
@@ -100,17 +110,21 @@ fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
             Some((x.share(px) * (2 * columns - 1) as f64, (1.0 - y.share(py)) * (4 * ROWS - 1) as f64))
         };
         let spots: Vec<Option<(f64, f64)>> = s.points.iter().map(place).collect();
+        let dashes = if style.color { DASHES[0] } else { DASHES[k % DASHES.len()] };
+        let mut drawn = 0;
         for (i, spot) in spots.iter().enumerate() {
             let Some(at) = *spot else { continue };
             match s.kind {
-                SeriesKind::Line => grid.line(spots.get(i.wrapping_sub(1)).copied().flatten().unwrap_or(at), at, k),
+                SeriesKind::Line => {
+                    drawn = grid.line(spots.get(i.wrapping_sub(1)).copied().flatten().unwrap_or(at), at, k, dashes, drawn);
+                }
                 SeriesKind::Dots => grid.set(at.0.round() as usize, at.1.round() as usize, k),
-                SeriesKind::Bars => grid.line((at.0, (4 * ROWS - 1) as f64), at, k),
+                SeriesKind::Bars => {
+                    grid.line((at.0, (4 * ROWS - 1) as f64), at, k, DASHES[0], 0);
+                }
                 SeriesKind::Points => {
                     let (cx, cy) = (at.0.round() as usize, at.1.round() as usize);
-                    for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                        grid.set(cx + dx, cy + dy, k);
-                    }
+                    marks.push((cx / 2, cy / 4, k));
                     if let Some(name) = s.labels.get(i).filter(|n| !n.is_empty()) {
                         names.push((cx / 2, cy / 4, printable(name)));
                     }
@@ -128,14 +142,26 @@ fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
             cells.map(cell).collect()
         })
         .collect();
-    for (cx, cy, name) in names {
-        write_label(&mut rows, cx, cy, &name);
+    for (cx, cy, k) in marks {
+        if let Some(cell) = rows.get_mut(cy).and_then(|row| row.get_mut(cx)) {
+            *cell = (MARKS[k % MARKS.len()], Some(k));
+        }
     }
-    frame(plot, style, &x, &y, margin, columns, &rows)
+    // Names for which there is no room stand below, each with its place.
+    let crowded: Vec<String> = names.into_iter().filter(|(cx, cy, name)| !write_label(&mut rows, *cx, *cy, name)).map(|n| n.2).collect();
+    let mut lines = frame(plot, style, &x, &y, margin, columns, &rows);
+    for (s, i) in plot.series.iter().flat_map(|s| (0..s.labels.len()).map(move |i| (s, i))) {
+        let name = printable(&s.labels[i]);
+        if s.kind == SeriesKind::Points && crowded.contains(&name) {
+            let (px, py) = s.points[i];
+            lines.push(style.paint(Ink::Dim, &format!("{:>margin$}  {name}: {}, {}", "", super::number(px), super::number(py))));
+        }
+    }
+    lines
 }
 
-/// Writes a label beside its mark where the cells are free: right, left, then a row above or below.
-fn write_label(rows: &mut [Vec<(char, Option<usize>)>], cx: usize, cy: usize, name: &str) {
+/// Writes a label beside its mark where the cells are free: right, left, then a row or two above or below. False where none are.
+fn write_label(rows: &mut [Vec<(char, Option<usize>)>], cx: usize, cy: usize, name: &str) -> bool {
     let length = name.chars().count();
     let columns = rows.first().map_or(0, Vec::len);
     let starts = [(cx as i64 + 2, cy as i64), (cx as i64 - length as i64 - 1, cy as i64)];
@@ -147,13 +173,16 @@ fn write_label(rows: &mut [Vec<(char, Option<usize>)>], cx: usize, cy: usize, na
         }
         let around = start.saturating_sub(1)..(start + length + 1).min(columns);
         let inside = start..start + length;
-        if rows[row][inside.clone()].iter().all(|c| c.0 == ' ') && rows[row][around].iter().all(|c| !c.0.is_alphanumeric()) {
+        let others =
+            |(i, c): (usize, &(char, Option<usize>))| c.0.is_alphanumeric() || MARKS.contains(&c.0) && start.saturating_sub(1) + i != cx;
+        if rows[row][inside.clone()].iter().all(|c| c.0 == ' ') && !rows[row][around].iter().enumerate().any(others) {
             for (cell, c) in rows[row][inside].iter_mut().zip(name.chars()) {
                 *cell = (c, None);
             }
-            return;
+            return true;
         }
     }
+    false
 }
 
 fn frame(
@@ -215,7 +244,15 @@ fn frame(
         .iter()
         .enumerate()
         .filter(|(_, s)| !s.name.is_empty() && plot.series.len() > 1)
-        .map(|(k, s)| format!("{} {}", ink(style, Some(k), "⣿"), printable(&s.name)))
+        .map(|(k, s)| {
+            let dashes = ["──", "╌╌", "─╴", "··"][if style.color { 0 } else { k % DASHES.len() }];
+            let mark = match s.kind {
+                SeriesKind::Points => MARKS[k % MARKS.len()].to_string(),
+                SeriesKind::Line => dashes.to_string(),
+                SeriesKind::Dots | SeriesKind::Bars => "⣿".to_string(),
+            };
+            format!("{} {}", ink(style, Some(k), &mark), printable(&s.name))
+        })
         .collect();
     if !plot.x_label.is_empty() {
         legend.insert(0, style.paint(Ink::Dim, &printable(&plot.x_label)));
@@ -276,5 +313,30 @@ mod tests {
         for name in ["alpha", "beta", "gamma"] {
             assert!(text.contains(name), "{name}\n{text}");
         }
+    }
+
+    #[test]
+    fn every_point_is_named_and_no_name_lies_on_a_mark() {
+        let points: Vec<(f64, f64)> = (0..12).map(|i| (f64::from(i % 4) * 0.01, f64::from(i / 4) * 0.01)).chain([(9.0, 9.0)]).collect();
+        let names: Vec<String> = (0..13).map(|i| format!("model{i}")).collect();
+        let labels: Vec<&str> = names.iter().map(String::as_str).collect();
+        let front = Series::pareto_front(points.iter().copied());
+        let plot = Plot { series: vec![series(SeriesKind::Points, &points, &labels), front], ..Plot::default() };
+        let text = plot_text(&plot, &Style::columns(80));
+        assert!(names.iter().all(|n| text.contains(n.as_str())), "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 80) && text.contains('●') && text.contains("╌╌ Pareto front"), "{text}");
+    }
+
+    #[test]
+    fn without_colours_lines_differ_by_their_dashes() {
+        let rising = [(0.0, 0.0), (10.0, 5.0)];
+        let dots = |k: usize, color: bool| {
+            let mut all = vec![series(SeriesKind::Line, &[(0.0, 0.0)], &[]); k];
+            all.push(series(SeriesKind::Line, &rising, &[]));
+            let text = plot_text(&Plot { series: all, ..Plot::default() }, &Style { color, ..Style::columns(60) });
+            text.chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).map(|c| (c as u32 - 0x2800).count_ones()).sum::<u32>()
+        };
+        assert!(dots(1, false) < dots(0, false) * 3 / 4, "{} and {}", dots(1, false), dots(0, false));
+        assert!(dots(1, true).abs_diff(dots(0, true)) <= 1);
     }
 }

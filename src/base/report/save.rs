@@ -1,9 +1,9 @@
 //! Reports in files.
 
+use super::csv::csv;
 use super::{Show, Style, html_page, plot_png, plot_svg, text};
 use crate::error::{Error, Result};
 use crate::files::write_file;
-use serde_json::Value;
 use std::path::Path;
 
 /// The endings that [`save`] knows.
@@ -35,7 +35,7 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
         "csv" if report.tables().is_empty() => {
             return Err(Error::missing("there is no table in this report").hint("save it as .json").file(path));
         }
-        "csv" => csv(report).into_bytes(),
+        "csv" => csv(&report.tables()).into_bytes(),
         "txt" | "md" => format!("{}\n", text(report, &Style::plain())).into_bytes(),
         "png" => match report.pictures().first() {
             Some(picture) => picture.png()?,
@@ -52,23 +52,6 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
         }
     };
     write_file(path, &bytes)
-}
-
-/// The tables as comma-separated values (RFC 4180), an empty line between two. Numbers are plain numbers.
-fn csv(report: &dyn Show) -> String {
-    let quoted = |c: &str| if c.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.to_string() };
-    let cell = |v: &Value| match v {
-        Value::Null => String::new(),
-        Value::String(text) => quoted(text),
-        other => other.to_string(),
-    };
-    let table = |t: &super::Table| {
-        let (headers, rows) = t.plain();
-        let headers = headers.iter().map(|h| quoted(h)).collect::<Vec<_>>().join(",");
-        let rows = rows.iter().map(|r| r.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
-        format!("{headers}\n{}", rows.collect::<String>())
-    };
-    report.tables().iter().map(table).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -22,6 +22,26 @@ pub struct Table {
     /// The numbers behind the cells of each row, where they have any.
     #[serde(skip)]
     exact: Vec<Vec<Option<Exact>>>,
+    #[serde(skip)]
+    pub(super) layout: Layout,
+}
+
+/// What people are shown of a table, and files for programs are not.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layout {
+    /// Columns that are equal in all rows stand in a line below.
+    folds: bool,
+    /// Columns that are left out first where there is no room.
+    pub minor: Vec<&'static str>,
+    /// Columns whose best cell is marked.
+    best: Vec<(&'static str, Best)>,
+}
+
+/// Which number of a column is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Best {
+    Least,
+    Greatest,
 }
 
 /// A cell: the text that people read and, where that is rounded or has a unit, the number behind it.
@@ -110,6 +130,24 @@ impl Table {
         let headers = headers.iter().map(|h| h.trim_start_matches('>').to_string()).collect();
         Self { title: title.into(), headers, aligns, ..Self::default() }
     }
+    /// Says once, below the table, what is equal in all its rows.
+    #[must_use]
+    pub fn folding(mut self) -> Self {
+        self.layout.folds = true;
+        self
+    }
+    /// Columns that are left out first, in this order, where there is no room.
+    #[must_use]
+    pub fn minor(mut self, columns: &[&'static str]) -> Self {
+        self.layout.minor = columns.to_vec();
+        self
+    }
+    /// Columns in which the best of several rows is marked.
+    #[must_use]
+    pub fn best(mut self, columns: &[(&'static str, Best)]) -> Self {
+        self.layout.best = columns.to_vec();
+        self
+    }
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) -> &mut Self {
         let (texts, exact) = cells.into_iter().map(Into::into).map(|c: Cell| (c.text, c.exact)).unzip();
         // Rows that were put in by hand have no numbers.
@@ -117,6 +155,55 @@ impl Table {
         self.rows.push(texts);
         self.exact.push(exact);
         self
+    }
+
+    /// The number of columns, of the longest row too.
+    pub(super) fn width(&self) -> usize {
+        self.rows.iter().map(Vec::len).chain([self.headers.len()]).max().unwrap_or(0)
+    }
+
+    /// The table with these of its columns alone.
+    pub(super) fn columns(&self, kept: &[usize]) -> Self {
+        fn pick<T: Clone + Default>(kept: &[usize], of: &[T]) -> Vec<T> {
+            kept.iter().map(|&c| of.get(c).cloned().unwrap_or_default()).collect()
+        }
+        Self {
+            title: self.title.clone(),
+            headers: pick(kept, &self.headers),
+            aligns: pick(kept, &self.aligns),
+            rows: self.rows.iter().map(|r| pick(kept, r)).collect(),
+            exact: self.exact.iter().map(|r| pick(kept, r)).collect(),
+            layout: self.layout.clone(),
+        }
+    }
+
+    /// The table without columns that are equal in all rows, and what those say: `runtime native, params 3.01 M`.
+    pub(super) fn folded(&self) -> (Self, Option<String>) {
+        if !self.layout.folds || self.rows.len() < 2 {
+            return (self.clone(), None);
+        }
+        let same = |c: usize| c > 0 && self.rows.iter().all(|r| r.get(c) == self.rows[0].get(c));
+        let (equal, kept): (Vec<usize>, Vec<usize>) = (0..self.width()).partition(|&c| same(c));
+        let said = |c: &usize| Some(format!("{} {}", self.headers.get(*c)?, self.rows[0].get(*c)?));
+        let line = equal.iter().filter_map(said).collect::<Vec<_>>().join(", ");
+        (self.columns(&kept), (!line.is_empty()).then(|| format!("in all rows: {line}")))
+    }
+
+    /// Rows and columns of the cells that are the best of theirs; none where all are equal.
+    pub(super) fn best_cells(&self) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for (header, best) in &self.layout.best {
+            let Some(c) = self.headers.iter().position(|h| h == header) else { continue };
+            let number = |r: usize| self.exact(r, c).and_then(|e| e.numbers.first()).copied().filter(|x| x.is_finite());
+            let numbers: Vec<(usize, f64)> = (0..self.rows.len()).filter_map(|r| Some((r, number(r)?))).collect();
+            let least = numbers.iter().map(|n| n.1).fold(f64::INFINITY, f64::min);
+            let greatest = numbers.iter().map(|n| n.1).fold(f64::NEG_INFINITY, f64::max);
+            let wanted = if *best == Best::Least { least } else { greatest };
+            if least < greatest {
+                found.extend(numbers.iter().filter(|n| n.1 == wanted).map(|n| (n.0, c)));
+            }
+        }
+        found
     }
 
     fn exact(&self, row: usize, column: usize) -> Option<&Exact> {

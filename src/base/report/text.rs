@@ -1,7 +1,9 @@
 //! Reports as text.
 
+use super::fit::{Fitted, fit};
+use super::wrap::wrapped;
 use super::{Align, Ink, Show, Style, Table, plot_text};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, TableStyle, presets};
+use comfy_table::{Cell, CellAlignment, TableStyle, presets};
 
 /// A whole report as text: tables, then plots (where the style has Unicode), the names of pictures, then notes. Ends without
 /// a line break.
@@ -16,7 +18,7 @@ pub fn text(report: &dyn Show, style: &Style) -> String {
         let (width, height) = p.image.dimensions();
         parts.push(style.paint(Ink::Dim, &format!("(an image of {width} × {height} pixels: save it as .png, .jpg or .html to see it)")));
     }
-    let notes: Vec<String> = report.notes().iter().map(|n| style.paint(Ink::Dim, &format!("- {n}"))).collect();
+    let notes: Vec<String> = report.notes().iter().map(|n| style.paint(Ink::Dim, &note_text(n, style))).collect();
     if !notes.is_empty() {
         parts.push(notes.join("\n"));
     }
@@ -24,16 +26,20 @@ pub fn text(report: &dyn Show, style: &Style) -> String {
 }
 
 /// A table as text: box drawing in a terminal, Markdown elsewhere. Ends without a line break.
+///
+/// In a terminal it keeps to the width: texts are wrapped at words, rows and columns exchanged, or columns left out, which a line says.
 pub fn table_text(table: &Table, style: &Style) -> String {
+    let (folded, mut below) = table.folded();
+    let marked = marked(folded, style);
+    let Fitted { table, padded, left_out } = match style.width {
+        Some(width) => fit(marked, width),
+        None => Fitted { table: marked, padded: true, left_out: Vec::new() },
+    };
     let mut grid = comfy_table::Table::new();
     grid.load_style(if style.unicode { BOX } else { presets::ASCII_MARKDOWN });
     grid.force_no_tty();
     if style.color {
         grid.enforce_styling();
-    }
-    if let Some(width) = style.width {
-        grid.set_content_arrangement(ContentArrangement::Dynamic);
-        grid.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
     let alignment = |column: usize| match table.aligns.get(column) {
         Some(Align::Right) => CellAlignment::Right,
@@ -47,26 +53,55 @@ pub fn table_text(table: &Table, style: &Style) -> String {
         grid.set_header(header);
     }
     for row in &table.rows {
-        grid.add_row(row.iter().enumerate().map(|(i, c)| Cell::new(printable(c)).set_alignment(alignment(i))));
+        let cell = |(i, text): (usize, &String)| {
+            let cell = Cell::new(printable(text)).set_alignment(alignment(i));
+            if style.color && text.ends_with(BEST) { cell.add_attribute(comfy_table::Attribute::Bold) } else { cell }
+        };
+        grid.add_row(row.iter().enumerate().map(cell));
     }
-    // Words are broken only where they do not fit side by side without blanks around them either.
-    if style.width.is_some_and(|width| natural_width(table) > width) {
+    if !padded {
         grid.column_iter_mut().for_each(|column| {
             column.set_padding((0, 0));
         });
     }
-    let body = grid.trim_fmt();
-    if table.title.is_empty() { body } else { format!("{}\n{body}", style.paint(Ink::BoldCyan, &printable(&table.title))) }
+    let mut out = grid.trim_fmt();
+    if !table.title.is_empty() {
+        out = format!("{}\n{out}", style.paint(Ink::BoldCyan, &printable(&table.title)));
+    }
+    if !left_out.is_empty() {
+        let line = format!("no room for {}: a wider terminal and files (.html, .csv) have them", left_out.join(", "));
+        below = Some(below.map_or_else(|| line.clone(), |equal| format!("{equal}\n{line}")));
+    }
+    for line in below.iter().flat_map(|b| b.lines()) {
+        out += &format!("\n{}", style.paint(Ink::Dim, &note_text(line, style)));
+    }
+    out
 }
 
-/// Characters in a line of a table whose cells are not broken, with a blank on each side.
-fn natural_width(table: &Table) -> usize {
-    let columns = table.rows.iter().map(Vec::len).chain([table.headers.len()]).max().unwrap_or(0);
-    let widest = |c: usize| {
-        let cells = table.rows.iter().filter_map(|r| r.get(c)).chain(table.headers.get(c));
-        cells.flat_map(|text| text.lines()).map(|line| line.chars().count()).max().unwrap_or(0)
-    };
-    (0..columns).map(|c| widest(c) + 3).sum::<usize>() + 1
+/// Stands behind the best of a column.
+const BEST: &str = " *";
+
+/// The table with a star behind the best of each column that has one, and room for it behind the others.
+fn marked(mut table: Table, style: &Style) -> Table {
+    let best = table.best_cells();
+    for &(_, column) in &best {
+        for (r, row) in table.rows.iter_mut().enumerate() {
+            let Some(cell) = row.get_mut(column).filter(|cell| !cell.ends_with(BEST) && !cell.ends_with('\u{a0}')) else { continue };
+            if best.contains(&(r, column)) {
+                cell.push_str(BEST);
+            } else if style.unicode {
+                // Blanks at the end would be cut off.
+                cell.push_str("\u{a0}\u{a0}");
+            }
+        }
+    }
+    table
+}
+
+/// A note under a table, with a dash before it.
+pub fn note_text(text: &str, style: &Style) -> String {
+    let line = format!("- {}", printable(text));
+    style.width.map_or(line.clone(), |width| wrapped(&line, width, 2))
 }
 
 /// A rounded box with one rule, under the header.
@@ -134,7 +169,7 @@ mod tests {
         let close = table_text(&Sample.tables()[0], &Style::columns(26));
         assert!(close.contains("│base  ┆3.16 M┆44.5 ms│"), "{close}");
         let narrow = table_text(&Sample.tables()[0], &Style::columns(24));
-        assert!(narrow.lines().all(|l| l.chars().count() <= 24), "{narrow}");
+        assert!(narrow.lines().all(|l| l.chars().count() <= 24) && narrow.contains("44.5 ms"), "{narrow}");
     }
 
     #[test]

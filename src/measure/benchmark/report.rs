@@ -3,7 +3,7 @@
 use crate::environment::Environment;
 use crate::statistics::{Speedup, Verdict, runs_for};
 use crate::timing::Latency;
-use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
+use compresso_base::report::{Best, Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_exec::StepTime;
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ impl BenchmarkReport {
         let alike: Vec<&str> =
             self.rows.iter().filter(|r| r.speedup.is_some_and(|s| s.verdict == Verdict::CannotTell)).map(|r| r.name.as_str()).collect();
         if let (Some(first), false) = (self.rows.first(), alike.is_empty()) {
-            doubts.push(format!("≈ 1 ×: these runs cannot tell {} from {} in speed", alike.join(", "), first.name));
+            doubts.push(format!("≈ 1×: these runs cannot tell {} from {} in speed", alike.join(", "), first.name));
         }
         for r in &self.rows {
             let Latency { p50_ms, p50_interval_ms: Some(i), .. } = r.latency else { continue };
@@ -154,10 +154,6 @@ impl Show for BenchmarkReport {
             ">images/s",
             ">peak memory",
         ];
-        let against = self.has(|r| r.speedup.is_some());
-        if against {
-            headers.insert(8, ">speed-up");
-        }
         let (power, map, top1) = (self.has(|r| r.power_w.is_some()), self.has(|r| r.map50.is_some()), self.has(|r| r.top1.is_some()));
         if power {
             headers.extend([">watts", ">J/image"]);
@@ -168,17 +164,32 @@ impl Show for BenchmarkReport {
         if top1 {
             headers.push(">top-1");
         }
+        // How the others compare with the first row.
+        let base = self.rows.first().filter(|_| self.rows.len() > 1);
+        if base.is_some() {
+            headers.push(">speed-up");
+            headers.extend((map || top1).then_some(if map { ">Δ mAP50" } else { ">Δ top-1" }));
+        }
         let or_dash = |v: Option<Cell>| v.unwrap_or_else(Cell::none);
         let ms = |v: f64| format!("{v:.2}");
-        let mut table = Table::new("Benchmark", &headers);
+        let mut table = Table::new("Benchmark", &headers)
+            .folding()
+            .minor(&["std", "p99 ms", "mean ms", "p95 ms", "images/s", "MACs", "params", "peak memory"])
+            .best(&[
+                ("size", Best::Least),
+                ("p50 ms", Best::Least),
+                ("images/s", Best::Greatest),
+                ("peak memory", Best::Least),
+                ("J/image", Best::Least),
+                ("mAP50", Best::Greatest),
+                ("mAP50-95", Best::Greatest),
+                ("top-1", Best::Greatest),
+            ]);
         for r in &self.rows {
             let l = &r.latency;
             let macs = r.macs.map_or_else(Cell::unknown, Cell::count);
             let mut cells = vec![Cell::from(&r.name), Cell::from(&r.runtime), Cell::count(r.params), macs, Cell::bytes(r.size_bytes)];
             cells.extend([l.mean_ms, l.std_ms, l.p50_ms].map(|v| Cell::shown(ms(v), v)));
-            if against {
-                cells.push(or_dash(r.speedup.map(|s| Cell::shown(s.to_string(), s.times))));
-            }
             cells.extend([l.p95_ms, l.p99_ms].map(|v| Cell::shown(ms(v), v)));
             cells.extend([Cell::number(r.throughput), or_dash(r.peak_memory_bytes.map(Cell::bytes))]);
             if power {
@@ -190,6 +201,15 @@ impl Show for BenchmarkReport {
             }
             if top1 {
                 cells.push(share(r.top1));
+            }
+            if let Some(first) = base {
+                // Below eight runs nothing holds the two apart but their medians.
+                let times = r.speedup.map_or(first.latency.p50_ms / l.p50_ms, |s| s.times);
+                cells.push(Cell::shown(r.speedup.map_or_else(|| format!("{times:.2}×"), |s| s.to_string()), times));
+                let change = r.accuracy().zip(first.accuracy()).map(|(now, before)| now - before);
+                if map || top1 {
+                    cells.push(or_dash(change.map(|d| Cell::shown(format!("{d:+.4}"), d))));
+                }
             }
             table.row(cells);
         }
@@ -224,11 +244,15 @@ impl Show for BenchmarkReport {
                     labels: rows.iter().map(|r| label(r)).collect(),
                 }
             });
+            let mut series: Vec<Series> = series.collect();
+            if self.rows.len() > 2 {
+                series.push(Series::pareto_front(series.iter().flat_map(|s| s.points.clone()).collect::<Vec<_>>()));
+            }
             return vec![Plot {
                 title: "Latency and accuracy".into(),
                 x_label: "median latency (ms)".into(),
                 y_label: if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" }.into(),
-                series: series.collect(),
+                series,
                 ..Plot::default()
             }];
         }

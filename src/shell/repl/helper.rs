@@ -105,7 +105,11 @@ impl Completer for ShellHelper {
 impl Validator for ShellHelper {
     fn validate(&self, cx: &mut ValidationContext<'_>) -> Result<ValidationResult> {
         let input = cx.input();
-        let complete = input.trim_start().starts_with(':') || self.session.borrow().completeness(input) != Completeness::Incomplete;
+        // A text after `%%timeit` goes on in the next line as any script does.
+        let script = ["%%timeit", "%timeit", "%%time", "%time"].iter().find_map(|w| input.trim_start().strip_prefix(w)).unwrap_or(input);
+        let script = script.trim_start();
+        let command = script.starts_with([':', '?']) || script.starts_with('!') && !script.starts_with("!(");
+        let complete = command || self.session.borrow().completeness(script) != Completeness::Incomplete;
         Ok(if complete { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }

@@ -2,25 +2,28 @@
 //!
 //! Ctrl-C while an input is typed drops it; while one runs, cancels it; see [`watch_interrupts`](super::watch_interrupts).
 
+mod commands;
 pub(super) mod complete;
 mod helper;
 pub(super) mod lexer;
 pub(super) mod place;
 
 use super::Console;
-use super::script::{Failure, Session, help_text};
+use super::script::{Failure, Session};
 use crate::error::{Error, Result};
-use crate::report::{Ink, Style};
+use crate::report::{Ink, Style, millis, wrapped};
 use crate::shell::Output;
+use commands::{Asked, Memory, Outcome, asked};
 use helper::ShellHelper;
 use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
+use rustyline::history::{FileHistory, History};
 use rustyline::{CompletionType, Config, Editor};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
-const PROMPT: &str = "compresso> ";
 const KEPT_INPUTS: usize = 10_000;
 
 /// Reads inputs and shows their values until Ctrl-D or `:quit`.
@@ -29,7 +32,6 @@ const KEPT_INPUTS: usize = 10_000;
 /// When the terminal cannot be read.
 pub fn run(session: Session, console: &Console) -> Result<()> {
     let style = console.style();
-    let cancel = session.shared().context().cancel;
     let session = Rc::new(RefCell::new(session));
     let mut editor = editor(&session, style).map_err(terminal)?;
     let history = history_file();
@@ -38,17 +40,19 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
         let _ = editor.load_history(path);
     }
     let version = concat!("compresso ", env!("CARGO_PKG_VERSION"));
-    console.print(&format!(
-        "{} {}",
-        style.paint(Ink::Bold, version),
-        style.paint(Ink::Dim, "help() lists the functions, Tab completes, Ctrl-D leaves")
-    ));
-    let mut number = 0;
+    let about = format!("{version} help() lists the functions, Tab completes, Ctrl-D leaves");
+    let about = style.width.map_or(about.clone(), |width| wrapped(&about, width, 2));
+    console.print(&match about.strip_prefix(version) {
+        Some(rest) => format!("{}{}", style.paint(Ink::Bold, version), style.paint(Ink::Dim, rest)),
+        None => about,
+    });
+    let mut prompt = Prompt { session, console, memory: Memory::default(), number: 0 };
     loop {
-        let input = match editor.readline(PROMPT) {
+        let input = match editor.readline(&format!("compresso[{}]> ", prompt.number + 1)) {
             Ok(input) => input,
             Err(ReadlineError::Interrupted) => continue,
-            Err(ReadlineError::Eof) => return Ok(()),
+            Err(ReadlineError::Eof) if prompt.may_leave(&mut editor)? => return Ok(()),
+            Err(ReadlineError::Eof) => continue,
             Err(e) => return Err(terminal(e)),
         };
         if input.trim().is_empty() {
@@ -59,51 +63,113 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
             // A history that cannot be written is no reason to stop.
             let _ = editor.append_history(path);
         }
-        let line = input.trim();
-        if let Some(word) = help_wanted(line) {
-            match help_text(word, &style) {
-                Ok(text) => console.print(&text),
-                Err(e) => console.eprint(&Failure::new(e).render(&console.error_style())),
+        let is_known = |name: &str| prompt.session.borrow().knows(name);
+        match asked(&input, is_known) {
+            Asked::Quit if prompt.may_leave(&mut editor)? => return Ok(()),
+            Asked::Quit => {}
+            Asked::Help(word) => {
+                let text = commands::help(&prompt.session.borrow(), word, &style);
+                prompt.tell(text.map_err(Failure::new));
             }
-            continue;
-        }
-        match line {
-            ":quit" | ":q" | ":exit" | "exit" | "quit" => return Ok(()),
-            command if command.starts_with(':') => {
-                let e = Error::argument(format!("there is no command '{command}'")).hint("the commands are :help and :quit");
-                console.eprint(&Failure::new(e).render(&console.error_style()));
-            }
-            _ => {
-                number += 1;
-                cancel.reset();
-                let result = evaluate(&mut session.borrow_mut(), &input, number);
-                cancel.reset();
-                if let Err(failure) = result {
-                    let text =
-                        if failure.is_cancelled() { style.paint(Ink::Yellow, "cancelled") } else { failure.render(&console.error_style()) };
-                    console.eprint(&text);
+            Asked::System(command) => prompt.tell(commands::system(command).map(|()| String::new()).map_err(Failure::new)),
+            Asked::Command(name, rest) => {
+                let all = editor.history();
+                // Without this one.
+                let typed: Vec<String> = all.iter().take(all.len().saturating_sub(1)).cloned().collect();
+                let done = prompt.memory.command(&mut prompt.session.borrow_mut(), name, rest, &style, &typed).map_err(Failure::new);
+                match done {
+                    Ok(Outcome::Run(script, file)) => prompt.run(&script, file),
+                    Ok(Outcome::Print(text)) => prompt.tell(Ok(text)),
+                    Err(e) => prompt.tell(Err(e)),
                 }
             }
+            Asked::Time(code) => {
+                let start = Instant::now();
+                prompt.run(code, None);
+                prompt.tell(Ok(format!("took {}", millis(start.elapsed().as_secs_f64() * 1e3))));
+            }
+            Asked::TimeOften(code) => prompt.time_often(code),
+            Asked::Script(code) => prompt.run(code, None),
         }
     }
 }
 
-/// The word that help is asked for, empty for the overview: `help`, `:help prune`, `?prune`, `prune?`.
-fn help_wanted(line: &str) -> Option<&str> {
-    let word = match line.strip_prefix('?').or_else(|| line.strip_suffix('?')) {
-        Some(word) => word,
-        None => {
-            let rest = [":help", ":h", "help"].iter().find_map(|command| line.strip_prefix(command))?;
-            Some(rest).filter(|rest| rest.is_empty() || rest.starts_with(' '))?
-        }
-    };
-    let word = word.trim();
-    word.chars().all(|c| c.is_alphanumeric() || c == '_').then_some(word)
+/// A session at the terminal.
+struct Prompt<'a> {
+    session: Rc<RefCell<Session>>,
+    console: &'a Console,
+    memory: Memory,
+    /// Of the last script.
+    number: usize,
 }
 
-fn evaluate(session: &mut Session, input: &str, number: usize) -> Result<(), Failure> {
-    let value = session.run(input, &format!("input {number}"))?;
-    Ok(session.show(&value)?)
+impl Prompt<'_> {
+    /// Prints a text, or what went wrong.
+    fn tell(&self, result: Result<String, Failure>) {
+        match result {
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => self.console.print(&text),
+            Err(failure) if failure.is_cancelled() => self.console.eprint(&self.console.style().paint(Ink::Yellow, "cancelled")),
+            Err(failure) => self.console.eprint(&failure.render(&self.console.error_style())),
+        }
+    }
+
+    /// Runs a script, a file's where that has a name, shows its value and keeps it.
+    fn run(&mut self, code: &str, file: Option<String>) {
+        self.number += 1;
+        let session = &mut *self.session.borrow_mut();
+        let cancel = session.shared().context().cancel;
+        self.memory.begin(session);
+        cancel.reset();
+        let name = file.unwrap_or_else(|| format!("input {}", self.number));
+        let code = with_last(code);
+        let result = session.run(&code, &name).and_then(|value| {
+            session.show(&value)?;
+            session.keep(self.number, &value);
+            Ok(String::new())
+        });
+        cancel.reset();
+        if result.is_ok() {
+            self.memory.inputs.push(code.into_owned());
+        }
+        self.tell(result);
+    }
+
+    fn time_often(&mut self, code: &str) {
+        self.number += 1;
+        let session = &mut *self.session.borrow_mut();
+        let cancel = session.shared().context().cancel;
+        self.memory.begin(session);
+        cancel.reset();
+        let told = commands::time_often(session, &with_last(code), &format!("input {}", self.number));
+        cancel.reset();
+        self.tell(told);
+    }
+
+    /// Whether the user wants to leave. Asked where a training would be lost; a second Ctrl-D is a yes.
+    fn may_leave(&self, editor: &mut Editor<ShellHelper, FileHistory>) -> Result<bool> {
+        let lost = self.session.borrow().unsaved();
+        if lost.is_empty() {
+            return Ok(true);
+        }
+        let question = format!("trained and not saved: {}. Leave? [y/N] ", lost.join(", "));
+        match editor.readline(&question) {
+            Ok(answer) => Ok(matches!(answer.trim(), "y" | "Y" | "yes")),
+            Err(ReadlineError::Eof) => Ok(true),
+            Err(ReadlineError::Interrupted) => Ok(false),
+            Err(e) => Err(terminal(e)),
+        }
+    }
+}
+
+/// The input with `_`, the last value, in the name that a script can read. `_` of a switch stays.
+fn with_last(code: &str) -> Cow<'_, str> {
+    let all = lexer::tokens(code);
+    let is_last = |i: usize| all[i].text == "_" && !code[all[i].start + 1..].trim_start().starts_with("=>");
+    if !(0..all.len()).any(is_last) {
+        return Cow::Borrowed(code);
+    }
+    (0..all.len()).map(|i| if is_last(i) { "Last" } else { all[i].text }).collect::<String>().into()
 }
 
 fn editor(session: &Rc<RefCell<Session>>, style: Style) -> rustyline::Result<Editor<ShellHelper, FileHistory>> {

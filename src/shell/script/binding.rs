@@ -8,9 +8,9 @@ use super::{Shared, display, functions};
 use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
 use crate::model::Value;
-use crate::operation::ArgKind;
+use crate::operation::{ArgKind, OptionKind, Signature};
 use crate::report::Show;
-use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FLOAT, INT, ImmutableString, Map, NativeCallContext};
 use std::any::TypeId;
 use std::sync::Arc;
 
@@ -24,25 +24,45 @@ pub fn find(name: &str) -> Option<&'static Binding> {
     bindings().find(|b| b.signature.name == name)
 }
 
+/// Functions whose signatures stand in the table for help and completion, and that are registered elsewhere: a syntax of its own, and
+/// what changes a list in its place.
+const ELSEWHERE: [&str; 3] = ["vars", "sort_by", "order_by"];
+
+/// Types of the first argument that a function is registered for: functions of tensors, lists and numbers share their names with those of
+/// the language, so they take their own alone.
+fn first_types(sig: &Signature) -> Vec<TypeId> {
+    let of = |kind: ArgKind| match (sig.group, kind) {
+        ("tensors" | "lists", ArgKind::Tensor) => vec![TypeId::of::<Value>()],
+        ("lists", ArgKind::List) => vec![TypeId::of::<Array>()],
+        ("numbers", ArgKind::Number) => vec![TypeId::of::<INT>(), TypeId::of::<FLOAT>()],
+        ("numbers", ArgKind::Int) => vec![TypeId::of::<INT>()],
+        ("numbers", ArgKind::Text) => vec![TypeId::of::<ImmutableString>()],
+        _ => Vec::new(),
+    };
+    let types: Vec<TypeId> = match sig.args.first().map(|a| a.kind) {
+        Some(ArgKind::OneOf(kinds)) if sig.group != "tensors" => kinds.iter().flat_map(|kind| of(*kind)).collect(),
+        Some(kind) => of(kind),
+        None => Vec::new(),
+    };
+    if types.is_empty() { vec![TypeId::of::<Dynamic>()] } else { types }
+}
+
 /// Registers every function with every number of arguments that it takes.
 pub fn register(engine: &mut Engine, shared: &Arc<Shared>) {
-    // Words of the syntax cannot be functions.
-    for binding in bindings().filter(|b| b.signature.name != "vars") {
+    for binding in bindings().filter(|b| !ELSEWHERE.contains(&b.signature.name)) {
         let sig = &binding.signature;
         let most = sig.args.len() + usize::from(!sig.fields.is_empty());
         let least = sig.args.iter().filter(|a| !a.optional).count();
-        // Functions of tensors share their names with those of numbers and lists, so they take tensors only.
-        let first = if sig.group == "tensors" && sig.args.first().is_some_and(|a| a.kind == ArgKind::Tensor) {
-            TypeId::of::<Value>()
-        } else {
-            TypeId::of::<Dynamic>()
-        };
-        for count in least..=most {
+        let firsts = first_types(sig);
+        for (first, count) in firsts.iter().flat_map(|first| (least..=most).map(move |count| (*first, count))) {
             let types: Vec<TypeId> = (0..count).map(|i| if i == 0 { first } else { TypeId::of::<Dynamic>() }).collect();
             let shared = shared.clone();
             engine.register_raw_fn(sig.name, types, move |native: NativeCallContext<'_>, args: &mut [&mut Dynamic]| {
                 let position = native.call_position();
-                invoke(binding, &shared, native, args).map_err(|e| raise(e, position))
+                let result = invoke(binding, &shared, native, args);
+                // What a function of the script raised keeps its place.
+                let inner = shared.take_raised();
+                result.map_err(|e| inner.unwrap_or_else(|| raise(e, position)))
             });
         }
     }
@@ -76,8 +96,8 @@ fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallCon
             arg.name,
             describe(value)
         ));
-        let options = match sig.fields.first().filter(|_| arg.optional) {
-            Some(first) => format!("; options stand in a map, such as #{{ {}: … }}", first.name),
+        let options = match option_for(sig, value).filter(|_| arg.optional) {
+            Some(option) => format!("; options stand in a map, such as #{{ {option} }}"),
             None => String::new(),
         };
         return Err(e.hint(format!("{}{options}", usage(sig))));
@@ -88,6 +108,27 @@ fn invoke(binding: &'static Binding, shared: &Arc<Shared>, native: NativeCallCon
     shared.watch.check()?;
     let _turn = shared.watch.turn();
     compresso_base::contain::contain(|| (binding.call)(&Call { shared, ctx, signature: sig, args: given, options, native }))
+}
+
+/// The first option that a value given in a wrong place may stand for: `ratio: 0.3`.
+fn option_for(sig: &Signature, value: &Dynamic) -> Option<String> {
+    let takes = |kind: OptionKind| match kind {
+        OptionKind::Optional(inner) => *inner,
+        kind => kind,
+    };
+    let fits = |kind: OptionKind| match takes(kind) {
+        OptionKind::Float => value.is_int() || value.is_float(),
+        OptionKind::Int => value.is_int(),
+        OptionKind::Bool => value.is_bool(),
+        OptionKind::Text => value.is_string(),
+        OptionKind::Choice(words) => words.contains(&value.to_string().as_str()),
+        OptionKind::List(_) => value.is_array(),
+        _ => false,
+    };
+    match sig.fields.iter().find(|f| fits(f.kind)) {
+        Some(f) => Some(format!("{}: {}", f.name, display::inner_line(value, 0))),
+        None => sig.fields.first().map(|f| format!("{}: …", f.name)),
+    }
 }
 
 /// Reads a property by name through the tables of `properties`.

@@ -206,8 +206,16 @@ impl Call<'_> {
     }
     /// Calls the script function in argument `i` without arguments.
     pub fn run_function(&self, i: usize) -> Result<Dynamic> {
+        self.call_function(i, ())
+    }
+    /// Calls the script function in argument `i`. What it raises goes on with its place.
+    pub fn call_function(&self, i: usize, args: impl rhai::FuncArgs) -> Result<Dynamic> {
         let f = self.args[i].clone().try_cast::<FnPtr>().ok_or_else(|| self.wrong(i))?;
         let _turn = self.shared.watch.turn();
-        f.call_within_context::<Dynamic>(&self.native, ()).map_err(|e| unwrap(&e))
+        f.call_within_context::<Dynamic>(&self.native, args).map_err(|e| {
+            let error = unwrap(&e);
+            self.shared.keep_raised(e);
+            error
+        })
     }
 }

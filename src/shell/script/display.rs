@@ -5,7 +5,7 @@ use super::value::{ModelValue, Report, to_json};
 use crate::error::Result;
 use crate::learn::data::Dataset;
 use crate::model::Value;
-use crate::report::{Cell, Graphics, Media, Plot, Show, Style, Table, plot_text, table_text};
+use crate::report::{Cell, Graphics, Media, Plot, Show, Style, Table, plot_text, table_text, wrapped};
 use crate::shell::Output;
 use rhai::{Dynamic, Map};
 
@@ -31,12 +31,19 @@ pub(super) fn show_value(output: &dyn Output, value: &Dynamic) -> Result<()> {
     if let Some(report) = value.read_lock::<Report>() {
         return output.show(&*report.show);
     }
+    if let Some(card) = card(value) {
+        output.print(&table_text(&card, &output.style()));
+        return Ok(());
+    }
     if let Some(plot) = value.read_lock::<Plot>()
         && output.graphics() != Graphics::None
     {
         return output.show(&*plot);
     }
-    output.print(&value_text(value, &output.style()));
+    let (style, text) = (output.style(), value_text(value, &output.style()));
+    // Lines of one value are wrapped at words; tables and texts of the script have lines of their own.
+    let is_line = value.is::<Dataset>() || value.is::<Value>();
+    output.print(&style.width.filter(|_| is_line).map_or(text.clone(), |width| wrapped(&text, width, 2)));
     Ok(())
 }
 
@@ -55,6 +62,11 @@ pub(super) fn value_media(value: &Dynamic) -> Result<Vec<Media>> {
         return crate::report::media(&*table);
     }
     Ok(vec![Media::text(value_text(value, &Style::plain()))])
+}
+
+/// A model's card, where it can be said what it is made of.
+fn card(value: &Dynamic) -> Option<Table> {
+    value.read_lock::<ModelValue>()?.model.card().ok()
 }
 
 /// A value as text.
@@ -97,7 +109,7 @@ pub(super) fn map_line(map: &Map, depth: usize) -> String {
     format!("#{{{}}}", entries.join(", "))
 }
 
-fn inner_line(value: &Dynamic, depth: usize) -> String {
+pub(super) fn inner_line(value: &Dynamic, depth: usize) -> String {
     if depth >= DEPTH {
         "…".into()
     } else if let Ok(list) = value.as_array_ref() {
@@ -184,8 +196,9 @@ fn level(value: &Dynamic, depth: usize, left: &std::cell::Cell<usize>) -> String
 ///
 /// # Errors
 /// `Argument` for values that are no rows.
-pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
+pub(super) fn table_of(value: &Dynamic, columns: &[String], digits: Option<usize>) -> Result<Table> {
     use crate::error::Error;
+    let cell = |v: &Dynamic| cell(v, digits);
     if let Some(t) = value.read_lock::<Table>() {
         return Ok(t.clone());
     }
@@ -201,7 +214,7 @@ pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
     }
     let list = value.as_array_ref().map_err(|_| Error::argument("a table is made of a list of maps, a map or a report"))?;
     if !list.is_empty() && list.iter().all(Dynamic::is_array) {
-        return Ok(rows(&list));
+        return Ok(rows(&list, digits));
     }
     let mut headers: Vec<String> = Vec::new();
     for row in list.iter() {
@@ -213,7 +226,7 @@ pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
     }
     let is_number = |h: &String| {
         list.iter().all(|r| match r.as_map_ref() {
-            Ok(map) => map.get(h.as_str()).is_none_or(|v| v.is_int() || v.is_float()),
+            Ok(map) => map.get(h.as_str()).is_none_or(|v| v.is_int() || v.is_float() || v.is_unit()),
             Err(_) => r.is_int() || r.is_float(),
         })
     };
@@ -226,7 +239,7 @@ pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
     let mut t = Table::new("", &marked.iter().map(String::as_str).collect::<Vec<_>>());
     for row in list.iter() {
         t.row(headers.iter().map(|h| match row.as_map_ref() {
-            Ok(map) => map.get(h.as_str()).map(cell).unwrap_or_default(),
+            Ok(map) => map.get(h.as_str()).map(&cell).unwrap_or_default(),
             Err(_) if h == "value" => cell(row),
             Err(_) => Cell::default(),
         }));
@@ -235,8 +248,8 @@ pub(super) fn table_of(value: &Dynamic, columns: &[String]) -> Result<Table> {
 }
 
 /// A table of lists: a row each, under the first where that is all text, else under numbers from 1.
-fn rows(list: &[Dynamic]) -> Table {
-    let row = |r: &Dynamic| r.as_array_ref().map(|r| r.iter().map(cell).collect::<Vec<_>>()).unwrap_or_default();
+fn rows(list: &[Dynamic], digits: Option<usize>) -> Table {
+    let row = |r: &Dynamic| r.as_array_ref().map(|r| r.iter().map(|v| cell(v, digits)).collect::<Vec<_>>()).unwrap_or_default();
     let width = list.iter().filter_map(|r| r.as_array_ref().ok().map(|r| r.len())).max().unwrap_or(0);
     let named = list[0].as_array_ref().is_ok_and(|r| r.len() == width && r.iter().all(Dynamic::is_string));
     let names: Vec<String> = match list[0].as_array_ref() {
@@ -250,9 +263,9 @@ fn rows(list: &[Dynamic]) -> Table {
     t
 }
 
-fn cell(value: &Dynamic) -> Cell {
+fn cell(value: &Dynamic, digits: Option<usize>) -> Cell {
     if let Ok(x) = value.as_float() {
-        return Cell::number(x);
+        return digits.map_or_else(|| Cell::number(x), |n| Cell::shown(format!("{x:.*}", n.min(17)), x));
     }
     if let Ok(n) = value.as_int() {
         return Cell::shown(n.to_string(), n as f64);

@@ -1,97 +1,16 @@
-//! Errors of scripts, explained, and how they are shown: message, place, causes, suggestion, call trace.
+//! Errors of scripts, explained.
 
 use super::binding::{bindings, find};
+use super::failure::{Failure, Spot};
+use super::python;
 use super::raised::{lower_first, plain, unwrap};
 use super::value::kind_of_type;
 use super::words::{usage, with_article};
 use crate::error::{Error, ErrorKind, nearest};
-use crate::report::{Ink, Style, printable};
+use crate::report::counted;
 use rhai::{EvalAltResult, LexError, ParseErrorType, Position};
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// A place in a script.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spot {
-    /// File name, `<eval>`, `input 3`.
-    pub source: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters; 0 when only the line is known.
-    pub column: usize,
-    /// The text of the line.
-    pub text: String,
-}
-
-/// A script that failed: the error and where it happened.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    pub error: Arc<Error>,
-    pub at: Option<Spot>,
-    /// Script functions that were running, innermost first, each with the place of its call.
-    pub trace: Vec<(String, Option<Spot>)>,
-}
-
-impl Failure {
-    pub fn new(error: Error) -> Self {
-        Self { error: Arc::new(error), at: None, trace: Vec::new() }
-    }
-    pub fn is_cancelled(&self) -> bool {
-        self.error.is_cancelled()
-    }
-    /// Message, source line with a caret, causes, suggestion, call trace. Ends without a line break.
-    pub fn render(&self, style: &Style) -> String {
-        let e = &self.error;
-        let mut headline = String::new();
-        for place in e.places() {
-            let _ = write!(headline, "{place}: ");
-        }
-        headline += e.message();
-        let mut out = format!("{} {}", style.paint(Ink::BoldRed, "error:"), style.paint(Ink::Bold, &printable(&headline)));
-        let bar = style.paint(Ink::Blue, "|");
-        let mut indent = 1;
-        if let Some(at) = &self.at {
-            let number = at.line.to_string();
-            indent = number.len() + 1;
-            let _ = write!(out, "\n{:>indent$}{} {}", "", style.paint(Ink::Blue, "-->"), place_text(at));
-            if !at.text.trim().is_empty() {
-                let _ = write!(out, "\n{:indent$} {bar}", "");
-                let _ = write!(out, "\n {} {bar} {}", style.paint(Ink::Blue, &number), printable(&at.text.replace('\t', " ")));
-                if at.column > 0 {
-                    let carets = "^".repeat(word_length(&at.text, at.column));
-                    let _ = write!(out, "\n{:indent$} {bar} {:skip$}{}", "", "", style.paint(Ink::BoldRed, &carets), skip = at.column - 1);
-                }
-            }
-        }
-        let mut note = |label: &str, ink: Ink, text: &str| {
-            let text = printable(text).replace('\n', &format!("\n{:w$}", "", w = indent + 3));
-            let _ = write!(out, "\n{:indent$} {} {text}", "", style.paint(ink, label));
-        };
-        for cause in e.causes() {
-            note("because:", Ink::Yellow, &cause);
-        }
-        if let Some(hint) = e.suggestion() {
-            note("help:", Ink::Cyan, hint);
-        }
-        for (name, at) in &self.trace {
-            let at = at.as_ref().map(|s| format!(", called at {}", place_text(s))).unwrap_or_default();
-            let name = if name.starts_with("anon$") { "a closure".to_string() } else { format!("{name}()") };
-            note("in", Ink::Dim, &format!("{name}{at}"));
-        }
-        out
-    }
-}
-
-fn place_text(at: &Spot) -> String {
-    if at.column > 0 { format!("{}:{}:{}", at.source, at.line, at.column) } else { format!("{}:{}", at.source, at.line) }
-}
-
-/// Characters to underline: the word or number that starts at `column`, else one.
-fn word_length(line: &str, column: usize) -> usize {
-    let word = |c: &char| c.is_alphanumeric() || *c == '_';
-    line.chars().skip(column - 1).take_while(word).count().max(1)
-}
 
 /// What is needed to explain an error: the texts that were run, and the names in scope.
 pub(super) struct Explain<'a> {
@@ -102,6 +21,8 @@ pub(super) struct Explain<'a> {
     /// The file of a module that an import names.
     pub module_file: &'a dyn Fn(&str) -> PathBuf,
     pub variables: Vec<String>,
+    /// Names of the entries of maps that variables hold, by the variable.
+    pub entries: &'a dyn Fn() -> Vec<(String, Vec<String>)>,
     /// Names and numbers of parameters of script functions.
     pub functions: Vec<(String, usize)>,
     /// Steps that were allowed.
@@ -145,7 +66,7 @@ impl Explain<'_> {
         let at = spot(&text_of(around.len()), inner.position());
         let called = |i: usize| Some((around[i].function?.clone(), spot(&text_of(i), around[i].at)));
         let trace = (0..around.len()).rev().filter_map(called).collect();
-        Failure { error: Arc::new(self.leaf(inner)), at, trace }
+        Failure { error: Arc::new(self.leaf(inner, at.as_ref())), at, trace }
     }
 
     /// File and text of the module that holds what failed; `None` for what was run itself.
@@ -165,14 +86,24 @@ impl Explain<'_> {
         (self.source.0.to_string(), self.source.1.to_string())
     }
 
-    /// The error without its position.
-    fn leaf(&self, error: &EvalAltResult) -> Error {
+    /// The error without its position, which is `at`.
+    fn leaf(&self, error: &EvalAltResult, at: Option<&Spot>) -> Error {
         match error {
             EvalAltResult::ErrorRuntime(..) | EvalAltResult::ErrorTerminated(..) => unwrap(error),
             EvalAltResult::ErrorFunctionNotFound(call, _) => self.no_function(call),
-            EvalAltResult::ErrorVariableNotFound(name, _) => self.no_variable(name),
-            EvalAltResult::ErrorPropertyNotFound(name, _) => Error::missing(format!("the map has no entry '{name}'")),
-            EvalAltResult::ErrorParsing(kind, _) => syntax(kind),
+            EvalAltResult::ErrorVariableNotFound(name, _) => self.no_variable(name, at),
+            EvalAltResult::ErrorPropertyNotFound(name, _) => self.no_entry(name, at),
+            EvalAltResult::ErrorParsing(kind, _) => syntax(kind, at),
+            EvalAltResult::ErrorArrayBounds(len, place, _) => {
+                let e = Error::new(ErrorKind::Script, format!("the list has {} and no place {place}", counted(*len, "item")));
+                e.hint("places are counted from 0, and from the end with -1, -2, …")
+            }
+            EvalAltResult::ErrorStringBounds(len, place, _) => {
+                Error::new(ErrorKind::Script, format!("the text has {} and no place {place}", counted(*len, "character")))
+            }
+            EvalAltResult::ErrorFor(_) => {
+                Error::new(ErrorKind::Script, "for goes through lists, ranges and texts").hint("for x in list { … }, for i in 0..10 { … }")
+            }
             EvalAltResult::ErrorTooManyOperations(_) => {
                 let steps = self.most_operations;
                 Error::new(ErrorKind::Script, format!("it took more than the {steps} steps that --max-operations allows"))
@@ -193,8 +124,51 @@ impl Explain<'_> {
         }
     }
 
-    fn no_variable(&self, name: &str) -> Error {
+    fn no_entry(&self, name: &str, at: Option<&Spot>) -> Error {
+        let e = Error::missing(format!("the map has no entry '{name}'"));
+        let all = (self.entries)();
+        // `cfg` in `cfg.ratoi`
+        let of = at.and_then(|at| {
+            let before: String = at.text.chars().take(at.column.saturating_sub(1)).collect();
+            let end = before.trim_end_matches(['.', '[', '"', '?']);
+            let name = end.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+            all.iter().find(|(variable, _)| variable == name)
+        });
+        let names = |keys: &[String]| keys.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
+        match of {
+            Some((_, keys)) => match nearest(name, keys.iter().map(String::as_str)) {
+                Some(near) => e.hint(format!("did you mean '{near}'?")),
+                None => e.hint(format!("its entries are {}", names(keys))),
+            },
+            // A closure's argument has no value that is known here.
+            None => match nearest(name, all.iter().flat_map(|(_, keys)| keys).map(String::as_str)) {
+                Some(near) => e.hint(format!("did you mean '{near}'?")),
+                None => e,
+            },
+        }
+    }
+
+    fn no_variable(&self, name: &str, at: Option<&Spot>) -> Error {
         let e = Error::new(ErrorKind::Script, format!("unknown variable '{name}'"));
+        if let Some(at) = at {
+            let text = at.text.trim_start();
+            if text.starts_with("import ") || text.starts_with("from ") {
+                let hint = "nothing needs to be imported; import \"tools\" as tools reads tools.rhai beside the script";
+                return e.hint(hint);
+            }
+            let after: String = at.text.chars().skip(at.column.saturating_sub(1) + name.chars().count()).collect();
+            let after = after.trim_start();
+            if after.starts_with('=') && !after.starts_with("==") && !self.variables.iter().any(|v| v == name) {
+                let e = match nearest(name, self.variables.iter().map(String::as_str)) {
+                    Some(near) => return e.hint(format!("did you mean '{near}'? let {name} = … makes a new variable")),
+                    None => e,
+                };
+                return e.hint(format!("let {name} = … makes a variable"));
+            }
+        }
+        if let Some(hint) = python::word(name) {
+            return e.hint(hint);
+        }
         if let Some(b) = find(name) {
             return e.hint(format!("'{name}' is a function; call it: {}", b.signature.usage()));
         }
@@ -214,6 +188,10 @@ impl Explain<'_> {
         let script = |m: String| Error::new(ErrorKind::Script, m);
         let given =
             || if types.is_empty() { "nothing".to_string() } else { types.iter().map(|t| with_article(t)).collect::<Vec<_>>().join(", ") };
+        if name.starts_with("anon$") {
+            let e = Error::argument(format!("the closure takes another number of arguments: it was given {}", types.len()));
+            return e.hint("its arguments stand between the bars: |a, b| a + b");
+        }
         if let Some(property) = name.strip_prefix("get$") {
             return script(format!("{} has no field '{property}'", with_article(types.first().unwrap_or(&"value"))));
         }
@@ -249,14 +227,30 @@ impl Explain<'_> {
             return script(format!("'{name}' is a variable, not a function"));
         }
         let builtins = (self.builtins)();
-        let same: Vec<&str> = builtins.iter().map(String::as_str).filter(|s| function_name(s) == name).take(6).collect();
-        if !same.is_empty() {
-            return Error::argument(format!("{name} does not take {}", given())).hint(format!("it is {}", same.join(" or ")));
+        if builtins.iter().any(|s| function_name(s) == name) {
+            let e = Error::argument(format!("{name} does not take {}", given()));
+            let mut forms: Vec<String> = builtins.iter().filter(|s| function_name(s) == name).filter_map(|s| form(s)).collect();
+            // What takes such a first argument says more.
+            if let Some(first) = types.first().filter(|t| forms.iter().any(|f| f.starts_with(&format!("{name}({t}")))) {
+                forms.retain(|f| f.starts_with(&format!("{name}({first}")));
+            }
+            forms.sort();
+            forms.dedup();
+            forms.truncate(4);
+            return match python::function(name) {
+                Some(hint) if name != "open" => e.hint(hint),
+                _ if forms.is_empty() => e,
+                _ => e.hint(format!("it is {}", forms.join(" or "))),
+            };
         }
         let e = script(format!("unknown function '{name}'"));
+        if let Some(hint) = python::function(name) {
+            return e.hint(hint);
+        }
         let own = bindings().map(|b| b.signature.name).chain(self.functions.iter().map(|f| f.0.as_str()));
-        let near = nearest(name, own)
-            .or_else(|| nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.starts_with(char::is_alphabetic))));
+        let near = nearest(name, own).or_else(|| {
+            nearest(name, builtins.iter().map(|s| function_name(s)).filter(|n| n.len() > 1 && n.starts_with(char::is_alphabetic)))
+        });
         if let Some(near) = near {
             return e.hint(format!("did you mean '{near}'?"));
         }
@@ -267,6 +261,27 @@ impl Explain<'_> {
         }
     }
 }
+
+/// A signature of the engine in the words of this language, `push(list, any)`; `None` where it names types that scripts do not have.
+fn form(signature: &str) -> Option<String> {
+    let (name, rest) = signature.split_once('(')?;
+    let (params, _) = rest.rsplit_once(") ->").or_else(|| rest.rsplit_once(')'))?;
+    if params.contains('<') {
+        return None;
+    }
+    let kinds: Option<Vec<&str>> = params.split(", ").filter(|p| !p.is_empty()).map(parameter).collect();
+    Some(format!("{}({})", name.trim(), kinds?.join(", ")))
+}
+
+/// The kind of a parameter, `any` where it takes all; `None` for a type that scripts do not have.
+fn parameter(param: &str) -> Option<&str> {
+    let ty = param.split_once(':').map_or(param, |p| p.1).trim();
+    let kind = kind_of_type(ty);
+    if ty.ends_with("Dynamic") || kind == "?" { Some("any") } else { Some(kind).filter(|k| KINDS.contains(k)) }
+}
+
+/// Kinds of values that the language's own functions take.
+const KINDS: [&str; 8] = ["whole number", "number", "text", "true or false", "list", "map", "function", "nothing"];
 
 /// From Rhai's "Unknown property 'b' - a getter is not registered for type 'i64'".
 fn no_property(text: &str) -> Error {
@@ -292,8 +307,11 @@ fn spot((source, text): &(String, String), position: Position) -> Option<Spot> {
     Some(Spot { source: source.clone(), line, column: column + usize::from(at_dot), text })
 }
 
-fn syntax(kind: &ParseErrorType) -> Error {
+fn syntax(kind: &ParseErrorType, at: Option<&Spot>) -> Error {
     let e = Error::new(ErrorKind::Script, format!("syntax error: {}", lower_first(&kind.to_string())));
+    if let Some(hint) = at.and_then(|at| python::syntax(&at.text, at.column)) {
+        return e.hint(hint);
+    }
     match kind {
         ParseErrorType::Reserved(word) if word == "export" => e.hint("use save(m, path), or onnx_export(m, path)"),
         ParseErrorType::BadInput(LexError::MalformedChar(_)) => e.hint("texts stand in double quotes: \"text\""),

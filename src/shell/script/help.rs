@@ -4,13 +4,15 @@ use super::binding::{bindings, find};
 use super::call::Binding;
 use super::literal::literal;
 use super::properties::{DATASET, MODEL, Property, TENSOR};
+use super::results::{ResultKind, result_kind};
 use crate::error::{Error, Result, nearest};
 use crate::model::{BoxDecode, Preprocess};
 use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
-use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text};
+use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text, wrapped};
 
 /// Headings in the order of the overview; groups that are not named here follow.
-const GROUPS: [&str; 8] = ["models", "data", "compress", "deploy", "measure", "results", "tensors", "session"];
+const GROUPS: [&str; 11] =
+    ["models", "data", "compress", "deploy", "measure", "results", "lists", "tensors", "numbers", "files", "session"];
 
 /// All functions by group, a line each.
 pub fn overview(style: &Style) -> String {
@@ -30,11 +32,14 @@ pub fn overview(style: &Style) -> String {
         out += &format!("{}\n", style.paint(Ink::BoldCyan, group));
         for b in members {
             let name = format!("{:<width$}", b.signature.name);
-            out += &format!("  {}  {}\n", style.paint(Ink::Blue, &name), b.signature.summary);
+            out += &format!("  {}  {}\n", style.paint(Ink::Blue, &name), indented(b.signature.summary, width + 4, style));
         }
     }
-    out + "\nhelp(\"prune\") shows options, defaults and examples; m.prune() reads the same as prune(m).\n\
-           Fields: help(\"model\"), help(\"dataset\") and help(\"tensor\") list them. The language is Rhai: https://rhai.rs/book"
+    let end = "\nhelp(\"prune\") shows options, defaults and examples; m.prune() reads the same as prune(m).\n\
+           Fields: help(\"model\"), help(\"dataset\"), help(\"tensor\"), and of results help(\"predictions\"), help(\"evaluation\"), \
+           help(\"history\"), help(\"benchmarks\"), help(\"comparison\"). The language is Rhai: https://rhai.rs/book";
+    out.push_str(&style.width.map_or(end.to_string(), |w| wrapped(end, w, 0)));
+    out
 }
 
 /// Usage, options with defaults, fields of the type of that name, examples.
@@ -48,6 +53,9 @@ pub fn help_text(word: &str, style: &Style) -> Result<String> {
     }
     if let Some(b) = find(word) {
         return Ok(describe(&b.signature, style));
+    }
+    if let Some(kind) = result_kind(word) {
+        return Ok(result_text(kind, style));
     }
     if word == "decode" {
         let words = crate::model::DecodeOption::KIND;
@@ -127,12 +135,31 @@ fn with_code_marked(html: &str) -> String {
     out
 }
 
+fn result_text(kind: &ResultKind, style: &Style) -> String {
+    let mut table = Table::new(format!("Fields of what {} gives", kind.of), &["field", "meaning"]);
+    for (name, meaning) in kind.fields {
+        table.row([*name, *meaning]);
+    }
+    let note = format!(
+        "help(\"{}\") has the function's options. Of a result r, table(r) is its table, plots(r) are its plots, and save(r, \"r.json\") \
+         keeps all of it.",
+        kind.of
+    );
+    format!("{}\n\n{}", table_text(&table, style), style.width.map_or(note.clone(), |w| wrapped(&note, w, 0)))
+}
+
 fn one_line(s: &Signature, style: &Style) -> String {
-    format!("  {}  {}", style.paint(Ink::Blue, s.name), s.summary)
+    format!("  {}  {}", style.paint(Ink::Blue, s.name), indented(s.summary, s.name.len() + 4, style))
+}
+
+/// Text that begins at a column, wrapped so that its other lines begin there too.
+fn indented(text: &str, column: usize, style: &Style) -> String {
+    let Some(width) = style.width.filter(|w| *w > column + 20) else { return text.to_string() };
+    wrapped(text, width - column, 0).replace('\n', &format!("\n{:column$}", ""))
 }
 
 fn describe(s: &Signature, style: &Style) -> String {
-    let mut out = format!("{}\n{}", style.paint(Ink::Bold, &s.usage()), s.summary);
+    let mut out = format!("{}\n{}", style.paint(Ink::Bold, &s.usage()), indented(s.summary, 0, style));
     if !s.fields.is_empty() {
         out += &format!("\n\n{}", options(s.fields, style));
     }

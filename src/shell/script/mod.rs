@@ -13,36 +13,44 @@ mod binding;
 mod call;
 mod display;
 mod error;
+mod failure;
 mod functions;
 mod help;
 mod literal;
+mod one_line;
 mod properties;
+mod python;
 mod raised;
 mod recipe;
+mod results;
 mod value;
+mod variables;
 mod watch;
 mod words;
 
 pub use binding::{bindings, find};
 pub use call::Binding;
 pub use display::Shown;
-pub use error::{Failure, Spot};
+pub use failure::{Failure, Spot};
 pub use functions::{check_threads, device_name, parse_device};
 pub use help::{help_media, help_text, overview};
+pub use one_line::{Line, OneLine, commands, completions, nearest_command, one_line, usage as command_usage};
 pub use properties::{Property, fields_of};
 pub use recipe::script as recipe_script;
+pub use variables::Snapshot;
 pub use watch::Limits;
 pub use words::takes;
 
 use super::Output;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
+use crate::model::Model;
 use crate::report::Media;
 use error::Explain;
-use rhai::{AST, Dynamic, Engine, ParseErrorType, Position, Scope};
-use std::collections::HashMap;
+use rhai::{AST, Dynamic, Engine, EvalAltResult, ParseErrorType, Position, Scope};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use watch::Watch;
 
 /// What the functions of a session share.
@@ -53,11 +61,17 @@ pub struct Shared {
     args: RwLock<Vec<String>>,
     /// What an operation had reached when it was cancelled.
     partial: RwLock<Option<Dynamic>>,
+    /// What a function of the script raised that a function of this table had called.
+    raised: Mutex<Option<Box<EvalAltResult>>>,
+    /// Recipes of the models that this session has trained and not saved.
+    unsaved: Mutex<HashSet<String>>,
     watch: Arc<Watch>,
 }
 
 /// The variable that holds what a cancelled training had reached.
 const PARTIAL: &str = "partial";
+/// Variables of the prompt: the values of earlier inputs by their numbers, and the last one.
+const KEPT: [&str; 2] = ["Out", "Last"];
 
 impl Shared {
     /// The context as it is now.
@@ -74,6 +88,20 @@ impl Shared {
     /// Keeps what a cancelled operation had reached.
     fn keep_partial(&self, value: Dynamic) {
         *self.partial.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+    fn keep_raised(&self, error: Box<EvalAltResult>) {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+    fn take_raised(&self) -> Option<Box<EvalAltResult>> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+    fn keep_trained(&self, model: &Model) {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).extend(recipe_text(model));
+    }
+    fn keep_saved(&self, model: &Model) {
+        if let Some(recipe) = recipe_text(model) {
+            self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).remove(&recipe);
+        }
     }
     fn args(&self) -> Vec<String> {
         self.args.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -122,6 +150,8 @@ impl Session {
             output,
             args: RwLock::default(),
             partial: RwLock::default(),
+            raised: Mutex::default(),
+            unsaved: Mutex::default(),
             watch: watch.clone(),
         });
         let mut engine = Engine::new();
@@ -148,6 +178,7 @@ impl Session {
         functions::register_vars(&mut engine);
         functions::register_bounded(&mut engine, &shared);
         functions::register_sorting(&mut engine);
+        functions::register_numbers(&mut engine);
         Self {
             engine,
             scope: Scope::new(),
@@ -197,6 +228,7 @@ impl Session {
                 function_source: &|f| sources.get(f).cloned(),
                 module_file: &|path| self.modules.join(path).with_extension("rhai"),
                 variables: self.variables().into_iter().map(|v| v.0).chain(["args".to_string()]).collect(),
+                entries: &|| self.entries(),
                 functions: self.functions.iter_functions().map(|f| (f.name.to_string(), f.params.len())).collect(),
                 most_operations: self.limits.operations.unwrap_or(u64::MAX),
                 builtins: &|| self.engine.gen_fn_signatures(true),
@@ -215,7 +247,7 @@ impl Session {
         Ok(Shown(if ends_with_semicolon(code) { Dynamic::UNIT } else { value }))
     }
 
-    fn eval(&mut self, code: &str, name: &str) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
+    fn eval(&mut self, code: &str, name: &str) -> Result<Dynamic, Box<EvalAltResult>> {
         let mut ast = self.engine.compile_with_scope(&self.scope, strip_shebang(code))?;
         ast.set_source(name);
         for f in ast.iter_functions() {
@@ -226,7 +258,7 @@ impl Session {
         let depth = self.scope.len();
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
         debug_assert!(self.scope.len() >= depth);
-        forget_shadowed(&mut self.scope);
+        variables::forget_shadowed(&mut self.scope);
         result
     }
 
@@ -268,28 +300,26 @@ impl Session {
         if open { Completeness::Incomplete } else { Completeness::Invalid }
     }
 
-    /// Names and kinds of the variables, in the order of their making.
-    pub fn variables(&self) -> Vec<(String, &'static str)> {
-        // Between inputs each name is there once.
-        (&self.scope).into_iter().map(|(name, value, _)| (name.to_string(), value::kind_of(&value.flatten_clone()))).collect()
-    }
-
-    /// Names of the functions that the session's inputs defined.
-    pub fn functions(&self) -> Vec<String> {
-        self.functions.iter_functions().filter(|f| !f.name.starts_with("anon$")).map(|f| f.name.to_string()).collect()
-    }
-
-    /// Fields that a variable has, with a word on each.
-    pub fn fields(&self, variable: &str) -> Vec<(String, String)> {
-        self.scope.get(variable).map(|v| fields_of(&v.flatten_clone())).unwrap_or_default()
-    }
-
     /// Shows a value as the prompt does: tables and plots of a report, a summary line of a model; nothing for `()`.
     ///
     /// # Errors
     /// Those of drawing a plot.
     pub fn show(&self, value: &Shown) -> crate::Result<()> {
         display::show_value(self.shared.output(), &value.0)
+    }
+
+    /// A value as JSON, of a model what its summary says.
+    ///
+    /// # Errors
+    /// `Argument` for values that have no such form; those of the summary.
+    pub fn json(&self, value: &Shown) -> crate::Result<String> {
+        if let Some(m) = value.0.read_lock::<value::ModelValue>() {
+            return Ok(format!("{:#}", crate::report::Show::data(&m.model.summary()?)));
+        }
+        if let Some(t) = value.0.read_lock::<crate::report::Table>() {
+            return Ok(format!("{:#}", crate::report::Show::data(&*t)));
+        }
+        Ok(format!("{:#}", value::to_json(&value.0)?))
     }
 
     /// A value as outputs of a notebook; none for `()`.
@@ -299,32 +329,11 @@ impl Session {
     pub fn media(&self, value: &Shown) -> crate::Result<Vec<Media>> {
         display::value_media(&value.0)
     }
-
-    /// A variable's kind and its value in short.
-    pub fn describe(&self, variable: &str) -> Option<(&'static str, String)> {
-        let value = self.scope.get(variable)?.flatten_clone();
-        Some((value::kind_of(&value), display::value_text(&value, &crate::report::Style::plain())))
-    }
 }
 
-/// Drops variables that a later `let` of the same name hides: a cell that is run again makes its models anew.
-fn forget_shadowed(scope: &mut Scope<'static>) {
-    let mut newest: HashMap<String, usize> = HashMap::new();
-    for (i, (name, _, _)) in (&*scope).into_iter().enumerate() {
-        newest.insert(name.to_string(), i);
-    }
-    if newest.len() == scope.len() {
-        return;
-    }
-    // What closures share stays shared, and constants stay constant: the values themselves move.
-    for (i, (name, value, aliases)) in std::mem::take(scope).into_iter().enumerate() {
-        if newest.get(&name) == Some(&i) {
-            scope.push_dynamic(name.as_str(), value);
-            for alias in aliases {
-                scope.set_alias(name.as_str(), alias);
-            }
-        }
-    }
+/// By which a model is known again.
+fn recipe_text(model: &Model) -> Option<String> {
+    serde_json::to_string(model.recipe()?).ok()
 }
 
 /// True when the last statement is closed: its value is not asked for.

@@ -34,6 +34,10 @@ fn values_are_shown() {
         ("round_to(2.0 / 3, 2)", "0.67"),
         ("let x = 1; vars()", "#{ x: \"whole number\" }"),
         ("table([#{ n: 1, model: \"a\" }])", "| model | n |\n|-------|---|\n| a     | 1 |"),
+        (
+            "table([#{ a: 1, b: 0.12345 }, #{ a: 2, b: 0.5 }], #{ sort: \"-b\", digits: 2 })",
+            "| a |    b |\n|---|------|\n| 2 | 0.50 |\n| 1 | 0.12 |",
+        ),
     ] {
         assert_eq!(shown(code), text, "{code}");
     }
@@ -83,8 +87,8 @@ fn a_wrong_argument_shows_the_usage() {
     told("model()", "model needs text as argument 1 ('source')");
     told("train(model(\"classifier\"))", "train needs a dataset as argument 2 ('data')");
     // Options are no named arguments, and no arguments by place.
-    told("benchmark(1, runs: 10)", "options stand in a map: train(m, d, #{ epochs: 3 })");
-    told("prune(model(\"classifier\"), 0.5)", "options stand in a map, such as #{ ratio: … }");
+    told("benchmark(1, runs: 10)", "options stand in a map: benchmark(models, #{ runs: 10 })");
+    told("prune(model(\"classifier\"), 0.5)", "options stand in a map, such as #{ ratio: 0.5 }");
     told("print 3", "calls have parentheses: print(x)");
 }
 
@@ -323,7 +327,7 @@ fn imported(files: &[(&str, &str)]) -> (Failure, tempfile::TempDir) {
 
 #[test]
 fn errors_in_imported_scripts_name_their_files() {
-    let place = |spot: &Option<error::Spot>, dir: &tempfile::TempDir| {
+    let place = |spot: &Option<failure::Spot>, dir: &tempfile::TempDir| {
         let spot = spot.as_ref().unwrap();
         (spot.source.strip_prefix(&format!("{}/", dir.path().display())).unwrap().to_string(), spot.line, spot.text.trim().to_string())
     };
@@ -411,4 +415,243 @@ fn long_lists_are_cut_off_where_they_are_shown() {
     let text = shown("let a = []; a.pad(400, 7); let b = []; b.pad(400, a); b");
     assert!(text.lines().count() < 2000 && text.contains("… 397 more"), "{} lines", text.lines().count());
     assert_eq!(shown("[(), #{ x: () }]").trim(), "[(), #{ x: () }]");
+}
+
+#[test]
+fn whole_numbers_are_divided_exactly() {
+    for (code, text) in [
+        ("1 / 2", "0.5"),
+        ("6 / 3", "2"),
+        ("let a = 7; let b = 2; a / b", "3.5"),
+        ("let a = 7; a /= 2; a", "3.5"),
+        ("let a = 8; a /= 2; a", "4"),
+        ("let m = #{ n: 3 }; m.n /= 2; m.n", "1.5"),
+        ("[7, 8].map(|x| x / 2)", "[3.5, 4]"),
+        ("7 / 2.0", "3.5"),
+        ("[div(7, 2), div(-7, 2), 7 % 2]", "[3, -4, 1]"),
+        ("[int(3.7), int(\"12\"), float(\"1e-3\")]", "[3, 12, 0.001]"),
+        ("[sqrt(4), 2.5.floor(), 3.round()]", "[2.0, 2.0, 3.0]"),
+        ("let s = 0; for i in range(4) { s += i } s", "6"),
+        ("(tensor([2, 4]) / 2).to_list()", "[1.0, 2.0]"),
+        ("fmt(0.81234, \".3f\") + `${fmt(0.5, \".1%\")}`", "0.81250.0%"),
+    ] {
+        assert_eq!(shown(code), text, "{code}");
+    }
+    for code in ["1 / 0", "let a = 1; a / 0", "let a = 1; a /= 0;", "div(1, 0)"] {
+        assert!(shown(code).starts_with("error: division by zero: 1 / 0"), "{code}: {}", shown(code));
+    }
+}
+
+#[test]
+fn lists_have_what_results_need() {
+    for (code, text) in [
+        ("let a = [3, 1, 2]; [a.sum(), a.min(), a.max(), a.mean(), a.median()]", "[6, 1, 3, 2.0, 2.0]"),
+        ("[0.5, 1].sum()", "1.5"),
+        ("[[2, 4, 4, 4, 5, 5, 7, 9].std(), [3].std(), [1, 2, 3, 4].quantile(0.25)]", "[2.138089935299395, 0.0, 1.75]"),
+        ("tensor([3, 1, 2]).median()", "2.0"),
+        ("random([1, 3, 8, 6]).slice(1, 0, 2).slice(-1, -2).shape", "[1, 2, 8, 2]"),
+        ("tensor([[1, 2], [3, 4]]).slice(0, 1).to_list()", "[[3.0, 4.0]]"),
+        (
+            "let m = model(\"classifier\", #{ classes: 2, image_size: 32 }); weights(m, \"model.0.conv.weight\").shape == m.weights(\"model.0\")[\"model.0.conv.weight\"].shape",
+            "true",
+        ),
+        ("[1, 2, 3].zip([\"a\", \"b\"])", "[[1, \"a\"], [2, \"b\"]]"),
+        ("[\"a\", \"b\"].enumerate()", "[[0, \"a\"], [1, \"b\"]]"),
+        ("[1, 0.5, \"x\"].join(\", \")", "1, 0.5, x"),
+        ("[#{ k: \"a\", n: 1 }, #{ k: \"b\", n: 2 }, #{ k: \"a\", n: 3 }].group_by(\"k\").a.map(|r| r.n)", "[1, 3]"),
+        ("[1, 2, 3].group_by(|n| n % 2).keys()", "[\"0\", \"1\"]"),
+        ("let r = [#{ n: 2 }, #{ n: 1 }]; r.sort_by(\"n\"); r", "[#{ n: 1 }, #{ n: 2 }]"),
+        ("[#{ n: 2 }, #{ n: 3 }, #{ n: 1 }].order_by(\"n\", true).map(|r| r.n)", "[3, 2, 1]"),
+        ("[\"bb\", \"a\", \"ccc\"].order_by(|t| t.len())", "[\"a\", \"bb\", \"ccc\"]"),
+        ("let by = 10; [3, 1, 2].order_by(|x| by - x)", "[3, 2, 1]"),
+        ("let total = 0; [1, 2].for_each(|x| total += x); total", "3"),
+        ("let seen = []; [\"a\", \"b\"].for_each(|x, i| seen.push([x, i])); seen", "[[\"a\", 0], [\"b\", 1]]"),
+        ("let l = [1, 2]; l.for_each(|| this *= 10); l", "[10, 20]"),
+        ("env(\"NO_SUCH_VARIABLE\", \"7\")", "7"),
+    ] {
+        assert_eq!(shown(code), text, "{code}");
+    }
+    for (code, text) in [
+        ("[].mean()", "the list is empty"),
+        ("zeros([2, 3]).slice(1, 3)", "axis 1 has 3 parts"),
+        ("zeros([2, 3]).slice(2, 0)", "a tensor of rank 2 has no axis 2"),
+        ("weights(model(\"classifier\", #{ classes: 2, image_size: 32 }), \"model.0.conv.wieght\")", "did you mean 'model.0.conv.weight'?"),
+        ("[1, \"x\"].sum()", "item 1 of the list is no number but \"x\""),
+        ("[#{ ms: 1 }].mean()", "list.map(|row| row.name)"),
+        ("[#{ ms: 1 }].sort_by(\"mss\")", "did you mean 'ms'?"),
+        ("[1, \"x\"].order_by(|x| x)", "1 and \"x\" have no order"),
+        ("[1].group_by(|x| x.nope)", "a whole number has no field 'nope'"),
+        ("[1].group_by(|x| prune(x))", "prune expects a model as argument 1"),
+    ] {
+        assert!(shown(code).contains(text), "{code}: {}", shown(code));
+    }
+}
+
+#[test]
+fn a_closure_that_fails_is_shown_where_it_fails() {
+    let text = shown("let rows = [1];\nrows.group_by(|x|\n  prune(x))");
+    assert!(text.contains("--> <test>:3:3") && text.contains("in a closure"), "{text}");
+}
+
+#[test]
+fn people_from_python_are_told_how_it_is_said() {
+    for (code, hint) in [
+        ("let x = None;", "nothing is ()"),
+        ("let x = True;", "write true"),
+        ("let a = true; if a and a { 1 }", "write && for 'and'"),
+        ("let a = true; if not a { 1 }", "write ! for 'not'"),
+        ("let a = 1; if a == 1 { 2 } elif a == 2 { 3 }", "write else if"),
+        ("def f(x): x + 1", "functions are fn name(x)"),
+        ("lambda x: x", "|x| x + 1"),
+        ("import numpy", "nothing needs to be imported"),
+        ("import numpy as np", "nothing needs to be imported"),
+        ("let m = 3; prune(ratio=0.3)", "options stand in a map: prune(m, #{ ratio: 0.3 })"),
+        ("let m = 3; prune(m, ratio=0.3)", "options stand in a map: prune(m, #{ ratio: 0.3 })"),
+        ("let m = 3; prune(m, { ratio: 0.3 })", "maps begin with #: #{ ratio: 0.3 }"),
+        ("let d = {\"a\": 1};", "maps begin with #: #{ a: 1 }"),
+        ("let m = model(\"classifier\"); prune(m, #{ ratio: 30 })", "it is a share: 30 % is 0.3"),
+        ("for i in range(3): print(i)", "blocks stand in braces"),
+        ("# comment", "comments begin with //"),
+        ("x = 3", "let x = … makes a variable"),
+        ("let x = 1; x++", "write x += 1"),
+        ("f\"abc\"", "between back quotes"),
+        ("print(f\"{x}\")", "between back quotes"),
+        ("[x*2 for x in [1,2]]", "list.map(|x| x * 2)"),
+        ("3 if true else 4", "if condition { a } else { b }"),
+        ("let (a, b) = [1, 2];", "taken out one by one"),
+        ("let x = [1, 2]; x.append(3)", "list.push(x) adds an item"),
+        ("str(3)", "is x as text"),
+        ("assert(1 == 2)", "throw"),
+        ("null", "nothing is ()"),
+        ("let s = 1; fn f() { s + 1 } f()", "functions see their arguments and their own variables alone"),
+        ("let cfg = #{ ratio: 1 }; cfg.ratoi", "did you mean 'ratio'?"),
+        ("let cfg = #{ ratio: 1, epochs: 2 }; cfg.q", "its entries are epochs, ratio"),
+        ("let rows = [#{ map50: 1 }]; rows.map(|r| r.mpa50)", "did you mean 'map50'?"),
+        ("[1][3]", "places are counted from 0"),
+    ] {
+        let text = shown(code);
+        assert!(text.starts_with("error:") && text.contains(hint), "{code}: {text}");
+    }
+}
+
+#[test]
+fn no_message_names_a_type_of_rust() {
+    let foreign = [
+        "i64", "f64", "u8", "usize", "String", "Dynamic", "FnPtr", "rhai::", "std::", "&mut", "Box<", "Result<", "ErrorIn", "EvalAlt",
+        "Error(",
+    ];
+    for code in [
+        "print(\"a\", \"b\")",
+        "[1, 2].append(3)",
+        "range(\"x\")",
+        "\"a\".pad(1, 2, 3)",
+        "[1].map(3)",
+        "[1].map(|x| x.foo())",
+        "time_s(|| nope(1))",
+        "time_s(|| 1 + \"a\" * 2)",
+        "sort(1)",
+        "[1].filter(\"x\")",
+        "1.foo",
+        "let x = 3; x()",
+        "sin(\"a\")",
+        "\"abc\"[10]",
+        "for x in 3 { }",
+        "if 1 { }",
+        "let a = [1, 2]; a[\"x\"]",
+        "#{ a: 1 }[3]",
+        "\"a\" - 1",
+        "!3",
+        "-\"a\"",
+        "parse_int(\"x\")",
+        "switch 1 { 1 => nope() }",
+        "let f = |x| x; f.call()",
+        "call(3)",
+        "1 in 3",
+        "throw 3",
+        "import \"nowhere\" as n;",
+        "[1, 2].reduce(|a| a.b)",
+        "\"x\".split(3, 4, 5)",
+        "blob(-1, -2, -3)",
+        "[3, 1].sort(|a, b| \"x\")",
+        "1 << \"a\"",
+        "let x = 5; x.y.z = 3",
+        "9223372036854775807 + 1",
+    ] {
+        let text = shown(code);
+        // The line of the script is no message.
+        let said: Vec<&str> = text.lines().filter(|l| !l.contains(" | ")).collect();
+        assert!(foreign.iter().all(|word| !said.iter().any(|l| l.contains(word))), "{code}: {text}");
+    }
+}
+
+#[test]
+fn help_on_results_lists_their_fields() {
+    let text = help_text("predictions", &Style::plain()).unwrap();
+    assert!(text.contains("| images[0].detections") && text.contains("help(\"predict\")"), "{text}");
+    assert!(help_text("evaluation", &Style::columns(80)).unwrap().lines().all(|l| l.chars().count() <= 80));
+    assert!(overview(&Style::columns(80)).lines().all(|l| l.chars().count() <= 80));
+}
+
+#[test]
+fn what_is_saved_is_loaded_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().display();
+    for (value, ending) in [
+        ("[#{ a: 1, b: \"x, y\" }, #{ a: 2.5, b: \"z\" }]", "csv"),
+        ("[#{ a: [1, #{ b: () }] }, 2.5, true]", "json"),
+        ("#{ a: 0.1 }", "json"),
+    ] {
+        let code = format!(
+            "let v = {value}; save(v, \"{folder}/x.{ending}\"); [load(\"{folder}/x.{ending}\") == v, load(\"{folder}/x.{ending}\")]"
+        );
+        assert!(shown(&code).replace('\n', "").replace(' ', "").starts_with("[true,"), "{}", shown(&code));
+    }
+    assert_eq!(
+        shown(&format!("save([[1, 2], [3, 4]], \"{folder}/x.npy\"); load(\"{folder}/x.npy\").to_list()")),
+        "[[1.0, 2.0], [3.0, 4.0]]"
+    );
+    assert_eq!(shown(&format!("write_text(\"{folder}/new/a.txt\", \"one\\ntwo\"); read_text(\"{folder}/new/a.txt\")")), "one\ntwo");
+    assert_eq!(shown(&format!("glob(\"{folder}/*/?.txt\")")), format!("[\"{folder}/new/a.txt\"]"));
+}
+
+#[test]
+fn rows_are_plotted_by_the_names_of_their_columns() {
+    let rows = "let rows = [#{ ratio: 0.2, map50: 0.8, on: \"a\" }, #{ ratio: 0.4, map50: 0.7, on: \"b\" }, #{ ratio: 0.6, map50: 0.5, on: \"a\" }];";
+    let mut session = session().0;
+    session.run(&format!("{rows} let p = plot(rows, #{{ x: \"ratio\", y: \"map50\", by: \"on\" }});"), "<test>").unwrap();
+    let plot = session.scope.get("p").unwrap().clone().cast::<crate::report::Plot>();
+    let series: Vec<(&str, usize)> = plot.series.iter().map(|s| (s.name.as_str(), s.points.len())).collect();
+    assert_eq!((series, plot.x_label.as_str(), plot.y_label.as_str()), (vec![("a", 2), ("b", 1)], "ratio", "map50"));
+    let text = shown(&format!("{rows} plot(rows)"));
+    assert!(text.contains("such as #{ x: \"map50\", y: \"ratio\" }"), "{text}");
+    assert!(shown(&format!("{rows} plot(rows, #{{ x: \"ratoi\", y: \"map50\" }})")).contains("did you mean 'ratio'?"));
+    let text = shown("hist([1, 1, 2, 5], #{ bins: 2 })");
+    assert!(text.contains(" 3") && text.contains(" 1") && text.contains("count"), "{text}");
+}
+
+#[test]
+fn quiet_leaves_out_notes_and_keeps_results() {
+    let notes = Arc::new(crate::context::Notes::default());
+    let output = Arc::new(Buffer::new(Style::plain()));
+    let mut s = Session::new(Context::new().with_progress(notes.clone()), output.clone());
+    let code = "let d = dataset(\"shapes\", #{ images: 4, size: 32, task: \"classify\", classes: 2 }); \
+                print(evaluate(model(\"classifier\", #{ classes: 2, image_size: 32 }), d).images);";
+    s.run(&format!("quiet(); {code}"), "<test>").unwrap();
+    assert_eq!(notes.take(), Vec::<String>::new());
+    let printed = output.take();
+    s.run(&format!("quiet(false); {code}"), "<test>").unwrap();
+    assert!(!notes.take().is_empty() && output.take() == printed && !printed.is_empty());
+}
+
+#[test]
+fn a_model_is_shown_as_a_card() {
+    let text = shown("model(\"classifier\", #{ classes: [\"cat\", \"dog\"], image_size: 32 })");
+    assert!(text.starts_with("Model: classifier of 2 classes, 32 x 32\n"), "{text}");
+    for part in ["| classes    ", "cat, dog", "| parameters ", "| MACs ", "| made by", "with parameters"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let blocks = shown("let m = model(\"yolov8n\"); show(m)");
+    assert!(blocks.contains("Blocks") && blocks.contains("layers: true") && blocks.lines().count() < 60, "{blocks}");
+    let layers = shown("let m = model(\"yolov8n\"); show(summary(m, #{ layers: true }))");
+    assert!(layers.contains("model.22.cv2.0.0.conv") && layers.lines().count() > 200, "{layers}");
 }

@@ -52,6 +52,9 @@ fn ranges_reject_nan() {
     assert!(in_range("ratio", 0.5, 0.0..1.0).is_ok());
     let e = in_range("ratio", f64::NAN, 0.0..1.0).unwrap_err();
     assert_eq!(e.to_string(), "option 'ratio' must be at least 0 and below 1, got NaN");
+    let hint = |value, range: std::ops::Range<f64>| in_range("ratio", value, range).unwrap_err().suggestion().map(str::to_string);
+    assert_eq!(hint(30.0, 0.0..1.0).as_deref(), Some("it is a share: 30 % is 0.3"));
+    assert_eq!((hint(130.0, 0.0..1.0), hint(30.0, 0.0..10.0), hint(1.0, 0.5..1.0)), (None, None, None));
 }
 
 crate::options! {

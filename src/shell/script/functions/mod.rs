@@ -4,8 +4,12 @@ mod bounded;
 mod compress;
 mod data;
 mod deploy;
+mod files;
+mod lists;
 mod measure;
 mod models;
+mod numbers;
+mod plots;
 mod results;
 mod session;
 mod sorting;
@@ -20,10 +24,23 @@ use crate::report::Show;
 use rhai::Dynamic;
 
 /// All functions, in the order of `help()`.
-pub(super) const TABLES: &[&[Binding]] =
-    &[models::TABLE, data::TABLE, compress::TABLE, deploy::TABLE, measure::TABLE, results::TABLE, tensors::TABLE, session::TABLE];
+pub(super) const TABLES: &[&[Binding]] = &[
+    models::TABLE,
+    data::TABLE,
+    compress::TABLE,
+    deploy::TABLE,
+    measure::TABLE,
+    results::TABLE,
+    plots::TABLE,
+    lists::TABLE,
+    tensors::TABLE,
+    numbers::TABLE,
+    files::TABLE,
+    session::TABLE,
+];
 
 pub(super) use bounded::register_bounded;
+pub(super) use numbers::register_numbers;
 pub(super) use session::register_vars;
 pub use session::{check_threads, device_name, parse_device};
 pub(super) use sorting::register_sorting;
@@ -54,6 +71,7 @@ fn made(made: Made<impl Show + 'static>) -> Dynamic {
 /// The trained model. When the user stopped the training, the session keeps it too, for the script ends here.
 fn trained(c: &Call<'_>, trained: Trained) -> Dynamic {
     let cancelled = trained.history.cancelled;
+    c.shared.keep_trained(&trained.model);
     let value = made(trained.into());
     if cancelled {
         c.shared.keep_partial(value.clone());

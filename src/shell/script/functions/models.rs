@@ -1,14 +1,16 @@
 //! Models: opening, running, looking at them.
 
-use super::{report, trained};
+use super::{report, signature, trained};
 use crate::error::Result;
 use crate::exec::Forward;
 use crate::learn::eval::Predict;
 use crate::learn::train::Train;
-use crate::model::{Load, Loaded, ModelOptions, Summarize};
-use crate::operation::Operation;
+use crate::model::names::fits;
+use crate::model::{Load, Loaded, ModelOptions, Summarize, Value};
+use crate::operation::{Arg, ArgKind, Operation};
 use crate::shell::script::call::{Binding, Call};
-use crate::shell::script::value::{ModelValue, from_json};
+use crate::shell::script::value::{ModelValue, from_json, no_field};
+use candle_core::Device;
 use rhai::{Dynamic, Map};
 
 pub(super) const TABLE: &[Binding] = &[
@@ -18,7 +20,40 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Predict::SIGNATURE, call: predict },
     Binding { signature: Summarize::SIGNATURE, call: |c| Ok(report(c.run::<Summarize>()?)) },
     Binding { signature: Forward::SIGNATURE, call: forward },
+    Binding {
+        signature: signature(
+            ("models", "weights"),
+            "The stored tensors of a model by name: one by its whole name, else a map of all that a pattern fits, a layer, a block or one with * and ?",
+            &[Arg::new("m", ArgKind::Model), Arg::optional("pattern", ArgKind::Text)],
+            "tensor or map of tensors",
+            &[
+                "weights(model(\"classifier\", #{ classes: 3, image_size: 32 }), \"model.0\").keys()",
+                "hist(weights(model(\"classifier\", #{ classes: 3, image_size: 32 }), \"model.0.conv.weight\"))",
+            ],
+            &["parameters", "constants", "kernel", "look"],
+        ),
+        call: stored,
+    },
 ];
+
+fn stored(c: &Call<'_>) -> Result<Dynamic> {
+    let model = c.model(0)?;
+    let all = model.graph().constants();
+    let value = |constant| Value::of_constant(constant, &Device::Cpu).map(Dynamic::from);
+    if !c.has(1) {
+        return all.iter().map(|(name, w)| Ok((name.as_str().into(), value(w)?))).collect::<Result<Map>>().map(Into::into);
+    }
+    let pattern = c.text(1)?;
+    if let Some(one) = all.get(&pattern) {
+        return value(one);
+    }
+    let fitting = all.iter().filter(|(name, _)| fits(&pattern, name));
+    let found = fitting.map(|(name, w)| Ok((name.as_str().into(), value(w)?))).collect::<Result<Map>>()?;
+    if found.is_empty() {
+        return Err(no_field("the model", &pattern, &all.keys().map(String::as_str).take(12).collect::<Vec<_>>()));
+    }
+    Ok(found.into())
+}
 
 fn load(c: &Call<'_>) -> Result<Dynamic> {
     Ok(match c.run::<Load>()? {

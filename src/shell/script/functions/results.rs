@@ -1,50 +1,33 @@
 //! Looking at results and keeping them.
 
+use super::lists::sorted_rows;
 use super::signature;
+use super::tensors::tensor_of;
 use crate::deploy::{Deploy, ExportPrecision};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learn::data::Dataset;
 use crate::model::{Value, weights};
 use crate::operation::{Arg, ArgKind, Operation, Options as _, Signature};
-use crate::report::{self, Plot, Series, SeriesKind, Show, Table};
+use crate::report::{self, Plot, Show as _, Table};
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::display::{show_value, table_of};
-use crate::shell::script::value::{ModelValue, Report, to_f64, to_json};
+use crate::shell::script::value::{ModelValue, Report, to_json};
 use crate::shell::script::words::describe;
 use crate::target;
 use indexmap::IndexMap;
 use rhai::Dynamic;
 use std::path::Path;
 
-crate::choice! {
-    /// How numbers become marks.
-    pub enum Marks { Line = "line", Points = "points", Bars = "bars" }
-}
-
-crate::options! {
-    /// Options of `plot`.
-    pub struct PlotOptions {
-        /// Line above the plot.
-        pub title: Option<String> = None,
-        /// What the horizontal axis shows.
-        pub x: Option<String> = None,
-        /// What the vertical axis shows.
-        pub y: Option<String> = None,
-        /// How lists are drawn; a map of numbers has bars.
-        pub kind: Option<Marks> = None,
-        /// A logarithmic horizontal axis.
-        pub log_x: bool = false,
-        /// A logarithmic vertical axis.
-        pub log_y: bool = false,
-    }
-}
-
 crate::options! {
     /// Options of `table`.
     pub struct TableOptions {
         /// Columns to show, in this order; all when left out.
         pub columns: Vec<String> = Vec::new(),
+        /// The column by whose values the rows stand; with - before its name, the greatest first.
+        pub sort: Option<String> = None,
+        /// Digits after the point of numbers that are not whole.
+        pub digits: Option<usize> = None,
         /// Line above the table.
         pub title: Option<String> = None,
     }
@@ -69,12 +52,15 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: Signature {
             name: "table",
-            summary: "A table of a list of maps (a row each), a map or a report",
+            summary: "A table of a list of maps (a row each; columns of text come first, each kind in the order of the alphabet), a map or a report",
             group: "results",
             args: &[Arg::new("x", ArgKind::OneOf(&[ArgKind::List, ArgKind::Map, ArgKind::Report]))],
             returns: "table",
             fields: TableOptions::FIELDS,
-            examples: &["table([#{ model: \"a\", map50: 0.81 }, #{ model: \"b\", map50: 0.79 }], #{ columns: [\"model\", \"map50\"] })"],
+            examples: &[
+                "table([#{ model: \"a\", map50: 0.81 }, #{ model: \"b\", map50: 0.79 }], #{ columns: [\"model\", \"map50\"] })",
+                "table([#{ ratio: 0.2, map50: 0.8 }, #{ ratio: 0.4, map50: 0.71 }], #{ sort: \"-map50\", digits: 3 })",
+            ],
             keywords: &["rows", "columns", "grid"],
         },
         call: table,
@@ -92,49 +78,6 @@ pub(super) const TABLE: &[Binding] = &[
         ),
         call: save,
     },
-    Binding {
-        signature: signature(
-            ("results", "round_to"),
-            "A number rounded to so many digits after the point",
-            &[Arg::new("x", ArgKind::Number), Arg::new("digits", ArgKind::Int)],
-            "number",
-            &["round_to(2.0 / 3, 2)"],
-            &["round", "format", "digits"],
-        ),
-        call: round_to,
-    },
-    Binding {
-        signature: Signature {
-            name: "plot",
-            summary: "A plot of a report or dataset, of a list of numbers, of [x, y] or of [x, y, name], or of a map of such lists; with a path \
-                      (.png, .svg, .html), saved",
-            group: "results",
-            args: &[
-                Arg::new("x", ArgKind::OneOf(&[ArgKind::List, ArgKind::Map, ArgKind::Report, ArgKind::Dataset])),
-                Arg::optional("path", ArgKind::Text),
-            ],
-            returns: "plot",
-            fields: PlotOptions::FIELDS,
-            examples: &[
-                "plot([3.0, 2.1, 1.7])",
-                "plot(#{ train: [3, 2, 1], val: [3.2, 2.5, 2.2] }, #{ title: \"Loss\", x: \"epoch\", log_y: true })",
-                "plot([[2.8, 0.97, \"base\"], [1.3, 0.96, \"pruned\"]], #{ kind: \"points\", x: \"ms\", y: \"mAP50\" })",
-            ],
-            keywords: &["chart", "graph", "figure", "curve", "draw", "axis", "scatter", "bars"],
-        },
-        call: plot,
-    },
-    Binding {
-        signature: signature(
-            ("results", "plots"),
-            "All plots of a report or dataset, in the order in which they are shown",
-            &[Arg::new("x", ArgKind::OneOf(&[ArgKind::Report, ArgKind::Dataset]))],
-            "list of plots",
-            &["plots(plot([3.0, 2.1, 1.7])).len()"],
-            &["charts", "figures", "curves", "confusion"],
-        ),
-        call: plots,
-    },
 ];
 
 fn show(c: &Call<'_>) -> Result<Dynamic> {
@@ -150,16 +93,18 @@ fn show(c: &Call<'_>) -> Result<Dynamic> {
 
 fn table(c: &Call<'_>) -> Result<Dynamic> {
     let options: TableOptions = c.options()?;
-    let mut table: Table = table_of(c.arg(0), &options.columns)?;
+    let rows: Dynamic = match (&options.sort, c.arg(0).as_array_ref()) {
+        (Some(by), Ok(list)) => sorted_rows(&list, by)?.into(),
+        (Some(_), Err(_)) => {
+            return Err(Error::argument("option 'sort' is for a list of maps").hint("load(\"x.csv\") and report.rows are such lists"));
+        }
+        (None, _) => c.arg(0).clone(),
+    };
+    let mut table: Table = table_of(&rows, &options.columns, options.digits)?;
     if let Some(title) = options.title {
         table.title = title;
     }
     Ok(Dynamic::from(table))
-}
-
-fn round_to(c: &Call<'_>) -> Result<Dynamic> {
-    let digits = i32::try_from(c.int(1)?.clamp(-300, 300)).unwrap_or(0);
-    Ok(report::round_to(c.number(0)?, digits).into())
 }
 
 fn save(c: &Call<'_>) -> Result<Dynamic> {
@@ -191,6 +136,7 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     files::make_parent(path)?;
     if let Some(m) = value.read_lock::<ModelValue>() {
         m.model.save(path)?;
+        c.shared.keep_saved(&m.model);
     } else if let Some(r) = value.read_lock::<Report>() {
         r.save(path)?;
     } else if let Some(t) = value.read_lock::<Table>() {
@@ -201,6 +147,8 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
         report::save(&*d, path)?;
     } else if let Some(t) = value.read_lock::<Value>() {
         t.save_as(path)?;
+    } else if ending == "npy" && value.is_array() {
+        tensor_of(value)?.save_as(path)?;
     } else if let Some(tensors) = tensors(value) {
         weights::save_tensors(&tensors, path)?;
     } else if value.is_string() {
@@ -217,7 +165,7 @@ fn save_data(value: &Dynamic, path: &Path) -> Result<()> {
     match ending.as_str() {
         "json" => files::write_file(path, format!("{:#}\n", to_json(value)?).as_bytes()),
         "csv" | "html" | "htm" | "txt" | "md" => {
-            report::save(&table_of(value, &[]).map_err(|e| e.file(path).hint("save other data as .json"))?, path)
+            report::save(&table_of(value, &[], None).map_err(|e| e.file(path).hint("save other data as .json"))?, path)
         }
         _ => {
             let e = Error::argument(format!("{} cannot be saved as '.{ending}'", describe(value))).file(path);
@@ -231,90 +179,4 @@ fn tensors(value: &Dynamic) -> Option<IndexMap<String, Value>> {
     let map = value.as_map_ref().ok()?;
     let all: Option<IndexMap<String, Value>> = map.iter().map(|(k, v)| Some((k.to_string(), v.read_lock::<Value>()?.clone()))).collect();
     all.filter(|a| !a.is_empty())
-}
-
-fn plot(c: &Call<'_>) -> Result<Dynamic> {
-    let options: PlotOptions = c.options()?;
-    let mut plot = plot_of(c.arg(0))?;
-    for (text, given) in [(&mut plot.title, options.title), (&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
-        if let Some(given) = given {
-            *text = given;
-        }
-    }
-    if let Some(kind) = options.kind {
-        let kind = match kind {
-            Marks::Line => SeriesKind::Line,
-            Marks::Points => SeriesKind::Points,
-            Marks::Bars => SeriesKind::Bars,
-        };
-        plot.series.iter_mut().for_each(|s| s.kind = kind);
-    }
-    plot.log_x |= options.log_x;
-    plot.log_y |= options.log_y;
-    if c.has(1) {
-        report::save(&plot, c.text(1)?)?;
-    }
-    Ok(Dynamic::from(plot))
-}
-
-fn plots(c: &Call<'_>) -> Result<Dynamic> {
-    let all = if let Some(r) = c.arg(0).read_lock::<Report>() {
-        r.show.plots()
-    } else if let Some(d) = c.arg(0).read_lock::<Dataset>() {
-        d.plots()
-    } else {
-        vec![plot_of(c.arg(0))?]
-    };
-    Ok(all.into_iter().map(Dynamic::from).collect::<Vec<_>>().into())
-}
-
-fn plot_of(value: &Dynamic) -> Result<Plot> {
-    if let Some(p) = value.read_lock::<Plot>() {
-        return Ok(p.clone());
-    }
-    if let Some(r) = value.read_lock::<Report>() {
-        let first = r.show.plots().into_iter().next();
-        return first.ok_or_else(|| Error::missing("this report has no plot").hint("table(x) gives its table"));
-    }
-    if let Some(d) = value.read_lock::<Dataset>() {
-        return d.plots().into_iter().next().ok_or_else(|| Error::missing("this dataset has no labels to plot"));
-    }
-    if let Ok(map) = value.as_map_ref() {
-        if map.values().all(|v| to_f64(v).is_some()) {
-            let points = map.values().enumerate().map(|(i, v)| (i as f64, to_f64(v).unwrap_or(f64::NAN))).collect();
-            let labels = map.keys().map(ToString::to_string).collect();
-            let bars = Series { name: String::new(), kind: SeriesKind::Bars, points, labels };
-            return Ok(Plot { series: vec![bars], ..Plot::default() });
-        }
-        let all = map.iter().map(|(k, v)| series(k, v)).collect::<Result<_>>()?;
-        return Ok(Plot { series: all, ..Plot::default() });
-    }
-    Ok(Plot { series: vec![series("", value)?], ..Plot::default() })
-}
-
-/// `[y, …]`, `[[x, y], …]` or `[[x, y, name], …]`.
-fn series(name: &str, list: &Dynamic) -> Result<Series> {
-    let wrong = |v: &Dynamic| Error::argument(format!("a plot needs numbers, pairs [x, y] or [x, y, name], got {}", describe(v)));
-    let list = list.as_array_ref().map_err(|_| wrong(list))?;
-    let (mut points, mut labels) = (Vec::with_capacity(list.len()), Vec::new());
-    for (i, v) in list.iter().enumerate() {
-        if let Some(y) = to_f64(v) {
-            points.push((i as f64, y));
-            continue;
-        }
-        let mark = v.as_array_ref().map_err(|_| wrong(v))?;
-        match (mark.first().and_then(to_f64), mark.get(1).and_then(to_f64), mark.get(2), mark.len()) {
-            (Some(x), Some(y), None, 2) => points.push((x, y)),
-            (Some(x), Some(y), Some(label), 3) if label.is_string() => {
-                labels.resize(points.len(), String::new());
-                labels.push(label.to_string());
-                points.push((x, y));
-            }
-            _ => return Err(wrong(v)),
-        }
-    }
-    if !labels.is_empty() {
-        labels.resize(points.len(), String::new());
-    }
-    Ok(Series { name: name.into(), kind: SeriesKind::Line, points, labels })
 }

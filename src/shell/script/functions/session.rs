@@ -4,6 +4,7 @@ use super::signature;
 use crate::error::{Error, Result};
 use crate::operation::{Arg, ArgKind};
 use crate::report::Style;
+use crate::shell::script::KEPT;
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::display::value_text;
 use crate::shell::script::help;
@@ -46,6 +47,21 @@ pub(super) const TABLE: &[Binding] = &[
             &["reproducible"],
         ),
         call: seed,
+    },
+    Binding {
+        signature: signature(
+            ("session", "quiet"),
+            "Leaves out progress and notes from here on; with false, shows them again. Results and errors stay",
+            &[Arg::optional("on", ArgKind::Bool)],
+            "nothing",
+            &["quiet()", "quiet(false)"],
+            &["silent", "verbose", "progress", "notes"],
+        ),
+        call: |c| {
+            let on = !c.has(0) || c.arg(0).as_bool().unwrap_or(true);
+            c.shared.change(|ctx| ctx.quiet = on);
+            Ok(Dynamic::UNIT)
+        },
     },
     Binding {
         signature: signature(
@@ -209,7 +225,7 @@ fn seed(c: &Call<'_>) -> Result<Dynamic> {
 pub(in crate::shell::script) fn register_vars(engine: &mut Engine) {
     let registered = engine.register_custom_syntax(["vars", "()"], false, |cx, _| {
         let mut all = Map::new();
-        for (name, _, value) in cx.scope().iter_raw() {
+        for (name, _, value) in cx.scope().iter_raw().filter(|v| !KEPT.contains(&v.0)) {
             all.insert(name.into(), kind_of(&value.flatten_clone()).into());
         }
         Ok(all.into())

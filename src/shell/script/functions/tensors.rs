@@ -67,21 +67,15 @@ pub(super) const TABLE: &[Binding] = &[
             Ok(from_json(&nested(&x.to_f64s()?, x.dims(), is_whole(&x))))
         },
     },
-    Binding { signature: signature("min", "The least value", &[X], "number", &["tensor([3, 1, 2]).min()"]), call: |c| fold(c, f64::min) },
     Binding {
-        signature: signature("max", "The greatest value", &[X], "number", &["tensor([3, 1, 2]).max()"]),
-        call: |c| fold(c, f64::max),
-    },
-    Binding {
-        signature: signature("sum", "The sum of the values", &[X], "number", &["tensor([3, 1, 2]).sum()"]),
-        call: |c| Ok(c.tensor(0)?.to_f64s()?.iter().sum::<f64>().into()),
-    },
-    Binding {
-        signature: signature("mean", "The mean of the values", &[X], "number", &["tensor([3, 1, 2]).mean()"]),
-        call: |c| {
-            let v = some(c)?;
-            Ok((v.iter().sum::<f64>() / v.len() as f64).into())
-        },
+        signature: signature(
+            "slice",
+            "The part of a tensor along an axis from a place on, up to another one or the end; negative places count from the end",
+            &[X, Arg::new("axis", ArgKind::Int), Arg::new("from", ArgKind::Int), Arg::optional("to", ArgKind::Int)],
+            "tensor",
+            &["random([1, 3, 8, 8]).slice(1, 0, 2).shape", "tensor([1, 2, 3]).slice(0, -1).to_list()"],
+        ),
+        call: slice,
     },
     Binding {
         signature: signature(
@@ -119,9 +113,21 @@ fn some(c: &Call<'_>) -> Result<Vec<f64>> {
     if v.is_empty() { Err(Error::argument("the tensor is empty")) } else { Ok(v) }
 }
 
-fn fold(c: &Call<'_>, f: fn(f64, f64) -> f64) -> Result<Dynamic> {
-    let v = some(c)?;
-    Ok(v.iter().copied().fold(v[0], f).into())
+fn slice(c: &Call<'_>) -> Result<Dynamic> {
+    let (x, axis) = (c.tensor(0)?, c.int(1)?);
+    let rank = x.dims().len();
+    let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok().filter(|a| *a < rank);
+    let axis = axis.ok_or_else(|| Error::argument(format!("a tensor of rank {rank} has no axis {}", describe(c.arg(1)))))?;
+    let size = x.dims()[axis];
+    let place = |n: i64| usize::try_from(if n < 0 { n + size as i64 } else { n }).ok().filter(|p| *p <= size);
+    let (from, to) = (place(c.int(2)?), if c.has(3) { place(c.int(3)?) } else { Some(size) });
+    match from.zip(to).filter(|(from, to)| from < to) {
+        Some((from, to)) => Ok(Dynamic::from(x.with(x.tensor.narrow(axis, from, to - from)?)?)),
+        None => {
+            Err(Error::argument(format!("axis {axis} has {size} parts, of which none lie there"))
+                .hint("places are from 0 up to that number"))
+        }
+    }
 }
 
 fn reshape(c: &Call<'_>) -> Result<Dynamic> {
@@ -131,6 +137,13 @@ fn reshape(c: &Call<'_>) -> Result<Dynamic> {
         return Err(Error::shape(format!("the shape {shape:?} needs {needs} values, got {has} in {:?}", x.dims())));
     }
     Ok(Dynamic::from(x.with(x.tensor.reshape(shape)?)?))
+}
+
+/// A float32 tensor of nested lists.
+pub(super) fn tensor_of(list: &Dynamic) -> Result<Value> {
+    let (mut values, mut shape) = (Vec::new(), Vec::new());
+    flatten(list, 0, &mut shape, &mut values)?;
+    Value::plain(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
 fn tensor(c: &Call<'_>) -> Result<Dynamic> {

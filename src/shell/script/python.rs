@@ -1,0 +1,171 @@
+//! What people write who come from Python, and how it is said here.
+
+use crate::shell::repl::lexer::{Token, TokenKind, tokens};
+
+/// Words of Python and others that are no variables here.
+const WORDS: &[(&str, &str)] = &[
+    ("None", "nothing is (), as in x == ()"),
+    ("null", "nothing is (), as in x == ()"),
+    ("nil", "nothing is (), as in x == ()"),
+    ("nan", "0.0 / 0.0 is no number; x.is_nan() asks for it"),
+    ("True", "write true"),
+    ("False", "write false"),
+    ("and", "write && for 'and'"),
+    ("or", "write || for 'or'"),
+    ("not", "write ! for 'not', as in !x"),
+    ("is", "write == for 'is', and != for 'is not'"),
+    ("elif", "write else if"),
+    ("def", "functions are fn name(x) { x + 1 }, short ones |x| x + 1"),
+    ("lambda", "functions without a name are |x| x + 1"),
+    ("except", "write try { … } catch (e) { … }"),
+    ("raise", "write throw \"what went wrong\""),
+    ("pass", "an empty block is { }"),
+    ("del", "variables stay; a map's entry goes with m.remove(\"name\")"),
+    ("class", "there are no classes; maps hold what belongs together: #{ name: \"a\", ratio: 0.3 }"),
+    ("with", "files need no opening: read_text(path), write_text(path, text), load(path), save(x, path)"),
+    ("from", "nothing needs to be imported: help() lists the functions"),
+    ("self", "write this"),
+];
+
+/// Functions of Python, NumPy and others that have other names here.
+const FUNCTIONS: &[(&str, &str)] = &[
+    ("append", "list.push(x) adds an item, and list + [x] is a new list"),
+    ("extend", "list.append(other) adds the items of another list, and a + b is a new list"),
+    ("length", "x.len() counts"),
+    ("size", "x.len() counts"),
+    ("str", "`${x}` is x as text, and fmt(x, \".3f\") as text of a format"),
+    ("repr", "`${x}` is x as text"),
+    ("format", "`${x}` is x as text, and fmt(x, \".3f\") as text of a format"),
+    ("upper", "text.to_upper()"),
+    ("lower", "text.to_lower()"),
+    ("strip", "text.trim() changes the text in its place"),
+    ("startswith", "text.starts_with(\"a\")"),
+    ("endswith", "text.ends_with(\"a\")"),
+    ("assert", "write if !good { throw \"what is wrong\" }"),
+    ("sorted", "list.order_by(|x| x) is a sorted list; list.sort() sorts it in its place"),
+    ("items", "map.keys() and map.values(); map.keys().map(|k| [k, map[k]])"),
+    ("open", "read_text(path), write_text(path, text), load(path), save(x, path)"),
+    ("getenv", "env(\"NAME\")"),
+    ("listdir", "glob(\"folder/*\")"),
+    ("isinstance", "type_of(x)"),
+    ("tuple", "lists stand for tuples: [1, 2]"),
+    ("dict", "maps are #{ a: 1 }"),
+    ("list", "lists are [1, 2, 3]"),
+    ("forEach", "list.for_each(|x| print(x)), or for x in list { print(x) }"),
+    ("arange", "for i in 0..10, or range(0, 10, 2)"),
+    ("linspace", "range(0, 6).map(|i| 0.1 * i)"),
+    ("array", "tensor([[1, 2], [3, 4]])"),
+    ("ones", "zeros(shape) + 1"),
+    ("rand", "random(shape)"),
+    ("print", "print takes one value; a text with several is `${a} ${b}`"),
+    ("quit", "Ctrl-D leaves the prompt, exit() a script"),
+];
+
+/// How a word of another language is written here.
+pub(super) fn word(name: &str) -> Option<&'static str> {
+    WORDS.iter().find(|w| w.0 == name).map(|w| w.1)
+}
+
+/// What does here what a function of this name does elsewhere.
+pub(super) fn function(name: &str) -> Option<&'static str> {
+    FUNCTIONS.iter().find(|f| f.0 == name).map(|f| f.1).or_else(|| word(name))
+}
+
+/// What is meant at a place where the syntax is not ours. `column` is counted from 1, in characters.
+pub(super) fn syntax(line: &str, column: usize) -> Option<String> {
+    let at = line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |c| c.0);
+    let all: Vec<Token<'_>> = tokens(line).into_iter().filter(|t| !matches!(t.kind, TokenKind::Blank | TokenKind::Comment)).collect();
+    let here = all.iter().position(|t| t.start + t.text.len() > at).unwrap_or(all.len());
+    let token = |i: usize| all.get(i).map_or("", |t| t.text);
+    let kind = |i: usize| all.get(i).map(|t| t.kind);
+    let before = |n: usize| here.checked_sub(n).map_or("", token);
+    let name = |i: Option<usize>| i.and_then(|i| all.get(i)).filter(|t| matches!(t.kind, TokenKind::Name | TokenKind::Call));
+    if line.trim_start().starts_with('#') && !line.trim_start().starts_with("#{") {
+        return Some("comments begin with //".into());
+    }
+    // A call that comes before this place, and its last bracket is open.
+    let call = open_call(&all[..here.min(all.len())]);
+    match token(here) {
+        "=" | ":" if call.is_some() && matches!(before(2), "(" | ",") && name(here.checked_sub(1)).is_some() => {
+            return call.map(|f| option_call(f, before(1), token(here + 1)));
+        }
+        "=" | ":" if before(2) == "{" || kind(here.wrapping_sub(1)) == Some(TokenKind::Text) => {
+            let entry = before(1).trim_matches('"');
+            return Some(format!("maps begin with #: #{{ {entry}: {} }}", token(here + 1)));
+        }
+        ":" if all.iter().take(here).any(|t| t.text == "[") && kind(here.wrapping_sub(1)) == Some(TokenKind::Number) => {
+            return Some(format!("ranges are written with two dots: [{}..{}]", before(1), token(here + 1)));
+        }
+        ":" if matches!(token(0), "if" | "for" | "while" | "else" | "try" | "def" | "elif") => {
+            return Some("blocks stand in braces: for x in list { … }, if x { … } else { … }".into());
+        }
+        "if" if here > 0 && all.iter().skip(here).any(|t| t.text == "else") => {
+            return Some("a choice between two values is if condition { a } else { b }".into());
+        }
+        "for" if all.iter().take(here).any(|t| t.text == "[") => {
+            return Some("a list made of another is list.map(|x| x * 2), and list.filter(|x| x > 0) chooses".into());
+        }
+        "++" | "--" | "+" | "-" if kind(here.wrapping_sub(1)) == Some(TokenKind::Name) && here + 2 >= all.len() => {
+            let sign = &token(here)[..1];
+            return Some(format!("write {} {sign}= 1", before(1)));
+        }
+        "(" if before(1) == "let" => return Some("values are taken out one by one: let pair = [1, 2]; let a = pair[0];".into()),
+        _ => {}
+    }
+    if let Some(prefix) = all.get(here.wrapping_sub(1)).filter(|t| kind(here) == Some(TokenKind::Text) && t.start + t.text.len() == at) {
+        match prefix.text {
+            "f" => return Some("texts with values in them stand between back quotes: `mAP50 ${r.map50}`".into()),
+            "r" | "b" => return Some("texts have no letter before them; in \"…\" a backslash is written \\\\".into()),
+            _ => {}
+        }
+    }
+    // The word at the place, or the one before it, which the parser took for a name.
+    [here, here.wrapping_sub(1)].into_iter().find_map(|i| word(token(i))).map(str::to_string)
+}
+
+/// The name of the call whose bracket is open at the end of these tokens.
+fn open_call<'a>(tokens: &[Token<'a>]) -> Option<&'a str> {
+    let mut depth = 0;
+    for (i, t) in tokens.iter().enumerate().rev() {
+        match t.kind {
+            TokenKind::Close => depth += 1,
+            TokenKind::Open if depth > 0 => depth -= 1,
+            TokenKind::Open => return tokens.get(i.checked_sub(1)?).filter(|t| t.kind == TokenKind::Call).map(|t| t.text),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `options stand in a map: prune(m, #{ ratio: 0.3 })`
+fn option_call(function: &str, option: &str, value: &str) -> String {
+    let value = if value.is_empty() { "…" } else { value };
+    let arguments: Vec<&str> =
+        super::find(function).map(|b| b.signature.args.iter().filter(|a| !a.optional).map(|a| a.name).collect()).unwrap_or_default();
+    let comma = if arguments.is_empty() { "" } else { ", " };
+    format!("options stand in a map: {function}({}{comma}#{{ {option}: {value} }})", arguments.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_before_the_place_counts_too() {
+        assert_eq!(syntax("if not a { 1 }", 8).as_deref(), Some("write ! for 'not', as in !x"));
+        assert_eq!(syntax("if a and b { 1 }", 6).as_deref(), Some("write && for 'and'"));
+        assert_eq!(syntax("let x = [1, 2", 14), None);
+        assert_eq!(syntax("", 1), None);
+    }
+
+    #[test]
+    fn options_are_shown_where_they_belong() {
+        assert_eq!(syntax("prune(ratio=0.3)", 12).as_deref(), Some("options stand in a map: prune(m, #{ ratio: 0.3 })"));
+        assert_eq!(
+            syntax("let a = train(m, d, epochs: 3);", 27).as_deref(),
+            Some("options stand in a map: train(m, data, #{ epochs: 3 })")
+        );
+        assert_eq!(syntax("prune(m, { ratio: 0.3 })", 17).as_deref(), Some("maps begin with #: #{ ratio: 0.3 }"));
+        assert_eq!(syntax("let d = {\"a\": 1};", 13).as_deref(), Some("maps begin with #: #{ a: 1 }"));
+    }
+}
