@@ -143,6 +143,10 @@ impl Context {
     pub fn note(&self, line: impl AsRef<str>) {
         self.progress.note(line.as_ref());
     }
+    /// As [`Context::note`], several lines.
+    pub fn note_each(&self, lines: impl IntoIterator<Item = String>) {
+        lines.into_iter().for_each(|line| self.note(line));
+    }
 }
 
 /// A running piece of work; dropping it ends it.

@@ -82,7 +82,7 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("results", "save"),
-            "Writes a model (.onnx, .safetensors, .xml of OpenVINO, .tflite), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
+            "Writes a model (.onnx, .safetensors, .xml of OpenVINO, .tflite), tensors (.npy, .npz, .pb), a report (.html, .json, .csv; .png, .svg: its plots, x.png, x-2.png, …), \
              predictions (.jpg, folder, .coco.json), a dataset (folder or .yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
              lists and maps (.json, or as a table .csv, .html, .txt) or text; missing folders are made",
             &[Arg::new("x", ArgKind::Any), Arg::new("path", ArgKind::Text)],
@@ -193,6 +193,11 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
         m.model.save(path)?;
     } else if let Some(r) = value.read_lock::<Report>() {
         r.save(path)?;
+        let files = report::files_of(&*r.show, path);
+        if files.len() > 1 {
+            let list = files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+            c.ctx.note(format!("save: {} plots in {list}", files.len()));
+        }
     } else if let Some(t) = value.read_lock::<Table>() {
         report::save(&*t, path)?;
     } else if let Some(p) = value.read_lock::<Plot>() {
@@ -236,6 +241,10 @@ fn tensors(value: &Dynamic) -> Option<IndexMap<String, Value>> {
 fn plot(c: &Call<'_>) -> Result<Dynamic> {
     let options: PlotOptions = c.options()?;
     let mut plot = plot_of(c.arg(0))?;
+    let shown = c.arg(0).read_lock::<Report>().map_or(1, |r| r.show.plots().len());
+    if shown > 1 {
+        c.ctx.note(format!("plot: the first of {shown}; plots(x) gives all, save(x, path) writes all"));
+    }
     for (text, given) in [(&mut plot.title, options.title), (&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
         if let Some(given) = given {
             *text = given;
