@@ -202,7 +202,7 @@ mod tests {
         };
         let detector = options.run("yolov8n", &Context::new()).unwrap();
         let silent = Damage::of(&detector, &detector, &data, &Context::new()).unwrap().unwrap_err();
-        assert!(silent.starts_with("its mAP50 is 0.000 on 8 images of shapes"), "{silent}");
+        assert!(silent.starts_with("its mAP50 is 0.00") && silent.contains("on 8 images of shapes"), "{silent}");
         let silent = Damage::of(&detector, &detector, &bare(&data), &Context::new()).unwrap().unwrap_err();
         assert_eq!(silent, "it finds nothing on 8 images of bare");
         let notes = Arc::new(Notes::default());

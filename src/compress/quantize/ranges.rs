@@ -8,7 +8,7 @@ use super::{Quantize, float32};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_learn::data::Dataset;
 use compresso_model::names::Patterns;
 use compresso_model::{Model, passes};
@@ -128,7 +128,8 @@ impl Operation for ShowRanges {
         }
         let report = RangesReport { values, broken, images: ranges.images, plots: self.plots };
         let outlying = report.values.iter().filter(|v| !v.outliers.is_empty()).count();
-        ctx.note(format!("ranges: {} values on {} images, {outlying} with outlying channels", report.values.len(), report.images));
+        let (values, images) = (counted(report.values.len(), "value"), counted(report.images, "image"));
+        ctx.note(format!("ranges: {values} on {images}, {outlying} with outlying channels"));
         Ok(report)
     }
 }
@@ -199,7 +200,7 @@ impl Show for RangesReport {
         widest.iter().take(self.plots).map(plot).collect()
     }
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("{} calibration images", self.images)];
+        let mut notes = vec![counted(self.images, "calibration image")];
         notes.extend(self.broken.iter().map(|b| format!("'{b}' is infinite or not a number on some image")));
         notes
     }

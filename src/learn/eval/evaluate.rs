@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
+use compresso_base::report::counted;
 use compresso_exec::Outputs;
 use compresso_model::classes::{ClassMatch, listing};
 use compresso_model::size_of;
@@ -82,7 +83,7 @@ impl Operation for Evaluate {
         for line in matching {
             ctx.note(format!("evaluate: {line}"));
         }
-        ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
+        ctx.note(format!("evaluate: {}, {}: {}", result.dataset, counted(result.images, "image"), result.summary()));
         Ok(result)
     }
 }

@@ -13,6 +13,7 @@ use super::{Analysis, Removal};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::memory;
+use compresso_base::report::counted;
 use compresso_exec::Params;
 use compresso_learn::data::Dataset;
 use compresso_model::{Constant, Graph, Patch, Task, Value};
@@ -67,7 +68,7 @@ impl Recovery {
         let [before, after] =
             [error_before, error_after].map(|&e| if e < 0.001 && e > 0.0 { format!("{e:.0e}") } else { format!("{e:.3}") });
         let few = if *images < HELD_OUT { ", on the images themselves: too few to hold one out" } else { "" };
-        format!("{solved} of {layers} layers solved anew on {images} images: output error {before} → {after}{few}")
+        format!("{solved} of {layers} layers solved anew on {}: output error {before} → {after}{few}", counted(*images, "image"))
     }
 }
 
