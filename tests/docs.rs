@@ -42,7 +42,7 @@ fn compresso(args: &[&str], folder: &Path) -> String {
 /// The scripts in the texts, one session per document, as a reader would type them.
 #[test]
 fn scripts_in_the_docs_run() {
-    for document in ["README.md", "docs/guide.md", "docs/pruning.md"] {
+    for document in ["README.md", "docs/guide.md", "docs/pruning.md", "docs/quantization.md"] {
         let script = blocks(&read(document), "rhai").concat();
         assert!(!script.is_empty(), "{document} shows no script");
         let dir = tempfile::tempdir().unwrap();

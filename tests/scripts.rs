@@ -159,6 +159,18 @@ fn real_data_goes_through() {
     let text = run("scripts/bccd.rhai", &[root.to_str().unwrap(), "1", out.to_str().unwrap()]);
     assert!(text.contains("mAP50"), "{text}");
     exists(&out, &["base.onnx", "pruned.onnx", "int8.onnx", "training.png", "report.html", "detections"]);
+    // The tables of the documents, on the same few images.
+    let base = out.join("base.onnx");
+    let (base, root) = (base.to_str().unwrap(), root.to_str().unwrap());
+    let csv = out.join("pruned.csv");
+    run("scripts/prune_table.rhai", &[base, root, "0.3", "l2", "none,weights", "4", csv.to_str().unwrap()]);
+    let table = std::fs::read_to_string(csv).unwrap();
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(["macs_left", "map50", "error_recovered"].iter().all(|c| table.lines().next().unwrap().contains(c)), "{table}");
+    let csv = out.join("quantized.csv");
+    run("scripts/quantize_table.rhai", &[base, root, "2", "native", csv.to_str().unwrap()]);
+    let table = std::fs::read_to_string(csv).unwrap();
+    assert!(["float", "minmax 0", "minmax 1"].iter().all(|n| table.contains(n)), "{table}");
 }
 
 /// One round of each comparison on a small model.

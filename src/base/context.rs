@@ -170,6 +170,10 @@ impl Context {
             self.progress.note(line.as_ref());
         }
     }
+    /// As [`Context::note`], several lines.
+    pub fn note_each(&self, lines: impl IntoIterator<Item = String>) {
+        lines.into_iter().for_each(|line| self.note(line));
+    }
 }
 
 /// A running piece of work; dropping it ends it.

@@ -26,6 +26,14 @@ impl Images {
     /// `Unsupported` for a graph whose input is not one image tensor; `Argument` when its size is not known, or the dataset does not fill
     /// a batch.
     pub fn new(graph: &Graph, task: &Task, data: &Dataset, images: usize, batch: usize, ctx: &Context) -> Result<Self> {
+        Self::after(0, graph, task, data, images, batch, ctx)
+    }
+
+    /// As [`Images::new`], without the first `skip` images of the sample.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn after(skip: usize, graph: &Graph, task: &Task, data: &Dataset, images: usize, batch: usize, ctx: &Context) -> Result<Self> {
         if images == 0 {
             return Err(Error::argument("option 'images' must be at least 1, got 0"));
         }
@@ -39,7 +47,7 @@ impl Images {
         }
         let drop_last = fixed.is_some();
         let form = ImageForm::of(graph, task);
-        let options = LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, drop_last, form, ..LoaderOptions::default() };
+        let options = LoaderOptions { batch, size, shuffle: true, seed: ctx.seed, skip, drop_last, form, ..LoaderOptions::default() };
         let loader = Loader::new(&data, options, ctx)?;
         Ok(Self { loader, input: input.clone(), form: axes, task: task.clone(), fixed: drop_last, left: images })
     }
@@ -80,6 +88,15 @@ impl Iterator for Images {
         }
         Some(Ok(batch))
     }
+}
+
+/// The batch size that a graph has of its own.
+///
+/// # Errors
+/// `Unsupported` for a graph whose input is not one image tensor.
+pub fn own_batch(graph: &Graph) -> Result<Option<usize>> {
+    let (input, axes) = image_input(graph)?;
+    Ok(axes.batch(&input.fact))
 }
 
 /// The graph's only input, when it is an image tensor.

@@ -6,6 +6,8 @@ pub mod images;
 mod probe;
 pub mod prune;
 pub mod quantize;
+pub mod score;
+pub mod sensitivity;
 
 #[cfg(test)]
 mod channels_tests;

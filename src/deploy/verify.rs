@@ -2,7 +2,7 @@
 
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::report::{Cell, Table};
+use compresso_base::report::{Cell, Table, counted};
 use compresso_compress::images::{Images, image_size};
 use compresso_exec::{Run, run};
 use compresso_learn::data::{DataKind, Dataset, ImageForm};
@@ -101,7 +101,7 @@ impl Verification {
     /// One line on the scores.
     pub fn line(&self) -> Option<String> {
         let s = self.score.as_ref()?;
-        Some(format!("{} {:.4} here, {:.4} in {}, on {} images", s.measure, s.ours, s.theirs, self.runtime, s.images))
+        Some(format!("{} {:.4} here, {:.4} in {}, on {}", s.measure, s.ours, s.theirs, self.runtime, counted(s.images, "image")))
     }
 }
 

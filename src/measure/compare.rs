@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Cell, Plot, Show, Table};
+use compresso_base::report::{Cell, Plot, Show, Table, counted};
 use compresso_learn::data::{DataOptions, Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::{ImageRunner, class_places, output_parts};
 use compresso_model::classes::{ClassMap, ClassMatch, Side};
@@ -298,7 +298,7 @@ impl Show for Comparison {
     fn notes(&self) -> Vec<String> {
         let mut notes = vec!["max rel: largest difference over the largest value of the first model".to_string()];
         if self.images > 0 {
-            notes.insert(0, format!("{} images", self.images));
+            notes.insert(0, counted(self.images, "image"));
         }
         let odd = self.outputs.iter().filter(|d| d.not_finite > 0);
         notes.extend(self.classes.clone());

@@ -36,6 +36,22 @@ fn parts(name: &str) -> String {
     name.split(['.', '/']).filter(|p| !p.is_empty()).collect::<Vec<_>>().join(".")
 }
 
+/// Which of some things a pattern of an option fits, with words as for [`Patterns::choose`].
+///
+/// # Errors
+/// `Missing` for one that fits none, with the nearest name.
+pub fn found(option: &str, pattern: &str, names: &[Vec<&str>], what: &str, list: &str) -> Result<Vec<bool>> {
+    let all: Vec<bool> = names.iter().map(|of| of.iter().any(|name| fits(pattern, name))).collect();
+    if all.contains(&true) {
+        return Ok(all);
+    }
+    let e = Error::missing(format!("option '{option}': '{pattern}' matches no {what}"));
+    Err(match nearest(pattern, names.iter().flatten().copied()) {
+        Some(near) => e.hint(format!("did you mean '{near}'?")),
+        None => e.hint(format!("{list}; * stands for any text")),
+    })
+}
+
 /// What the two lists of patterns say of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
@@ -64,13 +80,7 @@ impl Patterns<'_> {
     pub fn choose(&self, names: &[Vec<&str>], what: &str, list: &str) -> Result<Vec<Choice>> {
         let options = [("include", self.include), ("exclude", self.exclude)];
         for (option, pattern) in options.iter().flat_map(|(option, patterns)| patterns.iter().map(move |p| (option, p))) {
-            if !names.iter().flatten().any(|name| fits(pattern, name)) {
-                let e = Error::missing(format!("option '{option}': '{pattern}' matches no {what}"));
-                return Err(match nearest(pattern, names.iter().flatten().copied()) {
-                    Some(near) => e.hint(format!("did you mean '{near}'?")),
-                    None => e.hint(format!("{list}; * stands for any text")),
-                });
-            }
+            found(option, pattern, names, what, list)?;
         }
         let hit = |of: &[&str], patterns: &[String]| patterns.iter().any(|p| of.iter().any(|name| fits(p, name)));
         let choice = |of: &Vec<&str>| match () {

@@ -5,14 +5,14 @@
 //! has lost far too much is not timed. Where training is allowed, the shallowest cuts that failed are trained and judged anew.
 
 use crate::front::{Point, front, hypervolume};
-use crate::options::{Compress, Technique};
+use crate::options::{By, Compress, Technique};
 use crate::plan::Plan;
 use crate::report::{Candidate, CompressReport, Unseen};
 use crate::store::{Known, Store, Timed};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::Operation;
-use compresso_compress::damage::Scorer;
+use compresso_compress::score::{Score, Scorer};
 use compresso_learn::data::Dataset;
 use compresso_learn::eval::Evaluate;
 use compresso_measure::Benchmark;
@@ -62,6 +62,8 @@ pub struct Course<'a> {
     store: Store,
     seen: Vec<(Plan, Model, Known)>,
     refused: Vec<String>,
+    /// Why the images cannot tell the drop that is allowed.
+    coarse: Option<String>,
 }
 
 impl<'a> Course<'a> {
@@ -69,11 +71,12 @@ impl<'a> Course<'a> {
     /// `Unsupported` for models that cannot be scored on the dataset; those of the cache's folder.
     pub fn new(options: &'a Compress, model: &Model, data: &'a Dataset, ctx: &'a Context) -> Result<Self> {
         let store = Store::new(options, model, data, ctx)?;
-        let judge = Scorer::of(model, data, options.judged, ctx)?.ok_or_else(|| {
-            let e = Error::unsupported("compress needs a detector or classifier that has learnt something of this dataset");
+        let judge = Scorer::of(model, data, options.judged, options.by.figure(), ctx)?.map_err(|why| {
+            let e = Error::unsupported(format!("compress needs a model that can be scored on this dataset, and {why}"));
             e.hint("train it first: m = train(m, d)")
         })?;
-        let mut course = Self { options, data, ctx, quiet: ctx.without_notes(), judge, store, seen: Vec::new(), refused: Vec::new() };
+        let mut course =
+            Self { options, data, ctx, quiet: ctx.without_notes(), judge, store, seen: Vec::new(), refused: Vec::new(), coarse: None };
         course.begin(model)?;
         Ok(course)
     }
@@ -84,7 +87,7 @@ impl<'a> Course<'a> {
         let kept = self.store.read(Plan::default()).map(|(_, known)| known);
         let known = match kept {
             Some(known) => known,
-            None => self.known(model, self.judge.first, start)?,
+            None => self.known(model, &self.judge.first, start)?,
         };
         self.keep(Plan::default(), model.clone(), known)
     }
@@ -147,7 +150,8 @@ impl<'a> Course<'a> {
         };
         self.ctx.check()?;
         let score = self.judge.score(&model, &self.quiet)?;
-        let known = self.known(&model, score, start)?;
+        self.coarse = self.coarse.take().or_else(|| self.judge.too_coarse(self.options.max_drop, &score));
+        let known = self.known(&model, &score, start)?;
         self.tell(plan, &known, "");
         self.keep(plan, model, known)?;
         Ok(true)
@@ -165,12 +169,22 @@ impl<'a> Course<'a> {
         ));
     }
 
-    fn known(&self, model: &Model, score: f64, start: Instant) -> Result<Known> {
+    fn known(&self, model: &Model, score: &Score, start: Instant) -> Result<Known> {
         let stats = model.stats()?;
         let size_bytes = onnx::encode(model.graph())?.len() as u64;
-        let hopeless = self.judge.first - score > HOPELESS * self.options.max_drop.max(0.01);
+        let lost = self.judge.first.value - score.value;
+        let hopeless = lost > HOPELESS * self.options.max_drop.max(0.01);
         let time = if hopeless { None } else { Some(self.time(model)?) };
-        let known = Known { score, params: stats.params, macs: stats.macs, size_bytes, time, seconds: start.elapsed().as_secs_f64() };
+        let deviation = if self.seen.is_empty() { None } else { self.judge.deviation(score) };
+        let known = Known {
+            score: score.value,
+            deviation,
+            params: stats.params,
+            macs: stats.macs,
+            size_bytes,
+            time,
+            seconds: start.elapsed().as_secs_f64(),
+        };
         Ok(known.rounded())
     }
 
@@ -290,10 +304,11 @@ impl<'a> Course<'a> {
             runtime: self.options.runtime.clone(),
             runs: self.options.runs,
             threads: self.ctx.threads,
-            hypervolume: hypervolume(&held, self.judge.first),
+            hypervolume: hypervolume(&held, self.judge.first.value),
             minutes: seconds / 60.0,
             unseen: None,
             refused: self.refused.clone(),
+            coarse: self.coarse.clone(),
             cancelled,
             target_missed: self.has_target() && !reached,
             candidates,
@@ -312,7 +327,10 @@ impl<'a> Course<'a> {
         if test.label() == judged.label() || self.judge.measure.contains("unchanged") {
             return Ok(None);
         }
-        let score = |model: &Model| -> Result<f64> { Ok(Evaluate::default().run((model, &test), &self.quiet)?.fitness()) };
+        let score = |model: &Model| -> Result<f64> {
+            let found = Evaluate::default().run((model, &test), &self.quiet)?;
+            Ok(if self.options.by == By::Map50 { found.map50.or(found.top1).unwrap_or(0.0) } else { found.fitness() })
+        };
         let [given, taken] = [score(&self.seen[0].1)?, score(taken)?];
         Ok(Some(Unseen { split: test.label(), images: test.len(), given, taken }))
     }

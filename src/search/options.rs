@@ -5,6 +5,7 @@ use crate::report::CompressReport;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
+use compresso_compress::score::Figure;
 use compresso_learn::data::Dataset;
 use compresso_measure::runtimes::RuntimeName;
 use compresso_model::ops::quantized_node;
@@ -22,12 +23,23 @@ compresso_base::choice! {
     }
 }
 
+compresso_base::choice! {
+    /// What a detector is scored by.
+    pub enum By {
+        /// mAP50-95, which sees boxes that became less exact.
+        Map = "map",
+        Map50 = "map50",
+    }
+}
+
 compresso_base::options! {
     /// Options of `compress`.
     pub struct Compress {
-        /// What the score may fall by: mAP50-95 of a detector, top-1 of a classifier, both from 0 to 1; where the dataset has no labels that
-        /// fit, the same as agreement with the model.
+        /// What the score may fall by, which lies between 0 and 1.
         pub max_drop: f64 = 0.01,
+        /// What detectors are scored by: mAP50-95 ("map") or mAP50 ("map50"). Classifiers are scored by top-1; where the dataset has no labels
+        /// that fit, either is the agreement with the model.
+        pub by: By = By::Map,
         /// Milliseconds that a run may take; the candidate that keeps most of the score and is as fast as this is taken. Left out: the fastest
         /// that keeps the score.
         pub latency_ms: Option<f64> = None,
@@ -51,6 +63,15 @@ compresso_base::options! {
         /// nothing is kept.
         #[replayed = false]
         pub cache: Option<String> = None,
+    }
+}
+
+impl By {
+    pub(crate) fn figure(self) -> Figure {
+        match self {
+            Self::Map => Figure::Map,
+            Self::Map50 => Figure::Map50,
+        }
     }
 }
 

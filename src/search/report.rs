@@ -49,9 +49,19 @@ pub struct CompressReport {
     pub unseen: Option<Unseen>,
     /// Plans that a step refused, and why.
     pub refused: Vec<String>,
+    /// Why the images cannot tell the drop that is allowed; `None` where they can.
+    pub coarse: Option<String>,
     pub cancelled: bool,
     /// No candidate that keeps the score is as fast and small as was asked for.
     pub target_missed: bool,
+}
+
+impl Candidate {
+    /// `0.0031 ±0.0052`
+    fn loss(&self) -> String {
+        let sure = self.known.deviation.map_or(String::new(), |e| format!(" ±{e:.4}"));
+        format!("{:.4}{sure}", self.lost)
+    }
 }
 
 impl CompressReport {
@@ -85,7 +95,7 @@ impl Show for CompressReport {
             table.row([
                 Cell::from(c.plan.to_string()),
                 Cell::shown(format!("{:.4}", k.score), k.score),
-                Cell::shown(format!("{:+.4}", -c.lost), c.lost),
+                Cell::shown(c.loss(), c.lost),
                 time(&|t| Some(Cell::shown(format!("{:.2}", t.p50_ms), t.p50_ms))),
                 time(&|t| t.speedup.map(|s| Cell::shown(s.to_string(), s.times))),
                 k.macs.map_or_else(Cell::unknown, Cell::count),
@@ -141,6 +151,7 @@ impl Show for CompressReport {
                 u.taken
             ));
         }
+        notes.extend(self.coarse.iter().map(|why| format!("warning: {why}; more images would tell")));
         if self.cancelled {
             notes.push("stopped by the user before the search was over".into());
         }

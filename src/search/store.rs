@@ -19,6 +19,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     pub score: f64,
+    /// The standard error of what of the score was lost, where the images tell it.
+    pub deviation: Option<f64>,
     pub params: u64,
     /// `None` where the model leaves the image's size open.
     pub macs: Option<u64>,
@@ -37,7 +39,13 @@ impl Known {
         let interval = |i: Interval| Interval { low: round(i.low), high: round(i.high) };
         let speedup = |s: Speedup| Speedup { times: round(s.times), low: round(s.low), high: round(s.high), ..s };
         let time = |t: Timed| Timed { p50_ms: round(t.p50_ms), interval_ms: t.interval_ms.map(interval), speedup: t.speedup.map(speedup) };
-        Self { score: round(self.score), time: self.time.map(time), seconds: round(self.seconds), ..self }
+        Self {
+            score: round(self.score),
+            deviation: self.deviation.map(round),
+            time: self.time.map(time),
+            seconds: round(self.seconds),
+            ..self
+        }
     }
 }
 

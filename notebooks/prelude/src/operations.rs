@@ -3,10 +3,9 @@
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Sensitivity, SensitivityReport};
-use compresso::compress::quantize::{
-    QuantizationSensitivity, QuantizationSensitivityReport, Quantize, QuantizeReport, RangesReport, ShowRanges,
-};
+use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport};
+use compresso::compress::quantize::{Quantize, QuantizeReport, RangesReport, ShowRanges};
+use compresso::compress::sensitivity::{Sensitivity, SensitivityReport};
 use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
     OptimizeReport, TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
@@ -141,7 +140,7 @@ pub fn prune_groups(m: &Model) -> Result<GroupReport> {
     run(|ctx| PruneGroups {}.run(m, ctx))
 }
 
-/// What a model loses when channels of one group after the other are removed.
+/// What a model loses when channels of one group after the other are removed, or one layer after the other is quantized.
 ///
 /// # Errors
 /// Those of running [`Sensitivity`].
@@ -156,14 +155,6 @@ pub fn sensitivity(m: &Model, data: &Dataset, options: Sensitivity) -> Result<Se
 pub fn quantize<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Quantize) -> Result<Made<QuantizeReport>> {
     let data = data.into();
     run(|ctx| options.run((&m.model, data), ctx))
-}
-
-/// What INT8 costs layer by layer: the error at the outputs when a layer alone is rounded, and when it alone stays in float.
-///
-/// # Errors
-/// Those of running [`QuantizationSensitivity`].
-pub fn quantization_sensitivity(m: &Model, data: &Dataset, options: QuantizationSensitivity) -> Result<QuantizationSensitivityReport> {
-    run(|ctx| options.run((m, data), ctx))
 }
 
 /// Ranges of a model's activations on calibration images, by every observer, with histograms and outlying channels.

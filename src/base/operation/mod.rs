@@ -30,7 +30,9 @@ mod signature;
 
 pub use digest::Digest;
 pub use inputs::{Arguments, Input, Inputs};
-pub use options::{Field, OptionKind, OptionValue, Options, changed, decode, default_of, in_range, replayed, splice, spliced, trim_doc};
+pub use options::{
+    Field, OptionKind, OptionValue, Options, changed, decode, default_of, idle, in_range, replayed, splice, spliced, trim_doc,
+};
 pub use recipe::{Argument, Call, Parting, Recipe};
 pub use signature::{Arg, ArgKind, Signature};
 

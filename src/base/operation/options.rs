@@ -160,6 +160,16 @@ pub fn changed<T: Options>(options: &T) -> Map<String, Value> {
     map.into_iter().filter(|(name, value)| is_kept(name, value)).collect()
 }
 
+/// Those of the options named that were given and so ask for what cannot be: a line that says so, `why` being where that is, such as
+/// "without a dataset".
+pub fn idle<T: Options>(operation: &str, options: &T, names: &[&str], why: &str) -> Option<String> {
+    let given = changed(options);
+    let idle: Vec<String> = names.iter().filter(|n| given.contains_key(**n)).map(|n| format!("'{n}'")).collect();
+    let (last, before) = idle.split_last()?;
+    let (list, verb) = if before.is_empty() { (last.clone(), "changes") } else { (format!("{} and {last}", before.join(", ")), "change") };
+    Some(format!("{operation}: {list} {verb} nothing {why}"))
+}
+
 /// The options with which a recorded call is run again.
 pub fn replayed<T: Options>(recorded: Map<String, Value>) -> Value {
     let mut options = recorded;

@@ -33,6 +33,11 @@ impl Axis {
         Self::new(plot.series.iter().flat_map(|s| s.points.iter().map(|p| p.1)), plot.log_y, wanted, bars)
     }
 
+    /// The position at which bars begin: zero, or the lower end of a logarithmic axis.
+    pub fn bar_base(&self) -> f64 {
+        if self.log { self.low } else { self.low.max(0.0).min(self.high) }
+    }
+
     fn new(values: impl Iterator<Item = f64>, log: bool, wanted: usize, zero: bool) -> Self {
         let mut low = f64::INFINITY;
         let mut high = f64::NEG_INFINITY;

@@ -251,7 +251,7 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         for p in &s.points {
             let (Some(x), Some(y)) = (self.x.position(p.0), self.y.position(p.1)) else { continue };
             let left = x - 0.36 + width * group as f64;
-            let base = self.at_y(self.y.low.max(0.0).min(self.y.high));
+            let base = self.at_y(self.y.bar_base());
             let (x0, x1, top) = (self.at_x(left), self.at_x(left + width) - self.px(1.0), self.at_y(y));
             self.area.draw(&Rectangle::new([(x0, top.min(base)), (x1, top.max(base))], color.filled()))?;
             let text = super::number(p.1);
@@ -316,6 +316,21 @@ mod tests {
         let image = image::load_from_memory(&png).unwrap().to_rgb8();
         assert_eq!(image.dimensions(), (420, 260));
         assert!(image.pixels().any(|p| p.0 == [0x3b, 0x6f, 0xb6]), "the first series is drawn");
+    }
+
+    /// On a logarithmic axis too: a bar grows with its value.
+    #[test]
+    fn larger_values_have_taller_bars_whatever_the_axis() {
+        for (log, values) in [(false, [1.0, 3.0]), (true, [1e-6, 1e-2])] {
+            let points = vec![(0.0, values[0]), (1.0, values[1])];
+            let series = vec![Series { name: "s".into(), kind: SeriesKind::Bars, points, labels: vec![] }];
+            let png = plot_png(&Plot { series, log_y: log, ..Plot::default() }, 1.0).unwrap();
+            let image = image::load_from_memory(&png).unwrap().to_rgb8();
+            let ink =
+                |from: u32, to: u32| (from..to).map(|x| (0..520).filter(|&y| image.get_pixel(x, y).0 == [0x3b, 0x6f, 0xb6]).count()).max();
+            let (first, second) = (ink(0, 420).unwrap(), ink(420, 840).unwrap());
+            assert!(second > 2 * first && first > 0, "{log}: {first} {second}");
+        }
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(super) fn draw<DB: DrawingBackend>(on: &Canvas<'_, DB>, plot: &Plot, heat: &
     for row in 0..rows {
         for column in 0..columns {
             let (shade, text) = heat.cell(row, column);
+            let shade = heat.scale.depth(shade);
             let corners = [(x(column), y(row)), (x(column + 1), y(row + 1))];
             on.area.draw(&Rectangle::new(corners, color(shade).filled()))?;
             let pen = Pen { size: (p.cell * 0.34).min(16.0), color: if shade > 0.5 { WHITE } else { INK } };
@@ -113,18 +114,21 @@ fn scale<DB: DrawingBackend>(on: &Canvas<'_, DB>, heat: &HeatMap, left: i32, top
     let right = left + on.px(16.0);
     for i in 0..STEPS {
         let at = |k: i32| bottom - (bottom - top) * k / STEPS;
-        let shade = f64::from(i) / f64::from(STEPS - 1);
+        let shade = heat.scale.depth(f64::from(i) / f64::from(STEPS - 1));
         on.area.draw(&Rectangle::new([(left, at(i + 1)), (right, at(i))], color(shade).filled()))?;
     }
-    for (share, text) in [(0, "0"), (1, "0.5"), (2, "1")] {
+    // Values stand in proportion along the bar, whatever its colours follow.
+    for share in 0..3 {
+        let text = &super::number(heat.scale.most * f64::from(share) / 2.0);
         let y = bottom - (bottom - top) * share / 2;
         on.line((right, y), (right + on.px(5.0), y), FRAME, 1.0)?;
         on.text(text, (right + on.px(9.0), y), SMALL, (Anchor::Start, Anchor::Center))?;
     }
-    if heat.scale.is_empty() || glyphs::width(&heat.scale, SMALL.size * on.scale) > bottom - top {
+    let name = &heat.scale.name;
+    if name.is_empty() || glyphs::width(name, SMALL.size * on.scale) > bottom - top {
         return Ok(());
     }
-    on.text_upwards(&heat.scale, (right + on.px(40.0), (top + bottom) / 2), SMALL, (Anchor::Center, Anchor::Start))
+    on.text_upwards(name, (right + on.px(60.0), (top + bottom) / 2), SMALL, (Anchor::Center, Anchor::Start))
 }
 
 fn color(shade: f64) -> RGBColor {
@@ -137,7 +141,7 @@ fn color(shade: f64) -> RGBColor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Style, plot_png, plot_svg, plot_text};
+    use crate::report::{Scale, Style, plot_png, plot_svg, plot_text};
 
     fn sample(n: usize, name: &str) -> Plot {
         let names: Vec<String> = (0..n).map(|i| format!("{name}{i}")).collect();
@@ -147,7 +151,7 @@ mod tests {
             columns: names,
             shades: (0..n).map(|i| (0..n).map(|j| shade(i, j)).collect()).collect(),
             texts: (0..n).map(|i| (0..n).map(|j| format!("{}", i * n + j)).collect()).collect(),
-            scale: "share of the true class".into(),
+            scale: Scale::shares("share of the true class"),
         };
         Plot { title: "Confusion".into(), x_label: "predicted".into(), y_label: "true".into(), heat: Some(heat), ..Plot::default() }
     }
@@ -171,6 +175,26 @@ mod tests {
         for word in ["Confusion", "class 3", "predicted", "true", "share of the true class"] {
             assert!(svg.contains(word), "{word}");
         }
+    }
+
+    /// The bar's colour half way up is that of half the largest value, and its marks are in that proportion.
+    #[test]
+    fn the_bar_is_in_proportion_to_the_values() {
+        let mut plot = sample(4, "c");
+        let heat = plot.heat.as_mut().unwrap();
+        (heat.scale, heat.shades[1][2]) = (Scale { name: "loss".into(), most: 0.3, bend: 0.5 }, 0.5);
+        let svg = plot_svg(&plot).unwrap();
+        for mark in ["0.15", "0.3", "loss"] {
+            assert!(svg.contains(mark), "{mark}");
+        }
+        let image = image::load_from_memory(&plot_png(&plot, 1.0).unwrap()).unwrap().to_rgb8();
+        let p = places(&plot, plot.heat.as_ref().unwrap());
+        let cell = image.get_pixel((p.left + p.cell * 2.15) as u32, (p.top + p.cell * 1.15) as u32).0;
+        let (left, top) = (p.left + p.cell * 4.0 + 24.0, p.top);
+        let bottom = (p.top + p.cell * 4.0).min(top + 260.0);
+        let half = image.get_pixel((left + 6.0) as u32, f64::midpoint(top, bottom) as u32).0;
+        assert!(cell.iter().zip(half).all(|(a, b)| a.abs_diff(b) <= 3), "{cell:?} {half:?}");
+        assert!(cell[0] < color(0.5).0, "a colour that follows the root is deeper");
     }
 
     #[test]

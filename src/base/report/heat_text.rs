@@ -32,7 +32,7 @@ pub(super) fn heat_text(plot: &Plot, heat: &HeatMap, style: &Style, width: usize
         for column in 0..heat.columns.len() {
             let (shade, text) = heat.cell(row, column);
             // Nothing at all has no block; the least share has one.
-            let level = if shade > 0.0 { ((shade * 4.0).ceil() as usize).clamp(1, 4) } else { 0 };
+            let level = if shade > 0.0 { ((heat.scale.depth(shade) * 4.0).ceil() as usize).clamp(1, 4) } else { 0 };
             let block = style.paint(Ink::Blue, &BLOCKS[level].to_string());
             if with_text {
                 line += &format!("{:w$}{block} {text} ", "", w = cell - 3 - length(text));
@@ -42,8 +42,12 @@ pub(super) fn heat_text(plot: &Plot, heat: &HeatMap, style: &Style, width: usize
         }
         lines.push(line.trim_end().to_string());
     }
-    if !heat.scale.is_empty() {
-        lines.push(style.paint(Ink::Dim, &format!("░ up to 25 %, ▒ 50 %, ▓ 75 %, █ 100 %: {}", printable(&heat.scale))));
+    let scale = &heat.scale;
+    if !scale.name.is_empty() {
+        let up_to = |quarters: f64| 100.0 * (quarters / 4.0).powf(1.0 / scale.bend);
+        let of = if scale.most == 1.0 { String::new() } else { format!(" of {}", super::number(scale.most)) };
+        let marks = format!("░ up to {:.0} %, ▒ {:.0} %, ▓ {:.0} %, █ 100 %{of}", up_to(1.0), up_to(2.0), up_to(3.0));
+        lines.push(style.paint(Ink::Dim, &format!("{marks}: {}", printable(&scale.name))));
     }
     lines
 }
@@ -71,7 +75,7 @@ mod tests {
             columns: names,
             shades: vec![vec![0.9, 0.0, 0.1], vec![0.3, 0.7, 0.0], vec![1.0, 0.0, 0.0]],
             texts: [["812", "", "90"], ["3", "7", ""], ["104", "", ""]].map(|r| r.map(String::from).to_vec()).to_vec(),
-            scale: "share of the true class".into(),
+            scale: super::super::Scale::shares("share of the true class"),
         };
         let plot = Plot { x_label: "predicted".into(), y_label: "true".into(), ..Plot::default() };
         assert_snapshot!(heat_text(&plot, &heat, &Style::columns(80), 80).join("\n"), @r"
@@ -82,6 +86,9 @@ mod tests {
         background │     █ 104
         ░ up to 25 %, ▒ 50 %, ▓ 75 %, █ 100 %: share of the true class
         ");
+        let bent = HeatMap { scale: super::super::Scale { name: "loss".into(), most: 0.2, bend: 0.5 }, ..heat.clone() };
+        let last = heat_text(&plot, &bent, &Style::columns(80), 80).pop().unwrap();
+        assert_eq!(last, "░ up to 6 %, ▒ 25 %, ▓ 56 %, █ 100 % of 0.2: loss");
         let narrow = heat_text(&plot, &heat, &Style::columns(30), 20);
         assert!(narrow.iter().any(|l| l.ends_with("│█ ░")), "{narrow:?}");
     }

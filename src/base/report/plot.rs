@@ -77,8 +77,34 @@ pub struct HeatMap {
     pub shades: Vec<Vec<f64>>,
     /// `[row][column]`; drawn where the cells are large enough.
     pub texts: Vec<Vec<String>>,
-    /// What a shade of 1 stands for.
-    pub scale: String,
+    pub scale: Scale,
+}
+
+/// What shades stand for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scale {
+    pub name: String,
+    /// The value of a shade of 1. Shades are in proportion to values.
+    pub most: f64,
+    /// The power of a shade that its colour follows; below 1, small values are told apart better than large ones.
+    pub bend: f64,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { name: String::new(), most: 1.0, bend: 1.0 }
+    }
+}
+
+impl Scale {
+    /// Of shares, up to 1.
+    pub fn shares(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+    /// How deep the colour of a shade is, 0 to 1.
+    pub fn depth(&self, shade: f64) -> f64 {
+        shade.clamp(0.0, 1.0).powf(self.bend)
+    }
 }
 
 impl HeatMap {

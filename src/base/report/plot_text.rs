@@ -43,11 +43,18 @@ fn bars(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
     let all = || plot.series.iter().enumerate().flat_map(|(k, s)| (0..s.points.len()).map(move |i| (k, s, i)));
     let label_width = all().map(|(_, s, i)| label(s, i).chars().count()).max().unwrap_or(0).min(width / 3);
     let largest = all().map(|(_, s, i)| s.points[i].1.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let axis = plot.log_y.then(|| Axis::y(plot, 5));
+    // The part of the longest bar that a value fills.
+    let filled = |value: f64| match &axis {
+        Some(axis) => axis.position(value).map_or(0.0, |p| axis.share(p)),
+        None if largest > 0.0 && value.is_finite() => value.abs() / largest,
+        None => 0.0,
+    };
     let room = width.saturating_sub(label_width + 14).max(5);
     let mut lines: Vec<String> = all()
         .map(|(k, s, i)| {
             let value = s.points[i].1;
-            let eighths = if largest > 0.0 && value.is_finite() { (value.abs() / largest * (room * 8) as f64).round() as usize } else { 0 };
+            let eighths = (filled(value) * (room * 8) as f64).round() as usize;
             let mut bar = "█".repeat(eighths / 8);
             if eighths % 8 > 0 {
                 bar.extend(char::from_u32(0x2590 - (eighths % 8) as u32));
@@ -303,6 +310,12 @@ mod tests {
         let blocks: Vec<usize> = text.lines().map(|l| l.matches('█').count()).collect();
         assert_eq!(blocks[1], blocks[0] * 2, "{text}");
         assert!(text.starts_with("base "));
+        // Of noise over signal on a logarithmic scale, more noise is a longer bar.
+        let points = [(0.0, 1e-2), (1.0, 1e-4), (2.0, 1e-6)];
+        let plot = Plot { series: vec![series(SeriesKind::Bars, &points, &["a", "b", "c"])], log_y: true, ..Plot::default() };
+        let text = plot_text(&plot, &Style::columns(50));
+        let blocks: Vec<usize> = text.lines().map(|l| l.matches('█').count()).collect();
+        assert!(blocks[0] > blocks[1] + 5 && blocks[1] > blocks[2] + 5, "{text}");
     }
 
     #[test]

@@ -1,30 +1,31 @@
 //! Reports in files.
 
 use super::csv::csv;
-use super::{Show, Style, html_page, plot_png, plot_svg, text};
+use super::{Plot, Show, Style, html_page, plot_png, plot_svg, text};
 use crate::error::{Error, Result};
 use crate::files::write_file;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The endings that [`save`] knows.
 pub const FORMATS: &[&str] = &["html", "json", "csv", "txt", "png", "svg"];
 
 /// Writes a report in the format that the path's ending names. The file is complete or not there at all.
 ///
-/// HTML holds everything; JSON the data; CSV and text the tables; PNG the first picture, or the first plot where there is
-/// none; JPEG the first picture; SVG the first plot.
+/// HTML holds everything; JSON the data; CSV and text the tables; PNG the first picture, or the plots where there is
+/// none; JPEG the first picture; SVG the plots. Several plots go into files of their own ([`files_of`]).
 ///
 /// # Errors
 /// `Argument` for an unknown ending; `Missing` for an image of a report without any; `Io`.
 pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-    let plot = || {
-        report
-            .plots()
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::missing("there is no plot in this report").hint("save it as .html, .csv or .json"))
+    let plots = |draw: &dyn Fn(&Plot) -> Result<Vec<u8>>| {
+        let plots = report.plots();
+        if plots.is_empty() {
+            return Err(Error::missing("there is no plot in this report").hint("save it as .html, .csv or .json"));
+        }
+        let drawn = plots.iter().map(draw).collect::<Result<Vec<_>>>()?;
+        files_of(report, path).iter().zip(drawn).try_for_each(|(path, bytes)| write_file(path, &bytes))
     };
     let bytes = match ending.as_str() {
         "html" | "htm" => {
@@ -39,19 +40,33 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
         "txt" | "md" => format!("{}\n", text(report, &Style::plain())).into_bytes(),
         "png" => match report.pictures().first() {
             Some(picture) => picture.png()?,
-            None => plot_png(&plot()?, 2.0)?,
+            None => return plots(&|plot| plot_png(plot, 2.0)),
         },
         "jpg" | "jpeg" => match report.pictures().first() {
             Some(picture) => picture.jpeg()?,
             None => return Err(Error::missing("there is no picture in this report").hint("save a plot as .png or .svg").file(path)),
         },
-        "svg" => plot_svg(&plot()?)?.into_bytes(),
+        "svg" => return plots(&|plot| plot_svg(plot).map(String::into_bytes)),
         other => {
             let e = Error::argument(format!("a report cannot be saved as '.{other}'"));
             return Err(e.hint(format!("use one of .{}", FORMATS.join(", ."))).file(path));
         }
     };
     write_file(path, &bytes)
+}
+
+/// The files that [`save`] writes of a report: the path alone, but of several plots `x.png`, `x-2.png` and so on.
+pub fn files_of(report: &dyn Show, path: impl AsRef<Path>) -> Vec<PathBuf> {
+    let path = path.as_ref();
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let plots = match ending.to_lowercase().as_str() {
+        "svg" => report.plots().len(),
+        "png" if report.pictures().is_empty() => report.plots().len(),
+        _ => 1,
+    };
+    let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    let numbered = (2..=plots).map(|n| path.with_file_name(format!("{stem}-{n}.{ending}")));
+    std::iter::once(path.to_path_buf()).chain(numbered).collect()
 }
 
 #[cfg(test)]
@@ -85,6 +100,33 @@ mod tests {
         assert!(read("r.html").starts_with("<!doctype html>"));
         assert!(read("r.txt").contains("| a, \"b\" |  3.16 M |\n| open   | unknown |"), "{}", read("r.txt"));
         assert!(read("r.html").contains("unknown"));
+    }
+
+    struct Two;
+    impl Show for Two {
+        fn tables(&self) -> Vec<Table> {
+            Vec::new()
+        }
+        fn plots(&self) -> Vec<Plot> {
+            ["first", "second"].map(|t| Plot::default().titled(t, "", "")).to_vec()
+        }
+        fn data(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+    }
+
+    #[test]
+    fn every_plot_has_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.svg");
+        save(&Two, &path).unwrap();
+        let files = files_of(&Two, &path);
+        assert_eq!(files, [path, dir.path().join("p-2.svg")]);
+        let texts: Vec<String> = files.iter().map(|f| std::fs::read_to_string(f).unwrap()).collect();
+        assert!(texts[0].contains("first") && texts[1].contains("second"));
+        save(&Two, dir.path().join("p.png")).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+        assert_eq!(files_of(&Two, "p.html"), [PathBuf::from("p.html")]);
     }
 
     struct Seen;

@@ -44,7 +44,7 @@ impl GroupReport {
 
 impl Show for GroupReport {
     fn tables(&self) -> Vec<Table> {
-        let headers = ["layers", ">channels", ">layers in group", ">weights in half", ">MACs in half"];
+        let headers = ["group", "layers", ">channels", ">layers in group", ">weights in half", ">MACs in half"];
         let mut table = Table::new("Groups of channels that are pruned together", &headers);
         for GroupCost { group, params, macs } in &self.groups {
             let mut names = group.layers.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -53,7 +53,7 @@ impl Show for GroupReport {
             }
             let counts = [group.channels, group.layers.len()].map(|n| Cell::from(n.to_string()));
             let macs = macs.map_or_else(Cell::unknown, Cell::share);
-            table.row(std::iter::once(Cell::from(names)).chain(counts).chain([Cell::share(*params), macs]));
+            table.row([Cell::from(&group.name), Cell::from(names)].into_iter().chain(counts).chain([Cell::share(*params), macs]));
         }
         std::iter::once(table).chain(super::groups::stays_table(&self.stays)).collect()
     }
@@ -62,7 +62,7 @@ impl Show for GroupReport {
             name: name.to_string(),
             kind: SeriesKind::Bars,
             points: self.groups.iter().enumerate().filter_map(|(i, g)| Some((i as f64, 100.0 * of(g)?))).collect(),
-            labels: self.groups.iter().map(|g| g.group.layers[0].clone()).collect(),
+            labels: self.groups.iter().map(|g| g.group.name.clone()).collect(),
         };
         let series = vec![bars("weights", &|g| Some(g.params)), bars("multiply-accumulates", &|g| g.macs)];
         let series = series.into_iter().filter(|s| !s.points.is_empty()).collect::<Vec<_>>();

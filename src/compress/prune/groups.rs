@@ -47,6 +47,8 @@ impl Operation for PruneGroups {
 /// indices with this label go or stay together.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
+    /// Its own: that of its first layer, with a number where other groups have channels of that layer too (`conv#2`).
+    pub name: String,
     /// Layers whose output channels these are.
     pub layers: Vec<String>,
     /// Weights of these layers, by constant name.
@@ -188,7 +190,7 @@ fn group(graph: &Graph, labels: &Labels) -> Groups {
                 Some(&g) => g,
                 None => {
                     let g = *of_places.entry(places[&root].as_slice()).or_insert_with(|| {
-                        groups.push(Group { layers: Vec::new(), weights: Vec::new(), channels: 0, atoms: Vec::new() });
+                        groups.push(Group { name: String::new(), layers: Vec::new(), weights: Vec::new(), channels: 0, atoms: Vec::new() });
                         groups.len() - 1
                     });
                     of_root.insert(root, g);
@@ -203,8 +205,39 @@ fn group(graph: &Graph, labels: &Labels) -> Groups {
             }
         }
     }
+    name(&mut groups);
     Groups(groups)
 }
+
+/// Gives each group its name. A layer of one group alone is no pattern for others, so its name does for the group.
+fn name(groups: &mut [Group]) {
+    let mut count: HashMap<&str, usize> = HashMap::new();
+    groups.iter().flat_map(|g| &g.layers).for_each(|l| *count.entry(l).or_default() += 1);
+    let mut number: HashMap<&str, usize> = HashMap::new();
+    let mut names: Vec<String> = Vec::with_capacity(groups.len());
+    for group in groups.iter() {
+        let mine: Vec<usize> = group.layers.iter().map(|l| *number.entry(l).and_modify(|n| *n += 1).or_insert(1)).collect();
+        let first = group.layers.first().map_or("", String::as_str);
+        let alone = count.get(first) == Some(&1);
+        let mut name = if alone { first.to_string() } else { format!("{first}#{}", mine.first().unwrap_or(&1)) };
+        while names.contains(&name) || !alone && count.contains_key(name.as_str()) {
+            name.push('#');
+        }
+        names.push(name);
+    }
+    groups.iter_mut().zip(names).for_each(|(g, name)| g.name = name);
+}
+
+impl Group {
+    /// By which patterns find it.
+    pub(super) fn names(&self) -> Vec<&str> {
+        std::iter::once(&self.name).chain(&self.layers).chain(&self.weights).map(String::as_str).collect()
+    }
+}
+
+/// How errors call what patterns look for, and where it is listed.
+pub(super) const PRUNABLE: &str = "layer that can be pruned";
+pub(super) const LISTED: &str = "prune_groups(m) lists the layers that can be pruned";
 
 /// How lists call a node: by its name, or by its first output where it has none.
 pub(super) fn name_of(node: &Node) -> &str {
@@ -217,9 +250,8 @@ impl Groups {
     /// # Errors
     /// `Missing` for a pattern that matches no layer.
     pub fn chosen(&self, include: &[String], exclude: &[String]) -> Result<Vec<&Group>> {
-        let names: Vec<Vec<&str>> = self.0.iter().map(|g| g.layers.iter().chain(&g.weights).map(String::as_str).collect()).collect();
-        let patterns = Patterns { include, exclude };
-        let choices = patterns.choose(&names, "layer that can be pruned", "prune_groups(m) lists the layers that can be pruned")?;
+        let names: Vec<Vec<&str>> = self.0.iter().map(Group::names).collect();
+        let choices = Patterns { include, exclude }.choose(&names, PRUNABLE, LISTED)?;
         Ok(self.0.iter().zip(choices).filter(|(_, c)| *c == Choice::Chosen).map(|(g, _)| g).collect())
     }
 }

@@ -21,6 +21,7 @@ mod groups;
 mod judge;
 mod linear;
 mod moments;
+mod options;
 mod readers;
 mod recover;
 mod report;
@@ -45,7 +46,7 @@ pub use groups::{Analysis, Group, Groups, PruneGroups, Stay, groups};
 pub use recover::{Recover, Recovery};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
-pub use sensitivity::{GroupSensitivity, Measure, Sensitivity, SensitivityReport, Subject};
+pub use sensitivity::{GroupSensitivity, Measure, PruneSensitivity, Removals};
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
 pub use surgery::Removal;
 pub use whole::Whole;
@@ -92,8 +93,8 @@ compresso_base::options! {
         pub method: Granularity = Granularity::Channels,
         /// "global" ranks all layers together; "layer" removes the same share of each group of layers.
         pub scope: Ranking = Ranking::Global,
-        /// Shares of single layers by name or pattern, such as the `ratios` of a `sensitivity` report, in place of `ratio`: each group of
-        /// layers loses its own share, and layers that nothing here names keep their channels.
+        /// Shares of single groups, in place of `ratio`: by a group's name, as `prune_groups` and the `ratios` of a `sensitivity` report have
+        /// it, or by patterns of layers, which a group's own name overrides. What nothing here names keeps its channels.
         pub ratios: serde_json::Map<String, serde_json::Value> = serde_json::Map::new(),
         /// By what channels are ranked; left out: "reconstruction" where a dataset is given, else "l2". docs/pruning.md says what each
         /// goes by and which of them look at images.
@@ -169,6 +170,7 @@ impl Operation for Prune {
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
+        ctx.note_each(self.idle(model, data));
         let mut seen = Seen::default();
         let graph = if self.ratio == 0.0 && self.ratios.is_empty() {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
@@ -188,6 +190,7 @@ impl Operation for Prune {
         let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
         if self.dry_run {
             let report = prune_report(model, &pruned)?;
+            ctx.note_each(seen.short(self));
             ctx.note(format!("{} (a dry run: the model stays as it is)", report.headline()));
             return Ok(Made { model: model.clone(), report: Some(report) });
         }
@@ -198,7 +201,7 @@ impl Operation for Prune {
                 report.stays = found.stays();
                 ctx.note(report.headline());
                 let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
-                lines.into_iter().flatten().for_each(|line| ctx.note(line));
+                ctx.note_each(lines.into_iter().flatten().chain(seen.short(self)));
                 report.recovery = seen.recoveries.pop();
                 report.recovery.iter().for_each(|r| ctx.note(format!("prune: {}", r.headline())));
                 Some(report)

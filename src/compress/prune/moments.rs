@@ -3,6 +3,8 @@
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 
+/// Blocks of columns whose products are taken apart, so that about half of the symmetric ones are not.
+const BLOCKS: usize = 6;
 /// Least rows that are multiplied at once.
 const ROWS: usize = 512;
 
@@ -17,7 +19,7 @@ pub(super) struct Moments {
     /// Sums are taken of distances from this, so that large means cost no digits.
     pivot: Vec<f32>,
     sum: Vec<f64>,
-    /// `[n, n]`
+    /// `[n, n]`; rows are complete up to the end of the block that the diagonal is in.
     outer: Vec<f64>,
 }
 
@@ -67,8 +69,15 @@ impl Moments {
             return Err(e.hint("the model itself is broken: evaluate it first"));
         }
         let x = Tensor::from_slice(&rows, (count, n), &Device::Cpu)?;
-        let outer = x.t()?.matmul(&x)?.flatten_all()?.to_vec1::<f32>()?;
-        self.outer.iter_mut().zip(&outer).for_each(|(s, v)| *s += f64::from(*v));
+        // What lies beyond is the mirror image.
+        let block = n.div_ceil(BLOCKS);
+        for start in (0..n).step_by(block) {
+            let end = (start + block).min(n);
+            let part = x.narrow(1, start, end - start)?.t()?.matmul(&x.narrow(1, 0, end)?)?.flatten_all()?.to_vec1::<f32>()?;
+            for (sums, part) in self.outer[start * n..end * n].chunks_exact_mut(n).zip(part.chunks_exact(end)) {
+                sums.iter_mut().zip(part).for_each(|(s, v)| *s += f64::from(*v));
+            }
+        }
         self.count += count as f64;
         rows.clear();
         self.rows = rows;
@@ -85,6 +94,11 @@ impl Moments {
     pub fn covariance(&self) -> Vec<f64> {
         let count = self.count.max(1.0);
         let mut all = self.outer.clone();
+        for i in 0..self.n {
+            for j in i + 1..self.n {
+                all[i * self.n + j] = all[j * self.n + i];
+            }
+        }
         for (row, a) in all.chunks_exact_mut(self.n.max(1)).zip(&self.sum) {
             row.iter_mut().zip(&self.sum).for_each(|(v, b)| *v = (*v - a * b / count) / count);
         }

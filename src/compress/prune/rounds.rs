@@ -4,7 +4,7 @@ use super::costs::{Budget, Costs};
 use super::gather::{Evidence, Gathered, in_the_models_classes};
 use super::recover::{self, Recover, Recovery};
 use super::score::Scoring;
-use super::{Analysis, Granularity, Importance, Need, Prune, Removal, head_values, select, verify, weights};
+use super::{Analysis, Granularity, Importance, Prune, Removal, head_values, select, verify, weights};
 use crate::images::image_size;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
@@ -48,6 +48,28 @@ pub(super) struct Seen {
     pub first: Option<Analysis>,
     /// Of each round.
     pub recoveries: Vec<Recovery>,
+    /// The share of the budget that is left, and the one that the options ask for, after each round.
+    pub left: Vec<(f64, f64)>,
+}
+
+/// A share of the channels that rounding of sizes may leave.
+const ROUNDED: f64 = 0.02;
+
+impl Seen {
+    /// What is told where less went than was asked for.
+    pub fn short(&self, options: &Prune) -> Option<String> {
+        let (left, asked) = self.left.iter().fold((1.0, 1.0), |a, b| (a.0 * b.0, a.1 * b.1));
+        let (what, rounded) = match options.budget {
+            Budget::Channels => ("channels", ROUNDED),
+            Budget::Params => ("weights", 1e-6),
+            Budget::Macs => ("multiply-accumulates", 1e-6),
+        };
+        let Prune { min_channels, align, exclude, include, .. } = options;
+        let named = if exclude.is_empty() && include.is_empty() { "" } else { ", exclude and include" };
+        let kept = format!("min_channels: {min_channels}, align: {align}{named} keep the rest");
+        let [went, asked] = [left, asked].map(|l| 100.0 * (1.0 - l));
+        ((asked - went) / 100.0 > rounded).then(|| format!("prune: {went:.1} % of the {what} went, not the {asked:.1} % asked for: {kept}"))
+    }
 }
 
 impl Prune {
@@ -68,7 +90,7 @@ impl Prune {
     }
 
     /// The importance where it is left out: of those that look at images, where there are some that fit the model.
-    fn ranks_by(&self, model: &Model, data: Option<&Dataset>) -> Importance {
+    pub(super) fn ranks_by(&self, model: &Model, data: Option<&Dataset>) -> Importance {
         let fit = || self.method == Granularity::Channels && data.is_some() && image_size(model.graph(), model.task()).is_ok();
         self.importance.unwrap_or_else(|| if fit() { Importance::RECONSTRUCTION } else { Importance::L2 })
     }
@@ -82,11 +104,8 @@ impl Prune {
         between: &mut dyn FnMut(Model, usize) -> Result<Model>,
         seen: &mut Seen,
     ) -> Result<Option<Graph>> {
+        self.possible(data)?;
         let criterion = self.ranks_by(model, data).criterion();
-        if self.method == Granularity::Weights && criterion.needs.iter().any(|n| *n != Need::Weights) {
-            let e = Error::argument(format!("importance \"{}\" ranks channels, not single weights", criterion.name));
-            return Err(e.hint("method: \"weights\" goes by magnitude: leave importance out"));
-        }
         let matched = data.map(|d| in_the_models_classes(criterion, model.task(), d, self.classes, ctx)).transpose()?;
         let data = matched.as_ref();
         let mut current = model.clone();
@@ -102,7 +121,7 @@ impl Prune {
                     let ratio = (share - before) / (1.0 - before);
                     let options = Self { ratio, align, importance: Some(Importance::of(criterion)), ..self.clone() };
                     let found = Analysis::new(current.graph(), &head_values(model.task()))?;
-                    let pruned = options.channels(&found, model.task(), data, changed, ctx);
+                    let pruned = options.channels(&found, model.task(), data, &mut seen.left, ctx);
                     seen.first.get_or_insert(found);
                     pruned.map(|p| {
                         p.map(|(graph, recovery)| {
@@ -128,17 +147,18 @@ impl Prune {
         Ok(changed.then(|| current.into_graph()))
     }
 
-    /// The graph without a share `ratio` of its channels, shown to be what masking gives, then recovered; `None` when all stay. `again`
-    /// allows that rounds before have left none to choose from.
+    /// The graph without a share `ratio` of its channels, shown to be what masking gives, then recovered; `None` when all stay. `left` has
+    /// what rounds before have left, which may be nothing to choose from, and gets what this one leaves.
     fn channels(
         &self,
         found: &Analysis,
         task: &Task,
         data: Option<&Dataset>,
-        again: bool,
+        left: &mut Vec<(f64, f64)>,
         ctx: &Context,
     ) -> Result<Option<(Graph, Option<Recovery>)>> {
-        if again && found.groups.0.is_empty() {
+        if !left.is_empty() && found.groups.0.is_empty() {
+            left.push((1.0, 1.0 - self.ratio));
             return Ok(None);
         }
         let chosen = found.groups.chosen(&self.include, &self.exclude)?;
@@ -157,7 +177,8 @@ impl Prune {
         let scores = scoring.scores(&gathered, &chosen, ctx)?;
         let (all, weights) = select::axes(found, &chosen);
         let costs = self.costs(found, task)?;
-        let atoms = select::select(self, &chosen, &scores, &all, &weights, costs.as_ref())?;
+        let select::Selected { atoms, went, asked } = select::select(self, &chosen, &scores, &all, &weights, costs.as_ref())?;
+        left.push((1.0 - went, 1.0 - asked));
         if atoms.is_empty() {
             return Ok(None);
         }

@@ -1,10 +1,10 @@
 //! Which channels go: the least important, within what each axis must keep.
 
 use super::costs::Costs;
+use super::groups::{LISTED, PRUNABLE};
 use super::{Analysis, Group, Prune, Ranking};
 use compresso_base::error::{Error, Result};
-use compresso_model::names::Choice::Chosen;
-use compresso_model::names::Patterns;
+use compresso_model::names::found;
 use compresso_model::ops::channels::{Atom, AxisLabels};
 use std::collections::{HashMap, HashSet};
 
@@ -73,7 +73,7 @@ pub(super) fn select(
     all: &[Axis],
     weights: &[Axis],
     costs: Option<&Costs>,
-) -> Result<HashSet<Atom>> {
+) -> Result<Selected> {
     let choice = Choice { shares: shares(options, groups)?, ..Choice::new(options, groups, scores, all, weights) };
     let kept = match costs {
         None => choice.kept(options.ratio),
@@ -85,10 +85,21 @@ pub(super) fn select(
         return Err(e.hint("set min_channels to at least 1, or a lower ratio"));
     }
     let gone = |g: usize| choice.order[g][..choice.full[g] - kept[g]].iter().map(move |&i| groups[g].atoms[i]);
-    Ok((0..groups.len()).flat_map(gone).collect())
+    let (went, asked) = choice.shares_gone(&kept, costs);
+    Ok(Selected { atoms: (0..groups.len()).flat_map(gone).collect(), went, asked })
 }
 
-/// The share that each group loses, where the options say so for single layers.
+/// What goes.
+#[derive(Debug)]
+pub(super) struct Selected {
+    pub atoms: HashSet<Atom>,
+    /// The share of the budget that goes with them, and the one that the options ask for.
+    pub went: f64,
+    pub asked: f64,
+}
+
+/// The share that each group loses, where the options say so for single layers. What is said of a group by its own name goes before what
+/// patterns of layers say.
 ///
 /// # Errors
 /// `Missing` for a name that fits no layer; `Argument` for shares that are no numbers from 0 to 1.
@@ -96,17 +107,22 @@ fn shares(options: &Prune, groups: &[&Group]) -> Result<Option<Vec<f64>>> {
     if options.ratios.is_empty() {
         return Ok(None);
     }
-    let names: Vec<Vec<&str>> = groups.iter().map(|g| g.layers.iter().chain(&g.weights).map(String::as_str).collect()).collect();
+    let names: Vec<Vec<&str>> = groups.iter().map(|g| g.names()).collect();
     let mut shares = vec![0.0; groups.len()];
+    let mut own = Vec::new();
     for (pattern, share) in &options.ratios {
         let number = share.as_f64().filter(|s| (0.0..1.0).contains(s));
         let wrong = || Error::argument(format!("option 'ratios' gives '{pattern}' the share {share}: it must be at least 0 and below 1"));
         let share = number.ok_or_else(wrong)?;
-        let include = [pattern.clone()];
-        let patterns = Patterns { include: &include, exclude: &[] };
-        let choices = patterns.choose(&names, "layer that can be pruned", "prune_groups(m) lists the layers that can be pruned")?;
-        shares.iter_mut().zip(choices).filter(|(_, c)| *c == Chosen).for_each(|(s, _)| *s = share);
+        match groups.iter().position(|g| g.name == *pattern) {
+            Some(g) => own.push((g, share)),
+            None => {
+                let fit = found("ratios", pattern, &names, PRUNABLE, LISTED)?;
+                shares.iter_mut().zip(fit).filter(|(_, fits)| *fits).for_each(|(s, _)| *s = share);
+            }
+        }
     }
+    own.into_iter().for_each(|(g, share)| shares[g] = share);
     Ok(Some(shares))
 }
 
@@ -140,6 +156,17 @@ impl<'a> Choice<'a> {
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
         let order = scores.iter().map(|s| ascending(s)).collect();
         Self { options, groups, scores, weights, of_group, order, ranked, full: groups.iter().map(|g| g.channels).collect(), shares: None }
+    }
+
+    /// The share that goes where so many are kept, and the one asked for.
+    fn shares_gone(&self, kept: &[usize], costs: Option<&Costs>) -> (f64, f64) {
+        if let Some(costs) = costs {
+            return (1.0 - costs.with(self.groups, kept) / costs.total().max(f64::MIN_POSITIVE), self.options.ratio);
+        }
+        let whole = self.full.iter().sum::<usize>().max(1) as f64;
+        let share = |g: usize| self.shares.as_ref().map_or(self.options.ratio, |s| s[g]);
+        let asked = (0..kept.len()).map(|g| share(g) * self.full[g] as f64).sum::<f64>() / whole;
+        (1.0 - kept.iter().sum::<usize>() as f64 / whole, asked)
     }
 
     /// Every axis of the group keeps its minimum when one more atom goes.
@@ -234,7 +261,13 @@ mod tests {
     use super::*;
 
     fn group(first: Atom, n: usize) -> Group {
-        Group { layers: vec![format!("conv{first}")], weights: vec![], channels: n, atoms: (first..first + n as Atom).collect() }
+        Group {
+            name: format!("conv{first}"),
+            layers: vec![format!("conv{first}")],
+            weights: vec![],
+            channels: n,
+            atoms: (first..first + n as Atom).collect(),
+        }
     }
 
     fn axis(parts: &[(usize, usize)]) -> Axis {
@@ -247,7 +280,7 @@ mod tests {
         let axes = [axis(&[(0, 1)]), axis(&[(1, 1)])];
         let scores = [vec![0.1, 0.2, 0.3, 0.4], vec![9.0, 0.35, 8.0, 7.0]];
         let options = Prune { ratio: 0.5, align: 1, min_channels: 1, ..Prune::default() };
-        let removed = select(&options, &[&a, &b], &scores, &axes, &axes, None).unwrap();
+        let removed = select(&options, &[&a, &b], &scores, &axes, &axes, None).unwrap().atoms;
         assert_eq!(removed, HashSet::from([0, 1, 2, 11]));
     }
 
@@ -258,7 +291,7 @@ mod tests {
         let scores = [(0..20).map(f64::from).collect::<Vec<_>>()];
         for (ratio, kept) in [(0.25, 16), (0.5, 8), (0.45, 8), (0.4, 16), (0.9, 8), (0.01, 20)] {
             let options = Prune { ratio, scope: Ranking::Layer, ..Prune::default() };
-            assert_eq!(20 - select(&options, &[&g], &scores, &axes, &axes, None).unwrap().len(), kept, "{ratio}");
+            assert_eq!(20 - select(&options, &[&g], &scores, &axes, &axes, None).unwrap().atoms.len(), kept, "{ratio}");
         }
     }
 
@@ -274,7 +307,7 @@ mod tests {
         for scope in [Ranking::Global, Ranking::Layer] {
             for ratio in [0.3, 0.45, 0.6] {
                 let options = Prune { ratio, scope, min_channels: 1, ..Prune::default() };
-                let removed = select(&options, &groups, &scores, &weights, &weights, None).unwrap();
+                let removed = select(&options, &groups, &scores, &weights, &weights, None).unwrap().atoms;
                 let kept: Vec<usize> = groups.iter().map(|g| g.atoms.iter().filter(|a| !removed.contains(a)).count()).collect();
                 assert!(weights.iter().all(|a| a.size(&kept) % 8 == 0), "{scope} {ratio} {kept:?}");
                 assert!(!removed.is_empty());

@@ -5,22 +5,14 @@ use super::gather::{Evidence, Gathered, in_the_models_classes};
 use super::judge::{Judge, feeds};
 use super::score::Scoring;
 use super::{Analysis, Group, Importance, Prune, Ranking, Removal, head_values};
-use crate::damage::Damage;
+use crate::score::{Figure, Scorer};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Cell, HeatMap, Plot, Series, Show, Table};
+use compresso_base::operation::in_range;
+use compresso_base::report::{Cell, HeatMap, Plot, Scale, Series, Show, Table, counted};
 use compresso_learn::data::Dataset;
 use compresso_model::{Graph, Model};
 use serde::Serialize;
-
-compresso_base::choice! {
-    /// What a model is sensitive to.
-    pub enum Subject {
-        /// The removal of channels.
-        Prune = "prune",
-    }
-}
 
 compresso_base::choice! {
     /// In what a loss is measured.
@@ -32,32 +24,23 @@ compresso_base::choice! {
     }
 }
 
-compresso_base::options! {
-    /// Options of `sensitivity`.
-    pub struct Sensitivity {
-        /// To what: "prune", the removal of channels.
-        pub of: Subject = Subject::Prune,
-        /// Shares of the channels of a group that are removed, each below 1.
-        pub ratios: Vec<f64> = vec![0.1, 0.25, 0.5, 0.75],
-        /// "error": squared difference of the outputs from the unpruned model's, as a share of their variance; "score": loss of mAP50 or
-        /// accuracy on up to 64 images of the dataset.
-        pub measure: Measure = Measure::Error,
-        /// By what the channels of a group are ranked, as in `prune`; left out: "reconstruction".
-        pub importance: Option<Importance> = None,
-        /// Images on which outputs are compared; the importance looks at as many.
-        pub images: usize = 16,
-        /// What the removal from one group may cost: the report's `ratios` are the shares at which each group loses that much.
-        pub tolerance: f64 = 0.01,
-        /// Groups to leave out: names of layers or weights, as in `prune`.
-        pub exclude: Vec<String> = Vec::new(),
-        /// Only groups with one of these layers; empty for all.
-        pub include: Vec<String> = Vec::new(),
-    }
+/// Removals that are tried; the fields are options of [`sensitivity`](crate::sensitivity::Sensitivity).
+#[derive(Debug, Clone)]
+pub struct Removals {
+    pub ratios: Vec<f64>,
+    pub measure: Measure,
+    pub importance: Option<Importance>,
+    pub images: usize,
+    pub tolerance: f64,
+    pub exclude: Vec<String>,
+    pub include: Vec<String>,
 }
 
 /// What removal costs one group.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupSensitivity {
+    /// The group's name, by which `ratios` of `prune` know it.
+    pub name: String,
     /// Layers whose output channels these are.
     pub layers: Vec<String>,
     pub channels: usize,
@@ -71,36 +54,28 @@ pub struct GroupSensitivity {
 
 /// What removal costs each group of a model.
 #[derive(Debug, Clone, Serialize)]
-pub struct SensitivityReport {
+pub struct PruneSensitivity {
     pub measure: Measure,
     pub tolerance: f64,
     /// The shares that were removed.
     pub tried: Vec<f64>,
     /// In the order of the model.
     pub groups: Vec<GroupSensitivity>,
-    /// For `prune`: by the first layer of each group, the share that it may lose.
+    /// For `prune`: by the name of each group, the share that it may lose.
     pub ratios: serde_json::Map<String, serde_json::Value>,
+    /// Images that outputs were compared or scores taken on, and what the score of the unchanged model is.
+    pub images: usize,
+    pub score: Option<(String, f64)>,
+    /// A difference of scores below this may be chance: two standard errors, or what one image is worth.
+    pub chance: Option<f64>,
 }
 
-/// # Errors
-/// `Argument` for options out of range; `Unsupported` for models in which nothing can be pruned or that cannot be fed with images; `Cancelled`.
-impl Operation for Sensitivity {
-    const SIGNATURE: Signature = Signature {
-        name: "sensitivity",
-        summary: "What a model loses when channels of one group after the other are removed",
-        group: "compress",
-        args: &[Arg::new("m", ArgKind::Model), Arg::new("d", ArgKind::Dataset)],
-        returns: "report",
-        fields: Self::FIELDS,
-        examples: &[
-            r#"let m = model("classifier", #{ classes: 3, image_size: 32 }); let d = dataset("shapes", #{ images: 8, size: 32, classes: 3, task: "classify" }); sensitivity(m, d, #{ images: 4, ratios: [0.25, 0.5] })"#,
-        ],
-        keywords: &["prune", "layers", "ratios", "curves", "heat map", "analysis"],
-    };
-    type Inputs<'a> = (&'a Model, &'a Dataset);
-    type Output = SensitivityReport;
-
-    fn run(&self, (model, data): (&Model, &Dataset), ctx: &Context) -> Result<SensitivityReport> {
+impl Removals {
+    /// What each costs.
+    ///
+    /// # Errors
+    /// `Argument` for options out of range; `Unsupported` for models in which nothing can be pruned or that cannot be fed with images; `Cancelled`.
+    pub fn measure(&self, model: &Model, data: &Dataset, ctx: &Context) -> Result<PruneSensitivity> {
         in_range("images", self.images as f64, 1.0..)?;
         in_range("tolerance", self.tolerance, 0.0..)?;
         if self.ratios.is_empty() {
@@ -131,16 +106,18 @@ impl Operation for Sensitivity {
         let costs = Costs::new(&found, model.task(), Budget::Macs)?.0;
         let images = feeds(&found.graph, model.task(), data, self.images, ctx)?;
         let judge = Judge::new(&found.graph, &images, ctx)?;
-        let loss = |graph: &Graph| -> Result<f64> {
-            match self.measure {
-                Measure::Error => judge.error(graph, ctx),
-                Measure::Score => {
-                    let after = Model::new(graph.clone(), model.task().clone());
-                    let damage = Damage::of(model, &after, data, ctx)?;
-                    let none = || Error::unsupported("this model has no score on this dataset").hint("use measure: \"error\"");
-                    damage.map(|d| d.before - d.after).ok_or_else(none)
-                }
-            }
+        let none =
+            |why: String| Error::unsupported(format!("the model has no score on this dataset: {why}")).hint("use measure: \"error\"");
+        let scorer = match self.measure {
+            Measure::Error => None,
+            Measure::Score => Some(Scorer::of(model, data, SCORED, Figure::Map, ctx)?.map_err(none)?),
+        };
+        let mut chance = scorer.as_ref().and_then(Scorer::grain);
+        let mut loss = |graph: Graph| -> Result<f64> {
+            let Some(scorer) = &scorer else { return judge.error(&graph, ctx) };
+            let score = scorer.score(&Model::new(graph, model.task().clone()), ctx)?;
+            chance = [chance, scorer.deviation(&score).map(|e| 2.0 * e)].into_iter().flatten().reduce(f64::max);
+            Ok(scorer.first.value - score.value)
         };
         let mut progress = ctx.progress("removing channels of one group after the other", (chosen.len() * tried.len()) as u64);
         let mut groups = Vec::new();
@@ -151,21 +128,29 @@ impl Operation for Sensitivity {
             for ratio in &tried {
                 let gone = (ratio * group.channels as f64).round() as usize;
                 let gone = order[..gone.min(group.channels)].iter().map(|&i| group.atoms[i]);
-                losses.push(loss(&Removal::new(&found, gone).masked()?)?);
-                progress.step(&group.layers[0])?;
+                losses.push(loss(Removal::new(&found, gone).masked()?)?);
+                progress.step(&group.name)?;
             }
             groups.push(self.group(group, losses, &tried, &costs));
         }
-        let ratios = groups.iter().map(|g| (g.layers[0].clone(), g.ratio.into())).collect();
-        Ok(SensitivityReport { measure: self.measure, tolerance: self.tolerance, tried, groups, ratios })
+        let ratios = groups.iter().map(|g| (g.name.clone(), g.ratio.into())).collect();
+        let images = scorer.as_ref().map_or(images.len(), Scorer::images);
+        let score = scorer.map(|s| (s.measure, s.first.value));
+        let report = PruneSensitivity { measure: self.measure, tolerance: self.tolerance, tried, groups, ratios, images, score, chance };
+        if let Some(chance) = chance.filter(|c| *c > self.tolerance) {
+            ctx.note(format!(
+                "sensitivity: warning: on {} a loss below {chance:.4} may be chance, and the tolerance is {}: the ratios are no surer than that",
+                counted(images, "image"),
+                self.tolerance
+            ));
+        }
+        Ok(report)
     }
-}
 
-impl Sensitivity {
     fn group(&self, group: &Group, losses: Vec<f64>, tried: &[f64], costs: &Costs) -> GroupSensitivity {
         let saving = costs.saving_of(group, group.channels / 2);
         let ratio = tolerated(tried, &losses, self.tolerance);
-        GroupSensitivity { layers: group.layers.clone(), channels: group.channels, saving, losses, ratio }
+        GroupSensitivity { name: group.name.clone(), layers: group.layers.clone(), channels: group.channels, saving, losses, ratio }
     }
 }
 
@@ -181,10 +166,10 @@ fn tolerated(tried: &[f64], losses: &[f64], tolerance: f64) -> f64 {
     before.0
 }
 
-impl Show for SensitivityReport {
+impl Show for PruneSensitivity {
     fn tables(&self) -> Vec<Table> {
         let at: Vec<String> = self.tried.iter().map(|r| format!(">at {r}")).collect();
-        let columns = ["layers", ">channels", ">saving of half"].into_iter().chain(at.iter().map(String::as_str)).chain([">ratio"]);
+        let columns = ["group", ">channels", ">saving of half"].into_iter().chain(at.iter().map(String::as_str)).chain([">ratio"]);
         let what = match self.measure {
             Measure::Error => "Output error without a share of one group's channels",
             Measure::Score => "Loss of score without a share of one group's channels",
@@ -192,41 +177,54 @@ impl Show for SensitivityReport {
         let mut table = Table::new(what, &columns.collect::<Vec<_>>());
         for g in &self.groups {
             let losses = g.losses.iter().map(|&l| Cell::number(l));
-            let first = [Cell::from(g.layers[0].as_str()), Cell::count(g.channels as u64), Cell::share(g.saving)];
+            let first = [Cell::from(g.name.as_str()), Cell::count(g.channels as u64), Cell::share(g.saving)];
             table.row(first.into_iter().chain(losses).chain([Cell::share(g.ratio)]));
         }
         vec![table]
     }
     fn plots(&self) -> Vec<Plot> {
-        let rows: Vec<String> = self.groups.iter().map(|g| g.layers[0].clone()).collect();
+        let label = match self.measure {
+            Measure::Error => "output error",
+            Measure::Score => "loss of score",
+        };
+        let rows: Vec<String> = self.groups.iter().map(|g| g.name.clone()).collect();
         let columns: Vec<String> = self.tried.iter().map(ToString::to_string).collect();
         let most = self.groups.iter().flat_map(|g| &g.losses).copied().filter(|l| l.is_finite()).fold(f64::MIN_POSITIVE, f64::max);
-        // Small losses are what ratios are chosen by.
-        let shades = self.groups.iter().map(|g| g.losses.iter().map(|l| (l.max(0.0) / most).sqrt()).collect()).collect();
+        let shades = self.groups.iter().map(|g| g.losses.iter().map(|l| l.max(0.0) / most).collect()).collect();
         let texts = self.groups.iter().map(|g| g.losses.iter().map(|l| format!("{l:.3}")).collect()).collect();
-        let heat = Some(HeatMap { rows, columns, shades, texts, scale: format!("{most:.3}") });
+        // Small losses are what ratios are chosen by.
+        let scale = Scale { name: label.into(), most, bend: 0.5 };
+        let heat = Some(HeatMap { rows, columns, shades, texts, scale });
         let curve = |g: &GroupSensitivity| Series {
-            name: g.layers[0].clone(),
+            name: g.name.clone(),
             points: std::iter::once((0.0, 0.0)).chain(self.tried.iter().copied().zip(g.losses.iter().copied())).collect(),
             ..Series::default()
         };
         let mut worst: Vec<&GroupSensitivity> = self.groups.iter().collect();
         worst.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
         let curves = Plot { series: worst.into_iter().take(MOST_CURVES).map(curve).collect(), ..Plot::default() };
-        let label = match self.measure {
-            Measure::Error => "output error",
-            Measure::Score => "loss of score",
-        };
         vec![
             Plot { heat, ..Plot::default() }.titled("Sensitivity to pruning", "share of channels removed", ""),
             curves.titled("The most sensitive groups", "share of channels removed", label),
         ]
+    }
+    fn notes(&self) -> Vec<String> {
+        let images = counted(self.images, "image");
+        vec![match (&self.score, self.chance) {
+            (Some((name, score)), Some(chance)) => {
+                format!("{name} {score:.4} unchanged, on {images}; a loss below {chance:.4} may be chance")
+            }
+            (Some((name, score)), None) => format!("{name} {score:.4} unchanged, on {images}"),
+            (None, _) => format!("outputs compared on {images}"),
+        }]
     }
     fn data(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
+/// Images that scores are of.
+const SCORED: usize = 64;
 /// Curves that can be told apart.
 const MOST_CURVES: usize = 8;
 

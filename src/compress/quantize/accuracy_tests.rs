@@ -80,8 +80,11 @@ fn chosen_weights_and_biases_work_on_every_kind_of_layer() {
 #[test]
 fn ranges_chosen_by_measured_error_are_no_worse_than_those_of_one_observer() {
     let m = chain();
+    // Four of the sixteen images are left to choose by.
+    let base = || Quantize { images: 12, ..base() };
     let auto = Quantize { observer: Observe::named("auto").unwrap(), ..base() };
     let report = auto.run((&m, Some(&images(16))), &ctx()).unwrap().report.unwrap();
+    assert_eq!((report.images, report.judged, report.held_out), (12, 4, true));
     assert!(report.layers.iter().any(|l| l.observer.is_some()), "{:?}", report.layers);
     let chosen = decibels(&m, &auto);
     for name in ["minmax", "entropy", "mse", "percentile"] {
@@ -123,8 +126,13 @@ fn equalized_layers_keep_channels_that_one_scale_would_lose() {
 #[test]
 fn the_sensitive_layer_is_found_and_leaving_it_in_float_gains() {
     let m = uneven();
-    let options = QuantizationSensitivity { judged: 4, quantize: base(), ..QuantizationSensitivity::default() };
-    let report = options.run((&m, &images(16)), &ctx()).unwrap();
+    let layers = Layers { quantize: Quantize { images: 8, ..base() }, images: 4, scored: false };
+    let report = layers.measure(&m, &images(16), &ctx()).unwrap();
+    assert!(report.held_out && report.images == 4);
+    // The worst has the longest bar.
+    use compresso_base::report::Show;
+    let bars = &report.plots()[0].series[0].points;
+    assert!(bars[0].1 > bars[1].1 && bars[1].1 > 0.0, "{bars:?}");
     assert_eq!(report.layers.len(), 2);
     // The second layer reads the uneven channels.
     let worst = &report.layers[0];
@@ -132,11 +140,11 @@ fn the_sensitive_layer_is_found_and_leaving_it_in_float_gains() {
     assert!(worst.alone_sqnr_db.unwrap() + 6.0 < report.layers[1].alone_sqnr_db.unwrap(), "{report:?}");
     assert!(worst.float_gain_db.unwrap() > 6.0 && worst.alone_cosine < report.layers[1].alone_cosine);
     // When one layer is rounded alone, nothing else is.
-    let exact = Quantize { include: vec!["two".into()], ..base() };
+    let exact = Quantize { include: vec!["two".into()], images: 8, ..base() };
     let judge = |options: &Quantize| {
         let g = passes::pipelines::QUANTIZE.run(m.graph()).unwrap().graph;
         let q = options.apply(&m, Some(&images(16)), &ctx()).unwrap();
-        Judge::new(&g, m.task(), &images(16), 4, &ctx()).unwrap().error(q.graph()).unwrap().sqnr_db()
+        Judge::new(&g, m.task(), &images(16), 8, 4, &ctx()).unwrap().error(q.graph()).unwrap().sqnr_db()
     };
     assert!((judge(&exact) - worst.alone_sqnr_db.unwrap()).abs() < 0.1);
 }
@@ -152,6 +160,77 @@ fn ranges_show_what_each_observer_makes_and_name_outlying_channels() {
     assert_eq!(names, ["minmax", "mse", "entropy", "percentile"]);
     assert!(value.zeros > 0.1 && (value.histogram.iter().sum::<f64>() - 1.0).abs() < 1e-6);
     assert_eq!(report.values.iter().find(|v| v.made_by == "input").unwrap().observers[0].1.min, 0.0);
+}
+
+#[test]
+fn what_judges_takes_no_part_in_calibration() {
+    let m = chain();
+    let shares = |all: usize, count: usize| {
+        let s = calibrate::Shares::of(m.graph(), &images(all), count).unwrap();
+        (s.calibrated, s.from, s.judges, s.apart())
+    };
+    assert_eq!(shares(20, 12), (12, 12, 8, true));
+    assert_eq!(shares(20, 20), (16, 16, 4, true));
+    assert_eq!(shares(20, 100), (16, 16, 4, true));
+    assert_eq!(shares(4, 8), (4, 0, 4, false));
+    // Two images a run.
+    let s = calibrate::Shares::of(classifier().graph(), &images(11), 6).unwrap();
+    assert_eq!((s.calibrated, s.from, s.judges), (6, 6, 4));
+    let notes = std::sync::Arc::new(compresso_base::context::Notes::default());
+    let told = |count: usize, observer: &str| {
+        let ctx = Context::new().with_progress(notes.clone());
+        let options = Quantize { images: count, observer: Observe::named(observer).unwrap(), ..base() };
+        options.apply(&m, Some(&images(4)), &ctx).unwrap();
+        notes.take().join("\n")
+    };
+    let said = told(8, "minmax");
+    assert!(said.contains("4 images; ") && said.contains("on 4 images of the calibration, too few to hold some out: "), "{said}");
+    let said = told(3, "auto");
+    assert!(said.contains("on 1 held-out image: ") && said.contains("takes the ranges of \"mse\""), "{said}");
+}
+
+#[test]
+fn ranges_that_leave_out_much_are_named() {
+    let notes = std::sync::Arc::new(compresso_base::context::Notes::default());
+    let ctx = Context::new().with_progress(notes.clone());
+    let of = |observer: serde_json::Value| {
+        let options: Quantize = compresso_base::operation::decode(serde_json::json!({ "images": 8, "observer": observer })).unwrap();
+        options.run((&chain(), Some(&images(16))), &ctx).unwrap().report.unwrap()
+    };
+    let most = of(serde_json::json!({ "name": "percentile", "percentile": 60 }));
+    let worst = &most.clipped[0];
+    assert!(worst.sqnr_db < 20.0 && (worst.kept.max < worst.seen.max || worst.kept.min > worst.seen.min), "{worst:?}");
+    assert!(most.clipped.is_sorted_by(|a, b| a.sqnr_db <= b.sqnr_db));
+    let said = notes.take().join("\n");
+    assert!(said.contains(&format!("warning: the observer clips much of what calibration saw: {}", worst.text())), "{said}");
+    assert!(of(serde_json::json!("mse")).clipped.is_empty() && of(serde_json::json!("minmax")).clipped.is_empty());
+}
+
+#[test]
+fn options_that_change_nothing_are_told() {
+    let notes = std::sync::Arc::new(compresso_base::context::Notes::default());
+    let ctx = Context::new().with_progress(notes.clone());
+    let told = |options: serde_json::Value, data: Option<&Dataset>| {
+        compresso_base::operation::decode::<Quantize>(options).unwrap().apply(&chain(), data, &ctx).unwrap();
+        notes.take().into_iter().filter(|n| n.contains("change")).collect::<Vec<_>>()
+    };
+    let data = images(8);
+    let dynamic = serde_json::json!({ "mode": "dynamic", "observer": "mse", "images": 4 });
+    assert_eq!(
+        told(dynamic, None),
+        ["quantize: 'observer' and 'images' change nothing with mode: \"dynamic\", which calibrates no activations"]
+    );
+    let alone = serde_json::json!({ "activations": false, "symmetric": true });
+    assert_eq!(told(alone, None), ["quantize: 'symmetric' changes nothing with activations: false, which calibrates no activations"]);
+    // These look at images.
+    assert!(told(serde_json::json!({ "mode": "dynamic", "bias_correction": true, "images": 4 }), Some(&data)).is_empty());
+    assert!(told(serde_json::json!({ "observer": "mse", "images": 4 }), Some(&data)).is_empty());
+    // SiLU lets no factors through.
+    compresso_base::operation::decode::<Quantize>(serde_json::json!({ "equalize": true, "images": 4 }))
+        .unwrap()
+        .apply(&chain(), Some(&data), &ctx)
+        .unwrap();
+    assert!(notes.take().iter().any(|n| n.starts_with("quantize: equalize moves nothing: no two convolutions")));
 }
 
 /// Inputs and weights that leave nothing to choose from: constant, zero, huge, tiny, one image.

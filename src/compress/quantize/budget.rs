@@ -6,16 +6,17 @@
 
 use super::calibrated::{Calibrated, JUDGED, Left};
 use super::placement::{Plan, label};
-use crate::damage::Scorer;
+use crate::score::{Figure, Score, Scorer};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::report::{Cell, Table};
+use compresso_base::report::{Cell, Table, counted};
 use compresso_learn::data::Dataset;
-use compresso_model::Model;
+use compresso_model::{Model, Task};
 use serde::Serialize;
 
-/// Images that graphs are judged on.
+/// Images that graphs are judged on: at least, and at most where one of a classifier's is to be worth less than the drop.
 const IMAGES: usize = 128;
+const MOST_IMAGES: f64 = 1024.0;
 
 /// A layer that stays in float because of what its rounding costs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -74,26 +75,30 @@ pub(super) fn left(
     guilty: &mut Vec<Guilty>,
     ctx: &Context,
 ) -> Result<Vec<Left>> {
-    let scorer = Scorer::of(float, data, IMAGES, ctx)?.ok_or_else(|| {
-        let e = Error::unsupported("option 'max_drop' needs a detector or classifier that has learnt something of this dataset");
+    let wanted = match float.task() {
+        Task::Classify(_) => IMAGES.max((1.0 / most).ceil().min(MOST_IMAGES) as usize),
+        _ => IMAGES,
+    };
+    let scorer = Scorer::of(float, data, wanted, Figure::Map, ctx)?.map_err(|why| {
+        let e = Error::unsupported(format!("option 'max_drop' needs a score to keep, and the model has none: {why}"));
         e.hint("train it first, or leave layers out by exclude")
     })?;
     let plan = &calibrated.plan;
     let measure = &scorer.measure;
-    let score = |nodes: &[usize]| -> Result<f64> {
+    let judge = |nodes: &[usize]| -> Result<Score> {
         let left: Vec<Left> = nodes.iter().map(|&n| (n, format!("rounding it costs more {measure} than max_drop allows"))).collect();
         let rounded = calibrated.rounded(&left, ctx)?;
         scorer.score(&Model::new(rounded.graph, float.task().clone()), ctx)
     };
-    let least = scorer.first - most;
-    let all = score(&[])?;
+    let first = scorer.first.value;
+    let least = first - most;
+    let whole = judge(&[])?;
+    let all = whole.value;
+    ctx.note_each(scorer.too_coarse(most, &whole).map(|why| format!("quantize: max_drop: warning: {why}: give a dataset of more images")));
+    let score = |nodes: &[usize]| judge(nodes).map(|s| s.value);
     let told = |left: &[usize], now: f64| {
-        let (images, of) = (scorer.images(), plan.layers.len());
-        ctx.note(format!(
-            "quantize: max_drop: {} of {of} layers stay in float, {measure} {:.4} → {now:.4} on {images} images",
-            left.len(),
-            scorer.first
-        ));
+        let (images, of) = (counted(scorer.images(), "image"), plan.layers.len());
+        ctx.note(format!("quantize: max_drop: {} of {of} layers stay in float, {measure} {first:.4} → {now:.4} on {images}", left.len()));
     };
     if all >= least {
         told(&[], all);
@@ -104,10 +109,8 @@ pub(super) fn left(
     order.sort_by(|&a, &b| errors[b].noise.total_cmp(&errors[a].noise));
     let nodes: Vec<usize> = order.iter().map(|&i| plan.layers[i].node).collect();
     let mut kept = beginning(&nodes, |left| Ok(score(left)? >= least))?.ok_or_else(|| {
-        let e = Error::check(format!(
-            "the {measure} falls by more than {most}, from {:.4} to {all:.4}, whatever layers stay in float",
-            scorer.first
-        ));
+        let e =
+            Error::check(format!("the {measure} falls by more than {most}, from {first:.4} to {all:.4}, whatever layers stay in float"));
         e.hint("allow more by max_drop, or calibrate with more images or another observer")
     })?;
     let mut now = score(&kept)?;
@@ -128,7 +131,7 @@ pub(super) fn left(
     guilty.extend(kept.iter().zip(with).map(|(node, score)| named(calibrated, plan, &errors, *node, score)));
     let reason = |g: &Guilty| {
         let alone = g.alone_sqnr_db.map_or(String::new(), |db| format!(", {db:.1} dB at the outputs when it alone is rounded"));
-        format!("with it on integers the {measure} would be {:.4}, of {:.4} in float{alone}", g.score_rounded, scorer.first)
+        format!("with it on integers the {measure} would be {:.4}, of {first:.4} in float{alone}", g.score_rounded)
     };
     Ok(kept.into_iter().zip(guilty.iter().map(reason)).collect())
 }

@@ -87,8 +87,51 @@ impl Images {
     /// # Errors
     /// `Unsupported` for a graph whose input is not one image tensor; `Argument` when the dataset is empty.
     pub fn new(graph: &Graph, task: &Task, dataset: &Dataset, images: usize, ctx: &Context) -> Result<Self> {
+        Self::after(0, graph, task, dataset, images, ctx)
+    }
+
+    /// As [`Images::new`], without the first `skip` images of the sample.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn after(skip: usize, graph: &Graph, task: &Task, dataset: &Dataset, images: usize, ctx: &Context) -> Result<Self> {
         // One image at a time stays in the caches.
-        images::Images::new(graph, task, dataset, images, 1, ctx).map(Self)
+        images::Images::after(skip, graph, task, dataset, images, 1, ctx).map(Self)
+    }
+}
+
+/// Of so many images, one is held out.
+const HELD_OUT: usize = 5;
+
+/// Which images of a sample calibrate, and which judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// The first so many calibrate.
+    pub calibrated: usize,
+    /// Those from here on judge, and how many there are.
+    pub from: usize,
+    pub judges: usize,
+}
+
+impl Shares {
+    /// Where `images` are wanted for calibration, images after them judge. If there are none, a fifth of all is held out; of fewer than five
+    /// all do both.
+    ///
+    /// # Errors
+    /// As [`images::own_batch`].
+    pub fn of(graph: &Graph, dataset: &Dataset, images: usize) -> Result<Self> {
+        let batch = images::own_batch(graph)?.unwrap_or(1).max(1);
+        let (all, wanted) = (dataset.for_training().len() / batch, images.div_ceil(batch));
+        if all == 0 {
+            return Ok(Self { calibrated: images, from: 0, judges: images });
+        }
+        let calibrated = if all > wanted { wanted } else { all - all / HELD_OUT };
+        let from = if calibrated == all { 0 } else { calibrated };
+        Ok(Self { calibrated: if all > wanted { images } else { calibrated * batch }, from: from * batch, judges: (all - from) * batch })
+    }
+    /// True where the images that judge take no part in calibration.
+    pub fn apart(&self) -> bool {
+        self.from >= self.calibrated
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::affine::Affine;
 use super::auto;
-use super::calibrate::{self, Ranges};
+use super::calibrate::{self, Ranges, Shares};
+use super::clipped::{self, Clipped};
 use super::fit::{self, Chosen, Fit};
 use super::judge::Judge;
 use super::observers::Observe;
@@ -11,14 +12,17 @@ use super::reconstruct::{Choices, reconstruct};
 use super::{Quantize, Settings, nothing_left, static_int8};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
+use compresso_base::report::counted;
 use compresso_learn::data::Dataset;
 use compresso_model::names::Patterns;
 use compresso_model::{Graph, Task};
 use compresso_target::{Elementwise, Quantization};
 use std::collections::HashMap;
 
-/// Calibration images on which candidates of the observer `auto` are compared, and which layers' errors are measured on.
+/// Images on which candidates of the observer `auto` are compared, and which layers' errors are measured on.
 pub(super) const JUDGED: usize = 8;
+/// With fewer images that take no part in calibration, nothing is chosen by measured error.
+const LEAST_JUDGED: usize = 4;
 /// Calibration images that weights and biases are chosen by.
 const RECONSTRUCTED: usize = 32;
 
@@ -38,7 +42,7 @@ pub(super) struct Calibrated<'a> {
     choices: Choices,
     task: &'a Task,
     dataset: &'a Dataset,
-    images: usize,
+    pub shares: Shares,
 }
 
 /// A rounded graph.
@@ -47,6 +51,8 @@ pub(super) struct Rounded {
     pub float: Graph,
     pub graph: Graph,
     pub plan: Plan,
+    /// Values whose scale leaves out much of what calibration saw.
+    pub clipped: Vec<Clipped>,
 }
 
 impl<'a> Calibrated<'a> {
@@ -74,24 +80,30 @@ impl<'a> Calibrated<'a> {
         nothing_left(&plan)?;
         let wanted = |n: &str| plan.values.contains_key(n);
         let observer = options.observer.clone();
-        let ranges = calibrate::observe(graph, task, dataset, wanted, std::slice::from_ref(&observer), options.images, ctx)?;
+        let shares = Shares::of(graph, dataset, options.images)?;
+        let ranges = calibrate::observe(graph, task, dataset, wanted, std::slice::from_ref(&observer), shares.calibrated, ctx)?;
         let choices = options.choices();
-        let images = options.images;
         let mut new =
-            Self { graph, plan, ranges, settings, chosen: Chosen::new(), rules, elementwise, observer, choices, task, dataset, images };
-        if new.observer.chooses() {
+            Self { graph, plan, ranges, settings, chosen: Chosen::new(), rules, elementwise, observer, choices, task, dataset, shares };
+        if new.observer.chooses() && !(shares.apart() && shares.judges >= LEAST_JUDGED) {
+            let images = counted(shares.calibrated, "image");
+            ctx.note(format!(
+                "quantize: observer \"auto\" takes the ranges of \"mse\": beside the {images} of calibration there are not {LEAST_JUDGED} \
+                 to choose by"
+            ));
+        } else if new.observer.chooses() {
             let judge = new.judge(JUDGED, ctx)?;
             new.chosen = auto::choose(graph, &new.plan, &new.ranges, &new.observer, &new.settings, &judge, ctx)?;
         }
         Ok(new)
     }
 
-    /// What holds rounded graphs against the float one, on so many of the calibration images.
+    /// What holds rounded graphs against the float one, on up to so many images that took no part in calibration, where there are such.
     ///
     /// # Errors
     /// As [`Judge::new`].
     pub fn judge<'c>(&'c self, images: usize, ctx: &'c Context) -> Result<Judge<'c>> {
-        Judge::new(self.graph, self.task, self.dataset, images.min(self.images), ctx)
+        Judge::new(self.graph, self.task, self.dataset, self.shares.from, images.min(self.shares.judges), ctx)
     }
 
     /// The plan with these layers in float, and the scales of its values.
@@ -122,7 +134,8 @@ impl<'a> Calibrated<'a> {
     pub fn nearest(&self, left: &[Left]) -> Result<Rounded> {
         let (plan, values) = self.fitted(left)?;
         let graph = static_int8::insert(self.graph, &plan, &values, &self.settings)?;
-        Ok(Rounded { float: self.graph.clone(), graph, plan })
+        let clipped = clipped::find(&plan, &values, &self.ranges, &self.settings);
+        Ok(Rounded { float: self.graph.clone(), graph, plan, clipped })
     }
 
     /// Rounded as the options say, with these layers in float.
@@ -134,10 +147,11 @@ impl<'a> Calibrated<'a> {
             return self.nearest(left);
         }
         let (plan, values) = self.fitted(left)?;
-        let source = (self.task, self.dataset, self.images.min(RECONSTRUCTED));
+        let source = (self.task, self.dataset, self.shares.calibrated.min(RECONSTRUCTED));
         let float = reconstruct(self.graph, &plan, &values, &self.settings, source, self.choices, ctx)?;
         let graph = static_int8::insert(&float, &plan, &values, &self.settings)?;
-        Ok(Rounded { float, graph, plan })
+        let clipped = clipped::find(&plan, &values, &self.ranges, &self.settings);
+        Ok(Rounded { float, graph, plan, clipped })
     }
 }
 

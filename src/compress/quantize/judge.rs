@@ -71,15 +71,22 @@ impl Sums {
 }
 
 impl<'a> Judge<'a> {
-    /// Of a float graph, on `images` of the dataset's training images, drawn with the context's seed.
+    /// Of a float graph, on `images` of the dataset's training images, drawn with the context's seed, from image `from` of the draw on.
     ///
     /// # Errors
-    /// As [`Images::new`]; whatever running the graph reports.
-    pub fn new(graph: &Graph, task: &'a Task, dataset: &Dataset, images: usize, ctx: &'a Context) -> Result<Self> {
-        let feeds = Images::new(graph, task, dataset, images, ctx)?.map(|batch| Ok(batch?.1)).collect::<Result<Vec<_>>>()?;
+    /// As [`Images::after`]; whatever running the graph reports.
+    pub fn new(graph: &Graph, task: &'a Task, dataset: &Dataset, from: usize, images: usize, ctx: &'a Context) -> Result<Self> {
+        let feeds = Images::after(from, graph, task, dataset, images, ctx)?.map(|batch| Ok(batch?.1)).collect::<Result<Vec<_>>>()?;
         let mut judge = Self { task, feeds, exact: Vec::new(), ctx };
         judge.exact = judge.run(graph)?;
         Ok(judge)
+    }
+    /// Images, or batches of them, that it judges by.
+    pub fn len(&self) -> usize {
+        self.feeds.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
     }
     fn run(&self, graph: &Graph) -> Result<Vec<Outputs>> {
         let mut engine = Engine::new(graph, &[], self.ctx.threads)?;

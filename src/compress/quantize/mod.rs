@@ -13,6 +13,7 @@ mod bias;
 mod budget;
 pub mod calibrate;
 mod calibrated;
+mod clipped;
 mod dynamic;
 mod equalize;
 pub mod extremes;
@@ -26,30 +27,34 @@ mod ranges;
 mod reconstruct;
 mod report;
 mod sensitivity;
+mod settings;
 mod static_int8;
 #[cfg(test)]
 mod tests;
 pub mod weights;
 
 pub use budget::Guilty;
+pub use clipped::Clipped;
 pub use judge::{Judge, OutputError};
 pub use ranges::{RangesReport, ShowRanges, ValueRange};
 pub use report::{LayerError, QuantizeReport};
-pub use sensitivity::{LayerSensitivity, QuantizationSensitivity, QuantizationSensitivityReport};
+pub use sensitivity::{LayerSensitivity, Layers, QuantizeSensitivity};
 
 use crate::damage::Damage;
+use calibrate::Shares;
 use calibrated::Calibrated;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
+use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, idle};
+use compresso_base::report::counted;
 use compresso_learn::data::Dataset;
 use compresso_model::names::Patterns;
 use compresso_model::ops::quantized_node;
-use compresso_model::passes::Pipeline;
-use compresso_model::{Element, Made, Model, passes};
-use compresso_target::{Grid, Quantization, Target, onnxruntime};
+use compresso_model::{Element, Graph, Made, Model, passes};
+use compresso_target::{Quantization, Target, onnxruntime};
 use observers::Observe;
 use reconstruct::Choices;
+use settings::{FOUR_BITS, Settings};
 
 compresso_base::choice! {
     /// When scales of activations are found.
@@ -66,7 +71,8 @@ compresso_base::options! {
     pub struct Quantize {
         /// "static" fixes the scales of activations with calibration images; "dynamic" computes them at run time and needs no data.
         pub mode: QuantizeMode = QuantizeMode::Static,
-        /// Calibration images, sampled from the dataset's training split (static mode).
+        /// Calibration images, sampled from the dataset's training split (static mode). Up to 8 others judge; where there are none, a fifth
+        /// is held out for that.
         pub images: usize = 100,
         /// What makes ranges of the activations that calibration sees (static mode): an observer's name, or a map that sets a number
         /// of it too, such as #{ name: "percentile", percentile: 99.9 }.
@@ -105,7 +111,8 @@ compresso_base::options! {
         /// Leave as few layers in float as keep the loss of mAP50-95, or top-1, within this, as judged on up to 128 images of the dataset:
         /// 0.005 is half a point (static mode).
         pub max_drop: Option<f64> = None,
-        /// What the graph is for, whose rules it follows: "onnxruntime", "tensorrt", or "onnx" for the first's rules too.
+        /// The runtime whose rules the graph follows: which operators it runs on integers, which integers, where rounding goes. "onnx" means
+        /// onnxruntime's; one that runs no integers from such a graph is refused.
         pub target: Target = Target(&onnxruntime::SPEC),
     }
 }
@@ -157,6 +164,7 @@ impl Quantize {
 
     fn with(&self, model: &Model, dataset: Option<&Dataset>, wide: bool, ctx: &Context) -> Result<Made<QuantizeReport>> {
         let settings = self.settings(wide)?;
+        ctx.note_each(self.idle(dataset));
         let float = self.float(model, ctx)?;
         let graph = float.graph();
         ctx.check()?;
@@ -176,17 +184,25 @@ impl Quantize {
             let patterns = Patterns { include: &self.include, exclude: &self.exclude };
             let mut plan = placement::plan(graph, patterns, &self.target, &rules, false)?;
             nothing_left(&plan)?;
-            let source = (model.task(), dataset, self.images);
+            let images = dataset.map(|d| self.shares(graph, d)).transpose()?.map_or(0, |s| s.calibrated);
+            let source = (model.task(), dataset, images);
             let weights = calibrated::weights_alone(graph, &mut plan, &settings, self.choices(), source, ctx)?;
             let quantized = dynamic::insert(&weights, &plan.layers, &settings)?;
-            (calibrated::Rounded { float: weights, graph: quantized, plan }, None)
+            (calibrated::Rounded { float: weights, graph: quantized, plan, clipped: Vec::new() }, None)
         };
-        let mut report = report::compare(graph, &rounded, &settings, model.task(), dataset, calibrated.as_ref(), ctx)?;
+        let shares = match (&calibrated, dataset) {
+            (Some(c), _) => Some(c.shares),
+            (None, Some(data)) => Some(self.shares(graph, data)?),
+            (None, None) => None,
+        };
+        let mut report = report::compare(graph, &rounded, &settings, model.task(), dataset.zip(shares), calibrated.as_ref(), ctx)?;
         report.guilty = guilty;
+        report.clipped.clone_from(&rounded.clipped);
         let quantized = rounded.graph;
         let args = std::iter::once(model.into()).chain(dataset.map(Into::into));
         let made = model.derive(quantized, self.call(args).seeded(ctx.seed));
         ctx.note(report.headline(model, &made, self.weight_bits)?);
+        ctx.note_each(report.warnings());
         if let Some(data) = dataset.filter(|_| self.score) {
             let advice = "try another observer or more images, leave layers out by exclude, or train it on";
             report.score = Damage::told("quantize", advice, [model, &made], data, ctx)?;
@@ -200,42 +216,26 @@ impl Quantize {
     fn is_static(&self) -> bool {
         self.mode == QuantizeMode::Static && self.activations
     }
+    /// Which images choose weights and biases where nothing is calibrated, and which judge.
+    fn shares(&self, graph: &Graph, data: &Dataset) -> Result<Shares> {
+        let chosen = self.choices().any();
+        let shares = Shares::of(graph, data, self.images)?;
+        Ok(if chosen { shares } else { Shares { calibrated: 0, from: 0, judges: shares.from + shares.judges } })
+    }
+    /// What is said of options that change nothing as the others are.
+    fn idle(&self, dataset: Option<&Dataset>) -> Option<String> {
+        if self.is_static() {
+            return None;
+        }
+        let mut names = vec!["observer", "symmetric", "elementwise"];
+        if dataset.is_none() || !self.choices().any() {
+            names.push("images");
+        }
+        let mode = if self.mode == QuantizeMode::Dynamic { "with mode: \"dynamic\"" } else { "with activations: false" };
+        idle("quantize", self, &names, &format!("{mode}, which calibrates no activations"))
+    }
     fn choices(&self) -> Choices {
         Choices { rounding: self.rounding == Rounding::Adaround, bias: self.bias_correction }
-    }
-
-    /// What the rewriting needs to know of the options. `wide`: with int16 activations.
-    fn settings(&self, wide: bool) -> Result<Settings> {
-        in_range("weight_bits", self.weight_bits as f64, 2.0..=8.0)?;
-        if let Some(most) = self.max_drop {
-            in_range("max_drop", most, 0.0..=1.0)?;
-            if !self.is_static() {
-                return Err(Error::argument("option 'max_drop' chooses layers of static quantization").hint("use mode: \"static\""));
-            }
-        }
-        let title = self.target.title;
-        let rules = self
-            .target
-            .quantization
-            .ok_or_else(|| Error::unsupported(format!("{title} runs no integers, so a model is not quantized for it")))?;
-        let activations = match (wide, rules.wide) {
-            (true, Some(grid)) => grid,
-            (true, None) => {
-                let e = Error::unsupported(format!("{title} has no kernels for int16 activations"));
-                return Err(e.hint("use precision: \"int8\" or \"fp16\""));
-            }
-            (false, _) if self.symmetric => Grid::INT8,
-            (false, _) => rules.activations,
-        };
-        if self.mode == QuantizeMode::Dynamic && !rules.dynamic {
-            return Err(Error::unsupported(format!("{title} does not run dynamically quantized graphs")).hint("use mode: \"static\""));
-        }
-        let weights = match self.weight_bits {
-            8 if self.is_static() && self.reduce_range && rules.reduced_weights => rules.weights.reduced(),
-            8 => rules.weights,
-            bits => rules.weights.around_zero(bits),
-        };
-        Ok(Settings { per_channel: self.per_channel, integers: self.activations, activations, weights, rules })
     }
 
     /// The model as it is quantized: in float32, batch norms folded, scales moved between layers where that is asked for.
@@ -254,30 +254,13 @@ impl Quantize {
             return Ok(Model::new(graph, model.task().clone()));
         }
         let (graph, pairs) = equalize::equalize(&graph)?;
-        ctx.note(format!("quantize: scales were moved between {pairs} pairs of layers"));
+        ctx.note(match pairs {
+            0 => "quantize: equalize moves nothing: no two convolutions follow each other with a Relu, a pool or nothing between them alone, \
+                  across which scales can be moved (SiLU, additions and concatenations do not let them through)"
+                .to_string(),
+            _ => format!("quantize: scales were moved between {} of layers", counted(pairs, "pair")),
+        });
         Ok(Model::new(graph, model.task().clone()))
-    }
-}
-
-/// What the rewriting needs to know of the options.
-#[derive(Debug, Clone, Copy)]
-struct Settings {
-    per_channel: bool,
-    /// Products on integers; false: only weights are stored as such (dynamic mode).
-    integers: bool,
-    activations: Grid,
-    weights: Grid,
-    rules: Quantization,
-}
-
-/// For weights that are stored in 4 bits.
-const FOUR_BITS: Pipeline =
-    Pipeline { name: "four_bits", summary: "Operators that know integers of 4 bits", lists: &[&[&passes::RaiseOpset::FOUR_BITS]] };
-
-impl Settings {
-    /// The type of weights that stand alone in a file.
-    fn stored(&self) -> Element {
-        if !self.integers && self.weights.high <= 7 { Element::I4 } else { Element::I8 }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Quantize, float32};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_learn::data::Dataset;
 use compresso_model::names::Patterns;
 use compresso_model::{Model, passes};
@@ -18,15 +18,15 @@ use serde::Serialize;
 compresso_base::options! {
     /// Options of `ranges`.
     pub struct ShowRanges {
-        /// Calibration images, sampled from the dataset's training split.
+        /// Calibration images, sampled from the dataset's training split as `quantize` samples them.
         pub images: usize = 32,
-        /// All activations in float32; false: those that `quantize` would round.
+        /// All activations in float32; false: those that `quantize` would round for the target.
         pub all: bool = false,
         /// A channel is an outlier when its largest magnitude is more than this many times that of the middle channel.
         pub outlier: f64 = 10.0,
-        /// Histograms to draw, of the values with the widest spread.
+        /// Histograms to draw, of the values whose channels differ most in size.
         pub plots: usize = 6,
-        /// Whose rules say what is rounded.
+        /// The runtime whose rules say which activations are rounded, and onto which integers the observers map, as in `quantize`.
         pub target: Target = Target(&onnxruntime::SPEC),
     }
 }
@@ -69,13 +69,15 @@ const PARTS: usize = 64;
 impl Operation for ShowRanges {
     const SIGNATURE: Signature = Signature {
         name: "ranges",
-        summary: "Ranges of a model's activations on calibration images, by every observer, with histograms and outlying channels",
+        summary: "What calibration sees of a model's activations: for each the range that the observers minmax, mse, entropy and percentile \
+                  (99.99) make of it, the share of zeros, the spread (largest channel over the middle one), outlying channels, histograms",
         group: "compress",
         args: &[Arg::new("m", ArgKind::Model), Arg::new("d", ArgKind::Dataset)],
         returns: "report",
         fields: Self::FIELDS,
         examples: &[
             r#"ranges(model("classifier", #{ classes: 3, image_size: 32 }), dataset("random", #{ images: 4 }), #{ images: 4 }).values.len()"#,
+            r#"let r = ranges(model("classifier", #{ classes: 3, image_size: 32 }), dataset("random", #{ images: 4 }), #{ images: 4, target: "tensorrt" }); r.values[0].observers"#,
         ],
         keywords: &["calibration", "histogram", "observer", "outliers", "activations", "int8", "minmax"],
     };
@@ -126,7 +128,8 @@ impl Operation for ShowRanges {
         }
         let report = RangesReport { values, broken, images: ranges.images, plots: self.plots };
         let outlying = report.values.iter().filter(|v| !v.outliers.is_empty()).count();
-        ctx.note(format!("ranges: {} values on {} images, {outlying} with outlying channels", report.values.len(), report.images));
+        let (values, images) = (counted(report.values.len(), "value"), counted(report.images, "image"));
+        ctx.note(format!("ranges: {values} on {images}, {outlying} with outlying channels"));
         Ok(report)
     }
 }
@@ -197,7 +200,7 @@ impl Show for RangesReport {
         widest.iter().take(self.plots).map(plot).collect()
     }
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("{} calibration images", self.images)];
+        let mut notes = vec![counted(self.images, "calibration image")];
         notes.extend(self.broken.iter().map(|b| format!("'{b}' is infinite or not a number on some image")));
         notes
     }

@@ -3,8 +3,9 @@
 use super::Settings;
 use super::affine::Range;
 use super::budget::Guilty;
-use super::calibrate::{Images, Ranges};
-use super::calibrated::{Calibrated, Rounded};
+use super::calibrate::{Images, Ranges, Shares};
+use super::calibrated::{Calibrated, JUDGED, Rounded};
+use super::clipped::Clipped;
 use super::extremes::{MinMax, by_position};
 use super::fit;
 use super::placement::label;
@@ -13,10 +14,11 @@ use crate::damage::Damage;
 use crate::probe::Probe;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
-use compresso_base::report::{Plot, Series, SeriesKind, Show, Table};
+use compresso_base::report::{Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_learn::data::Dataset;
 use compresso_learn::eval::{OutputPart, output_parts};
 use compresso_model::{Graph, Model, Task};
+use indexmap::IndexMap;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
@@ -27,8 +29,8 @@ pub struct LayerError {
     pub op: String,
     /// Signal over rounding noise of the weight, in decibels.
     pub weight_sqnr_db: Option<f64>,
-    /// Signal over noise of the layer's output, in decibels, errors of the layers before it included. Measured on a
-    /// calibration image; absent without data.
+    /// Signal over noise of the layer's output, in decibels, errors of the layers before it included. Measured on the images that judge;
+    /// absent without data.
     pub output_sqnr_db: Option<f64>,
     /// What calibration saw of the layer's input; absent without calibration.
     pub range: Option<Range>,
@@ -48,52 +50,86 @@ pub struct QuantizeReport {
     pub outputs: Vec<(String, f64)>,
     /// Calibration images.
     pub images: usize,
+    /// Images on which outputs were compared, and whether they took no part in calibration.
+    pub judged: usize,
+    pub held_out: bool,
+    /// Values whose scale leaves out much of what calibration saw, the worst first.
+    pub clipped: Vec<Clipped>,
     /// Layers that stay in float to keep the score within the option `max_drop`, the worst first.
     pub guilty: Vec<Guilty>,
     /// The scores of float and quantized model, where they were judged on a dataset.
     pub score: Option<Damage>,
 }
 
-/// Runs both graphs on one calibration image and compares layer by layer.
+/// Signal and noise of a value.
+#[derive(Debug, Default, Clone, Copy)]
+struct Noise {
+    signal: f64,
+    noise: f64,
+}
+
+impl Noise {
+    fn add(&mut self, exact: &[f32], rounded: &[f32]) {
+        for (&x, &y) in exact.iter().zip(rounded) {
+            self.signal += f64::from(x).powi(2);
+            self.noise += (f64::from(x) - f64::from(y)).powi(2);
+        }
+    }
+    /// In decibels; `None` where that is no number.
+    fn sqnr(self) -> Option<f64> {
+        Some(10.0 * (self.signal / self.noise).log10()).filter(|v| v.is_finite())
+    }
+}
+
+/// Runs both graphs on the images that judge and compares layer by layer.
 pub(super) fn compare(
     float: &Graph,
-    Rounded { float: weights, graph: quantized, plan }: &Rounded,
+    Rounded { float: weights, graph: quantized, plan, .. }: &Rounded,
     settings: &Settings,
     task: &Task,
-    dataset: Option<&Dataset>,
+    dataset: Option<(&Dataset, Shares)>,
     calibrated: Option<&Calibrated<'_>>,
     ctx: &Context,
 ) -> Result<QuantizeReport> {
     let ranges: Option<&Ranges> = calibrated.map(|c| &c.ranges);
     let images = ranges.map_or(0, |r| r.images);
-    let mut report =
-        QuantizeReport { layers: Vec::new(), float: plan.skipped.clone(), outputs: Vec::new(), images, guilty: Vec::new(), score: None };
+    let mut report = QuantizeReport {
+        layers: Vec::new(),
+        float: plan.skipped.clone(),
+        outputs: Vec::new(),
+        images,
+        judged: 0,
+        held_out: dataset.is_some_and(|(_, shares)| shares.apart()),
+        clipped: Vec::new(),
+        guilty: Vec::new(),
+        score: None,
+    };
     let outputs: Vec<&str> = float.outputs().iter().map(|o| o.name.as_str()).collect();
     let layers = plan.layers.iter().map(|l| float.nodes()[l.node].outputs[0].as_str());
     let names: HashSet<String> = layers.chain(outputs.iter().copied()).map(str::to_string).collect();
-    let found = match dataset {
-        Some(d) => Images::new(float, task, d, 1, ctx)?.next().transpose()?,
-        None => None,
-    };
-    let mut errors: HashMap<String, f64> = HashMap::new();
-    let mut apart: HashMap<String, Vec<(String, f64)>> = HashMap::new();
-    if let Some((_, feeds)) = found {
-        let mut exact: HashMap<String, (Vec<usize>, Vec<f32>)> = HashMap::new();
-        Probe::new(float, names.clone(), ctx)?.run(&feeds, &mut |seen| {
-            exact.insert(seen.name.to_string(), (seen.dims.to_vec(), by_position(seen.values, seen.dims, seen.strides)));
-            Ok(())
-        })?;
-        Probe::new(quantized, names, ctx)?.run(&feeds, &mut |seen| {
-            if let Some((_, values)) = exact.remove(seen.name).filter(|e| e.0 == seen.dims) {
+    let mut errors: HashMap<String, Noise> = HashMap::new();
+    let mut apart: IndexMap<(String, &'static str), Noise> = IndexMap::new();
+    if let Some((data, shares)) = dataset {
+        let (mut before, mut after) = (Probe::new(float, names.clone(), ctx)?, Probe::new(quantized, names, ctx)?);
+        for batch in Images::after(shares.from, float, task, data, shares.judges.min(JUDGED), ctx)? {
+            let (count, feeds) = batch?;
+            report.judged += count;
+            let mut exact: HashMap<String, (Vec<usize>, Vec<f32>)> = HashMap::new();
+            before.run(&feeds, &mut |seen| {
+                exact.insert(seen.name.to_string(), (seen.dims.to_vec(), by_position(seen.values, seen.dims, seen.strides)));
+                Ok(())
+            })?;
+            after.run(&feeds, &mut |seen| {
+                let Some((_, values)) = exact.remove(seen.name).filter(|e| e.0 == seen.dims) else { return Ok(()) };
                 let rounded = by_position(seen.values, seen.dims, seen.strides);
-                errors.insert(seen.name.to_string(), sqnr(&values, &rounded));
+                errors.entry(seen.name.to_string()).or_default().add(&values, &rounded);
                 for part in output_parts(task, seen.name, seen.dims) {
-                    let error = sqnr(&part_of(&values, seen.dims, &part), &part_of(&rounded, seen.dims, &part));
-                    apart.entry(seen.name.to_string()).or_default().push((format!("{} {}", seen.name, part.name), error));
+                    let of = |v: &[f32]| part_of(v, seen.dims, &part);
+                    apart.entry((seen.name.to_string(), part.name)).or_default().add(&of(&values), &of(&rounded));
                 }
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+        }
     }
     for layer in &plan.layers {
         let node = &float.nodes()[layer.node];
@@ -116,14 +152,19 @@ pub(super) fn compare(
             layer: label(node),
             op: node.op.clone(),
             weight_sqnr_db: Some(weight).filter(|v| v.is_finite()),
-            output_sqnr_db: errors.get(node.outputs[0].as_str()).copied().filter(|v| v.is_finite()),
+            output_sqnr_db: errors.get(node.outputs[0].as_str()).and_then(|n| n.sqnr()),
             range: seen.map(MinMax::range).filter(|r| !r.is_empty()),
             observer: calibrated.and_then(|c| Some(c.chosen.get(node.input(0)?)?.1)),
             spread: seen.map(MinMax::spread),
         });
     }
-    let whole = |o: &str| errors.get(o).map(|e| vec![(o.to_string(), *e)]).unwrap_or_default();
-    report.outputs = outputs.iter().flat_map(|&o| apart.remove(o).unwrap_or_else(|| whole(o))).filter(|(_, v)| v.is_finite()).collect();
+    for output in outputs {
+        let parts: Vec<_> = apart.iter().filter(|((of, _), _)| of == output).collect();
+        match errors.get(output).filter(|_| parts.is_empty()) {
+            Some(whole) => report.outputs.extend(whole.sqnr().map(|db| (output.to_string(), db))),
+            None => report.outputs.extend(parts.into_iter().filter_map(|((of, part), n)| Some((format!("{of} {part}"), n.sqnr()?)))),
+        }
+    }
     Ok(report)
 }
 
@@ -143,11 +184,25 @@ impl QuantizeReport {
         let points = self.layers.iter().enumerate().filter_map(|(i, l)| Some((i as f64, value(l)?))).collect();
         Series { name: name.into(), kind: SeriesKind::Line, points, labels: Vec::new() }
     }
+    /// `on 8 held-out images`
+    fn on(&self) -> String {
+        match (self.held_out, self.judged) {
+            (true, n) => format!("on {}", counted(n, "held-out image")),
+            (false, n) => format!("on {} of the calibration, too few to hold some out", counted(n, "image")),
+        }
+    }
+    /// What is told of scales that clip much.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let Some(worst) = self.clipped.first() else { return Vec::new() };
+        let more = if self.clipped.len() > 1 { format!(" and {} more (in the report)", self.clipped.len() - 1) } else { String::new() };
+        let what = format!("quantize: warning: the observer clips much of what calibration saw: {}{more}", worst.text());
+        vec![format!("{what}; observer: \"minmax\" clips nothing, \"auto\" what costs the outputs least")]
+    }
     /// One line for the user.
     pub(super) fn headline(&self, before: &Model, after: &Model, weight_bits: usize) -> Result<String> {
         let outputs: Vec<String> = self.outputs.iter().map(|(name, db)| format!("{name} {db:.1} dB")).collect();
-        let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise: {}", outputs.join(", ")) };
-        let images = if self.images > 0 { format!(", {} images", self.images) } else { String::new() };
+        let error = if outputs.is_empty() { String::new() } else { format!(", signal over noise {}: {}", self.on(), outputs.join(", ")) };
+        let images = if self.images > 0 { format!(", {}", counted(self.images, "image")) } else { String::new() };
         let kept = if self.float.is_empty() { String::new() } else { format!(", {} left in float", self.float.len()) };
         let (from, to) = (megabytes(before)?, megabytes(after)?);
         let short = if weight_bits < 8 { format!(" with weights of {weight_bits} bits") } else { String::new() };
@@ -215,8 +270,9 @@ impl Show for QuantizeReport {
         all.into_iter().filter(|p| p.series.iter().any(|s| !s.points.is_empty())).collect()
     }
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("{} calibration images", self.images)];
-        notes.extend(self.outputs.iter().map(|(name, db)| format!("output '{name}': {db:.1} dB")));
+        let mut notes = vec![counted(self.images, "calibration image")];
+        notes.extend(self.outputs.iter().map(|(name, db)| format!("output '{name}': {db:.1} dB {}", self.on())));
+        notes.extend(self.clipped.iter().map(|c| format!("clipped: {}", c.text())));
         notes
     }
     fn data(&self) -> serde_json::Value {

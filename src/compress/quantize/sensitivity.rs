@@ -1,28 +1,31 @@
-//! `quantization_sensitivity`: what rounding costs, layer by layer.
+//! What rounding costs, layer by layer.
 
 use super::budget;
 use super::calibrated::{Calibrated, Left};
 use super::placement::label;
 use super::{OutputError, Quantize};
-use crate::damage::Scorer;
+use crate::score::{Figure, Scorer};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
-use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table};
+use compresso_base::operation::in_range;
+use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
 use compresso_learn::data::Dataset;
 use compresso_model::Model;
 use serde::Serialize;
 
-compresso_base::options! {
-    /// Options of `quantization_sensitivity`.
-    pub struct QuantizationSensitivity {
-        /// Calibration images on which the outputs are compared.
-        pub judged: usize = 16,
-        /// Score the model with each layer alone rounded too, on up to this many images of the dataset; 0 leaves that out.
-        pub scored: usize = 0,
-        ..quantize: Quantize = Quantize::default(),
-    }
+/// What is measured of the layers of a model.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    /// How the model is quantized, in static mode.
+    pub quantize: Quantize,
+    /// Images on which outputs are compared.
+    pub images: usize,
+    /// Score the model with each layer alone rounded too.
+    pub scored: bool,
 }
+
+/// Images that scores are of.
+const SCORED: usize = 64;
 
 /// What the rounding of one layer, weight and input, costs at the model's outputs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,58 +43,41 @@ pub struct LayerSensitivity {
     pub drop: Option<f64>,
 }
 
-/// What `quantization_sensitivity` found, the most sensitive layer first.
+/// What the rounding of each layer costs, the most sensitive layer first.
 #[derive(Debug, Clone, Serialize)]
-pub struct QuantizationSensitivityReport {
+pub struct QuantizeSensitivity {
     pub layers: Vec<LayerSensitivity>,
     /// Signal over noise at the outputs when all layers are rounded, in decibels.
     pub all_sqnr_db: Option<f64>,
     pub all_cosine: f64,
-    /// What the score is called, and that of the float model.
-    pub score: Option<(String, f64)>,
-    /// Calibration images that outputs were compared on.
+    /// What the score is called, that of the float model, and how many images it is of.
+    pub score: Option<(String, f64, usize)>,
+    /// A difference of scores below this may be chance: two standard errors, or what one image is worth.
+    pub chance: Option<f64>,
+    /// Images that outputs were compared on, and whether they took no part in calibration.
     pub images: usize,
+    pub held_out: bool,
 }
 
-/// # Errors
-/// As [`Quantize`] in static mode; `Unsupported` for scores of a model that cannot be scored.
-impl Operation for QuantizationSensitivity {
-    const SIGNATURE: Signature = Signature {
-        name: "quantization_sensitivity",
-        summary: "What INT8 costs layer by layer: the error at the outputs when a layer alone is rounded, and when it alone stays in float",
-        group: "compress",
-        args: &[Arg::new("m", ArgKind::Model), Arg::new("d", ArgKind::Dataset)],
-        returns: "report",
-        fields: Self::FIELDS,
-        examples: &[
-            r#"let m = model("classifier", #{ classes: 3, image_size: 32 }); quantization_sensitivity(m, dataset("random", #{ images: 4 }), #{ images: 4, judged: 2 })"#,
-        ],
-        keywords: &["int8", "sensitive", "layers", "exclude", "mixed precision", "sqnr", "guilty"],
-    };
-    type Inputs<'a> = (&'a Model, &'a Dataset);
-    type Output = QuantizationSensitivityReport;
-
-    fn run(&self, (model, data): Self::Inputs<'_>, ctx: &Context) -> Result<QuantizationSensitivityReport> {
-        in_range("judged", self.judged as f64, 1.0..)?;
+impl Layers {
+    /// # Errors
+    /// As [`Quantize`] in static mode; `Unsupported` for scores of a model that cannot be scored.
+    pub fn measure(&self, model: &Model, data: &Dataset, ctx: &Context) -> Result<QuantizeSensitivity> {
+        in_range("images", self.images as f64, 1.0..)?;
         if !self.quantize.is_static() {
             return Err(Error::argument("layers are told apart under static quantization").hint("use mode: \"static\""));
         }
         let settings = self.quantize.settings(false)?;
         let float = self.quantize.float(model, ctx)?;
         let calibrated = Calibrated::new(&self.quantize, float.graph(), model.task(), Some(data), settings, ctx)?;
-        let alone = budget::alone(&calibrated, self.judged, ctx)?;
-        let judge = calibrated.judge(self.judged, ctx)?;
+        let alone = budget::alone(&calibrated, self.images, ctx)?;
+        let judge = calibrated.judge(self.images, ctx)?;
         let all = judge.error(&calibrated.nearest(&[])?.graph)?;
-        let scorer = match self.scored {
-            0 => None,
-            images => Some(
-                Scorer::of(&float, data, images, ctx)?
-                    .ok_or_else(|| Error::unsupported("the model cannot be scored on this dataset").hint("leave 'scored' out"))?,
-            ),
-        };
+        let scorer = if self.scored { Some(scorer(&float, data, ctx)?) } else { None };
         let nodes: Vec<usize> = calibrated.plan.layers.iter().map(|l| l.node).collect();
         let mut progress = ctx.progress("leave each layer in float", nodes.len() as u64);
         let mut layers = Vec::new();
+        let mut chance = scorer.as_ref().and_then(Scorer::grain);
         for (layer, alone) in calibrated.plan.layers.iter().zip(alone) {
             let without = |nodes: &[usize]| -> Vec<Left> { nodes.iter().map(|&n| (n, String::new())).collect() };
             let rest: Vec<usize> = nodes.iter().copied().filter(|&n| n != layer.node).collect();
@@ -104,7 +90,9 @@ impl Operation for QuantizationSensitivity {
             let drop = match &scorer {
                 Some(scorer) => {
                     let graph = calibrated.nearest(&without(&rest))?.graph;
-                    Some(scorer.first - scorer.score(&Model::new(graph, model.task().clone()), ctx)?)
+                    let score = scorer.score(&Model::new(graph, model.task().clone()), ctx)?;
+                    chance = [chance, scorer.deviation(&score).map(|e| 2.0 * e)].into_iter().flatten().reduce(f64::max);
+                    Some(scorer.first.value - score.value)
                 }
                 None => None,
             };
@@ -124,26 +112,34 @@ impl Operation for QuantizationSensitivity {
             progress.step("")?;
         }
         layers.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let report = QuantizationSensitivityReport {
+        let report = QuantizeSensitivity {
             layers: layers.into_iter().map(|(_, l)| l).collect(),
             all_sqnr_db: finite(all),
             all_cosine: all.cosine,
-            score: scorer.map(|s| (s.measure, s.first)),
-            images: self.judged.min(self.quantize.images),
+            score: scorer.map(|s| (s.measure.clone(), s.first.value, s.images())),
+            chance,
+            images: judge.len(),
+            held_out: calibrated.shares.apart(),
         };
         if let Some(worst) = report.layers.first() {
             let db = worst.alone_sqnr_db.map_or_else(|| "no loss".to_string(), |db| format!("{db:.1} dB alone"));
-            ctx.note(format!("quantization_sensitivity: {} layers; the most sensitive is {}, {db}", report.layers.len(), worst.layer));
+            let layers = counted(report.layers.len(), "layer");
+            ctx.note(format!("sensitivity: {layers}; the most sensitive to quantization is {}, {db}", worst.layer));
         }
         Ok(report)
     }
+}
+
+fn scorer(float: &Model, data: &Dataset, ctx: &Context) -> Result<Scorer> {
+    Scorer::of(float, data, SCORED, Figure::Map, ctx)?
+        .map_err(|why| Error::unsupported(format!("the model has no score on this dataset: {why}")).hint("use measure: \"error\""))
 }
 
 fn finite(error: OutputError) -> Option<f64> {
     Some(error.sqnr_db()).filter(|db| db.is_finite())
 }
 
-impl Show for QuantizationSensitivityReport {
+impl Show for QuantizeSensitivity {
     fn tables(&self) -> Vec<Table> {
         let mut headers = vec!["layer", "op", ">weights", ">SQNR alone (dB)", ">cosine alone", ">gain in float (dB)"];
         if self.score.is_some() {
@@ -172,16 +168,23 @@ impl Show for QuantizationSensitivityReport {
         if shown.is_empty() {
             return Vec::new();
         }
-        let points = shown.iter().enumerate().filter_map(|(i, l)| Some((i as f64, -l.alone_sqnr_db?))).collect();
+        // Noise over signal: the worst layer has the longest bar.
+        let noise = |db: f64| 10f64.powf(-db / 10.0);
+        let points = shown.iter().enumerate().filter_map(|(i, l)| Some((i as f64, noise(l.alone_sqnr_db?)))).collect();
         let labels = shown.iter().map(|l| l.layer.clone()).collect();
         let series = Series { name: "rounded alone".into(), kind: SeriesKind::Bars, points, labels };
-        let plot = Plot { series: vec![series], ..Plot::default() };
-        vec![plot.titled("Noise at the outputs by the layer that is rounded", "layer, the most sensitive first", "noise over signal (dB)")]
+        let plot = Plot { series: vec![series], log_y: true, ..Plot::default() };
+        vec![plot.titled("Noise at the outputs by the layer that is rounded", "layer, the most sensitive first", "noise over signal")]
     }
     fn notes(&self) -> Vec<String> {
         let all = self.all_sqnr_db.map_or_else(|| "nothing differs".to_string(), |db| format!("{db:.1} dB"));
-        let mut notes = vec![format!("all layers rounded: {all}, cosine {:.6}; {} calibration images", self.all_cosine, self.images)];
-        notes.extend(self.score.as_ref().map(|(name, score)| format!("{name} in float: {score:.4}")));
+        let held_out = if self.held_out { "held-out" } else { "calibration" };
+        let images = counted(self.images, &format!("{held_out} image"));
+        let mut notes = vec![format!("all layers rounded: {all}, cosine {:.6}; {images}", self.all_cosine)];
+        notes.extend(self.score.as_ref().map(|(name, score, images)| {
+            let chance = self.chance.map_or(String::new(), |c| format!("; a loss below {c:.4} may be chance"));
+            format!("{name} in float: {score:.4} on {}{chance}", counted(*images, "image"))
+        }));
         notes
     }
     fn data(&self) -> serde_json::Value {

@@ -37,6 +37,8 @@ pub struct LoaderOptions {
     pub epoch: u64,
     /// Worker threads; 0: the context's, at most 8.
     pub workers: usize,
+    /// Images of the order that are passed over.
+    pub skip: usize,
     /// Leaves out a last batch of fewer images.
     pub drop_last: bool,
     /// Channels of the images, and how they fit without augmentation.
@@ -54,6 +56,7 @@ impl Default for LoaderOptions {
             seed: 0,
             epoch: 0,
             workers: 0,
+            skip: 0,
             drop_last: false,
             form: ImageForm::default(),
         }
@@ -151,6 +154,8 @@ impl Loader {
         if options.shuffle {
             order.shuffle(&mut rng(options.seed, &[PURPOSE, options.epoch]));
         }
+        order.drain(..options.skip.min(n));
+        let n = order.len();
         let batches = if options.drop_last { n / options.batch } else { n.div_ceil(options.batch) };
         let workers = if options.workers == 0 { ctx.threads.clamp(1, 8) } else { options.workers }.min(batches.max(1));
         let shared = Arc::new(Shared {

@@ -31,6 +31,7 @@ fn batches_do_not_depend_on_the_number_of_workers() {
         seed: 9,
         epoch,
         workers,
+        skip: 0,
         drop_last: false,
         form: ImageForm::default(),
     };

@@ -2,7 +2,7 @@
 
 use super::Detection;
 use super::coco::Truth;
-use compresso_base::report::{HeatMap, Plot};
+use compresso_base::report::{HeatMap, Plot, Scale};
 use serde::Serialize;
 
 /// Confidence from which detections count.
@@ -105,7 +105,7 @@ impl Confusion {
                 columns: labels,
                 shades: shown.iter().map(row).collect(),
                 texts: shown.iter().map(|&i| shown.iter().map(|&j| text(self.counts[i][j])).collect()).collect(),
-                scale: "share of the true class".into(),
+                scale: Scale::shares("share of the true class"),
             }),
             ..Plot::default()
         }

@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
+use compresso_base::report::counted;
 use compresso_exec::Outputs;
 use compresso_model::classes::{ClassMatch, listing};
 use compresso_model::size_of;
@@ -78,11 +79,11 @@ impl Operation for Evaluate {
     fn run(&self, (model, data): (&Model, &Dataset), ctx: &Context) -> Result<Evaluation> {
         let mut runner = ImageRunner::new(model, ctx);
         let form = ImageForm::of(model.graph(), model.task());
-        let (result, matching) = measure(&form, &mut |images| runner.run(images), model.task(), data, self, ctx)?;
+        let (result, matching, _) = measure(&form, &mut |images| runner.run(images), model.task(), data, self, ctx)?;
         for line in matching {
             ctx.note(format!("evaluate: {line}"));
         }
-        ctx.note(format!("evaluate: {}, {} images: {}", result.dataset, result.images, result.summary()));
+        ctx.note(format!("evaluate: {}, {}: {}", result.dataset, counted(result.images, "image"), result.summary()));
         Ok(result)
     }
 }
@@ -117,7 +118,32 @@ pub fn evaluate_as(
     Ok(measure(form, run, task, data, options, ctx)?.0)
 }
 
-/// The evaluation, and those of its warnings that say how classes were matched.
+/// What a model got right of each image of a dataset, so that figures can be had of some of them.
+#[derive(Debug, Clone)]
+pub enum PerImage {
+    /// Of a detector: what it found and what there is, image by image, and the number of classes.
+    Boxes { found: Vec<Vec<Detection>>, truths: Vec<Vec<Truth>>, classes: usize },
+    /// Of a classifier: whether its best class is the right one.
+    Answers(Vec<bool>),
+}
+
+/// As [`evaluate_as`], with what it is made of.
+///
+/// # Errors
+/// As there.
+pub fn evaluate_images(
+    form: &ImageForm,
+    run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
+    task: &Task,
+    data: &Dataset,
+    options: &Evaluate,
+    ctx: &Context,
+) -> Result<(Evaluation, PerImage)> {
+    let (evaluation, _, images) = measure(form, run, task, data, options, ctx)?;
+    Ok((evaluation, images))
+}
+
+/// The evaluation, those of its warnings that say how classes were matched, and what it is made of.
 fn measure(
     form: &ImageForm,
     run: &mut dyn FnMut(&Tensor) -> Result<Outputs>,
@@ -125,7 +151,7 @@ fn measure(
     data: &Dataset,
     options: &Evaluate,
     ctx: &Context,
-) -> Result<(Evaluation, Vec<String>)> {
+) -> Result<(Evaluation, Vec<String>, PerImage)> {
     in_range("confidence", options.confidence, 0.0..=1.0)?;
     in_range("iou", options.iou, 0.0..=1.0)?;
     in_range("max_detections", options.max_detections as f64, 1.0..)?;
@@ -144,7 +170,7 @@ fn measure(
     let batch = if ragged { 1 } else { options.batch };
     let loader = Loader::new(&data, LoaderOptions { batch, size, form: form.clone(), ..LoaderOptions::default() }, ctx)?;
     let pass = Pass { run, data: &data, loader, missing: map.missing(), options, ctx };
-    let mut result = match task {
+    let (mut result, images) = match task {
         Task::Unknown | Task::Instances(_) => return Err(unknown_task()),
         // With the size that the boxes are relative to.
         Task::Detect(task) => pass.detect(&Detect { image_size: size, ..task.clone() })?,
@@ -171,7 +197,7 @@ fn measure(
         },
         threads: ctx.threads,
     };
-    Ok((result, matching))
+    Ok((result, matching, images))
 }
 
 /// The images and labels that a model with this task is judged by, in the model's classes.
@@ -240,7 +266,7 @@ impl Pass<'_> {
         Ok(images)
     }
 
-    fn detect(self, task: &Detect) -> Result<Evaluation> {
+    fn detect(self, task: &Detect) -> Result<(Evaluation, PerImage)> {
         let (mut detections, mut truths): (Vec<Vec<Detection>>, Vec<Vec<Truth>>) = (Vec::new(), Vec::new());
         let (o, missing, source) = (self.options, self.missing, self.data.source.clone());
         let count = task.classes.len().max(self.data.classes.len());
@@ -278,7 +304,7 @@ impl Pass<'_> {
             recall: c.recall,
             curve: c.curve.to_vec(),
         });
-        Ok(Evaluation {
+        let evaluation = Evaluation {
             map50: m.map50,
             map: m.map,
             precision: m.precision,
@@ -289,10 +315,11 @@ impl Pass<'_> {
             confusion,
             per_class: per_class.collect(),
             ..Evaluation::empty(images)
-        })
+        };
+        Ok((evaluation, PerImage::Boxes { found: detections, truths, classes: count }))
     }
 
-    fn classify(self, task: &Classify) -> Result<Evaluation> {
+    fn classify(self, task: &Classify) -> Result<(Evaluation, PerImage)> {
         // Pairs of the true class and the ranks: best class, and place of the true one.
         let mut answers: Vec<(usize, usize, usize)> = Vec::new();
         let place = || format!("output '{}'", task.output);
@@ -341,7 +368,7 @@ impl Pass<'_> {
         let mean = |f: &dyn Fn(&ClassResult) -> f64| {
             (!per_class.is_empty()).then(|| per_class.iter().map(f).sum::<f64>() / per_class.len() as f64)
         };
-        Ok(Evaluation {
+        let evaluation = Evaluation {
             precision: mean(&|c| c.precision),
             recall: mean(&|c| c.recall),
             top1: Some(share(&|a| a.2 == 0, images)),
@@ -349,6 +376,7 @@ impl Pass<'_> {
             top5: (width > 5).then(|| share(&|a| a.2 < 5, images)),
             per_class,
             ..Evaluation::empty(images)
-        })
+        };
+        Ok((evaluation, PerImage::Answers(answers.iter().map(|a| a.2 == 0).collect())))
     }
 }

@@ -107,7 +107,7 @@ impl Show for Evaluation {
     fn tables(&self) -> Vec<Table> {
         let detector = self.top1.is_none();
         let cell = |v: Option<f64>| v.map_or_else(|| "–".to_string(), |v| format!("{v:.4}"));
-        let title = format!("{}: {} images", self.dataset, self.images);
+        let title = format!("{}: {}", self.dataset, counted(self.images, "image"));
         let headers: &[&str] = if detector {
             &["class", ">objects", ">mAP50", ">mAP50-95", ">precision", ">recall"]
         } else {

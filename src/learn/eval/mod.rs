@@ -19,7 +19,7 @@ pub use coco::{AreaRange, Coco, CocoSummary, LIMITS, RECALLS, THRESHOLDS, Truth}
 pub use confusion::{CONFUSION_CONFIDENCE, CONFUSION_IOU, Confusion};
 pub use decode::decode;
 pub use draw::{class_color, draw_detections};
-pub use evaluate::{Evaluate, evaluate_as, evaluate_with, judged};
+pub use evaluate::{Evaluate, PerImage, evaluate_as, evaluate_images, evaluate_with, judged};
 pub use evaluation::{ClassResult, Conditions, Evaluation};
 pub use input::{InputForm, model_input};
 pub use instances::{Instance, KeyPoint, Limits, Mask, Part, TurnedBox, instances};

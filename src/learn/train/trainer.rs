@@ -210,6 +210,7 @@ impl Run<'_> {
             seed: self.ctx.seed,
             epoch: number as u64,
             workers: options.workers.unwrap_or(0),
+            skip: 0,
             drop_last: self.plan.drop_last,
             form: ImageForm::of(self.model.graph(), self.model.task()),
         };

@@ -13,10 +13,12 @@ use super::{Analysis, Removal};
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::memory;
+use compresso_base::report::counted;
 use compresso_exec::Params;
 use compresso_learn::data::Dataset;
 use compresso_model::{Constant, Graph, Patch, Task, Value};
 use rand::SeedableRng;
+use rayon::prelude::*;
 use serde::Serialize;
 use solve::{Moved, Observed};
 use std::collections::HashMap;
@@ -40,6 +42,8 @@ const HELD_OUT: usize = 5;
 /// Positions that are looked at, for each input of a layer and at least.
 const PER_INPUT: usize = 8;
 const LEAST_POSITIONS: usize = 6_144;
+/// Images whose numbers are held together until they are summed up.
+const SIDE_BY_SIDE: usize = 8;
 /// Most bytes of values between layers, and the share of what is free that they may take.
 const MOST_BYTES: u64 = 2 << 30;
 const SHARE_OF_FREE: u64 = 4;
@@ -64,7 +68,7 @@ impl Recovery {
         let [before, after] =
             [error_before, error_after].map(|&e| if e < 0.001 && e > 0.0 { format!("{e:.0e}") } else { format!("{e:.3}") });
         let few = if *images < HELD_OUT { ", on the images themselves: too few to hold one out" } else { "" };
-        format!("{solved} of {layers} layers solved anew on {images} images: output error {before} → {after}{few}")
+        format!("{solved} of {layers} layers solved anew on {}: output error {before} → {after}{few}", counted(*images, "image"))
     }
 }
 
@@ -135,18 +139,25 @@ impl Layers<'_> {
         let mut moved = Moved { images: feeds.len(), ..Moved::default() };
         let mut progress = ctx.progress("solving layers anew", self.targets.len() as u64);
         for (number, target) in self.targets.iter().enumerate() {
-            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(ctx.seed.wrapping_add(number as u64));
             let most = (PER_INPUT * target.linear.inputs).max(LEAST_POSITIONS).div_ceil(feeds.len());
             let mut observed = Observed::new(&target.linear)?;
             // Outputs that layers still to come are to give, and that nobody else waits for.
             let waiting: Vec<&str> = self.targets[number..].iter().map(|t| t.goal.value.as_str()).collect();
-            for (i, [dense, pruned]) in at.iter_mut().enumerate() {
+            let rows = |i: usize, [dense, pruned]: &mut [HashMap<String, Value>; 2]| -> Result<Option<Vec<Vec<f32>>>> {
+                ctx.check()?;
                 self.dense.advance(dense, target.goal.after, &waiting, None, ctx)?;
                 self.pruned.advance(pruned, target.node, &[], Some(&params), ctx)?;
-                let (Some(x), Some(y)) = (pruned.get(&target.input), target.goal(dense, pruned)?) else { continue };
-                let rows = target.linear.rows(x, &y, most, &mut rng)?;
-                observed.add(&rows, is_held_out(i, feeds.len()))?;
-                ctx.check()?;
+                let (Some(x), Some(y)) = (pruned.get(&target.input), target.goal(dense, pruned)?) else { return Ok(None) };
+                let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(ctx.seed.wrapping_add((number * feeds.len() + i) as u64));
+                target.linear.rows(x, &y, most, &mut rng).map(Some)
+            };
+            // Much of a run between two layers has one thread only, so images run side by side.
+            for (part, chunk) in at.chunks_mut(SIDE_BY_SIDE).enumerate() {
+                let first = part * SIDE_BY_SIDE;
+                let found: Vec<_> = chunk.par_iter_mut().enumerate().map(|(i, held)| rows(first + i, held)).collect::<Result<_>>()?;
+                for (i, rows) in found.iter().enumerate() {
+                    rows.iter().try_for_each(|rows| observed.add(rows, is_held_out(first + i, feeds.len())))?;
+                }
             }
             if let Some(solution) = solve::layer(start, target, &mut observed, self.how, ctx)? {
                 for (name, values) in &solution {

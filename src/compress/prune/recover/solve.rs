@@ -12,6 +12,8 @@ use indexmap::IndexMap;
 
 /// Ridges that are tried, as shares of the mean variance of a layer's inputs, strongest first.
 const RIDGES: [f64; 7] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
+/// The one that is tried first.
+const FIRST_RIDGE: usize = 2;
 
 /// Constants with new numbers.
 #[derive(Debug, Default)]
@@ -120,6 +122,26 @@ fn error(problems: &[Problem], solution: &Solution) -> Result<f64> {
     problems.iter().zip(solution).map(|(p, (w, b))| p.error(w, b)).sum()
 }
 
+/// Walks over numbers below `count` to the lowest of what they give, from `first` on, first up, and down if that leads nowhere. Each is a
+/// factorization, and what ridges give falls and then rises: weaker ones only fit the images better that are not held out.
+fn lowest(count: usize, first: usize, mut of: impl FnMut(usize) -> Result<Option<f64>>) -> Result<()> {
+    let Some(start) = of(first)? else { return Ok(()) };
+    let mut fall = |places: &mut dyn Iterator<Item = usize>| -> Result<bool> {
+        let (mut last, mut fell) = (start, false);
+        for i in places {
+            match of(i)? {
+                Some(now) if now <= last => (last, fell) = (now, true),
+                _ => break,
+            }
+        }
+        Ok(fell)
+    };
+    if !fall(&mut (first + 1..count))? {
+        fall(&mut (0..first).rev())?;
+    }
+    Ok(())
+}
+
 /// Solves each group; biases stay as they are where there is no place for others.
 fn solved(problems: &[Problem], start: &Solution, ridge: Option<f64>, biased: bool) -> Result<Option<Solution>> {
     let mut all = Vec::with_capacity(problems.len());
@@ -165,19 +187,19 @@ pub(super) fn layer(
     let least = error(judge, &start)?;
     let mut best = (least, None);
     let with_weights = how == Recover::Weights;
-    let mut last = f64::INFINITY;
-    for ridge in std::iter::once(None).chain(RIDGES.iter().filter(|_| with_weights).map(|&r| Some(r))) {
+    // The error that a ridge leaves; none where no system can be solved.
+    let mut attempt = |ridge: Option<f64>| -> Result<Option<f64>> {
         ctx.check()?;
-        let Some(found) = solved(&fitted, &start, ridge, biased)? else { break };
+        let Some(found) = solved(&fitted, &start, ridge, biased)? else { return Ok(None) };
         let now = error(judge, &found)?;
         if now < best.0 {
             best = (now, Some((ridge, found)));
         }
-        // Weaker ridges only fit the images better that are not held out.
-        if now > last {
-            break;
-        }
-        last = now;
+        Ok(Some(now))
+    };
+    attempt(None)?;
+    if with_weights {
+        lowest(RIDGES.len(), FIRST_RIDGE, |i| attempt(Some(RIDGES[i])))?;
     }
     let (_, Some((ridge, found))) = best else { return Ok(None) };
     let (matrices, biases): (Vec<_>, Vec<_>) = found.into_iter().unzip();
@@ -197,4 +219,30 @@ pub(super) fn layer(
         Bias::Nowhere => {}
     }
     Ok(Some(constants))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_is_found_from_either_side_with_few_attempts() {
+        for best in 0..7usize {
+            let mut tried = Vec::new();
+            lowest(7, 2, |i| {
+                tried.push(i);
+                Ok(Some(i.abs_diff(best) as f64))
+            })
+            .unwrap();
+            assert!(tried.contains(&best), "{best}: {tried:?}");
+            assert!(tried.len() <= best.abs_diff(2) + 3, "{best}: {tried:?}");
+        }
+        let mut tried = 0;
+        lowest(7, 2, |_| {
+            tried += 1;
+            Ok(None)
+        })
+        .unwrap();
+        assert_eq!(tried, 1, "where no system can be solved, weaker ridges do no better");
+    }
 }

@@ -124,7 +124,7 @@ fn prove_with(model: &Model, options: &Prune) -> Model {
     let chosen = found.groups.chosen(&options.include, &options.exclude).unwrap();
     let scores = scores(options, &found, None).unwrap();
     let (all, weights) = select::axes(&found, &chosen);
-    let removal = Removal::new(&found, select::select(options, &chosen, &scores, &all, &weights, None).unwrap());
+    let removal = Removal::new(&found, select::select(options, &chosen, &scores, &all, &weights, None).unwrap().atoms);
     let masked = removal.masked().unwrap();
     same_inside(&found, &removal, &masked, pruned.graph());
     for seed in [5, 77] {

@@ -42,6 +42,57 @@ fn no_ops_say_why_and_results_say_what() {
 }
 
 #[test]
+fn a_budget_out_of_reach_is_told() {
+    let notes = Arc::new(Notes::default());
+    let ctx = Context::new().with_progress(notes.clone());
+    let told = |options: Prune| {
+        options.apply(&two_layers(), None, &ctx).unwrap();
+        notes.take().into_iter().find(|n| n.contains("asked for"))
+    };
+    let macs = Prune { ratio: 0.9, budget: Budget::Macs, min_channels: 8, ..half() };
+    let said = told(macs.clone()).unwrap();
+    assert!(said.contains("of the multiply-accumulates went, not the 90.0 % asked for: min_channels: 8, align: 1 keep the rest"), "{said}");
+    assert!(told(Prune { dry_run: true, ..macs.clone() }).is_some());
+    assert!(told(Prune { steps: 3, ..macs.clone() }).unwrap().contains("not the 90.0 % asked for"));
+    assert_eq!(told(Prune { ratio: 0.3, min_channels: 1, ..macs }), None);
+    assert_eq!(told(half()), None);
+    let said = told(Prune { ratio: 0.75, min_channels: 8, exclude: vec!["b".into()], ..half() }).unwrap();
+    assert!(said.contains("50.0 % of the channels went, not the 75.0 % asked for") && said.contains("exclude and include keep"), "{said}");
+}
+
+#[test]
+fn options_that_cannot_act_are_refused_or_told() {
+    let notes = Arc::new(Notes::default());
+    let ctx = Context::new().with_progress(notes.clone());
+    let m = two_layers();
+    let refused = |options: Prune| options.apply(&m, None, &ctx).unwrap_err().to_string();
+    let weights = || Prune { method: Granularity::Weights, ..Prune::default() };
+    let ratios = || serde_json::json!({ "a": 0.5 }).as_object().unwrap().clone();
+    for (options, said) in [
+        (Prune { recover: Some(Recover::Weights), ..half() }, "'recover' solves layers on images, and no dataset was given"),
+        (Prune { recover: Some(Recover::Bias), ..weights() }, "'recover' solves layers that lost channels"),
+        (Prune { budget: Budget::Macs, ..weights() }, "'budget' is about channels"),
+        (Prune { ratios: ratios(), ..weights() }, "'ratios' is about groups of channels"),
+        (Prune { importance: Some(Importance::FPGM), ..weights() }, "\"fpgm\" ranks channels, not single weights"),
+        (Prune { ratios: ratios(), budget: Budget::Params, ..half() }, "both say how much goes"),
+        (Prune { ratios: ratios(), steps: 2, ..half() }, "'ratios' is reached in one round"),
+    ] {
+        let e = refused(options);
+        assert!(e.contains(said), "{e}");
+    }
+    let told = |options: Prune| {
+        options.apply(&m, None, &ctx).unwrap();
+        notes.take().into_iter().filter(|n| n.contains("nothing")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Prune { recover: Some(Recover::None), ..half() }), [""; 0]);
+    assert_eq!(told(Prune { images: 8, ..half() }), ["prune: 'images' changes nothing without a dataset"]);
+    assert_eq!(told(Prune { schedule: Ramp::Cubic, ..half() }), ["prune: 'schedule' changes nothing in a single round (steps)"]);
+    assert_eq!(told(Prune { ratios: ratios(), ratio: 0.3, ..half() }), ["prune: 'ratio' and 'scope' change nothing beside 'ratios'"]);
+    let odd = Prune { align: 4, readers: true, ..weights() };
+    assert_eq!(told(odd), ["prune: 'readers' and 'align' change nothing with method: \"weights\""]);
+}
+
+#[test]
 fn quantized_models_are_refused() {
     let mut n = Net::new(17);
     let x = n.image(3, 4);

@@ -50,13 +50,68 @@ fn a_dry_run_tells_and_leaves_the_model() {
     assert!(plan.params_after < plan.params_before);
 }
 
+fn removals(ratios: &[f64]) -> Removals {
+    let ratios = ratios.to_vec();
+    Removals {
+        ratios,
+        measure: Measure::Error,
+        importance: Some(Importance::L2),
+        images: 4,
+        tolerance: 0.01,
+        exclude: vec![],
+        include: vec![],
+    }
+}
+
+/// A layer whose halves go different ways, as in a C2f block.
+fn split() -> Model {
+    let mut n = Net::new(13);
+    let x = n.image(3, 8);
+    let y = n.conv("cv1", &x, 3, 16, 1, 1);
+    let sizes = n.ints(&[8, 8]);
+    n.b.node(Node::new("Split", "split", [&y, &sizes], ["left", "right"]).int("axis", 1));
+    let inner = n.conv("m", "right", 8, 8, 3, 1);
+    let sum = n.op("Add", &[&inner, "right"]);
+    let y = n.b.node(Node::new("Concat", "", ["left", "right", &sum], [""]).int("axis", 1));
+    n.end(&y, 24)
+}
+
+/// Groups that share their first layer have names and shares of their own.
+#[test]
+fn halves_of_a_layer_are_told_apart_by_name() {
+    let (m, data, ctx) = (split(), shapes(), Context::new());
+    let names: Vec<String> = groups(m.graph(), &[]).unwrap().0.into_iter().map(|g| g.name).collect();
+    assert_eq!(names, ["cv1#1", "cv1#2"]);
+    let report = removals(&[0.25, 0.5]).measure(&m, &data, &ctx).unwrap();
+    assert_eq!(report.ratios.keys().collect::<Vec<_>>(), ["cv1#1", "cv1#2"]);
+    assert_eq!(report.tables()[0].plain().1.iter().map(|r| r[0].clone()).collect::<Vec<_>>(), ["cv1#1", "cv1#2"]);
+    let heat = report.plots().remove(0).heat.unwrap();
+    assert_eq!(heat.rows, ["cv1#1", "cv1#2"]);
+    let kept = |ratios: serde_json::Value| {
+        let options = Prune { ratios: ratios.as_object().unwrap().clone(), align: 1, min_channels: 1, ..Prune::default() };
+        let p = options.apply(&m, None, &ctx).unwrap();
+        (dims(&p, "cv1.weight")[0], dims(&p, "m.weight")[0])
+    };
+    // The first half goes to the end alone, the second through `m` too.
+    assert_eq!(kept(serde_json::json!({ "cv1#1": 0.5 })), (12, 8));
+    assert_eq!(kept(serde_json::json!({ "cv1#2": 0.25 })), (14, 6));
+    assert_eq!(kept(serde_json::json!({ "cv1": 0.25 })), (12, 6), "a layer's name is a pattern for all its groups");
+    assert_eq!(kept(serde_json::json!({ "cv1": 0.25, "cv1#1": 0.5 })), (10, 6), "a group's own name goes before patterns");
+    assert_eq!(kept(serde_json::json!({ "cv1#1": 0.5, "cv*": 0.25 })), (10, 6), "in whatever order");
+    let wrong = Prune { ratios: serde_json::json!({ "cv2": 0.5 }).as_object().unwrap().clone(), ..half() };
+    let e = wrong.apply(&m, None, &ctx).unwrap_err().to_string();
+    assert!(e.contains("option 'ratios': 'cv2' matches no layer") && e.contains("did you mean 'cv1"), "{e}");
+    let table = &PruneGroups {}.run(&m, &ctx).unwrap().tables()[0];
+    assert_eq!(table.plain().1.iter().map(|r| r[0].clone()).collect::<Vec<_>>(), ["cv1#1", "cv1#2"]);
+}
+
 /// Each loss is that of the model pruned there and nowhere else.
 #[test]
 fn sensitivity_is_the_error_of_pruning_one_group() {
     let (m, data, ctx) = (two_layers(), shapes(), Context::new());
     let tried = [0.25, 0.5];
-    let options = Sensitivity { importance: Some(Importance::L2), images: 4, ratios: tried.to_vec(), ..Sensitivity::default() };
-    let report = options.run((&m, &data), &ctx).unwrap();
+    let options = removals(&tried);
+    let report = options.measure(&m, &data, &ctx).unwrap();
     let feeds = images_of(m.graph(), m.task(), &data, 4, &ctx).unwrap();
     let judge = Judge::new(m.graph(), &feeds, &ctx).unwrap();
     assert_eq!(report.groups.iter().map(|g| g.layers[0].as_str()).collect::<Vec<_>>(), ["a", "b"]);
@@ -73,7 +128,7 @@ fn sensitivity_is_the_error_of_pruning_one_group() {
     let fitted = Prune { ratios: report.ratios.clone(), align: 1, min_channels: 1, ..Prune::default() };
     assert!(fitted.apply(&m, None, &ctx).is_ok());
     assert_eq!((report.tables().len(), report.plots().len()), (1, 2));
-    let e = Sensitivity { ratios: vec![1.0], ..Sensitivity::default() }.run((&m, &data), &ctx).unwrap_err();
+    let e = removals(&[1.0]).measure(&m, &data, &ctx).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Argument);
 }
 

@@ -197,13 +197,13 @@ fn the_entropy_threshold_is_the_textbooks() {
                 "{case}, {i}: {ours} {theirs}"
             );
         }
-        let found = threshold(&counts, steps).unwrap();
+        let found = threshold(&counts, |_| true, steps).unwrap();
         let least = candidates.iter().map(|&i| textbook(&counts, i, steps(i))).filter(|d| d.is_finite()).fold(f64::INFINITY, f64::min);
         assert!((textbook(&counts, found, steps(found)) - least).abs() < 1e-9);
         inner += usize::from(found < counts.len());
     }
     assert!(inner > 10, "{inner} thresholds clip");
-    assert_eq!(threshold(&[5, 5], |_| 4), None);
+    assert_eq!(threshold(&[5, 5], |_| true, |_| 4), None);
 }
 
 #[test]
@@ -213,6 +213,21 @@ fn entropy_clips_a_long_thin_tail() {
     for grid in GRIDS {
         let range = observed(&Observe::named("entropy").unwrap(), &[&v]).range(grid);
         assert!(range.max < 60.0 && range.max > 4.0 && range.min > -60.0, "{grid:?}: {range:?}");
+    }
+}
+
+/// What the border of a letterboxed image does to a first layer: many equal values in the middle of a wide spread.
+#[test]
+fn entropy_is_not_drawn_to_a_spike() {
+    for grid in GRIDS {
+        for spike in [0.9, -0.3, 0.1] {
+            let mut v: Vec<f32> = values(5, 40_000);
+            let top = Range::of(&v).magnitude();
+            v.extend([spike; 12_000]);
+            let range = observed(&Observe::named("entropy").unwrap(), &[&v]).range(grid);
+            let outside = v.iter().filter(|x| **x < range.min || **x > range.max).count();
+            assert!(outside * 1000 <= v.len(), "{grid:?}, {spike}: {outside} of {} beyond {range:?}, the top is {top}", v.len());
+        }
     }
 }
 

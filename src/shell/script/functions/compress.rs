@@ -2,8 +2,9 @@
 
 use super::{made, report, trained};
 use crate::compress::distill::Distill;
-use crate::compress::prune::{Prune, PruneGroups, Sensitivity};
-use crate::compress::quantize::{QuantizationSensitivity, Quantize, ShowRanges};
+use crate::compress::prune::{Prune, PruneGroups};
+use crate::compress::quantize::{Quantize, ShowRanges};
+use crate::compress::sensitivity::Sensitivity;
 use crate::error::Result;
 use crate::operation::Operation;
 use crate::search::Compress;
@@ -15,7 +16,6 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: PruneGroups::SIGNATURE, call: |c| Ok(report(c.run::<PruneGroups>()?)) },
     Binding { signature: Sensitivity::SIGNATURE, call: |c| Ok(report(c.run::<Sensitivity>()?)) },
     Binding { signature: Quantize::SIGNATURE, call: |c| Ok(made(c.run::<Quantize>()?)) },
-    Binding { signature: QuantizationSensitivity::SIGNATURE, call: |c| Ok(report(c.run::<QuantizationSensitivity>()?)) },
     Binding { signature: ShowRanges::SIGNATURE, call: |c| Ok(report(c.run::<ShowRanges>()?)) },
     Binding { signature: Compress::SIGNATURE, call: searched },
     Binding { signature: Distill::SIGNATURE, call: |c| Ok(trained(c, c.run::<Distill>()?)) },

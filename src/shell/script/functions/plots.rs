@@ -85,6 +85,10 @@ fn plot(c: &Call<'_>) -> Result<Dynamic> {
         }
         _ => plot_of(c.arg(0))?,
     };
+    let shown = c.arg(0).read_lock::<Report>().map_or(1, |r| r.show.plots().len());
+    if shown > 1 {
+        c.ctx.note(format!("plot: the first of {shown}; plots(x) gives all, save(x, path) writes all"));
+    }
     for (text, given) in [(&mut plot.title, options.title), (&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
         if let Some(given) = given {
             *text = given;

@@ -68,7 +68,7 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("results", "save"),
-            "Writes a model (.onnx, .safetensors, .xml of OpenVINO, .tflite), tensors (.npy, .npz, .pb), a report (.html, .json, .csv, .png, .svg), \
+            "Writes a model (.onnx, .safetensors, .xml of OpenVINO, .tflite), tensors (.npy, .npz, .pb), a report (.html, .json, .csv; .png, .svg: its plots, x.png, x-2.png, …), \
              predictions (.jpg, folder, .coco.json), a dataset (folder or .yaml: YOLO, .json: COCO, with its images; .png: a grid of images; .html), \
              lists and maps (.json, or as a table .csv, .html, .txt) or text; missing folders are made",
             &[Arg::new("x", ArgKind::Any), Arg::new("path", ArgKind::Text)],
@@ -139,6 +139,11 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
         c.shared.keep_saved(&m.model);
     } else if let Some(r) = value.read_lock::<Report>() {
         r.save(path)?;
+        let files = report::files_of(&*r.show, path);
+        if files.len() > 1 {
+            let list = files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+            c.ctx.note(format!("save: {} plots in {list}", files.len()));
+        }
     } else if let Some(t) = value.read_lock::<Table>() {
         report::save(&*t, path)?;
     } else if let Some(p) = value.read_lock::<Plot>() {
