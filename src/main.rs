@@ -187,8 +187,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Commands that are no operations.
-const COMMANDS: [&str; 6] = ["run", "eval", "kernel", "doctor", "completions", "help"];
+/// Commands that are no operations, or have a name of their own.
+const COMMANDS: [&str; 7] = ["run", "eval", "export", "kernel", "doctor", "completions", "help"];
 const UNKNOWN: &str = "there is no command ";
 
 fn no_command(name: &str) -> Failure {
