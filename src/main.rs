@@ -19,11 +19,16 @@ use std::time::Duration;
 #[global_allocator]
 static MEMORY: Recycling = Recycling;
 
+const OPERATIONS: &str = "Operations on model files are commands too:
+  compresso prune best.pt --ratio 0.4 --data data.yaml -o small.onnx
+  compresso benchmark best.onnx small.onnx --data data.yaml
+train, evaluate, predict, prune, quantize, optimize, export, lint, summary and others; 'compresso prune --help' has the options of one";
+
 /// Makes vision models small and fast: prune, quantize, distill, export, benchmark.
 ///
 /// Without a command, starts the prompt; a script piped in is run.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = OPERATIONS)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -187,8 +192,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Commands that are no operations.
-const COMMANDS: [&str; 6] = ["run", "eval", "kernel", "doctor", "completions", "help"];
+/// Commands that are no operations, or have a name of their own.
+const COMMANDS: [&str; 7] = ["run", "eval", "export", "kernel", "doctor", "completions", "help"];
 const UNKNOWN: &str = "there is no command ";
 
 fn no_command(name: &str) -> Failure {

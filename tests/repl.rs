@@ -95,7 +95,8 @@ fn a_training_that_was_not_saved_is_asked_for() {
     let mut r = Repl::start();
     r.expect("let m = model(\"yolov8n\", #{ classes: 3, image_size: 32, width: 0.0625 });", "");
     r.expect("let t = train(m, dataset(\"shapes\", #{ images: 4, size: 32 }), #{ epochs: 1, batch: 2 });", "");
-    r.expect("exit", "trained and not saved: t. Leave? [y/N]");
+    r.pty.send_line("exit").unwrap();
+    r.pty.exp_string("trained and not saved: t. Leave? [y/N]").unwrap();
     r.expect("n", "");
     r.expect("1 + 41", "42");
     r.expect("save(t, \"t.onnx\")", "");

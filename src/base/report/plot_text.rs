@@ -229,7 +229,7 @@ fn frame(
         lines.push(line.trim_end().to_string());
     }
     let mut rule: Vec<char> = vec!['─'; columns];
-    let mut texts: Vec<char> = vec![' '; columns + margin + 12];
+    let mut texts: Vec<char> = vec![' '; columns + margin + 3];
     let mut free_from = 0;
     for (p, text) in &x.ticks {
         let at = (x.share(*p) * (columns - 1) as f64).round() as usize;

@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(syntax("prune(ratio=0.3)", 12).as_deref(), Some("options stand in a map: prune(m, #{ ratio: 0.3 })"));
         assert_eq!(
             syntax("let a = train(m, d, epochs: 3);", 27).as_deref(),
-            Some("options stand in a map: train(m, data, #{ epochs: 3 })")
+            Some("options stand in a map: train(model, data, #{ epochs: 3 })")
         );
         assert_eq!(syntax("prune(m, { ratio: 0.3 })", 17).as_deref(), Some("maps begin with #: #{ ratio: 0.3 }"));
         assert_eq!(syntax("let d = {\"a\": 1};", 13).as_deref(), Some("maps begin with #: #{ a: 1 }"));

@@ -604,7 +604,7 @@ fn what_is_saved_is_loaded_again() {
         let code = format!(
             "let v = {value}; save(v, \"{folder}/x.{ending}\"); [load(\"{folder}/x.{ending}\") == v, load(\"{folder}/x.{ending}\")]"
         );
-        assert!(shown(&code).replace('\n', "").replace(' ', "").starts_with("[true,"), "{}", shown(&code));
+        assert!(shown(&code).replace(['\n', ' '], "").starts_with("[true,"), "{}", shown(&code));
     }
     assert_eq!(
         shown(&format!("save([[1, 2], [3, 4]], \"{folder}/x.npy\"); load(\"{folder}/x.npy\").to_list()")),

@@ -44,15 +44,15 @@ pub(in crate::shell::script) fn register_sorting(engine: &mut Engine) {
     register_by!(engine, ImmutableString);
     // The engine's own gives the place, not the item, to a function of one argument.
     engine.register_fn("for_each", |context: NativeCallContext, list: &mut Array, f: FnPtr| -> Raised<()> {
-        for i in 0..list.len() {
-            let (item, place) = (list[i].clone(), Dynamic::from(i as i64));
+        for (i, this) in list.iter_mut().enumerate() {
+            let (item, place) = (this.clone(), Dynamic::from(i as i64));
             let others = |result: &Result<Dynamic, Box<EvalAltResult>>| result.as_ref().is_err_and(|e| takes_others(e, f.fn_name()));
-            let mut result = f.call_raw(&context, Some(&mut list[i]), [item.clone()]);
+            let mut result = f.call_raw(&context, Some(&mut *this), [item.clone()]);
             if others(&result) {
-                result = f.call_raw(&context, Some(&mut list[i]), [item, place]);
+                result = f.call_raw(&context, Some(&mut *this), [item, place]);
             }
             if others(&result) {
-                result = f.call_raw(&context, Some(&mut list[i]), <[Dynamic; 0]>::default());
+                result = f.call_raw(&context, Some(&mut *this), <[Dynamic; 0]>::default());
             }
             let _ = result?;
         }
