@@ -6,6 +6,8 @@ pub mod images;
 mod probe;
 pub mod prune;
 pub mod quantize;
+pub mod recover;
+pub mod teach;
 
 #[cfg(test)]
 mod channels_tests;

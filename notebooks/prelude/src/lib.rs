@@ -16,8 +16,9 @@ pub use session::*;
 pub use tensors::*;
 
 pub use compresso::compress::distill::Distill;
-pub use compresso::compress::prune::{Prune, PruneReport, Sensitivity, SensitivityReport};
+pub use compresso::compress::prune::{Prune, PruneReport, Sensitivity, SensitivityReport, Student};
 pub use compresso::compress::quantize::{Quantize, QuantizeReport};
+pub use compresso::compress::recover::Recover;
 pub use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, ExportPrecision, ImageLayout, NcnnExport, OnnxExport, OpenvinoExport,
     Optimize, OptimizeReport, TensorrtExport, TfliteExport,

@@ -3,10 +3,11 @@
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Sensitivity, SensitivityReport};
+use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Sensitivity, SensitivityReport, Student};
 use compresso::compress::quantize::{
     QuantizationSensitivity, QuantizationSensitivityReport, Quantize, QuantizeReport, RangesReport, ShowRanges,
 };
+use compresso::compress::recover::Recover;
 use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
     OptimizeReport, TensorrtArtifacts, TensorrtExport, TfliteExport, onnx::OnnxFile,
@@ -120,6 +121,23 @@ pub fn distill<'a, R, T>(
 ) -> Result<Made<History>> {
     let val = val.into();
     run(|ctx| Ok(trained(options.run((&student.model, &teacher.model, data, val), ctx)?)))
+}
+
+/// Brings a pruned or quantized model back without labels: it learns to give what the model that it was made from gives.
+///
+/// # Errors
+/// Those of running [`Recover`].
+pub fn recover<R, T>(m: &Made<R>, teacher: &Made<T>, data: &Dataset, options: Recover) -> Result<Made<History>> {
+    run(|ctx| Ok(trained(options.run((&m.model, &teacher.model, data), ctx)?)))
+}
+
+/// A narrower and shallower model of the same zoo architecture, started from the model's best channels.
+///
+/// # Errors
+/// Those of running [`Student`].
+pub fn student<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Student) -> Result<Made<()>> {
+    let data = data.into();
+    run(|ctx| Ok(options.run((&m.model, data), ctx)?.into()))
 }
 
 /// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.
