@@ -4,8 +4,9 @@ mod common;
 
 use common::noted;
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::Prune;
+use compresso::compress::prune::{Prune, Student};
 use compresso::compress::quantize::Quantize;
+use compresso::compress::recover::Recover;
 use compresso::deploy::{OnnxExport, Replay, TensorrtExport};
 use compresso::learn::data::{DataOptions, DataTask, Dataset};
 use compresso::learn::train::Train;
@@ -51,8 +52,17 @@ fn distilled(ctx: &Context) -> Model {
     let d = shapes(ctx);
     let teacher = quick().run((&classifier(0.25, ctx), &d, None), ctx).unwrap().model;
     let teacher = pruning(0.2).run((&teacher, Some(&d)), ctx).unwrap().model;
-    let options = Distill { temperature: 2.0, train: Train { accumulate: 2, ..quick() }, ..Distill::default() };
+    let options = Distill { temperature: Some(2.0), train: Train { accumulate: 2, ..quick() }, ..Distill::default() };
     options.run((&classifier(0.125, ctx), &teacher, &d, None), ctx).unwrap().model
+}
+
+/// A student of its teacher's channels, pruned and fine-tuned, and recovered without labels.
+fn recovered(ctx: &Context) -> Model {
+    let d = shapes(ctx);
+    let teacher = quick().run((&classifier(0.25, ctx), &d, None), ctx).unwrap().model;
+    let m = Student::default().run((&teacher, None), ctx).unwrap();
+    let small = Prune { fine_tune: 1, ..pruning(0.3) }.run((&m, Some(&d)), ctx).unwrap().model;
+    Recover { epochs: 1, batch: 4, ..Recover::default() }.run((&small, &m, &d), ctx).unwrap().model
 }
 
 fn saved(m: &Model, path: &Path) -> Vec<u8> {
@@ -64,7 +74,7 @@ fn saved(m: &Model, path: &Path) -> Vec<u8> {
 fn replayed_models_are_saved_to_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    for (name, make) in [("compressed", compressed as fn(&Context) -> Model), ("distilled", distilled)] {
+    for (name, make) in [("compressed", compressed as fn(&Context) -> Model), ("distilled", distilled), ("recovered", recovered)] {
         let first = saved(&make(&Context::new().with_seed(5)), &path(&format!("{name}.onnx")));
         let opened = Model::load(path(&format!("{name}.onnx")), &LoadOptions::default()).unwrap();
         // The seed is the recipe's, not the context's.

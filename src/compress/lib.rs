@@ -6,8 +6,10 @@ pub mod images;
 mod probe;
 pub mod prune;
 pub mod quantize;
+pub mod recover;
 pub mod score;
 pub mod sensitivity;
+pub mod teach;
 
 #[cfg(test)]
 mod channels_tests;

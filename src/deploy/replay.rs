@@ -8,7 +8,10 @@ use super::{
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result, nearest};
 use compresso_base::operation::{ArgKind, Argument, Arguments, Call, Inputs, Operation, Recipe, Signature, decode, replayed};
-use compresso_compress::{distill::Distill, prune::Prune, quantize::Quantize};
+use compresso_compress::distill::Distill;
+use compresso_compress::prune::{Prune, Student};
+use compresso_compress::quantize::Quantize;
+use compresso_compress::recover::Recover;
 use compresso_learn::data::{DataOptions, Dataset, Split, SplitOptions, Take};
 use compresso_learn::train::{Train, Trained};
 use compresso_model::{LoadOptions, Made, Model, ModelOptions};
@@ -27,6 +30,8 @@ const OPERATIONS: &[Replayable] = &[
     replayable::<Prune>(),
     replayable::<Quantize>(),
     replayable::<Distill>(),
+    replayable::<Recover>(),
+    replayable::<Student>(),
     replayable::<Deploy>(),
     replayable::<OnnxExport>(),
     replayable::<Optimize>(),

@@ -15,6 +15,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Compress, Technique};
+pub use options::{By, Compress, Technique};
 pub use plan::Plan;
 pub use report::{Candidate, CompressReport};

@@ -16,8 +16,9 @@ pub use session::*;
 pub use tensors::*;
 
 pub use compresso::compress::distill::Distill;
-pub use compresso::compress::prune::{Prune, PruneReport};
+pub use compresso::compress::prune::{Prune, PruneReport, Student};
 pub use compresso::compress::quantize::{Quantize, QuantizeReport};
+pub use compresso::compress::recover::Recover;
 pub use compresso::compress::sensitivity::{Sensitivity, SensitivityReport};
 pub use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, ExportPrecision, ImageLayout, NcnnExport, OnnxExport, OpenvinoExport,
@@ -31,6 +32,7 @@ pub use compresso::measure::{Benchmark, BenchmarkReport};
 pub use compresso::model::{Loaded, Made, ModelOptions, Summary, Value};
 pub use compresso::operation::{Operation, Recipe};
 pub use compresso::report::{Media, Plot, Series, SeriesKind, Show, Table};
+pub use compresso::search::{By, Compress, CompressReport, Technique};
 pub use compresso::target::Target;
 pub use compresso::{Context, Error, ErrorKind, Model, Result};
 pub use serde_json::json;

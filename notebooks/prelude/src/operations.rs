@@ -3,8 +3,9 @@
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
 use compresso::compress::distill::Distill;
-use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport};
+use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Student};
 use compresso::compress::quantize::{Quantize, QuantizeReport, RangesReport, ShowRanges};
+use compresso::compress::recover::Recover;
 use compresso::compress::sensitivity::{Sensitivity, SensitivityReport};
 use compresso::deploy::{
     CoremlExport, Deploy, Deployed, EmbedNms, EmbedPreprocessing, Findings, Lint, NcnnExport, OnnxExport, OpenvinoExport, Optimize,
@@ -18,6 +19,7 @@ use compresso::measure::compare::{self as comparing, Compare, Comparison};
 use compresso::measure::{Benchmark, BenchmarkReport};
 use compresso::model::{Load, Loaded, Made, ModelOptions, Summary, Value};
 use compresso::operation::Operation;
+use compresso::search::{Compress, CompressReport};
 use compresso::{Context, Model, Result};
 use std::path::Path;
 
@@ -119,6 +121,35 @@ pub fn distill<'a, R, T>(
 ) -> Result<Made<History>> {
     let val = val.into();
     run(|ctx| Ok(trained(options.run((&student.model, &teacher.model, data, val), ctx)?)))
+}
+
+/// Brings a pruned or quantized model back without labels: it learns to give what the model that it was made from gives.
+///
+/// # Errors
+/// Those of running [`Recover`].
+pub fn recover<R, T>(m: &Made<R>, teacher: &Made<T>, data: &Dataset, options: Recover) -> Result<Made<History>> {
+    run(|ctx| Ok(trained(options.run((&m.model, &teacher.model, data), ctx)?)))
+}
+
+/// A narrower and shallower model of the same zoo architecture, started from the model's best channels.
+///
+/// # Errors
+/// Those of running [`Student`].
+pub fn student<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options: Student) -> Result<Made<()>> {
+    let data = data.into();
+    run(|ctx| Ok(options.run((&m.model, data), ctx)?.into()))
+}
+
+/// Searches for the cut and the precision with which a model is fastest and keeps its score. The report has all candidates.
+///
+/// # Errors
+/// Those of running [`Compress`].
+pub fn compress<R>(m: &Made<R>, data: &Dataset, options: Compress) -> Result<Made<CompressReport>> {
+    let found = run(|ctx| options.run((&m.model, data), ctx))?;
+    if found.report.as_ref().is_some_and(|r| r.cancelled) {
+        keep_partial();
+    }
+    Ok(found)
 }
 
 /// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.

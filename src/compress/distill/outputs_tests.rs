@@ -1,6 +1,7 @@
 //! Distillation of models for masks, key points and turned boxes.
 
 use super::*;
+use crate::teach::output_difference;
 use candle_core::{Device, Tensor, Var};
 use compresso_learn::data::{DataKind, DataOptions, dataset};
 use compresso_model::zoo::{ZooOptions, build};
@@ -71,7 +72,7 @@ fn students_learn_from_outputs_without_labels() {
 }
 
 #[test]
-fn named_features_need_no_labels_either() {
+fn features_need_no_labels_either() {
     let data = bare(4);
     let (student, teacher) = (net("yolo26n", "seg", 0.0625, 1), net("yolo26n", "seg", 0.125, 2));
     let named = |m: &Model| m.graph().nodes().iter().flat_map(|n| &n.outputs).find(|v| v.starts_with("model.9.")).unwrap().clone();
@@ -79,11 +80,14 @@ fn named_features_need_no_labels_either() {
         let options = Distill { features: names.to_vec(), teacher_features: of_teacher.to_vec(), ..quick(Method::Features) };
         options.run((&student, &teacher, &data, None), &Context::new())
     };
-    let trained = with(&[named(&student)], &[named(&teacher)]).unwrap();
-    let epochs = &trained.history.epochs;
-    assert!(epochs[4].parts["feature"] < epochs[0].parts["feature"]);
-    let e = with(&[], &[]).unwrap_err();
-    assert!(e.to_string().contains("name them in option 'features'"), "{e}");
+    // Those that are named, and those that are found.
+    for (own, other) in [(vec![named(&student)], vec![named(&teacher)]), (Vec::new(), Vec::new())] {
+        let trained = with(&own, &other).unwrap();
+        let epochs = &trained.history.epochs;
+        assert!(epochs[4].parts["feature"] < epochs[0].parts["feature"], "{own:?}");
+    }
+    let e = with(&[named(&student)], &[named(&teacher), named(&teacher)]).err().unwrap();
+    assert!(e.to_string().contains("1 feature maps of the student, 2 of the teacher"), "{e}");
 }
 
 fn tensor(dims: &[usize], value: impl Fn(usize) -> f32) -> Tensor {
@@ -174,7 +178,7 @@ fn what_cannot_be_compared_is_named() {
     let logits = || quick(Method::Logits);
     fails(logits(), &net("yolov8n", "obb", 0.0625, 1), None, "the student finds masks, the teacher turned boxes");
     fails(logits(), &net("yolo26n", "seg", 0.0625, 1), None, "the teacher gives finished rows");
-    fails(Distill { alpha: 0.5, ..logits() }, &seg, None, "option 'alpha' has no effect on models of masks");
+    fails(Distill { alpha: Some(0.5), ..logits() }, &seg, None, "option 'alpha' has no effect on models of masks");
     fails(logits(), &seg, Some(&data), "models of this task are not evaluated");
     let e = Train::default().run((&seg, &data, None), &Context::new()).unwrap_err();
     assert!(e.to_string().contains("they have no loss"), "{e}");

@@ -1,6 +1,7 @@
 //! Distillation losses against PyTorch's numbers, and whole runs.
 
 use super::*;
+use crate::teach::{ClassPart, Comparing, FeaturePair, Gains, LevelPair, class_divergence, head_divergence, pairs, resize};
 use candle_core::{DType, Device, Tensor, Var};
 use compresso_learn::data::{DataOptions, dataset};
 use compresso_learn::train::{Param, cross_entropy};
@@ -55,8 +56,13 @@ fn feature_loss_equals_pytorch() {
     let f = arrays("train/distillation.npz");
     let adapter = Param::new("a", &f["feature.weight"], ParamKind::Weight).unwrap();
     let student = Var::from_tensor(&f["feature.student"]).unwrap();
-    let pair = FeaturePair { student: "s".into(), teacher: "t".into(), adapter: Some(adapter.clone()) };
-    let loss = pair.loss(student.as_tensor(), &f["feature.teacher"]).unwrap();
+    let pair = FeaturePair { student: "s".into(), teacher: "t".into(), adapter: Some(adapter.clone()), variables: Vec::new(), weight: 1.0 };
+    let mse = Chosen::named("mse").unwrap();
+    let loss =
+        |balance: bool| pair.loss(student.as_tensor(), &f["feature.teacher"], None, Comparing { loss: &mse, balance, seed: 0 }).unwrap();
+    let size = f["feature.teacher"].sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!((loss(true).to_scalar::<f32>().unwrap() * size - values(&f["feature.loss"])[0]).abs() < 1e-5);
+    let loss = loss(false);
     assert!((loss.to_scalar::<f32>().unwrap() - values(&f["feature.loss"])[0]).abs() < 1e-5);
     let grads = loss.backward().unwrap();
     assert!(relative(grads.get(student.as_tensor()).unwrap(), &f["feature.grad"]) < 1e-5);
@@ -82,7 +88,9 @@ fn slopes_of(head: &DetectHead, cpu: &Device) {
     };
     let (b, s) = ([2usize, 4 * head.reg_max, 2, 3], [2usize, 3, 2, 3]);
     let (tb, ts) = (random(&b, 1), random(&s, 2));
-    let value = |sb: &Tensor, ss: &Tensor| head_divergence(&[LevelPair { boxes: [sb, &tb], scores: [ss, &ts] }], head, 2.0, gains).unwrap();
+    let value = |sb: &Tensor, ss: &Tensor| {
+        head_divergence(&[LevelPair { boxes: [sb, &tb], scores: [ss, &ts] }], head, 2.0, gains, ClassPart::Everywhere).unwrap()
+    };
     assert!(value(&tb, &ts).value.abs() < 1e-6);
     let (sb, ss) = (Var::from_tensor(&random(&b, 3)).unwrap(), Var::from_tensor(&random(&s, 4)).unwrap());
     let grads = value(sb.as_tensor(), ss.as_tensor()).total.backward().unwrap();
@@ -138,14 +146,19 @@ fn heads_that_give_one_box_learn_from_one_that_does() {
 fn features_are_found_at_the_inputs_of_the_head() {
     let data = shapes(2);
     let (student, teacher) = (detector(&data, 0.0625, 1), detector(&data, 0.125, 2));
-    let found = pairs(&student, &teacher, &[], &[], 0, &Device::Cpu).unwrap();
+    let mse = Chosen::named("mse").unwrap();
+    let found = pairs(&student, &teacher, Named::default(), &mse, 0, &Device::Cpu).unwrap();
     let facts = compresso_model::graph::infer_at(student.graph(), 1, Some([64, 64])).unwrap();
     let sizes: Vec<_> = found.iter().map(|p| facts[&p.student].dims().unwrap()[2]).collect();
     assert_eq!(sizes, [8, 4, 2]);
     assert!(found.iter().all(|p| p.student.starts_with("model.") && p.adapter.is_some()), "channels differ at every level");
     let own: Vec<String> = found.iter().map(|p| p.student.clone()).collect();
     assert!(own.iter().zip(["model.15.", "model.18.", "model.21."]).all(|(n, stem)| n.starts_with(stem)), "{own:?}");
-    let e = pairs(&student, &teacher, &["model.15.cv2.nothing".to_string()], &[], 0, &Device::Cpu).err().unwrap();
+    let e = {
+        let names = ["model.15.cv2.nothing".to_string()];
+        pairs(&student, &teacher, Named { student: &names, ..Named::default() }, &mse, 0, &Device::Cpu).err()
+    }
+    .unwrap();
     assert!(e.to_string().contains("student: the model has no node or value"), "{e}");
 }
 
@@ -160,9 +173,9 @@ fn models_and_options_that_do_not_fit_are_named() {
     let text = |d: Distill, teacher: &Model| d.run((&student, teacher, &data, None), &Context::new()).unwrap_err().to_string();
     let e = text(quick(Method::Logits), &other.unwrap());
     assert!(e.contains("the teacher has 1 class (x)") && e.contains("method \"features\""), "{e}");
-    let e = text(Distill { temperature: 0.0, ..quick(Method::Logits) }, &student);
+    let e = text(Distill { temperature: Some(0.0), ..quick(Method::Logits) }, &student);
     assert!(e.contains("option 'temperature' must be above 0"), "{e}");
-    let e = text(Distill { alpha: f64::NAN, ..quick(Method::Logits) }, &student);
+    let e = text(Distill { alpha: Some(f64::NAN), ..quick(Method::Logits) }, &student);
     assert!(e.contains("option 'alpha'"), "{e}");
     let t = Tensor::zeros((1, 3), DType::F32, &Device::Cpu).unwrap();
     let e = class_divergence(&t, &Tensor::zeros((1, 4), DType::F32, &Device::Cpu).unwrap(), 4.0).unwrap_err();

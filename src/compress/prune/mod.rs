@@ -30,6 +30,7 @@ mod score;
 mod select;
 mod sensitivity;
 mod slices;
+mod student;
 mod surgery;
 mod verify;
 mod weights;
@@ -48,12 +49,14 @@ pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
 pub use sensitivity::{GroupSensitivity, Measure, PruneSensitivity, Removals};
 pub use slices::{Activations, GroupSlices, Norm, Role, Rows, Slice};
+pub use student::Student;
 pub use surgery::Removal;
 pub use whole::Whole;
 
 use crate::damage::Damage;
+use crate::recover::Recover as Imitate;
 use compresso_base::context::Context;
-use compresso_base::error::Result;
+use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
 use compresso_model::classes::ClassMatch;
@@ -103,6 +106,9 @@ compresso_base::options! {
         /// squares on images, such that they give what they gave; "bias" their biases alone; left out: "weights" where a dataset
         /// is given, else "none".
         pub recover: Option<Recover> = None,
+        /// Passes over the training images in which the pruned model then learns, without labels, to give what the unpruned one gives (as
+        /// `recover` does, with its defaults); with several `steps` after each of them. 0: none.
+        pub fine_tune: usize = 0,
         /// What becomes of the scores that the layers of a group give a channel; left out: "sum" for "taylor", else "mean".
         pub reduction: Option<Reduction> = None,
         /// Makes scores of different layers comparable: each layer's scores as they are ("none"), by their mean, their
@@ -176,7 +182,7 @@ impl Operation for Prune {
             ctx.note("prune: the ratio is 0, so the model stays as it is");
             None
         } else {
-            let graph = self.rounds_seen(model, data, ctx, &mut |model, _| Ok(model), &mut seen)?;
+            let graph = self.rounds_seen(model, data, ctx, &mut |pruned, _| self.tuned(pruned, model, data, ctx), &mut seen)?;
             if graph.is_none() && self.method == Granularity::Channels {
                 ctx.note(format!(
                     "prune: nothing removed: at ratio {} every layer keeps all its channels (align: {}, min_channels: {})",
@@ -185,7 +191,10 @@ impl Operation for Prune {
             }
             graph
         };
-        let Some(graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
+        let Some(mut graph) = graph else { return Ok(Made { model: model.clone(), report: prune_report(model, model).ok() }) };
+        if !self.dry_run {
+            graph = self.tuned(Model::new(graph, model.task().clone()), model, data, ctx)?.into_graph();
+        }
         let args = std::iter::once(model.into()).chain(data.map(Into::into));
         let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
         if self.dry_run {
@@ -220,6 +229,18 @@ impl Operation for Prune {
 }
 
 impl Prune {
+    /// What the option `fine_tune` makes of a pruned model.
+    fn tuned(&self, pruned: Model, unpruned: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Model> {
+        if self.fine_tune == 0 {
+            return Ok(pruned);
+        }
+        let Some(data) = data else {
+            return Err(Error::argument("option 'fine_tune' needs images, and no dataset was given").hint("labels are not read"));
+        };
+        let graph = Imitate { epochs: self.fine_tune, ..Imitate::default() }.graph(&pruned, unpruned, data, ctx)?;
+        Ok(Model::new(graph, pruned.task().clone()))
+    }
+
     /// The pruned model without its report.
     ///
     /// # Errors

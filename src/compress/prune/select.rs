@@ -23,18 +23,16 @@ impl Axis {
     }
 }
 
-/// All different axes that consist of channels of `groups`, and those of them that weights of layers have, fewest groups
-/// first.
-pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>) {
-    let labels = &found.labels;
+/// What reads the labels of an axis; `None` for one without channels of `groups`.
+fn reader<'a>(found: &'a Analysis, groups: &'a [&'a Group]) -> impl Fn(&AxisLabels) -> Option<Axis> + 'a {
     let group_of: HashMap<Atom, usize> =
         groups.iter().enumerate().flat_map(|(g, group)| group.atoms.iter().map(move |&a| (a, g))).collect();
-    let axis = |l: &AxisLabels| -> Option<Axis> {
+    move |l| {
         let labelled = l.as_deref()?;
         let mut counts: HashMap<usize, usize> = HashMap::new();
         let mut fixed = 0;
         for &a in labelled {
-            match group_of.get(&labels.root(a)) {
+            match group_of.get(&found.labels.root(a)) {
                 Some(&g) => *counts.entry(g).or_default() += 1,
                 None => fixed += 1,
             }
@@ -42,9 +40,50 @@ pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>
         let mut parts: Vec<(usize, usize)> = counts.into_iter().map(|(g, n)| (g, n / groups[g].channels)).collect();
         parts.sort_unstable();
         (!parts.is_empty()).then_some(Axis { fixed, parts })
-    };
+    }
+}
+
+/// The atoms to remove, lowest scores first, such that the axes of weights get the sizes that `wanted` has for the weights' names. Axes of
+/// few groups decide for those of many.
+pub(super) fn to_sizes(found: &Analysis, groups: &[&Group], scores: &[Vec<f64>], wanted: &HashMap<&str, &[usize]>) -> HashSet<Atom> {
+    let axis = reader(found, groups);
+    let mut axes: Vec<(Axis, usize)> = Vec::new();
+    for layer in found.labels.layers() {
+        let sizes = wanted.get(layer.weight.as_str()).into_iter().flat_map(|dims| dims.iter());
+        axes.extend(found.labels.of(&layer.weight).iter().zip(sizes).filter_map(|(labels, &size)| Some((axis(labels)?, size))));
+    }
+    axes.sort_by_key(|(a, _)| a.parts.len());
+    let order: Vec<Vec<usize>> = scores.iter().map(|s| ascending(s)).collect();
+    let full: Vec<usize> = groups.iter().map(|g| g.channels).collect();
+    let mut kept = full.clone();
+    let mut settled = vec![false; full.len()];
+    for (axis, target) in &axes {
+        let open: Vec<(usize, usize)> = axis.parts.iter().copied().filter(|&(g, _)| !settled[g]).collect();
+        while axis.size(&kept) > *target {
+            let size = axis.size(&kept);
+            let can = open.iter().filter(|&&(g, times)| size - times >= *target && kept[g] > 1);
+            // Of halves that nothing else tells apart the larger gives first.
+            let next = can.min_by(|a, b| {
+                let of = |g: usize| (std::cmp::Reverse(kept[g]), scores[g][order[g][full[g] - kept[g]]]);
+                let ((ka, sa), (kb, sb)) = (of(a.0), of(b.0));
+                ka.cmp(&kb).then(sa.total_cmp(&sb))
+            });
+            let Some(&(g, _)) = next else { break };
+            kept[g] -= 1;
+        }
+        open.iter().for_each(|&(g, _)| settled[g] = true);
+    }
+    let gone = |g: usize| order[g][..full[g] - kept[g]].iter().map(move |&i| groups[g].atoms[i]);
+    (0..groups.len()).flat_map(gone).collect()
+}
+
+/// All different axes that consist of channels of `groups`, and those of them that weights of layers have, fewest groups
+/// first.
+pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>) {
+    let labels = &found.labels;
+    let axis = reader(found, groups);
     let mut seen = HashSet::new();
-    let weights = labels.layers().iter().flat_map(|l| labels.of(&l.weight)).filter_map(axis);
+    let weights = labels.layers().iter().flat_map(|l| labels.of(&l.weight)).filter_map(&axis);
     let mut weights: Vec<Axis> = weights.filter(|a| seen.insert(a.clone())).collect();
     weights.sort_by_key(|a| a.parts.len());
     // Entries for groups of channels are fewer than the channels, of which a layer keeps its minimum.
@@ -55,7 +94,7 @@ pub(super) fn axes(found: &Analysis, groups: &[&Group]) -> (Vec<Axis>, Vec<Axis>
     }
     let of_blocks: Vec<bool> = groups.iter().map(|g| g.atoms.iter().any(|a| blocks.contains(a))).collect();
     let fewer = |a: &Axis| a.parts.iter().all(|&(g, times)| of_blocks[g] && most.get(&g).is_some_and(|&m| m > times));
-    let all: HashSet<Axis> = labels.values().flat_map(|(_, axes)| axes.iter().filter_map(axis)).filter(|a| !fewer(a)).collect();
+    let all: HashSet<Axis> = labels.values().flat_map(|(_, axes)| axes.iter().filter_map(&axis)).filter(|a| !fewer(a)).collect();
     let mut all: Vec<Axis> = all.into_iter().collect();
     all.sort_unstable_by(|a, b| (&a.parts, a.fixed).cmp(&(&b.parts, b.fixed)));
     (all, weights)

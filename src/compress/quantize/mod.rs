@@ -41,6 +41,7 @@ pub use report::{LayerError, QuantizeReport};
 pub use sensitivity::{LayerSensitivity, Layers, QuantizeSensitivity};
 
 use crate::damage::Damage;
+use crate::recover::Recover;
 use calibrate::Shares;
 use calibrated::Calibrated;
 use compresso_base::context::Context;
@@ -111,6 +112,9 @@ compresso_base::options! {
         /// Leave as few layers in float as keep the loss of mAP50-95, or top-1, within this, as judged on up to 128 images of the dataset:
         /// 0.005 is half a point (static mode).
         pub max_drop: Option<f64> = None,
+        /// Passes over the training images in which the quantized model then learns, without labels, to give what the float model gives (as
+        /// `recover` does, with its defaults). 0: none.
+        pub fine_tune: usize = 0,
         /// The runtime whose rules the graph follows: which operators it runs on integers, which integers, where rounding goes. "onnx" means
         /// onnxruntime's; one that runs no integers from such a graph is refused.
         pub target: Target = Target(&onnxruntime::SPEC),
@@ -198,7 +202,14 @@ impl Quantize {
         let mut report = report::compare(graph, &rounded, &settings, model.task(), dataset.zip(shares), calibrated.as_ref(), ctx)?;
         report.guilty = guilty;
         report.clipped.clone_from(&rounded.clipped);
-        let quantized = rounded.graph;
+        let mut quantized = rounded.graph;
+        if self.fine_tune > 0 {
+            let Some(data) = dataset else {
+                return Err(Error::argument("option 'fine_tune' needs images, and no dataset was given").hint("labels are not read"));
+            };
+            let student = Model::new(quantized, model.task().clone());
+            quantized = Recover { epochs: self.fine_tune, ..Recover::default() }.graph(&student, &float, data, ctx)?;
+        }
         let args = std::iter::once(model.into()).chain(dataset.map(Into::into));
         let made = model.derive(quantized, self.call(args).seeded(ctx.seed));
         ctx.note(report.headline(model, &made, self.weight_bits)?);

@@ -22,6 +22,10 @@ pub trait Objective: Send {
     fn variables(&self) -> Vec<Param> {
         Vec::new()
     }
+    /// Whether the loss reads labels. Without, data needs none, and nothing is validated.
+    fn reads_labels(&self) -> bool {
+        true
+    }
     /// What is built beside a graph for training alone, among which [`Objective::wanted`] may name values; `None`: nothing.
     ///
     /// # Errors
@@ -44,6 +48,9 @@ impl<T: Objective + ?Sized> Objective for &mut T {
     }
     fn variables(&self) -> Vec<Param> {
         (**self).variables()
+    }
+    fn reads_labels(&self) -> bool {
+        (**self).reads_labels()
     }
     fn beside(&self, graph: &Graph) -> Result<Option<Beside>> {
         (**self).beside(graph)

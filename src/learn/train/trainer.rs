@@ -98,11 +98,11 @@ pub fn fit(
             let e = Error::argument("there is a validation set, but models of this task are not evaluated");
             return Err(e.hint("leave it out: the last weights are kept"));
         }
-        None if DataKind::of_task(model.task()).is_none() => None,
+        None if DataKind::of_task(model.task()).is_none() || !objective.reads_labels() => None,
         Some(val) => Some(val.for_evaluation()),
         None => data.split("val").ok().filter(|v| v.split != train_split.split),
     };
-    let data = &in_the_models_classes(model, &train_split, options, TRAIN, ctx)?;
+    let data = &if objective.reads_labels() { in_the_models_classes(model, &train_split, options, TRAIN, ctx)? } else { train_split };
     let val =
         val.map(|val| in_the_models_classes(model, &val, options, "validation", ctx).at(|| "validation data".to_string())).transpose()?;
     let plan = Plan::new(model, data, options, ctx)?;

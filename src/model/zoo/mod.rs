@@ -72,6 +72,24 @@ pub fn build(source: &str, options: &ZooOptions) -> Result<Model> {
     assemble(&arch, scale, source, options, None)
 }
 
+/// Factors on channels and repeats of a model of the zoo by name, which [`ZooOptions`] may replace.
+///
+/// # Errors
+/// `Missing` for an unknown name.
+pub fn factors(name: &str) -> Result<Factors> {
+    let (family, scale) = lookup(name).ok_or_else(|| unknown(name))?;
+    let arch = family.architecture()?;
+    let scale = arch.scales.iter().find(|s| s.0 == scale).or_else(|| arch.scales.first());
+    Ok(scale.map_or(Factors { width: 1.0, depth: 1.0 }, |&(_, depth, width, _)| Factors { width, depth }))
+}
+
+/// See [`factors`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factors {
+    pub width: f64,
+    pub depth: f64,
+}
+
 /// The scale that a file's name ends with, as in `mynet-s`, `yolov8s`, `yolov5su` and `yolo11s-cls`; else the first.
 fn scale_of(arch: &Architecture, stem: &str) -> Option<(String, f64, f64, usize)> {
     let base = ["-cls", "-seg", "-pose", "-obb"].iter().find_map(|task| stem.strip_suffix(task)).unwrap_or(stem);

@@ -1,14 +1,16 @@
-//! Pruning, quantization, distillation.
+//! Pruning, quantization, distillation, recovery.
 
 use super::{made, report, trained};
 use crate::compress::distill::Distill;
-use crate::compress::prune::{Prune, PruneGroups};
+use crate::compress::prune::{Prune, PruneGroups, Student};
 use crate::compress::quantize::{Quantize, ShowRanges};
+use crate::compress::recover::Recover;
 use crate::compress::sensitivity::Sensitivity;
 use crate::error::Result;
 use crate::operation::Operation;
 use crate::search::Compress;
 use crate::shell::script::call::{Binding, Call};
+use crate::shell::script::value::ModelValue;
 use rhai::Dynamic;
 
 pub(super) const TABLE: &[Binding] = &[
@@ -19,6 +21,8 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: ShowRanges::SIGNATURE, call: |c| Ok(report(c.run::<ShowRanges>()?)) },
     Binding { signature: Compress::SIGNATURE, call: searched },
     Binding { signature: Distill::SIGNATURE, call: |c| Ok(trained(c, c.run::<Distill>()?)) },
+    Binding { signature: Recover::SIGNATURE, call: |c| Ok(trained(c, c.run::<Recover>()?)) },
+    Binding { signature: Student::SIGNATURE, call: |c| Ok(Dynamic::from(ModelValue::from(c.run::<Student>()?))) },
 ];
 
 /// The model taken. When the user stopped the search, the session keeps it too, for the script ends here.

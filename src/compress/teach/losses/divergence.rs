@@ -1,4 +1,4 @@
-//! What a student learns from a teacher's logits.
+//! Divergence of a student's logits from its teacher's, with gradients worked out beside the values.
 
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
@@ -11,6 +11,16 @@ use rayon::prelude::*;
 pub struct Soft {
     pub value: f64,
     pub total: Tensor,
+}
+
+impl Soft {
+    /// Of a mean over the batch that the tensor library differentiates.
+    ///
+    /// # Errors
+    /// Whatever reading the scalar reports.
+    pub(in crate::teach) fn of(total: Tensor) -> Result<Self> {
+        Ok(Self { value: f64::from(total.to_scalar::<f32>()?), total })
+    }
 }
 
 /// Divergence of the student's class distribution from the teacher's, both softened by `temperature`, times its square
@@ -61,7 +71,27 @@ pub struct Gains {
     pub boxes: f64,
 }
 
+impl Gains {
+    pub(super) const fn times(self, class: f64, boxes: f64) -> Self {
+        Self { class: self.class * class, boxes: self.boxes * boxes }
+    }
+}
+
+/// What [`head_divergence`] says of the classes in a cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ClassPart {
+    /// Nothing.
+    None,
+    /// The divergence, in all cells alike.
+    Everywhere,
+    /// The divergence, weighted by the teacher's confidence in the cell.
+    Confident,
+    /// The cross-entropy, times this power of the difference of the two probabilities; not softened.
+    Focused(f64),
+}
+
 /// One level's raw values of student and teacher.
+#[derive(Debug, Clone, Copy)]
 pub struct LevelPair<'a> {
     /// `[batch, 4 * reg_max, height, width]`.
     pub boxes: [&'a Tensor; 2],
@@ -71,21 +101,21 @@ pub struct LevelPair<'a> {
 
 /// Divergence of a detector's raw head from its teacher's.
 ///
-/// Class logits: per cell and class, between Bernoulli distributions softened by `temperature`. Boxes: between the
+/// Class logits: per cell and class, between Bernoulli distributions softened by `temperature`, as `classes` says. Boxes: between the
 /// softened distributions of each side's distance, averaged over the four sides and weighted by the teacher's confidence
 /// in the cell (localization distillation, Zheng et al. 2022). Both are multiplied by the temperature squared; of plain
-/// distances, in place of distributions, the absolute difference is taken as it is. All is divided by the sum of the teacher's confidences over the batch (at least 1). The total is the value times the images of the
-/// batch, as that of the detection loss is.
+/// distances, in place of distributions, the absolute difference is taken as it is. All is divided by the sum of the teacher's confidences
+/// over the batch (at least 1). The total is the value times the images of the batch, as that of the detection loss is.
 ///
 /// # Errors
 /// `Shape` when student and teacher differ.
-pub fn head_divergence(levels: &[LevelPair<'_>], head: &DetectHead, temperature: f64, gains: Gains) -> Result<Soft> {
+pub fn head_divergence(levels: &[LevelPair<'_>], head: &DetectHead, temperature: f64, gains: Gains, classes: ClassPart) -> Result<Soft> {
     let mut data = Vec::with_capacity(levels.len());
     let mut confidence_sum = 0.0;
     for level in levels {
         same_shape(level.boxes[0], level.boxes[1], "box values")?;
         same_shape(level.scores[0], level.scores[1], "class logits")?;
-        let &[batch, classes, height, width] = level.scores[0].dims() else {
+        let &[batch, count, height, width] = level.scores[0].dims() else {
             return Err(Error::shape(format!("expected class logits [batch, classes, height, width], got {:?}", level.scores[0].dims())));
         };
         if level.boxes[0].dims() != [batch, 4 * head.reg_max, height, width] {
@@ -95,7 +125,7 @@ pub fn head_divergence(levels: &[LevelPair<'_>], head: &DetectHead, temperature:
         let scores = read(level.scores[1])?;
         // Per image and cell: the teacher's probability of its likeliest class.
         let mut confidence = vec![0f32; batch * cells];
-        for (image, out) in scores.chunks_exact((classes * cells).max(1)).zip(confidence.chunks_exact_mut(cells.max(1))) {
+        for (image, out) in scores.chunks_exact((count * cells).max(1)).zip(confidence.chunks_exact_mut(cells.max(1))) {
             for class in image.chunks_exact(cells) {
                 out.iter_mut().zip(class).for_each(|(c, &x)| *c = c.max(1.0 / (1.0 + (-x).exp())));
             }
@@ -108,9 +138,11 @@ pub fn head_divergence(levels: &[LevelPair<'_>], head: &DetectHead, temperature:
     let mut value = 0.0;
     let mut gradients = Vec::new();
     for (level, (_, cells, scores, confidence)) in levels.iter().zip(&data) {
-        let mut s = read(level.scores[0])?;
-        value += bernoulli_divergence(&mut s, scores, temperature, gains.class / normaliser);
-        gradients.push((level.scores[0], s));
+        if classes != ClassPart::None {
+            let mut s = read(level.scores[0])?;
+            value += class_part(&mut s, scores, confidence, *cells, classes, temperature, gains.class / normaliser);
+            gradients.push((level.scores[0], s));
+        }
         let mut b = read(level.boxes[0])?;
         value += box_divergence(&mut b, &read(level.boxes[1])?, confidence, *cells, head.reg_max, temperature, gains.boxes / normaliser);
         gradients.push((level.boxes[0], b));
@@ -129,26 +161,62 @@ pub fn head_divergence(levels: &[LevelPair<'_>], head: &DetectHead, temperature:
     Ok(Soft { value, total })
 }
 
-/// Sum of the divergences of single logits; `s` becomes its gradient.
-fn bernoulli_divergence(s: &mut [f32], t: &[f32], temperature: f64, weight: f64) -> f64 {
-    let (inv, slope) = ((1.0 / temperature) as f32, (weight * temperature) as f32);
-    let of = |x: f32| {
-        let e = (-x.abs()).exp();
-        let (p, tail) = (1.0 / (1.0 + e), e.ln_1p());
-        // Probability, and logarithms of it and its complement.
-        if x >= 0.0 { (p, -tail, -x - tail) } else { (1.0 - p, x - tail, -tail) }
-    };
-    let parts = s.par_chunks_mut(1 << 14).zip(t.par_chunks(1 << 14)).map(|(s, t)| {
+/// Sum over all cells and classes; `s`, `[batch, classes, cells]`, becomes its gradient.
+fn class_part(s: &mut [f32], t: &[f32], confidence: &[f32], cells: usize, part: ClassPart, temperature: f64, weight: f64) -> f64 {
+    let cells = cells.max(1);
+    let classes = (s.len() / confidence.len().max(1)).max(1);
+    let (inv, square) = ((1.0 / temperature) as f32, temperature * temperature);
+    let rows = s.par_chunks_mut(cells).zip(t.par_chunks(cells)).enumerate().map(|(row, (s, t))| {
+        let confidence = &confidence[row / classes * cells..];
         let mut sum = 0.0;
-        for (s, &t) in s.iter_mut().zip(t) {
-            let ((p, log_p, log_np), (q, log_q, log_nq)) = (of(*s * inv), of(t * inv));
-            sum += f64::from(q * (log_q - log_p) + (1.0 - q) * (log_nq - log_np));
-            *s = slope * (p - q);
+        for ((s, &t), &c) in s.iter_mut().zip(t).zip(confidence) {
+            let (value, slope) = match part {
+                ClassPart::Focused(power) => focused(Bernoulli::of(*s), Bernoulli::of(t), power),
+                _ => {
+                    let (p, q) = (Bernoulli::of(*s * inv), Bernoulli::of(t * inv));
+                    let by = if part == ClassPart::Confident { f64::from(c) } else { 1.0 };
+                    (by * square * q.divergence(p), by * temperature * f64::from(q.away(p)))
+                }
+            };
+            sum += value;
+            *s = (weight * slope) as f32;
         }
         sum
     });
     // Summed in order, so that the result does not depend on threads.
-    weight * temperature * temperature * parts.collect::<Vec<f64>>().into_iter().sum::<f64>()
+    weight * rows.collect::<Vec<f64>>().into_iter().sum::<f64>()
+}
+
+/// A probability given by its logit, with the logarithms of it and of its complement.
+#[derive(Clone, Copy)]
+struct Bernoulli {
+    p: f32,
+    log: f32,
+    log_not: f32,
+}
+
+impl Bernoulli {
+    fn of(x: f32) -> Self {
+        let e = (-x.abs()).exp();
+        let (p, tail) = (1.0 / (1.0 + e), e.ln_1p());
+        if x >= 0.0 { Self { p, log: -tail, log_not: -x - tail } } else { Self { p: 1.0 - p, log: x - tail, log_not: -tail } }
+    }
+    /// Of `other` from this.
+    fn divergence(self, other: Self) -> f64 {
+        f64::from(self.p * (self.log - other.log) + (1.0 - self.p) * (self.log_not - other.log_not))
+    }
+    fn away(self, other: Self) -> f32 {
+        other.p - self.p
+    }
+}
+
+/// `|q − p|^power · (−q log p − (1 − q) log (1 − p))`, and its slope by the logit of `p`.
+fn focused(p: Bernoulli, q: Bernoulli, power: f64) -> (f64, f64) {
+    let off = f64::from(q.away(p));
+    let entropy = -f64::from(q.p * p.log + (1.0 - q.p) * p.log_not);
+    let by = off.abs().powf(power);
+    let of_weight = if power == 0.0 || off == 0.0 { 0.0 } else { power * off.abs().powf(power - 1.0) * off.signum() };
+    (by * entropy, by * off + of_weight * f64::from(p.p * (1.0 - p.p)) * entropy)
 }
 
 /// Sum over cells of the mean divergence of the four sides, weighted by confidence; `s` becomes its gradient.
@@ -181,7 +249,7 @@ fn box_divergence(s: &mut [f32], t: &[f32], confidence: &[f32], cells: usize, bi
     parts.collect::<Vec<f64>>().into_iter().sum()
 }
 
-pub(super) fn read(t: &Tensor) -> Result<Vec<f32>> {
+pub(in crate::teach) fn read(t: &Tensor) -> Result<Vec<f32>> {
     Ok(t.flatten_all()?.to_vec1()?)
 }
 

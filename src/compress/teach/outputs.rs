@@ -1,6 +1,6 @@
 //! What a student for masks, key points or turned boxes learns from its teacher's outputs.
 
-use super::logits::{Soft, read};
+use super::losses::{Soft, read};
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_learn::train::attach;
@@ -103,6 +103,43 @@ pub fn output_difference(task: &Instances, student: &[Tensor], teacher: &[Tensor
     let total = total.ok_or_else(|| Error::internal("a model without outputs"))?;
     Ok(Soft { value, total })
 }
+
+/// Mean squared difference of values of any meaning from the teacher's, each channel as a share of its variance over the batch, so that
+/// channels of different units count alike; the mean over channels, then over values.
+///
+/// # Shapes
+/// Of `[batch, channels]` and `[batch, channels, height, width]` the second axis has the channels, of three axes the shorter of the last two.
+///
+/// # Errors
+/// `Shape` when they differ.
+pub fn difference(student: &[Tensor], teacher: &[Tensor]) -> Result<Soft> {
+    let mut total: Option<Tensor> = None;
+    for (s, t) in student.iter().zip(teacher) {
+        if s.dims() != t.dims() {
+            return Err(Error::shape(format!("the student's outputs are {:?}, the teacher's {:?}", s.dims(), t.dims())));
+        }
+        let axis = match s.dims() {
+            &[_, a, b] if b < a => 2,
+            [_, _, ..] => 1,
+            _ => 0,
+        };
+        let rows = |x: &Tensor| -> Result<Tensor> { Ok(x.transpose(0, axis)?.contiguous()?.flatten_from(1)?) };
+        let (s, t) = (rows(s)?, rows(&t.detach())?);
+        let variance = t.broadcast_sub(&t.mean_keepdim(1)?)?.sqr()?.mean_keepdim(1)?;
+        // Of a channel that hardly varies, the difference counts beside its size.
+        let scale = variance.maximum(&(t.sqr()?.mean_keepdim(1)? * HARDLY)?)?.maximum(1e-12)?;
+        let term = ((s - &t)?.sqr()?.mean_keepdim(1)? / scale)?.mean_all()?;
+        total = Some(match total {
+            Some(total) => (total + term)?,
+            None => term,
+        });
+    }
+    let total = total.ok_or_else(|| Error::argument("there are no outputs to compare"))?;
+    Soft::of((total / student.len() as f64)?)
+}
+
+/// Least variance of a channel, as a share of its mean square.
+const HARDLY: f64 = 1e-3;
 
 /// Not below what keeps a quotient finite.
 fn mean_square(values: impl Iterator<Item = f32>) -> f64 {
