@@ -140,16 +140,13 @@ pub fn student<'a, R>(m: &Made<R>, data: impl Into<Option<&'a Dataset>>, options
     run(|ctx| Ok(options.run((&m.model, data), ctx)?.into()))
 }
 
-/// Searches for the cut and the precision with which a model is fastest and keeps its score. The report has all candidates.
+/// Searches for the cut and the precision with which a model is fastest and keeps its score. The report has all candidates. An interrupt
+/// gives the best so far.
 ///
 /// # Errors
 /// Those of running [`Compress`].
 pub fn compress<R>(m: &Made<R>, data: &Dataset, options: Compress) -> Result<Made<CompressReport>> {
-    let found = run(|ctx| options.run((&m.model, data), ctx))?;
-    if found.report.as_ref().is_some_and(|r| r.cancelled) {
-        keep_partial();
-    }
-    Ok(found)
+    run(|ctx| options.run((&m.model, data), ctx))
 }
 
 /// Takes channels out of a model; data is for criteria that look at it. The report says what went from each layer.
