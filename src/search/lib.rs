@@ -8,6 +8,7 @@
 
 mod course;
 mod front;
+mod operation;
 mod options;
 mod plan;
 mod report;
