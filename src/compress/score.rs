@@ -39,6 +39,8 @@ pub struct Scorer {
     pub measure: String,
     /// That of the first model.
     pub first: Score,
+    /// What it is without each part of the images.
+    without: Vec<f64>,
 }
 
 /// What answers are held against.
@@ -72,7 +74,7 @@ impl Scorer {
                     let on = on(&data);
                     return Ok(Err(format!("its {name} is {:.3} {on}: it has learnt nothing of them", first.value)));
                 }
-                Ok(first) => return Ok(Ok(Self { by: By::Labels, figure, data, measure: name.into(), first })),
+                Ok(first) => return Ok(Ok(Self::new(By::Labels, figure, data, name.into(), first))),
                 // The labels are of other classes.
                 Err(e) if matches!(e.kind(), ErrorKind::Argument | ErrorKind::Unsupported) => {}
                 Err(e) => return Err(e),
@@ -96,7 +98,11 @@ impl Scorer {
             return Ok(Err(format!("it finds nothing {}", on(&data))));
         }
         let first = by.agreement(found, figure)?;
-        Ok(Ok(Self { by, figure, data, measure: format!("{name}{of} with the unchanged model"), first }))
+        Ok(Ok(Self::new(by, figure, data, format!("{name}{of} with the unchanged model"), first)))
+    }
+    fn new(by: By, figure: Figure, data: Dataset, measure: String, first: Score) -> Self {
+        let without = first.images.without_parts(figure);
+        Self { by, figure, data, measure, first, without }
     }
 
     /// The score of another model.
@@ -113,12 +119,11 @@ impl Scorer {
     /// The standard error of a score's distance from the first, by what it is without each part of the images in turn (jackknife: Quenouille
     /// 1956, Tukey 1958). `None` for a single image.
     pub fn deviation(&self, score: &Score) -> Option<f64> {
-        let parts = self.first.images.len().min(PARTS);
-        let without = |part: usize| score.images.value(self.figure, parts, part) - self.first.images.value(self.figure, parts, part);
+        let parts = self.without.len();
         if parts < 2 || score.images.len() != self.first.images.len() {
             return None;
         }
-        let all: Vec<f64> = (0..parts).map(without).collect();
+        let all: Vec<f64> = score.images.without_parts(self.figure).iter().zip(&self.without).map(|(now, first)| now - first).collect();
         let mean = all.iter().sum::<f64>() / parts as f64;
         let squares = all.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
         Some((squares * (parts - 1) as f64 / parts as f64).sqrt())
@@ -155,6 +160,11 @@ trait Partial {
     fn len(&self) -> usize;
     /// Without part `out` of `parts`.
     fn value(&self, figure: Figure, parts: usize, out: usize) -> f64;
+    /// Without each part in turn.
+    fn without_parts(&self, figure: Figure) -> Vec<f64> {
+        let parts = self.len().min(PARTS);
+        (0..parts).map(|out| self.value(figure, parts, out)).collect()
+    }
 }
 
 impl Partial for PerImage {
