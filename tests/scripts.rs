@@ -70,7 +70,19 @@ fn quickstart_reaches_its_figures() {
     // The exported INT8 file on onnxruntime.
     let int8 = map50("int8", "onnxruntime");
     assert!((int8 - pruned).abs() <= 0.02, "int8 mAP50 {int8}, float {pruned}");
-    assert!(map50("student", "native") > 0.5, "the student learned too little");
+    let (student, alone) = (map50("student", "native"), map50("student alone", "native"));
+    assert!(student > alone, "student mAP50 {student}, without a teacher {alone}");
+    assert!(student >= pruned - 0.05, "student mAP50 {student}, pruned {pruned}");
+}
+
+#[test]
+fn each_loss_of_distillation_has_its_row() {
+    for (task, ways) in [("classify", ["dkd", "dist", "attention"]), ("detect", ["weighted", "ld", "mgd"])] {
+        let out = run("scripts/distillation.rhai", &[task, "1", "1", "16"]);
+        for way in ways.into_iter().chain(["teacher", "alone", "default, from nothing"]) {
+            assert!(out.lines().any(|l| l.contains(&format!("| {way} "))), "{task}: no row for {way} in\n{out}");
+        }
+    }
 }
 
 #[test]

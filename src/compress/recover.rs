@@ -100,7 +100,7 @@ impl Operation for Recover {
         let end = if trained.history.cancelled { ", cancelled" } else { "" };
         let [was, is] = [before, after].map(|d| if d.abs() < 0.001 { format!("{d:.0e}") } else { format!("{d:.3}") });
         ctx.note(format!("recover: difference from the teacher {was} → {is} on {} images of {}{end}", held.images, held.label));
-        if !(after < before) {
+        if after.is_nan() || after >= before {
             ctx.note("recover: warning: it did not fall, so the model stays as it was; try a lower learning_rate or more images");
             trained.model = model.derive(model.graph().clone(), call);
         }

@@ -1,4 +1,4 @@
-//! What a student may learn from: one file for each loss, and one line in the lists below. See docs/distillation.md.
+//! What a student may learn from: one file for each loss, and one line in the lists below. See docs/adding-a-loss.md.
 
 use super::choice::{Entry, Number};
 use candle_core::Tensor;
@@ -6,6 +6,8 @@ use compresso_base::error::Result;
 use compresso_learn::train::Param;
 use compresso_model::DetectHead;
 
+#[cfg(test)]
+mod cosine;
 mod divergence;
 pub mod tensors;
 #[cfg(test)]

@@ -104,6 +104,17 @@ fn a_student_like_its_teacher_has_nothing_to_learn_from_feature_maps() {
     }
 }
 
+/// The example of docs/adding-a-loss.md.
+#[test]
+fn the_recipes_loss_is_that_of_the_angle() {
+    let turned = Tensor::from_vec(vec![3f32, 0.0, 0.0, 2.0], (1, 2, 1, 2), &candle_core::Device::Cpu).unwrap();
+    let along = Tensor::from_vec(vec![1f32, 1.0, 0.0, 0.0], (1, 2, 1, 2), &candle_core::Device::Cpu).unwrap();
+    let maps = Maps { student: &turned, teacher: &along, confidence: None, variables: &[], seed: 0 };
+    // Of two places one agrees and one is at a right angle.
+    let loss = (cosine::COSINE.loss)(&maps, Chosen::of(&cosine::COSINE).values()).unwrap();
+    assert!((loss.to_scalar::<f32>().unwrap() - 0.5).abs() < 1e-6);
+}
+
 #[test]
 fn masks_hide_their_share_and_follow_the_seed() {
     let f = fixture();
