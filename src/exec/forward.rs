@@ -141,7 +141,9 @@ mod tests {
         // The block's output is what the next block reads.
         let last = model.graph().nodes().iter().rfind(|n| n.name.starts_with("model.2.")).unwrap();
         let by_value = given(&[&last.outputs[0]]).unwrap();
-        assert_eq!(all["model.2"].to_f64s().unwrap(), by_value[&last.outputs[0]].to_f64s().unwrap());
+        let [a, b] = [&all["model.2"], &by_value[&last.outputs[0]]].map(|v| v.to_f64s().unwrap());
+        // What else is kept changes which steps are one, and so the last digits.
+        assert!(a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| (x - y).abs() < 1e-6), "{:?} and {:?}", &a[..4], &b[..4]);
         assert!(given(&["model.2x"]).unwrap_err().to_string().contains("option 'keep'"));
     }
 }

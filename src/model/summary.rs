@@ -6,6 +6,7 @@ use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
 use compresso_base::report::{Cell, Show, Table, bytes, count, counted, printable};
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -237,10 +238,10 @@ fn layer_table(layers: &[LayerStats]) -> Table {
     table
 }
 
-fn block_table(blocks: &[(String, &[LayerStats])]) -> Table {
+fn block_table(blocks: &IndexMap<String, Vec<&LayerStats>>) -> Table {
     let mut table = Table::new("Blocks", &["block", ">layers", "operators", "output", ">params", ">MACs"]);
     for (name, layers) in blocks {
-        let macs: Option<u64> = layers.iter().map(LayerStats::macs).sum();
+        let macs: Option<u64> = layers.iter().map(|l| l.macs()).sum();
         let output = layers.last().map_or("", |l| l.output.as_str());
         let cells = [Cell::from(name), Cell::shown(layers.len().to_string(), layers.len() as f64), operators(layers).into(), output.into()];
         let costs = [shown(layers.iter().map(|l| l.params).sum()), macs.map_or_else(Cell::unknown, shown)];
@@ -249,9 +250,13 @@ fn block_table(blocks: &[(String, &[LayerStats])]) -> Table {
     table
 }
 
-/// Runs of layers whose names begin with the same block: `model.4`, `layer1.0`, `fc`.
-fn blocks(layers: &[LayerStats]) -> Vec<(String, &[LayerStats])> {
-    layers.chunk_by(|a, b| block(&a.name) == block(&b.name)).map(|run| (block(&run[0].name), run)).collect()
+/// Layers whose names begin with the same block, `model.4`, `layer1.0` or `fc`, in the order in which the blocks begin.
+fn blocks(layers: &[LayerStats]) -> IndexMap<String, Vec<&LayerStats>> {
+    let mut blocks: IndexMap<String, Vec<&LayerStats>> = IndexMap::new();
+    for layer in layers {
+        blocks.entry(block(&layer.name)).or_default().push(layer);
+    }
+    blocks
 }
 
 /// The first part of a name, with the second where that is a number.
@@ -265,7 +270,7 @@ fn block(name: &str) -> String {
 }
 
 /// The operators that hold parameters, or all where none does, with how often each is there: `Conv × 4`.
-fn operators(layers: &[LayerStats]) -> String {
+fn operators(layers: &[&LayerStats]) -> String {
     let any = layers.iter().any(|l| l.params > 0);
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for l in layers.iter().filter(|l| !any || l.params > 0) {
