@@ -49,7 +49,7 @@ compresso_base::options! {
         /// Factor on the difference of all feature maps.
         pub feature_weight: f64 = 1.0,
         /// Divide squared differences of a feature map by its mean square, so that maps of larger numbers do not count more.
-        pub balance: bool = true,
+        pub balance: bool = false,
         ..train: Train = Train::default(),
     }
 }

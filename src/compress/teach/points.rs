@@ -129,6 +129,6 @@ mod tests {
         let facts = infer_at(model.graph(), 1, Some([32, 32])).unwrap();
         let [point] = &points(&model, &facts).unwrap()[..] else { panic!("one map") };
         assert!(size(&facts, point).is_some());
-        assert_eq!(points(&Model::new(model.graph().clone(), Task::Unknown), &facts).unwrap(), [point.clone()]);
+        assert_eq!(points(&Model::new(model.graph().clone(), Task::Unknown), &facts).unwrap(), std::slice::from_ref(point));
     }
 }
