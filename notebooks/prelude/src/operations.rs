@@ -2,6 +2,7 @@
 
 use crate::cell::remember;
 use crate::session::{ctx, keep_partial};
+use candle_core::Device;
 use compresso::compress::distill::Distill;
 use compresso::compress::prune::{GroupReport, Prune, PruneGroups, PruneReport, Student};
 use compresso::compress::quantize::{Quantize, QuantizeReport, RangesReport, ShowRanges};
@@ -17,6 +18,7 @@ use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
 use compresso::learn::train::{History, Train, Trained};
 use compresso::measure::compare::{self as comparing, Compare, Comparison};
 use compresso::measure::{Benchmark, BenchmarkReport};
+use compresso::model::names::fits;
 use compresso::model::{Load, Loaded, Made, ModelOptions, Summary, Value};
 use compresso::operation::Operation;
 use compresso::search::{Compress, CompressReport};
@@ -275,6 +277,15 @@ impl<const N: usize> Feeds for [(&str, &Value); N] {
 pub fn forward(m: &Model, x: impl Feeds, wanted: &[&str]) -> Result<Outputs> {
     let wanted: Vec<String> = wanted.iter().map(|w| (*w).to_string()).collect();
     run(|ctx| Forward::default().run((m, &x.feeds()?, Some(&wanted)), ctx))
+}
+
+/// The stored tensors of a model whose names a pattern fits: a whole name, a layer, a block, or one with `*` and `?`.
+///
+/// # Errors
+/// Those of reading them.
+pub fn weights(m: &Model, pattern: &str) -> Result<Outputs> {
+    let fitting = m.graph().constants().iter().filter(|(name, _)| fits(pattern, name));
+    fitting.map(|(name, w)| Ok((name.clone(), Value::of_constant(w, &Device::Cpu)?))).collect()
 }
 
 /// One model, or several with their names.
