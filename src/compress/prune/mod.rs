@@ -176,6 +176,7 @@ impl Operation for Prune {
         in_range("align", self.align as f64, 1.0..)?;
         in_range("images", self.images as f64, 1.0..)?;
         in_range("steps", self.steps as f64, 1.0..)?;
+        self.possible(data)?;
         ctx.note_each(self.idle(model, data));
         let mut seen = Seen::default();
         let graph = if self.ratio == 0.0 && self.ratios.is_empty() {

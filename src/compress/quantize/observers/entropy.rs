@@ -35,6 +35,9 @@ impl Observer for Entropy {
             self.0.merge(histogram);
         }
     }
+    fn histogram(&self) -> Option<&Histogram> {
+        Some(&self.0)
+    }
     fn range(&self, grid: Grid) -> Range {
         range(&self.0, grid)
     }

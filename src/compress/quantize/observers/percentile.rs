@@ -26,6 +26,9 @@ impl Observer for Percentile {
             self.histogram.merge(&other.histogram);
         }
     }
+    fn histogram(&self) -> Option<&Histogram> {
+        Some(&self.histogram)
+    }
     fn range(&self, _: Grid) -> Range {
         range(&self.histogram, self.inside)
     }
