@@ -16,7 +16,7 @@ use compresso_compress::score::{Score, Scorer};
 use compresso_learn::data::Dataset;
 use compresso_learn::eval::Evaluate;
 use compresso_measure::Benchmark;
-use compresso_measure::statistics::Verdict;
+use compresso_measure::statistics::{Interval, Verdict};
 use compresso_model::{Made, Model, onnx};
 use std::time::Instant;
 
@@ -119,6 +119,16 @@ impl<'a> Course<'a> {
         let fast = self.options.latency_ms.is_none_or(|most| known.time.as_ref().is_some_and(|t| t.p50_ms <= most));
         fast && self.options.size_mb.is_none_or(|most| known.size_bytes as f64 <= 1e6 * most)
     }
+    /// Which target it misses.
+    fn missed(&self, known: &Known) -> String {
+        let large = self.options.size_mb.is_some_and(|most| known.size_bytes as f64 > 1e6 * most);
+        let slow = self.options.latency_ms.is_some_and(|most| known.time.as_ref().is_none_or(|t| t.p50_ms > most));
+        match (slow, large) {
+            (true, true) => "too slow and too large".into(),
+            (true, false) => "too slow".into(),
+            _ => "too large".into(),
+        }
+    }
     fn has_target(&self) -> bool {
         self.options.latency_ms.is_some() || self.options.size_mb.is_some()
     }
@@ -204,7 +214,15 @@ impl<'a> Course<'a> {
             let e = Error::unsupported(format!("it does not run in {}", self.options.runtime));
             report.warnings.iter().fold(e, |e, w| e.hint(w.clone()))
         })?;
-        Ok(Timed { p50_ms: row.latency.p50_ms, interval_ms: row.latency.p50_interval_ms, speedup: row.speedup })
+        // What is told of a candidate goes by the rounds in which both took turns, whatever the machine did at other times.
+        let given = self.seen.first().and_then(|(.., k)| k.time.as_ref()).map(|t| t.p50_ms);
+        Ok(match (given, row.speedup) {
+            (Some(ms), Some(s)) => {
+                let interval = Interval { low: ms / s.high, high: ms / s.low };
+                Timed { p50_ms: ms / s.times, interval_ms: Some(interval), speedup: row.speedup }
+            }
+            _ => Timed { p50_ms: row.latency.p50_ms, interval_ms: row.latency.p50_interval_ms, speedup: row.speedup },
+        })
     }
 
     /// Tries what there is time for, and takes the best.
@@ -282,13 +300,18 @@ impl<'a> Course<'a> {
             let beaten = (0..points.len()).find(|&j| points[j].beats(points[i]));
             let lost = self.lost(k);
             let why = match () {
+                () if i == winner && self.has_target() && !reached => format!("taken, though {}", self.missed(k)),
                 () if i == winner => "taken".to_string(),
                 () if !self.holds(*plan) => format!("loses {lost:.4}, more than {}", self.options.max_drop),
-                () if self.has_target() && !self.meets(k) => "too slow or too large".into(),
+                () if self.has_target() && !self.meets(k) => self.missed(k),
                 () if k.time.as_ref().is_some_and(|t| t.speedup.is_some_and(|s| s.verdict == Verdict::Slower)) => {
                     "slower than as given".into()
                 }
-                () => beaten.map_or_else(|| "less of what was asked for".into(), |j| format!("{} is better in all", self.seen[j].0)),
+                () => match beaten {
+                    Some(j) => format!("{} is as good or better in all", self.seen[j].0),
+                    None if self.has_target() && reached => format!("a lower score than {}", self.seen[winner].0),
+                    None => format!("slower than {}", self.seen[winner].0),
+                },
             };
             Candidate { plan: *plan, known: k.clone(), lost, front: front[i], why }
         });
@@ -310,6 +333,8 @@ impl<'a> Course<'a> {
             refused: self.refused.clone(),
             coarse: self.coarse.clone(),
             cancelled,
+            out_of_time: !self.has_time(),
+            budget_minutes: self.options.budget_minutes,
             target_missed: self.has_target() && !reached,
             candidates,
         };

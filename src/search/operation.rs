@@ -1,7 +1,7 @@
 //! `compress` as an operation.
 
 use crate::course::Course;
-use crate::options::Compress;
+use crate::options::{Compress, Technique};
 use crate::report::CompressReport;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -38,6 +38,9 @@ impl Operation for Compress {
         }
         if self.techniques.is_empty() {
             return Err(Error::argument("option 'techniques' is empty").hint(r#"the default is ["prune", "quantize"]"#));
+        }
+        if !self.techniques.contains(&Technique::Prune) && self.techniques.contains(&Technique::Train) {
+            return Err(Error::argument("technique 'train' trains pruned models, and 'prune' is not among the techniques"));
         }
         if let Some(node) = quantized_node(model.graph()) {
             let e = Error::unsupported(format!("the model is quantized already ({})", node.label()));

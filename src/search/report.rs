@@ -52,6 +52,9 @@ pub struct CompressReport {
     /// Why the images cannot tell the drop that is allowed; `None` where they can.
     pub coarse: Option<String>,
     pub cancelled: bool,
+    /// The minutes for the search were over before it was.
+    pub out_of_time: bool,
+    pub budget_minutes: f64,
     /// No candidate that keeps the score is as fast and small as was asked for.
     pub target_missed: bool,
 }
@@ -75,7 +78,11 @@ impl CompressReport {
         let small = given.known.size_bytes as f64 / taken.known.size_bytes.max(1) as f64;
         let missed = if self.target_missed { "; nothing that keeps the score is as fast and small as was asked for" } else { "" };
         if taken.plan == given.plan {
-            return format!("compress: the model stays as it is: nothing else keeps its {}{missed}", self.measure);
+            let why = match self.candidates.len() {
+                1 => "nothing was tried".to_string(),
+                n => format!("none of {} tried keeps its {} and is faster", counted(n - 1, "candidate"), self.measure),
+            };
+            return format!("compress: the model stays as it is: {why}{missed}");
         }
         format!(
             "compress: {}: {} {:.4} → {:.4}{speed}, {small:.1}× as small{missed}",
@@ -152,6 +159,9 @@ impl Show for CompressReport {
             ));
         }
         notes.extend(self.coarse.iter().map(|why| format!("warning: {why}; more images would tell")));
+        if self.out_of_time {
+            notes.push(format!("the search ended by its {} minutes (budget_minutes): more would try more", self.budget_minutes));
+        }
         if self.cancelled {
             notes.push("stopped by the user before the search was over".into());
         }

@@ -52,7 +52,7 @@ impl Known {
 /// How long a run takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timed {
-    /// The median, and where it lies with 95 % confidence.
+    /// The median of the model as given, and where it lies with 95 % confidence; of others that median over their speed-up, with 99 %.
     pub p50_ms: f64,
     pub interval_ms: Option<Interval>,
     /// Against the model as given, which took turns with it; `None` for that itself.

@@ -129,7 +129,8 @@ fn a_search_that_was_stopped_goes_on_from_what_is_kept() {
 fn targets_and_budgets_end_the_search() {
     let none = search(&Compress { budget_minutes: 0.0, ..options() }, &Context::new());
     assert_eq!(report(&none).candidates.len(), 1);
-    assert!(report(&none).headline().contains("stays as it is"));
+    assert!(report(&none).headline().contains("nothing was tried"));
+    assert!(report(&none).notes().iter().any(|n| n.contains("budget_minutes")));
     let impossible = search(&Compress { size_mb: Some(1e-4), techniques: vec![Technique::Quantize], ..options() }, &Context::new());
     assert!(report(&impossible).target_missed && report(&impossible).headline().contains("asked for"));
     let given = report(&impossible).candidates[0].known.size_bytes as f64 / 1e6;
@@ -148,6 +149,7 @@ fn what_cannot_be_searched_is_said_before_anything_is_made() {
     assert!(fails(Compress { max_drop: 1.0, ..options() }, trained()).to_string().contains("option 'max_drop'"));
     assert!(fails(Compress { techniques: Vec::new(), ..options() }, trained()).to_string().contains("option 'techniques'"));
     assert!(fails(Compress { runtime: "nativ".into(), ..options() }, trained()).to_string().contains("did you mean 'native'?"));
+    assert!(fails(Compress { techniques: vec![Technique::Train], ..options() }, trained()).to_string().contains("'prune' is not among"));
     let int8 = Plan::default().quantized().step(trained(), &shapes(), &options(), &Context::new()).unwrap();
     let e = fails(options(), &int8);
     assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("quantized already"), "{e}");

@@ -99,10 +99,15 @@ impl BenchmarkReport {
         if !few.is_empty() {
             doubts.push(format!("{} are few to tell the tail: {}", counted(runs, "run"), few.join(", ")));
         }
-        let alike: Vec<&str> =
-            self.rows.iter().filter(|r| r.speedup.is_some_and(|s| s.verdict == Verdict::CannotTell)).map(|r| r.name.as_str()).collect();
+        if self.rows.len() > 1 && self.rows[1..].iter().all(|r| r.speedup.is_none()) {
+            doubts.push("no speed-up is told from fewer than 8 runs".into());
+        }
+        let several = self.runtimes().len() > 1;
+        let name = |r: &Row| if several { format!("{} ({})", r.name, r.runtime) } else { r.name.clone() };
+        let alike: Vec<String> =
+            self.rows.iter().filter(|r| r.speedup.is_some_and(|s| s.verdict == Verdict::CannotTell)).map(name).collect();
         if let (Some(first), false) = (self.rows.first(), alike.is_empty()) {
-            doubts.push(format!("≈ 1×: these runs cannot tell {} from {} in speed", alike.join(", "), first.name));
+            doubts.push(format!("≈ 1×: these runs cannot tell {} from {} in speed", alike.join(", "), name(first)));
         }
         for r in &self.rows {
             let Latency { p50_ms, p50_interval_ms: Some(i), .. } = r.latency else { continue };
@@ -203,9 +208,8 @@ impl Show for BenchmarkReport {
                 cells.push(share(r.top1));
             }
             if let Some(first) = base {
-                // Below eight runs nothing holds the two apart but their medians.
-                let times = r.speedup.map_or(first.latency.p50_ms / l.p50_ms, |s| s.times);
-                cells.push(Cell::shown(r.speedup.map_or_else(|| format!("{times:.2}×"), |s| s.to_string()), times));
+                let own = std::ptr::eq(r, first).then(|| Cell::shown("1.00×", 1.0));
+                cells.push(or_dash(own.or_else(|| r.speedup.map(|s| Cell::shown(s.to_string(), s.times)))));
                 let change = r.accuracy().zip(first.accuracy()).map(|(now, before)| now - before);
                 if map || top1 {
                     cells.push(or_dash(change.map(|d| Cell::shown(format!("{d:+.4}"), d))));
