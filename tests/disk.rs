@@ -11,7 +11,7 @@ const WRITES: &[(&str, &str)] = &[
     ("text", r#"save(text, F + "/x.txt")"#),
     ("json", r#"save(list, F + "/x.json")"#),
     ("csv", r#"save(table(rows), F + "/x.csv")"#),
-    ("html", r#"save(summary(m), F + "/x.html")"#),
+    ("html", r#"save(summary(m, #{ layers: true }), F + "/x.html")"#),
     ("plot", r#"plot(list, F + "/x.png")"#),
     ("onnx", r#"save(m, F + "/m.onnx")"#),
     ("safetensors", r#"save(m, F + "/m.safetensors")"#),

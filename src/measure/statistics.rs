@@ -107,7 +107,7 @@ impl Speedup {
             () => Verdict::CannotTell,
         };
         let half = ratios.len() / 2;
-        let times = if ratios.len() % 2 == 0 { f64::midpoint(ratios[half - 1], ratios[half]) } else { ratios[half] };
+        let times = if ratios.len().is_multiple_of(2) { f64::midpoint(ratios[half - 1], ratios[half]) } else { ratios[half] };
         Some(Self { times, low, high, verdict })
     }
 }
@@ -155,8 +155,8 @@ mod tests {
         // Long-tailed, as latencies are; the true percentiles follow from the formula.
         let mut draw = || 1.0 - (1.0 - rng.random::<f64>()).ln();
         let trials = 2000;
-        for (share, n) in [(0.5, 50), (0.9, 100), (0.5, 9)] {
-            let truth = 1.0 - (1.0 - share as f64).ln();
+        for (share, n) in [(0.5f64, 50), (0.9, 100), (0.5, 9)] {
+            let truth = 1.0 - (1.0 - share).ln();
             let held = (0..trials).filter(|_| {
                 let mut runs: Vec<f64> = (0..n).map(|_| draw()).collect();
                 runs.sort_by(f64::total_cmp);

@@ -145,7 +145,7 @@ fn one(opset: i64, x: &[usize], node: Node, constants: &[(&str, Constant)]) -> R
     let mut b = GraphBuilder::new("g", opset);
     b.input("x", Fact::known(Element::F32, x));
     for (name, value) in constants {
-        b.constant(*name, value.clone());
+        b.constant(name, value.clone());
     }
     let y = b.node(node);
     b.output(&y);

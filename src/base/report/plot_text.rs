@@ -56,7 +56,7 @@ fn bars(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
             let value = s.points[i].1;
             let eighths = (filled(value) * (room * 8) as f64).round() as usize;
             let mut bar = "█".repeat(eighths / 8);
-            if eighths % 8 > 0 {
+            if !eighths.is_multiple_of(8) {
                 bar.extend(char::from_u32(0x2590 - (eighths % 8) as u32));
             }
             let text: String = label(s, i).chars().take(label_width).collect();

@@ -33,6 +33,7 @@ const ANALYSED: &[&str] = &[
     "compresso_measure",
     "compresso_compress",
     "compresso_deploy",
+    "compresso_search",
     "compresso",
     "compresso_prelude",
 ];
