@@ -202,8 +202,8 @@ pub fn in_range(name: &str, value: f64, range: impl std::ops::RangeBounds<f64>) 
     };
     let and = if low.is_empty() || high.is_empty() { "" } else { " and " };
     let e = Error::argument(format!("option '{name}' must be {low}{and}{high}, got {value}"));
-    // Per cent, where a share is asked for.
-    let is_share = (1.0..=100.0).contains(&value) && matches!(range.end_bound(), Included(1.0) | Excluded(1.0));
+    // Per cent, where a share is asked for; of small numbers nobody knows what was meant.
+    let is_share = (5.0..=100.0).contains(&value) && matches!(range.end_bound(), Included(1.0) | Excluded(1.0));
     Err(if is_share && range.contains(&(value / 100.0)) { e.hint(format!("it is a share: {value} % is {}", value / 100.0)) } else { e })
 }
 
