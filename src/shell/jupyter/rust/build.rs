@@ -88,12 +88,14 @@ fn install_standard_sources(ctx: &Context) -> Result<()> {
 /// The checkout that this program was built from, if it is still the same, else the sources in this program, written out.
 fn sources(folder: &Path) -> Result<PathBuf> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if source_files().iter().all(|(name, text)| fs::read(checkout.join(name)).is_ok_and(|found| found == *text)) {
-        return Ok(checkout.to_path_buf());
-    }
     let source = folder.join("source");
+    // What an earlier build made of sources written out is not taken for what the checkout would give: Cargo names both alike, and goes by
+    // the times of the files that it read.
     if source.exists() {
         fs::remove_dir_all(&source).map_err(|e| Error::io(&source, e))?;
+    }
+    if source_files().iter().all(|(name, text)| fs::read(checkout.join(name)).is_ok_and(|found| found == *text)) {
+        return Ok(checkout.to_path_buf());
     }
     write_sources(&source)?;
     Ok(source)
