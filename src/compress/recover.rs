@@ -7,7 +7,7 @@ use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_
 use compresso_exec::Engine;
 use compresso_learn::data::{Dataset, ImageForm, Loader, LoaderOptions};
 use compresso_learn::eval::model_input;
-use compresso_learn::train::{Freeze, Objective, OptimizerKind, Train, Trained, fit};
+use compresso_learn::train::{Freeze, Objective, OptimizerKind, ScaleKind, Train, Trained, fit};
 use compresso_model::classes::ClassMatch;
 use compresso_model::ops::MixedPrecision;
 use compresso_model::{Graph, Model, Value};
@@ -36,6 +36,9 @@ compresso_base::options! {
         pub accumulate: usize = 1,
         /// Judge and keep a moving average of the weights.
         pub ema: bool = true,
+        /// Of a quantized model: "fixed" leaves the scales of weights and activations as they are, "learned" trains them too (LSQ, Esser et al.
+        /// 2020).
+        pub scales: ScaleKind = ScaleKind::Fixed,
         /// Numbers of convolutions and matrix products: "float32", "bfloat16" or "float16".
         pub precision: MixedPrecision = MixedPrecision::Float32,
         /// Vary images at random (scale, shift, mirroring, colours, four together), as `train` does: the teacher sees the same.
@@ -126,6 +129,7 @@ impl Recover {
             freeze: self.freeze.clone(),
             accumulate: self.accumulate,
             ema: self.ema,
+            scales: self.scales,
             precision: self.precision,
             augment: self.augment,
             workers: self.workers,

@@ -40,7 +40,7 @@ pub use history::{Epoch, History};
 pub use loss::{Loss, attach};
 pub use objective::{EndToEnd, Objective, TaskLoss, pick};
 pub use optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
-pub use options::{Freeze, OptimizerKind, ScheduleKind, Train};
+pub use options::{Freeze, OptimizerKind, ScaleKind, ScheduleKind, Train};
 pub use params::{MASKS_KEY, Param, ParamSet, ancestors, trainable, write_back};
 pub use rehearsal::Rehearsal;
 pub use schedule::Schedule;

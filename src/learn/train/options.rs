@@ -24,6 +24,11 @@ compresso_base::choice! {
     pub enum ScheduleKind { Cosine = "cosine", Linear = "linear", Constant = "constant" }
 }
 
+compresso_base::choice! {
+    /// What becomes of the scales of a quantized model in training.
+    pub enum ScaleKind { Fixed = "fixed", Learned = "learned" }
+}
+
 /// What stays as it is: the first layers (`model.0`, `model.1`, … of the YOLO family), or the parameters whose names begin
 /// with one of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +108,9 @@ compresso_base::options! {
         /// Keep every zero of the weights, for models that were made sparse elsewhere. Where `prune` with method "weights" made
         /// the zeros, the model says so and they are kept anyway.
         pub keep_zeros: bool = false,
+        /// Of a quantized model: "fixed" leaves the scales of weights and activations as they are, "learned" trains them too (LSQ, Esser et al.
+        /// 2020).
+        pub scales: ScaleKind = ScaleKind::Fixed,
         /// Numbers of convolutions and matrix products: "float32", "bfloat16", or "float16" with a scaled loss, whose
         /// overflowing steps are left out. On the CPU the short numbers are imitated, for study, not for speed.
         pub precision: MixedPrecision = MixedPrecision::Float32,

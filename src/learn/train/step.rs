@@ -3,7 +3,7 @@
 use super::loss::Loss;
 use super::objective::Objective;
 use super::optimizer::{Optimizer, Pace, UpdateRule, gradient_norm};
-use super::options::Train;
+use super::options::{ScaleKind, Train};
 use super::parametrize::{Chain, Mask, Parametrization, QuantizedWeights, StepCount, Tensors};
 use super::params::{Param, ParamSet};
 use super::reach::in_reach;
@@ -134,7 +134,8 @@ impl<'a> Stepper<'a> {
         let mask = if options.keep_zeros { Mask::of_all_weights() } else { Mask::listed(model.graph())? };
         let mut list: Vec<Box<dyn Parametrization>> = vec![Box::new(mask)];
         list.extend(parametrizations);
-        list.push(Box::new(QuantizedWeights::default()));
+        let quantized = QuantizedWeights::default();
+        list.push(Box::new(if options.scales == ScaleKind::Learned { quantized.learned() } else { quantized }));
         let mut chain = Chain::new(list);
         let stored = in_reach(model.graph(), &wanted)?.unwrap_or_else(|| model.graph().clone());
         let mut graph = chain.rewrite(&stored)?;

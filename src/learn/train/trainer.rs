@@ -4,7 +4,7 @@ use super::checkpoint;
 use super::ema::Ema;
 use super::history::{Epoch, History};
 use super::objective::{Objective, TaskLoss};
-use super::options::Train;
+use super::options::{ScaleKind, Train};
 use super::parametrize::Parametrization;
 use super::plan::Plan;
 use super::run::{Best, Run};
@@ -110,6 +110,9 @@ pub fn fit(
     stepper.claim(plan.batch, plan.size)?;
     if let Some(note) = stepper.params.note() {
         ctx.note(format!("train: {note}"));
+    }
+    if options.scales == ScaleKind::Learned && stepper.params.variables.is_empty() {
+        ctx.note("train: scales: \"learned\" changes nothing: the model has no scales of roundings that can be trained");
     }
     let mut run = Run {
         model,

@@ -11,8 +11,8 @@
 use super::backward::{Back, Flow};
 use super::conv::{CONV_INTEGER, INTEGER, conv_axes};
 use super::cost::{self, CostInput};
-use super::def::OpDef;
-use super::facts::fact;
+use super::def::{OWN_DOMAIN, OpDef};
+use super::facts::{fact, infer_same};
 use super::ints::{Ints, broadcast_offsets, offsets, strides};
 use super::matmul::{centered, int_matmul, matmul_axes, product_shape};
 use super::roles::Data;
@@ -23,15 +23,27 @@ use crate::graph::{Cost, Fact, Infer, Node, normalize_axis};
 use crate::value::Value;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_kernels::fake_quant::Steps;
+use compresso_kernels::ops::{round_to, round_to_backward};
 
 pub const QUANTIZE_LINEAR: &str = "QuantizeLinear";
 pub const DEQUANTIZE_LINEAR: &str = "DequantizeLinear";
+/// QuantizeLinear and the DequantizeLinear behind it as one, with the inputs and attributes of the former, in the domain of this library. Its
+/// integers have at most 16 bits.
+pub const FAKE_QUANTIZE: &str = "FakeQuantize";
 pub const DYNAMIC_QUANTIZE_LINEAR: &str = "DynamicQuantizeLinear";
 
 pub const OPS: &[OpDef] = &[
     OpDef::new(QUANTIZE_LINEAR, &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize)
         .cost(cost::per_output)
         .backward_anywhere(|_| Some(quantize_backward))
+        .quantized(None),
+    // What training makes of both; no file has it.
+    OpDef::new(FAKE_QUANTIZE, &[1], infer_same, fake_quantize)
+        .domain(OWN_DOMAIN)
+        .not_foldable()
+        .cost(cost::per_output)
+        .backward_anywhere(|_| Some(fake_quantize_backward))
         .quantized(None),
     OpDef::new(DEQUANTIZE_LINEAR, &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize)
         .cost(cost::per_output)
@@ -215,6 +227,41 @@ fn real(node: &Node, scale: Element) -> Result<Element> {
             e.ok_or_else(|| Error::unsupported(format!("dequantization to ONNX type {code} is not supported")))
         }
     }
+}
+
+/// The numbers that a FakeQuantize rounds to: scales, zero points, elements behind each other that have one scale, limits.
+fn grid(cx: &Exec<'_>) -> Result<(Vec<f32>, Vec<f32>, usize, [f32; 2])> {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let (low, high) = range_of(target(cx.node, cx.get(2).map(|z| z.element))?)?;
+    let inner = match Scales::of(cx.node, x.dims(), scale.dims())? {
+        Scales::One => 1,
+        Scales::Axis { inner, .. } => inner.max(1),
+        Scales::Blocks(_) => return Err(Error::unsupported("one node that rounds by blocks")),
+    };
+    let scales = scale.to_f32s()?;
+    let zeros = zero_points(cx.get(2), scales.len())?.into_iter().map(|z| z as f32).collect();
+    Ok((scales, zeros, inner, [low as f32, high as f32]))
+}
+
+fn fake_quantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
+    let (scales, zeros, inner, [low, high]) = grid(cx)?;
+    let x = cx.tensor(0)?;
+    let y = round_to(&x.to_device(&Device::Cpu)?, &Steps { scales: &scales, zeros: &zeros, inner, low, high })?;
+    cx.one(y.to_device(x.device())?)
+}
+
+fn fake_quantize_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
+    let cx = back.cx;
+    let (scales, zeros, inner, [low, high]) = grid(cx)?;
+    let steps = Steps { scales: &scales, zeros: &zeros, inner, low, high };
+    let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
+    let here = |t: &Tensor| t.to_device(&Device::Cpu);
+    let (by_x, by_scale) = round_to_backward(&here(x)?, &here(back.gradient()?)?, &steps, back.needs[1])?;
+    let mut flows = vec![(0, Flow::Own(by_x.to_device(x.device())?))];
+    if let Some(g) = by_scale {
+        flows.push((1, Flow::Own(Tensor::from_vec(g, scale.dims(), scale.device())?)));
+    }
+    Ok(flows)
 }
 
 fn infer_dequantize(cx: &Infer<'_>) -> Result<Vec<Fact>> {

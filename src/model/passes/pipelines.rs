@@ -7,10 +7,10 @@ use super::{
     DEAD_CODE, ELIMINATE_DEADEND, ELIMINATE_IDENTITY, ELIMINATE_NOP_CAST, ELIMINATE_NOP_CONCAT, ELIMINATE_NOP_DROPOUT,
     ELIMINATE_NOP_EXPAND, ELIMINATE_NOP_PAD, ELIMINATE_NOP_RESHAPE, ELIMINATE_NOP_SLICE, ELIMINATE_NOP_TRANSPOSE,
     ELIMINATE_UNUSED_INITIALIZER, EliminateCommonSubexpression, EliminateDuplicateInitializer, EliminateWholeScatter, ExpandQLinear,
-    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormActivation, FuseConcats, FuseGelu, FuseHardSwish,
-    FuseLayerNorm, FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm, FuseTransposes,
-    InlineBranches, JoinFactors, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset, ResolveSequences,
-    UnrollLoops, ZeroStates, run,
+    ExtractConstants, FoldBatchNorm, FoldConstants, FuseAddBias, FuseBatchNormActivation, FuseConcats, FuseFakeQuantize, FuseGelu,
+    FuseHardSwish, FuseLayerNorm, FuseLogSoftmax, FuseMatMulAdd, FusePad, FuseReduceUnsqueeze, FuseSqueezes, FuseSwish, FuseTransposeGemm,
+    FuseTransposes, InlineBranches, JoinFactors, JoinSplits, MergeParallelConvs, MonotoneArgMax, Outcome, OwnVectors, Pass, RaiseOpset,
+    ResolveSequences, UnrollLoops, ZeroStates, run,
 };
 use crate::graph::Graph;
 use compresso_base::error::{Error, Result, nearest};
@@ -75,7 +75,16 @@ pub const INFERENCE: Pipeline = Pipeline { name: "inference", summary: "What eve
 pub const TRAINING: Pipeline = Pipeline {
     name: "training",
     summary: "Less memory to move, with the same parameters and gradients",
-    lists: &[&[&InlineBranches, &UnrollLoops, &ResolveSequences, &FuseSwish, &FuseHardSwish, &FuseBatchNormActivation, &JoinSplits]],
+    lists: &[&[
+        &InlineBranches,
+        &UnrollLoops,
+        &ResolveSequences,
+        &FuseSwish,
+        &FuseHardSwish,
+        &FuseBatchNormActivation,
+        &FuseFakeQuantize,
+        &JoinSplits,
+    ]],
 };
 
 /// Before pruning: each layer reads constants of its own.

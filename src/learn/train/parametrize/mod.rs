@@ -10,6 +10,7 @@
 mod fake_quant;
 mod mask;
 mod quantized;
+mod scales;
 #[cfg(test)]
 mod tests;
 

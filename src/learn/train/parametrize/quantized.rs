@@ -1,5 +1,6 @@
 //! Weights that a graph stores as integers behind DequantizeLinear: training of a quantized model.
 
+use super::scales::Scales;
 use super::{Limits, Parametrization, Tensors, fake_quantize};
 use crate::train::params::Param;
 use candle_core::{Device, Tensor};
@@ -17,13 +18,30 @@ use indexmap::IndexMap;
 /// rounded only then, as their steps are finer than float32.
 ///
 /// A parameter is named as before quantization where its integers are called `NAME_quantized`, else like the value that
-/// DequantizeLinear makes. Weights of which none uses the eighth bit stay in seven, which processors without VNNI need.
+/// DequantizeLinear makes. Weights keep to the bits that their largest integer needs, up to seven of which processors without VNNI ask for.
+///
+/// Scales can be trained too: [`QuantizedWeights::learned`].
 #[derive(Debug, Default)]
 pub struct QuantizedWeights {
     /// By parameter.
     pub(super) stored: IndexMap<String, Stored>,
     /// Scales and zero points of the parameters that are rounded in the forward pass.
     grids: IndexMap<String, (Tensor, Tensor)>,
+    /// Where scales are trained.
+    learned: Option<Scales>,
+}
+
+impl QuantizedWeights {
+    /// With scales that are trained: those of weights, and those of the QuantizeLinear and DequantizeLinear of activations. Each is what the graph
+    /// has times 2^θ; θ begins at 0 and follows the gradient of learned step size quantization (Esser et al. 2020), in the logarithm of the scale,
+    /// where a step changes large and small scales by the same share (Jain et al. 2019, "Trained quantization thresholds"). Scales of
+    /// activations that are the same number, with one zero point, stay the same. A bias of more than 16 bits whose scale is the product of
+    /// those of its layer's input and weight keeps it so.
+    #[must_use]
+    pub fn learned(mut self) -> Self {
+        self.learned = Some(Scales::default());
+        self
+    }
 }
 
 /// How the integers of a parameter stand for numbers.
@@ -31,11 +49,13 @@ pub struct QuantizedWeights {
 pub(super) struct Stored {
     /// The constant that holds them.
     integers: String,
+    /// The constant that holds their scales, and its shape.
+    pub(super) scale: (String, Vec<usize>),
     element: Element,
     dims: Vec<usize>,
     /// Shape in which scales and zero points are broadcast.
-    spread: Vec<usize>,
-    scales: Vec<f32>,
+    pub(super) spread: Vec<usize>,
+    pub(super) scales: Vec<f32>,
     zeros: Vec<f32>,
     pub(super) limits: Limits,
 }
@@ -71,27 +91,31 @@ impl Stored {
         let largest = values.iter().map(|v| v.abs()).max().unwrap_or(0);
         let around_zero = element == Element::I8 && zeros.iter().all(|z| *z == 0.0);
         let limits = match largest {
-            0..=64 if around_zero => (-64.0, 64.0),
+            0..=31 if around_zero => {
+                [1.0, 3.0, 7.0, 15.0, 31.0].into_iter().find(|&l| largest as f64 <= l).map_or((-31.0, 31.0), |l| (-l, l))
+            }
+            32..=64 if around_zero => (-64.0, 64.0),
             65..=127 if around_zero => (-127.0, 127.0),
             _ => (low as f64, high as f64),
         };
         let (of, count) = (scale_of(&spread, &dims), dims.iter().product::<usize>());
         let floats: Vec<f32> = (0..count).map(|i| (values[i] - zeros[of(i)] as i64) as f32 * scales[of(i)]).collect();
         let float = Constant::floats(&dims, &floats)?;
-        let name = node.inputs[0].clone();
-        Ok(Some((Self { integers: name, element, dims, spread, scales, zeros, limits }, float)))
+        let [integers, name] = [0, 1].map(|i| node.inputs[i].clone());
+        let scale = (name, scale.dims().to_vec());
+        Ok(Some((Self { integers, scale, element, dims, spread, scales, zeros, limits }, float)))
     }
 
     /// True where float32 can count the steps.
-    fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         self.element.bits() <= 16
     }
 
-    /// The integers nearest to `values`.
-    fn integers(&self, values: &[f32]) -> Result<Constant> {
+    /// The integers nearest to `values` under these scales.
+    fn integers(&self, values: &[f32], scales: &[f32]) -> Result<Constant> {
         let of = scale_of(&self.spread, &self.dims);
         let round = |(i, &v): (usize, &f32)| -> i64 {
-            let (scale, zero) = (self.scales[of(i)], self.zeros[of(i)]);
+            let (scale, zero) = (scales[of(i)], self.zeros[of(i)]);
             let q = if self.is_short() {
                 f64::from((v / scale).round_ties_even() + zero)
             } else {
@@ -149,7 +173,11 @@ impl Parametrization for QuantizedWeights {
             patch.set_constant(&name, float);
             self.stored.insert(name, stored);
         }
-        if self.stored.is_empty() { Ok(None) } else { patch.apply().map(Some) }
+        let rewritten = if self.stored.is_empty() { None } else { Some(patch.apply()?) };
+        if let Some(scales) = &mut self.learned {
+            *scales = Scales::of(rewritten.as_ref().unwrap_or(graph), &self.stored)?;
+        }
+        Ok(rewritten)
     }
     fn start(&mut self, params: &[Param]) -> Result<Vec<Param>> {
         let mut grids = IndexMap::new();
@@ -160,23 +188,37 @@ impl Parametrization for QuantizedWeights {
             }
         }
         self.grids = grids;
-        Ok(Vec::new())
+        let (grids, stored) = (&self.grids, &self.stored);
+        let spread = |name: &str| stored.get(name).filter(|_| grids.contains_key(name)).map(|s| s.spread.as_slice());
+        let variables = self.learned.as_mut().map(|scales| scales.start(params, spread)).transpose()?;
+        Ok(variables.unwrap_or_default())
     }
     fn forward(&self, tensors: &mut Tensors) -> Result<()> {
+        if let Some(scales) = &self.learned {
+            scales.forward(tensors)?;
+        }
         for (name, (scale, zero)) in &self.grids {
+            let factor = self.learned.as_ref().map(|s| s.of_weight(name, tensors)).transpose()?.flatten();
+            let scale = factor.map(|f| scale * f).transpose()?.unwrap_or_else(|| scale.clone());
             if let (Some(t), Some(stored)) = (tensors.get_mut(name), self.stored.get(name)) {
-                *t = fake_quantize(t, scale, Some(zero), stored.limits)?;
+                *t = fake_quantize(t, &scale, Some(zero), stored.limits)?;
             }
         }
         Ok(())
     }
     fn finish(&self, tensors: &mut Tensors, constants: &mut IndexMap<String, Constant>) -> Result<()> {
+        let scales = self.learned.as_ref().map(|s| s.finish(tensors, &self.stored)).transpose()?.unwrap_or_default();
         for (name, stored) in &self.stored {
             if let Some(t) = tensors.shift_remove(name) {
+                let own = scales.of_parameters.get(name);
+                if let Some(own) = own {
+                    constants.insert(stored.scale.0.clone(), Constant::floats(&stored.scale.1, own)?);
+                }
                 let values = t.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-                constants.insert(stored.integers.clone(), stored.integers(&values)?);
+                constants.insert(stored.integers.clone(), stored.integers(&values, own.unwrap_or(&stored.scales))?);
             }
         }
+        constants.extend(scales.of_activations);
         Ok(())
     }
 }

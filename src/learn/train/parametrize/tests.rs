@@ -10,6 +10,7 @@ use compresso_base::context::Context;
 use compresso_base::operation::Call;
 use compresso_exec::{self as exec, Run};
 use compresso_model::ops::ParamKind;
+use compresso_model::passes::pipelines;
 use compresso_model::{Element, Fact, GraphBuilder, Model, Node, Payload};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
@@ -49,11 +50,23 @@ fn through_graph(g: &Graph, w: &Tensor, scale: &Tensor, weights: &Tensor) -> (Te
     patch.set_inputs(Vec::new());
     patch.set_constant("w", Constant::from_tensor(w).unwrap());
     let g = patch.apply().unwrap();
-    let (outputs, tape) = exec::run_with_tape(&g, &feeds, Run { params: Some(&params), ..Run::default() }).unwrap();
-    let y = outputs["y"].tensor.clone();
-    let mut store = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
-    let mut found = tape.backward(&mut store, None).unwrap();
-    (y.detach(), found.remove("w").unwrap(), found.remove("scale").unwrap())
+    let gradients = |g: &Graph| {
+        let (outputs, tape) = exec::run_with_tape(g, &feeds, Run { params: Some(&params), ..Run::default() }).unwrap();
+        let y = outputs["y"].tensor.clone();
+        let mut store = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
+        let mut found = tape.backward(&mut store, None).unwrap();
+        (y.detach(), found.remove("w").unwrap(), found.remove("scale").unwrap())
+    };
+    let (y, by_w, by_scale) = gradients(&g);
+    // As one node, which training makes of the two.
+    let joined = pipelines::TRAINING.run(&g).unwrap().graph;
+    assert_eq!(joined.nodes().iter().map(|n| n.op.as_str()).collect::<Vec<_>>(), ["FakeQuantize"]);
+    let one = gradients(&joined);
+    assert_eq!(values(&one.0), values(&y));
+    assert!(close(&values(&one.1), &values(&by_w)), "{} and {by_w}", one.1);
+    let near = |(a, b): (f32, f32)| (a - b).abs() <= 1e-4 * b.abs().max(1.0);
+    assert!(values(&one.2).into_iter().zip(values(&by_scale)).all(near), "{} and {by_scale}", one.2);
+    (y, by_w, by_scale)
 }
 
 /// By hand, with a step of 0.5 and the zero point 2: -3 and 200 lie outside of 0 to 255.
@@ -380,6 +393,93 @@ fn integers_become_parameters_and_integers_again() {
     let mut q = QuantizedWeights::default();
     q.rewrite(&eight).unwrap().unwrap();
     assert_eq!(q.stored["c.weight"].limits, (-127.0, 127.0));
+}
+
+/// A convolution that reads rounded values and gives rounded values, on one scale both, with a weight of 4 bits and a bias.
+fn rounded_layer() -> Graph {
+    let mut b = GraphBuilder::new("layer", 17);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 2, 4, 4]));
+    let raw = |v: &[i8]| Payload::Raw(v.iter().map(|v| v.cast_unsigned()).collect::<Vec<u8>>().into());
+    let pair = |b: &mut GraphBuilder, x: &str, name: &str| {
+        let scale = b.constant(&format!("{name}_scale"), Constant::scalar(0.05));
+        let zero = b.constant(&format!("{name}_zero"), Constant::new(Element::U8, vec![], Payload::Raw(vec![120].into())).unwrap());
+        let q = b.node(Node::new("QuantizeLinear", format!("{name}_q"), [x, &scale, &zero], [""]));
+        b.node(Node::new("DequantizeLinear", format!("{name}_dq"), [q.as_str(), &scale, &zero], [""]))
+    };
+    let read = pair(&mut b, &x, "x");
+    let q = b.constant("w_quantized", Constant::new(Element::I8, vec![2, 2, 1, 1], raw(&[7, -3, 2, -5])).unwrap());
+    let scale = b.constant("w_scale", Constant::floats(&[2], &[0.25, 0.125]).unwrap());
+    let w = b.node(Node::new("DequantizeLinear", "w_dq", [q.as_str(), &scale], [""]).int("axis", 0));
+    let bias: Vec<u8> = [80i32, -40].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let q = b.constant("b_quantized", Constant::new(Element::I32, vec![2], Payload::Raw(bias.into())).unwrap());
+    let scale = b.constant("b_scale", Constant::floats(&[2], &[0.05 * 0.25, 0.05 * 0.125]).unwrap());
+    let bias = b.node(Node::new("DequantizeLinear", "b_dq", [q.as_str(), &scale], [""]).int("axis", 0));
+    let conv = b.node(Node::new("Conv", "conv", [read.as_str(), &w, &bias], [""]));
+    let y = pair(&mut b, &conv, "y");
+    b.output(&y);
+    b.finish().unwrap()
+}
+
+#[test]
+fn scales_are_learned_and_stored() {
+    let graph = rounded_layer();
+    let mut q = QuantizedWeights::default().learned();
+    let floats = q.rewrite(&graph).unwrap().unwrap();
+    let wanted = [graph.outputs()[0].name.clone()];
+    let mut params = ParamSet::of(&floats, &wanted, &Device::Cpu).unwrap();
+    assert_eq!(q.stored["w"].limits, (-7.0, 7.0));
+    params.variables = q.start(&params.params).unwrap();
+    // One number moves both scales of activations, as they are the same; one moves each scale of the weight.
+    assert_eq!(
+        params.variables.iter().map(|p| (p.name.as_str(), p.var.dims())).collect::<Vec<_>>(),
+        [("log2_scale.x_scale", &[][..]), ("log2_scale.w", &[2, 1, 1, 1])]
+    );
+    let chain = Chain { variables: params.variables.iter().map(|p| p.name.clone()).collect(), list: vec![Box::new(q)] };
+    let same = chain.finish(&graph, params.tensors()).unwrap();
+    for (name, c) in graph.constants() {
+        assert_eq!(same.constant(name).unwrap(), c, "{name}");
+    }
+    // Each receives a gradient, once weights lie between the steps; 1 more doubles a scale, and the bias keeps its value under that of both.
+    let w = params.params.iter().find(|p| p.name == "w").unwrap();
+    w.var.set(&tensor(&[1.72, -0.76, 0.24, -0.64], &[2, 2, 1, 1])).unwrap();
+    let x = tensor(&(0..32).map(|i| (i as f32 - 16.0) * 0.41).collect::<Vec<_>>(), &[1, 2, 4, 4]);
+    let feeds = HashMap::from([("x".to_string(), compresso_model::Value::plain(x).unwrap())]);
+    let (bound, _) = chain.forward(params.bind()).unwrap();
+    let (outputs, tape) = exec::run_with_tape(&floats, &feeds, Run { params: Some(&bound), ..Run::default() }).unwrap();
+    let mut store = outputs[0].tensor.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    let mut found = tape.backward(&mut store, None).unwrap();
+    let made = bound.iter().filter(|(_, t)| t.track_op() && !t.is_variable());
+    let made: Vec<_> = made.filter_map(|(n, t)| Some((t.clone(), found.remove(n)?))).collect();
+    let behind = exec::through_candle(made).unwrap().unwrap();
+    for p in &params.variables {
+        assert!(behind.get(p.var.as_tensor()).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{}", p.name);
+    }
+    params.variables[0].var.set(&tensor(&[1.0], &[])).unwrap();
+    params.variables[1].var.set(&tensor(&[-1.0, 2.0], &[2, 1, 1, 1])).unwrap();
+    let (seen, _) = chain.forward(params.bind()).unwrap();
+    let of = |g: &Graph, name: &str| g.constant(name).unwrap().to_f32s().unwrap();
+    let moved = chain.finish(&graph, params.tensors()).unwrap();
+    assert_eq!((of(&moved, "x_scale"), of(&moved, "y_scale")), (vec![0.1], vec![0.1]));
+    assert_eq!(of(&moved, "w_scale"), [0.125, 0.5]);
+    assert!(close(&of(&moved, "b_scale"), &[0.1 * 0.125, 0.1 * 0.5]));
+    assert_eq!(moved.constant("w_quantized").unwrap().to_i64s().unwrap(), [7, -6, 0, -1]);
+    assert_eq!(moved.constant("b_quantized").unwrap().to_i64s().unwrap(), [80, -5]);
+    // What is stored computes what training saw.
+    let trained = exec::run(&floats, &feeds, Run { params: Some(&seen), ..Run::default() }).unwrap();
+    let stored = exec::run(&moved, &feeds, Run::default()).unwrap();
+    assert_eq!(values(&trained[0].tensor), values(&stored[0].tensor));
+}
+
+#[test]
+fn scales_that_a_frozen_bias_follows_stay() {
+    let mut q = QuantizedWeights::default().learned();
+    let floats = q.rewrite(&rounded_layer()).unwrap().unwrap();
+    let params = ParamSet::of(&floats, &[floats.outputs()[0].name.clone()], &Device::Cpu).unwrap();
+    let but = |name: &str| params.params.iter().filter(|p| p.name != name).cloned().collect::<Vec<_>>();
+    assert!(q.start(&but("b")).unwrap().is_empty());
+    let mut q = QuantizedWeights::default().learned();
+    q.rewrite(&rounded_layer()).unwrap().unwrap();
+    assert_eq!(q.start(&but("w")).unwrap().len(), 1);
 }
 
 #[test]
