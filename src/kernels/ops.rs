@@ -17,7 +17,7 @@ mod storage;
 pub use activation::{activate, activate_backward};
 pub use add::{add, add_assign, contiguous, multiply, plane, plane_products, spread};
 pub use conv::{conv, conv_backward, conv_transpose};
-pub use fake_quant::{round_to, round_to_backward};
+pub use fake_quant::{round_through, round_to, round_to_backward};
 pub use join::join;
 pub use norm::{batch_norm, batch_norm_backward, channel_affine};
 pub use pool::{average_pool, max_pool, max_pool_backward, max_pool_indices};

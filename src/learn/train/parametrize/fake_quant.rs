@@ -4,6 +4,7 @@ use super::{Parametrization, Tensors};
 use crate::train::params::Param;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_kernels::ops;
 use compresso_model::ops::ParamKind;
 use indexmap::IndexMap;
 
@@ -35,6 +36,36 @@ pub fn straight_through(value: &Tensor, slopes: &[(&Tensor, &Tensor)]) -> Result
 /// # Errors
 /// `Shape` when scale or zero point cannot be broadcast.
 pub fn fake_quantize(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>, limits: Limits) -> Result<Tensor> {
+    match along_one_axis(x, scale, zero)? {
+        Some((zeros, inner)) => ops::round_through(x, scale, zeros, inner, [limits.0 as f32, limits.1 as f32]),
+        None => composed(x, scale, zero, limits),
+    }
+}
+
+/// Where the kernel serves: zero points, one for each scale, and how many elements behind each other have one scale.
+fn along_one_axis(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>) -> Result<Option<(Vec<f32>, usize)>> {
+    let (dims, spread) = (x.dims(), scale.dims());
+    let floats = [Some(x), Some(scale), zero].into_iter().flatten().all(|t| t.dtype() == DType::F32 && t.device().is_cpu());
+    let wide: Vec<usize> = (0..spread.len()).filter(|&d| spread[d] != 1).collect();
+    let inner = match wide[..] {
+        [] => 1,
+        [axis] if spread.len() == dims.len() && spread[axis] == dims[axis] => dims[axis + 1..].iter().product(),
+        _ => return Ok(None),
+    };
+    if !floats || inner == 0 || spread.len() > dims.len() {
+        return Ok(None);
+    }
+    let count = scale.elem_count();
+    let zeros = match zero {
+        None => vec![0.0; count],
+        Some(z) if z.dims() == spread || z.elem_count() == count && count == 1 => z.flatten_all()?.to_vec1()?,
+        Some(_) => return Ok(None),
+    };
+    Ok(Some((zeros, inner)))
+}
+
+/// [`fake_quantize`] of candle's operations: any device.
+fn composed(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>, limits: Limits) -> Result<Tensor> {
     // Numbers of 16 bits plus this have no room for fractions in float32.
     const ROUND: f64 = 12_582_912.0;
     let (value, step) = (x.detach(), scale.detach());
@@ -149,5 +180,45 @@ impl Parametrization for FakeQuantWeights {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// The kernel and candle's operations give the same numbers and gradients.
+    #[test]
+    fn the_kernel_is_what_it_stands_for() {
+        let numbers: Vec<f32> = (0..4 * 3 * 5).map(|i| ((i * 37 % 61) as f32 - 30.0) * 0.17).collect();
+        for (axis, zeros) in [(0, None), (1, Some(3.0f32)), (2, None)] {
+            let mut spread = [1, 1, 1];
+            spread[axis] = [4, 3, 5][axis];
+            let scales: Vec<f32> = (0..spread[axis]).map(|i| 0.05 + 0.03 * i as f32).collect();
+            let zero = zeros.map(|z| Tensor::full(z, &spread, &Device::Cpu).unwrap());
+            let weights = Tensor::arange(0f32, 60.0, &Device::Cpu).unwrap().reshape((4, 3, 5)).unwrap().sin().unwrap();
+            let made = |f: &dyn Fn(&Tensor, &Tensor) -> Result<Tensor>| {
+                let x = Var::from_slice(&numbers, (4, 3, 5), &Device::Cpu).unwrap();
+                let scale = Var::from_slice(&scales, &spread, &Device::Cpu).unwrap();
+                let y = f(&x, &scale).unwrap();
+                let store = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+                [&y, store.get(&x).unwrap(), store.get(&scale).unwrap()].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            };
+            let limits = (-20.0, 20.0);
+            let kernel = made(&|x, s| {
+                assert!(along_one_axis(x, s, zero.as_ref())?.is_some());
+                fake_quantize(x, s, zero.as_ref(), limits)
+            });
+            let candle = made(&|x, s| composed(x, s, zero.as_ref(), limits));
+            assert_eq!(kernel[0], candle[0]);
+            assert_eq!(kernel[1], candle[1]);
+            assert!(
+                kernel[2].iter().zip(&candle[2]).all(|(a, b)| (a - b).abs() < 1e-3 * b.abs().max(1.0)),
+                "{:?} {:?}",
+                kernel[2],
+                candle[2]
+            );
+        }
     }
 }
