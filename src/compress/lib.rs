@@ -1,5 +1,6 @@
 //! How a model gets small. The techniques do not import each other.
 
+mod choice;
 pub mod damage;
 pub mod distill;
 pub mod images;

@@ -256,7 +256,7 @@ fn degenerate_models_have_scales_that_are_numbers_and_outputs_that_are_finite() 
             for (bits, rounding) in [(8, Rounding::Nearest), (4, Rounding::Adaround)] {
                 let options =
                     Quantize { images: 1, observer: observer.clone(), weight_bits: bits, rounding, bias_correction: true, ..base() };
-                let place = format!("{name}, {}, {bits} bits", observer.definition().name);
+                let place = format!("{name}, {}, {bits} bits", observer.entry().name);
                 let q = options.apply(m, Some(&images(1)), &ctx()).unwrap_or_else(|e| panic!("{place}: {e}"));
                 for (constant, c) in q.graph().constants().iter().filter(|(n, _)| n.ends_with("_scale")) {
                     assert!(c.to_f32s().unwrap().iter().all(|s| s.is_normal() && *s > 0.0), "{place}: {constant}");

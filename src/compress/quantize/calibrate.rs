@@ -48,7 +48,7 @@ impl Ranges {
     }
     /// What an observer has seen of values that share a scale.
     fn merged(&self, observer: &Observe, values: &[&str]) -> Result<Box<dyn Observer>> {
-        let name = observer.definition().name;
+        let name = observer.entry().name;
         let Some(which) = self.observers.iter().position(|o| o == observer) else {
             return Err(Error::argument(format!("the observer '{name}', with these options, did not take part in calibration")));
         };

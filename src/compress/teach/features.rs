@@ -1,8 +1,8 @@
 //! What a student learns from a teacher's feature maps.
 
-use super::choice::Chosen;
 use super::losses::{FeatureLoss, Maps};
 use super::points::points;
+use crate::choice::Chosen;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{At, Error, Result};
 use compresso_kernels::resize::AxisMap;

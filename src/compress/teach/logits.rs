@@ -1,7 +1,7 @@
 //! Which values of two models mean the same.
 
-use super::choice::{Chosen, Entry};
 use super::losses::{Gains, LogitLoss};
+use crate::choice::{Chosen, Entry};
 use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};

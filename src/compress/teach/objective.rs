@@ -1,11 +1,11 @@
 //! The loss of a student beside its teacher.
 
-use super::choice::Chosen;
 use super::features::{Comparing, FeaturePair, Named, pairs};
 use super::logits::{Logits, order};
 use super::losses::{Classes, FeatureLoss, Heads, LevelPair, LogitLoss, Soft};
 use super::outputs::{difference, output_difference};
 use super::teacher::Teacher;
+use crate::choice::Chosen;
 use candle_core::Tensor;
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};

@@ -3,6 +3,7 @@
 use super::entropy::{Sums, threshold};
 use super::percentile::clipped;
 use super::*;
+use serde_json::{Value, json};
 use crate::quantize::affine::Affine;
 use crate::quantize::calibrate;
 use compresso_base::context::Context;
@@ -44,7 +45,7 @@ fn all() -> Vec<Observe> {
 fn everyone_keeps_the_promises() {
     let v = values(1, 20_000);
     for observe in all() {
-        let name = observe.definition().name;
+        let name = observe.entry().name;
         for grid in GRIDS {
             let whole = observed(&observe, &[&v]).range(grid);
             assert!(whole.min >= Range::of(&v).min && whole.max <= Range::of(&v).max && whole.max > 0.5, "{name}: {whole:?}");

@@ -1,6 +1,6 @@
 //! What a student may learn from: one file for each loss, and one line in the lists below. See docs/adding-a-loss.md.
 
-use super::choice::{Entry, Number};
+use crate::choice::{Entry, Number};
 use candle_core::Tensor;
 use compresso_base::error::Result;
 use compresso_learn::train::Param;

@@ -18,7 +18,7 @@ pub struct Number {
 
 /// An entry of a registry.
 pub trait Entry: Debug + Sized + 'static {
-    /// What the entries are: `loss of feature maps`.
+    /// What an entry is: `loss of feature maps`.
     const WHAT: &'static str;
     /// The registry, in the order in which help lists it.
     const ALL: &'static [&'static Self];
@@ -123,7 +123,7 @@ impl<'de, D: Entry> Deserialize<'de> for Chosen<D> {
 }
 
 fn read<D: Entry>(value: &Value) -> Result<Chosen<D>> {
-    let expected = || Error::argument(format!("expected the name of a {} or a map with it under 'name', got {value}", D::WHAT));
+    let expected = || Error::argument(format!("expected a word for the {}, or a map with it under 'name', got {value}", D::WHAT));
     match value {
         Value::String(name) => Chosen::named(name),
         Value::Object(map) => {
@@ -140,8 +140,9 @@ fn read<D: Entry>(value: &Value) -> Result<Chosen<D>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FeatureLoss, LogitLoss};
     use super::*;
+    use crate::quantize::observers;
+    use crate::teach::{FeatureLoss, LogitLoss};
 
     fn words<D: Entry>() {
         for entry in D::ALL {
@@ -160,9 +161,10 @@ mod tests {
     fn words_and_maps_are_read_as_they_are_written() {
         words::<LogitLoss>();
         words::<FeatureLoss>();
+        words::<observers::Definition>();
         let read = |v| serde_json::from_value::<Chosen<FeatureLoss>>(v).map_err(|e| e.to_string());
         assert_eq!(read(json!({ "name": "mgd", "mask": 0.5 })).unwrap().values()[0], 0.5);
         assert!(read(json!({ "name": "mgd", "masks": 0.5 })).unwrap_err().contains("it has mask"));
-        assert!(read(json!(7)).unwrap_err().contains("expected the name of a loss of feature maps"));
+        assert!(read(json!(7)).unwrap_err().contains("expected a word for the loss of feature maps"));
     }
 }
