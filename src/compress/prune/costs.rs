@@ -16,6 +16,8 @@ compresso_base::choice! {
         Params = "params",
         /// The multiply-accumulates of a run.
         Macs = "macs",
+        /// The time of a run, measured on this machine.
+        Latency = "latency",
     }
 }
 
@@ -63,7 +65,7 @@ impl Costs {
     /// What shape inference reports.
     pub fn new(found: &Analysis, task: &Task, budget: Budget) -> Result<(Self, bool)> {
         let (graph, labels) = (&found.graph, &found.labels);
-        let macs = if budget == Budget::Macs { macs(graph, task)? } else { None };
+        let macs = if matches!(budget, Budget::Macs | Budget::Latency) { macs(graph, task)? } else { None };
         let mut new = Self { fixed: macs.iter().flatten().sum(), layers: Vec::new(), of_atom: HashMap::new() };
         for layer in labels.layers() {
             let Some(dims) = graph.constant(&layer.weight).map(|c| c.dims().to_vec()) else { continue };
@@ -80,7 +82,7 @@ impl Costs {
             }
             new.layers.push(LayerCost { node: layer.node, output: layer.axis, whole, left: dims.clone(), sizes: dims });
         }
-        Ok((new, budget != Budget::Macs || macs.is_some()))
+        Ok((new, macs.is_some() || !matches!(budget, Budget::Macs | Budget::Latency)))
     }
 
     /// The cost of all layers.

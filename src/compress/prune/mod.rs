@@ -19,6 +19,7 @@ mod gather;
 mod group_report;
 mod groups;
 mod judge;
+mod latency;
 mod linear;
 mod moments;
 mod options;
@@ -44,6 +45,7 @@ pub use costs::Budget;
 pub use criteria::{CRITERIA, Criterion, Importance, Need, Score};
 pub use group_report::{GroupCost, GroupReport};
 pub use groups::{Analysis, Group, Groups, PruneGroups, Stay, groups};
+pub use latency::Timed;
 pub use recover::{Recover, Recovery};
 pub use report::{LayerChange, PruneReport, prune_report};
 pub use rounds::Ramp;
@@ -59,6 +61,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
+use compresso_measure::runtimes::RuntimeName;
 use compresso_model::classes::ClassMatch;
 use compresso_model::{Made, Model, Task};
 use rounds::Seen;
@@ -89,9 +92,12 @@ compresso_base::options! {
         /// Share to remove, at least 0 and below 1: of all channels (or weights) that may go. Less is removed where
         /// `align`, `min_channels` and `exclude` say so. 0 does nothing.
         pub ratio: f64 = 0.5,
-        /// What `ratio` is a share of: the channels that may go ("channels"), the weights of layers ("params"), or the
-        /// multiply-accumulates of a run ("macs"). At least so much of the last two goes, if it can.
+        /// What `ratio` is a share of: the channels that may go ("channels"), the weights of layers ("params"), the
+        /// multiply-accumulates of a run ("macs"), of which at least so much goes, if it can, or the time of a run ("latency"): up to seven
+        /// candidates are timed beside the model, on this machine, and the recipe has the share of multiply-accumulates that was found.
         pub budget: Budget = Budget::Channels,
+        /// The runtime in which budget: "latency" times runs; left out: "native".
+        pub runtime: Option<RuntimeName> = None,
         /// "channels" removes whole channels, "weights" sets single weights to zero (shapes and speed stay).
         pub method: Granularity = Granularity::Channels,
         /// "global" ranks all layers together; "layer" removes the same share of each group of layers.
@@ -197,10 +203,13 @@ impl Operation for Prune {
             graph = self.tuned(Model::new(graph, model.task().clone()), model, data, ctx)?.into_graph();
         }
         let args = std::iter::once(model.into()).chain(data.map(Into::into));
-        let pruned = model.derive(graph, self.call(args).seeded(ctx.seed));
+        // A recipe does the same wherever it is run.
+        let found = seen.timed.as_ref().map(|t| Self { ratio: t.ratio, budget: Budget::Macs, runtime: None, ..self.clone() });
+        let pruned = model.derive(graph, found.as_ref().unwrap_or(self).call(args).seeded(ctx.seed));
         if self.dry_run {
-            let report = prune_report(model, &pruned)?;
-            ctx.note_each(seen.short(self));
+            let mut report = prune_report(model, &pruned)?;
+            report.latency = seen.timed.take();
+            ctx.note_each(report.latency.iter().map(Timed::headline).chain(seen.short(self)));
             ctx.note(format!("{} (a dry run: the model stays as it is)", report.headline()));
             return Ok(Made { model: model.clone(), report: Some(report) });
         }
@@ -212,6 +221,8 @@ impl Operation for Prune {
                 ctx.note(report.headline());
                 let lines = [report.kept_line(), report::widened(model.graph(), pruned.graph())?];
                 ctx.note_each(lines.into_iter().flatten().chain(seen.short(self)));
+                report.latency = seen.timed.take();
+                ctx.note_each(report.latency.iter().map(Timed::headline));
                 report.recovery = seen.recoveries.pop();
                 report.recovery.iter().for_each(|r| ctx.note(format!("prune: {}", r.headline())));
                 Some(report)

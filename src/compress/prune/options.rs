@@ -36,6 +36,11 @@ impl Prune {
             (weights && !matches!(name, "" | "l1" | "l2"), ranks.as_str(), "method: \"weights\" goes by magnitude: leave importance out"),
             (recovers && data.is_none(), "option 'recover' solves layers on images, and no dataset was given", "pass one: prune(m, d)"),
             (ratios && budget, "options 'ratios' and 'budget' both say how much goes", "leave one out"),
+            (
+                self.budget == Budget::Latency && self.steps > 1,
+                "budget: \"latency\" is reached in one round",
+                "leave 'steps' out, or prune several times",
+            ),
             (ratios && self.steps > 1, "option 'ratios' is reached in one round", "leave 'steps' out"),
         ];
         match refused.into_iter().find(|(is_so, ..)| *is_so) {
@@ -48,7 +53,7 @@ impl Prune {
     pub(super) fn idle(&self, model: &Model, data: Option<&Dataset>) -> Vec<String> {
         let said = |names: &[&str], why: &str| idle("prune", self, names, why);
         if self.method == Granularity::Weights {
-            let names = ["reduction", "normalization", "readers", "classes", "images", "align", "min_channels"];
+            let names = ["reduction", "normalization", "readers", "classes", "images", "align", "min_channels", "runtime"];
             return said(&names, "with method: \"weights\"").into_iter().collect();
         }
         let criterion = self.ranks_by(model, data).criterion();
@@ -63,6 +68,7 @@ impl Prune {
             said(combined, &by),
             said(if labels { &[] } else { &["classes"] }, &format!("{by}, which reads no labels")),
             said(if data.is_none() { &["images"] } else { &[] }, "without a dataset"),
+            said(if self.budget == Budget::Latency { &[] } else { &["runtime"] }, "without budget: \"latency\""),
             said(if self.steps == 1 { &["schedule"] } else { &[] }, "in a single round (steps)"),
             said(if self.ratios.is_empty() { &[] } else { &["ratio", "scope"] }, "beside 'ratios'"),
         ]

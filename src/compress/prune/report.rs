@@ -1,7 +1,7 @@
 //! What a pruning changed, layer by layer.
 
-use super::Recovery;
 use super::groups::{Stay, name_of, stays_table};
+use super::{Recovery, Timed};
 use crate::damage::Damage;
 use compresso_base::error::Result;
 use compresso_base::report::{Cell, Show, Table};
@@ -42,6 +42,8 @@ pub struct PruneReport {
     pub macs_after: Option<u64>,
     /// Layers that keep all their channels whatever the options, with what keeps them.
     pub stays: Vec<Stay>,
+    /// What was measured where a time was asked for.
+    pub latency: Option<Timed>,
     /// What recovery without training did, where there was one.
     pub recovery: Option<Recovery>,
     /// The scores of both, where they were judged on a dataset.
@@ -90,7 +92,17 @@ pub(super) fn between((before, old): (&Model, &Graph), (after, new): (&Model, &G
         .collect();
     let (b, a) = (before.stats()?, after.stats()?);
     let (params_before, params_after, macs_before, macs_after) = (b.params, a.params, b.macs, a.macs);
-    Ok(PruneReport { layers, params_before, params_after, macs_before, macs_after, stays: Vec::new(), recovery: None, score: None })
+    Ok(PruneReport {
+        layers,
+        params_before,
+        params_after,
+        macs_before,
+        macs_after,
+        stays: Vec::new(),
+        latency: None,
+        recovery: None,
+        score: None,
+    })
 }
 
 fn layers(model: &Model, graph: &Graph) -> Result<Vec<(String, Seen)>> {
@@ -184,7 +196,10 @@ impl Show for PruneReport {
         tables
     }
     fn notes(&self) -> Vec<String> {
-        std::iter::once(self.headline()).chain(self.recovery.iter().map(Recovery::headline)).collect()
+        std::iter::once(self.headline())
+            .chain(self.latency.iter().map(Timed::headline))
+            .chain(self.recovery.iter().map(Recovery::headline))
+            .collect()
     }
     fn data(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()

@@ -2,6 +2,7 @@
 
 use super::costs::{Budget, Costs};
 use super::gather::{Evidence, Gathered, in_the_models_classes};
+use super::latency::{Timed, timed_select};
 use super::recover::{self, Recover, Recovery};
 use super::score::Scoring;
 use super::{Analysis, Granularity, Importance, Prune, Removal, head_values, select, verify, weights};
@@ -48,12 +49,16 @@ pub(super) struct Seen {
     pub first: Option<Analysis>,
     /// Of each round.
     pub recoveries: Vec<Recovery>,
+    /// Where a time was asked for.
+    pub timed: Option<Timed>,
     /// The share of the budget that is left, and the one that the options ask for, after each round.
     pub left: Vec<(f64, f64)>,
 }
 
 /// A share of the channels that rounding of sizes may leave.
 const ROUNDED: f64 = 0.02;
+/// And of a time, which is measured.
+const OF_TIME: f64 = 0.03;
 
 impl Seen {
     /// What is told where less went than was asked for.
@@ -63,6 +68,7 @@ impl Seen {
             Budget::Channels => ("channels", ROUNDED),
             Budget::Params => ("weights", 1e-6),
             Budget::Macs => ("multiply-accumulates", 1e-6),
+            Budget::Latency => ("time of a run", OF_TIME),
         };
         let Prune { min_channels, align, exclude, include, .. } = options;
         let named = if exclude.is_empty() && include.is_empty() { "" } else { ", exclude and include" };
@@ -121,7 +127,7 @@ impl Prune {
                     let ratio = (share - before) / (1.0 - before);
                     let options = Self { ratio, align, importance: Some(Importance::of(criterion)), ..self.clone() };
                     let found = Analysis::new(current.graph(), &head_values(model.task()))?;
-                    let pruned = options.channels(&found, model.task(), data, &mut seen.left, ctx);
+                    let pruned = options.channels(&found, model.task(), data, seen, ctx);
                     seen.first.get_or_insert(found);
                     pruned.map(|p| {
                         p.map(|(graph, recovery)| {
@@ -147,18 +153,18 @@ impl Prune {
         Ok(changed.then(|| current.into_graph()))
     }
 
-    /// The graph without a share `ratio` of its channels, shown to be what masking gives, then recovered; `None` when all stay. `left` has
+    /// The graph without a share `ratio` of its channels, shown to be what masking gives, then recovered; `None` when all stay. `seen` has
     /// what rounds before have left, which may be nothing to choose from, and gets what this one leaves.
     fn channels(
         &self,
         found: &Analysis,
         task: &Task,
         data: Option<&Dataset>,
-        left: &mut Vec<(f64, f64)>,
+        seen: &mut Seen,
         ctx: &Context,
     ) -> Result<Option<(Graph, Option<Recovery>)>> {
-        if !left.is_empty() && found.groups.0.is_empty() {
-            left.push((1.0, 1.0 - self.ratio));
+        if !seen.left.is_empty() && found.groups.0.is_empty() {
+            seen.left.push((1.0, 1.0 - self.ratio));
             return Ok(None);
         }
         let chosen = found.groups.chosen(&self.include, &self.exclude)?;
@@ -177,8 +183,14 @@ impl Prune {
         let scores = scoring.scores(&gathered, &chosen, ctx)?;
         let (all, weights) = select::axes(found, &chosen);
         let costs = self.costs(found, task)?;
-        let select::Selected { atoms, went, asked } = select::select(self, &chosen, &scores, &all, &weights, costs.as_ref())?;
-        left.push((1.0 - went, 1.0 - asked));
+        let select::Selected { atoms, went, asked } = if self.budget == Budget::Latency {
+            let (selected, timed) = timed_select(self, (found, task), &chosen, &scores, (&all, &weights), costs.as_ref(), ctx)?;
+            seen.timed = Some(timed);
+            selected
+        } else {
+            select::select(self, &chosen, &scores, &all, &weights, costs.as_ref())?
+        };
+        seen.left.push((1.0 - went, 1.0 - asked));
         if atoms.is_empty() {
             return Ok(None);
         }

@@ -60,6 +60,27 @@ fn a_budget_out_of_reach_is_told() {
     assert!(said.contains("50.0 % of the channels went, not the 75.0 % asked for") && said.contains("exclude and include keep"), "{said}");
 }
 
+/// How near a time is met is not for a test of seconds; that it is measured, and told, is.
+#[test]
+fn a_time_is_a_budget_and_the_recipe_says_what_went_for_it() {
+    let notes = Arc::new(Notes::default());
+    let ctx = Context::new().with_progress(notes.clone());
+    let m = two_layers();
+    let options = Prune { ratio: 0.4, budget: Budget::Latency, min_channels: 1, ..half() };
+    let made = options.run((&m, None), &ctx).unwrap();
+    let timed = made.report.unwrap().latency.unwrap();
+    assert!(timed.runtime == "native" && timed.before_ms > 0.0 && timed.after_ms > 0.0 && (1..=7).contains(&timed.tried), "{timed:?}");
+    assert!(notes.take().iter().any(|n| n.contains("of the time) by") && n.contains("measured")));
+    let steps = made.model.steps();
+    let step = &steps.last().unwrap().options;
+    assert_eq!((step["budget"].as_str(), step["ratio"].as_f64()), (Some("macs"), Some(timed.ratio)), "{step:?}");
+    // Replayed, it gives the same weights.
+    let again = Prune { ratio: timed.ratio, budget: Budget::Macs, ..options.clone() }.apply(&m, None, &ctx).unwrap();
+    assert_eq!(again.graph().constants(), made.model.graph().constants());
+    let e = Prune { steps: 2, ..options }.apply(&m, None, &ctx).unwrap_err().to_string();
+    assert!(e.contains("\"latency\" is reached in one round"), "{e}");
+}
+
 #[test]
 fn options_that_cannot_act_are_refused_or_told() {
     let notes = Arc::new(Notes::default());

@@ -3,13 +3,13 @@
 use super::entropy::{Sums, threshold};
 use super::percentile::clipped;
 use super::*;
-use serde_json::{Value, json};
 use crate::quantize::affine::Affine;
 use crate::quantize::calibrate;
 use compresso_base::context::Context;
 use compresso_learn::data::{DataOptions, dataset};
 use compresso_model::zoo::{ZooOptions, build};
 use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
 
 const GRIDS: [Grid; 3] = [Grid::UINT8, Grid::INT8, Grid { element: compresso_model::Element::U8, low: 0, high: 127, symmetric: false }];
 
