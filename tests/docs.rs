@@ -1,6 +1,10 @@
-//! Every command and script in the README, the guide and the page on performance runs.
+//! The pages of the book: every command and script in them runs, their links hold, and the reference is that of the program.
 
-use std::path::Path;
+mod common;
+
+use compresso::model::{LoadOptions, Model};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The fenced blocks of a Markdown text in one language.
@@ -39,16 +43,107 @@ fn compresso(args: &[&str], folder: &Path) -> String {
     out.into_owned()
 }
 
+/// The pages, by their paths from the root.
+fn pages() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let of = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        entries.filter(|n| n.ends_with(".md")).map(|n| format!("{folder}/{n}")).collect()
+    };
+    let mut all = [of("docs"), of("docs/handbook"), vec!["README.md".to_string()]].concat();
+    all.sort();
+    all
+}
+
 /// The scripts in the texts, one session per document, as a reader would type them.
 #[test]
 fn scripts_in_the_docs_run() {
-    for document in ["README.md", "docs/guide.md", "docs/pruning.md", "docs/quantization.md", "docs/distillation.md", "docs/search.md"] {
-        let script = blocks(&read(document), "rhai").concat();
-        assert!(!script.is_empty(), "{document} shows no script");
+    let mut run = BTreeSet::new();
+    for document in pages() {
+        let script = blocks(&read(&document), "rhai").concat();
+        if script.is_empty() {
+            continue;
+        }
         let dir = tempfile::tempdir().unwrap();
+        if document == "docs/best-pt.md" {
+            brought(dir.path());
+        }
         std::fs::write(dir.path().join("session.rhai"), script).unwrap();
         compresso(&["run", "session.rhai"], dir.path());
+        run.insert(document);
     }
+    for document in ["README.md", "docs/guide.md", "docs/best-pt.md", "docs/handbook/pruning.md", "docs/handbook/practice.md"] {
+        assert!(run.contains(document), "{document} shows no script");
+    }
+}
+
+/// A small `best.pt` as the Ultralytics trainer writes it, and photographs with its classes in the folder `BCCD`.
+fn brought(folder: &Path) {
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch/yolov8.pt"), folder.join("best.pt")).unwrap();
+    let model = Model::load(folder.join("best.pt"), &LoadOptions::default()).unwrap();
+    let root = folder.join("BCCD");
+    common::voc(&root, model.task().classes(), [12, 4, 4]);
+}
+
+/// Links between pages, to headings and to files.
+#[test]
+fn links_hold() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = prose(&read(&page));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target: PathBuf = if file.is_empty() { page.clone().into() } else { Path::new(&page).parent().unwrap().join(file) };
+            let there = root.join(&target);
+            let found = match heading {
+                "" => there.exists(),
+                heading => there.is_file() && headings(&std::fs::read_to_string(&there).unwrap()).contains(heading),
+            };
+            if !found {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// The text without blocks of code and pieces in back quotes.
+fn prose(text: &str) -> String {
+    let outside: String = text.split("```").step_by(2).collect();
+    outside.split('`').step_by(2).collect()
+}
+
+/// What headings are called in links.
+fn headings(text: &str) -> BTreeSet<String> {
+    let outside: String = text.split("```").step_by(2).collect();
+    let slug = |line: &str| -> String {
+        let kept = line.trim_start_matches('#').trim().to_lowercase();
+        kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    outside.lines().filter(|l| l.starts_with('#')).map(slug).collect()
+}
+
+/// What mdbook reads: every page has its place in the summary, once.
+#[test]
+fn the_book_has_every_page() {
+    let summary = read("docs/SUMMARY.md");
+    let mut listed: Vec<String> = summary.split("](").skip(1).map(|rest| format!("docs/{}", rest.split(')').next().unwrap())).collect();
+    listed.sort();
+    let all: Vec<String> = pages().into_iter().filter(|p| p.starts_with("docs/") && p != "docs/SUMMARY.md").collect();
+    assert_eq!(listed, all);
+    for page in all {
+        assert!(read(&page).starts_with("# "), "{page} has no title");
+    }
+}
+
+/// `compresso reference > docs/reference.md` makes it anew.
+#[test]
+fn the_reference_is_that_of_the_program() {
+    assert!(read("docs/reference.md") == compresso(&["reference"], Path::new(".")), "compresso reference > docs/reference.md");
 }
 
 /// The grid of the guide prints its table and its plot, and nothing else.
@@ -66,6 +161,9 @@ fn the_grid_in_the_guide_prints_its_table_and_its_plot() {
     assert!(table.lines().all(|l| l.starts_with('|')) && plot.contains("map50") && plot.contains("ms"), "{out}");
     assert!(plot.lines().all(|l| l.chars().count() <= 80) && ["0.1", "0.6"].iter().all(|r| plot.contains(r)), "{out}");
 }
+
+/// Pages for who works on the program: their commands are those of its development.
+const DEVELOPERS: [&str; 3] = ["docs/architecture.md", "docs/models.md", "docs/reliability.md"];
 
 /// Shell commands: those of `compresso` are run; the others are known and run elsewhere.
 #[test]
@@ -85,28 +183,26 @@ fn commands_in_the_docs_run() {
         "python3 scripts/compare.py int8 yolov8n.onnx --threads 2",
         "python3 scripts/compare.py ptq yolov8n.onnx --threads 2",
     ];
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("experiment.rhai"), "print(args);").unwrap();
     let mut seen = Vec::new();
-    for document in [
-        "README.md",
-        "docs/guide.md",
-        "docs/notebooks.md",
-        "docs/performance.md",
-        "docs/pruning.md",
-        "docs/distillation.md",
-        "docs/search.md",
-    ] {
+    for document in pages().iter().filter(|p| !DEVELOPERS.contains(&p.as_str())) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("experiment.rhai"), "print(args);").unwrap();
+        if document == "docs/best-pt.md" {
+            brought(dir.path());
+        }
+        let mut folder = dir.path().to_path_buf();
         for line in blocks(&read(document), "sh").iter().flat_map(|b| b.lines()) {
             let command = line.split("  #").next().unwrap_or_default().trim();
-            if elsewhere.contains(&command) {
+            if let Some(inner) = command.strip_prefix("cd ") {
+                folder.push(inner);
+            } else if elsewhere.contains(&command) {
                 // Run there.
             } else if let Some(rest) = command.strip_prefix("compresso ") {
                 let args: Vec<&str> = match rest.split_once(' ') {
                     Some(("eval", code)) => vec!["eval", code.trim_matches('\'')],
                     _ => rest.split(' ').collect(),
                 };
-                compresso(&args, dir.path());
+                compresso(&args, &folder);
             } else {
                 assert_eq!(command, "compresso", "{document}: nothing tests this");
             }

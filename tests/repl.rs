@@ -22,10 +22,16 @@ impl Repl {
         Self::start_with(home, 120, "xterm")
     }
     fn start_with(home: tempfile::TempDir, columns: usize, terminal: &str) -> Self {
+        Self::begin(home, columns, terminal, "cat")
+    }
+    fn start_paged(home: tempfile::TempDir, pager: &str) -> Self {
+        Self::begin(home, 120, "xterm", pager)
+    }
+    fn begin(home: tempfile::TempDir, columns: usize, terminal: &str, pager: &str) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("stty cols {columns} rows 40; exec {}", env!("CARGO_BIN_EXE_compresso"))]);
         command.env("COMPRESSO_HISTORY", home.path().join("history")).env("NO_COLOR", "1").env("TERM", terminal).env("LANG", "C.UTF-8");
-        command.env("COMPRESSO_GRAPHICS", "none").current_dir(home.path());
+        command.env("COMPRESSO_GRAPHICS", "none").env("PAGER", pager).current_dir(home.path());
         let mut pty = spawn_command(command, Some(20_000)).unwrap();
         pty.exp_string("help() lists the functions").unwrap();
         if terminal != "dumb" {
@@ -73,7 +79,7 @@ fn earlier_values_are_kept_timed_and_undone() {
     r.expect("Out[2] + Out[3]", "63");
     r.expect("switch 7 { 1 => 2, _ => 70 + 7 }", "77");
     r.expect("a = 5;", "");
-    r.expect(":undo", "before the last input: a = 5;");
+    r.expect(":undo", "before the last input that changed them: a = 5;");
     r.expect("a * 1000", "20000");
     r.expect("%time a + 0", "took ");
     r.expect("%timeit a + 0", "median ");
@@ -81,7 +87,7 @@ fn earlier_values_are_kept_timed_and_undone() {
     r.expect("!exit 3", "the command ended with exit status: 3");
     r.expect(":vars", "whole number");
     r.expect("a.nope", "a whole number has no field 'nope'");
-    r.expect(":save kept.rhai", "inputs are in kept.rhai");
+    r.expect(":save kept.rhai", "inputs in kept.rhai");
     r.expect("print(read_text(\"kept.rhai\").contains(\"nope\"))", "false");
     r.expect("a = 7;", "");
     r.expect(":load kept.rhai", "");
@@ -96,12 +102,66 @@ fn a_training_that_was_not_saved_is_asked_for() {
     r.expect("let m = model(\"yolov8n\", #{ classes: 3, image_size: 32, width: 0.0625 });", "");
     r.expect("let t = train(m, dataset(\"shapes\", #{ images: 4, size: 32 }), #{ epochs: 1, batch: 2 });", "");
     r.pty.send_line("exit").unwrap();
-    r.pty.exp_string("trained and not saved: t. Leave? [y/N]").unwrap();
+    r.pty.exp_string("not saved: t. Leave? [y/N]").unwrap();
     r.expect("n", "");
     r.expect("1 + 41", "42");
+    // In lists, and as the last value; what is made of an unsaved model is lost with it.
+    r.expect("let t = [#{ m: t }]; let q = prune(t[0].m);", "");
+    r.pty.send_line("exit").unwrap();
+    r.pty.exp_string("not saved: t, q. Leave? [y/N]").unwrap();
+    r.expect("n", "");
+    r.expect("let kept = t[0].m; t = (); q = (); kept", "Model: detector");
+    r.expect("kept = ();", "");
+    r.pty.send_line("exit").unwrap();
+    r.pty.exp_string("not saved: _. Leave? [y/N]").unwrap();
+    r.expect("n", "");
+    r.expect("let t = _;", "");
     r.expect("save(t, \"t.onnx\")", "");
     r.pty.send_line("exit").unwrap();
     r.pty.exp_eof().unwrap();
+}
+
+/// Lines that come while an input runs, typed or pasted without brackets.
+#[test]
+fn lines_typed_ahead_are_all_run() {
+    let mut r = Repl::start();
+    r.send("print(\"beg\" + \"in\"); sleep(1);\n1000 + 1\n2000 + 2\nlet f = |x| {\nx * 3\n};\nf.call(1001)\n");
+    for shown in ["begin", "\n1001", "\n2002", "\n3003"] {
+        r.pty.exp_string(shown).unwrap_or_else(|e| panic!("{shown}: {e}"));
+    }
+}
+
+#[test]
+fn saved_sessions_run_and_looks_are_not_undone() {
+    let mut r = Repl::start();
+    r.expect("let a = 20;", "");
+    r.expect("a + 1", "21");
+    r.expect("_ * 2", "42");
+    r.expect("Out[2] + Out[3]", "63");
+    r.expect("a += 1;", "");
+    r.expect("a", "21");
+    r.expect("m = 3", "let m = ");
+    r.expect(":undo", "before the last input that changed them: a += 1;");
+    r.expect("a", "20");
+    r.expect("%foo", "there is no %foo");
+    r.expect(":history Out", "  [4]  Out[2] + Out[3]");
+    r.expect(":save kept.rhai", "inputs in kept.rhai");
+    let text = std::fs::read_to_string(r._home.path().join("kept.rhai")).unwrap();
+    assert!(text.contains("let out_2 = a + 1;\nlet out_3 = out_2 * 2;\nout_2 + out_3;\n"), "{text}");
+    r.expect(":load kept.rhai", "");
+    r.expect("out_2 + out_3", "63");
+}
+
+#[test]
+fn what_exceeds_the_screen_goes_through_the_pager() {
+    let home = tempfile::tempdir().unwrap();
+    let pager = home.path().join("pager");
+    std::fs::write(&pager, "#!/bin/sh\ncat > /dev/null\necho pa''ged\n").unwrap();
+    Command::new("chmod").args(["+x", pager.to_str().unwrap()]).status().unwrap();
+    let mut r = Repl::start_paged(home, pager.to_str().unwrap());
+    r.expect("help()", "paged");
+    r.expect("help(prune)", "paged");
+    r.expect("1 + 1", "2");
 }
 
 /// What the terminal was given; it comes byte by byte.

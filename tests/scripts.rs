@@ -148,27 +148,8 @@ fn detectors_without_suppression_are_trained() {
 fn real_data_goes_through() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("voc");
-    for folder in ["Annotations", "JPEGImages", "ImageSets/Main"] {
-        std::fs::create_dir_all(root.join(folder)).unwrap();
-    }
-    let pictures = pictures(&root.join("JPEGImages"), 6);
-    for (name, targets) in &pictures {
-        let objects: String = targets
-            .iter()
-            .map(|t| {
-                let b = t.bbox;
-                let corners = [("xmin", b.x1), ("ymin", b.y1), ("xmax", b.x2), ("ymax", b.y2)];
-                let corners: String = corners.iter().map(|(n, v)| format!("<{n}>{}</{n}>", v.round() as i64)).collect();
-                format!("<object><name>shape{}</name><bndbox>{corners}</bndbox></object>", t.class)
-            })
-            .collect();
-        let xml = format!("<annotation><filename>{name}</filename>{objects}</annotation>");
-        std::fs::write(root.join("Annotations").join(name.replace(".jpg", ".xml")), xml).unwrap();
-    }
-    for (split, names) in [("train", &pictures[..4]), ("val", &pictures[4..5]), ("test", &pictures[5..])] {
-        let list: String = names.iter().map(|(n, _)| n.replace(".jpg", "\n")).collect();
-        std::fs::write(root.join(format!("ImageSets/Main/{split}.txt")), list).unwrap();
-    }
+    let classes: Vec<String> = (0..6).map(|c| format!("shape{c}")).collect();
+    common::voc(&root, &classes, [4, 1, 1]);
     let out = dir.path().join("out");
     let text = run("scripts/bccd.rhai", &[root.to_str().unwrap(), "1", out.to_str().unwrap()]);
     assert!(text.contains("mAP50"), "{text}");

@@ -51,7 +51,7 @@ fn options_before_and_after_the_command() {
         [(["--threads", "0", "eval", "1"], "the number of threads"), (["--device", "cuda:x", "eval", "1"], "no device 'cuda:x'")]
     {
         let o = compresso(&args);
-        assert_eq!(o.status.code(), Some(1));
+        assert_eq!(o.status.code(), Some(2));
         assert!(stderr(&o).contains(text), "{}", stderr(&o));
     }
 }
@@ -188,13 +188,69 @@ fn operations_are_commands() {
     let o = at(&["prune", "classifier", "--ratio", "30"]);
     assert!(o.status.code() == Some(1) && stderr(&o).contains("it is a share: 30 % is 0.3"), "{}", stderr(&o));
     let o = at(&["prune", "classifier", "--ratoi", "0.3"]);
-    assert!(o.status.code() == Some(1) && stderr(&o).contains("did you mean --ratio?"), "{}", stderr(&o));
+    assert!(o.status.code() == Some(2) && stderr(&o).contains("did you mean --ratio?"), "{}", stderr(&o));
+    let o = at(&["prune", "classifier", "-o"]);
+    assert!(o.status.code() == Some(2) && stderr(&o).contains("-o needs a file"), "{}", stderr(&o));
     let o = at(&["prune", "--help"]);
     assert!(
         stdout(&o).starts_with("usage: compresso prune MODEL [--data DATA]") && stdout(&o).contains("Share to remove"),
         "{}",
         stdout(&o)
     );
+}
+
+/// `--help` in a pipe is as wide as people read.
+#[test]
+fn help_is_found_and_narrow() {
+    for (args, part) in [
+        (&["help"][..], "Usage: compresso"),
+        (&["--help"], "Usage: compresso"),
+        (&["help", "run"], "Run a script"),
+        (&["help", "prune"], "usage: compresso prune MODEL"),
+        (&["help", "onnx-export"], "usage: compresso onnx_export"),
+        (&["help", "predictions"], "images[0].detections"),
+        (&["prune", "--help"], "Share to remove"),
+        (&["train", "-h"], "epochs"),
+    ] {
+        let o = compresso(args);
+        assert_eq!(o.status.code(), Some(0), "{args:?}: {}", stderr(&o));
+        assert!(stdout(&o).contains(part), "{args:?}: {}", stdout(&o));
+        // Examples are lines to copy.
+        let text = stdout(&o);
+        let prose = text.split("\nExamples").next().unwrap();
+        assert!(prose.lines().all(|l| l.chars().count() <= 140), "{args:?}: {}", prose.lines().find(|l| l.chars().count() > 140).unwrap());
+    }
+    let o = compresso(&["help", "prunne"]);
+    assert!(o.status.code() == Some(2) && stderr(&o).contains("did you mean"), "{}", stderr(&o));
+}
+
+#[test]
+fn new_projects_run_and_notebooks_come_from_scripts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |folder: &std::path::Path, args: &[&str]| {
+        let o = Command::new(env!("CARGO_BIN_EXE_compresso")).args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+        (o.status.code(), stdout(&o) + &stderr(&o))
+    };
+    let (code, text) = at(dir.path(), &["new", "cells"]);
+    assert!(code == Some(0) && text.contains("cells/experiment.ipynb"), "{text}");
+    let project = dir.path().join("cells");
+    let (code, text) = at(&project, &["run", "experiment.rhai"]);
+    assert!(code == Some(0) && text.contains("pruned") && project.join("out/int8.onnx").is_file(), "{text}");
+    assert_eq!(at(dir.path(), &["new", "cells"]).0, Some(1));
+    // The notebook says the same as the script, and runs as one.
+    assert_eq!(at(&project, &["notebook", "experiment.ipynb"]).0, Some(2), "the script is there");
+    assert_eq!(at(&project, &["notebook", "experiment.ipynb", "-o", "again.rhai"]), (Some(0), "again.rhai\n".into()));
+    let bare = |name: &str| {
+        let text = std::fs::read_to_string(project.join(name)).unwrap();
+        text.lines()
+            .filter(|l| !l.trim().is_empty() && !l.starts_with("// %%") && !l.starts_with("#!"))
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(bare("again.rhai"), bare("experiment.rhai"));
+    let (code, text) = at(&project, &["notebook", "data.yaml", "-o", "x.ipynb"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(at(&project, &["notebook", "missing.rhai"]).0, Some(1));
 }
 
 #[test]

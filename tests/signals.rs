@@ -91,6 +91,33 @@ fn a_second_signal_ends_at_once_and_clears_up() {
     }
 }
 
+/// What a training has reached is written where the command was to write its result, and beside the work of a script.
+#[test]
+fn what_was_reached_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_compresso"));
+        command.args(args).current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let made = "save(dataset(\"shapes\", #{ images: 8, size: 32 }), \"data.yaml\"); \
+                save(model(\"yolov8n\", #{ classes: dataset(\"data.yaml\").classes, image_size: 32, width: 0.0625 }), \"m.onnx\");";
+    assert!(at(&["eval", made]).wait().unwrap().success());
+    let script = "train(model(\"m.onnx\"), dataset(\"data.yaml\"), #{ epochs: 100000, batch: 4 });";
+    std::fs::write(dir.path().join("long.rhai"), script).unwrap();
+    let one_line = ["train", "m.onnx", "data.yaml", "--epochs", "100000", "--batch", "4", "-o", "reached.onnx"];
+    for (args, file) in [(&one_line[..], "reached.onnx"), (&["run", "long.rhai"], "long-partial.onnx")] {
+        let mut child = at(args);
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        // A whole epoch is there.
+        assert!(lines.by_ref().any(|line| line.unwrap().contains("epoch 2/")), "{args:?}");
+        signal("INT", &child);
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        assert_eq!(end(&mut child).0, Some(130), "{rest:?}");
+        assert!(rest.iter().any(|l| l == &format!("what was reached is in {file}")), "{rest:?}");
+        assert!(dir.path().join(file).is_file());
+    }
+}
+
 #[test]
 fn walks_of_folders_and_waiting_for_input_end_too() {
     let mut child =

@@ -30,6 +30,8 @@ pub struct Damage {
     pub images: usize,
     /// Name and split of the dataset.
     pub dataset: String,
+    /// Why the score now may say nothing, where it is no better than always answering the commonest class.
+    pub idle: Option<String>,
 }
 
 impl Damage {
@@ -50,6 +52,7 @@ impl Damage {
             grain: scorer.grain(),
             images: scorer.images(),
             dataset: scorer.dataset(),
+            idle: scorer.is_idle(now.value),
             measure: scorer.measure,
         }))
     }
@@ -87,6 +90,9 @@ impl Damage {
             (None, None) => String::new(),
         };
         ctx.note(format!("{operation}: {measure} {before:.3} → {after:.3} on {images} of {dataset}{sure}"));
+        if let Some(why) = &self.idle {
+            ctx.note(format!("{operation}: warning: {why}"));
+        }
         let lost = before - after;
         if lost / before > LOSS {
             // Two standard errors: what chance alone brings about once in twenty times.

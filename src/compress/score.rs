@@ -39,6 +39,8 @@ pub struct Scorer {
     pub measure: String,
     /// That of the first model.
     pub first: Score,
+    /// Of a classifier judged by labels, the commonest class and the score of always answering it.
+    pub commonest: Option<(String, f64)>,
     /// What it is without each part of the images.
     without: Vec<f64>,
 }
@@ -70,11 +72,11 @@ impl Scorer {
         };
         if DataKind::of_task(model.task()) == Some(data.kind) {
             match labelled(model, &data, figure, ctx) {
-                Ok(first) if first.value < LEAST => {
+                Ok((first, _)) if first.value < LEAST => {
                     let on = on(&data);
                     return Ok(Err(format!("its {name} is {:.3} {on}: it has learnt nothing of them", first.value)));
                 }
-                Ok(first) => return Ok(Ok(Self::new(By::Labels, figure, data, name.into(), first))),
+                Ok((first, commonest)) => return Ok(Ok(Self { commonest, ..Self::new(By::Labels, figure, data, name.into(), first) })),
                 // The labels are of other classes.
                 Err(e) if matches!(e.kind(), ErrorKind::Argument | ErrorKind::Unsupported) => {}
                 Err(e) => return Err(e),
@@ -102,7 +104,7 @@ impl Scorer {
     }
     fn new(by: By, figure: Figure, data: Dataset, measure: String, first: Score) -> Self {
         let without = first.images.without_parts(figure);
-        Self { by, figure, data, measure, first, without }
+        Self { by, figure, data, measure, first, commonest: None, without }
     }
 
     /// The score of another model.
@@ -111,7 +113,7 @@ impl Scorer {
     /// As [`Scorer::of`].
     pub fn score(&self, model: &Model, ctx: &Context) -> Result<Score> {
         match &self.by {
-            By::Labels => labelled(model, &self.data, self.figure, ctx),
+            By::Labels => labelled(model, &self.data, self.figure, ctx).map(|(score, _)| score),
             by => by.agreement(found(model, &self.data, ctx)?, self.figure),
         }
     }
@@ -144,14 +146,27 @@ impl Scorer {
     /// Why these images cannot tell a drop of so much from none, `now` being a model that differs; `None` where they can.
     pub fn too_coarse(&self, drop: f64, now: &Score) -> Option<String> {
         let images = counted(self.images(), "image");
+        if let Some((class, share)) = self.commonest.as_ref().filter(|c| c.1 >= self.first.value - drop) {
+            let kept = self.first.value - drop;
+            return Some(format!("always answering '{class}' scores {share:.4}, which counts as kept here (at least {kept:.4})"));
+        }
         match (self.grain(), self.deviation(now)) {
-            (Some(grain), _) if grain > drop => Some(format!("one of {images} is {grain:.4} of {}, more than {drop}", self.measure)),
+            (Some(grain), _) if grain > drop => {
+                Some(format!("one of {images} is {grain:.4} of {}, more than {drop}; more images would tell", self.measure))
+            }
             (_, None) => Some(format!("one image tells nothing of a drop of {drop}")),
             (_, Some(e)) if e > drop => {
-                Some(format!("on {images} a difference of {} is uncertain by ±{e:.4}, more than {drop}", self.measure))
+                let measure = &self.measure;
+                Some(format!("on {images} a difference of {measure} is uncertain by ±{e:.4}, more than {drop}; more images would tell"))
             }
             _ => None,
         }
+    }
+
+    /// Why a score that seems kept may say nothing: it is no better than always answering the commonest class.
+    pub fn is_idle(&self, score: f64) -> Option<String> {
+        let (class, share) = self.commonest.as_ref().filter(|c| score <= c.1)?;
+        Some(format!("always answering '{class}' scores {share:.3}: {} {score:.3} is no better", self.measure))
     }
 }
 
@@ -229,8 +244,8 @@ impl By {
     }
 }
 
-/// By the labels of the dataset.
-fn labelled(model: &Model, data: &Dataset, figure: Figure, ctx: &Context) -> Result<Score> {
+/// By the labels of the dataset; with the commonest class of a classifier's, and the score of always answering it.
+fn labelled(model: &Model, data: &Dataset, figure: Figure, ctx: &Context) -> Result<(Score, Option<(String, f64)>)> {
     let mut runner = ImageRunner::new(model, ctx);
     let form = ImageForm::of(model.graph(), model.task());
     let run = &mut |images: &candle_core::Tensor| runner.run(images);
@@ -239,7 +254,8 @@ fn labelled(model: &Model, data: &Dataset, figure: Figure, ctx: &Context) -> Res
         Figure::Map50 => all.map50,
         Figure::Map => all.map,
     };
-    Ok(Score { value: value.or(all.top1).unwrap_or(0.0), images })
+    let commonest = all.commonest().map(|(class, share)| (class.to_string(), share));
+    Ok((Score { value: value.or(all.top1).unwrap_or(0.0), images }, commonest))
 }
 
 /// What a model finds, of low confidence too.

@@ -283,7 +283,8 @@ impl Comparison {
 
 impl Show for Comparison {
     fn tables(&self) -> Vec<Table> {
-        let mut t = Table::new("Difference", &["output", ">numbers", ">max abs", ">mean abs", ">max rel", ">SQNR (dB)", ">cosine"]);
+        let mut t = Table::new("Difference", &["output", ">numbers", ">max abs", ">mean abs", ">max rel", ">SQNR (dB)", ">cosine"])
+            .minor(["numbers", "max rel", "mean abs"]);
         for d in &self.outputs {
             let errors = [d.max_abs, d.mean_abs, d.max_rel].map(Cell::number);
             let noise = d.sqnr_db.map_or_else(Cell::none, |db| Cell::shown(format!("{db:.1}"), db));

@@ -9,7 +9,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
 use compresso_base::files;
 use compresso_base::operation::{Arg, ArgKind, Argument, Digest, Operation, Options, Recipe, Signature, decode};
-use compresso_base::report::read_csv;
+use compresso_base::report::{CsvValue, read_csv};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
@@ -172,6 +172,8 @@ pub enum Loaded {
     Tensor(Value),
     Tensors(IndexMap<String, Value>),
     Data(Json),
+    /// The rows of a CSV file, as pairs of column and cell.
+    Rows(Vec<Vec<(String, CsvValue)>>),
 }
 
 compresso_base::options! {
@@ -205,10 +207,7 @@ impl Operation for Load {
                 let text = files::read_text(path)?;
                 serde_json::from_str(&text).map(Loaded::Data).map_err(|e| Error::format("this is no JSON").because(e).file(path))
             }
-            "csv" => {
-                let rows = read_csv(&files::read_text(path)?).map_err(|e| e.file(path))?;
-                Ok(Loaded::Data(rows.into_iter().map(Json::Object).collect()))
-            }
+            "csv" => Ok(Loaded::Rows(read_csv(&files::read_text(path)?).map_err(|e| e.file(path))?)),
             _ => {
                 let mut tensors = weights::load_tensors(path)?;
                 match tensors.pop() {

@@ -296,6 +296,7 @@ impl<'a> Course<'a> {
         } else {
             best(&able, &|i| [points[i].speed, points[i].small])
         };
+        let name = |i: usize| self.seen[i].0.reached(given.macs, self.seen[i].2.macs);
         let candidates = self.seen.iter().enumerate().map(|(i, (plan, _, k))| {
             let beaten = (0..points.len()).find(|&j| points[j].beats(points[i]));
             let lost = self.lost(k);
@@ -308,9 +309,9 @@ impl<'a> Course<'a> {
                     "slower than as given".into()
                 }
                 () => match beaten {
-                    Some(j) => format!("{} is as good or better in all", self.seen[j].0),
-                    None if self.has_target() && reached => format!("a lower score than {}", self.seen[winner].0),
-                    None => format!("slower than {}", self.seen[winner].0),
+                    Some(j) => format!("{} is as good or better in all", name(j)),
+                    None if self.has_target() && reached => format!("a lower score than {}", name(winner)),
+                    None => format!("slower than {}", name(winner)),
                 },
             };
             Candidate { plan: *plan, known: k.clone(), lost, front: front[i], why }

@@ -38,6 +38,13 @@ impl Plan {
             Self { .. } => None,
         }
     }
+    /// The plan with the share that pruning reached in the place of the one asked for: multiply-accumulates before and after it.
+    #[must_use]
+    pub fn reached(self, given: Option<u64>, made: Option<u64>) -> Self {
+        let (Some(given), Some(made), 1..) = (given.filter(|g| *g > 0), made, self.cut) else { return self };
+        let gone = 100.0 * (1.0 - made as f64 / given as f64);
+        Self { cut: gone.round().clamp(0.0, 100.0) as u8, ..self }
+    }
     /// Takes the last step on the model that the plan before it made.
     ///
     /// # Errors

@@ -68,6 +68,10 @@ impl Candidate {
 }
 
 impl CompressReport {
+    /// What a candidate is called: by the share of multiply-accumulates that is gone, not by the one that was asked for.
+    fn name(&self, c: &Candidate) -> String {
+        c.plan.reached(self.candidates.first().and_then(|given| given.known.macs), c.known.macs).to_string()
+    }
     fn taken(&self) -> Option<&Candidate> {
         self.candidates.iter().find(|c| c.plan == self.winner)
     }
@@ -86,7 +90,10 @@ impl CompressReport {
         }
         format!(
             "compress: {}: {} {:.4} → {:.4}{speed}, {small:.1}× as small{missed}",
-            taken.plan, self.measure, given.known.score, taken.known.score
+            self.name(taken),
+            self.measure,
+            given.known.score,
+            taken.known.score
         )
     }
 }
@@ -95,12 +102,13 @@ impl Show for CompressReport {
     fn tables(&self) -> Vec<Table> {
         let measure = format!(">{}", self.measure);
         let headers = ["candidate", &measure, ">lost", ">p50 ms", ">speed-up", ">MACs", ">params", ">size", "front", "taken, or why not"];
-        let mut table = Table::new("Candidates", &headers);
+        // What tells one candidate from another, and why it was not taken, stays.
+        let mut table = Table::new("Candidates", &headers).minor(["params", "MACs", "front", "p50 ms", "size"]);
         for c in &self.candidates {
             let k = &c.known;
             let time = |f: &dyn Fn(&Timed) -> Option<Cell>| k.time.as_ref().and_then(f).unwrap_or_else(Cell::none);
             table.row([
-                Cell::from(c.plan.to_string()),
+                Cell::from(self.name(c)),
                 Cell::shown(format!("{:.4}", k.score), k.score),
                 Cell::shown(c.loss(), c.lost),
                 time(&|t| Some(Cell::shown(format!("{:.2}", t.p50_ms), t.p50_ms))),
@@ -118,7 +126,7 @@ impl Show for CompressReport {
     fn plots(&self) -> Vec<Plot> {
         let of = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<(f64, f64, String)> {
             let timed = self.candidates.iter().filter(|c| keep(c));
-            timed.filter_map(|c| Some((c.known.time.as_ref()?.p50_ms, c.known.score, c.plan.to_string()))).collect()
+            timed.filter_map(|c| Some((c.known.time.as_ref()?.p50_ms, c.known.score, self.name(c)))).collect()
         };
         let series = |name: &str, kind: SeriesKind, mut points: Vec<(f64, f64, String)>, labels: bool| {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -158,7 +166,7 @@ impl Show for CompressReport {
                 u.taken
             ));
         }
-        notes.extend(self.coarse.iter().map(|why| format!("warning: {why}; more images would tell")));
+        notes.extend(self.coarse.iter().map(|why| format!("warning: {why}")));
         if self.out_of_time {
             notes.push(format!("the search ended by its {} minutes (budget_minutes): more would try more", self.budget_minutes));
         }

@@ -4,7 +4,7 @@ use crate::{Compress, CompressReport, Plan, Technique};
 use compresso_base::context::{Context, ProgressSink};
 use compresso_base::error::ErrorKind;
 use compresso_base::operation::Operation;
-use compresso_base::report::Show;
+use compresso_base::report::{Show, Style, table_text};
 use compresso_learn::data::{DataOptions, DataTask, Dataset, dataset};
 use compresso_learn::train::Train;
 use compresso_model::{Made, Model, ModelOptions, onnx};
@@ -75,6 +75,17 @@ fn what_is_taken_keeps_the_score_and_nothing_faster_does() {
     assert_eq!(operations.contains(&"quantize"), report.winner.int8, "{operations:?}");
     assert_eq!(onnx::encode(found.model.graph()).unwrap().len() as u64, taken.known.size_bytes);
     assert_eq!(report.tables()[0].rows.len(), report.candidates.len());
+    // A narrow terminal still tells which was taken, and why others were not.
+    let text = table_text(&report.tables()[0], &Style::columns(80));
+    for part in ["taken, or", "lost", "speed-up", "no room for params"] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    // Candidates are called by what they reached.
+    let given = report.candidates[0].known.macs.unwrap() as f64;
+    for (c, row) in report.candidates.iter().zip(&report.tables()[0].rows).filter(|(c, _)| c.plan.cut > 0) {
+        let gone = 100.0 * (1.0 - c.known.macs.unwrap() as f64 / given);
+        assert!(row[0].starts_with(&format!("-{gone:.0} % MACs")), "{}: {gone}", row[0]);
+    }
     assert_eq!(report.plots()[0].series.iter().filter(|s| s.name == "taken").map(|s| s.points.len()).sum::<usize>(), 1);
 }
 

@@ -10,6 +10,7 @@ use rustyline::error::ReadlineError;
 use std::collections::HashMap;
 use std::io::{IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub struct Console {
     running: Mutex<HashMap<u64, Work>>,
     terminal: bool,
     graphics: OnceLock<Graphics>,
+    /// Texts that exceed the screen go through a pager.
+    paged: AtomicBool,
 }
 
 struct Work {
@@ -49,7 +52,15 @@ impl Console {
         let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
         let width = style.width.filter(|_| terminal);
         let notes = Style { color: terminal && !no_color && !dumb, width, ..Style::plain() };
-        Self { style, notes, bars: OnceLock::new(), running: Mutex::default(), terminal: terminal && !dumb, graphics: OnceLock::new() }
+        Self {
+            style,
+            notes,
+            bars: OnceLock::new(),
+            running: Mutex::default(),
+            terminal: terminal && !dumb,
+            graphics: OnceLock::new(),
+            paged: AtomicBool::new(false),
+        }
     }
     /// The style of error messages.
     pub fn error_style(&self) -> Style {
@@ -75,6 +86,30 @@ impl Console {
         self.eprint(&format!("error: {}", Error::io("<stdout>", e)));
         leave(1)
     }
+    /// Whether texts that exceed the screen go through the user's pager; at a prompt only.
+    pub fn page_long_texts(&self, on: bool) {
+        self.paged.store(on && self.terminal, Ordering::Relaxed);
+    }
+    /// Shows a text in the pager, if it exceeds the screen and there is one.
+    fn page(&self, text: &str) -> bool {
+        if !self.paged.load(Ordering::Relaxed) || self.style.width.is_none() {
+            return false;
+        }
+        let Some(rows) = screen_rows().filter(|rows| text.lines().count() >= *rows) else { return false };
+        let pager = std::env::var("PAGER").unwrap_or_else(|_| "less".into());
+        let words: Vec<&str> = pager.split_whitespace().collect();
+        let Some((program, args)) = words.split_first().filter(|(program, _)| **program != "cat" && rows > 1) else { return false };
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::piped());
+        if std::env::var_os("LESS").is_none() {
+            // Colours; what was read stays on the screen.
+            command.env("LESS", "-RX");
+        }
+        let Ok(mut child) = command.spawn() else { return false };
+        // A reader who has seen enough closes it.
+        let _ = child.stdin.take().map(|mut input| writeln!(input, "{text}"));
+        child.wait().is_ok()
+    }
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Work>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,12 +121,19 @@ impl Output for Console {
     }
     fn graphics(&self) -> Graphics {
         let known = self.style.graphics;
+        // The answer is read from where the user types: what is typed ahead would be taken for it.
         let askable = known == Graphics::None && self.style.unicode && self.style.width.is_some();
+        if askable && self.graphics.get().is_none() && typed_ahead() {
+            return known;
+        }
         *self.graphics.get_or_init(|| if askable && Graphics::is_open() { ask_terminal() } else { known })
     }
     fn print(&self, text: &str) {
         let mut written = Ok(());
         self.apart(|| {
+            if self.page(text) {
+                return;
+            }
             let mut out = std::io::stdout().lock();
             written = writeln!(out, "{text}").and_then(|()| out.flush());
         });
@@ -115,6 +157,31 @@ impl Output for Console {
             });
         }
     }
+}
+
+/// Lines of the screen.
+#[cfg(unix)]
+fn screen_rows() -> Option<usize> {
+    rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_row))
+}
+
+/// Whether the terminal has a line that nobody has read.
+#[cfg(unix)]
+fn typed_ahead() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let input = std::io::stdin();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(not(unix))]
+fn screen_rows() -> Option<usize> {
+    None
+}
+
+#[cfg(not(unix))]
+fn typed_ahead() -> bool {
+    false
 }
 
 /// A line from the terminal, with editing; or from a pipe.

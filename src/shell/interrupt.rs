@@ -9,13 +9,16 @@ use signal_hook::iterator::Signals;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long work may take to end by itself, where the process ends with it.
 pub const GRACE: Duration = Duration::from_millis(800);
 /// At a prompt: how long after the first Ctrl-C another one ends the process, if the work has not ended by itself.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a command that was cancelled may take to write what it had reached.
+pub const WRITING: Duration = Duration::from_secs(30);
 
 /// What runs in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum Front {
 
 /// The signal that ends this process; 0: none.
 static ENDING: AtomicI32 = AtomicI32::new(0);
+/// What had been reached is being written.
+static WRITES: AtomicBool = AtomicBool::new(false);
 
 /// Sets `cancel` on SIGINT and SIGTERM. The process ends, after it has removed what it was writing, with 130 or 143:
 /// [`GRACE`] after a signal that does not only cancel, and on a second one at once (at a prompt, [`PATIENCE`] after the first,
@@ -54,12 +59,20 @@ pub fn watch_interrupts(cancel: Cancel, front: Front) -> std::io::Result<()> {
                 ENDING.store(signal, Ordering::Relaxed);
                 std::thread::spawn(move || {
                     std::thread::sleep(GRACE);
+                    while WRITES.load(Ordering::Relaxed) && first.elapsed() < WRITING {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
                     end(signal, front)
                 });
             }
         }
     })?;
     Ok(())
+}
+
+/// From here on the command writes what it had reached when it was cancelled, and ends: a first signal waits for it.
+pub fn write_and_end() {
+    WRITES.store(true, Ordering::Relaxed);
 }
 
 /// The exit code of what a signal has cancelled.

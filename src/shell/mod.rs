@@ -7,13 +7,15 @@ mod console;
 pub mod doctor;
 mod interrupt;
 pub mod jupyter;
+pub mod notebook;
 mod output;
+pub mod project;
 pub mod repl;
 pub mod sandbox;
 pub mod script;
 
 pub use console::Console;
-pub use interrupt::{Front, cancelled_code, leave, watch_interrupts};
+pub use interrupt::{Front, cancelled_code, leave, watch_interrupts, write_and_end};
 pub use output::{Buffer, Output};
 
 /// What this program keeps for its user: `compresso` in `XDG_DATA_HOME` or `~/.local/share`. `None` without a home folder.

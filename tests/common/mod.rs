@@ -73,3 +73,30 @@ pub fn lively(m: &compresso::Model) -> compresso::Model {
     }
     compresso::Model::new(patch.apply().unwrap(), m.task().clone())
 }
+
+/// Drawn pictures with boxes in the form of Pascal VOC: so many to train on, to validate and to test with, of classes with these names.
+pub fn voc(root: &Path, classes: &[String], [train, val, test]: [usize; 3]) {
+    use compresso::learn::data::{DataOptions, dataset};
+    for folder in ["Annotations", "JPEGImages", "ImageSets/Main"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let count = train + val + test;
+    let options = DataOptions { images: Some(count), ..DataOptions::default() };
+    let set = dataset("shapes", &options, &Context::new()).unwrap();
+    for i in 0..count {
+        let sample = set.source.get(i).unwrap();
+        sample.image.save(root.join(format!("JPEGImages/picture{i}.jpg"))).unwrap();
+        let object = |t: &compresso::learn::data::GroundTruth| {
+            let corners = [("xmin", t.bbox.x1), ("ymin", t.bbox.y1), ("xmax", t.bbox.x2), ("ymax", t.bbox.y2)];
+            let corners: String = corners.iter().map(|(n, v)| format!("<{n}>{}</{n}>", v.round() as i64)).collect();
+            format!("<object><name>{}</name><bndbox>{corners}</bndbox></object>", classes[t.class % classes.len()])
+        };
+        let objects: String = sample.targets.iter().map(object).collect();
+        let xml = format!("<annotation><filename>picture{i}.jpg</filename>{objects}</annotation>");
+        std::fs::write(root.join(format!("Annotations/picture{i}.xml")), xml).unwrap();
+    }
+    for (split, range) in [("train", 0..train), ("val", train..train + val), ("test", train + val..count)] {
+        let list: String = range.map(|i| format!("picture{i}\n")).collect();
+        std::fs::write(root.join(format!("ImageSets/Main/{split}.txt")), list).unwrap();
+    }
+}

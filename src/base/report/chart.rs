@@ -204,13 +204,21 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
     fn data(&self, plot: &Plot) -> Drawn<DB> {
         let groups = plot.series.iter().filter(|s| s.kind == SeriesKind::Bars).count();
         let mut group = 0;
+        let labelled = plot.series.iter().any(|s| s.kind == SeriesKind::Points && !s.labels.is_empty());
         let mut marks: Vec<Rect> = Vec::new();
         // Points lie on lines, whatever their order.
         let (lines, others): (Vec<_>, Vec<_>) = plot.series.iter().enumerate().partition(|(_, s)| s.kind == SeriesKind::Line);
         for (k, s) in lines.into_iter().chain(others) {
             let color = PALETTE[k % PALETTE.len()];
             match s.kind {
-                SeriesKind::Line => self.polyline(s, color)?,
+                SeriesKind::Line => {
+                    self.polyline(s, color)?;
+                    if labelled {
+                        let spots: Vec<Option<(i32, i32)>> = s.points.iter().map(|p| self.point(*p)).collect();
+                        let pieces = spots.windows(2).filter_map(|p| Some((p[0]?, p[1]?)));
+                        marks.extend(pieces.flat_map(|(from, to)| Rect::along(from, to, self.px(4.0))));
+                    }
+                }
                 SeriesKind::Bars => {
                     self.bars(s, color, group, groups)?;
                     group += 1;

@@ -126,7 +126,7 @@ mod tests {
 
     /// So many models, all of which share runtime and size.
     fn benchmark(rows: usize) -> Table {
-        let mut t = Table::new("Benchmark", &HEADERS).folding().minor(&["std", "mean ms"]).best(&[
+        let mut t = Table::new("Benchmark", &HEADERS).folding().minor(["std", "mean ms"]).best(&[
             ("p50 ms", Best::Least),
             ("mAP50", Best::Greatest),
             ("size", Best::Least),

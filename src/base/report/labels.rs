@@ -14,6 +14,12 @@ impl Rect {
     pub fn around(at: (i32, i32), radius: i32) -> Self {
         Self { left: at.0 - radius, top: at.1 - radius, right: at.0 + radius, bottom: at.1 + radius }
     }
+    /// Small squares along a line, which a label must not cross.
+    pub fn along(from: (i32, i32), to: (i32, i32), step: i32) -> impl Iterator<Item = Self> {
+        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+        let count = (dx.abs().max(dy.abs()) / step.max(1)).max(1);
+        (0..=count).map(move |i| Self::around((from.0 + dx * i / count, from.1 + dy * i / count), (step / 2).max(1)))
+    }
     fn overlap(&self, other: &Self) -> i64 {
         let w = self.right.min(other.right) - self.left.max(other.left);
         let h = self.bottom.min(other.bottom) - self.top.max(other.top);
@@ -73,6 +79,21 @@ mod tests {
             let spot = place_label(p, (80, 14), 9, bounds, &taken);
             assert!(spot.inside(&bounds), "{p:?} {spot:?}");
             assert!(taken.iter().all(|t| t.overlap(&spot) == 0), "{p:?} {spot:?}");
+            taken.push(spot);
+        }
+    }
+
+    /// A front of a trade-off: the labels of its points stand beside the line, not on it.
+    #[test]
+    fn labels_keep_off_lines() {
+        let bounds = Rect { left: 0, top: 0, right: 800, bottom: 500 };
+        let points = [(100, 400), (220, 260), (400, 180), (700, 150)];
+        let line: Vec<Rect> = points.windows(2).flat_map(|p| Rect::along(p[0], p[1], 4)).collect();
+        assert!(line.iter().any(|r| r.inside(&Rect { left: 155, top: 320, right: 165, bottom: 340 })), "the line is followed");
+        let mut taken: Vec<Rect> = points.iter().map(|p| Rect::around(*p, 7)).chain(line.iter().copied()).collect();
+        for p in points {
+            let spot = place_label(p, (90, 14), 10, bounds, &taken);
+            assert!(line.iter().all(|l| l.overlap(&spot) == 0), "{p:?} {spot:?}");
             taken.push(spot);
         }
     }

@@ -26,7 +26,7 @@ mod text;
 mod wrap;
 
 pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
-pub use csv::read_csv;
+pub use csv::{CsvValue, read_csv};
 pub use format::{bytes, count, counted, millis, number, percent, round_to};
 pub use html::{escape, html, html_fragment, html_page, table_html};
 pub use marks::{Mark, Pen, class_color, draw_captions, draw_frame, draw_label, draw_marks, fill, label_width, write_text};

@@ -32,7 +32,7 @@ pub(super) struct Layout {
     /// Columns that are equal in all rows stand in a line below.
     folds: bool,
     /// Columns that are left out first where there is no room.
-    pub minor: Vec<&'static str>,
+    pub minor: Vec<String>,
     /// Columns whose best cell is marked.
     best: Vec<(&'static str, Best)>,
 }
@@ -138,8 +138,8 @@ impl Table {
     }
     /// Columns that are left out first, in this order, where there is no room.
     #[must_use]
-    pub fn minor(mut self, columns: &[&'static str]) -> Self {
-        self.layout.minor = columns.to_vec();
+    pub fn minor(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.layout.minor = columns.into_iter().map(Into::into).collect();
         self
     }
     /// Columns in which the best of several rows is marked.
@@ -212,10 +212,14 @@ impl Table {
 
     /// The numbers of a cell as a program reads them, none where they are not known; its text where it stands for none. Where the text
     /// is all that is known and the column holds numbers, the number that it says.
-    fn values(&self, row: usize, column: usize) -> Vec<Value> {
+    fn values(&self, row: usize, column: usize, not_finite: fn(f64) -> Value) -> Vec<Value> {
         let plain = |x: &f64| {
             let whole = x.fract() == 0.0 && x.abs() < 9e15;
-            if whole { Value::from(*x as i64) } else { Value::from(*x) }
+            match () {
+                () if !x.is_finite() => not_finite(*x),
+                () if whole => Value::from(*x as i64),
+                () => Value::from(*x),
+            }
         };
         let text = self.rows[row].get(column).map_or("", String::as_str);
         match self.exact(row, column) {
@@ -232,6 +236,10 @@ impl Table {
     /// The table for programs: headers with units, and numbers instead of texts that round them. A column of changes
     /// becomes two.
     pub fn plain(&self) -> (Vec<String>, Vec<Vec<Value>>) {
+        self.plain_with(|_| Value::Null)
+    }
+    /// As [`Table::plain`]; `not_finite` stands for numbers that JSON does not have.
+    pub(super) fn plain_with(&self, not_finite: fn(f64) -> Value) -> (Vec<String>, Vec<Vec<Value>>) {
         let (mut headers, mut columns) = (Vec::new(), Vec::new());
         for (c, header) in self.headers.iter().enumerate() {
             let cells: Vec<&Exact> = (0..self.rows.len()).filter_map(|r| self.exact(r, c)).collect();
@@ -248,7 +256,7 @@ impl Table {
         }
         let row = |r: usize| {
             let cells = columns.iter().flat_map(|&(c, width)| {
-                let mut values = self.values(r, c);
+                let mut values = self.values(r, c, not_finite);
                 values.resize(width, Value::Null);
                 values
             });

@@ -45,7 +45,7 @@ impl GroupReport {
 impl Show for GroupReport {
     fn tables(&self) -> Vec<Table> {
         let headers = ["group", "layers", ">channels", ">layers in group", ">weights in half", ">MACs in half"];
-        let mut table = Table::new("Groups of channels that are pruned together", &headers);
+        let mut table = Table::new("Groups of channels that are pruned together", &headers).minor(["layers in group", "layers"]);
         for GroupCost { group, params, macs } in &self.groups {
             let mut names = group.layers.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
             if group.layers.len() > 3 {

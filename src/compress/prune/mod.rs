@@ -59,7 +59,7 @@ use crate::damage::Damage;
 use crate::recover::Recover as Imitate;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
-use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
+use compresso_base::operation::{Arg, ArgKind, Argument, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
 use compresso_measure::runtimes::RuntimeName;
 use compresso_model::classes::ClassMatch;
@@ -230,6 +230,12 @@ impl Operation for Prune {
             // A model whose shapes cannot be followed has no report, and needs none where single weights are removed.
             None => prune_report(model, &pruned).ok(),
         };
+        if data.is_none() && self.method == Granularity::Channels && has_learnt(model) {
+            ctx.note(
+                "prune: warning: without images nothing makes up for the channels that are gone, and nothing is judged; a trained model loses \
+                 most of its score so. Give a dataset, labelled or not: prune(m, d), in a command --data",
+            );
+        }
         if let Some(data) = data.filter(|_| self.score) {
             let damage = Damage::told("prune", "train it on, or remove less", [model, &pruned], data, ctx)?;
             if let Some(report) = &mut report {
@@ -260,6 +266,16 @@ impl Prune {
     pub fn apply(&self, model: &Model, data: Option<&Dataset>, ctx: &Context) -> Result<Model> {
         Ok(self.run((model, data), ctx)?.model)
     }
+}
+
+/// Whether a model may have been trained: it comes from a file, or a step of its recipe learns. One of the zoo has random weights, and of one
+/// that was made in Rust nothing is known.
+fn has_learnt(model: &Model) -> bool {
+    let Some(recipe) = model.recipe() else { return false };
+    recipe.steps().iter().any(|call| {
+        let reads = !call.files.is_empty() || call.args.iter().any(|a| matches!(a, Argument::File { .. } | Argument::Named(_)));
+        reads || matches!(call.operation.as_str(), "train" | "distill" | "recover")
+    })
 }
 
 /// Values whose channels training reads by number: they are not pruned.

@@ -174,7 +174,9 @@ impl Show for PruneSensitivity {
             Measure::Error => "Output error without a share of one group's channels",
             Measure::Score => "Loss of score without a share of one group's channels",
         };
-        let mut table = Table::new(what, &columns.collect::<Vec<_>>());
+        // The share that a group may lose is what all of it leads to.
+        let minor = ["channels", "saving of half"].into_iter().chain(at.iter().map(|c| c.trim_start_matches('>')));
+        let mut table = Table::new(what, &columns.collect::<Vec<_>>()).minor(minor);
         for g in &self.groups {
             let losses = g.losses.iter().map(|&l| Cell::number(l));
             let first = [Cell::from(g.name.as_str()), Cell::count(g.channels as u64), Cell::share(g.saving)];

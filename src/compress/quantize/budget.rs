@@ -94,7 +94,7 @@ pub(super) fn left(
     let least = first - most;
     let whole = judge(&[])?;
     let all = whole.value;
-    ctx.note_each(scorer.too_coarse(most, &whole).map(|why| format!("quantize: max_drop: warning: {why}: give a dataset of more images")));
+    ctx.note_each(scorer.too_coarse(most, &whole).map(|why| format!("quantize: max_drop: warning: {why}")));
     let score = |nodes: &[usize]| judge(nodes).map(|s| s.value);
     let told = |left: &[usize], now: f64| {
         let (images, of) = (counted(scorer.images(), "image"), plan.layers.len());

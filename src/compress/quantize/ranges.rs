@@ -173,7 +173,9 @@ impl Show for RangesReport {
         let mut all = vec!["value", "made by"];
         all.extend(headers.iter().map(String::as_str));
         all.extend([">zeros", ">spread", "outlying channels"]);
-        let mut table = Table::new("Ranges of activations", &all);
+        // The channels that spoil a range stay longest.
+        let minor = ["zeros", "made by"].into_iter().chain(names.iter().skip(1).rev().copied());
+        let mut table = Table::new("Ranges of activations", &all).minor(minor);
         for v in &self.values {
             let mut row = vec![Cell::from(&v.value), Cell::from(&v.made_by)];
             row.extend(v.observers.iter().map(|(_, r)| Cell::from(format!("{:.2} … {:.2}", r.min, r.max))));

@@ -228,7 +228,8 @@ impl Show for QuantizeReport {
         if chosen {
             headers.push("observer");
         }
-        let mut table = Table::new("Quantized layers", &headers);
+        let minor = ["op", "weight SQNR (dB)", "input from", "to", "spread"];
+        let mut table = Table::new("Quantized layers", &headers).minor(minor);
         for l in &self.layers {
             let mut row = vec![l.layer.clone(), l.op.clone(), db(l.weight_sqnr_db), db(l.output_sqnr_db)];
             if calibrated {

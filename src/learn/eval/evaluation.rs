@@ -95,6 +95,12 @@ impl Evaluation {
     pub fn fitness(&self) -> f64 {
         self.map.or(self.top1).unwrap_or(0.0)
     }
+    /// The commonest class of the images, of a classifier, and the score of always answering it.
+    pub fn commonest(&self) -> Option<(&str, f64)> {
+        self.top1?;
+        let most = self.per_class.iter().max_by_key(|c| c.objects).filter(|c| c.objects > 0)?;
+        Some((&most.class, most.objects as f64 / self.images as f64))
+    }
     /// The main figures in a line.
     pub fn summary(&self) -> String {
         let parts = [("mAP50", self.map50), ("mAP50-95", self.map), ("top-1", self.top1), ("top-5", self.top5)];
@@ -153,6 +159,10 @@ impl Show for Evaluation {
         let mut notes = vec![format!("{}; {:.1} s", self.summary(), self.seconds)];
         if let Some(c) = self.confidence {
             notes.push(format!("precision and recall at confidence {c:.3}, where the mean F1 score is highest"));
+        }
+        if let Some(((class, share), top1)) = self.commonest().zip(self.top1) {
+            let warning = if top1 <= share { "warning: the model does no better: " } else { "" };
+            notes.push(format!("{warning}always answering '{class}', the commonest class, scores {share:.4}"));
         }
         notes.push(self.conditions.line(self.top1.is_none()));
         notes.extend(self.warnings.iter().cloned());

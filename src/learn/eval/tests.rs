@@ -381,6 +381,11 @@ fn classifiers_are_judged_by_their_best_classes() {
     let zero = labels.iter().filter(|&&l| l == 0).count() as f64 / labels.len() as f64;
     let e = judge(&|_, _| 0.0);
     assert_eq!(e.top1, Some(zero));
+    let most = (0..6).map(|c| labels.iter().filter(|&&l| l == c).count()).max().unwrap();
+    let (_, share) = e.commonest().unwrap();
+    assert_eq!(share, most as f64 / labels.len() as f64);
+    let warned = e.notes().iter().any(|n| n.starts_with("warning: the model does no better: always answering"));
+    assert_eq!(warned, zero <= share, "{:?}", e.notes());
     assert_eq!(e.top5, Some(labels.iter().filter(|&&l| l < 5).count() as f64 / labels.len() as f64));
 }
 

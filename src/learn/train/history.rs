@@ -73,6 +73,9 @@ impl History {
         };
         let mut text = format!("{}, loss {:.3} → {:.3}", counted(self.epochs.len(), "epoch"), first.loss, last.loss);
         if let Some(kept) = self.epochs.iter().find(|e| e.epoch == self.best_epoch) {
+            if kept.epoch != last.epoch {
+                text += &format!("; kept is epoch {} with loss {:.3}", kept.epoch, kept.loss);
+            }
             for (name, value) in kept.scores.iter().filter(|(n, _)| matches!(n.as_str(), "map50" | "map" | "top1")) {
                 text += &format!(", {name} {value:.4}");
             }
@@ -104,7 +107,8 @@ impl Show for History {
             .chain(scores.iter().map(|s| format!(">{s}")))
             .chain([">rate", ">img/s"].map(String::from))
             .collect();
-        let mut table = Table::new("Training", &headers.iter().map(String::as_str).collect::<Vec<_>>());
+        let minor = ["img/s", "rate"].into_iter().chain(parts.iter().copied());
+        let mut table = Table::new("Training", &headers.iter().map(String::as_str).collect::<Vec<_>>()).minor(minor);
         for e in &self.epochs {
             let mark = if e.epoch == self.best_epoch { "*" } else { "" };
             let number = |v: Option<&f64>| v.map_or_else(String::new, |v| format!("{v:.4}"));
@@ -178,6 +182,9 @@ mod tests {
         assert_eq!(&table.rows[1][..4], ["2*", "1.0000", "1.0000", "0.5000"]);
         let plots = h.plots();
         assert_eq!(plots[1].series[0].points, [(2.0, 0.5)]);
+        assert_eq!(h.summary(), "2 epochs, loss 2.000 → 1.000, map50 0.5000");
+        let earlier = History { epochs: vec![epoch(1, Some(0.7)), epoch(2, Some(0.5))], best_epoch: 1, ..History::default() };
+        assert_eq!(earlier.summary(), "2 epochs, loss 2.000 → 1.000; kept is epoch 1 with loss 2.000, map50 0.7000");
         assert_eq!(plots[0].series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["loss", "box"]);
     }
 }

@@ -179,7 +179,7 @@ impl Show for BenchmarkReport {
         let ms = |v: f64| format!("{v:.2}");
         let mut table = Table::new("Benchmark", &headers)
             .folding()
-            .minor(&["std", "p99 ms", "mean ms", "p95 ms", "images/s", "MACs", "params", "peak memory"])
+            .minor(["std", "p99 ms", "mean ms", "p95 ms", "images/s", "MACs", "params", "peak memory"])
             .best(&[
                 ("size", Best::Least),
                 ("p50 ms", Best::Least),

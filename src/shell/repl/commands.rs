@@ -1,6 +1,6 @@
 //! What is typed at the prompt and is no script: `:undo`, `%time`, `!ls`, `m?`.
 
-use super::lexer::{Token, TokenKind, tokens};
+use super::transcript::{Input, script};
 use crate::error::{Error, Result, nearest};
 use crate::report::{Ink, Style, Table, millis, table_text};
 use crate::shell::script::{Failure, Session, Snapshot, help_text};
@@ -19,6 +19,8 @@ pub(super) enum Asked<'a> {
     Time(&'a str),
     /// A script that is run many times for its time.
     TimeOften(&'a str),
+    /// A word after `%` that means nothing here.
+    NoMagic(&'a str),
     /// A command of the system.
     System(&'a str),
     /// A command after `:` and what follows it.
@@ -30,7 +32,7 @@ const COMMANDS: [(&str, &str); 9] = [
     (":help [name]", "the functions, or all of one; ?name and name? say the same, of variables too"),
     (":vars", "the variables and what they are"),
     (":history [word]", "earlier inputs, or those with a word in them"),
-    (":undo", "the variables as they were before the last input"),
+    (":undo", "the variables as they were before the last input that changed them"),
     (":save FILE", "writes the inputs that succeeded into a script"),
     (":load FILE", "runs a script here"),
     (":edit", "the last input in $EDITOR, and runs what comes back"),
@@ -56,6 +58,9 @@ pub(super) fn asked(input: &str, is_known: impl Fn(&str) -> bool) -> Asked<'_> {
         if let Some(code) = line.strip_prefix(word).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
             return if often { Asked::TimeOften(code) } else { Asked::Time(code) };
         }
+    }
+    if let Some(word) = line.strip_prefix('%').map(|rest| rest.trim_start_matches('%')) {
+        return Asked::NoMagic(word.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default());
     }
     if let Some(command) = line.strip_prefix('!') {
         let end = command.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(command.len());
@@ -106,6 +111,17 @@ pub(super) fn help(session: &Session, word: &str, style: &Style) -> Result<Strin
     Ok(out)
 }
 
+/// The error for `%foo`.
+pub(super) fn no_magic(word: &str) -> Error {
+    const KNOWN: [&str; 2] = ["time", "timeit"];
+    let e = Error::argument(format!("there is no %{word}"));
+    match nearest(word, KNOWN) {
+        Some(near) => e.hint(format!("did you mean %{near}?")),
+        None if COMMANDS.iter().any(|c| c.0[1..].split(' ').next() == Some(word)) => e.hint(format!("write :{word}")),
+        None => e.hint("%time and %timeit tell how long an input takes; :help lists the commands that begin with a colon"),
+    }
+}
+
 fn first_line(text: &str, most: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() > most { line.chars().take(most).chain(['…']).collect() } else { line.to_string() }
@@ -115,8 +131,12 @@ fn first_line(text: &str, most: usize) -> String {
 #[derive(Default)]
 pub(super) struct Memory {
     /// Inputs that succeeded.
-    pub inputs: Vec<String>,
-    /// The variables before each of the last inputs, and how many inputs had succeeded then.
+    pub inputs: Vec<Input>,
+    /// All that was typed in this session, with the numbers of scripts.
+    pub typed: Vec<(Option<usize>, String)>,
+    /// What was typed in earlier sessions.
+    pub earlier: Vec<String>,
+    /// The variables before each of the last inputs that changed them, and how many inputs had succeeded then.
     before: VecDeque<(Snapshot, usize)>,
 }
 
@@ -136,39 +156,55 @@ impl Memory {
         self.before.push_back((session.snapshot(), self.inputs.len()));
     }
 
+    /// Forgets that again where the input has changed nothing: there is nothing to undo.
+    pub fn end(&mut self, session: &Session) {
+        if self.before.back().is_some_and(|(snapshot, _)| session.is_as(snapshot)) {
+            self.before.pop_back();
+        }
+    }
+
     /// # Errors
     /// `Argument` for unknown commands and missing words; `Io`.
-    pub fn command(&mut self, session: &mut Session, name: &str, rest: &str, style: &Style, typed: &[String]) -> Result<Outcome> {
+    pub fn command(&mut self, session: &mut Session, name: &str, rest: &str, style: &Style) -> Result<Outcome> {
         let needed = |what: &str| {
             if rest.is_empty() { Err(Error::argument(format!(":{name} needs {what}"))) } else { Ok(Path::new(rest)) }
         };
         Ok(Outcome::Print(match name {
             "vars" | "who" => variables(session, style),
             "history" => {
-                let found = typed.iter().enumerate().filter(|(_, input)| input.contains(rest));
-                let last: Vec<String> = found.map(|(i, input)| format!("{:>4}  {}", i + 1, input.replace('\n', "\n      "))).collect();
-                last[last.len().saturating_sub(40)..].join("\n")
+                // Numbers are those of the prompt, by which Out has the values.
+                let number = |n: Option<usize>| n.map_or(String::new(), |n| format!("[{n}]"));
+                let earlier = self.earlier.iter().map(|input| (None, input));
+                let now = self.typed[..self.typed.len().saturating_sub(1)].iter().map(|(n, input)| (*n, input));
+                let found = earlier.chain(now).filter(|(_, input)| input.contains(rest));
+                let lines: Vec<String> =
+                    found.map(|(n, input)| format!("{:>5}  {}", number(n), input.replace('\n', "\n       "))).collect();
+                lines[lines.len().saturating_sub(40)..].join("\n")
             }
             "undo" => match self.before.pop_back() {
                 Some((snapshot, inputs)) => {
                     session.restore(snapshot);
-                    let undone = self.inputs.get(inputs).map(|input| format!(": {}", first_line(input, 60)));
+                    let undone = self.inputs.get(inputs).map(|input| format!(": {}", first_line(&input.code, 60)));
                     self.inputs.truncate(inputs);
-                    format!("the variables are as they were before the last input{}", undone.unwrap_or_default())
+                    format!("the variables are as they were before the last input that changed them{}", undone.unwrap_or_default())
                 }
                 None => return Err(Error::argument("there is nothing left to undo")),
             },
             "save" => {
                 let path = needed("a file, such as :save session.rhai")?;
-                let script: String = self.inputs.iter().map(|input| statement(input) + "\n").collect();
-                crate::files::write_file(path, script.as_bytes())?;
-                format!("{} inputs are in {}", self.inputs.len(), path.display())
+                let (text, left_out) = script(&self.inputs);
+                crate::files::write_file(path, text.as_bytes())?;
+                let inputs = crate::report::counted(self.inputs.len() - left_out, "input");
+                let but = if left_out == 0 { "" } else { "; those that read other values of Out are comments" };
+                format!("{inputs} in {}{but}", path.display())
             }
             "load" => {
                 let path = needed("a file, such as :load session.rhai")?;
                 return Ok(Outcome::Run(crate::files::read_text(path)?, Some(rest.to_string())));
             }
-            "edit" => return edited(typed.last().map_or("", String::as_str)).map(|text| Outcome::Run(text, None)),
+            "edit" => {
+                return edited(self.typed.iter().rev().nth(1).map_or("", |input| input.1.as_str())).map(|text| Outcome::Run(text, None));
+            }
             "cd" => {
                 let path = needed("a folder")?;
                 std::env::set_current_dir(path).map_err(|e| Error::io(path, e))?;
@@ -185,19 +221,6 @@ impl Memory {
             }
         }))
     }
-}
-
-/// An input as a statement of a script, which a semicolon ends.
-fn statement(input: &str) -> String {
-    let input = input.trim();
-    let all = tokens(input);
-    let solid = |t: &&Token<'_>| !matches!(t.kind, TokenKind::Blank | TokenKind::Comment);
-    if all.iter().rfind(solid).is_none_or(|t| t.text == ";") {
-        return input.to_string();
-    }
-    // A semicolon in a comment ends nothing.
-    let in_comment = all.last().is_some_and(|t| t.kind == TokenKind::Comment);
-    format!("{input}{};", if in_comment { "\n" } else { "" })
 }
 
 fn variables(session: &Session, style: &Style) -> String {
@@ -249,21 +272,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn saved_inputs_are_statements() {
-        for (input, saved) in [
-            ("a + 1", "a + 1;"),
-            (" let a = 1; ", "let a = 1;"),
-            ("a // note", "a // note\n;"),
-            ("let a = 1; // note", "let a = 1; // note"),
-            ("fn f() { 1 }", "fn f() { 1 };"),
-        ] {
-            assert_eq!(statement(input), saved);
-        }
-        let script = ["a + 1", "fn f() { 1 }", "if true { 1 }"].map(statement).join("\n");
-        assert!(rhai::Engine::new().compile(script).is_ok());
-    }
-
-    #[test]
     fn inputs_are_told_apart() {
         let known = |name: &str| matches!(name, "done" | "m");
         for (input, wanted) in [
@@ -275,7 +283,8 @@ mod tests {
             ("!./run.sh", Asked::System("./run.sh")),
             ("%time prune(m)", Asked::Time(" prune(m)")),
             ("%%timeit\nlet a = 1;\na", Asked::TimeOften("\nlet a = 1;\na")),
-            ("%timer", Asked::Script("%timer")),
+            ("%timer x", Asked::NoMagic("timer")),
+            ("%%foo", Asked::NoMagic("foo")),
             (":undo", Asked::Command("undo", "")),
             (":save a b.rhai", Asked::Command("save", "a b.rhai")),
             ("history()", Asked::Command("history", "")),

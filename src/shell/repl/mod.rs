@@ -7,6 +7,7 @@ pub(super) mod complete;
 mod helper;
 pub(super) mod lexer;
 pub(super) mod place;
+mod transcript;
 
 use super::Console;
 use super::script::{Failure, Session};
@@ -16,13 +17,13 @@ use crate::shell::Output;
 use commands::{Asked, Memory, Outcome, asked};
 use helper::ShellHelper;
 use rustyline::error::ReadlineError;
-use rustyline::history::{FileHistory, History};
+use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
+use transcript::{Input, with_last};
 
 const KEPT_INPUTS: usize = 10_000;
 
@@ -46,7 +47,10 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
         Some(rest) => format!("{}{}", style.paint(Ink::Bold, version), style.paint(Ink::Dim, rest)),
         None => about,
     });
-    let mut prompt = Prompt { session, console, memory: Memory::default(), number: 0 };
+    let mut memory = Memory::default();
+    memory.earlier.extend(editor.history().iter().cloned());
+    let mut prompt = Prompt { session, console, memory, number: 0, last: None };
+    console.page_long_texts(true);
     loop {
         let input = match editor.readline(&format!("compresso[{}]> ", prompt.number + 1)) {
             Ok(input) => input,
@@ -64,19 +68,20 @@ pub fn run(session: Session, console: &Console) -> Result<()> {
             let _ = editor.append_history(path);
         }
         let is_known = |name: &str| prompt.session.borrow().knows(name);
-        match asked(&input, is_known) {
+        let asked = asked(&input, is_known);
+        let is_script = matches!(asked, Asked::Script(_) | Asked::Time(_) | Asked::TimeOften(_));
+        prompt.memory.typed.push((is_script.then_some(prompt.number + 1), input.clone()));
+        match asked {
             Asked::Quit if prompt.may_leave(&mut editor)? => return Ok(()),
             Asked::Quit => {}
             Asked::Help(word) => {
                 let text = commands::help(&prompt.session.borrow(), word, &style);
                 prompt.tell(text.map_err(Failure::new));
             }
+            Asked::NoMagic(word) => prompt.tell(Err(commands::no_magic(word).into())),
             Asked::System(command) => prompt.tell(commands::system(command).map(|()| String::new()).map_err(Failure::new)),
             Asked::Command(name, rest) => {
-                let all = editor.history();
-                // Without this one.
-                let typed: Vec<String> = all.iter().take(all.len().saturating_sub(1)).cloned().collect();
-                let done = prompt.memory.command(&mut prompt.session.borrow_mut(), name, rest, &style, &typed).map_err(Failure::new);
+                let done = prompt.memory.command(&mut prompt.session.borrow_mut(), name, rest, &style).map_err(Failure::new);
                 match done {
                     Ok(Outcome::Run(script, file)) => prompt.run(&script, file),
                     Ok(Outcome::Print(text)) => prompt.tell(Ok(text)),
@@ -101,6 +106,8 @@ struct Prompt<'a> {
     memory: Memory,
     /// Of the last script.
     number: usize,
+    /// Of the script whose value is `_`.
+    last: Option<usize>,
 }
 
 impl Prompt<'_> {
@@ -122,15 +129,19 @@ impl Prompt<'_> {
         self.memory.begin(session);
         cancel.reset();
         let name = file.unwrap_or_else(|| format!("input {}", self.number));
-        let code = with_last(code);
-        let result = session.run(&code, &name).and_then(|value| {
+        let last = self.last;
+        let result = session.run(&with_last(code), &name).and_then(|value| {
             session.show(&value)?;
             session.keep(self.number, &value);
+            if !value.is_nothing() {
+                self.last = Some(self.number);
+            }
             Ok(String::new())
         });
         cancel.reset();
+        self.memory.end(session);
         if result.is_ok() {
-            self.memory.inputs.push(code.into_owned());
+            self.memory.inputs.push(Input { number: self.number, code: code.to_string(), last });
         }
         self.tell(result);
     }
@@ -143,16 +154,17 @@ impl Prompt<'_> {
         cancel.reset();
         let told = commands::time_often(session, &with_last(code), &format!("input {}", self.number));
         cancel.reset();
+        self.memory.end(session);
         self.tell(told);
     }
 
-    /// Whether the user wants to leave. Asked where a training would be lost; a second Ctrl-D is a yes.
+    /// Whether the user wants to leave. Asked where what took long would be lost; a second Ctrl-D is a yes.
     fn may_leave(&self, editor: &mut Editor<ShellHelper, FileHistory>) -> Result<bool> {
         let lost = self.session.borrow().unsaved();
         if lost.is_empty() {
             return Ok(true);
         }
-        let question = format!("trained and not saved: {}. Leave? [y/N] ", lost.join(", "));
+        let question = format!("not saved: {}. Leave? [y/N] ", lost.join(", "));
         match editor.readline(&question) {
             Ok(answer) => Ok(matches!(answer.trim(), "y" | "Y" | "yes")),
             Err(ReadlineError::Eof) => Ok(true),
@@ -160,16 +172,6 @@ impl Prompt<'_> {
             Err(e) => Err(terminal(e)),
         }
     }
-}
-
-/// The input with `_`, the last value, in the name that a script can read. `_` of a switch stays.
-fn with_last(code: &str) -> Cow<'_, str> {
-    let all = lexer::tokens(code);
-    let is_last = |i: usize| all[i].text == "_" && !code[all[i].start + 1..].trim_start().starts_with("=>");
-    if !(0..all.len()).any(is_last) {
-        return Cow::Borrowed(code);
-    }
-    (0..all.len()).map(|i| if is_last(i) { "Last" } else { all[i].text }).collect::<String>().into()
 }
 
 fn editor(session: &Rc<RefCell<Session>>, style: Style) -> rustyline::Result<Editor<ShellHelper, FileHistory>> {

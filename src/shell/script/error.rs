@@ -2,6 +2,7 @@
 
 use super::binding::{bindings, find};
 use super::failure::{Failure, Spot};
+use super::inserted::Inserted;
 use super::python;
 use super::raised::{lower_first, plain, unwrap};
 use super::value::kind_of_type;
@@ -60,7 +61,7 @@ impl Explain<'_> {
         }
         // What a function or module does lies in the text that defined it; its call or import in the text around it.
         let text_of = |depth: usize| match depth.checked_sub(1).and_then(|d| around.get(d)) {
-            Some(a) => self.module(a).or_else(|| (self.function_source)(a.function?)).unwrap_or_else(|| self.own()),
+            Some(a) => self.module(a).or_else(|| (self.function_source)(a.function?).map(Text::run)).unwrap_or_else(|| self.own()),
             None => self.own(),
         };
         let at = spot(&text_of(around.len()), inner.position());
@@ -70,24 +71,24 @@ impl Explain<'_> {
     }
 
     /// File and text of the module that holds what failed; `None` for what was run itself.
-    fn module(&self, a: &Around) -> Option<(String, String)> {
+    fn module(&self, a: &Around) -> Option<Text> {
         if a.function.is_some() && (a.source.is_empty() || a.source == self.source.0) {
             return None;
         }
         let file = (self.module_file)(a.source);
         match std::fs::read_to_string(&file) {
-            Ok(text) => Some((file.display().to_string(), text)),
+            Ok(text) => Some(Text::module(file.display().to_string(), text)),
             Err(_) if a.function.is_some() => None,
-            Err(_) => Some((file.display().to_string(), String::new())),
+            Err(_) => Some(Text::module(file.display().to_string(), String::new())),
         }
     }
 
-    fn own(&self) -> (String, String) {
-        (self.source.0.to_string(), self.source.1.to_string())
+    fn own(&self) -> Text {
+        Text::run((self.source.0.to_string(), self.source.1.to_string()))
     }
 
     /// The error without its position, which is `at`.
-    fn leaf(&self, error: &EvalAltResult, at: Option<&Spot>) -> Error {
+    pub fn leaf(&self, error: &EvalAltResult, at: Option<&Spot>) -> Error {
         match error {
             EvalAltResult::ErrorRuntime(..) | EvalAltResult::ErrorTerminated(..) => unwrap(error),
             EvalAltResult::ErrorFunctionNotFound(call, _) => self.no_function(call),
@@ -112,8 +113,9 @@ impl Explain<'_> {
                 Error::new(ErrorKind::Script, "functions call each other too deeply").hint("does a recursive function ever stop?")
             }
             EvalAltResult::ErrorMismatchDataType(wanted, got, _) if !wanted.is_empty() => {
-                let (wanted, got) = (with_article(kind_of_type(wanted)), with_article(kind_of_type(got)));
-                Error::new(ErrorKind::Script, format!("expected {wanted}, got {got}"))
+                let (wanted, got) = (kind_of_type(wanted), kind_of_type(got));
+                let e = Error::new(ErrorKind::Script, format!("expected {}, got {}", with_article(wanted), with_article(got)));
+                if wanted == "whole number" && got == "range" { e.hint(PART) } else { e }
             }
             EvalAltResult::ErrorDotExpr(text, _) => no_property(text),
             EvalAltResult::ErrorIndexingType(text, _) => Error::new(
@@ -262,6 +264,9 @@ impl Explain<'_> {
     }
 }
 
+/// How a part of something is taken.
+const PART: &str = "a part of a list is list.extract(0..2), of a text text.sub_string(0..2), of a tensor x.slice(0, 0, 2)";
+
 /// A signature of the engine in the words of this language, `push(list, any)`; `None` where it names types that scripts do not have.
 fn form(signature: &str) -> Option<String> {
     let (name, rest) = signature.split_once('(')?;
@@ -298,7 +303,29 @@ fn function_name(signature: &str) -> &str {
     signature.split('(').next().unwrap_or_default().trim()
 }
 
-fn spot((source, text): &(String, String), position: Position) -> Option<Spot> {
+/// A text that was run.
+struct Text {
+    name: String,
+    text: String,
+    /// What the compiled text has more.
+    inserted: Inserted,
+}
+
+impl Text {
+    /// Of the session.
+    fn run((name, text): (String, String)) -> Self {
+        let inserted = Inserted::into(&text).1;
+        Self { name, text, inserted }
+    }
+    /// Of a file that the engine has read as it is.
+    fn module(name: String, text: String) -> Self {
+        Self { name, text, inserted: Inserted::default() }
+    }
+}
+
+fn spot(of: &Text, position: Position) -> Option<Spot> {
+    let position = of.inserted.back(position);
+    let (source, text) = (&of.name, &of.text);
     let line = position.line()?;
     let text = text.lines().nth(line - 1).unwrap_or_default().to_string();
     let column = position.position().unwrap_or(0);

@@ -11,7 +11,7 @@ use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
 use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text, wrapped};
 
 /// Headings in the order of the overview; groups that are not named here follow.
-const GROUPS: [&str; 11] =
+pub(super) const GROUPS: [&str; 11] =
     ["models", "data", "compress", "deploy", "measure", "results", "lists", "tensors", "numbers", "files", "session"];
 
 /// All functions by group, a line each.
@@ -215,7 +215,7 @@ fn fields<T>(properties: &[Property<T>]) -> Vec<Vec<String>> {
     properties.iter().map(|p| vec![p.name.to_string(), p.doc.to_string()]).collect()
 }
 
-fn kind(kind: OptionKind) -> String {
+pub(super) fn kind(kind: OptionKind) -> String {
     match kind {
         OptionKind::Optional(inner) => format!("{inner}, or ()"),
         other => other.to_string(),
@@ -223,7 +223,7 @@ fn kind(kind: OptionKind) -> String {
 }
 
 /// A doc comment's lines joined, paragraphs kept.
-fn one_paragraph(doc: &str) -> String {
+pub(super) fn one_paragraph(doc: &str) -> String {
     doc.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 

@@ -11,17 +11,20 @@
 
 mod binding;
 mod call;
+mod caught;
 mod display;
 mod error;
 mod failure;
 mod functions;
 mod help;
+mod inserted;
 mod literal;
 mod one_line;
 mod properties;
 mod python;
 mod raised;
 mod recipe;
+mod reference;
 mod results;
 mod value;
 mod variables;
@@ -37,6 +40,7 @@ pub use help::{help_media, help_text, overview};
 pub use one_line::{Line, OneLine, commands, completions, nearest_command, one_line, usage as command_usage};
 pub use properties::{Property, fields_of};
 pub use recipe::script as recipe_script;
+pub use reference::reference;
 pub use variables::Snapshot;
 pub use watch::Limits;
 pub use words::takes;
@@ -45,6 +49,7 @@ use super::Output;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
+use crate::operation::Recipe;
 use crate::report::Media;
 use error::Explain;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, ParseErrorType, Position, Scope};
@@ -63,8 +68,9 @@ pub struct Shared {
     partial: RwLock<Option<Dynamic>>,
     /// What a function of the script raised that a function of this table had called.
     raised: Mutex<Option<Box<EvalAltResult>>>,
-    /// Recipes of the models that this session has trained and not saved.
+    /// Recipes of the models that this session has trained or found and not saved, and of those that it has saved.
     unsaved: Mutex<HashSet<String>>,
+    saved: Mutex<HashSet<String>>,
     watch: Arc<Watch>,
 }
 
@@ -101,7 +107,17 @@ impl Shared {
     fn keep_saved(&self, model: &Model) {
         if let Some(recipe) = recipe_text(model) {
             self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).remove(&recipe);
+            self.saved.lock().unwrap_or_else(PoisonError::into_inner).insert(recipe);
         }
+    }
+    /// Whether a model was trained here, or made of one that was, and is in no file: none that this session wrote.
+    fn is_unsaved(&self, model: &Model) -> bool {
+        let Some(recipe) = model.recipe() else { return false };
+        let text = |r: &Recipe| serde_json::to_string(r).ok();
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        !text(recipe).is_some_and(|r| saved.contains(&r))
+            && (1..=recipe.steps().len()).filter_map(|n| text(&recipe.prefix(n)?)).any(|r| unsaved.contains(&r))
     }
     fn args(&self) -> Vec<String> {
         self.args.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -152,6 +168,7 @@ impl Session {
             partial: RwLock::default(),
             raised: Mutex::default(),
             unsaved: Mutex::default(),
+            saved: Mutex::default(),
             watch: watch.clone(),
         });
         let mut engine = Engine::new();
@@ -179,6 +196,7 @@ impl Session {
         functions::register_bounded(&mut engine, &shared);
         functions::register_sorting(&mut engine);
         functions::register_numbers(&mut engine);
+        caught::register(&mut engine);
         Self {
             engine,
             scope: Scope::new(),
@@ -210,6 +228,15 @@ impl Session {
     /// # Errors
     /// What the script raises, with its place. Variables set before the error stay.
     pub fn run(&mut self, code: &str, name: &str) -> Result<Shown, Failure> {
+        if let Some((line, column, error)) = python::trap(code) {
+            let text = code.lines().nth(line - 1).unwrap_or_default().to_string();
+            return Err(Failure { at: Some(Spot { source: name.into(), line, column, text }), ..Failure::new(error) });
+        }
+        if let Some(note) = python::division(code) {
+            self.shared.context().note(note);
+        }
+        let asked = self.help_on_function(code);
+        let code = asked.as_deref().unwrap_or(code);
         let cancel = self.shared.context().cancel;
         let watching = self.shared.watch.begin(self.limits, &cancel);
         let result = self.eval(code, name);
@@ -219,7 +246,10 @@ impl Session {
         let stopped = result.is_err() || cancel.is_cancelled();
         if let Some(value) = partial.filter(|_| stopped) {
             self.scope.set_or_push(PARTIAL, value);
-            self.shared.context().note(format!("the model so far is in the variable '{PARTIAL}'"));
+            // A command has no variables to look at.
+            if !self.limits.hard {
+                self.shared.context().note(format!("the model so far is in the variable '{PARTIAL}'"));
+            }
         }
         let value = result.map_err(|e| {
             let sources = &self.function_sources;
@@ -248,7 +278,8 @@ impl Session {
     }
 
     fn eval(&mut self, code: &str, name: &str) -> Result<Dynamic, Box<EvalAltResult>> {
-        let mut ast = self.engine.compile_with_scope(&self.scope, strip_shebang(code))?;
+        let (compiled, _) = inserted::Inserted::into(&strip_shebang(code));
+        let mut ast = self.engine.compile_with_scope(&self.scope, compiled)?;
         ast.set_source(name);
         for f in ast.iter_functions() {
             self.function_sources.insert(f.name.to_string(), (name.to_string(), code.to_string()));
@@ -260,6 +291,33 @@ impl Session {
         debug_assert!(self.scope.len() >= depth);
         variables::forget_shadowed(&mut self.scope);
         result
+    }
+
+    /// `help(prune)` as `help("prune")`: a function's name alone is no value.
+    fn help_on_function(&self, code: &str) -> Option<String> {
+        use super::repl::lexer::{TokenKind, tokens};
+        let all = tokens(code);
+        let solid: Vec<&str> = all.iter().filter(|t| !matches!(t.kind, TokenKind::Blank | TokenKind::Comment)).map(|t| t.text).collect();
+        match solid.as_slice() {
+            ["help", "(", name, ")"] | ["help", "(", name, ")", ";"] if find(name).is_some() && !self.scope.contains(name) => {
+                Some(format!("help(\"{name}\");"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the last input had reached when it was cancelled.
+    pub fn partial(&self) -> Option<Shown> {
+        self.scope.get_value::<Dynamic>(PARTIAL).map(Shown)
+    }
+
+    /// Writes a value into a file, as `save` does.
+    ///
+    /// # Errors
+    /// Those of `save`.
+    pub fn save(&mut self, value: &Shown, path: &str) -> Result<(), Failure> {
+        self.scope.set_or_push("result", value.0.clone());
+        self.run(&format!("save(result, {});", literal::literal(&path.into())), "<command>").map(drop)
     }
 
     /// Runs a script file with arguments; `import` finds modules beside it.
@@ -379,5 +437,7 @@ pub fn exit_code(failure: &Failure) -> u8 {
     if failure.error.kind() == ErrorKind::Cancelled { 130 } else { 1 }
 }
 
+#[cfg(test)]
+mod message_tests;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ use std::path::Path;
 #[derive(Debug, PartialEq)]
 pub struct OneLine {
     pub script: String,
+    /// Where the value is written.
+    pub output: Option<String>,
     /// The value is shown as JSON.
     pub json: bool,
     /// Options for the program: threads, seed, device, quiet.
@@ -70,8 +72,8 @@ enum Meaning<'a> {
 fn read(sig: &'static Signature, words: &[String]) -> Result<Line> {
     let mut given: Vec<Vec<String>> = vec![Vec::new(); sig.args.len()];
     let mut options = Map::new();
-    let (mut positional, mut output) = (Vec::new(), None);
-    let mut line = OneLine { script: String::new(), json: false, threads: None, seed: None, device: None, quiet: false };
+    let mut positional = Vec::new();
+    let mut line = OneLine { script: String::new(), output: None, json: false, threads: None, seed: None, device: None, quiet: false };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         if matches!(word.as_str(), "-h" | "--help") {
@@ -88,11 +90,13 @@ fn read(sig: &'static Signature, words: &[String]) -> Result<Line> {
         let meaning = meaning(sig, &option)?;
         let alone = inline.is_none();
         let mut value = |what: &str| {
-            inline.take().or_else(|| rest.next().cloned()).ok_or_else(|| Error::argument(format!("--{option} needs {what} behind it")))
+            let dashes = if option.len() == 1 { "-" } else { "--" };
+            let missing = || Error::argument(format!("{dashes}{} needs {what} behind it", option.replace('_', "-")));
+            inline.take().or_else(|| rest.next().cloned()).ok_or_else(missing)
         };
         match meaning {
             Meaning::Argument(i) => given[i].push(value(&sig.args[i].kind.to_string())?),
-            Meaning::Output => output = Some(value("a file")?),
+            Meaning::Output => line.output = Some(value("a file")?),
             Meaning::Json => line.json = true,
             Meaning::Quiet => line.quiet = true,
             Meaning::Threads => line.threads = Some(number(&option, &value("a number")?)?),
@@ -108,7 +112,7 @@ fn read(sig: &'static Signature, words: &[String]) -> Result<Line> {
             }
         }
     }
-    line.script = script(sig, given, positional, &options, output.as_deref())?;
+    line.script = script(sig, given, positional, &options)?;
     Ok(Line::Run(line))
 }
 
@@ -165,14 +169,8 @@ fn json(kind: OptionKind, text: &str) -> Json {
     }
 }
 
-/// `let m = model("best.pt"); let r = prune(m, dataset("data.yaml"), #{ ratio: 0.4 }); save(r, "small.onnx");`
-fn script(
-    sig: &Signature,
-    mut given: Vec<Vec<String>>,
-    positional: Vec<String>,
-    options: &Map<String, Json>,
-    output: Option<&str>,
-) -> Result<String> {
+/// `prune(model("best.pt"), dataset("data.yaml"), #{ ratio: 0.4 })`
+fn script(sig: &Signature, mut given: Vec<Vec<String>>, positional: Vec<String>, options: &Map<String, Json>) -> Result<String> {
     let several = |a: &Arg| matches!(a.kind, ArgKind::Models | ArgKind::Images | ArgKind::Texts);
     let mut words = positional.into_iter().peekable();
     for (i, arg) in sig.args.iter().enumerate() {
@@ -205,11 +203,7 @@ fn script(
         // A map must not stand in the place of an argument.
         arguments.push(map(options));
     }
-    let call = format!("{}({})", sig.name, arguments.join(", "));
-    Ok(match output {
-        Some(path) => format!("let result = {call};\nsave(result, {});\nresult", literal(&path.into())),
-        None => call,
-    })
+    Ok(format!("{}({})", sig.name, arguments.join(", ")))
 }
 
 /// What the command line gives for an argument, as script text.
@@ -307,7 +301,7 @@ mod tests {
 
     fn script_of(line: &str) -> String {
         match one_line(&line.split(' ').map(String::from).collect::<Vec<_>>()).unwrap() {
-            Ok(Line::Run(one)) => one.script,
+            Ok(Line::Run(one)) => format!("{}{}", one.script, one.output.map_or(String::new(), |path| format!(" > {path}"))),
             Ok(Line::Help(s)) => format!("help {}", s.name),
             Err(e) => format!("error: {e}"),
         }
@@ -318,7 +312,7 @@ mod tests {
         for (line, script) in [
             (
                 "prune best.pt --ratio 0.4 --data data.yaml -o small.onnx",
-                "let result = prune(model(\"best.pt\"), dataset(\"data.yaml\"), #{ ratio: 0.4 });\nsave(result, \"small.onnx\");\nresult",
+                "prune(model(\"best.pt\"), dataset(\"data.yaml\"), #{ ratio: 0.4 }) > small.onnx",
             ),
             ("prune best.pt --ratio=0.4", "prune(model(\"best.pt\"), #{ ratio: 0.4 })"),
             ("evaluate best.pt data.yaml", "evaluate(model(\"best.pt\"), dataset(\"data.yaml\"))"),
@@ -342,6 +336,8 @@ mod tests {
             ("evaluate best.pt", "needs dataset for"),
             ("evaluate a.pt d.yaml e.yaml", "takes no 'e.yaml'"),
             ("prune best.pt --ratio", "--ratio needs number behind it"),
+            ("prune best.pt -o", "error: -o needs a file behind it"),
+            ("prune best.pt --min-channels", "--min-channels needs "),
         ] {
             assert!(script_of(line).contains(part), "{line}: {}", script_of(line));
         }

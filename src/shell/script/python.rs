@@ -1,5 +1,6 @@
 //! What people write who come from Python, and how it is said here.
 
+use crate::error::{Error, ErrorKind};
 use crate::shell::repl::lexer::{Token, TokenKind, tokens};
 
 /// Words of Python and others that are no variables here.
@@ -94,7 +95,11 @@ pub(super) fn syntax(line: &str, column: usize) -> Option<String> {
             return Some(format!("maps begin with #: #{{ {entry}: {} }}", token(here + 1)));
         }
         ":" if all.iter().take(here).any(|t| t.text == "[") && kind(here.wrapping_sub(1)) == Some(TokenKind::Number) => {
-            return Some(format!("ranges are written with two dots: [{}..{}]", before(1), token(here + 1)));
+            return Some(format!(
+                "a part of a list is list.extract({0}..{1}), of a tensor x.slice(0, {0}, {1})",
+                before(1),
+                token(here + 1)
+            ));
         }
         ":" if matches!(token(0), "if" | "for" | "while" | "else" | "try" | "def" | "elif") => {
             return Some("blocks stand in braces: for x in list { … }, if x { … } else { … }".into());
@@ -121,6 +126,55 @@ pub(super) fn syntax(line: &str, column: usize) -> Option<String> {
     }
     // The word at the place, or the one before it, which the parser took for a name.
     [here, here.wrapping_sub(1)].into_iter().find_map(|i| word(token(i))).map(str::to_string)
+}
+
+/// What reads as in Python and means something else: its place as line and column from 1, and the error. `for (a, b) in pairs` takes apart
+/// no pairs: `a` is the item and `b` a counter.
+pub(super) fn trap(code: &str) -> Option<(usize, usize, Error)> {
+    let all: Vec<Token<'_>> = tokens(code).into_iter().filter(|t| !matches!(t.kind, TokenKind::Blank | TokenKind::Comment)).collect();
+    let begins = |i: usize| {
+        [(0, "for"), (1, "("), (3, ","), (5, ")"), (6, "in")].iter().all(|(k, text)| all.get(i + k).is_some_and(|t| t.text == *text))
+    };
+    for i in (0..all.len()).filter(|&i| begins(i)) {
+        let mut depth = 0_usize;
+        let mut last = None;
+        for t in &all[i + 7..] {
+            match t.kind {
+                TokenKind::Open if depth == 0 && t.text == "{" => break,
+                TokenKind::Open => depth += 1,
+                TokenKind::Close => depth = depth.saturating_sub(1),
+                TokenKind::Call if depth == 0 => last = Some(t.text),
+                _ => {}
+            }
+        }
+        let (first, second, at) = (all[i + 2].text, all[i + 4].text, all[i].start);
+        let hint = match last {
+            Some("enumerate") => {
+                format!("for ({second}, {first}) in list {{ … }}: the item first, then its place; enumerate is not needed")
+            }
+            Some("zip") => format!("for pair in a.zip(b) {{ let {first} = pair[0]; let {second} = pair[1]; … }}"),
+            _ => continue,
+        };
+        let e = Error::new(ErrorKind::Script, format!("'for ({first}, {second})' takes no pairs apart: '{second}' would be a counter"));
+        let line_start = code[..at].rfind('\n').map_or(0, |n| n + 1);
+        return Some((code[..at].matches('\n').count() + 1, code[line_start..at].chars().count() + 1, e.hint(hint)));
+    }
+    None
+}
+
+/// A comment that may have been meant as a division that rounds down: `7 // 2`.
+pub(super) fn division(code: &str) -> Option<String> {
+    let all = tokens(code);
+    all.iter().enumerate().find_map(|(i, t)| {
+        let said = t.text.strip_prefix("//").filter(|_| t.kind == TokenKind::Comment)?;
+        let before = all[..i].iter().rev().find(|t| t.kind != TokenKind::Blank || t.text.contains('\n'))?;
+        let after = said.trim().trim_end_matches([';', ')']);
+        let number = !after.is_empty() && after.bytes().all(|b| b.is_ascii_digit());
+        let name = after.len() < said.trim().len() && tokens(after).len() == 1 && after.starts_with(char::is_alphabetic);
+        let divided = matches!(before.kind, TokenKind::Number | TokenKind::Name | TokenKind::Close) && before.text != "}";
+        let dividend = if before.kind == TokenKind::Close { "…" } else { before.text };
+        (divided && (number || name)).then(|| format!("// begins a comment; the quotient rounded down is div({dividend}, {after})"))
+    })
 }
 
 /// The name of the call whose bracket is open at the end of these tokens.
@@ -156,6 +210,32 @@ mod tests {
         assert_eq!(syntax("if a and b { 1 }", 6).as_deref(), Some("write && for 'and'"));
         assert_eq!(syntax("let x = [1, 2", 14), None);
         assert_eq!(syntax("", 1), None);
+    }
+
+    #[test]
+    fn what_reads_as_in_python_and_is_not_is_told() {
+        let hint = |code: &str| trap(code).map(|t| (t.0, t.1, t.2.suggestion().unwrap_or_default().to_string()));
+        let (line, column, text) = hint("let a = 1;\n  for (i, x) in enumerate(xs) { }").unwrap();
+        assert!((line, column) == (2, 3) && text.starts_with("for (x, i) in list"), "{text}");
+        assert!(hint("for (i, x) in m.layers.enumerate() { }").is_some());
+        assert!(hint("for (a, b) in xs.zip(ys) { }").unwrap().2.contains("let a = pair[0]"));
+        for fine in [
+            "for (x, i) in xs { xs.enumerate() }",
+            "for pair in enumerate(xs) { }",
+            "for (x, i) in f(xs.zip(ys)) { }",
+            "\"for (i, x) in enumerate(xs) {\"",
+        ] {
+            assert!(trap(fine).is_none(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn comments_that_may_be_divisions_are_told() {
+        assert_eq!(division("let n = 7 // 2;").as_deref(), Some("// begins a comment; the quotient rounded down is div(7, 2)"));
+        assert_eq!(division("f(n // batch)").as_deref(), Some("// begins a comment; the quotient rounded down is div(n, batch)"));
+        for fine in ["let n = 7; // 2", "let n = 7 // pixels", "// 2", "let n = 7\n// 2", "if a { } // 3", "1 // the first 2"] {
+            assert_eq!(division(fine), None, "{fine}");
+        }
     }
 
     #[test]

@@ -98,6 +98,10 @@ pub fn kind_of(value: &Dynamic) -> &'static str {
         "function"
     } else if value.is_timestamp() {
         "time"
+    } else if value.is::<std::ops::Range<INT>>() || value.is::<std::ops::RangeInclusive<INT>>() {
+        "range"
+    } else if value.is::<super::raised::Raised>() {
+        "error"
     } else {
         "value"
     }
@@ -115,12 +119,18 @@ pub fn kind_of_type(name: &str) -> &str {
         "Fn" | "FnPtr" => "function",
         "()" => "nothing",
         "timestamp" => "time",
+        "range" | "blob" => name,
+        other if other.contains("ops::range::Range") || other.starts_with("range") => "range",
+        "Blob" => "blob",
         other if other.ends_with("ModelValue") || other == "Model" => "model",
         other if other.ends_with("Dataset") => "dataset",
         other if other.ends_with("::Report") || other == "Report" => "report",
         other if other.ends_with("::Value") || other == "Tensor" => "tensor",
         other if other.ends_with("::Plot") || other == "Plot" => "plot",
         other if other.ends_with("::Table") || other == "Table" => "table",
+        other if other.ends_with("Raised") || other == "Error" => "error",
+        // Types that scripts have no name for.
+        other if other.contains([':', '<']) => "value",
         other => other,
     }
 }

@@ -2,10 +2,12 @@
 
 use super::display::{Shown, value_text};
 use super::{KEPT, Session, find, properties, recipe_text, value};
+use crate::learn::data::Dataset;
+use crate::model::{Model, Value};
 use crate::report::Style;
 use rhai::{Array, Dynamic, Map, Scope};
-use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// The variables of a session at some time.
 #[derive(Clone)]
@@ -31,22 +33,42 @@ impl Session {
 
     /// Puts back the variables that there were; functions stay.
     pub fn restore(&mut self, snapshot: Snapshot) {
+        let kept: Vec<(&str, Dynamic)> = KEPT.iter().filter_map(|name| Some((*name, self.scope.get_value::<Dynamic>(name)?))).collect();
         self.scope = snapshot.0;
+        for (name, value) in kept {
+            self.scope.set_or_push(name, value);
+        }
     }
 
-    /// Names of variables with models that this session trained and did not save.
-    pub fn unsaved(&self) -> Vec<String> {
-        let unsaved = self.shared.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_unsaved = |value: &Dynamic| {
-            let value = value.flatten_clone();
-            let model = value.read_lock::<value::ModelValue>();
-            model.and_then(|m| recipe_text(&m.model)).is_some_and(|recipe| unsaved.contains(&recipe))
+    /// Whether the variables are those of a snapshot, with the same values.
+    pub fn is_as(&self, snapshot: &Snapshot) -> bool {
+        let of = |scope: &Scope<'static>| -> Vec<(String, Dynamic)> {
+            let all = scope.iter_raw().filter(|(name, ..)| !KEPT.contains(name));
+            all.map(|(name, _, value)| (name.to_string(), value.flatten_clone())).collect()
         };
-        let all = self.scope.iter_raw().filter(|(name, _, value)| !KEPT.contains(name) && is_unsaved(value));
-        let mut names: Vec<String> = all.map(|v| v.0.to_string()).collect();
+        let (now, before) = (of(&self.scope), of(&snapshot.0));
+        now.len() == before.len() && now.iter().zip(&before).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
+    }
+
+    /// Names of variables with models that this session trained or searched for and did not save, in lists and maps too; of a value
+    /// without a variable, what the prompt calls it: `_`, `Out[3]`.
+    pub fn unsaved(&self) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let mut lost = |value: &Dynamic| {
+            let mut models = Vec::new();
+            models_in(&value.flatten_clone(), &mut models);
+            models.retain(|m| self.shared.is_unsaved(m));
+            // A model of several names is lost once.
+            models.iter().filter(|m| seen.insert(recipe_text(m))).count() > 0
+        };
+        let own = self.scope.iter_raw().filter(|(name, ..)| !KEPT.contains(name));
+        let mut names: Vec<String> = own.filter(|v| lost(v.2)).map(|v| v.0.to_string()).collect();
         // The scope gives the newest first.
         names.reverse();
-        names
+        let last = self.scope.get(KEPT[1]).filter(|v| lost(v)).map(|_| "_".to_string());
+        let outs = self.scope.get_value::<Array>(KEPT[0]).unwrap_or_default();
+        let others = outs.iter().enumerate().filter(|(_, v)| lost(v)).map(|(n, _)| format!("{}[{n}]", KEPT[0]));
+        names.into_iter().chain(last).chain(others).collect()
     }
 
     /// Names and kinds of the variables, in the order of their making.
@@ -90,6 +112,48 @@ impl Session {
         let value = self.scope.get(variable)?.flatten_clone();
         Some((value::kind_of(&value), value_text(&value, &Style::plain())))
     }
+}
+
+/// The models in a value.
+fn models_in(value: &Dynamic, found: &mut Vec<Model>) {
+    if let Some(m) = value.read_lock::<value::ModelValue>() {
+        found.push(m.model.clone());
+    } else if let Ok(list) = value.as_array_ref() {
+        list.iter().for_each(|v| models_in(v, found));
+    } else if let Ok(map) = value.as_map_ref() {
+        map.values().for_each(|v| models_in(v, found));
+    }
+}
+
+/// Whether two values are equal: of models, tensors and datasets, whether they are the same one.
+fn same(a: &Dynamic, b: &Dynamic) -> bool {
+    if a.type_id() != b.type_id() {
+        return false;
+    }
+    if let (Ok(a), Ok(b)) = (a.as_array_ref(), b.as_array_ref()) {
+        return a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(a, b));
+    }
+    if let (Ok(a), Ok(b)) = (a.as_map_ref(), b.as_map_ref()) {
+        return a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.0 == b.0 && same(a.1, b.1));
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<value::ModelValue>(), b.read_lock::<value::ModelValue>()) {
+        return std::ptr::eq(a.model.graph(), b.model.graph());
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<value::Report>(), b.read_lock::<value::Report>()) {
+        return Arc::ptr_eq(&a.show, &b.show);
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Dataset>(), b.read_lock::<Dataset>()) {
+        return a.recipe() == b.recipe() && a.split == b.split && a.len() == b.len();
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Value>(), b.read_lock::<Value>()) {
+        return a.tensor.id() == b.tensor.id();
+    }
+    if let (Ok(a), Ok(b)) = (a.as_float(), b.as_float()) {
+        return a.to_bits() == b.to_bits();
+    }
+    let plain = a.is_int() || a.is_bool() || a.is_string() || a.is_char() || a.is_unit() || a.is_fnptr();
+    // Others do not tell: an input that may have changed them counts.
+    plain && a.to_string() == b.to_string()
 }
 
 /// Drops variables that a later `let` of the same name hides: a cell that is run again makes its models anew.

@@ -1,6 +1,8 @@
 //! What options refuse, what no-ops and results say.
 
 use super::*;
+use compresso_learn::data::{DataOptions, dataset};
+use compresso_model::ModelOptions;
 
 #[test]
 fn bad_options_say_what_is_wrong() {
@@ -39,6 +41,28 @@ fn no_ops_say_why_and_results_say_what() {
     let a = &report.layers[0];
     assert_eq!((a.layer.as_str(), a.channels_before, a.channels_after), ("a", 16, 8));
     assert!(report.macs_after < report.macs_before);
+}
+
+/// Without images nothing makes up for what is gone: of a model that may have been trained that is said.
+#[test]
+fn pruning_a_trained_model_without_images_is_warned_of() {
+    let notes = Arc::new(Notes::default());
+    let ctx = Context::new().with_progress(notes.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.onnx").display().to_string();
+    let fresh = ModelOptions { image_size: Some(32.into()), ..ModelOptions::default() }.run("classifier", &ctx).unwrap();
+    fresh.save(&path).unwrap();
+    let brought = ModelOptions::default().run(&path, &ctx).unwrap();
+    let warned = |m: &Model, options: Prune, data: Option<&Dataset>| {
+        options.apply(m, data, &ctx).unwrap();
+        notes.take().iter().any(|n| n.contains("warning: without images nothing makes up"))
+    };
+    let few = || Prune { score: false, images: 4, ..half() };
+    assert!(warned(&brought, few(), None));
+    assert!(!warned(&fresh, few(), None), "it has learnt nothing");
+    assert!(!warned(&brought, Prune { method: Granularity::Weights, ..few() }, None));
+    let options = DataOptions { images: Some(4), size: Some(32.into()), ..DataOptions::default() };
+    assert!(!warned(&brought, few(), Some(&dataset("random", &options, &ctx).unwrap())));
 }
 
 #[test]

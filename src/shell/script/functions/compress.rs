@@ -29,6 +29,9 @@ pub(super) const TABLE: &[Binding] = &[
 fn searched(c: &Call<'_>) -> Result<Dynamic> {
     let found = c.run::<Compress>()?;
     let cancelled = found.report.as_ref().is_some_and(|r| r.cancelled);
+    if found.model.recipe() != c.model(0)?.recipe() {
+        c.shared.keep_trained(&found.model);
+    }
     let value = made(found);
     if cancelled {
         c.shared.keep_partial(value.clone());

@@ -8,6 +8,7 @@ use crate::learn::train::Train;
 use crate::model::names::fits;
 use crate::model::{Load, Loaded, ModelOptions, Summarize, Value};
 use crate::operation::{Arg, ArgKind, Operation};
+use crate::report::CsvValue;
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::value::{ModelValue, from_json, no_field};
 use candle_core::Device;
@@ -61,6 +62,17 @@ fn load(c: &Call<'_>) -> Result<Dynamic> {
         Loaded::Tensor(t) => Dynamic::from(t),
         Loaded::Tensors(all) => all.into_iter().map(|(k, v)| (k.into(), Dynamic::from(v))).collect::<Map>().into(),
         Loaded::Data(json) => from_json(&json),
+        Loaded::Rows(rows) => {
+            let cell = |v: CsvValue| match v {
+                CsvValue::Empty => Dynamic::UNIT,
+                CsvValue::Bool(b) => b.into(),
+                CsvValue::Whole(n) => n.into(),
+                CsvValue::Number(x) => x.into(),
+                CsvValue::Text(text) => text.into(),
+            };
+            let row = |row: Vec<(String, CsvValue)>| row.into_iter().map(|(name, v)| (name.into(), cell(v))).collect::<Map>();
+            rows.into_iter().map(|r| Dynamic::from_map(row(r))).collect::<Vec<_>>().into()
+        }
     })
 }
 

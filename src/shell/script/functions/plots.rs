@@ -85,9 +85,10 @@ fn plot(c: &Call<'_>) -> Result<Dynamic> {
         }
         _ => plot_of(c.arg(0))?,
     };
-    let shown = c.arg(0).read_lock::<Report>().map_or(1, |r| r.show.plots().len());
-    if shown > 1 {
-        c.ctx.note(format!("plot: the first of {shown}; plots(x) gives all, save(x, path) writes all"));
+    let all: Vec<String> = c.arg(0).read_lock::<Report>().map_or_else(Vec::new, |r| r.show.plots().into_iter().map(|p| p.title).collect());
+    if let Some((first, others)) = all.split_first().filter(|(_, others)| !others.is_empty()) {
+        let others: Vec<String> = others.iter().enumerate().map(|(i, title)| format!("plots(x)[{}] \"{title}\"", i + 1)).collect();
+        c.ctx.note(format!("plot: \"{first}\", the first of {}; the others: {}", all.len(), others.join(", ")));
     }
     for (text, given) in [(&mut plot.title, options.title), (&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
         if let Some(given) = given {

@@ -1,0 +1,30 @@
+//! `compresso new`: a folder with a script, the same as a notebook, and a small dataset, which run as they are.
+
+use super::notebook::to_notebook;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::learn::data::{DataOptions, DataTask, dataset};
+use std::path::{Path, PathBuf};
+
+const SCRIPT: &str = include_str!("experiment.rhai");
+
+/// Makes a project; gives its files. The folder must be empty or not there.
+///
+/// # Errors
+/// `Argument` for a folder that holds something; `Io`.
+pub fn create(folder: &Path, ctx: &Context) -> Result<Vec<PathBuf>> {
+    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
+        return Err(Error::argument(format!("{} is there and not empty", folder.display())).hint("give the name of a new folder"));
+    }
+    let options = DataOptions { images: Some(48), size: Some(64.into()), task: DataTask::Detect, ..DataOptions::default() };
+    let mut written = vec![folder.join("data.yaml")];
+    dataset("shapes", &options, ctx)?.export(&written[0], ctx)?;
+    let notebook = format!("{:#}\n", to_notebook(SCRIPT));
+    for (name, text) in [("experiment.rhai", SCRIPT), ("experiment.ipynb", notebook.as_str())] {
+        let path = folder.join(name);
+        files::write_file(&path, text.as_bytes())?;
+        written.push(path);
+    }
+    Ok(written)
+}
