@@ -8,7 +8,7 @@ use compresso::shell::jupyter::{self, RhaiCells, install};
 use compresso::shell::script::{
     Failure, Limits, Line, Session, command_usage, completions, exit_code, help_text, nearest_command, one_line,
 };
-use compresso::shell::{Console, Front, Output, cancelled_code, doctor, repl, watch_interrupts};
+use compresso::shell::{Console, Front, Output, ScriptRun, cancelled_code, doctor, given, repl, tether, watch_interrupts};
 use compresso::{Context, Error};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -94,6 +94,24 @@ enum Command {
     /// Run a script; it sees ARGS as the list `args`
     Run {
         file: PathBuf,
+        /// Value of a parameter of the script, which reads it by param("NAME", default)
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        /// The same from a file: a map in JSON
+        #[arg(long, value_name = "FILE")]
+        parameters: Option<PathBuf>,
+        /// Record the run in a new folder under `runs`: script, parameters, metrics, output, reports, plots
+        #[arg(long)]
+        record: bool,
+        /// Record it in this folder
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Replace what is recorded there
+        #[arg(long, requires = "folder")]
+        replace: bool,
+        /// End when standard input does
+        #[arg(long, hide = true)]
+        tethered: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -270,14 +288,18 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Failure> {
     let at_prompt = arguments.command.is_none() && std::io::stdin().is_terminal();
     watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command })
         .map_err(|e| Error::internal("signals cannot be watched").because(e))?;
-    let mut session = Session::new(context, console.clone());
-    session.set_limits(Limits { time: arguments.timeout, operations: arguments.max_operations, hard: !at_prompt });
-    match arguments.command {
-        Some(Command::Run { file, args }) => {
-            let _ = session.run_file(&file, args)?;
-            // The last call may have ended early and well.
-            Ok(cancel.check()?)
+    let limits = Limits { time: arguments.timeout, operations: arguments.max_operations, hard: !at_prompt };
+    if let Some(Command::Run { file, args, set, parameters, record, folder, replace, tethered }) = arguments.command {
+        if tethered {
+            tether(cancel).map_err(|e| Error::internal("standard input cannot be watched").because(e))?;
         }
+        let given = given(&set, parameters.as_deref())?;
+        let record = (record || folder.is_some()).then_some(folder);
+        return ScriptRun { file, args, given, record, replace, limits }.run(context, console.clone());
+    }
+    let mut session = Session::new(context, console.clone());
+    session.set_limits(limits);
+    match arguments.command {
         Some(Command::Operation(_)) => {
             let Some(line) = line else { return Ok(()) };
             let value = session.run(&line.script, "<command>")?;
@@ -367,7 +389,7 @@ fn rust_options(library: Option<PathBuf>, context: &Context) -> jupyter::rust::R
     jupyter::rust::RustOptions {
         library,
         threads: Some(context.threads),
-        device: Some(compresso::shell::script::device_name(&context.device)),
+        device: Some(compresso::context::device_name(&context.device)),
         seed: Some(context.seed),
         ..jupyter::rust::RustOptions::default()
     }

@@ -8,13 +8,15 @@ pub mod doctor;
 mod interrupt;
 pub mod jupyter;
 mod output;
+mod recording;
 pub mod repl;
 pub mod sandbox;
 pub mod script;
 
 pub use console::Console;
-pub use interrupt::{Front, cancelled_code, leave, watch_interrupts};
+pub use interrupt::{Front, cancelled_code, leave, tether, watch_interrupts};
 pub use output::{Buffer, Output};
+pub use recording::{ScriptRun, given};
 
 /// What this program keeps for its user: `compresso` in `XDG_DATA_HOME` or `~/.local/share`. `None` without a home folder.
 fn data_folder() -> Option<std::path::PathBuf> {
