@@ -42,7 +42,16 @@ fn compresso(args: &[&str], folder: &Path) -> String {
 /// The scripts in the texts, one session per document, as a reader would type them.
 #[test]
 fn scripts_in_the_docs_run() {
-    for document in ["README.md", "docs/guide.md", "docs/pruning.md", "docs/quantization.md", "docs/distillation.md", "docs/search.md"] {
+    for document in [
+        "README.md",
+        "docs/guide.md",
+        "docs/pruning.md",
+        "docs/quantization.md",
+        "docs/distillation.md",
+        "docs/search.md",
+        "docs/experiments.md",
+        "docs/benchmarks.md",
+    ] {
         let script = blocks(&read(document), "rhai").concat();
         assert!(!script.is_empty(), "{document} shows no script");
         let dir = tempfile::tempdir().unwrap();
@@ -96,6 +105,7 @@ fn commands_in_the_docs_run() {
         "docs/pruning.md",
         "docs/distillation.md",
         "docs/search.md",
+        "docs/experiments.md",
     ] {
         for line in blocks(&read(document), "sh").iter().flat_map(|b| b.lines()) {
             let command = line.split("  #").next().unwrap_or_default().trim();

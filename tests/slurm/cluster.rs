@@ -101,7 +101,7 @@ impl Cluster {
             let o = command.output().unwrap();
             format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr))
         };
-        say("sinfo") + &say("squeue")
+        format!("{}{}", say("sinfo"), say("squeue"))
     }
 }
 
