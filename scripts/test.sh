@@ -30,6 +30,8 @@ command -v ld.lld >/dev/null || missing+=(lld)
 # A browser without a screen for JupyterLab, 100 MB; any Chromium does.
 command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
   missing+=(chromium-headless-shell)
+# A Slurm of one node, for the test of sweeps on clusters; it tells when it is left out.
+command -v slurmctld >/dev/null || missing+=(slurmctld slurmd slurm-client munge)
 if [ ${#missing[@]} -gt 0 ]; then
   as_root apt-get update -q
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${missing[@]}"

@@ -8,6 +8,7 @@ pub use compresso_base::{choice, context, error, files, memory, operation, optio
 pub use compresso_compress as compress;
 pub use compresso_deploy as deploy;
 pub use compresso_exec as exec;
+pub use compresso_experiment as experiment;
 pub use compresso_kernels as kernels;
 pub use compresso_learn as learn;
 pub use compresso_measure as measure;

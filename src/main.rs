@@ -4,12 +4,13 @@ mod command;
 
 use clap::Parser;
 use command::{Arguments, COMMANDS, Command, Ended, WRONG_USAGE, convert, help, no_command, run_kernel};
-use compresso::context::Cancel;
 use compresso::kernels::memory::Recycling;
 use compresso::measure::runtimes::onnxruntime;
 use compresso::report::{Style, save};
-use compresso::shell::script::{Failure, Limits, Line, Session, Shown, completions, exit_code, one_line, reference};
-use compresso::shell::{Console, Front, Output, cancelled_code, doctor, project, repl, watch_interrupts, write_and_end};
+use compresso::shell::script::{Limits, Line, Session, completions, exit_code, one_line, reference};
+use compresso::shell::{
+    Console, Front, Output, ScriptRun, cancelled_code, doctor, given, project, repl, tether, watch_interrupts, write_reached,
+};
 use compresso::{Context, Error, ErrorKind};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -131,21 +132,18 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Ended> {
     let at_prompt = arguments.command.is_none() && std::io::stdin().is_terminal();
     watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command })
         .map_err(|e| Error::internal("signals cannot be watched").because(e))?;
-    let mut session = Session::new(context, console.clone());
-    session.set_limits(Limits { time: arguments.timeout, operations: arguments.max_operations, hard: !at_prompt });
-    match arguments.command {
-        Some(Command::Run { file, args }) => {
-            let result = session.run_file(&file, args);
-            // The last call may have ended early and well.
-            if !cancel.is_cancelled() {
-                return Ok(result.map(drop)?);
-            }
-            if let Some(reached) = session.partial() {
-                let stem = file.file_stem().map_or_else(|| "script".into(), |s| s.to_string_lossy());
-                write_reached(&mut session, &reached, &format!("{stem}-partial.onnx"), &cancel, console)?;
-            }
-            Err(Error::cancelled().into())
+    let limits = Limits { time: arguments.timeout, operations: arguments.max_operations, hard: !at_prompt };
+    if let Some(Command::Run { file, args, set, parameters, record, folder, replace, tethered }) = arguments.command {
+        if tethered {
+            tether(cancel).map_err(|e| Error::internal("standard input cannot be watched").because(e))?;
         }
+        let given = given(&set, parameters.as_deref())?;
+        let record = (record || folder.is_some()).then_some(folder);
+        return Ok(ScriptRun { file, args, given, record, replace, limits }.run(context, console.clone())?);
+    }
+    let mut session = Session::new(context, console.clone());
+    session.set_limits(limits);
+    match arguments.command {
         Some(Command::Operation(_)) => {
             let Some(line) = line else { return Ok(()) };
             let result = session.run(&line.script, "<command>");
@@ -153,7 +151,7 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Ended> {
                 (result, Some(path)) if cancel.is_cancelled() => {
                     let reached = session.partial().or_else(|| result.ok().filter(|value| !value.is_nothing()));
                     if let Some(reached) = reached {
-                        write_reached(&mut session, &reached, path, &cancel, console)?;
+                        write_reached(&mut session, &reached, path, &cancel, console.as_ref())?;
                     }
                     return Err(Error::cancelled().into());
                 }
@@ -182,16 +180,6 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Ended> {
             Ok(session.run(&code, "<stdin>").map(drop)?)
         }
     }
-}
-
-/// Writes what a cancelled command had reached.
-fn write_reached(session: &mut Session, value: &Shown, path: &str, cancel: &Cancel, console: &Console) -> Result<(), Failure> {
-    write_and_end();
-    // Another signal cancels the writing.
-    cancel.reset();
-    session.save(value, path)?;
-    console.eprint(&format!("what was reached is in {path}"));
-    Ok(())
 }
 
 fn diagnose(console: &Arc<Console>, path: Option<&Path>) -> compresso::Result<()> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The crates from the lowest to the highest; each may depend on those left of it.
-const CRATES: &[&str] = &["base", "kernels", "model", "target", "exec", "learn", "measure", "compress", "deploy", "search"];
+const CRATES: &[&str] = &["base", "kernels", "model", "target", "exec", "learn", "measure", "compress", "deploy", "search", "experiment"];
 
 struct File {
     /// `model::ops::conv`.

@@ -136,6 +136,41 @@ fn light_detectors_are_compared() {
     }
 }
 
+/// The recipes of the guide for phones and servers, run small.
+#[test]
+fn recipes_for_phones_and_servers_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = |words: &[&str]| -> Vec<String> {
+        words
+            .iter()
+            .flat_map(|w| ["--set".to_string(), (*w).to_string()])
+            .chain(["--set".into(), format!("out={}", dir.path().display())])
+            .collect()
+    };
+    let go = |script: &str, words: &[&str]| {
+        let o = Command::new(env!("CARGO_BIN_EXE_compresso"))
+            .arg("run")
+            .args(["--folder", &dir.path().join("record").display().to_string(), "--replace"])
+            .args(set(words))
+            .arg(script)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+        assert!(o.status.success(), "{script} failed:\n{text}");
+        let record = std::fs::read_to_string(dir.path().join("record/run.json")).unwrap();
+        serde_json::from_str::<Json>(&record).unwrap()["metrics"].clone()
+    };
+    let mobile = go("scripts/mobile.rhai", &["epochs=1", "images=16", "size=64", "width=0.125", "runs=8"]);
+    exists(dir.path(), &["base.onnx", "small.onnx", "small.tflite", "report.html"]);
+    let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+    assert!(2 * size("small.onnx") < size("base.onnx") && mobile["p50_ms"].as_f64().unwrap() > 0.0, "{mobile}");
+    let server = go("scripts/server.rhai", &["size=64", "width=0.125", "runs=10", "images=10", "rounds=1", "latency_ms=2000.0"]);
+    exists(dir.path(), &["float16.onnx", "server.html", "throughput.html"]);
+    assert!(server["queries_per_second"].as_f64().unwrap() > 0.0 && server["images_per_second"].as_f64().unwrap() > 0.0, "{server}");
+}
+
 #[test]
 fn detectors_without_suppression_are_trained() {
     let dir = tempfile::tempdir().unwrap();

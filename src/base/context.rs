@@ -176,6 +176,15 @@ impl Context {
     }
 }
 
+/// The name of a device in scripts: `cpu`, `cuda:0`.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_string(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
 /// A running piece of work; dropping it ends it.
 pub struct Progress {
     sink: Arc<dyn ProgressSink>,

@@ -80,6 +80,24 @@ pub enum Command {
     /// Run a script; it sees ARGS as the list `args`
     Run {
         file: PathBuf,
+        /// Value of a parameter of the script, which reads it by param("NAME", default)
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        /// The same from a file: a map in JSON
+        #[arg(long, value_name = "FILE")]
+        parameters: Option<PathBuf>,
+        /// Record the run in a new folder under `runs`: script, parameters, metrics, output, reports, plots
+        #[arg(long)]
+        record: bool,
+        /// Record it in this folder
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Replace what is recorded there
+        #[arg(long, requires = "folder")]
+        replace: bool,
+        /// End when standard input does
+        #[arg(long, hide = true)]
+        tethered: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

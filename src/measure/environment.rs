@@ -36,7 +36,7 @@ impl Environment {
             system: sysinfo::System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into()),
             version: format!("compresso {}{build}", env!("CARGO_PKG_VERSION")),
             runtimes,
-            date: utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())),
+            date: utc_now(),
         }
     }
     /// The conditions in lines.
@@ -72,6 +72,11 @@ pub fn features() -> Vec<&'static str> {
     {
         Vec::new()
     }
+}
+
+/// This second in UTC, as 2026-01-31T12:00:00Z.
+pub fn utc_now() -> String {
+    utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
 }
 
 /// Seconds since 1970 as a UTC date and time (proleptic Gregorian calendar).

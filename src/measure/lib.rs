@@ -7,7 +7,9 @@ pub mod memory;
 pub mod power;
 pub mod runtimes;
 pub mod statistics;
+pub mod stream;
 pub mod timing;
 pub mod worker;
 
-pub use benchmark::{Benchmark, BenchmarkReport, benchmark};
+pub use benchmark::{Benchmark, BenchmarkReport, Scenario, benchmark};
+pub use stream::{PipelineReport, Stages, StreamReport, Throughput};

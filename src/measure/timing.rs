@@ -47,9 +47,9 @@ impl Latency {
     }
 }
 
-/// A percentile of sorted values, interpolated linearly.
+/// A percentile of sorted values, of which there is at least one, interpolated linearly.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positions lie inside the slice")]
-fn percentile(sorted: &[f64], percent: f64) -> f64 {
+pub fn percentile(sorted: &[f64], percent: f64) -> f64 {
     let at = percent / 100.0 * (sorted.len() - 1) as f64;
     let (low, part) = (at.floor() as usize, at.fract());
     let high = (low + 1).min(sorted.len() - 1);

@@ -4,10 +4,12 @@
 //! - [`store`]: what was made and measured, kept on disk so that a search that was stopped goes on where it was.
 //! - [`course`]: which plan is tried next.
 //! - [`front`]: which candidates no other one beats.
+//! - [`guide`]: what a few measurements say of what to do next.
 //! - [`report`]: all of them, and why each was taken or not.
 
 mod course;
 mod front;
+mod guide;
 mod operation;
 mod options;
 mod plan;
@@ -16,6 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use guide::{Advice, Guide, GuideReport};
 pub use options::{By, Compress, Technique};
 pub use plan::Plan;
 pub use report::{Candidate, CompressReport};

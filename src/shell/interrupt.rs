@@ -75,6 +75,20 @@ pub fn write_and_end() {
     WRITES.store(true, Ordering::Relaxed);
 }
 
+/// Cancels, and ends the process [`GRACE`] later, when standard input ends: when the process at its other end does.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn tether(cancel: Cancel) -> std::io::Result<()> {
+    std::thread::Builder::new().name("tether".into()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        cancel.cancel();
+        std::thread::sleep(GRACE);
+        end(SIGTERM, Front::Command)
+    })?;
+    Ok(())
+}
+
 /// The exit code of what a signal has cancelled.
 pub fn cancelled_code() -> u8 {
     if ENDING.load(Ordering::Relaxed) == SIGTERM { 143 } else { 130 }

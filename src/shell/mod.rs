@@ -10,13 +10,17 @@ pub mod jupyter;
 pub mod notebook;
 mod output;
 pub mod project;
+mod reached;
+mod recording;
 pub mod repl;
 pub mod sandbox;
 pub mod script;
 
 pub use console::Console;
-pub use interrupt::{Front, cancelled_code, leave, watch_interrupts, write_and_end};
+pub use interrupt::{Front, cancelled_code, leave, tether, watch_interrupts};
 pub use output::{Buffer, Output};
+pub use reached::write_reached;
+pub use recording::{ScriptRun, given};
 
 /// What this program keeps for its user: `compresso` in `XDG_DATA_HOME` or `~/.local/share`. `None` without a home folder.
 fn data_folder() -> Option<std::path::PathBuf> {

@@ -17,11 +17,11 @@ use compresso::learn::data::{DataOptions, Dataset, Grid, GridOptions, Split, Spl
 use compresso::learn::eval::{self, Evaluate, Evaluation, Predict, Predictions};
 use compresso::learn::train::{History, Train, Trained};
 use compresso::measure::compare::{self as comparing, Compare, Comparison};
-use compresso::measure::{Benchmark, BenchmarkReport};
+use compresso::measure::{Benchmark, BenchmarkReport, PipelineReport, Stages, StreamReport, Throughput};
 use compresso::model::names::fits;
 use compresso::model::{Load, Loaded, Made, ModelOptions, Summary, Value};
 use compresso::operation::Operation;
-use compresso::search::{Compress, CompressReport};
+use compresso::search::{Compress, CompressReport, Guide, GuideReport};
 use compresso::{Context, Model, Result};
 use std::path::Path;
 
@@ -338,6 +338,30 @@ impl<const N: usize> Models for [(&str, &Model); N] {
 pub fn benchmark<'a>(m: impl Models, data: impl Into<Option<&'a Dataset>>, options: Benchmark) -> Result<BenchmarkReport> {
     let data = data.into();
     run(|ctx| options.run((&m.models(), data), ctx))
+}
+
+/// What a few measurements say of what to do next.
+///
+/// # Errors
+/// Those of running [`Guide`].
+pub fn guide(m: &Model, d: &Dataset, options: Guide) -> Result<GuideReport> {
+    run(|ctx| options.run((m, d), ctx))
+}
+
+/// Images per second from file to boxes, by one thread and by workers.
+///
+/// # Errors
+/// Those of running [`Throughput`].
+pub fn throughput(m: &Model, images: &Dataset, options: Throughput) -> Result<StreamReport> {
+    run(|ctx| options.run((m, images), ctx))
+}
+
+/// A model cut into stages, against one engine and whole models side by side.
+///
+/// # Errors
+/// Those of running [`Stages`].
+pub fn pipeline(m: &Model, options: Stages) -> Result<PipelineReport> {
+    run(|ctx| options.run(m, ctx))
 }
 
 /// How far the outputs of two models are apart on images of a dataset (seeded noise without one).

@@ -142,6 +142,12 @@ impl Dataset {
         let taken = self.with_sources(|d| subset(&d.source, (0..count.min(d.len())).collect()));
         taken.with_recipe(Recipe::of(Take {}.call([self.into(), Argument::Value(count.into())])))
     }
+    /// Its images again and again, without splits, until there are `count` of them.
+    #[must_use]
+    pub fn repeated(&self, count: usize) -> Self {
+        let indices = (0..self.len()).cycle().take(count).collect();
+        Self::new(self.name.clone(), self.kind, self.classes.to_vec(), subset(&self.source, indices))
+    }
     /// How it was made. Of one that was made in Rust, only the name is known.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe

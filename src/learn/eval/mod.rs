@@ -26,7 +26,10 @@ pub use instances::{Instance, KeyPoint, Limits, Mask, Part, TurnedBox, instances
 pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_precision};
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use parts::{OutputPart, class_places, output_parts};
-pub use predict::{Found, Predict, Prediction, Predictions, Ranked, Throughput, image_files_dataset, predict_each, samples_dataset};
+pub use predict::{
+    Found, Predict, Prediction, Predictions, Ranked, Throughput as Rates, image_files_dataset, predict_each, predict_serially,
+    samples_dataset,
+};
 pub use run::{ImageRunner, run_images_with};
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ mod options;
 mod report;
 mod run;
 mod seat;
+mod server;
 #[cfg(test)]
 mod tests;
 
-pub use options::Benchmark;
+pub use options::{Benchmark, Scenario};
 pub use report::{BenchmarkReport, Layers, Row};
 pub use run::benchmark;
+pub use server::{Server, Trial};

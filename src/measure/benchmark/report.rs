@@ -1,5 +1,7 @@
 //! What `benchmark` measured.
 
+use super::options::Scenario;
+use super::server::Server;
 use crate::environment::Environment;
 use crate::statistics::{Speedup, Verdict, runs_for};
 use crate::timing::Latency;
@@ -26,6 +28,8 @@ pub struct Row {
     pub samples_ms: Vec<f64>,
     /// Images per second, from the mean latency.
     pub throughput: f64,
+    /// Of the scenario `server`.
+    pub server: Option<Server>,
     /// Bytes that loading and running the model added to a process of its own at its highest: above what the process had
     /// with the runtime loaded, and no model.
     pub peak_memory_bytes: Option<u64>,
@@ -50,6 +54,7 @@ pub struct BenchmarkReport {
     pub threads: usize,
     /// The runs were steps of training.
     pub training: bool,
+    pub scenario: Scenario,
     /// Each model and runtime had a process of its own.
     pub isolated: bool,
     pub dataset: Option<String>,
@@ -137,6 +142,46 @@ impl BenchmarkReport {
     }
 }
 
+impl BenchmarkReport {
+    /// The greatest rates that keep the bound.
+    fn server_table(&self) -> Option<Table> {
+        let (percentile, bound) = self.rows.iter().find_map(|r| r.server.as_ref().map(|s| (s.percentile, s.bound_ms)))?;
+        let tail = format!(">p{:.4} ms", 100.0 * percentile).replace(".0000", "");
+        let mut table = Table::new(
+            format!("Server: {} of the queries within {bound} ms", compresso_base::report::percent(percentile)),
+            &["model", "runtime", ">queries/s", ">of capacity", ">p50 ms", &tail],
+        )
+        .folding()
+        .best(&[("queries/s", Best::Greatest)]);
+        for r in &self.rows {
+            let Some(s) = &r.server else { continue };
+            let ms = |v: fn(&super::server::Trial) -> f64| s.best().map_or_else(Cell::none, |t| Cell::shown(format!("{:.2}", v(t)), v(t)));
+            let rate = Cell::shown(format!("{:.1}", s.rate), s.rate);
+            table.row([
+                Cell::from(&r.name),
+                Cell::from(&r.runtime),
+                rate,
+                Cell::share(s.rate / s.capacity),
+                ms(|t| t.p50_ms),
+                ms(|t| t.tail_ms),
+            ]);
+        }
+        Some(table)
+    }
+
+    /// The tail of the latency over the rate of arrivals, as far as it was measured to its end.
+    fn server_plot(&self, label: impl Fn(&Row) -> String) -> Plot {
+        let of = |r: &Row| {
+            let trials = r.server.iter().flat_map(|s| &s.trials).filter(|t| t.held);
+            let mut points: Vec<(f64, f64)> = trials.map(|t| (t.rate, t.tail_ms)).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Series { name: label(r), kind: SeriesKind::Line, points, labels: Vec::new() }
+        };
+        let series = self.rows.iter().map(of).filter(|s| !s.points.is_empty()).collect();
+        Plot { series, ..Plot::default() }.titled("Latency under load", "queries per second", "tail latency (ms)")
+    }
+}
+
 impl Row {
     fn accuracy(&self) -> Option<f64> {
         self.map50.or(self.top1)
@@ -217,7 +262,7 @@ impl Show for BenchmarkReport {
             }
             table.row(cells);
         }
-        let mut tables = vec![table];
+        let mut tables: Vec<Table> = self.server_table().into_iter().chain([table]).collect();
         for l in &self.layers {
             let title = format!("Steps of {}", l.name);
             let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
@@ -238,6 +283,9 @@ impl Show for BenchmarkReport {
     fn plots(&self) -> Vec<Plot> {
         let several = self.runtimes().len() > 1;
         let label = |r: &Row| if several { format!("{} ({})", r.name, r.runtime) } else { r.name.clone() };
+        if self.has(|r| r.server.is_some()) {
+            return vec![self.server_plot(label)];
+        }
         if self.has(|r| r.accuracy().is_some()) {
             let series = self.runtimes().into_iter().map(|runtime| {
                 let rows: Vec<&Row> = self.rows.iter().filter(|r| r.runtime == runtime && r.accuracy().is_some()).collect();
@@ -283,12 +331,26 @@ impl Show for BenchmarkReport {
                 counted(self.threads, "thread"),
                 r.batch,
                 r.latency.runs,
-                if self.training { "training steps (forward, backward, update)" } else { "runs" },
+                match self.scenario {
+                    _ if self.training => "training steps (forward, backward, update)",
+                    Scenario::SingleStream | Scenario::Server => "runs",
+                    Scenario::MultiStream => "queries (multi-stream)",
+                    Scenario::Offline => "long turns (offline)",
+                },
                 if self.isolated { ", each in its own process; memory is what loading and running added to it" } else { "" }
             ));
             notes.extend(r.power_reason.as_ref().map(|reason| format!("no power: {reason}")));
         }
         notes.extend(self.dataset.as_ref().map(|d| format!("accuracy on {d}")));
+        notes.extend(self.rows.iter().find_map(|r| r.server.as_ref()).map(|s| {
+            let queries = s.trials.iter().filter(|t| t.held).map(|t| t.queries).min().unwrap_or(0);
+            let few =
+                if queries < runs_for(s.percentile) { format!("; {} tell this percentile", runs_for(s.percentile)) } else { String::new() };
+            format!(
+                "server: Poisson arrivals, {} at each rate, one after the other, waiting counts{few}",
+                if queries == 1 { "1 query".to_string() } else { format!("{queries} queries") }
+            )
+        }));
         notes.extend(self.doubts());
         notes.extend(self.warnings.iter().cloned());
         notes

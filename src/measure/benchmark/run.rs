@@ -1,8 +1,9 @@
 //! The course of a benchmark.
 
-use super::Benchmark;
-use super::report::{BenchmarkReport, Layers, slower_integers};
+use super::report::{BenchmarkReport, Layers, Row, slower_integers};
 use super::seat::{Room, Seat, place};
+use super::server::{Load, Served, Server};
+use super::{Benchmark, Scenario};
 use crate::environment::Environment;
 use crate::power::Meter;
 use crate::runtimes::{Files, RUNTIMES, RuntimeSpec};
@@ -17,6 +18,7 @@ use compresso_learn::eval::judged;
 use compresso_model::Model;
 use compresso_model::ops::quantized_node;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Times each model in each runtime, in turns.
 ///
@@ -28,8 +30,7 @@ use std::path::PathBuf;
 /// `Argument` for options out of range; `Unavailable` for a runtime that was asked for and is missing; whatever running
 /// reports.
 pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &Benchmark, ctx: &Context) -> Result<BenchmarkReport> {
-    in_range("runs", options.runs as f64, 1.0..=1e6)?;
-    in_range("batch", options.batch as f64, 1.0..=4096.0)?;
+    options.check()?;
     let threads = options.threads.unwrap_or(ctx.threads);
     in_range("threads", threads as f64, 1.0..=1024.0)?;
     if models.is_empty() {
@@ -55,8 +56,9 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     let mut rows = Vec::new();
     for (seat, samples) in seats.iter_mut().zip(samples) {
         let Some(samples) = samples else { continue };
+        let server = serve(seat, &samples, options, &mut warnings, ctx)?;
         let beside = seat.beside(&meter, data_for_accuracy, &room, &mut warnings)?;
-        rows.push(seat.row(&samples, beside)?);
+        rows.push(Row { server, ..seat.row(&samples, beside)? });
     }
     if let Some((first, others)) = rows.split_first_mut() {
         others.iter_mut().for_each(|r| r.speedup = Speedup::of(&r.samples_ms, &first.samples_ms));
@@ -69,6 +71,7 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
         environment: Environment::now(versions(&seats)),
         threads,
         training: options.training,
+        scenario: options.scenario,
         isolated: program.is_some(),
         dataset: data.filter(|_| !options.training).map(Dataset::label),
         rows,
@@ -182,9 +185,11 @@ fn time(seats: &mut [Seat<'_>], options: &Benchmark, warnings: &mut Vec<String>,
     let mut subjects: Vec<Subject<'_>> = Vec::new();
     for (seat, end) in seats.iter_mut().zip(&mut ends) {
         let place = seat.place();
+        let (steps, mean) = seat.query;
         let carrier = &mut seat.carrier;
-        subjects.push(Box::new(move |runs| match carrier.step(runs) {
-            Ok(times) => Ok(Some(times)),
+        let figure = move |times: &[f64]| times.iter().sum::<f64>() / if mean { times.len() as f64 } else { 1.0 };
+        subjects.push(Box::new(move |queries| match carrier.step(queries * steps) {
+            Ok(times) => Ok(Some(times.chunks(steps).map(figure).collect())),
             Err(Fault::Ended(how)) => {
                 *end = Some(format!("{place} is left out: {how}"));
                 Ok(None)
@@ -192,7 +197,17 @@ fn time(seats: &mut [Seat<'_>], options: &Benchmark, warnings: &mut Vec<String>,
             Err(Fault::Error(e)) => Err(e.at(format!("model {place}"))),
         }));
     }
-    let samples = interleaved(&mut subjects, options.warmup, options.runs, "benchmark", ctx)?;
+    let samples = match options.seconds.filter(|_| options.scenario != Scenario::Server) {
+        None => interleaved(&mut subjects, options.warmup, options.queries(), "benchmark", ctx)?,
+        Some(seconds) => {
+            let first = interleaved(&mut subjects, options.warmup, 2, "benchmark", ctx)?;
+            let steps = if options.scenario == Scenario::Offline { options.query(1).0 as f64 } else { 1.0 };
+            let round: f64 = first.iter().flat_map(|s| s.iter().copied().reduce(f64::min)).sum::<f64>() * steps;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bounded count")]
+            let queries = (1e3 * seconds / round).clamp(2.0, 1e6) as usize;
+            interleaved(&mut subjects, 0, queries, "benchmark", ctx)?
+        }
+    };
     drop(subjects);
     if let [Some(how), rest @ ..] = ends.as_slice()
         && rest.iter().all(Option::is_some)
@@ -202,6 +217,22 @@ fn time(seats: &mut [Seat<'_>], options: &Benchmark, warnings: &mut Vec<String>,
     let samples = samples.into_iter().zip(&ends).map(|(s, end)| end.is_none().then_some(s)).collect();
     warnings.extend(ends.into_iter().flatten());
     Ok(samples)
+}
+
+/// The greatest rate of queries that a seat answers in time, where the scenario asks for it; `None`, with a warning, when its process ends.
+fn serve(seat: &mut Seat<'_>, samples: &[f64], options: &Benchmark, warnings: &mut Vec<String>, ctx: &Context) -> Result<Option<Server>> {
+    let Some(bound_ms) = options.latency_ms else { return Ok(None) };
+    let load = Load { bound_ms, percentile: options.percentile, seconds: options.seconds, seed: ctx.seed };
+    let capacity = 1e3 * samples.len() as f64 / samples.iter().sum::<f64>();
+    let place = seat.place();
+    match load.search(&mut Served { carrier: &mut *seat.carrier, begin: Instant::now(), ctx }, capacity) {
+        Ok(server) => Ok(Some(server)),
+        Err(Fault::Ended(how)) => {
+            warnings.push(format!("{place} stopped under load: {how}"));
+            Ok(None)
+        }
+        Err(Fault::Error(e)) => Err(e),
+    }
 }
 
 /// Times the steps of each model's plan, in the first runtime that tells them.

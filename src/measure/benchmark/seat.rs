@@ -34,6 +34,8 @@ pub(super) struct Seat<'a> {
     pub batch: usize,
     /// Height and width of the images.
     pub size: Option<[usize; 2]>,
+    /// Steps of a query, and whether its figure is their mean.
+    pub query: (usize, bool),
     pub carrier: Box<dyn Carrier + 'a>,
 }
 
@@ -69,7 +71,7 @@ impl<'a> Room<'a> {
             inputs,
         };
         let carrier = carry(spec, &order, self.program, self.ctx)?;
-        Ok(Seat { name, model, spec, batch, size, carrier })
+        Ok(Seat { name, model, spec, batch, size, query: self.options.query(batch), carrier })
     }
 }
 
@@ -175,6 +177,11 @@ impl Seat<'_> {
         let stats = if self.size == self.model.image_size() { self.model.stats()? } else { self.model.stats_at(self.size)? };
         let latency = Latency::of(samples).ok_or_else(|| Error::internal("no run was measured"))?;
         let Beside { peak, power, power_reason, accuracy } = beside;
+        // Of offline turns the samples are means of a batch.
+        let images = match self.query {
+            (steps, false) => steps * self.batch,
+            (_, true) => self.batch,
+        };
         Ok(Row {
             name: self.name.into(),
             runtime: self.spec.name.into(),
@@ -182,8 +189,9 @@ impl Seat<'_> {
             macs: stats.macs,
             size_bytes: onnx::encode(self.model.graph())?.len() as u64,
             batch: self.batch,
-            throughput: self.batch as f64 * 1e3 / latency.mean_ms,
+            throughput: images as f64 * 1e3 / latency.mean_ms,
             latency,
+            server: None,
             speedup: None,
             samples_ms: samples.to_vec(),
             peak_memory_bytes: peak.map(|p| p.added),

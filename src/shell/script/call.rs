@@ -74,8 +74,12 @@ impl Call<'_> {
                 let kind = kinds.iter().find(|k| accepts(**k, &self.args[i])).ok_or_else(|| self.wrong(i))?;
                 self.converted(i, *kind)?
             }
+            ArgKind::Map => match to_json(&self.args[i])? {
+                serde_json::Value::Object(map) => Box::new(map),
+                _ => return Err(self.wrong(i)),
+            },
             // Only functions that are no operations take these; they read them as the script has them.
-            ArgKind::Report | ArgKind::List | ArgKind::Map | ArgKind::Function | ArgKind::Any => Box::new(self.args[i].clone()),
+            ArgKind::Report | ArgKind::List | ArgKind::Function | ArgKind::Any => Box::new(self.args[i].clone()),
         })
     }
     /// A tensor, or tensors by the names of inputs.

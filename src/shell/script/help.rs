@@ -11,8 +11,8 @@ use crate::operation::{Field, OptionKind, OptionValue, Options, Signature};
 use crate::report::{Ink, Media, Style, Table, escape, html_fragment, table_text, wrapped};
 
 /// Headings in the order of the overview; groups that are not named here follow.
-pub(super) const GROUPS: [&str; 11] =
-    ["models", "data", "compress", "deploy", "measure", "results", "lists", "tensors", "numbers", "files", "session"];
+pub(super) const GROUPS: [&str; 12] =
+    ["models", "data", "compress", "deploy", "measure", "experiments", "results", "lists", "tensors", "numbers", "files", "session"];
 
 /// All functions by group, a line each.
 pub fn overview(style: &Style) -> String {

@@ -35,7 +35,7 @@ pub use binding::{bindings, find};
 pub use call::Binding;
 pub use display::Shown;
 pub use failure::{Failure, Spot};
-pub use functions::{check_threads, device_name, parse_device};
+pub use functions::{check_threads, parse_device};
 pub use help::{help_media, help_text, overview};
 pub use one_line::{Line, OneLine, commands, completions, nearest_command, one_line, usage as command_usage};
 pub use properties::{Property, fields_of};
@@ -48,6 +48,7 @@ pub use words::takes;
 use super::Output;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
+use crate::experiment::Journal;
 use crate::model::Model;
 use crate::operation::Recipe;
 use crate::report::Media;
@@ -71,6 +72,8 @@ pub struct Shared {
     /// Recipes of the models that this session has trained or found and not saved, and of those that it has saved.
     unsaved: Mutex<HashSet<String>>,
     saved: Mutex<HashSet<String>>,
+    /// Parameters that the script is given, metrics that it records.
+    journal: Mutex<Journal>,
     watch: Arc<Watch>,
 }
 
@@ -118,6 +121,10 @@ impl Shared {
         let unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
         !text(recipe).is_some_and(|r| saved.contains(&r))
             && (1..=recipe.steps().len()).filter_map(|n| text(&recipe.prefix(n)?)).any(|r| unsaved.contains(&r))
+    }
+    /// Reads or changes what the script is given and records.
+    pub fn journal<T>(&self, f: impl FnOnce(&mut Journal) -> T) -> T {
+        f(&mut self.journal.lock().unwrap_or_else(PoisonError::into_inner))
     }
     fn args(&self) -> Vec<String> {
         self.args.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -169,6 +176,7 @@ impl Session {
             raised: Mutex::default(),
             unsaved: Mutex::default(),
             saved: Mutex::default(),
+            journal: Mutex::default(),
             watch: watch.clone(),
         });
         let mut engine = Engine::new();
@@ -327,11 +335,19 @@ impl Session {
     pub fn run_file(&mut self, path: &Path, args: Vec<String>) -> Result<Shown, Failure> {
         let file = std::fs::File::open(path).map_err(|e| Failure::new(Error::io(path, e)))?;
         let code = crate::files::script_text(file, path)?;
+        self.run_text(path, &code, args)
+    }
+
+    /// As [`Session::run_file`], of a file that has been read.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_text(&mut self, path: &Path, code: &str, args: Vec<String>) -> Result<Shown, Failure> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.engine.set_module_resolver(rhai::module_resolvers::FileModuleResolver::new_with_path(folder));
         self.modules = if folder == Path::new(".") { PathBuf::new() } else { folder.to_path_buf() };
         self.set_args(args);
-        self.run(&code, &path.display().to_string())
+        self.run(code, &path.display().to_string())
     }
 
     /// Whether `code` needs more lines.

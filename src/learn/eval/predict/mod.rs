@@ -7,7 +7,7 @@ mod source;
 mod tables;
 mod throughput;
 
-pub use pipeline::predict_each;
+pub use pipeline::{predict_each, predict_serially};
 pub use prediction::{Found, Prediction, Ranked};
 pub use predictions::Predictions;
 pub use source::{image_files_dataset, samples_dataset};
@@ -39,6 +39,10 @@ compresso_base::options! {
         /// Images that the model runs on side by side, which share the session's threads; 0: one for each thread. Others
         /// are read, drawn and written meanwhile.
         pub workers: usize = 0,
+        /// Images that a worker runs at once, where the model leaves it open.
+        pub batch: usize = 1,
+        /// Milliseconds that a worker waits for a batch to fill.
+        pub wait_ms: f64 = 5.0,
         /// Folder for the drawn images, which appear in it together in the end; or a file for the drawing of one image.
         pub save: Option<PathBuf> = None,
     }

@@ -35,15 +35,7 @@ pub fn predict_each(
     ctx: &Context,
     visit: &mut dyn FnMut(Prediction, &RgbImage) -> Result<()>,
 ) -> Result<(Throughput, Vec<String>)> {
-    in_range("confidence", options.confidence, 0.0..=1.0)?;
-    in_range("iou", options.iou, 0.0..=1.0)?;
-    in_range("max_detections", options.max_detections as f64, 1.0..)?;
-    in_range("workers", options.workers as f64, 0.0..=256.0)?;
-    let Some(own) = model.task().image_size() else {
-        return Err(Error::unsupported("the model's task is not known, so its outputs cannot be read")
-            .hint("forward(m, x) gives the raw outputs; or load it with model(path, #{ decode: … }), see help(\"decode\")"));
-    };
-    let size = options.size.as_ref().map_or(Ok(own), |v| size_of("size", v))?;
+    let size = checked(model, options)?;
     let n = images.len();
     let workers = match options.workers {
         _ if !ctx.device.is_cpu() => 1,
@@ -54,21 +46,7 @@ pub fn predict_each(
     let threads = (ctx.threads / workers).max(1);
     let helpers = ctx.threads.clamp(1, 8).min(n.max(1));
     let mut places = options.save.as_ref().map(|path| Places::new(path, n)).transpose()?;
-    let mut shared = ctx.clone();
-    shared.threads = threads;
-    let line = Line {
-        model,
-        source: images.source.clone(),
-        options,
-        size,
-        form: ImageForm::of(model.graph(), model.task()),
-        ctx: shared,
-        images: n,
-        window: 2 * workers + helpers,
-        state: Mutex::default(),
-        changed: Condvar::new(),
-        clock: Clock::default(),
-    };
+    let line = Line { window: 2 * workers * options.batch + helpers, ..Line::new(model, images, options, size, threads, ctx) };
     let start = Instant::now();
     let mut end = End::default();
     let collected = std::thread::scope(|scope| {
@@ -99,7 +77,7 @@ pub fn predict_each(
         (Err(e), _) | (Ok(()), Some(e)) if !(cancelled && e.is_cancelled()) => return Err(e),
         _ => {}
     }
-    if let (0, Some(first), false) = (end.seen, end.first_skip, cancelled) {
+    if let (0, Some(first), false) = (end.seen, end.first_skip.take(), cancelled) {
         return Err(Error::new(first.kind(), format!("none of the {n} images could be read")).because(first));
     }
     line.lock().drawing.clear();
@@ -109,21 +87,50 @@ pub fn predict_each(
     if end.skipped.len() > MAX_NOTES {
         ctx.note(format!("skipped {} images that could not be read", end.skipped.len()));
     }
-    let seconds = start.elapsed().as_secs_f64();
-    let each = |stage: &AtomicU64| stage.load(Ordering::Relaxed) as f64 / 1e6 / end.seen.max(1) as f64;
-    let throughput = Throughput {
-        count: end.seen,
-        seconds,
-        images_per_second: if seconds > 0.0 { end.seen as f64 / seconds } else { 0.0 },
-        workers,
-        threads_per_worker: threads,
-        read_ms: each(&line.clock.read),
-        run_ms: each(&line.clock.run),
-        boxes_ms: each(&line.clock.boxes),
-        draw_ms: each(&line.clock.draw),
-        cancelled,
-    };
+    let throughput = line.throughput(&end, start, workers, cancelled);
     Ok((throughput, end.skipped))
+}
+
+/// The options in their ranges, and height and width of the input.
+fn checked(model: &Model, options: &Predict) -> Result<[usize; 2]> {
+    in_range("confidence", options.confidence, 0.0..=1.0)?;
+    in_range("iou", options.iou, 0.0..=1.0)?;
+    in_range("max_detections", options.max_detections as f64, 1.0..)?;
+    in_range("workers", options.workers as f64, 0.0..=256.0)?;
+    in_range("batch", options.batch as f64, 1.0..=1024.0)?;
+    in_range("wait_ms", options.wait_ms, 0.0..=60_000.0)?;
+    let Some(own) = model.task().image_size() else {
+        return Err(Error::unsupported("the model's task is not known, so its outputs cannot be read")
+            .hint("forward(m, x) gives the raw outputs; or load it with model(path, #{ decode: … }), see help(\"decode\")"));
+    };
+    options.size.as_ref().map_or(Ok(own), |v| size_of("size", v))
+}
+
+/// As [`predict_each`], by this thread alone, image after image: what workers are measured against. Nothing is saved.
+///
+/// # Errors
+/// As there; images that cannot be read are errors.
+pub fn predict_serially(
+    model: &Model,
+    images: &Dataset,
+    options: &Predict,
+    ctx: &Context,
+    visit: &mut dyn FnMut(Prediction, &RgbImage) -> Result<()>,
+) -> Result<(Throughput, Vec<String>)> {
+    let size = checked(model, options)?;
+    let line = Line::new(model, images, options, size, 1, ctx);
+    let mut runner = ImageRunner::new(model, &line.ctx);
+    let (start, mut end) = (Instant::now(), End::default());
+    for index in 0..images.len() {
+        ctx.check()?;
+        let item = timed(&line.clock.read, || line.read(index))?;
+        let mut seen = line.see(&mut runner, vec![item])?;
+        if let Some((prediction, image)) = seen.pop() {
+            end.seen += 1;
+            visit(prediction, &image)?;
+        }
+    }
+    Ok((line.throughput(&end, start, 1, false), end.skipped))
 }
 
 /// Images that are named one by one when they are skipped.
@@ -206,7 +213,43 @@ enum Outcome {
     Failed(Error),
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// With the threads of one worker, and no room for images in wait.
+    fn new(model: &'a Model, images: &Dataset, options: &'a Predict, size: [usize; 2], threads: usize, ctx: &Context) -> Self {
+        let mut shared = ctx.clone();
+        shared.threads = threads;
+        Self {
+            model,
+            source: images.source.clone(),
+            options,
+            size,
+            form: ImageForm::of(model.graph(), model.task()),
+            ctx: shared,
+            images: images.len(),
+            window: 1,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            clock: Clock::default(),
+        }
+    }
+
+    fn throughput(&self, end: &End, start: Instant, workers: usize, cancelled: bool) -> Throughput {
+        let seconds = start.elapsed().as_secs_f64();
+        let each = |stage: &AtomicU64| stage.load(Ordering::Relaxed) as f64 / 1e6 / end.seen.max(1) as f64;
+        Throughput {
+            count: end.seen,
+            seconds,
+            images_per_second: if seconds > 0.0 { end.seen as f64 / seconds } else { 0.0 },
+            workers,
+            threads_per_worker: self.ctx.threads,
+            read_ms: each(&self.clock.read),
+            run_ms: each(&self.clock.run),
+            boxes_ms: each(&self.clock.boxes),
+            draw_ms: each(&self.clock.draw),
+            cancelled,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -275,32 +318,82 @@ impl Line<'_> {
             None => s.ended.then_some(None),
         };
         while let Some(Some(item)) = self.wait(next) {
-            let (index, name) = (item.index, item.name.clone());
-            let outcome = match catch_unwind(AssertUnwindSafe(|| self.see(&mut runner, item))) {
-                Ok(Ok((prediction, image))) => Outcome::Seen(prediction, image),
-                Ok(Err(e)) => Outcome::Failed(e.at(format!("image {name}"))),
-                Err(_) => Outcome::Failed(Error::internal("running the model panicked").at(format!("image {name}"))),
-            };
-            self.settle(index, outcome);
+            let items = self.batch(item);
+            let names: Vec<(usize, String)> = items.iter().map(|i| (i.index, i.name.clone())).collect();
+            match catch_unwind(AssertUnwindSafe(|| self.see(&mut runner, items))) {
+                Ok(Ok(seen)) => {
+                    for ((index, _), (prediction, image)) in names.iter().zip(seen) {
+                        self.settle(*index, Outcome::Seen(prediction, image));
+                    }
+                }
+                // The first is told; all of the batch failed alike.
+                Ok(Err(e)) => {
+                    let mut first = Some(e);
+                    for (index, name) in &names {
+                        let e = first.take().unwrap_or_else(|| Error::check("the batch that it was in failed"));
+                        self.settle(*index, Outcome::Failed(e.at(format!("image {name}"))));
+                    }
+                }
+                Err(_) => {
+                    for (index, name) in &names {
+                        let e = Error::internal("running the model panicked");
+                        self.settle(*index, Outcome::Failed(e.at(format!("image {name}"))));
+                    }
+                }
+            }
         }
     }
 
-    fn see(&self, runner: &mut ImageRunner<'_>, item: Item) -> Result<(Prediction, RgbImage)> {
+    /// An image, and those that come within the deadline, until the batch is full.
+    fn batch(&self, first: Item) -> Vec<Item> {
+        let mut items = vec![first];
+        let until = Instant::now() + Duration::from_secs_f64(self.options.wait_ms / 1e3);
+        let mut state = self.lock();
+        while items.len() < self.options.batch {
+            if let Some(item) = state.read.pop_front() {
+                items.push(item);
+                continue;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            // The last images are not waited for: none come after them.
+            if left.is_zero() || state.stop || state.claim >= self.images {
+                break;
+            }
+            state = self.changed.wait_timeout(state, left).map_or_else(|e| e.into_inner().0, |(s, _)| s);
+        }
+        drop(state);
+        self.changed.notify_all();
+        items
+    }
+
+    /// Runs the model on a batch and reads its outputs.
+    fn see(&self, runner: &mut ImageRunner<'_>, items: Vec<Item>) -> Result<Vec<(Prediction, RgbImage)>> {
         let [h, w] = self.size;
-        let Item { index, name, image, pixels, fit } = item;
+        let count = items.len();
         let outputs = timed(&self.clock.run, || {
-            let input = Tensor::from_vec(pixels, (1, self.form.channels, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
+            let mut pixels = Vec::with_capacity(items.iter().map(|i| i.pixels.len()).sum());
+            items.iter().for_each(|i| pixels.extend_from_slice(&i.pixels));
+            let input = Tensor::from_vec(pixels, (count, self.form.channels, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
             runner.run(&input)
         })?;
-        let mut prediction = Prediction::of_source(name, image.dimensions(), &self.source, index, self.size);
-        timed(&self.clock.boxes, || match self.model.task() {
-            Task::Unknown => Err(Error::internal("a model without a task was run")),
-            Task::Instances(task) => self.instances(task, &outputs, &fit, &mut prediction),
-            // With the size that the boxes are relative to.
-            Task::Detect(task) => self.detections(&Detect { image_size: self.size, ..task.clone() }, &outputs, &fit, &mut prediction),
-            Task::Classify(task) => self.ranking(task, &outputs, &mut prediction),
-        })?;
-        Ok((prediction, image))
+        let seen = |(i, item): (usize, Item)| {
+            let Item { index, name, image, fit, .. } = item;
+            let mut prediction = Prediction::of_source(name, image.dimensions(), &self.source, index, self.size);
+            timed(&self.clock.boxes, || {
+                let outputs = if count == 1 { outputs.clone() } else { of_image(&outputs, i)? };
+                match self.model.task() {
+                    Task::Unknown => Err(Error::internal("a model without a task was run")),
+                    Task::Instances(task) => self.instances(task, &outputs, &fit, &mut prediction),
+                    // With the size that the boxes are relative to.
+                    Task::Detect(task) => {
+                        self.detections(&Detect { image_size: self.size, ..task.clone() }, &outputs, &fit, &mut prediction)
+                    }
+                    Task::Classify(task) => self.ranking(task, &outputs, &mut prediction),
+                }
+            })?;
+            Ok((prediction, image))
+        };
+        items.into_iter().enumerate().map(seen).collect()
     }
 
     fn detections(&self, task: &Detect, outputs: &Outputs, fit: &Letterbox, prediction: &mut Prediction) -> Result<()> {
@@ -399,6 +492,11 @@ impl Line<'_> {
         }
         Ok(())
     }
+}
+
+/// What a batch's outputs say of one of its images.
+fn of_image(outputs: &Outputs, i: usize) -> Result<Outputs> {
+    outputs.iter().map(|(name, v)| Ok((name.clone(), v.with(v.tensor.narrow(0, i, 1)?)?))).collect()
 }
 
 fn named(classes: &[String], d: Detection, part: Option<Part>) -> Found {

@@ -36,6 +36,28 @@ fn shapes(images: usize) -> Dataset {
 }
 
 #[test]
+fn batches_and_one_thread_see_what_workers_see() {
+    let (model, data) = (net(), shapes(9));
+    let alone = low().run((&model, &data), &ctx()).unwrap();
+    let batched = Predict { batch: 4, workers: 2, ..low() }.run((&model, &data), &ctx()).unwrap();
+    let mut serial = Vec::new();
+    let (throughput, _) = predict_serially(&model, &data, &low(), &ctx(), &mut |p, _| {
+        serial.push(p);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((throughput.count, throughput.workers, throughput.threads_per_worker), (9, 1, 1));
+    let boxes = |all: &[Prediction]| -> Vec<(String, Vec<(usize, [i32; 4])>)> {
+        let rounded = |f: &Found| (f.class, f.bbox.map(|v| (v * 10.0).round() as i32));
+        all.iter().map(|p| (p.name.clone(), p.detections.iter().map(rounded).collect())).collect()
+    };
+    assert_eq!(boxes(&batched.images), boxes(&alone.images));
+    assert_eq!(boxes(&serial), boxes(&alone.images));
+    assert!(boxes(&serial).iter().any(|b| !b.1.is_empty()));
+    assert!(Predict { batch: 0, ..low() }.run((&model, &data), &ctx()).is_err());
+}
+
+#[test]
 fn workers_change_nothing_but_the_time() {
     let (model, data) = (net(), shapes(9));
     let seen = |workers| Predict { workers, ..low() }.run((&model, &data), &ctx()).unwrap();

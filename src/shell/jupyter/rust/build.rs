@@ -34,6 +34,7 @@ const ANALYSED: &[&str] = &[
     "compresso_compress",
     "compresso_deploy",
     "compresso_search",
+    "compresso_experiment",
     "compresso",
     "compresso_prelude",
 ];

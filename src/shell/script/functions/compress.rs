@@ -8,7 +8,7 @@ use crate::compress::recover::Recover;
 use crate::compress::sensitivity::Sensitivity;
 use crate::error::Result;
 use crate::operation::Operation;
-use crate::search::Compress;
+use crate::search::{Compress, Guide};
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::value::ModelValue;
 use rhai::Dynamic;
@@ -20,6 +20,7 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Quantize::SIGNATURE, call: |c| Ok(made(c.run::<Quantize>()?)) },
     Binding { signature: ShowRanges::SIGNATURE, call: |c| Ok(report(c.run::<ShowRanges>()?)) },
     Binding { signature: Compress::SIGNATURE, call: searched },
+    Binding { signature: Guide::SIGNATURE, call: |c| Ok(report(c.run::<Guide>()?)) },
     Binding { signature: Distill::SIGNATURE, call: |c| Ok(trained(c, c.run::<Distill>()?)) },
     Binding { signature: Recover::SIGNATURE, call: |c| Ok(trained(c, c.run::<Recover>()?)) },
     Binding { signature: Student::SIGNATURE, call: |c| Ok(Dynamic::from(ModelValue::from(c.run::<Student>()?))) },

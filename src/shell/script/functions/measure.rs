@@ -3,8 +3,8 @@
 use super::report;
 use crate::error::{Error, Result};
 use crate::learn::eval::Evaluate;
-use crate::measure::Benchmark;
 use crate::measure::compare::{Compare, compare_tensors};
+use crate::measure::{Benchmark, Stages, Throughput};
 use crate::model::Value;
 use crate::operation::Operation;
 use crate::shell::script::call::{Binding, Call};
@@ -13,6 +13,8 @@ use rhai::Dynamic;
 pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Evaluate::SIGNATURE, call: |c| Ok(report(c.run::<Evaluate>()?)) },
     Binding { signature: Benchmark::SIGNATURE, call: |c| Ok(report(c.run::<Benchmark>()?)) },
+    Binding { signature: Throughput::SIGNATURE, call: |c| Ok(report(c.run::<Throughput>()?)) },
+    Binding { signature: Stages::SIGNATURE, call: |c| Ok(report(c.run::<Stages>()?)) },
     Binding { signature: Compare::SIGNATURE, call: compare },
 ];
 

@@ -4,6 +4,7 @@ mod bounded;
 mod compress;
 mod data;
 mod deploy;
+mod experiments;
 mod files;
 mod lists;
 mod measure;
@@ -30,6 +31,7 @@ pub(super) const TABLES: &[&[Binding]] = &[
     compress::TABLE,
     deploy::TABLE,
     measure::TABLE,
+    experiments::TABLE,
     results::TABLE,
     plots::TABLE,
     lists::TABLE,
@@ -42,7 +44,7 @@ pub(super) const TABLES: &[&[Binding]] = &[
 pub(super) use bounded::register_bounded;
 pub(super) use numbers::register_numbers;
 pub(super) use session::register_vars;
-pub use session::{check_threads, device_name, parse_device};
+pub use session::{check_threads, parse_device};
 pub(super) use sorting::register_sorting;
 pub(super) use tensors::register_operators;
 

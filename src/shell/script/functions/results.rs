@@ -1,5 +1,6 @@
 //! Looking at results and keeping them.
 
+use super::experiments::saved;
 use super::lists::sorted_rows;
 use super::signature;
 use super::tensors::tensor_of;
@@ -109,7 +110,12 @@ fn table(c: &Call<'_>) -> Result<Dynamic> {
 
 fn save(c: &Call<'_>) -> Result<Dynamic> {
     let path = c.text(1)?;
-    let path = Path::new(&path);
+    write(c, Path::new(&path))?;
+    saved(c, Path::new(&path));
+    Ok(Dynamic::UNIT)
+}
+
+fn write(c: &Call<'_>, path: &Path) -> Result<()> {
     let value = c.arg(0);
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     if matches!(ending.as_str(), "yaml" | "yml" | "json" | "")
@@ -121,17 +127,17 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
             let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
             c.ctx.note(format!("save: {}", names.join(", ")));
         }
-        return Ok(Dynamic::UNIT);
+        return Ok(());
     }
     // ONNX has two targets, and the model as it is.
     if let (Some(m), Some(target)) = (value.read_lock::<ModelValue>(), target::by_ending(&ending)) {
         let deploy = Deploy { target, precision: ExportPrecision::of(m.model.graph()), ..Deploy::default() };
         deploy.run((&m.model, path, None), &c.ctx)?;
-        return Ok(Dynamic::UNIT);
+        return Ok(());
     }
     if let Some(p) = value.read_lock::<Report>().filter(|_| path.extension().is_none()) {
         p.save(path)?;
-        return Ok(Dynamic::UNIT);
+        return Ok(());
     }
     files::make_parent(path)?;
     if let Some(m) = value.read_lock::<ModelValue>() {
@@ -161,7 +167,7 @@ fn save(c: &Call<'_>) -> Result<Dynamic> {
     } else {
         save_data(value, path)?;
     }
-    Ok(Dynamic::UNIT)
+    Ok(())
 }
 
 /// Lists, maps and numbers: as JSON, or as the table that they make.

@@ -1,6 +1,7 @@
 //! Device, threads, seed, time, help.
 
 use super::signature;
+use crate::context::device_name;
 use crate::error::{Error, Result};
 use crate::operation::{Arg, ArgKind};
 use crate::report::Style;
@@ -158,15 +159,6 @@ fn device(c: &Call<'_>) -> Result<Dynamic> {
         c.shared.change(|ctx| ctx.device = device);
     }
     Ok(device_name(&c.shared.context().device).into())
-}
-
-/// The name by which [`parse_device`] finds a device.
-pub fn device_name(device: &Device) -> String {
-    match device.location() {
-        candle_core::DeviceLocation::Cpu => "cpu".to_string(),
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
-        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
-    }
 }
 
 /// A device by name: `cpu`, `cuda`, `cuda:1`.
