@@ -35,7 +35,7 @@ struct Arguments {
     /// Threads that operations use [default: all cores]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<i64>,
-    /// Device that operations run on: cpu, cuda, cuda:1 [default: cpu]
+    /// Device that operations run on: auto, cpu, cuda, cuda:1 [default: cpu]
     #[arg(long, global = true, value_name = "NAME")]
     device: Option<String>,
     /// Seed of everything random [default: 0]
@@ -367,7 +367,7 @@ fn rust_options(library: Option<PathBuf>, context: &Context) -> jupyter::rust::R
     jupyter::rust::RustOptions {
         library,
         threads: Some(context.threads),
-        device: Some(compresso::shell::script::device_name(&context.device)),
+        device: Some(compresso::context::device_name(&context.device)),
         seed: Some(context.seed),
         ..jupyter::rust::RustOptions::default()
     }

@@ -1,7 +1,7 @@
 //! What an operation runs under: device, threads, seed, cancellation, progress.
 
 use crate::error::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -96,6 +96,15 @@ impl ProgressSink for Notes {
     fn finish(&self, _: u64) {}
     fn note(&self, line: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_string());
+    }
+}
+
+/// A device as users call it: `cpu`, `cuda:0`.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".to_string(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
 }
 

@@ -32,7 +32,7 @@ pub use binding::{bindings, find};
 pub use call::Binding;
 pub use display::Shown;
 pub use failure::{Failure, Spot};
-pub use functions::{check_threads, device_name, parse_device};
+pub use functions::{check_threads, parse_device};
 pub use help::{help_media, help_text, overview};
 pub use one_line::{Line, OneLine, commands, completions, nearest_command, one_line, usage as command_usage};
 pub use properties::{Property, fields_of};

@@ -4,6 +4,7 @@ use super::{Parametrization, Tensors};
 use crate::train::params::Param;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_kernels::ops;
 use compresso_model::ops::ParamKind;
 use indexmap::IndexMap;
 
@@ -37,6 +38,9 @@ pub fn straight_through(value: &Tensor, slopes: &[(&Tensor, &Tensor)]) -> Result
 pub fn fake_quantize(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>, limits: Limits) -> Result<Tensor> {
     // Numbers of 16 bits plus this have no room for fractions in float32.
     const ROUND: f64 = 12_582_912.0;
+    if let Some(y) = ops::fake_quantize(x, scale, zero, limits.0, limits.1)? {
+        return Ok(y);
+    }
     let (value, step) = (x.detach(), scale.detach());
     let ratio = value.broadcast_div(&step)?;
     // Far outside is as much outside.

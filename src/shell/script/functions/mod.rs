@@ -42,7 +42,7 @@ pub(super) const TABLES: &[&[Binding]] = &[
 pub(super) use bounded::register_bounded;
 pub(super) use numbers::register_numbers;
 pub(super) use session::register_vars;
-pub use session::{check_threads, device_name, parse_device};
+pub use session::{check_threads, parse_device};
 pub(super) use sorting::register_sorting;
 pub(super) use tensors::register_operators;
 
