@@ -50,8 +50,19 @@ python_environment() {
     echo "TensorRT for RTX cannot be installed: no plans are built"
   printf '%s\n' "$wanted" >"$venv/installed"
 }
+# The assembler for NVIDIA GPUs, 44 MB; it must be no older than the NVRTC that torch brings. The test of the GPU's kernels tells when it is
+# left out.
+gpu_assembler() {
+  local nvcc=nvidia-cuda-nvcc==13.2.86
+  [ ! -e "$venv/$nvcc" ] || return 0
+  if "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$nvcc"; then
+    touch "$venv/$nvcc"
+  else
+    echo "ptxas cannot be installed: the GPU's kernels are not compiled"
+  fi
+}
 # Mostly waits for the network, so the compiler need not wait for it.
-python_environment &
+{ python_environment; gpu_assembler; } &
 python_environment=$!
 
 step "format"

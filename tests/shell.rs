@@ -56,6 +56,24 @@ fn options_before_and_after_the_command() {
     }
 }
 
+/// Where there is no GPU, or no CUDA in the build: one error, after which the shell goes on.
+#[test]
+fn without_a_gpu_the_device_is_one_clear_error() {
+    let script = r#"let words = ""; try { device("cuda:0") } catch (e) { words = e.to_string() } [words, device("auto"), device()]"#;
+    let o = compresso(&["eval", script]);
+    assert_eq!(o.status.code(), Some(0), "{}", stderr(&o));
+    let text = stdout(&o);
+    if text.contains("cuda:0\", \"cuda:0") {
+        return eprintln!("there is a GPU: nothing to refuse");
+    }
+    assert!(text.contains("has no CUDA") || text.contains("device cuda:0 cannot be used: "), "{text}");
+    assert_eq!(text.matches("\"cpu\"").count(), 2, "{text}");
+    let o = compresso(&["--device", "cuda:0", "eval", "1"]);
+    assert_eq!((o.status.code(), stdout(&o).as_str()), (Some(1), ""));
+    assert!(!stderr(&o).contains("panicked"), "{}", stderr(&o));
+    assert_eq!(stderr(&o).lines().filter(|l| l.starts_with("error")).count(), 1, "{}", stderr(&o));
+}
+
 #[test]
 fn errors_have_place_caret_and_suggestion() {
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +123,7 @@ fn doctor_lists_what_it_looked_for() {
     let file = dir.path().join("d.json");
     let o = compresso(&["doctor", "--save", file.to_str().unwrap()]);
     assert_eq!(o.status.code(), Some(0));
-    for part in ["CPU", "CUDA", "TensorRT", "onnxruntime", "Jupyter"] {
+    for part in ["CPU", "GPU", "TensorRT", "onnxruntime", "Jupyter"] {
         assert!(stdout(&o).contains(part), "{part}");
     }
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();

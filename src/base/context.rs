@@ -1,7 +1,7 @@
 //! What an operation runs under: device, threads, seed, cancellation, progress.
 
 use crate::error::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,6 +99,15 @@ impl ProgressSink for Notes {
     }
 }
 
+/// A device as users call it: `cpu`, `cuda:0`.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".to_string(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
 /// What an operation runs under. Cheap to clone; clones share the cancel flag and the progress sink.
 #[derive(Clone)]
 pub struct Context {
@@ -173,15 +182,6 @@ impl Context {
     /// As [`Context::note`], several lines.
     pub fn note_each(&self, lines: impl IntoIterator<Item = String>) {
         lines.into_iter().for_each(|line| self.note(line));
-    }
-}
-
-/// The name of a device in scripts: `cpu`, `cuda:0`.
-pub fn device_name(device: &Device) -> String {
-    match device.location() {
-        candle_core::DeviceLocation::Cpu => "cpu".to_string(),
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
-        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
 }
 

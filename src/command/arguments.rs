@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Threads that operations use [default: all cores]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<i64>,
-    /// Device that operations run on: cpu, cuda, cuda:1 [default: cpu]
+    /// Device that operations run on: auto, cpu, cuda, cuda:1 [default: cpu]
     #[arg(long, global = true, value_name = "NAME")]
     pub device: Option<String>,
     /// Seed of everything random [default: 0]

@@ -64,7 +64,7 @@ fn rust_options(library: Option<PathBuf>, context: &Context) -> jupyter::rust::R
     jupyter::rust::RustOptions {
         library,
         threads: Some(context.threads),
-        device: Some(compresso::shell::script::device_name(&context.device)),
+        device: Some(compresso::context::device_name(&context.device)),
         seed: Some(context.seed),
         ..jupyter::rust::RustOptions::default()
     }

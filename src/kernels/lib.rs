@@ -9,6 +9,7 @@
 pub mod activation;
 pub mod channels_last;
 pub mod conv;
+pub mod cuda;
 pub mod fake_quant;
 pub mod level;
 pub mod memory;

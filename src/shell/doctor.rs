@@ -50,7 +50,11 @@ impl Show for Diagnosis {
 }
 
 fn build() -> Finding {
-    let cuda = if cfg!(feature = "cuda") { "with CUDA" } else { "without CUDA" };
+    let cuda = match (cfg!(feature = "cuda"), option_env!("COMPRESSO_CUDA")) {
+        (true, Some(libraries)) => format!("with CUDA, whose libraries are {libraries}"),
+        (true, None) => "with CUDA".to_string(),
+        (false, _) => "without CUDA".to_string(),
+    };
     let profile = if cfg!(debug_assertions) { "debug build, slow" } else { "release build" };
     let detail = format!("{}-{}, {profile}, {cuda}", std::env::consts::ARCH, std::env::consts::OS);
     Finding { part: "Build", found: true, detail, needed_for: "everything", get: "" }
@@ -104,8 +108,8 @@ fn gpu() -> Finding {
         Err(e) => (false, e),
     };
     let detail = if found && !cfg!(feature = "cuda") { format!("{detail} (this build does not use it)") } else { detail };
-    let get = "install an NVIDIA driver, and build with --features cuda (needs the CUDA toolkit's nvcc)";
-    Finding { part: "CUDA", found, detail, needed_for: "device(\"cuda\"); power of GPU runs", get }
+    let get = "install an NVIDIA driver, and a build with CUDA (scripts/cuda-build.sh makes one on any machine)";
+    Finding { part: "GPU", found, detail, needed_for: "device(\"cuda\"); power of GPU runs", get }
 }
 
 fn gpus() -> Result<Vec<String>, String> {
@@ -189,7 +193,7 @@ mod tests {
     #[test]
     fn missing_parts_say_how_to_get_them() {
         let d = diagnose();
-        for part in ["CPU", "CUDA", "TensorRT", "onnxruntime", "Jupyter"] {
+        for part in ["CPU", "GPU", "TensorRT", "onnxruntime", "Jupyter"] {
             let f = d.findings.iter().find(|f| f.part == part).unwrap();
             assert!(!f.detail.is_empty() && !f.needed_for.is_empty());
             assert!(f.found || d.notes().iter().any(|n| n.starts_with(part)), "{f:?}");

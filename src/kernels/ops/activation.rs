@@ -13,6 +13,10 @@ pub fn activate(x: &Tensor, f: Activation) -> Result<Tensor> {
     if x.device().is_cpu() && x.dtype() != DType::F64 {
         return in_f32(x, |x| Ok(x.contiguous()?.apply_op1(Elementwise(f))?));
     }
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) {
+        return in_f32(x, |x| super::device::activate(&x.contiguous()?, f));
+    }
     compose(x, f)
 }
 

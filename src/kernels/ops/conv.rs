@@ -14,6 +14,14 @@ use compresso_base::error::{Error, Result};
 /// # Errors
 /// `Shape` when the sizes are out of range or the tensors have others.
 pub fn conv(s: &ConvShape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) && s.groups == s.in_channels && s.groups > 1 {
+        let single = |t: &Tensor| contiguous(&t.to_dtype(DType::F32)?);
+        check(s, x.elem_count(), w.elem_count(), None, bias.map(|b| (b.elem_count(), s.out_channels)))?;
+        if let Some(y) = super::device::depthwise(s, &single(x)?, &single(w)?, bias.map(single).transpose()?.as_ref())? {
+            return Ok(y.to_dtype(x.dtype())?);
+        }
+    }
     if !x.device().is_cpu() {
         return on_device(s, x, w, bias, false);
     }

@@ -26,6 +26,11 @@ pub fn batch_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, epsilon: f64, then:
     let dtype = x.dtype();
     let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
     let (x, scale, bias) = (single(x)?, single(scale)?, single(bias)?);
+    #[cfg(feature = "cuda")]
+    if super::device::takes(&x) {
+        let (y, mean, var) = super::device::batch_norm(&x, &scale, &bias, epsilon, then)?;
+        return Ok((y.to_dtype(dtype)?, mean, var));
+    }
     if !x.device().is_cpu() {
         let dims = per_channel(&x);
         let axes: Vec<usize> = (0..x.rank()).filter(|&a| a != 1).collect();
@@ -61,6 +66,21 @@ pub fn batch_norm_backward(
     let (mean, var) = (read(mean)?.to_vec(), read(var)?.to_vec());
     let op = BatchNorm { statistics: Arc::new(OnceLock::from((mean, var))), epsilon, then };
     Ok(op.backward(&x, &scale.contiguous()?, &bias.contiguous()?, &gy)?)
+}
+
+/// Layer normalization over the last axes, those of `scale` and `bias`, in one pass, where a GPU's kernels do it; `None` elsewhere. Also gives
+/// mean and `1 / sqrt(var + epsilon)` of each row, float32, flat and detached.
+pub fn layer_norm(x: &Tensor, scale: &Tensor, bias: Option<&Tensor>, epsilon: f64) -> Result<Option<(Tensor, Tensor, Tensor)>> {
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) && x.dims().ends_with(scale.dims()) && bias.is_none_or(|b| b.dims() == scale.dims()) {
+        let single = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
+        let flat = |t: &Tensor| single(&t.flatten_all()?);
+        let bias = bias.map_or_else(|| Ok(scale.zeros_like()?.detach()), |b| Ok::<_, Error>(b.clone()))?;
+        let (y, mean, inv) = super::device::layer_norm(&single(x)?, &flat(scale)?, &flat(&bias)?, epsilon)?;
+        return Ok(Some((y.to_dtype(x.dtype())?, mean, inv)));
+    }
+    let _ = (x, scale, bias, epsilon);
+    Ok(None)
 }
 
 /// Channels and elements per plane of `[batch, channels, …]`.

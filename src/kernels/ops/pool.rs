@@ -10,6 +10,10 @@ use compresso_base::error::{Error, Result};
 /// `Shape` when the window is out of range or is not one over `x`.
 pub fn max_pool(w: &Window, x: &Tensor) -> Result<Tensor> {
     check(w, x)?;
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) && w.rank() <= 2 {
+        return in_f32(x, |x| super::device::max_pool(w, &x.contiguous()?));
+    }
     if !x.device().is_cpu() {
         return max_on_device(w, x);
     }
@@ -40,6 +44,10 @@ pub fn max_pool_indices(w: &Window, x: &Tensor) -> Result<Vec<u32>> {
 /// As [`max_pool`].
 pub fn average_pool(w: &Window, x: &Tensor, count_padding: bool) -> Result<Tensor> {
     check(w, x)?;
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) && w.rank() <= 2 {
+        return in_f32(x, |x| super::device::average_pool(w, &x.contiguous()?, count_padding));
+    }
     if !x.device().is_cpu() {
         return average_on_device(w, x, count_padding);
     }

@@ -8,6 +8,10 @@ pub fn resize_axis(map: &AxisMap, x: &Tensor, axis: usize) -> Result<Tensor> {
     if map.is_identity() {
         return Ok(x.clone());
     }
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) {
+        return in_f32(x, |x| super::device::resize_axis(map, &x.contiguous()?, axis));
+    }
     if !x.device().is_cpu() {
         return weighted_sum(map, x, axis);
     }

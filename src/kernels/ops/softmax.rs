@@ -20,6 +20,10 @@ fn run(x: &Tensor, axis: usize, kind: Kind) -> Result<Tensor> {
     if x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F16) {
         return in_f32(x, |x| Ok(x.contiguous()?.apply_op1(Softmax { axis, kind })?));
     }
+    #[cfg(feature = "cuda")]
+    if super::device::takes(x) {
+        return in_f32(x, |x| super::device::softmax(&x.contiguous()?, axis, kind));
+    }
     // Less the largest value, which does not change the result.
     let x = x.broadcast_sub(&x.detach().max_keepdim(axis)?)?;
     let e = x.exp()?;

@@ -6,7 +6,7 @@ use super::map::{MeanPrecision, mean_average_precision};
 use super::{Detection, ImageRunner, Truth, decode, nms};
 use crate::data::{Batch, DataKind, Dataset, GroundTruth, ImageForm, Loader, LoaderOptions, Matched};
 use candle_core::Tensor;
-use compresso_base::context::Context;
+use compresso_base::context::{Context, device_name};
 use compresso_base::error::{At, Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_base::report::counted;
@@ -191,10 +191,7 @@ fn measure(
         multi_label: options.multi_label,
         agnostic: options.agnostic,
         suppressed: task.detect().is_none_or(|d| d.decode.suppresses()),
-        device: match &ctx.device {
-            candle_core::Device::Cpu => "cpu".into(),
-            other => format!("{:?}", other.location()).to_lowercase(),
-        },
+        device: device_name(&ctx.device),
         threads: ctx.threads,
     };
     Ok((result, matching, images))

@@ -63,6 +63,8 @@ pub struct History {
     pub stopped_early: bool,
     /// Steps that were left out because short numbers overflowed.
     pub skipped_steps: usize,
+    /// Where it ran.
+    pub device: String,
 }
 
 impl History {
@@ -142,6 +144,9 @@ impl Show for History {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![format!("{} parameters, {}", self.parameters, self.optimizer)];
+        if !matches!(self.device.as_str(), "" | "cpu") {
+            notes.push(format!("on {}", self.device));
+        }
         if self.best_epoch > 0 {
             notes.push(format!("weights kept: epoch {}", self.best_epoch));
         }

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::run::{Best, Run};
 use super::step::{Done, Stepper};
 use crate::data::{DataKind, Dataset, ImageForm, Loader, LoaderOptions, named_after};
-use compresso_base::context::{Context, Progress};
+use compresso_base::context::{Context, Progress, device_name};
 use compresso_base::error::{At, Error, ErrorKind, Result};
 use compresso_base::operation::{Arg, ArgKind, Call, Operation, Options, Recipe, Signature};
 use compresso_model::classes::listing;
@@ -121,7 +121,12 @@ pub fn fit(
         options,
         ctx,
         ema: options.ema.then(|| Ema::new(&stepper.params, options.ema_decay, options.ema_ramp)).transpose()?,
-        history: History { optimizer: plan.to_string(), parameters: stepper.params.count(), ..History::default() },
+        history: History {
+            optimizer: plan.to_string(),
+            parameters: stepper.params.count(),
+            device: device_name(&ctx.device),
+            ..History::default()
+        },
         best: None,
         plan,
     };

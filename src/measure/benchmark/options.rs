@@ -49,7 +49,7 @@ compresso_base::options! {
         pub size: Option<serde_json::Value> = None,
         /// Threads of each runtime; the session's when left out.
         pub threads: Option<usize> = None,
-        /// Runtimes to measure in: "native", "onnxruntime", "openvino", "tflite", "ncnn"; the first two, where they are on this machine, when left out.
+        /// Runtimes to measure in: "native", "cuda", "onnxruntime", "openvino", "tflite", "ncnn"; "native" and "onnxruntime", where they are on this machine, when left out.
         pub runtimes: Option<Vec<RuntimeName>> = None,
         /// Time steps of training (forward, backward, update) instead of inference.
         pub training: bool = false,

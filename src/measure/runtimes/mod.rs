@@ -4,6 +4,7 @@
 //! `benchmark` read the table; see docs/adding-a-runtime.md.
 
 mod artefact;
+mod cuda;
 mod locate;
 mod name;
 pub mod native;
@@ -30,6 +31,7 @@ use std::process::Command;
 /// The runtimes that there are, in the order of reports.
 pub const RUNTIMES: &[&RuntimeSpec] = &[
     &native::SPEC,
+    &cuda::SPEC,
     &onnxruntime::SPEC,
     &python::OPENVINO,
     &python::TFLITE,

@@ -282,9 +282,16 @@ fn infer_layer(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 fn layer_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
     let axis = normalize_axis(cx.node.get_int("axis", -1)?, x.rank())?;
-    let (y, mean, inv) = standardize(x, axis, f64::from(cx.node.get_float("epsilon", 1e-5)?))?;
-    let y = scaled(x, &y, cx.tensor(1)?, cx.get(2).map(|v| &v.tensor), cx.tensor(1)?.dims())?;
     let dims: Vec<usize> = x.dims().iter().enumerate().map(|(i, &n)| if i < axis { n } else { 1 }).collect();
+    let epsilon = f64::from(cx.node.get_float("epsilon", 1e-5)?);
+    let (scale, bias) = (cx.tensor(1)?, cx.get(2).map(|v| &v.tensor));
+    if scale.rank() == x.rank() - axis
+        && let Some((y, mean, inv)) = ops::layer_norm(x, scale, bias, epsilon)?
+    {
+        return Ok(vec![cx.input(0)?.with(y)?, Value::plain(mean.reshape(dims.clone())?)?, Value::plain(inv.reshape(dims)?)?]);
+    }
+    let (y, mean, inv) = standardize(x, axis, epsilon)?;
+    let y = scaled(x, &y, scale, bias, scale.dims())?;
     Ok(vec![cx.input(0)?.with(y)?, Value::plain(mean.reshape(dims.clone())?)?, Value::plain(inv.reshape(dims)?)?])
 }
 

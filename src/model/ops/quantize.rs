@@ -24,7 +24,7 @@ use crate::value::Value;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::fake_quant::Steps;
-use compresso_kernels::ops::{round_to, round_to_backward};
+use compresso_kernels::ops::{self as kernels, round_to, round_to_backward};
 
 pub const QUANTIZE_LINEAR: &str = "QuantizeLinear";
 pub const DEQUANTIZE_LINEAR: &str = "DequantizeLinear";
@@ -43,7 +43,7 @@ pub const OPS: &[OpDef] = &[
         .domain(OWN_DOMAIN)
         .not_foldable()
         .cost(cost::per_output)
-        .backward_anywhere(|_| Some(fake_quantize_backward))
+        .backward(|_| Some(fake_quantize_backward))
         .quantized(None),
     OpDef::new(DEQUANTIZE_LINEAR, &[10, 13, 19, 21, 23, 24, 25], infer_dequantize, dequantize)
         .cost(cost::per_output)
@@ -243,23 +243,30 @@ fn grid(cx: &Exec<'_>) -> Result<(Vec<f32>, Vec<f32>, usize, [f32; 2])> {
     Ok((scales, zeros, inner, [low as f32, high as f32]))
 }
 
+/// On the CPU without a gradient, for which there is a rule; elsewhere with one.
 fn fake_quantize(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let (scales, zeros, inner, [low, high]) = grid(cx)?;
-    let x = cx.tensor(0)?;
-    let y = round_to(&x.to_device(&Device::Cpu)?, &Steps { scales: &scales, zeros: &zeros, inner, low, high })?;
-    cx.one(y.to_device(x.device())?)
+    let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
+    if x.device().is_cpu() {
+        return cx.one(round_to(x, &Steps { scales: &scales, zeros: &zeros, inner, low, high })?);
+    }
+    let mut spread = vec![1; if scales.len() == 1 { 0 } else { x.rank() }];
+    if scales.len() > 1 {
+        spread[normalize_axis(cx.node.get_int("axis", 1)?, x.rank())?] = scales.len();
+    }
+    let zero = Tensor::from_vec(zeros, spread.as_slice(), x.device())?;
+    let rounded = kernels::fake_quantize(x, &scale.reshape(spread)?, Some(&zero), [low, high])?;
+    cx.one(rounded.ok_or_else(|| Error::unsupported("training of quantized models needs the kernels of the feature cuda there"))?)
 }
 
 fn fake_quantize_backward(back: &Back<'_>) -> Result<Vec<(usize, Flow)>> {
     let cx = back.cx;
     let (scales, zeros, inner, [low, high]) = grid(cx)?;
     let steps = Steps { scales: &scales, zeros: &zeros, inner, low, high };
-    let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
-    let here = |t: &Tensor| t.to_device(&Device::Cpu);
-    let (by_x, by_scale) = round_to_backward(&here(x)?, &here(back.gradient()?)?, &steps, back.needs[1])?;
-    let mut flows = vec![(0, Flow::Own(by_x.to_device(x.device())?))];
+    let (by_x, by_scale) = round_to_backward(cx.tensor(0)?, back.gradient()?, &steps, back.needs[1])?;
+    let mut flows = vec![(0, Flow::Own(by_x))];
     if let Some(g) = by_scale {
-        flows.push((1, Flow::Own(Tensor::from_vec(g, scale.dims(), scale.device())?)));
+        flows.push((1, Flow::Own(Tensor::from_vec(g, cx.tensor(1)?.dims(), &Device::Cpu)?)));
     }
     Ok(flows)
 }

@@ -102,7 +102,7 @@ fn texts(call: Option<&str>, argument: usize) -> Vec<Suggestion> {
         (Some("model"), 0) => zoo::names().map(|(n, about)| suggestion(format!("{n}\""), about)).collect(),
         (Some("dataset"), 0) => vec![suggestion("shapes\"", "drawn shapes"), suggestion("random\"", "seeded noise")],
         (Some("split"), 1) => ["train", "val", "test"].map(|s| suggestion(format!("{s}\""), "")).into(),
-        (Some("device"), 0) => ["cpu", "cuda"].map(|s| suggestion(format!("{s}\""), "")).into(),
+        (Some("device"), 0) => ["auto", "cpu", "cuda"].map(|s| suggestion(format!("{s}\""), "")).into(),
         (Some("lint"), 1) => TARGETS.iter().map(|t| suggestion(format!("{}\"", t.name), t.summary)).collect(),
         (Some("help"), 0) => bindings().map(|b| suggestion(format!("{}\"", b.signature.name), b.signature.summary)).collect(),
         _ => Vec::new(),

@@ -69,6 +69,7 @@ pub const RESULTS: &[ResultKind] = &[
             ("cancelled", "whether Ctrl-C ended it"),
             ("stopped_early", "whether it ended since nothing became better"),
             ("skipped_steps", "steps whose gradients were not finite"),
+            ("device", "where it ran: cpu, cuda:0"),
         ],
     },
     ResultKind {

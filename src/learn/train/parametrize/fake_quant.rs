@@ -36,32 +36,10 @@ pub fn straight_through(value: &Tensor, slopes: &[(&Tensor, &Tensor)]) -> Result
 /// # Errors
 /// `Shape` when scale or zero point cannot be broadcast.
 pub fn fake_quantize(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>, limits: Limits) -> Result<Tensor> {
-    match along_one_axis(x, scale, zero)? {
-        Some((zeros, inner)) => ops::round_through(x, scale, zeros, inner, [limits.0 as f32, limits.1 as f32]),
+    match ops::fake_quantize(x, scale, zero, [limits.0 as f32, limits.1 as f32])? {
+        Some(y) => Ok(y),
         None => composed(x, scale, zero, limits),
     }
-}
-
-/// Where the kernel serves: zero points, one for each scale, and how many elements behind each other have one scale.
-fn along_one_axis(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>) -> Result<Option<(Vec<f32>, usize)>> {
-    let (dims, spread) = (x.dims(), scale.dims());
-    let floats = [Some(x), Some(scale), zero].into_iter().flatten().all(|t| t.dtype() == DType::F32 && t.device().is_cpu());
-    let wide: Vec<usize> = (0..spread.len()).filter(|&d| spread[d] != 1).collect();
-    let inner = match wide[..] {
-        [] => 1,
-        [axis] if spread.len() == dims.len() && spread[axis] == dims[axis] => dims[axis + 1..].iter().product(),
-        _ => return Ok(None),
-    };
-    if !floats || inner == 0 || spread.len() > dims.len() {
-        return Ok(None);
-    }
-    let count = scale.elem_count();
-    let zeros = match zero {
-        None => vec![0.0; count],
-        Some(z) if z.dims() == spread || z.elem_count() == count && count == 1 => z.flatten_all()?.to_vec1()?,
-        Some(_) => return Ok(None),
-    };
-    Ok(Some((zeros, inner)))
 }
 
 /// [`fake_quantize`] of candle's operations: any device.
@@ -206,10 +184,7 @@ mod tests {
                 [&y, store.get(&x).unwrap(), store.get(&scale).unwrap()].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
             };
             let limits = (-20.0, 20.0);
-            let kernel = made(&|x, s| {
-                assert!(along_one_axis(x, s, zero.as_ref())?.is_some());
-                fake_quantize(x, s, zero.as_ref(), limits)
-            });
+            let kernel = made(&|x, s| Ok(ops::fake_quantize(x, s, zero.as_ref(), [-20.0, 20.0])?.unwrap()));
             let candle = made(&|x, s| composed(x, s, zero.as_ref(), limits));
             assert_eq!(kernel[0], candle[0]);
             assert_eq!(kernel[1], candle[1]);

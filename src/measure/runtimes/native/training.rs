@@ -37,6 +37,8 @@ impl Runtime for Training<'_> {
     }
     fn step(&mut self) -> Result<()> {
         let rehearsal = self.rehearsal.as_mut().ok_or_else(|| Error::internal("a training step without images"))?;
-        self.pool.install(|| rehearsal.step()).map(drop)
+        self.pool.install(|| rehearsal.step())?;
+        // A GPU still works when its orders have been given.
+        Ok(self.ctx.device.synchronize()?)
     }
 }

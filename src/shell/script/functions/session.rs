@@ -19,10 +19,10 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("session", "device"),
-            "The device that operations run on; with a name, changes it",
+            "The device that operations run on; with a name, changes it (\"auto\": a GPU where one can be used)",
             &[Arg::optional("name", ArgKind::Text)],
             "text",
-            &["device()", "device(\"cpu\")"],
+            &["device()", "device(\"cpu\")", "device(\"auto\")"],
             &["gpu", "cuda", "cpu"],
         ),
         call: device,
@@ -161,7 +161,7 @@ fn device(c: &Call<'_>) -> Result<Dynamic> {
     Ok(device_name(&c.shared.context().device).into())
 }
 
-/// A device by name: `cpu`, `cuda`, `cuda:1`.
+/// A device by name: `cpu`, `cuda`, `cuda:1`, or `auto`: the first GPU where this build and machine have one, else the CPU.
 ///
 /// # Errors
 /// `Argument` for an unknown name; `Unavailable` for a GPU that this build or machine lacks.
@@ -170,22 +170,28 @@ pub fn parse_device(name: &str) -> Result<Device> {
     if lower == "cpu" {
         return Ok(Device::Cpu);
     }
+    if lower == "auto" {
+        return Ok(if cfg!(feature = "cuda") { Device::new_cuda(0).unwrap_or(Device::Cpu) } else { Device::Cpu });
+    }
     let number = match lower.strip_prefix("cuda") {
         Some("") => Some(0),
         Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse::<usize>().ok()),
         None => None,
     };
     let Some(number) = number else {
-        return Err(Error::argument(format!("there is no device '{name}'")).hint("use \"cpu\", \"cuda\" or \"cuda:0\""));
+        return Err(Error::argument(format!("there is no device '{name}'")).hint("use \"cpu\", \"cuda\", \"cuda:0\" or \"auto\""));
     };
     if !cfg!(feature = "cuda") {
         let e = Error::unavailable("this build of compresso has no CUDA");
-        return Err(e.hint("build it with --features cuda; 'compresso doctor' says more"));
+        return Err(e.hint("scripts/cuda-build.sh builds one on any machine; 'compresso doctor' says more"));
     }
     Device::new_cuda(number).map_err(|e| {
         let text = e.to_string();
-        Error::unavailable(format!("device cuda:{number} cannot be used: {}", text.lines().next().unwrap_or_default()))
-            .hint("'compresso doctor' shows what is found")
+        let line = text.lines().next().unwrap_or_default();
+        // The driver's own words stand in quotes behind the number of the error.
+        let why = line.split('"').nth(1).unwrap_or(line);
+        Error::unavailable(format!("device cuda:{number} cannot be used: {why}"))
+            .hint("'compresso doctor' shows what is found; CUDA's libraries are looked for along LD_LIBRARY_PATH")
     })
 }
 
