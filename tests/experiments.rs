@@ -23,7 +23,7 @@ const QUICK: &str = r#"
 /// A script whose runs go on until a file is there.
 const WAITING: &str = r#"
     let x = param("x", 0);
-    while !exists("go") { }
+    while !exists("go") { sleep(0.05); }
     record(#{ x: x });
 "#;
 
