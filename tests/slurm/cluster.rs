@@ -57,7 +57,7 @@ impl Cluster {
             format!("SlurmctldPidFile={}\nSlurmdPidFile={}", at("slurmctld.pid"), at("slurmd.pid")),
             format!("SlurmctldLogFile={}\nSlurmdLogFile={}", at("slurmctld.log"), at("slurmd.log")),
             "ProctrackType=proctrack/pgid\nTaskPlugin=task/none\nMpiDefault=none\nSwitchType=switch/none".into(),
-            "SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nReturnToService=2\nSlurmctldParameters=enable_configless".into(),
+            "SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nReturnToService=2".into(),
             "SchedulerParameters=sched_interval=1,batch_sched_delay=0\nMessageTimeout=2\nKillWait=1\nInactiveLimit=0\nJobAcctGatherType=jobacct_gather/none".into(),
             format!("NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN"),
             format!("PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP\n"),

@@ -1,7 +1,7 @@
 //! Measured in this process; tests/benchmark.rs has what processes of their own need.
 
 use super::report::slower_integers;
-use super::{Benchmark, BenchmarkReport, benchmark};
+use super::{Benchmark, BenchmarkReport, Scenario, benchmark};
 use crate::runtimes::NAMES;
 use compresso_base::context::Context;
 use compresso_base::report::Show;
@@ -53,6 +53,35 @@ fn rows_carry_cost_and_latency_and_scripts_read_the_first() {
     assert!(data["peak_memory_bytes"].is_null() && data["process_memory_bytes"].is_null() && data["isolated"] == false);
     assert_eq!(report.tables()[0].rows.len(), 2);
     assert_eq!(report.plots()[0].series[0].labels, ["small", "large"]);
+}
+
+#[test]
+fn scenarios_count_queries_as_loadgen_does() {
+    let models = [("net".to_string(), sized(16, 64))];
+    let of = |options: Benchmark| run(&models, &Benchmark { warmup: 1, threads: Some(1), ..options });
+    let single = of(Benchmark { runs: 20, ..here() });
+    let multi = of(Benchmark { runs: 20, scenario: Scenario::MultiStream, samples: 8, ..here() });
+    // A query of eight images takes about eight times as long, and images a second stay what they are.
+    let [one, eight] = [&single, &multi].map(|r| &r.rows[0]);
+    let times = eight.latency.min_ms / one.latency.min_ms;
+    assert!((4.0..16.0).contains(&times) && eight.latency.runs == 20, "{times}");
+    assert!((eight.throughput * eight.latency.mean_ms / 8e3 - 1.0).abs() < 1e-9);
+    let offline = of(Benchmark { runs: 40, scenario: Scenario::Offline, ..here() });
+    assert_eq!((offline.rows[0].latency.runs, offline.scenario), (10, Scenario::Offline));
+    assert!((offline.rows[0].throughput * offline.rows[0].latency.mean_ms / 1e3 - 1.0).abs() < 1e-9);
+    let begin = Instant::now();
+    let timed = of(Benchmark { seconds: Some(0.3), ..here() });
+    assert!(begin.elapsed().as_secs_f64() > 0.15 && timed.rows[0].latency.runs > 50, "{:?}", timed.rows[0].latency);
+    let server =
+        of(Benchmark { runs: 8, scenario: Scenario::Server, latency_ms: Some(1e4), percentile: 0.9, seconds: Some(0.05), ..here() });
+    let found = server.rows[0].server.as_ref().unwrap();
+    // A bound that no query comes near holds at all rates that are tried.
+    assert!(found.trials.len() == 6 && found.trials.iter().all(|t| t.held) && found.rate > 0.9 * found.capacity, "{found:?}");
+    assert!(server.tables()[0].title.starts_with("Server: 90") && server.plots()[0].title == "Latency under load");
+    let wrong = |options: Benchmark| benchmark(&models, None, &options, &Context::new()).unwrap_err().to_string();
+    assert!(wrong(Benchmark { scenario: Scenario::Server, ..here() }).contains("needs the option 'latency_ms'"));
+    assert!(wrong(Benchmark { latency_ms: Some(5.0), ..here() }).contains("is for the scenario 'server'"));
+    assert!(wrong(Benchmark { scenario: Scenario::Offline, training: true, ..here() }).contains("training has no scenario"));
 }
 
 #[test]

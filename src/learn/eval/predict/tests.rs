@@ -48,7 +48,7 @@ fn batches_and_one_thread_see_what_workers_see() {
     .unwrap();
     assert_eq!((throughput.count, throughput.workers, throughput.threads_per_worker), (9, 1, 1));
     let boxes = |all: &[Prediction]| -> Vec<(String, Vec<(usize, [i32; 4])>)> {
-        let rounded = |f: &Found| (f.class, f.bbox.map(|v| (v * 10.0).round() as i32));
+        let rounded = |f: &Found| (f.class, [f.bbox.x1, f.bbox.y1, f.bbox.x2, f.bbox.y2].map(|v| (v * 10.0).round() as i32));
         all.iter().map(|p| (p.name.clone(), p.detections.iter().map(rounded).collect())).collect()
     };
     assert_eq!(boxes(&batched.images), boxes(&alone.images));
