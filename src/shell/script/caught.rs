@@ -22,6 +22,9 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_get("hint", |_: &mut ImmutableString| ());
 }
 
+/// How the engine begins what it says of a function that is not there.
+const NO_FUNCTION: &str = "Function not found: ";
+
 /// The error that the engine has made a map of; `None` of a map that a script threw.
 fn explained(engine: &Engine, map: &Map) -> Option<Error> {
     let text = |name: &str| map.get(name).and_then(|v| v.clone().into_string().ok());
@@ -38,6 +41,12 @@ fn explained(engine: &Engine, map: &Map) -> Option<Error> {
         "ErrorDotExpr" => EvalAltResult::ErrorDotExpr(text("property")?, nowhere),
         "ErrorIndexingType" => EvalAltResult::ErrorIndexingType(text("type")?, nowhere),
         "ErrorFor" => EvalAltResult::ErrorFor(nowhere),
+        // What arose in a function that was called has its name alone; the text is that of the error inside.
+        other if other.starts_with("Error") && message.starts_with(NO_FUNCTION) => {
+            // Where it arose is said behind the types of its arguments.
+            let end = message.find(')').map_or(message.len(), |at| at + 1);
+            EvalAltResult::ErrorFunctionNotFound(message[NO_FUNCTION.len()..end].to_string(), nowhere)
+        }
         other if other.starts_with("Error") => {
             return Some(Error::new(ErrorKind::Script, lower_first(message.split(" (line ").next().unwrap_or(&message))));
         }

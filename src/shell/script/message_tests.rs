@@ -19,9 +19,13 @@ fn caught_errors_have_message_kind_and_hint() {
     for (code, text) in [
         ("throw \"x\"", "x | script |"),
         ("prunn(1)", "unknown function 'prunn' | script | did you mean 'prune'?"),
-        ("nope", "unknown variable 'nope' | script |"),
+        ("let x = nope", "unknown variable 'nope' | script |"),
         ("[1][3]", "the list has 1 item and no place 3 | script | places are counted from 0, and from the end with -1, -2, …"),
-        ("#{ a: 1 }.b", "the map has no entry 'b' | missing |"),
+        ("let m = #{ a: 1 }; let x = m.b", "the map has no entry 'b' | missing |"),
+        (
+            "[1].filter(|a, b, c| a)",
+            "the closure takes another number of arguments: it was given 2 | argument | its arguments stand between the bars: |a, b| a + b",
+        ),
         ("1 / 0", "division by zero: 1 / 0 | argument |"),
         ("prune(3)", "prune expects a model as argument 1 ('m'), got 3 | argument | usage: prune(m: model[, d: dataset][, #{…}]) -> model"),
     ] {
@@ -29,10 +33,10 @@ fn caught_errors_have_message_kind_and_hint() {
         assert_eq!(shown(&code), text, "{code}");
     }
     // What a script throws stays what it is.
-    assert_eq!(shown("try { throw #{ code: 7 } } catch (e) { e.code }"), "7");
+    assert_eq!(shown("try { throw #{ code: 7 } } catch (e) { return e.code; }"), "7");
     assert_eq!(shown("let n = 0; try { throw \"a\" } catch (e) { if e == \"a\" { n = 1; } } n"), "1");
     // Thrown again, it is the same error.
-    assert!(shown("try { nope } catch (e) { throw e }").starts_with("error: unknown variable 'nope'"));
+    assert!(shown("try { let x = nope; } catch (e) { throw e }").starts_with("error: unknown variable 'nope'"));
 }
 
 #[test]
