@@ -94,18 +94,21 @@ impl Operation for Guide {
         let quiet = ctx.without_notes();
         let mut refused = Vec::new();
         let mut variants = vec![("as given", model.clone())];
-        let mut keep = |name: &'static str, made: Result<Model>| match made {
-            Ok(m) => Ok(variants.push((name, m))),
-            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Argument) => {
-                Ok(refused.push(format!("{name}: {}", e.message())))
+        let mut keep = |name: &'static str, made: Result<Model>| {
+            match made {
+                Ok(m) => variants.push((name, m)),
+                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Argument) => {
+                    refused.push(format!("{name}: {}", e.message()))
+                }
+                Err(e) => return Err(e),
             }
-            Err(e) => Err(e),
+            Ok(())
         };
         let is_float = quantized_node(model.graph()).is_none();
         if is_float {
-            let int8 = Quantize { images: self.images, ..Quantize::default() };
+            let int8 = Quantize { images: self.images, score: false, ..Quantize::default() };
             keep("int8", int8.run((model, Some(data)), &quiet).map(|m| m.model))?;
-            let pruned = Prune { ratio: self.ratio, ..Prune::default() };
+            let pruned = Prune { ratio: self.ratio, score: false, ..Prune::default() };
             keep("pruned", pruned.run((model, Some(&data.take(self.images))), &quiet).map(|m| m.model))?;
         }
         let measure = Scorer::of(model, data, self.images, Figure::Map50, &quiet)?;
@@ -286,7 +289,7 @@ mod tests {
     use super::*;
 
     fn tried(name: &'static str, p50_ms: f64, score: Option<f64>) -> Tried {
-        let speedup = (name != "as given").then(|| Speedup::of(&vec![p50_ms; 8], &[10.0; 8])).flatten();
+        let speedup = (name != "as given").then(|| Speedup::of(&[p50_ms; 8], &[10.0; 8])).flatten();
         Tried { name, size_bytes: 1000, macs: Some(1000), p50_ms, speedup, score }
     }
 
