@@ -598,6 +598,7 @@ fn what_is_saved_is_loaded_again() {
     let folder = dir.path().display();
     for (value, ending) in [
         ("[#{ a: 1, b: \"x, y\" }, #{ a: 2.5, b: \"z\" }]", "csv"),
+        ("[#{ id: \"42\", code: \"007\", good: true, ms: 0.5 }, #{ id: \"a\", code: \"x\", good: false, ms: 3 }]", "csv"),
         ("[#{ a: [1, #{ b: () }] }, 2.5, true]", "json"),
         ("#{ a: 0.1 }", "json"),
     ] {
