@@ -5,7 +5,6 @@ use candle_core::cuda_backend::cudarc::nvrtc::{self, CompileOptions};
 use compresso_base::error::{Error, Result};
 use compresso_base::files;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
