@@ -94,12 +94,15 @@ impl Operation for Guide {
         let quiet = ctx.without_notes();
         let mut refused = Vec::new();
         let mut variants = vec![("as given", model.clone())];
-        let mut keep = |name: &'static str, made: Result<Model>| match made {
-            Ok(m) => Ok(variants.push((name, m))),
-            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Argument) => {
-                Ok(refused.push(format!("{name}: {}", e.message())))
+        let mut keep = |name: &'static str, made: Result<Model>| {
+            match made {
+                Ok(m) => variants.push((name, m)),
+                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Argument) => {
+                    refused.push(format!("{name}: {}", e.message()));
+                }
+                Err(e) => return Err(e),
             }
-            Err(e) => Err(e),
+            Ok(())
         };
         let is_float = quantized_node(model.graph()).is_none();
         if is_float {
