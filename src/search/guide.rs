@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     fn tried(name: &'static str, p50_ms: f64, score: Option<f64>) -> Tried {
-        let speedup = (name != "as given").then(|| Speedup::of(&vec![p50_ms; 8], &[10.0; 8])).flatten();
+        let speedup = (name != "as given").then(|| Speedup::of(&[p50_ms; 8], &[10.0; 8])).flatten();
         Tried { name, size_bytes: 1000, macs: Some(1000), p50_ms, speedup, score }
     }
 
