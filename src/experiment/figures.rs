@@ -118,7 +118,8 @@ mod tests {
         assert_eq!((varying(&points), metrics(&points)), (vec!["ratio", "seed"], vec!["map50", "name"]));
         let plots = plots(&points);
         assert_eq!((plots.len(), plots[0].title.as_str()), (1, "map50 over ratio"));
-        assert_eq!(plots[0].series[0].points, [(0.1, 0.6), (0.2, 0.7)]);
+        let rounded: Vec<(f64, f64)> = plots[0].series[0].points.iter().map(|p| (p.0, (p.1 * 1e6).round() / 1e6)).collect();
+        assert_eq!(rounded, [(0.1, 0.6), (0.2, 0.7)]);
         assert_eq!(named(&runs[1].0, &["ratio", "by", "none"]), "ratio=0.1 by=l2");
     }
 }

@@ -98,7 +98,7 @@ impl Operation for Guide {
             match made {
                 Ok(m) => variants.push((name, m)),
                 Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Argument) => {
-                    refused.push(format!("{name}: {}", e.message()))
+                    refused.push(format!("{name}: {}", e.message()));
                 }
                 Err(e) => return Err(e),
             }
@@ -206,9 +206,11 @@ impl GuideReport {
             let why = self.gain(given, int8);
             match (keeps(int8), faster(int8)) {
                 (true, true) => say("quantize to INT8", why, "let q = quantize(m, d);"),
-                (true, false) => {
-                    say("INT8 for size alone", format!("{why}: it is not faster in {}", self.runtime), "let q = quantize(m, d);")
-                }
+                (true, false) => say(
+                    "INT8 for size alone",
+                    format!("{why}: these runs do not show it faster in {}", self.runtime),
+                    "let q = quantize(m, d);",
+                ),
                 (false, _) => say("find the layers that INT8 harms", why, "show(sensitivity(m, d, #{ of: \"quantize\" }));"),
             }
         }
@@ -216,7 +218,9 @@ impl GuideReport {
             let why = format!("{} fewer channels: {}", percent(options.ratio), self.gain(given, pruned));
             match (keeps(pruned), faster(pruned)) {
                 (true, true) => say("search for the cut that keeps the score", why, "let s = compress(m, d, #{ max_drop: 0.01 });"),
-                (true, false) => say("prune for size, not for time", why, "let p = prune(m, d, #{ ratio: 0.3 });"),
+                (true, false) => {
+                    say("prune for size", format!("{why}: these runs do not show it faster"), "let p = prune(m, d, #{ ratio: 0.3 });")
+                }
                 (false, _) => {
                     let call = format!("let p = train(prune(m, d, #{{ ratio: {} }}), d, #{{ epochs: 10 }});", options.ratio);
                     say("train after pruning", why, &call);

@@ -114,6 +114,13 @@ fn daemon(name: &str, folder: &Path, args: &[&str]) -> Child {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // What watches over a job ends when it has told the controller how that ended.
+        let begin = Instant::now();
+        let mut queue = Command::new("squeue");
+        self.environment(queue.arg("--noheader"));
+        while begin.elapsed() < Duration::from_secs(10) && queue.output().is_ok_and(|o| !o.stdout.is_empty()) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
         self.kill_controller();
         for child in [&mut self.node, &mut self.munge] {
             let _ = child.kill();

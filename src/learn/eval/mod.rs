@@ -27,8 +27,8 @@ pub use map::{ClassPrecision, ConfidenceCurve, MeanPrecision, mean_average_preci
 pub use nms::{Detection, MAX_CANDIDATES, nms};
 pub use parts::{OutputPart, class_places, output_parts};
 pub use predict::{
-    Found, Predict, Prediction, Predictions, Ranked, Throughput as Rates, image_files_dataset, predict_each, predict_serially,
-    samples_dataset,
+    Found, Predict, Prediction, Predictions, Ranked, Throughput as Rates, image_files_dataset, predict_each, predict_measured,
+    predict_serially, samples_dataset,
 };
 pub use run::{ImageRunner, run_images_with};
 

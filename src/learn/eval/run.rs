@@ -21,6 +21,11 @@ impl<'a> ImageRunner<'a> {
         Self { model, engine: None, ctx }
     }
 
+    /// Whether it has run before, so that the next run plans nothing.
+    pub fn is_planned(&self) -> bool {
+        self.engine.is_some()
+    }
+
     /// Runs a model with one image input on `[n, channels, height, width]` images, 0 to 1, and gives the output that its task
     /// reads (all of them when the task is not known). A graph of fixed batch size is run as often as needed, filled up
     /// with zeros.

@@ -7,7 +7,7 @@ mod source;
 mod tables;
 mod throughput;
 
-pub use pipeline::{predict_each, predict_serially};
+pub use pipeline::{predict_each, predict_measured, predict_serially};
 pub use prediction::{Found, Prediction, Ranked};
 pub use predictions::Predictions;
 pub use source::{image_files_dataset, samples_dataset};

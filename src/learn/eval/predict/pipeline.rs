@@ -35,6 +35,31 @@ pub fn predict_each(
     ctx: &Context,
     visit: &mut dyn FnMut(Prediction, &RgbImage) -> Result<()>,
 ) -> Result<(Throughput, Vec<String>)> {
+    each(model, images, options, ctx, visit, false)
+}
+
+/// As [`predict_each`], for measurements: each worker runs its first images twice, and the first of these runs, which plans, counts for no stage.
+///
+/// # Errors
+/// As there.
+pub fn predict_measured(
+    model: &Model,
+    images: &Dataset,
+    options: &Predict,
+    ctx: &Context,
+    visit: &mut dyn FnMut(Prediction, &RgbImage) -> Result<()>,
+) -> Result<(Throughput, Vec<String>)> {
+    each(model, images, options, ctx, visit, true)
+}
+
+fn each(
+    model: &Model,
+    images: &Dataset,
+    options: &Predict,
+    ctx: &Context,
+    visit: &mut dyn FnMut(Prediction, &RgbImage) -> Result<()>,
+    warm: bool,
+) -> Result<(Throughput, Vec<String>)> {
     let size = checked(model, options)?;
     let n = images.len();
     let workers = match options.workers {
@@ -46,7 +71,7 @@ pub fn predict_each(
     let threads = (ctx.threads / workers).max(1);
     let helpers = ctx.threads.clamp(1, 8).min(n.max(1));
     let mut places = options.save.as_ref().map(|path| Places::new(path, n)).transpose()?;
-    let line = Line { window: 2 * workers * options.batch + helpers, ..Line::new(model, images, options, size, threads, ctx) };
+    let line = Line { window: 2 * workers * options.batch + helpers, warm, ..Line::new(model, images, options, size, threads, ctx) };
     let start = Instant::now();
     let mut end = End::default();
     let collected = std::thread::scope(|scope| {
@@ -106,7 +131,7 @@ fn checked(model: &Model, options: &Predict) -> Result<[usize; 2]> {
     options.size.as_ref().map_or(Ok(own), |v| size_of("size", v))
 }
 
-/// As [`predict_each`], by this thread alone, image after image: what workers are measured against. Nothing is saved.
+/// As [`predict_measured`], by this thread alone, image after image: what workers are measured against. Nothing is saved.
 ///
 /// # Errors
 /// As there; images that cannot be read are errors.
@@ -118,7 +143,7 @@ pub fn predict_serially(
     visit: &mut dyn FnMut(Prediction, &RgbImage) -> Result<()>,
 ) -> Result<(Throughput, Vec<String>)> {
     let size = checked(model, options)?;
-    let line = Line::new(model, images, options, size, 1, ctx);
+    let line = Line { warm: true, ..Line::new(model, images, options, size, 1, ctx) };
     let mut runner = ImageRunner::new(model, &line.ctx);
     let (start, mut end) = (Instant::now(), End::default());
     for index in 0..images.len() {
@@ -173,6 +198,8 @@ struct Line<'a> {
     images: usize,
     /// Images that may be in work beyond those handed out.
     window: usize,
+    /// Workers run their first images twice, so that planning is not timed.
+    warm: bool,
     state: Mutex<State>,
     changed: Condvar,
     clock: Clock,
@@ -227,6 +254,7 @@ impl<'a> Line<'a> {
             ctx: shared,
             images: images.len(),
             window: 1,
+            warm: false,
             state: Mutex::default(),
             changed: Condvar::new(),
             clock: Clock::default(),
@@ -370,12 +398,17 @@ impl<'a> Line<'a> {
     fn see(&self, runner: &mut ImageRunner<'_>, items: Vec<Item>) -> Result<Vec<(Prediction, RgbImage)>> {
         let [h, w] = self.size;
         let count = items.len();
-        let outputs = timed(&self.clock.run, || {
+        let plans = self.warm && !runner.is_planned();
+        let mut run = || {
             let mut pixels = Vec::with_capacity(items.iter().map(|i| i.pixels.len()).sum());
             items.iter().for_each(|i| pixels.extend_from_slice(&i.pixels));
             let input = Tensor::from_vec(pixels, (count, self.form.channels, h, w), &Device::Cpu)?.to_device(&self.ctx.device)?;
             runner.run(&input)
-        })?;
+        };
+        if plans {
+            run()?;
+        }
+        let outputs = timed(&self.clock.run, run)?;
         let seen = |(i, item): (usize, Item)| {
             let Item { index, name, image, fit, .. } = item;
             let mut prediction = Prediction::of_source(name, image.dimensions(), &self.source, index, self.size);
