@@ -182,6 +182,10 @@ fn commands_in_the_docs_run() {
         "python3 scripts/compare.py infer yolov8n.onnx --threads 2",
         "python3 scripts/compare.py int8 yolov8n.onnx --threads 2",
         "python3 scripts/compare.py ptq yolov8n.onnx --threads 2",
+        // tests/scripts.rs, as far as a machine without a GPU can
+        "scripts/cuda-build.sh",
+        "scripts/cuda-build.sh --tests",
+        "scripts/cuda-check.sh",
     ];
     let mut seen = Vec::new();
     for document in pages().iter().filter(|p| !DEVELOPERS.contains(&p.as_str())) {

@@ -223,3 +223,25 @@ fn other_tools_are_compared() {
     let last = out.lines().last().unwrap();
     assert!(last.starts_with("| geometric mean of 2 |") && out.lines().filter(|l| l.starts_with("| small |")).count() == 2, "{out}");
 }
+
+/// What scripts for CUDA do where there is no GPU: the build refuses what it does not know before it fetches anything, the check ends at the device.
+#[test]
+fn scripts_for_cuda_say_what_they_need() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = |script: &str, args: &[&str]| {
+        let o = Command::new("bash").arg(root.join(script)).args(args).stdin(Stdio::null()).output().unwrap();
+        (o.status.code(), String::from_utf8_lossy(&o.stderr).into_owned())
+    };
+    let (code, said) = run("scripts/cuda-build.sh", &["--compute-capability", "fast"]);
+    assert!(code == Some(2) && said.contains("a compute capability is a number such as 80"), "{said}");
+    let (code, said) = run("scripts/cuda-build.sh", &["--fast"]);
+    assert!(code == Some(2) && said.contains("scripts/cuda-build.sh [--compute-capability 80]"), "{said}");
+    if Path::new("/dev/nvidiactl").exists() {
+        return println!("there is a GPU: what is said without one is not tested");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_compresso"), dir.path().join("compresso")).unwrap();
+    let (code, said) = run("scripts/cuda-check.sh", &[dir.path().to_str().unwrap(), "python3"]);
+    assert!(code != Some(0) && said.contains("cuda"), "{said}");
+    assert!(!dir.path().join("cuda-check.md").exists());
+}

@@ -57,7 +57,15 @@ fn remove_folder(path: &Path) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let away = path.with_file_name(format!("{}-{PART}", name.strip_suffix(PART).unwrap_or(&name)));
     let away = if std::fs::rename(path, &away).is_ok() { &away } else { path };
-    std::fs::remove_dir_all(away)
+    // A thread that cleans up after itself may take entries away at the same time.
+    let mut removed = std::fs::remove_dir_all(away);
+    for _ in 0..3 {
+        if removed.is_ok() || !away.exists() {
+            return Ok(());
+        }
+        removed = std::fs::remove_dir_all(away);
+    }
+    removed
 }
 
 /// An entry of [`LIVE`].

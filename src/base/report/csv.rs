@@ -6,23 +6,23 @@ use serde_json::Value;
 
 /// The tables, an empty line between two. Numbers are plain numbers.
 pub(super) fn csv(tables: &[Table]) -> String {
-    let quoted = |c: &str| {
-        // Digits that are text stay text.
-        let misread = match value(c.into(), false, ',') {
-            CsvValue::Whole(_) => true,
-            CsvValue::Number(x) => x.is_finite(),
-            _ => false,
-        };
-        if misread || c.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.to_string() }
+    let quoted = |c: &str, always: bool| {
+        if always || c.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.to_string() }
+    };
+    // Digits that are text stay text.
+    let misread = |c: &str| match value(c.into(), false, ',') {
+        CsvValue::Whole(_) => true,
+        CsvValue::Number(x) => x.is_finite(),
+        _ => false,
     };
     let cell = |v: &Value| match v {
         Value::Null => String::new(),
-        Value::String(text) => quoted(text),
+        Value::String(text) => quoted(text, misread(text)),
         other => other.to_string(),
     };
     let table = |t: &Table| {
         let (headers, rows) = t.plain_with(|x| x.to_string().to_lowercase().into());
-        let headers = headers.iter().map(|h| quoted(h)).collect::<Vec<_>>().join(",");
+        let headers = headers.iter().map(|h| quoted(h, false)).collect::<Vec<_>>().join(",");
         let rows = rows.iter().map(|r| r.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
         format!("{headers}\n{}", rows.collect::<String>())
     };

@@ -14,6 +14,8 @@ pub(super) struct Fitted {
 
 /// Exchanging rows and columns is no help to the eye with more rows than this.
 const MOST_TRANSPOSED: usize = 6;
+/// A cell takes no more lines than this where columns can be left out for it.
+const MOST_LINES: usize = 3;
 
 /// The table within `width` columns: whole where that goes; else its texts wrapped at words; else, of few rows, with rows and columns
 /// exchanged; else without some columns, those first that it names for this. The first column stays. Where two columns alone do not
@@ -23,8 +25,11 @@ pub(super) fn fit(table: Table, width: usize) -> Fitted {
     if let Some(padded) = [true, false].into_iter().find(|&p| natural(&table, p) <= width) {
         return whole(table, padded);
     }
+    let minor = |kept: &[usize]| kept.iter().skip(1).any(|&c| table.headers.get(c).is_some_and(|h| table.layout.minor.contains(h)));
+    let tall = |t: &Table| t.rows.iter().flatten().any(|cell| cell.lines().count() > MOST_LINES);
+    let mut kept: Vec<usize> = (0..table.width()).collect();
     for padded in [true, false] {
-        if let Some(narrow) = squeezed(&table, width, padded) {
+        if let Some(narrow) = squeezed(&table, width, padded).filter(|t| !minor(&kept) || !tall(t)) {
             return whole(narrow, padded);
         }
     }
@@ -34,13 +39,12 @@ pub(super) fn fit(table: Table, width: usize) -> Fitted {
             return whole(turned, padded);
         }
     }
-    let mut kept: Vec<usize> = (0..table.width()).collect();
     let mut dropped = Vec::new();
     while kept.len() > 2 {
         let place = |name: &str| kept.iter().skip(1).position(|&c| table.headers.get(c).is_some_and(|h| h == name)).map(|i| i + 1);
         let next = table.layout.minor.iter().find_map(|name| place(name)).unwrap_or(kept.len() - 1);
         dropped.push(kept.remove(next));
-        if let Some(narrow) = squeezed(&table.columns(&kept), width, false) {
+        if let Some(narrow) = squeezed(&table.columns(&kept), width, false).filter(|t| !minor(&kept) || !tall(t)) {
             dropped.sort_unstable();
             let left_out = dropped.iter().filter_map(|&c| table.headers.get(c).cloned()).collect();
             return Fitted { table: narrow, padded: false, left_out };
@@ -168,6 +172,16 @@ mod tests {
             let left_out = text.split("no room for ").nth(1).unwrap();
             assert!(left_out.starts_with("mean ms"), "what says so goes first, and std is folded: {text}");
         }
+    }
+
+    #[test]
+    fn columns_that_matter_less_make_room_for_texts() {
+        let mut t = Table::new("", &["candidate", ">MACs", ">size", ">lost", "why"]).minor(["MACs", "size"]);
+        t.row(["-52 % MACs", "1.29 M", "222 kB", "0.0000", "-52 % MACs, int8 is as good or better in all"]);
+        t.row(["int8", "2.70 M", "324 kB", "0.0000", "taken"]);
+        let text = shown(&t, 46);
+        assert!(text.contains("no room for MACs") && text.contains("why") && text.lines().count() < 14, "{text}");
+        assert!(!shown(&t, 100).contains("no room"));
     }
 
     #[test]

@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(texts_of("benchmark(m, #{ runtimes: [\"na"), ["native\""]);
         assert_eq!(
             texts_of("benchmark(m, #{ runtimes: [\"native\", "),
-            ["\"native\"", "\"onnxruntime\"", "\"openvino\"", "\"tflite\"", "\"ncnn\""]
+            ["\"native\"", "\"cuda\"", "\"onnxruntime\"", "\"openvino\"", "\"tflite\"", "\"ncnn\""]
         );
         assert_eq!(texts_of("model(\"yolov8")[..5], ["yolov8n\"", "yolov8s\"", "yolov8m\"", "yolov8l\"", "yolov8x\""]);
         assert_eq!(texts_of("model(\"yolo11s"), ["yolo11s\"", "yolo11s-cls\"", "yolo11s-seg\"", "yolo11s-pose\"", "yolo11s-obb\""]);

@@ -59,7 +59,7 @@ fn python_s_pairs_are_refused_and_functions_have_help() {
     let text = shown("for (i, x) in enumerate([1, 2]) {\n}");
     assert!(text.contains("<test>:1:1") && text.contains("for (x, i) in list"), "{text}");
     assert!(shown("help(prune)").contains("Share to remove") && shown("help(prune);").contains("Share to remove"));
-    assert_eq!(shown("[-7 % 3, div(-7, 3), 7 / 2, 6 / 2]"), "[-1, -3, 3.5, 2]");
+    assert_eq!(shown("[-7 % 3, div(-7, 3), 7 / 2, 6 / 2]"), "[-1, -3, 3.5, 3]");
 }
 
 /// Whatever is done wrong, messages speak of values as scripts know them.

@@ -11,6 +11,7 @@ mod fake_quant;
 mod mask;
 mod quantized;
 mod scales;
+mod stored;
 #[cfg(test)]
 mod tests;
 

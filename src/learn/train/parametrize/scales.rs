@@ -1,7 +1,7 @@
 //! Scales of a quantized graph that are trained.
 
 use super::Tensors;
-use super::quantized::Stored;
+use super::stored::Stored;
 use crate::train::params::Param;
 use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
