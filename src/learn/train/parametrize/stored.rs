@@ -17,7 +17,7 @@ pub(super) struct Stored {
     /// Shape in which scales and zero points are broadcast.
     pub(super) spread: Vec<usize>,
     pub(super) scales: Vec<f32>,
-    zeros: Vec<f32>,
+    pub(super) zeros: Vec<f32>,
     pub(super) limits: Limits,
 }
 
