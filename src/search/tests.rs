@@ -77,7 +77,7 @@ fn what_is_taken_keeps_the_score_and_nothing_faster_does() {
     assert_eq!(report.tables()[0].rows.len(), report.candidates.len());
     // A narrow terminal still tells which was taken, and why others were not.
     let text = table_text(&report.tables()[0], &Style::columns(80));
-    for part in ["taken", "lost", "speed-up", "no room for params"] {
+    for part in ["taken", "lost", "speed-up", "no room for"] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     // Candidates are called by what they reached.
