@@ -103,12 +103,12 @@ pub(super) fn timed_select(
     let quiet = ctx.without_notes();
     let model = |graph| Model::new(graph, task.clone());
     let whole = model(found.graph.clone());
-    let mut tries: Vec<(f64, Selected, Timed)> = Vec::new();
+    let mut tries: Vec<(Selected, Timed)> = Vec::new();
     let ratio = solve(1.0 - options.ratio, &mut |ratio| {
         ctx.check()?;
         let own = Prune { ratio, budget: Budget::Macs, ..options.clone() };
         let selected = select(&own, groups, scores, all, weights, costs)?;
-        if let Some((_, _, same)) = tries.iter().find(|(_, s, _)| s.atoms == selected.atoms) {
+        if let Some((_, same)) = tries.iter().find(|(s, _)| s.atoms == selected.atoms) {
             return Ok(same.left);
         }
         let pruned = model(Removal::new(found, selected.atoms.clone()).pruned()?);
@@ -125,12 +125,12 @@ pub(super) fn timed_select(
             macs: selected.went,
             tried: 0,
         };
-        tries.push((ratio, selected, timed));
+        tries.push((selected, timed));
         Ok(left)
     })?;
     let tried = tries.len();
-    let nearest = tries.into_iter().min_by(|a, b| (a.0 - ratio).abs().total_cmp(&(b.0 - ratio).abs()));
-    let (_, mut selected, timed) = nearest.ok_or_else(|| Error::internal("nothing was timed"))?;
+    let nearest = tries.into_iter().min_by(|a, b| (a.1.ratio - ratio).abs().total_cmp(&(b.1.ratio - ratio).abs()));
+    let (mut selected, timed) = nearest.ok_or_else(|| Error::internal("nothing was timed"))?;
     (selected.went, selected.asked) = (1.0 - timed.left, options.ratio);
     Ok((selected, Timed { tried, ..timed }))
 }
