@@ -4,6 +4,7 @@
 use compresso_kernels::activation::Activation;
 use compresso_kernels::channels_last::conv::{Algorithm, conv_with};
 use compresso_kernels::channels_last::{ConvSpec, Epilogue, View, run_alone};
+use compresso_kernels::norm::{self, Normalized, Then};
 use compresso_kernels::{ConvShape, Level, Window, conv};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -37,6 +38,30 @@ fn convolutions(c: &mut Criterion) {
         group.bench_function("weight", |b| b.iter(|| conv::backward_weight(&s, black_box(&x), &gy, &mut gw).len()));
         group.finish();
     }
+}
+
+/// Batch normalization with an activation, as training has it, on batches of 16: channels, height and width.
+const NORMS: &[[usize; 2]] = &[[16, 160], [32, 80], [64, 40], [128, 20]];
+
+fn norms(c: &mut Criterion) {
+    let mut group = c.benchmark_group("batch norm and SiLU");
+    for &[channels, size] in NORMS {
+        let (plane, len) = (size * size, 16 * channels * size * size);
+        let fill = |n: usize| (0..n).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect::<Vec<f32>>();
+        let (x, gy, scale, bias) = (fill(len), fill(len), fill(channels), fill(channels));
+        let mut y = x.clone();
+        group.throughput(Throughput::Elements(len as u64)).sample_size(20);
+        let (mean, var, _) = norm::batch_norm(plane, (&scale, &bias), 1e-3, Then::Silu, &x, &mut y[..]);
+        let inv: Vec<f32> = var.iter().map(|&v| norm::inverse(v, 1e-3)).collect();
+        group.bench_function(format!("forward {channels} {size}"), |b| {
+            b.iter(|| norm::batch_norm(plane, (&scale, &bias), 1e-3, Then::Silu, black_box(&x), &mut y[..]).0.len());
+        });
+        group.bench_function(format!("backward {channels} {size}"), |b| {
+            let n = Normalized { mean: &mean, inv: &inv, scale: &scale, bias: &bias };
+            b.iter(|| norm::batch_norm_backward(plane, n, Then::Silu, black_box(&x), &gy, &mut y[..]).0.len());
+        });
+    }
+    group.finish();
 }
 
 /// Input channels, output channels, input size, kernel, stride, groups.
@@ -93,5 +118,5 @@ fn inference(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions, inference);
+criterion_group!(benches, convolutions, norms, inference);
 criterion_main!(benches);

@@ -156,7 +156,7 @@ fn add(sums: &mut HashMap<String, Sum>, name: &str, flow: Flow, dims: &[usize]) 
         (before, Flow::Part { axis, start, gradient }) => {
             let whole = match before {
                 Some(Sum { tensor, own: true }) if tensor.is_contiguous() => tensor,
-                Some(Sum { tensor, .. }) => tensor.force_contiguous()?,
+                Some(Sum { tensor, .. }) => ops::copied(&tensor)?,
                 None => Tensor::zeros(dims, gradient.dtype(), gradient.device())?,
             };
             add_assign(&whole.narrow(axis, start, gradient.dim(axis)?)?, &gradient)?;

@@ -44,6 +44,7 @@ pub fn forward<'a>(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y:
     }
     let (cg, mg) = s.per_group();
     let phases = [0, 1].map(|d| win.stride[d].min((win.kernel[d] - 1) * win.dilation[d] + 1));
+    let taps = s.window.kernel_len();
     let stage = Stage {
         batch: s.batch,
         groups: s.groups,
@@ -53,12 +54,11 @@ pub fn forward<'a>(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y:
         step: win.stride,
         origin: win.pad.map(|p| -(p as isize)),
         phases,
-        shifts: shifts(&win),
         output: win.output,
-        lattice: Lattice { size: win.output, first: [0, 0], step: [1, 1] },
+        parts: vec![Part { shifts: shifts(&win), taps: (0..taps).collect() }],
+        lattice: Lattice { size: win.output, step: [1, 1], skip: [0, 0] },
     };
-    let taps = s.window.kernel_len();
-    stage.run(x, &Weights { w, group: mg * cg * taps, made: cg * taps, read: taps, taps: (0..taps).collect() }, bias, y.cells());
+    stage.run(x, &Weights { w, group: mg * cg * taps, made: cg * taps, read: taps }, bias, y.cells());
     // SAFETY: the lattice of the only stage is all of `y`.
     unsafe { y.written() }
 }
@@ -81,45 +81,30 @@ pub fn backward_data<'a>(s: &ConvShape, w: &[f32], gy: &[f32], gx: impl Into<Out
     let (cg, mg) = s.per_group();
     let taps = s.window.kernel_len();
     // Input position i + pad = step · t + phase receives from outputs t - q through the taps at step · q + phase.
-    // Later phases have no position.
-    let phases = [0, 1].map(|d| win.stride[d].min(win.input[d] + win.pad[d]));
-    for py in 0..phases[0] {
-        for px in 0..phases[1] {
-            let phase = [py, px];
-            let lattice = |d: usize| {
-                let first = (win.pad[d].saturating_sub(phase[d])).div_ceil(win.stride[d]);
-                let end = (win.input[d] + win.pad[d]).saturating_sub(phase[d]).div_ceil(win.stride[d]);
-                (first, end.saturating_sub(first))
-            };
-            let ((ty, rows), (tx, columns)) = (lattice(0), lattice(1));
-            if rows * columns == 0 {
-                continue;
-            }
-            let all = shifts(&win);
-            let mine: Vec<usize> = (0..taps).filter(|&t| (0..2).all(|d| all[t][d] % win.stride[d] == phase[d])).collect();
-            let q = |t: usize| [all[t][0] / win.stride[0], all[t][1] / win.stride[1]];
-            let reach = mine.iter().fold([0, 0], |r, &t| [r[0].max(q(t)[0]), r[1].max(q(t)[1])]);
-            let stage = Stage {
-                batch: s.batch,
-                groups: s.groups,
-                depth_channels: mg,
-                channels: cg,
-                size: win.output,
-                step: [1, 1],
-                origin: [ty as isize - reach[0] as isize, tx as isize - reach[1] as isize],
-                phases: [1, 1],
-                shifts: mine.iter().map(|&t| [reach[0] - q(t)[0], reach[1] - q(t)[1]]).collect(),
-                output: [rows, columns],
-                lattice: Lattice {
-                    size: win.input,
-                    first: [ty * win.stride[0] + py - win.pad[0], tx * win.stride[1] + px - win.pad[1]],
-                    step: win.stride,
-                },
-            };
-            stage.run(gy, &Weights { w, group: mg * cg * taps, made: taps, read: cg * taps, taps: mine }, None, gx.cells());
-        }
-    }
-    // SAFETY: each position of the input is in the lattice of one phase, and all that are not empty have been written.
+    let all = shifts(&win);
+    let steps = [0, 1].map(|d| win.pad[d] / win.stride[d]..(win.input[d] + win.pad[d]).div_ceil(win.stride[d]));
+    let q = |t: usize| [0, 1].map(|d| all[t][d] / win.stride[d]);
+    let reach = (0..taps).fold([0, 0], |r, t| [0, 1].map(|d| r[d].max(q(t)[d])));
+    let phases = (0..win.stride[0]).flat_map(|y| (0..win.stride[1]).map(move |x| [y, x]));
+    let part = |phase: [usize; 2]| {
+        let mine: Vec<usize> = (0..taps).filter(|&t| (0..2).all(|d| all[t][d] % win.stride[d] == phase[d])).collect();
+        Part { shifts: mine.iter().map(|&t| [0, 1].map(|d| reach[d] - q(t)[d])).collect(), taps: mine }
+    };
+    let stage = Stage {
+        batch: s.batch,
+        groups: s.groups,
+        depth_channels: mg,
+        channels: cg,
+        size: win.output,
+        step: [1, 1],
+        origin: [0, 1].map(|d| steps[d].start as isize - reach[d] as isize),
+        phases: [1, 1],
+        output: [0, 1].map(|d| steps[d].len()),
+        parts: phases.map(part).collect(),
+        lattice: Lattice { size: win.input, step: win.stride, skip: [0, 1].map(|d| win.pad[d] - win.stride[d] * steps[d].start) },
+    };
+    stage.run(gy, &Weights { w, group: mg * cg * taps, made: taps, read: cg * taps }, None, gx.cells());
+    // SAFETY: each position of the input is in the lattice.
     unsafe { gx.written() }
 }
 
@@ -194,25 +179,24 @@ fn band_rows(rows: usize, halo: usize, per_row: usize, images: usize, threads: u
     rows.div_ceil(rows.div_ceil(most))
 }
 
-/// Weights by strides: those of a group, a channel that is made, a channel that is read, and the taps in use.
+/// Weights by strides: those of a group, a channel that is made, a channel that is read.
 struct Weights<'a> {
     w: &'a [f32],
     group: usize,
     made: usize,
     read: usize,
-    taps: Vec<usize>,
 }
 
 impl Weights<'_> {
     /// Writes the block `[read channels · taps, height]` of the made channels `first..`; zeros beyond `channels`.
-    fn pack(&self, group: usize, first: usize, channels: usize, height: usize, to: &mut [f32]) {
+    fn pack(&self, taps: &[usize], group: usize, first: usize, channels: usize, height: usize, to: &mut [f32]) {
         if to.is_empty() {
             return;
         }
         let here = height.min(channels - first);
         let start = group * self.group + first * self.made;
-        for (c, to) in to.chunks_exact_mut(self.taps.len() * height).enumerate() {
-            for (&tap, to) in self.taps.iter().zip(to.chunks_exact_mut(height)) {
+        for (c, to) in to.chunks_exact_mut(taps.len() * height).enumerate() {
+            for (&tap, to) in taps.iter().zip(to.chunks_exact_mut(height)) {
                 let from = start + c * self.read + tap;
                 for (r, v) in to.iter_mut().enumerate() {
                     *v = if r < here { self.w[from + r * self.made] } else { 0.0 };
@@ -222,16 +206,32 @@ impl Weights<'_> {
     }
 }
 
-/// Where results go: element `(t, u)` to row `first[0] + t · step[0]` and column `first[1] + u · step[1]`.
+/// Results at places of one phase: the taps that make them, and where these read after the position of a result.
+struct Part {
+    shifts: Vec<[usize; 2]>,
+    taps: Vec<usize>,
+}
+
+/// Where results go: element `(t, u)` of the part of phase `(y, x)` to row `step[0] · t + y - skip[0]` and column
+/// `step[1] · u + x - skip[1]` of planes of `size`, or nowhere when these lie outside.
 struct Lattice {
     size: [usize; 2],
-    first: [usize; 2],
     step: [usize; 2],
+    skip: [usize; 2],
+}
+
+/// Buffers of a job.
+#[derive(Default)]
+struct Scratch {
+    image: Vec<f32>,
+    /// Results, or what they are summed with.
+    out: Vec<f32>,
+    line: Vec<f32>,
 }
 
 thread_local! {
     /// Buffers of a thread: fresh ones would cost a page fault for each page.
-    static BUFFERS: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
+    static BUFFERS: RefCell<Scratch> = RefCell::default();
 }
 
 /// One pass of shifted multiplications over a batch.
@@ -246,17 +246,17 @@ struct Stage {
     step: [usize; 2],
     origin: [isize; 2],
     phases: [usize; 2],
-    /// Shift of each tap.
-    shifts: Vec<[usize; 2]>,
-    /// Rows and columns of what is made.
+    /// Rows and columns of each part.
     output: [usize; 2],
+    /// One for each phase of the lattice, row by row.
+    parts: Vec<Part>,
     lattice: Lattice,
 }
 
 impl Stage {
     /// True when each result is made of the elements at its own position.
     fn is_plain(&self) -> bool {
-        let whole = self.size == self.output && self.size == self.lattice.size && self.shifts == [[0, 0]];
+        let whole = self.size == self.output && self.size == self.lattice.size && self.parts.iter().all(|p| p.shifts == [[0, 0]]);
         whole && self.origin == [0, 0] && self.step == [1, 1] && self.lattice.step == [1, 1]
     }
     /// Writes every element of the lattice of every channel.
@@ -269,22 +269,28 @@ impl Stage {
         let alone = self.channels == 1;
         let heights = if alone { vec![1] } else { level.heights(self.channels) };
         let made: usize = heights.iter().sum();
-        let depth = self.depth_channels * self.shifts.len();
-        let halo = self.shifts.iter().map(|t| t[0] / self.step[0]).max().unwrap_or(0);
-        let pitch = out_columns + self.shifts.iter().map(|t| t[1] / self.step[1]).max().unwrap_or(0);
+        let taps: usize = self.parts.iter().map(|p| p.taps.len()).sum();
+        let depth = self.depth_channels * taps;
+        let farthest = |d: usize| self.parts.iter().flat_map(|p| &p.shifts).map(|t| t[d] / self.step[d]).max().unwrap_or(0);
+        let (halo, pitch) = (farthest(0), out_columns + farthest(1));
+        // For each group and part the blocks of heights.
         let mut packed = vec![0.0; self.groups * made * depth];
-        let mut blocks = Vec::with_capacity(self.groups * heights.len());
+        let mut blocks = Vec::with_capacity(self.groups * self.parts.len() * heights.len());
         let mut rest = packed.as_mut_slice();
         for g in 0..self.groups {
-            let mut first = 0;
-            for &height in &heights {
-                let (block, after) = rest.split_at_mut(height * depth);
-                blocks.push((g, first, height, block));
-                (rest, first) = (after, first + height);
+            for part in &self.parts {
+                let mut first = 0;
+                for &height in &heights {
+                    let (block, after) = rest.split_at_mut(height * self.depth_channels * part.taps.len());
+                    blocks.push((g, &part.taps, first, height, block));
+                    (rest, first) = (after, first + height);
+                }
             }
         }
-        let pack = |(g, first, height, block): (usize, usize, usize, &mut [f32])| weights.pack(g, first, self.channels, height, block);
-        blocks.into_par_iter().with_min_len((1 << 14) / (depth * 4).max(1) + 1).for_each(pack);
+        blocks
+            .into_par_iter()
+            .with_min_len((1 << 14) / (depth * 4).max(1) + 1)
+            .for_each(|(g, taps, first, height, block)| weights.pack(taps, g, first, self.channels, height, block));
         let (area, place) = (self.size[0] * self.size[1], self.lattice.size[0] * self.lattice.size[1]);
         assert_eq!(y.len(), self.batch * self.groups * self.channels * place, "length of a convolution's result");
         let busy = self.batch * self.groups >= rayon::current_num_threads();
@@ -296,7 +302,7 @@ impl Stage {
             return images.enumerate().for_each(|(ng, (y, x))| {
                 let g = ng % self.groups;
                 let packed = &packed[g * made * depth..][..made * depth];
-                let mut run = |(image, _): &mut (Vec<f32>, Vec<f32>), first: usize| {
+                let mut run = |Scratch { image, .. }: &mut Scratch, first: usize| {
                     let len = most.min(area - first);
                     let gather = Gather { size: [1, area], step: [1, 1], origin: [0, first as isize], phases: [1, 1], rows: 1, pitch: len };
                     gather.copy(depth, x, image);
@@ -312,13 +318,14 @@ impl Stage {
                 }
             });
         }
-        let per_row = (self.depth_channels * self.phases[0] * self.phases[1] * pitch).max(made * pitch);
+        let per_row = (self.depth_channels * self.phases[0] * self.phases[1] * pitch).max(self.parts.len() * made * pitch);
         let rows = band_rows(out_rows, halo, per_row, self.batch * self.groups, rayon::current_num_threads());
         let bands = out_rows.div_ceil(rows);
         let shared = Shared(y.as_mut_ptr().cast(), y.len());
         let shared = &shared;
-        let job = |scratch: &mut (Vec<f32>, Vec<f32>), job: usize| {
-            let (image, out) = scratch;
+        let [high, wide] = self.lattice.size;
+        let job = |scratch: &mut Scratch, job: usize| {
+            let Scratch { image, out, line } = scratch;
             let (ng, first) = (job / bands, job % bands * rows);
             let g = ng % self.groups;
             let count = rows.min(out_rows - first);
@@ -331,41 +338,52 @@ impl Stage {
                 pitch,
             };
             gather.copy(self.depth_channels, &x[ng * self.depth_channels * area..][..self.depth_channels * area], image);
-            let offsets: Vec<u32> = (0..self.depth_channels)
-                .flat_map(|c| self.shifts.iter().map(move |&t| (c, t)))
-                .map(|(c, t)| (c * gather.channel() + gather.offset(t)) as u32)
-                .collect();
             let len = (count - 1) * pitch + out_columns;
             let ld = len.next_multiple_of(SLACK);
-            if out.len() < made * ld {
-                out.resize(made * ld, 0.0);
+            let out = grown(out, self.parts.len() * made * ld);
+            let mut packed = &packed[g * made * depth..][..made * depth];
+            for (part, out) in self.parts.iter().zip(out.chunks_exact_mut(made * ld)) {
+                let offset = |c: usize, t: [usize; 2]| (c * gather.channel() + gather.offset(t)) as u32;
+                let offsets: Vec<u32> = (0..self.depth_channels).flat_map(|c| part.shifts.iter().map(move |&t| offset(c, t))).collect();
+                let (mine, after) = packed.split_at(made * offsets.len());
+                packed = after;
+                if alone {
+                    single::multiply(&offsets, mine, image, len, out);
+                } else {
+                    tile::multiply(level, &heights, &offsets, mine, image, len, Out::from(out).cells(), ld);
+                }
             }
-            let packed = &packed[g * made * depth..][..made * depth];
-            if alone {
-                single::multiply(&offsets, packed, image, len, out);
-            } else {
-                tile::multiply(level, &heights, &offsets, packed, image, len, Out::from(&mut *out).cells(), ld);
-            }
+            let [step_y, step_x] = self.lattice.step;
+            let line = grown(line, step_x * out_columns);
             for m in 0..self.channels {
                 let bias = bias.map_or(0.0, |b| b[g * self.channels + m]);
                 for t in 0..count {
-                    let from = &out[m * ld + t * pitch..][..out_columns];
-                    let row = self.lattice.first[0] + (first + t) * self.lattice.step[0];
-                    let at = (ng * self.channels + m) * place + row * self.lattice.size[1] + self.lattice.first[1];
-                    let step = self.lattice.step[1];
-                    assert!(at + (out_columns - 1) * step < shared.1, "place of a convolution's result");
-                    // SAFETY: the assertion bounds the row by the result, and no two jobs, channels or rows share one: a
-                    // job is an image, a group and a band of rows.
-                    unsafe {
-                        let to = shared.0.add(at);
-                        if step == 1 {
-                            let to = std::slice::from_raw_parts_mut(to.cast::<MaybeUninit<f32>>(), out_columns);
-                            to.iter_mut().zip(from).for_each(|(y, v)| {
-                                y.write(v + bias);
-                            });
-                        } else {
-                            from.iter().enumerate().for_each(|(u, v)| to.add(u * step).write(v + bias));
-                        }
+                    for phase in 0..step_y {
+                        let row = (step_y * (first + t) + phase).checked_sub(self.lattice.skip[0]).filter(|&row| row < high);
+                        let Some(row) = row else { continue };
+                        let of = |x: usize| &out[((phase * step_x + x) * made + m) * ld + t * pitch..][..out_columns];
+                        let from = match step_x {
+                            1 => of(0),
+                            2 => {
+                                gather::join(of(0), of(1), line);
+                                &*line
+                            }
+                            _ => {
+                                for x in 0..step_x {
+                                    line.iter_mut().skip(x).step_by(step_x).zip(of(x)).for_each(|(to, v)| *to = *v);
+                                }
+                                &*line
+                            }
+                        };
+                        let from = &from[self.lattice.skip[1]..][..wide];
+                        let at = (ng * self.channels + m) * place + row * wide;
+                        assert!(at + wide <= shared.1, "place of a convolution's result");
+                        // SAFETY: the assertion bounds the row by the result, and no two jobs, channels or rows share one: a
+                        // job is an image, a group and a band of rows.
+                        let to = unsafe { std::slice::from_raw_parts_mut(shared.0.add(at).cast::<MaybeUninit<f32>>(), wide) };
+                        to.iter_mut().zip(from).for_each(|(y, v)| {
+                            y.write(v + bias);
+                        });
                     }
                 }
             }
@@ -378,4 +396,12 @@ impl Stage {
             .with_min_len((1 << 16) / work.max(1) + 1)
             .for_each(|i| BUFFERS.with_borrow_mut(|scratch| job(scratch, i)));
     }
+}
+
+/// The first `len` floats of a buffer that grows where it must.
+fn grown(v: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if v.len() < len {
+        v.resize(len, 0.0);
+    }
+    &mut v[..len]
 }

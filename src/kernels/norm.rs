@@ -22,7 +22,7 @@ fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]>, count: f64) -> (f32, 
         let n = part.len() as f64;
         let about = (f64::from(sum(part, |v| v)) / n) as f32;
         // Deviations from the rounded mean, corrected for the rounding.
-        let (s, rest) = sums(part, part, |v, _| ((v - about) * (v - about), v - about));
+        let (s, rest) = (sum(part, |v| (v - about) * (v - about)), sum(part, |v| v - about));
         let (own, rest) = (f64::from(about) + f64::from(rest) / n, f64::from(rest));
         let apart = own - mean;
         squares += f64::from(s) - rest * rest / n + apart * apart * seen * n / (seen + n);

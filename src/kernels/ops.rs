@@ -18,7 +18,7 @@ mod softmax;
 mod storage;
 
 pub use activation::{activate, activate_backward};
-pub use add::{add, add_assign, contiguous, multiply, plane, plane_products, spread};
+pub use add::{add, add_assign, contiguous, copied, multiply, plane, plane_products, spread};
 pub use conv::{conv, conv_backward, conv_transpose};
 pub use fake_quant::{fake_quantize, round_to, round_to_backward};
 pub use join::join;

@@ -1,6 +1,7 @@
 //! Copies of parts of images, padded and split by stride, in which every tap of a window is a plain offset.
 
-use crate::activation::wide;
+use super::winograd::tiles;
+use crate::level::Level;
 
 /// Which part of an image is copied, and how it is laid out.
 ///
@@ -94,12 +95,18 @@ impl Gather {
 
 /// Every second element, from the first on.
 fn halve(from: &[f32], to: &mut [f32]) {
-    let (pairs, _) = from.as_chunks::<2>();
-    let (most, rest) = to.split_at_mut(to.len().min(pairs.len()));
-    wide(
-        #[inline(always)]
-        || most.iter_mut().zip(pairs).for_each(|(m, p)| *m = p[0]),
-    );
-    // The last has no neighbour.
-    rest.iter_mut().zip(&from[2 * most.len()..]).for_each(|(m, v)| *m = *v);
+    // The last one may have no neighbour.
+    let done = if to.len() < 8 { 0 } else { to.len().min(from.len() / 2) };
+    if done > 0 {
+        tiles::halve(Level::best(), from, &mut to[..done]);
+    }
+    to[done..].iter_mut().zip(from[2 * done..].iter().step_by(2)).for_each(|(t, v)| *t = *v);
+}
+
+/// Elements of both, of one length, in turn.
+pub fn join(even: &[f32], odd: &[f32], to: &mut [f32]) {
+    if even.len() >= 8 {
+        return tiles::join(Level::best(), even, odd, to);
+    }
+    to.as_chunks_mut::<2>().0.iter_mut().zip(even).zip(odd).for_each(|((t, &a), &b)| *t = [a, b]);
 }

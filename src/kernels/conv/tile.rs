@@ -7,8 +7,14 @@
 use crate::level::Level;
 use std::mem::MaybeUninit;
 
-/// Vectors side by side in a tile of [`multiply`].
-const WIDTH: usize = 2;
+/// Vectors side by side in the next tile of [`multiply`], when so many are left.
+fn width(level: Level, left: usize) -> usize {
+    match (level, left) {
+        // Three, but rather twice two than three and one.
+        (Level::Avx512, 3 | 5..) => 3,
+        _ => left.min(2),
+    }
+}
 
 /// Packed weights up to so many floats stay in the second-level cache while an image streams past.
 const CACHED_WEIGHTS: usize = 1 << 16;
@@ -37,17 +43,18 @@ pub fn multiply(
     let reach = offsets.iter().copied().max().unwrap_or(0) as usize + padded;
     assert!(packed.len() >= rows * depth && src.len() >= reach && ld >= padded, "operands of a convolution tile");
     assert!(rows == 0 || out.len() >= (rows - 1) * ld + padded, "result of a convolution tile");
-    let mut run = |first: usize, height: usize, p: usize| {
+    let mut run = |first: usize, height: usize, p: usize, width: usize| {
         let (packed, at) = (&packed[first * depth..][..height * depth], first * ld + p);
-        let width = ((padded - p) / lanes).min(WIDTH);
         #[cfg(target_arch = "x86_64")]
         {
             use x86::{multiply256, multiply512};
             let f: Option<x86::Multiply> = match (level, height, width) {
                 (Level::Avx512, 8, 1) => Some(multiply512::<8, 1>),
-                (Level::Avx512, 8, _) => Some(multiply512::<8, 2>),
+                (Level::Avx512, 8, 2) => Some(multiply512::<8, 2>),
+                (Level::Avx512, 8, _) => Some(multiply512::<8, 3>),
                 (Level::Avx512, 4, 1) => Some(multiply512::<4, 1>),
-                (Level::Avx512, 4, _) => Some(multiply512::<4, 2>),
+                (Level::Avx512, 4, 2) => Some(multiply512::<4, 2>),
+                (Level::Avx512, 4, _) => Some(multiply512::<4, 3>),
                 (Level::Avx2, 6, 1) => Some(multiply256::<6, 1>),
                 (Level::Avx2, 6, _) => Some(multiply256::<6, 2>),
                 (Level::Avx2, 4, 1) => Some(multiply256::<4, 1>),
@@ -68,17 +75,22 @@ pub fn multiply(
             Some((*at - height, height))
         })
     };
+    let mut row = |first: usize, height: usize, start: usize, end: usize| {
+        let mut p = start;
+        while p < end {
+            let width = width(level, (end - p) / lanes);
+            run(first, height, p, width);
+            p += width * lanes;
+        }
+    };
     if rows * depth <= CACHED_WEIGHTS {
         // Rows of the result are pages apart: each gets some lines at a time, as far as what they are made of stays in the cache.
-        let columns = (CACHED_COLUMNS / depth.max(1)).max(1).next_multiple_of(WIDTH * lanes);
+        let columns = (CACHED_COLUMNS / depth.max(1)).max(1).next_multiple_of(width(level, usize::MAX) * lanes);
         for start in (0..padded).step_by(columns) {
-            let end = padded.min(start + columns);
-            blocks().for_each(|(first, height)| (start..end).step_by(WIDTH * lanes).for_each(|p| run(first, height, p)));
+            blocks().for_each(|(first, height)| row(first, height, start, padded.min(start + columns)));
         }
     } else {
-        for (first, height) in blocks() {
-            (0..padded).step_by(WIDTH * lanes).for_each(|p| run(first, height, p));
-        }
+        blocks().for_each(|(first, height)| row(first, height, 0, padded));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::gather::Gather;
 use super::shape::{ConvShape, shifts};
 use super::tile::{self, Pixels};
-use super::{BUFFERS, band_rows, winograd};
+use super::{BUFFERS, Scratch, band_rows, winograd};
 use crate::level::Level;
 use crate::window::Window2;
 use rayon::prelude::*;
@@ -33,49 +33,55 @@ pub fn add(s: &ConvShape, win: &Window2, x: &[f32], gy: &[f32], gw: &mut [f32]) 
     for g in 0..s.groups {
         let jobs = s.batch * bands;
         let shares = threads.min(jobs);
-        let mut sums: Vec<Vec<f32>> = (0..shares).map(|_| vec![0.0; depth * blocks * wide]).collect();
-        sums.par_iter_mut().enumerate().for_each(|(share, sum)| {
-            let mut run = |(image, turned): &mut (Vec<f32>, Vec<f32>), job: usize| {
-                let (n, first) = (job / bands, job % bands * rows);
-                let count = rows.min(win.output[0] - first);
-                let gather = Gather {
-                    size: win.input,
-                    step: win.stride,
-                    origin: [(first * win.stride[0]) as isize - win.pad[0] as isize, -(win.pad[1] as isize)],
-                    phases,
-                    rows: count + halo,
-                    pitch,
+        let sums: Vec<Vec<f32>> = (0..shares)
+            .into_par_iter()
+            .map(|share| {
+                let mut sum = vec![0.0; depth * blocks * wide];
+                let mut run = |Scratch { image, out: turned, .. }: &mut Scratch, job: usize| {
+                    let (n, first) = (job / bands, job % bands * rows);
+                    let count = rows.min(win.output[0] - first);
+                    let gather = Gather {
+                        size: win.input,
+                        step: win.stride,
+                        origin: [(first * win.stride[0]) as isize - win.pad[0] as isize, -(win.pad[1] as isize)],
+                        phases,
+                        rows: count + halo,
+                        pitch,
+                    };
+                    let image: &[f32] = if plain {
+                        &x[(n * s.in_channels + g * cg) * ins + first * win.input[1]..(n * s.in_channels + (g + 1) * cg) * ins]
+                    } else {
+                        gather.copy(cg, &x[(n * s.in_channels + g * cg) * ins..][..cg * ins], image);
+                        image
+                    };
+                    let channel = if plain { ins } else { gather.channel() };
+                    let mut offsets: Vec<u32> = (0..cg)
+                        .flat_map(|c| all.iter().map(move |&t| (c, t)))
+                        .map(|(c, t)| (c * channel + gather.offset(t)) as u32)
+                        .collect();
+                    offsets.resize(depth, 0);
+                    let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
+                    let pixels = if plain {
+                        Pixels { images: 1, apart: 0, rows: 1, width: count * win.output[1], pitch }
+                    } else {
+                        Pixels { images: 1, apart: 0, rows: count, width: win.output[1], pitch }
+                    };
+                    let part = first * win.output[1]..(first + count) * win.output[1];
+                    if turned.len() < blocks * wide * part.len() {
+                        turned.resize(blocks * wide * part.len(), 0.0);
+                    }
+                    for (b, to) in turned.chunks_exact_mut(wide * part.len()).enumerate().take(blocks) {
+                        turn(level, gy, b * wide..mg.min((b + 1) * wide), outs, part.clone(), wide, to);
+                    }
+                    for b in 0..blocks {
+                        let gy = &turned[b * wide * count * win.output[1]..];
+                        tile::accumulate(level, vectors, &offsets, image, pixels, gy, &mut sum[b * wide..], blocks * wide);
+                    }
                 };
-                let image: &[f32] = if plain {
-                    &x[(n * s.in_channels + g * cg) * ins + first * win.input[1]..(n * s.in_channels + (g + 1) * cg) * ins]
-                } else {
-                    gather.copy(cg, &x[(n * s.in_channels + g * cg) * ins..][..cg * ins], image);
-                    image
-                };
-                let channel = if plain { ins } else { gather.channel() };
-                let mut offsets: Vec<u32> =
-                    (0..cg).flat_map(|c| all.iter().map(move |&t| (c, t))).map(|(c, t)| (c * channel + gather.offset(t)) as u32).collect();
-                offsets.resize(depth, 0);
-                let gy = &gy[(n * s.out_channels + g * mg) * outs..][..mg * outs];
-                let pixels = if plain {
-                    Pixels { images: 1, apart: 0, rows: 1, width: count * win.output[1], pitch }
-                } else {
-                    Pixels { images: 1, apart: 0, rows: count, width: win.output[1], pitch }
-                };
-                let part = first * win.output[1]..(first + count) * win.output[1];
-                if turned.len() < blocks * wide * part.len() {
-                    turned.resize(blocks * wide * part.len(), 0.0);
-                }
-                for (b, to) in turned.chunks_exact_mut(wide * part.len()).enumerate().take(blocks) {
-                    turn(level, gy, b * wide..mg.min((b + 1) * wide), outs, part.clone(), wide, to);
-                }
-                for b in 0..blocks {
-                    let gy = &turned[b * wide * count * win.output[1]..];
-                    tile::accumulate(level, vectors, &offsets, image, pixels, gy, &mut sum[b * wide..], blocks * wide);
-                }
-            };
-            (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|buffers| run(buffers, job)));
-        });
+                (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|buffers| run(buffers, job)));
+                sum
+            })
+            .collect();
         unpack(&sums, blocks * wide, cg * taps, &mut gw[g * mg * cg * taps..][..mg * cg * taps]);
     }
 }

@@ -118,12 +118,21 @@ fn zipped(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Result<
 
 /// The tensor without gaps. Plain float32 tensors on the CPU, of rows without gaps, are copied by several threads.
 pub fn contiguous(t: &Tensor) -> Result<Tensor> {
-    let Some(r) = rows(t.layout()).filter(|r| plain(t) && !t.is_contiguous() && r.len > 0) else { return Ok(t.contiguous()?) };
+    if t.is_contiguous() { Ok(t.clone()) } else { copied(t) }
+}
+
+/// The tensor without gaps, in memory of its own, copied as by [`contiguous`].
+pub fn copied(t: &Tensor) -> Result<Tensor> {
+    let Some(r) = rows(t.layout()).filter(|r| plain(t) && r.len > 0) else { return Ok(t.force_contiguous()?) };
     let (storage, _) = t.storage_and_layout();
-    let Storage::Cpu(CpuStorage::F32(from)) = &*storage else { return Ok(t.contiguous()?) };
+    let Storage::Cpu(CpuStorage::F32(from)) = &*storage else { return Ok(t.force_contiguous()?) };
+    // Long rows are copied in parts that end with the rows.
+    let parts = r.len.div_ceil(CHUNK);
+    let unit = if r.len.is_multiple_of(parts) { r.len / parts } else { r.len };
     let values = fresh(t.elem_count(), |mut to| {
-        to.cells().par_chunks_mut(r.len).enumerate().with_min_len(CHUNK / r.len + 1).for_each(|(i, to)| {
-            to.write_copy_of_slice(&from[r.start + i * r.stride..][..r.len]);
+        to.cells().par_chunks_mut(unit).enumerate().with_min_len(CHUNK / unit + 1).for_each(|(i, to)| {
+            let at = i * unit;
+            to.write_copy_of_slice(&from[r.start + at / r.len * r.stride + at % r.len..][..unit]);
         });
         // SAFETY: rows of this length make the tensor, and each was written.
         unsafe { to.written() }

@@ -1,3 +1,4 @@
+use super::add::contiguous;
 use super::storage::{Candle, floats, in_f32, output, read};
 use crate::resize::{self, AxisMap};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
@@ -55,7 +56,7 @@ struct ResizeAxis {
 
 impl ResizeAxis {
     fn backward(&self, gy: &Tensor) -> Candle<Tensor> {
-        let gy = gy.contiguous()?;
+        let gy = contiguous(gy).map_err(candle_core::Error::wrap)?;
         let mut dims = gy.dims().to_vec();
         dims[self.axis] = self.map.input;
         let inner = dims[self.axis + 1..].iter().product();

@@ -243,10 +243,17 @@ impl<'a> Stepper<'a> {
         self.optimizer.restore(state.steps, state.moments)
     }
 
+    /// Runs on a thread of the pool that kernels share: handing work to the pool and waiting for it from outside would cost two
+    /// switches of threads for each kernel.
+    ///
     /// # Errors
     /// `Check`, naming the first value or gradient that is not finite (under float16, once scaling the loss down has not
     /// helped); whatever graph and objective report.
     pub fn step(&mut self, batch: &Batch, pacing: &Pacing) -> Result<Done> {
+        rayon::scope(|_| self.step_here(batch, pacing))
+    }
+
+    fn step_here(&mut self, batch: &Batch, pacing: &Pacing) -> Result<Done> {
         let mode = self.mode(pacing);
         let (bound, penalties) = self.chain.forward(self.params.bind())?;
         let (outputs, tape) = self.pass.forward(&bound, batch, &mode, None)?;

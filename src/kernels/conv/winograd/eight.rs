@@ -1,24 +1,38 @@
-//! Eight floats at a time, in AVX2 registers or in portable arrays, and the one-dimensional transforms on them.
+//! Vectors of floats that can be rearranged, and the one-dimensional transforms on them.
 
 #![expect(clippy::needless_range_loop, reason = "register tiles are read across their rows")]
 
 use crate::vector::Vector;
 
-/// Vectors of eight floats that can be rearranged.
-pub trait Eight: Vector {
+/// Vectors whose elements can be interleaved.
+pub trait Lanes: Vector {
     /// # Safety
     /// See [`Vector::splat`].
     unsafe fn mul(self, b: Self) -> Self;
+    /// Writes the first elements of the four, then the second ones, and so on.
+    ///
+    /// # Safety
+    /// `4 · N` floats can be written at `to`; the machine has the instructions of the type, here and below.
+    unsafe fn join4(parts: [Self; 4], to: *mut f32);
+}
+
+/// Eight floats, in AVX2 registers or in portable arrays.
+pub trait Eight: Lanes {
     /// Of 32 floats, those at positions 0, 1, 2 and 3 modulo 4.
     ///
     /// # Safety
-    /// 32 floats can be read at `from`; the machine has the instructions of the type, here and below.
+    /// 32 floats can be read at `from`.
     unsafe fn split4(from: *const f32) -> [Self; 4];
-    /// The inverse of [`Eight::split4`].
+    /// Of 16 floats, those at even and those at odd positions.
     ///
     /// # Safety
-    /// 32 floats can be written at `to`.
-    unsafe fn join4(parts: [Self; 4], to: *mut f32);
+    /// 16 floats can be read at `from`.
+    unsafe fn split2(from: *const f32) -> [Self; 2];
+    /// The inverse of [`Eight::split2`].
+    ///
+    /// # Safety
+    /// 16 floats can be written at `to`.
+    unsafe fn join2(parts: [Self; 2], to: *mut f32);
     /// Writes the transpose of eight rows: row `i` at `to + i * pitch`.
     ///
     /// # Safety
@@ -26,19 +40,32 @@ pub trait Eight: Vector {
     unsafe fn transpose(rows: [Self; 8], to: *mut f32, pitch: usize);
 }
 
-impl Eight for [f32; 8] {
+impl Lanes for [f32; 8] {
     unsafe fn mul(self, b: Self) -> Self {
         std::array::from_fn(|i| self[i] * b[i])
-    }
-    unsafe fn split4(from: *const f32) -> [Self; 4] {
-        // SAFETY: the caller's.
-        let all = unsafe { from.cast::<[f32; 32]>().read_unaligned() };
-        std::array::from_fn(|j| std::array::from_fn(|t| all[4 * t + j]))
     }
     unsafe fn join4(parts: [Self; 4], to: *mut f32) {
         let all: [f32; 32] = std::array::from_fn(|i| parts[i % 4][i / 4]);
         // SAFETY: the caller's.
         unsafe { to.cast::<[f32; 32]>().write_unaligned(all) }
+    }
+}
+
+impl Eight for [f32; 8] {
+    unsafe fn split4(from: *const f32) -> [Self; 4] {
+        // SAFETY: the caller's.
+        let all = unsafe { from.cast::<[f32; 32]>().read_unaligned() };
+        std::array::from_fn(|j| std::array::from_fn(|t| all[4 * t + j]))
+    }
+    unsafe fn split2(from: *const f32) -> [Self; 2] {
+        // SAFETY: the caller's.
+        let all = unsafe { from.cast::<[f32; 16]>().read_unaligned() };
+        std::array::from_fn(|j| std::array::from_fn(|t| all[2 * t + j]))
+    }
+    unsafe fn join2(parts: [Self; 2], to: *mut f32) {
+        let all: [f32; 16] = std::array::from_fn(|i| parts[i % 2][i / 2]);
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[f32; 16]>().write_unaligned(all) }
     }
     unsafe fn transpose(rows: [Self; 8], to: *mut f32, pitch: usize) {
         for i in 0..8 {
@@ -51,15 +78,47 @@ impl Eight for [f32; 8] {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Eight;
+    use super::{Eight, Lanes};
     use std::arch::x86_64::*;
 
-    impl Eight for __m256 {
+    impl Lanes for __m512 {
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { _mm512_mul_ps(self, b) }
+        }
+        #[inline(always)]
+        unsafe fn join4(parts: [Self; 4], to: *mut f32) {
+            // SAFETY: the caller's; halves are joined by themselves.
+            unsafe {
+                let low = parts.map(|p| _mm512_castps512_ps256(p));
+                let high = parts.map(|p| _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(p))));
+                __m256::join4(low, to);
+                __m256::join4(high, to.add(32));
+            }
+        }
+    }
+
+    impl Lanes for __m256 {
         #[inline(always)]
         unsafe fn mul(self, b: Self) -> Self {
             // SAFETY: the caller's.
             unsafe { _mm256_mul_ps(self, b) }
         }
+        #[inline(always)]
+        unsafe fn join4(parts: [Self; 4], to: *mut f32) {
+            // SAFETY: the caller's; all halves lie within 32 floats.
+            unsafe {
+                let [a, b, c, d] = turn4(parts);
+                _mm256_storeu2_m128(to.add(16), to, a);
+                _mm256_storeu2_m128(to.add(20), to.add(4), b);
+                _mm256_storeu2_m128(to.add(24), to.add(8), c);
+                _mm256_storeu2_m128(to.add(28), to.add(12), d);
+            }
+        }
+    }
+
+    impl Eight for __m256 {
         #[inline(always)]
         unsafe fn split4(from: *const f32) -> [Self; 4] {
             // SAFETY: the caller's; all halves lie within 32 floats.
@@ -73,14 +132,20 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn join4(parts: [Self; 4], to: *mut f32) {
-            // SAFETY: the caller's; all halves lie within 32 floats.
+        unsafe fn split2(from: *const f32) -> [Self; 2] {
+            // SAFETY: the caller's; all halves lie within 16 floats.
             unsafe {
-                let [a, b, c, d] = turn4(parts);
-                _mm256_storeu2_m128(to.add(16), to, a);
-                _mm256_storeu2_m128(to.add(20), to.add(4), b);
-                _mm256_storeu2_m128(to.add(24), to.add(8), c);
-                _mm256_storeu2_m128(to.add(28), to.add(12), d);
+                let (a, b) = (_mm256_loadu2_m128(from.add(8), from), _mm256_loadu2_m128(from.add(12), from.add(4)));
+                [_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xdd>(a, b)]
+            }
+        }
+        #[inline(always)]
+        unsafe fn join2([a, b]: [Self; 2], to: *mut f32) {
+            // SAFETY: the caller's; all halves lie within 16 floats.
+            unsafe {
+                let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(low, high));
+                _mm256_storeu_ps(to.add(8), _mm256_permute2f128_ps::<0x31>(low, high));
             }
         }
         #[inline(always)]
@@ -117,9 +182,9 @@ mod x86 {
 /// Values of a signal of six at the points 0, ±1, ±2 and infinity: the matrix Bᵀ.
 ///
 /// # Safety
-/// See [`Eight::split4`], here and below.
+/// See [`Vector::splat`], here and below.
 #[inline(always)]
-pub unsafe fn signal<V: Eight>(d: [V; 6]) -> [V; 6] {
+pub unsafe fn signal<V: Lanes>(d: [V; 6]) -> [V; 6] {
     // SAFETY: the caller's.
     unsafe {
         let (two, four, minus_two, minus_four, minus_five) = (V::splat(2.0), V::splat(4.0), V::splat(-2.0), V::splat(-4.0), V::splat(-5.0));
@@ -141,7 +206,7 @@ pub unsafe fn signal<V: Eight>(d: [V; 6]) -> [V; 6] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn filter3<V: Eight>(g: [V; 3]) -> [V; 6] {
+pub unsafe fn filter3<V: Lanes>(g: [V; 3]) -> [V; 6] {
     // SAFETY: the caller's.
     unsafe {
         let (quarter, sixth, part, two, four) = (V::splat(0.25), V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0), V::splat(2.0), V::splat(4.0));
@@ -156,7 +221,7 @@ pub unsafe fn filter3<V: Eight>(g: [V; 3]) -> [V; 6] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn filter4<V: Eight>(g: [V; 4]) -> [V; 6] {
+pub unsafe fn filter4<V: Lanes>(g: [V; 4]) -> [V; 6] {
     // SAFETY: the caller's.
     unsafe {
         let (quarter, sixth, part, two, four) = (V::splat(0.25), V::splat(-1.0 / 6.0), V::splat(1.0 / 24.0), V::splat(2.0), V::splat(4.0));
@@ -171,7 +236,7 @@ pub unsafe fn filter4<V: Eight>(g: [V; 4]) -> [V; 6] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn results4<V: Eight>(m: [V; 6]) -> [V; 4] {
+pub unsafe fn results4<V: Lanes>(m: [V; 6]) -> [V; 4] {
     // SAFETY: the caller's.
     unsafe {
         let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
@@ -186,7 +251,7 @@ pub unsafe fn results4<V: Eight>(m: [V; 6]) -> [V; 4] {
 /// # Safety
 /// See [`signal`].
 #[inline(always)]
-pub unsafe fn results3<V: Eight>(m: [V; 6]) -> [V; 3] {
+pub unsafe fn results3<V: Lanes>(m: [V; 6]) -> [V; 3] {
     // SAFETY: the caller's.
     unsafe {
         let (two, four) = (V::splat(2.0), V::splat(4.0));

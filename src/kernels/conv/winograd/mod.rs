@@ -13,7 +13,7 @@ mod tests;
 use super::shape::{ConvShape, Shared};
 use super::tile;
 use crate::level::Level;
-use crate::out::Out;
+use crate::out::{Out, fresh};
 use crate::window::Window2;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -243,15 +243,7 @@ impl<'a> Pass<'a> {
     fn filters(&self, heights: &[usize]) -> Vec<f32> {
         let (depth, channels) = (self.depth, self.channels);
         let made: usize = heights.iter().sum();
-        let mut all = vec![0.0; POINTS * made * depth];
-        let mut blocks = Vec::with_capacity(heights.len());
-        let (mut rest, mut first) = (all.as_mut_slice(), 0);
-        for &height in heights {
-            let (block, after) = rest.split_at_mut(POINTS * height * depth);
-            blocks.push((first, height, block));
-            (rest, first) = (after, first + height);
-        }
-        blocks.into_par_iter().for_each(|(first, height, block)| {
+        let fill = |(first, height, block): (usize, usize, &mut [MaybeUninit<f32>])| {
             let (mut taps, mut points) = ([0.0; 72], [0.0; 288]);
             let here = height.min(channels - first);
             for c in 0..depth {
@@ -265,11 +257,22 @@ impl<'a> Pass<'a> {
                 }
                 tiles::filters(self.level, &taps, &mut points);
                 for (to, from) in block.chunks_exact_mut(depth * height).zip(points.chunks_exact(8)) {
-                    to[c * height..][..height].copy_from_slice(&from[..height]);
+                    to[c * height..][..height].write_copy_of_slice(&from[..height]);
                 }
             }
-        });
-        all
+        };
+        fresh(POINTS * made * depth, |mut all| {
+            let mut blocks = Vec::with_capacity(heights.len());
+            let (mut rest, mut first) = (all.cells(), 0);
+            for &height in heights {
+                let (block, after) = rest.split_at_mut(POINTS * height * depth);
+                blocks.push((first, height, block));
+                (rest, first) = (after, first + height);
+            }
+            blocks.into_par_iter().for_each(fill);
+            // SAFETY: the blocks are all of it, and each point of each channel that is read has its row of `height` filters.
+            unsafe { all.written() }
+        })
     }
 
     /// Points of the tiles of a job: `scratch.points` becomes `[POINTS, depth, pitch]`.
@@ -309,51 +312,55 @@ pub fn backward_weight(level: Level, s: &ConvShape, win: &Window2, x: &[f32], gy
     let jobs = grid.jobs();
     let shares = rayon::current_num_threads().min(jobs);
     // Sums per thread: [POINTS, taps, made].
-    let mut sums: Vec<Vec<f32>> = (0..shares).map(|_| vec![0.0; POINTS * taps * made]).collect();
-    sums.par_iter_mut().enumerate().for_each(|(share, sum)| {
-        let mut run = |scratch: &mut Scratch, job: usize| {
-            pass.points(&grid, job, x, scratch);
-            let tiles = grid.rows_of(job).count() * grid.columns;
-            let Scratch { line, raw, points, products, rows } = scratch;
-            let points = &points[..POINTS * depth * pitch];
-            // The gradient's points, with channels side by side: [POINTS, blocks, tiles, wide].
-            let turned = grown(products, POINTS * made * pitch);
-            let apart = pitch + SLACK;
-            let cutter = Cutter::new(level, win.output, 0, grid.columns, apart);
-            let raw = grown(raw, POINTS * apart);
-            let eight = grown(rows, POINTS * 8 * pitch);
-            for first in (0..made).step_by(8) {
-                for m in first..first + 8 {
-                    let points = &mut eight[(m - first) * pitch..];
-                    if m >= channels {
-                        (0..POINTS).for_each(|p| points[p * 8 * pitch..][..pitch].fill(0.0));
-                        continue;
-                    }
-                    for (r, (n, ty)) in grid.rows_of(job).enumerate() {
-                        for i in 0..4 {
-                            let to = &mut raw[4 * i * apart + r * grid.columns..];
-                            cutter.cut(gy, n * channels + m, (4 * ty + i) as isize, line, to);
+    let mut sums: Vec<Vec<f32>> = (0..shares)
+        .into_par_iter()
+        .map(|share| {
+            let mut sum = vec![0.0; POINTS * taps * made];
+            let mut run = |scratch: &mut Scratch, job: usize| {
+                pass.points(&grid, job, x, scratch);
+                let tiles = grid.rows_of(job).count() * grid.columns;
+                let Scratch { line, raw, points, products, rows } = scratch;
+                let points = &points[..POINTS * depth * pitch];
+                // The gradient's points, with channels side by side: [POINTS, blocks, tiles, wide].
+                let turned = grown(products, POINTS * made * pitch);
+                let apart = pitch + SLACK;
+                let cutter = Cutter::new(level, win.output, 0, grid.columns, apart);
+                let raw = grown(raw, POINTS * apart);
+                let eight = grown(rows, POINTS * 8 * pitch);
+                for first in (0..made).step_by(8) {
+                    for m in first..first + 8 {
+                        let points = &mut eight[(m - first) * pitch..];
+                        if m >= channels {
+                            (0..POINTS).for_each(|p| points[p * 8 * pitch..][..pitch].fill(0.0));
+                            continue;
                         }
+                        for (r, (n, ty)) in grid.rows_of(job).enumerate() {
+                            for i in 0..4 {
+                                let to = &mut raw[4 * i * apart + r * grid.columns..];
+                                cutter.cut(gy, n * channels + m, (4 * ty + i) as isize, line, to);
+                            }
+                        }
+                        tiles::blocks(level, raw, tiles, apart, points, 8 * pitch);
                     }
-                    tiles::blocks(level, raw, tiles, apart, points, 8 * pitch);
+                    let (block, inside) = (first / wide, first % wide);
+                    for p in 0..POINTS {
+                        let to = &mut turned[(p * blocks + block) * wide * pitch + inside..];
+                        tiles::turn(level, &eight[p * 8 * pitch..], tiles, pitch, to, wide);
+                    }
                 }
-                let (block, inside) = (first / wide, first % wide);
+                let pixels = tile::Pixels { images: 1, apart: 0, rows: 1, width: tiles, pitch: tiles };
                 for p in 0..POINTS {
-                    let to = &mut turned[(p * blocks + block) * wide * pitch + inside..];
-                    tiles::turn(level, &eight[p * 8 * pitch..], tiles, pitch, to, wide);
+                    for block in 0..blocks {
+                        let gy = &turned[(p * blocks + block) * wide * pitch..][..wide * pitch];
+                        let sum = &mut sum[p * taps * made + block * wide..];
+                        tile::accumulate(level, vectors, &offsets, &points[p * depth * pitch..], pixels, gy, sum, made);
+                    }
                 }
-            }
-            let pixels = tile::Pixels { images: 1, apart: 0, rows: 1, width: tiles, pitch: tiles };
-            for p in 0..POINTS {
-                for block in 0..blocks {
-                    let gy = &turned[(p * blocks + block) * wide * pitch..][..wide * pitch];
-                    let sum = &mut sum[p * taps * made + block * wide..];
-                    tile::accumulate(level, vectors, &offsets, &points[p * depth * pitch..], pixels, gy, sum, made);
-                }
-            }
-        };
-        (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|scratch| run(scratch, job)));
-    });
+            };
+            (jobs * share / shares..jobs * (share + 1) / shares).for_each(|job| BUFFERS.with_borrow_mut(|scratch| run(scratch, job)));
+            sum
+        })
+        .collect();
     let (first, rest) = sums.split_at_mut(1);
     let sum = &mut first[0];
     for other in rest {

@@ -1,19 +1,44 @@
-//! Two-dimensional transforms of many tiles, eight at a time.
+//! Two-dimensional transforms of many tiles, a vector of them at a time, and other rearrangements of floats.
 
 #![expect(clippy::needless_range_loop, reason = "register tiles are read across their rows")]
 
-use super::eight::{Eight, filter3, filter4, results3, results4, signal};
+use super::eight::{Eight, Lanes, filter3, filter4, results3, results4, signal};
 use crate::level::Level;
 
 /// Points per tile: six by six.
 pub const POINTS: usize = 36;
 
-/// Defines a safe function that runs generic code in the registers of a level. The checks come first in its body.
+/// Defines a safe function that runs generic code in the registers of a level. The checks come first in its body. Functions of
+/// `|lanes|` have vectors of so many floats, others of eight.
 macro_rules! dispatch {
+    ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),*) |$lanes:ident| $check:block => $inner:ident($($pass:expr),*)) => {
+        $(#[$doc])*
+        pub fn $name(level: Level, $($arg: $type),*) {
+            let $lanes = level.lanes();
+            $check
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f")]
+                unsafe fn avx512($($arg: $type),*) {
+                    // SAFETY: the function is compiled for these instructions; the caller has checked the lengths.
+                    unsafe { $inner::<std::arch::x86_64::__m512>($($pass),*) }
+                }
+                if level == Level::Avx512 {
+                    // SAFETY: the level was detected, and the check has bounded all reads and writes.
+                    return unsafe { avx512($($arg),*) };
+                }
+            }
+            dispatch!(@eight level, ($($arg: $type),*), $inner, ($($pass),*));
+        }
+    };
     ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),*) $check:block => $inner:ident($($pass:expr),*)) => {
         $(#[$doc])*
         pub fn $name(level: Level, $($arg: $type),*) {
             $check
+            dispatch!(@eight level, ($($arg: $type),*), $inner, ($($pass),*));
+        }
+    };
+    (@eight $level:ident, ($($arg:ident: $type:ty),*), $inner:ident, ($($pass:expr),*)) => {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
@@ -21,15 +46,14 @@ macro_rules! dispatch {
                     // SAFETY: the function is compiled for these instructions; the caller has checked the lengths.
                     unsafe { $inner::<std::arch::x86_64::__m256>($($pass),*) }
                 }
-                if level != Level::Portable {
+                if $level != Level::Portable {
                     // SAFETY: the level was detected, and the check has bounded all reads and writes.
                     return unsafe { avx2($($arg),*) };
                 }
             }
-            let _ = level;
+            let _ = $level;
             // SAFETY: the check has bounded all reads and writes.
             unsafe { $inner::<[f32; 8]>($($pass),*) }
-        }
     };
 }
 
@@ -38,38 +62,45 @@ dispatch! {
     /// `line[4 * t + j]` for `t < tiles`. Up to seven floats after each part may be overwritten too.
     pub fn split(line: &[f32], tiles: usize, pitch: usize, to: &mut [f32]) {
         let wide = tiles.next_multiple_of(8);
-        assert!(line.len() >= 4 * wide + 4 && to.len() >= 5 * pitch + wide, "a row of tiles");
+        assert!(line.len() >= 4 * wide + 4 && pitch > 0 && to.len() >= 5 * pitch + wide, "a row of tiles");
     } => split_in(line.as_ptr(), tiles, pitch, to.as_mut_ptr())
 }
 
 #[inline(always)]
 unsafe fn split_in<V: Eight>(line: *const f32, tiles: usize, pitch: usize, to: *mut f32) {
-    for t in (0..tiles).step_by(8) {
-        // SAFETY: the caller's check.
-        unsafe {
+    if tiles == 0 {
+        return;
+    }
+    // The last two parts are the first two, one tile further on. What their first vectors write before them is put back.
+    // SAFETY: the caller's check.
+    unsafe {
+        let before = [4, 5].map(|j| to.add(j * pitch).sub(1));
+        let kept = before.map(|at| *at);
+        for t in (0..tiles).step_by(8) {
             let [a, b, c, d] = V::split4(line.add(4 * t));
-            let [e, f, ..] = V::split4(line.add(4 * t + 4));
             a.store(to.add(t));
             b.store(to.add(pitch + t));
             c.store(to.add(2 * pitch + t));
             d.store(to.add(3 * pitch + t));
-            e.store(to.add(4 * pitch + t));
-            f.store(to.add(5 * pitch + t));
+            a.store(before[0].add(t));
+            b.store(before[1].add(t));
         }
+        before.into_iter().zip(kept).for_each(|(at, v)| *at = v);
+        before.into_iter().enumerate().for_each(|(j, at)| *at.add(tiles) = *line.add(4 * tiles + j));
     }
 }
 
 dispatch! {
     /// Transforms signals: element `p` of tile `t` is `from[p * pitch + t]`, its point `p` goes to `to[p * step + t]`.
-    pub fn signals(from: &[f32], tiles: usize, pitch: usize, to: &mut [f32], step: usize) {
-        let wide = tiles.next_multiple_of(8);
+    pub fn signals(from: &[f32], tiles: usize, pitch: usize, to: &mut [f32], step: usize) |lanes| {
+        let wide = tiles.next_multiple_of(lanes);
         assert!(from.len() >= 35 * pitch + wide && to.len() >= 35 * step + wide, "tiles of a signal");
     } => signals_in(from.as_ptr(), tiles, pitch, to.as_mut_ptr(), step)
 }
 
 #[inline(always)]
-unsafe fn signals_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
-    for t in (0..tiles).step_by(8) {
+unsafe fn signals_in<V: Lanes>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
+    for t in (0..tiles).step_by(V::N) {
         // SAFETY: the caller's check.
         unsafe {
             let mut columns = [[V::splat(0.0); 6]; 6];
@@ -97,15 +128,15 @@ unsafe fn signals_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to:
 dispatch! {
     /// Results of four by four from products at the points: point `p` of tile `t` is `from[p * step + t]`. Element (i, j) of
     /// tile `t` goes to `to[i * pitch + 4 * t + j]`.
-    pub fn results(from: &[f32], tiles: usize, step: usize, to: &mut [f32], pitch: usize) {
-        let wide = tiles.next_multiple_of(8);
+    pub fn results(from: &[f32], tiles: usize, step: usize, to: &mut [f32], pitch: usize) |lanes| {
+        let wide = tiles.next_multiple_of(lanes);
         assert!(from.len() >= 35 * step + wide && to.len() >= 3 * pitch + 4 * wide, "tiles of a result");
     } => results_in(from.as_ptr(), tiles, step, to.as_mut_ptr(), pitch)
 }
 
 #[inline(always)]
-unsafe fn results_in<V: Eight>(from: *const f32, tiles: usize, step: usize, to: *mut f32, pitch: usize) {
-    for t in (0..tiles).step_by(8) {
+unsafe fn results_in<V: Lanes>(from: *const f32, tiles: usize, step: usize, to: *mut f32, pitch: usize) {
+    for t in (0..tiles).step_by(V::N) {
         // SAFETY: the caller's check.
         unsafe {
             let mut columns = [[V::splat(0.0); 4]; 6];
@@ -154,15 +185,15 @@ unsafe fn filters_in<V: Eight>(taps: *const f32, to: *mut f32) {
 dispatch! {
     /// Points of filters of four by four: element (i, j) of tile `t` is `from[(4 * i + j) * pitch + t]`, its point `p` goes to
     /// `to[p * step + t]`.
-    pub fn blocks(from: &[f32], tiles: usize, pitch: usize, to: &mut [f32], step: usize) {
-        let wide = tiles.next_multiple_of(8);
+    pub fn blocks(from: &[f32], tiles: usize, pitch: usize, to: &mut [f32], step: usize) |lanes| {
+        let wide = tiles.next_multiple_of(lanes);
         assert!(from.len() >= 15 * pitch + wide && to.len() >= 35 * step + wide, "tiles of a gradient");
     } => blocks_in(from.as_ptr(), tiles, pitch, to.as_mut_ptr(), step)
 }
 
 #[inline(always)]
-unsafe fn blocks_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
-    for t in (0..tiles).step_by(8) {
+unsafe fn blocks_in<V: Lanes>(from: *const f32, tiles: usize, pitch: usize, to: *mut f32, step: usize) {
+    for t in (0..tiles).step_by(V::N) {
         // SAFETY: the caller's check.
         unsafe {
             let mut columns = [[V::splat(0.0); 6]; 4];
@@ -240,4 +271,39 @@ unsafe fn turn_in<V: Eight>(from: *const f32, tiles: usize, pitch: usize, to: *m
             V::transpose(rows, to.add(t * wide), wide);
         }
     }
+}
+
+dispatch! {
+    /// Every second float, from the first on, for eight results or more.
+    pub fn halve(from: &[f32], to: &mut [f32]) {
+        assert!(to.len() >= 8 && from.len() / 2 >= to.len(), "a row to halve");
+    } => halve_in(from.as_ptr(), to.len(), to.as_mut_ptr())
+}
+
+#[inline(always)]
+unsafe fn halve_in<V: Eight>(from: *const f32, len: usize, to: *mut f32) {
+    for at in eights(len) {
+        // SAFETY: the caller's check.
+        unsafe { V::split2(from.add(2 * at))[0].store(to.add(at)) };
+    }
+}
+
+dispatch! {
+    /// Floats of two rows of eight or more in turn.
+    pub fn join(even: &[f32], odd: &[f32], to: &mut [f32]) {
+        assert!(even.len() >= 8 && even.len() == odd.len() && to.len() / 2 >= even.len(), "rows to join");
+    } => join_in(even.as_ptr(), odd.as_ptr(), even.len(), to.as_mut_ptr())
+}
+
+#[inline(always)]
+unsafe fn join_in<V: Eight>(even: *const f32, odd: *const f32, len: usize, to: *mut f32) {
+    for at in eights(len) {
+        // SAFETY: the caller's check.
+        unsafe { V::join2([V::load(even.add(at)), V::load(odd.add(at))], to.add(2 * at)) };
+    }
+}
+
+/// Starts of vectors of eight that cover `len` floats, eight or more; the last one lies over others where it must.
+fn eights(len: usize) -> impl Iterator<Item = usize> {
+    (0..len - 7).step_by(8).chain((!len.is_multiple_of(8)).then_some(len - 8))
 }
