@@ -96,7 +96,8 @@ impl Gather {
 /// Every second element, from the first on.
 fn halve(from: &[f32], to: &mut [f32]) {
     // The last one may have no neighbour.
-    let done = if to.len() < 8 { 0 } else { to.len().min(from.len() / 2) };
+    let pairs = to.len().min(from.len() / 2);
+    let done = if pairs < 8 { 0 } else { pairs };
     if done > 0 {
         tiles::halve(Level::best(), from, &mut to[..done]);
     }
