@@ -2,22 +2,25 @@
 //!
 //! The model as given is judged and timed first, then the same in INT8. The largest cut that keeps the score is found by halving: a cut that
 //! keeps it, in INT8 where INT8 alone kept it, is followed by a deeper one, another by a shallower one. Judging comes before timing, and what
-//! has lost far too much is not timed. Where training is allowed, the shallowest cuts that failed are trained and judged anew.
+//! has lost far too much is not timed. Where that is allowed, the same is done with some layers in float, with cuts that are shared by
+//! sensitivity, on smaller images, and the shallowest cuts that failed are trained and judged anew.
 
 use crate::front::{Point, front, hypervolume};
 use crate::options::{By, Compress, Technique};
-use crate::plan::Plan;
+use crate::plan::{Means, Plan};
 use crate::report::{Candidate, CompressReport, Unseen};
 use crate::store::{Known, Store, Timed};
-use compresso_base::context::Context;
+use compresso_base::context::{Context, Progress};
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::Operation;
+use compresso_compress::prune::{Measure, PruneSensitivity, Removals};
 use compresso_compress::score::{Score, Scorer};
 use compresso_learn::data::Dataset;
 use compresso_learn::eval::Evaluate;
 use compresso_measure::Benchmark;
 use compresso_measure::statistics::{Interval, Verdict};
-use compresso_model::{Made, Model, onnx};
+use compresso_measure::timing::Latency;
+use compresso_model::{Made, Model, Task, onnx};
 use std::time::Instant;
 
 /// Cuts are sought among these, in percent of the multiply-accumulates.
@@ -51,6 +54,48 @@ impl Halving {
     }
 }
 
+/// What of a model keeps its score as integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Precision {
+    Float,
+    /// All but some layers.
+    Mixed,
+    Int8,
+}
+
+/// Parts of the sides that images become, one after the other.
+const SIDES: [f64; 4] = [0.8, 0.65, 0.5, 0.4];
+/// What most detectors need sides to be a multiple of.
+const STEP: usize = 32;
+
+/// Smaller sizes of a model's images, the largest first.
+fn sizes(model: &Model) -> Vec<[usize; 2]> {
+    let Some(own) = model.image_size() else { return Vec::new() };
+    let step = if matches!(model.task(), Task::Classify(_)) { STEP / 4 } else { STEP };
+    let side = |part: f64, side: usize| ((part * side as f64 / step as f64).round() as usize).max(1) * step;
+    let mut all: Vec<[usize; 2]> = SIDES.iter().map(|part| own.map(|s| side(*part, s))).filter(|s| s != &own).collect();
+    all.retain(|s| s[0] <= own[0] && s[1] <= own[1]);
+    all.dedup();
+    all
+}
+
+/// Shares of a group that are tried, and images that outputs are compared on.
+const SHARES: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
+const COMPARED: usize = 8;
+
+fn sensitivity(model: &Model, data: &Dataset, ctx: &Context) -> Result<PruneSensitivity> {
+    let removals = Removals {
+        ratios: SHARES.to_vec(),
+        measure: Measure::Error,
+        importance: None,
+        images: COMPARED,
+        tolerance: 1.0,
+        exclude: Vec::new(),
+        include: Vec::new(),
+    };
+    removals.measure(model, data, ctx)
+}
+
 /// A search.
 pub struct Course<'a> {
     options: &'a Compress,
@@ -61,6 +106,8 @@ pub struct Course<'a> {
     judge: Scorer,
     store: Store,
     seen: Vec<(Plan, Model, Known)>,
+    /// Of the model as given, for images of a size; where a cut has gone by it.
+    sensitivity: Option<(Option<[usize; 2]>, PruneSensitivity)>,
     refused: Vec<String>,
     /// Why the images cannot tell the drop that is allowed.
     coarse: Option<String>,
@@ -75,8 +122,18 @@ impl<'a> Course<'a> {
             let e = Error::unsupported(format!("compress needs a model that can be scored on this dataset, and {why}"));
             e.hint("train it first: m = train(m, d)")
         })?;
-        let mut course =
-            Self { options, data, ctx, quiet: ctx.without_notes(), judge, store, seen: Vec::new(), refused: Vec::new(), coarse: None };
+        let mut course = Self {
+            options,
+            data,
+            ctx,
+            quiet: ctx.without_notes(),
+            judge,
+            store,
+            seen: Vec::new(),
+            sensitivity: None,
+            refused: Vec::new(),
+            coarse: None,
+        };
         course.begin(model)?;
         Ok(course)
     }
@@ -114,23 +171,12 @@ impl<'a> Course<'a> {
     fn has_time(&self) -> bool {
         self.seen.iter().map(|(.., k)| k.seconds).sum::<f64>() < 60.0 * self.options.budget_minutes
     }
-    /// As fast and small as is asked for, where something is.
-    fn meets(&self, known: &Known) -> bool {
-        let fast = self.options.latency_ms.is_none_or(|most| known.time.as_ref().is_some_and(|t| t.p50_ms <= most));
-        fast && self.options.size_mb.is_none_or(|most| known.size_bytes as f64 <= 1e6 * most)
+    fn missed(&self, known: &Known) -> Option<String> {
+        self.options.missed(known)
     }
-    /// Which target it misses.
-    fn missed(&self, known: &Known) -> String {
-        let large = self.options.size_mb.is_some_and(|most| known.size_bytes as f64 > 1e6 * most);
-        let slow = self.options.latency_ms.is_some_and(|most| known.time.as_ref().is_none_or(|t| t.p50_ms > most));
-        match (slow, large) {
-            (true, true) => "too slow and too large".into(),
-            (true, false) => "too slow".into(),
-            _ => "too large".into(),
-        }
-    }
-    fn has_target(&self) -> bool {
-        self.options.latency_ms.is_some() || self.options.size_mb.is_some()
+    /// What a candidate is called.
+    fn name(&self, plan: Plan, known: &Known) -> String {
+        plan.name(self.at(plan.whole()).and_then(|(.., k)| k.macs), known.macs)
     }
 
     /// Makes, judges and times what a plan and those before it say, unless that is known. False where a step refuses the model.
@@ -149,8 +195,7 @@ impl<'a> Course<'a> {
             return Ok(true);
         }
         let start = Instant::now();
-        let source = self.at(before).map(|(_, m, _)| m.clone()).ok_or_else(|| Error::internal("a plan without its model"))?;
-        let model = match plan.step(&source, self.data, self.options, &self.quiet) {
+        let model = match self.make(plan, before) {
             Ok(model) => model,
             Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Check) => {
                 self.refused.push(format!("{plan}: {}", e.message()));
@@ -167,11 +212,27 @@ impl<'a> Course<'a> {
         Ok(true)
     }
 
+    fn make(&mut self, plan: Plan, before: Plan) -> Result<Model> {
+        let missing = || Error::internal("a plan without its model");
+        let [source, given] = [before, plan.whole()].map(|p| self.at(p).map(|(_, m, _)| m.clone()));
+        let (source, given) =
+            (source.ok_or_else(missing)?, given.or_else(|| self.at(before).map(|(_, m, _)| m.clone())).ok_or_else(missing)?);
+        let by_sensitivity = plan.by_sensitivity && plan.before() == Some(plan.whole());
+        if by_sensitivity && self.sensitivity.as_ref().is_none_or(|(size, _)| *size != plan.size) {
+            let found = sensitivity(&given, self.data, &self.quiet)?;
+            self.sensitivity = Some((plan.size, found));
+        }
+        let sensitivity = self.sensitivity.as_ref().filter(|_| by_sensitivity).map(|(_, s)| s);
+        let means = Means { data: self.data, options: self.options, given: &given, sensitivity };
+        plan.step(&source, &means, &self.quiet)
+    }
+
     fn tell(&self, plan: Plan, known: &Known, beside: &str) {
         let speed = known.time.as_ref().and_then(|t| t.speedup).map_or(String::new(), |s| format!(", {s} as fast"));
         let beside = if beside.is_empty() { String::new() } else { format!(" ({beside})") };
         self.ctx.note(format!(
-            "compress: {plan}: {} {:.4} → {:.4}{speed}, {:.2} MB{beside}",
+            "compress: {}: {} {:.4} → {:.4}{speed}, {:.2} MB{beside}",
+            self.name(plan, known),
             self.judge.measure,
             known.score + self.lost(known),
             known.score,
@@ -206,7 +267,7 @@ impl<'a> Course<'a> {
             runs: self.options.runs,
             runtimes: Some(vec![self.options.runtime.clone()]),
             accuracy: false,
-            power: false,
+            power: self.options.energy_j.is_some(),
             ..Benchmark::default()
         };
         let report = benchmark.run((&models, None), &self.quiet)?;
@@ -219,9 +280,12 @@ impl<'a> Course<'a> {
         Ok(match (given, row.speedup) {
             (Some(ms), Some(s)) => {
                 let interval = Interval { low: ms / s.high, high: ms / s.low };
-                Timed { p50_ms: ms / s.times, interval_ms: Some(interval), speedup: row.speedup }
+                Timed { p50_ms: ms / s.times, interval_ms: Some(interval), speedup: row.speedup, energy_j: row.energy_j }
             }
-            _ => Timed { p50_ms: row.latency.p50_ms, interval_ms: row.latency.p50_interval_ms, speedup: row.speedup },
+            _ => {
+                let Latency { p50_ms, p50_interval_ms: interval_ms, .. } = row.latency;
+                Timed { p50_ms, interval_ms, speedup: row.speedup, energy_j: row.energy_j }
+            }
         })
     }
 
@@ -241,42 +305,117 @@ impl<'a> Course<'a> {
 
     fn search(&mut self) -> Result<()> {
         let mut progress = self.ctx.progress("compress", 0);
-        let quantize = self.allows(Technique::Quantize) && self.has_time() && self.try_plan(Plan::default().quantized())?;
+        self.at_size(None, &mut progress)?;
+        if !self.allows(Technique::Resize) {
+            return Ok(());
+        }
+        for size in sizes(&self.seen[0].1) {
+            let plan = Plan { size: Some(size), ..Plan::default() };
+            // Where smaller images alone lose too much, still smaller ones do too.
+            if !self.has_time() || !self.try_plan(plan)? || !self.holds(plan) {
+                break;
+            }
+            self.at_size(Some(size), &mut progress)?;
+        }
+        Ok(())
+    }
+
+    /// What keeps its score of images of this size: integers, the deepest cut, the same shared otherwise, and training.
+    fn at_size(&mut self, size: Option<[usize; 2]>, progress: &mut Progress) -> Result<()> {
+        let whole = Plan { size, ..Plan::default() };
+        let precision = self.precision(whole)?;
         progress.step("")?;
-        let in_int8 = quantize && self.holds(Plan::default().quantized());
-        let last = |cut: Plan| if in_int8 { cut.quantized() } else { cut };
+        let mut deeper = DEEPEST + CLOSE;
         if self.allows(Technique::Prune) {
             let mut halving = Halving::default();
             while let Some(cut) = halving.next().filter(|_| self.has_time()) {
-                let plan = last(Plan::pruned(cut));
-                let made = self.try_plan(plan)?;
-                let enough = self.has_target() && self.at(plan).is_some_and(|(.., k)| self.meets(k));
-                halving.tell(cut, made && self.holds(plan) && !enough);
+                let last = self.finish(whole.pruned(cut), precision)?;
+                let enough = self.options.has_target() && last.and_then(|p| self.at(p)).is_some_and(|(.., k)| self.missed(k).is_none());
+                halving.tell(cut, last.is_some_and(|p| self.holds(p)) && !enough);
                 progress.step("")?;
             }
+            deeper = halving.fails;
         }
-        if self.allows(Technique::Train) {
-            let mut failed: Vec<u8> =
-                self.seen.iter().map(|(p, ..)| *p).filter(|p| p.cut > 0 && p.epochs == 0 && !p.int8).map(|p| p.cut).collect();
-            failed.retain(|&cut| !self.holds(last(Plan::pruned(cut))));
-            failed.sort_unstable();
-            for cut in failed {
-                if !self.has_time() {
-                    break;
-                }
-                let plan = last(Plan { epochs: self.options.epochs, ..Plan::pruned(cut) });
-                let held = self.try_plan(plan)? && self.holds(plan);
+        if self.allows(Technique::Sensitivity) {
+            while deeper <= DEEPEST && self.has_time() {
+                let last = self.finish(Plan { by_sensitivity: true, ..whole.pruned(deeper) }, precision)?;
                 progress.step("")?;
-                if !held {
+                if !last.is_some_and(|p| self.holds(p)) {
                     break;
                 }
+                deeper += CLOSE;
+            }
+        }
+        for (technique, distilled) in [(Technique::Train, false), (Technique::Distill, true)] {
+            if self.allows(technique) {
+                self.train(whole, distilled, precision, progress)?;
             }
         }
         Ok(())
     }
 
+    /// Trains the shallowest cuts that failed, until one still does.
+    fn train(&mut self, whole: Plan, distilled: bool, precision: Precision, progress: &mut Progress) -> Result<()> {
+        let is_cut = |p: &Plan| p.whole() == whole && p.cut > 0 && p.epochs == 0 && !p.int8 && !p.by_sensitivity;
+        let cuts: Vec<Plan> = self.seen.iter().map(|(p, ..)| *p).filter(is_cut).collect();
+        let kept = |cut: &Plan| self.seen.iter().any(|(p, ..)| p.whole() == whole && p.cut == cut.cut && p.epochs == 0 && self.holds(*p));
+        let mut failed: Vec<Plan> = cuts.into_iter().filter(|p| !kept(p)).collect();
+        failed.sort_unstable();
+        for cut in failed {
+            if !self.has_time() {
+                break;
+            }
+            let last = self.finish(Plan { epochs: self.options.epochs, distilled, ..cut }, precision)?;
+            progress.step("")?;
+            if !last.is_some_and(|p| self.holds(p)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of the model keeps its score as integers.
+    fn precision(&mut self, whole: Plan) -> Result<Precision> {
+        let int8 = whole.quantized();
+        if self.allows(Technique::Quantize) && self.has_time() && self.try_plan(int8)? && self.holds(int8) {
+            return Ok(Precision::Int8);
+        }
+        let mixed = self.mixed(whole)?;
+        Ok(if mixed.is_some_and(|p| self.holds(p)) { Precision::Mixed } else { Precision::Float })
+    }
+
+    /// The plan with as many layers in INT8 as leave it what of the drop it has not lost yet, tried; `None` where nothing of that is left.
+    fn mixed(&mut self, plan: Plan) -> Result<Option<Plan>> {
+        if !self.allows(Technique::MixedPrecision) || !self.has_time() {
+            return Ok(None);
+        }
+        let left = self.at(plan).map_or(0.0, |(.., k)| self.options.max_drop - self.lost(k));
+        let left = (1e4 * left).floor();
+        if left < 1.0 {
+            return Ok(None);
+        }
+        let plan = Plan { mixed: Some(left as u32), ..plan.quantized() };
+        Ok(self.try_plan(plan)?.then_some(plan))
+    }
+
+    /// Makes a plan in the precision that the whole model bears; where INT8 of all layers loses too much, in part. The plan that was tried
+    /// last; `None` where a step refuses the model.
+    fn finish(&mut self, float: Plan, precision: Precision) -> Result<Option<Plan>> {
+        if precision == Precision::Int8 {
+            let int8 = float.quantized();
+            if !self.try_plan(int8)? {
+                return Ok(None);
+            }
+            return Ok(if self.holds(int8) { Some(int8) } else { self.mixed(float)?.or(Some(int8)) });
+        }
+        if !self.try_plan(float)? {
+            return Ok(None);
+        }
+        Ok(if precision == Precision::Mixed { self.mixed(float)?.or(Some(float)) } else { Some(float) })
+    }
+
     fn choose(self, cancelled: bool) -> Result<Made<CompressReport>> {
-        let speed = |k: &Known| k.time.as_ref().map_or(0.0, |t| t.speedup.map_or(1.0, |s| s.times));
+        let speed = |k: &Known| k.time.as_ref().map_or(0.0, Timed::times);
         let given = &self.seen[0].2;
         let points: Vec<Point> = self
             .seen
@@ -285,36 +424,37 @@ impl<'a> Course<'a> {
             .collect();
         let front = front(&points);
         let able: Vec<usize> = (0..self.seen.len()).filter(|&i| self.holds(self.seen[i].0)).collect();
-        let meeting: Vec<usize> = able.iter().copied().filter(|&i| self.meets(&self.seen[i].2)).collect();
+        let meeting: Vec<usize> = able.iter().copied().filter(|&i| self.missed(&self.seen[i].2).is_none()).collect();
         let reached = !meeting.is_empty();
         let best = |of: &[usize], by: &dyn Fn(usize) -> [f64; 2]| -> usize {
             let better = |&a: &usize, &b: &usize| by(a)[0].total_cmp(&by(b)[0]).then(by(a)[1].total_cmp(&by(b)[1])).then(b.cmp(&a));
             of.iter().copied().max_by(better).unwrap_or(0)
         };
-        let winner = if self.has_target() && reached {
+        let has_target = self.options.has_target();
+        let winner = if has_target && reached {
             best(&meeting, &|i| [points[i].score, points[i].speed])
         } else {
             best(&able, &|i| [points[i].speed, points[i].small])
         };
-        let name = |i: usize| self.seen[i].0.reached(given.macs, self.seen[i].2.macs);
+        let name = |i: usize| self.name(self.seen[i].0, &self.seen[i].2);
         let candidates = self.seen.iter().enumerate().map(|(i, (plan, _, k))| {
             let beaten = (0..points.len()).find(|&j| points[j].beats(points[i]));
-            let lost = self.lost(k);
+            let (lost, missed) = (self.lost(k), self.missed(k));
             let why = match () {
-                () if i == winner && self.has_target() && !reached => format!("taken, though {}", self.missed(k)),
+                () if i == winner && !reached => format!("taken, though {}", missed.unwrap_or_default()),
                 () if i == winner => "taken".to_string(),
                 () if !self.holds(*plan) => format!("loses {lost:.4}, more than {}", self.options.max_drop),
-                () if self.has_target() && !self.meets(k) => self.missed(k),
+                () if missed.is_some() => missed.unwrap_or_default(),
                 () if k.time.as_ref().is_some_and(|t| t.speedup.is_some_and(|s| s.verdict == Verdict::Slower)) => {
                     "slower than as given".into()
                 }
                 () => match beaten {
                     Some(j) => format!("{} is as good or better in all", name(j)),
-                    None if self.has_target() && reached => format!("a lower score than {}", name(winner)),
+                    None if has_target && reached => format!("a lower score than {}", name(winner)),
                     None => format!("slower than {}", name(winner)),
                 },
             };
-            Candidate { plan: *plan, known: k.clone(), lost, front: front[i], why }
+            Candidate { name: name(i), plan: *plan, known: k.clone(), lost, front: front[i], why }
         });
         let candidates: Vec<Candidate> = candidates.collect();
         let (plan, model, _) = &self.seen[winner];
@@ -336,7 +476,7 @@ impl<'a> Course<'a> {
             cancelled,
             out_of_time: !self.has_time(),
             budget_minutes: self.options.budget_minutes,
-            target_missed: self.has_target() && !reached,
+            target_missed: has_target && !reached,
             candidates,
         };
         if !cancelled && winner > 0 {

@@ -9,6 +9,7 @@
 
 mod course;
 mod front;
+mod goals;
 mod guide;
 mod operation;
 mod options;
@@ -20,5 +21,5 @@ mod tests;
 
 pub use guide::{Advice, Guide, GuideReport};
 pub use options::{By, Compress, Technique};
-pub use plan::Plan;
+pub use plan::{Means, Plan};
 pub use report::{Candidate, CompressReport};

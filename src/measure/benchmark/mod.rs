@@ -8,8 +8,9 @@ mod seat;
 mod server;
 #[cfg(test)]
 mod tests;
+mod trade_off;
 
 pub use options::{Benchmark, Scenario};
 pub use report::{BenchmarkReport, Layers, Row};
-pub use run::benchmark;
+pub use run::{benchmark, sensor};
 pub use server::{Server, Trial};
