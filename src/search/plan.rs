@@ -4,6 +4,7 @@ use crate::options::Compress;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::Operation;
+use compresso_base::report::counted;
 use compresso_compress::distill::Distill;
 use compresso_compress::prune::{Budget, Prune, PruneSensitivity};
 use compresso_compress::quantize::Quantize;
@@ -140,7 +141,7 @@ impl std::fmt::Display for Plan {
             parts.push(format!("-{} % MACs{}", self.cut, if self.by_sensitivity { " by sensitivity" } else { "" }));
         }
         if self.epochs > 0 {
-            parts.push(format!("{} epochs{}", self.epochs, if self.distilled { " with its teacher" } else { "" }));
+            parts.push(format!("{}{}", counted(self.epochs, "epoch"), if self.distilled { " with its teacher" } else { "" }));
         }
         if self.int8 {
             parts.push(if self.mixed.is_some() { "int8 in part" } else { "int8" }.into());

@@ -171,7 +171,8 @@ fn each_technique_is_tried_where_it_is_allowed() {
     assert!(sizes.starts_with(&[[24, 24]]), "{sizes:?}");
     let macs: Vec<u64> = candidates.iter().filter(|c| !c.plan.int8).filter_map(|c| c.known.macs).collect();
     assert!(macs.windows(2).all(|w| w[1] < w[0]), "smaller images take less: {macs:?}");
-    assert!(candidates.iter().any(|c| c.name == "24×24 px, int8"), "{candidates:?}");
+    let smaller = candidates.iter().find(|c| c.name == "24×24 px").unwrap();
+    assert_eq!(candidates.iter().any(|c| c.name == "24×24 px, int8"), smaller.lost <= 0.3, "{candidates:?}");
 
     // A cut that no ranking keeps under a drop of nothing, then shared by what groups bear, and with a teacher.
     let strict = |techniques: &[Technique]| Compress { max_drop: 0.0, ..all(techniques) };
@@ -187,9 +188,9 @@ fn each_technique_is_tried_where_it_is_allowed() {
         assert!(shared.plan.cut <= failed);
         let whole = candidates[0].known.macs.unwrap() as f64;
         let gone = 1.0 - shared.known.macs.unwrap() as f64 / whole;
-        // Channels go one by one, and no fewer than were asked for.
-        assert!((gone - f64::from(shared.plan.cut) / 100.0).abs() < 0.1, "{gone} of {}", shared.plan.cut);
-        assert!(candidates.iter().any(|c| c.plan.distilled && c.name.contains("1 epochs with its teacher")), "{candidates:?}");
+        // Of so narrow a model channels go by eights.
+        assert!((gone - f64::from(shared.plan.cut) / 100.0).abs() < 0.25, "{gone} of {}", shared.plan.cut);
+        assert!(candidates.iter().any(|c| c.plan.distilled && c.name.contains("1 epoch with its teacher")), "{candidates:?}");
     }
 }
 

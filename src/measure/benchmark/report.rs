@@ -1,5 +1,6 @@
 //! What `benchmark` measured.
 
+use super::layers::Layers;
 use super::options::Scenario;
 use super::server::Server;
 use super::trade_off;
@@ -8,7 +9,6 @@ use crate::statistics::{Speedup, Verdict, runs_for};
 use crate::timing::Latency;
 use crate::worker::Opened;
 use compresso_base::report::{Best, Cell, Plot, Series, SeriesKind, Show, Table, counted};
-use compresso_exec::StepTime;
 use serde::Serialize;
 
 /// One model in one runtime.
@@ -69,13 +69,6 @@ pub struct BenchmarkReport {
     pub layers: Vec<Layers>,
     /// What was left out or set otherwise, and why.
     pub warnings: Vec<String>,
-}
-
-/// The steps of one model.
-#[derive(Debug, Clone, Serialize)]
-pub struct Layers {
-    pub name: String,
-    pub steps: Vec<StepTime>,
 }
 
 /// What is said of models on integers, `quantized` by their names, that take longer than one on floats with as many multiplications
@@ -205,26 +198,6 @@ impl BenchmarkReport {
     }
 }
 
-impl Layers {
-    /// The time of each block, the part of a step's name before the second dot, in the order of the model.
-    fn plot(&self) -> Option<Plot> {
-        let mut blocks: Vec<(String, f64)> = Vec::new();
-        for s in &self.steps {
-            let ends: Vec<usize> = s.node.match_indices(['.', '/']).map(|(i, _)| i).filter(|i| *i > 0).collect();
-            let block = ends.get(1).map_or(s.node.as_str(), |&end| &s.node[..end]);
-            match blocks.last_mut().filter(|(name, _)| name == block) {
-                Some((_, ms)) => *ms += 1e3 * s.seconds,
-                None => blocks.push((block.to_string(), 1e3 * s.seconds)),
-            }
-        }
-        let (labels, times): (Vec<String>, Vec<f64>) = blocks.into_iter().unzip();
-        let points = times.into_iter().enumerate().map(|(i, ms)| (i as f64, ms)).collect();
-        let series = Series { name: "ms".into(), kind: SeriesKind::Bars, points, labels };
-        let title = format!("Time of the blocks of {}", self.name);
-        (!series.points.is_empty()).then(|| Plot { series: vec![series], ..Plot::default() }.titled(title, "block", "ms"))
-    }
-}
-
 impl Row {
     pub(super) fn accuracy(&self) -> Option<f64> {
         self.map50.or(self.top1)
@@ -323,20 +296,7 @@ impl Show for BenchmarkReport {
             table.row(cells);
         }
         let mut tables: Vec<Table> = self.server_table().into_iter().chain([table]).collect();
-        for l in &self.layers {
-            let title = format!("Steps of {}", l.name);
-            let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
-            let total: f64 = l.steps.iter().map(|s| s.seconds).sum();
-            for s in &l.steps {
-                let known = |cell: Cell| if s.macs == 0 { Cell::none() } else { cell };
-                let speed = known(Cell::number(2e-9 * s.macs as f64 / s.seconds));
-                let macs = known(Cell::count(s.macs as u64));
-                let time = Cell::shown(format!("{:.3}", 1e3 * s.seconds), 1e3 * s.seconds);
-                let share = Cell::share(s.seconds / total);
-                table.row([Cell::from(&s.node), Cell::from(&s.kernel), time, share, macs, speed, Cell::bytes(s.bytes as u64)]);
-            }
-            tables.push(table);
-        }
+        tables.extend(self.layers.iter().map(Layers::table));
         tables
     }
 

@@ -1,6 +1,7 @@
 //! The course of a benchmark.
 
-use super::report::{BenchmarkReport, Layers, Row, slower_integers};
+use super::layers::Layers;
+use super::report::{BenchmarkReport, Row, slower_integers};
 use super::seat::{Room, Seat, place};
 use super::server::{Load, Served, Server};
 use super::{Benchmark, Scenario};
