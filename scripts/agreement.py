@@ -77,8 +77,8 @@ def loop(path):
 
 def benchmark_app(path):
     """OpenVINO's own tool: one request after the other on one stream, in float32 where the file is."""
-    app = os.path.join(os.path.dirname(sys.executable), "benchmark_app")
-    words = [app, "-m", path, "-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1", "-nthreads", str(a.threads)]
+    app = [sys.executable, "-c", "import sys; from openvino.tools.benchmark.main import main; sys.exit(main())"]
+    words = [*app, "-m", path, "-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1", "-nthreads", str(a.threads)]
     words += ["-infer_precision", "f32", "-niter", str(a.runs)]
     done = subprocess.run(words, capture_output=True, text=True)
     found = re.search(r"Median:\s+([\d.]+) ms", done.stdout)

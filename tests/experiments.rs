@@ -171,8 +171,8 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
 
 /// Tag, step and value of each scalar in the event file of a folder, by a reader of the framing and the messages of its own.
 fn scalars(folder: &Path) -> Vec<(String, u64, f32)> {
-    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let path = files.filter(|p| p.display().to_string().contains("tfevents")).next().expect("there is an event file");
+    let mut files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let path = files.find(|p| p.display().to_string().contains("tfevents")).expect("there is an event file");
     let bytes = std::fs::read(path).unwrap();
     let mut rest = bytes.as_slice();
     let mut found = Vec::new();

@@ -61,7 +61,7 @@ impl EventFile {
         for (tag, value) in values {
             let mut one = Vec::new();
             text(&mut one, 1, tag);
-            one.push(2 << 3 | FIXED32);
+            one.push((2 << 3) | FIXED32);
             one.extend((value as f32).to_le_bytes());
             message(&mut summary, 1, &one);
         }
@@ -86,9 +86,9 @@ const LENGTH: u8 = 2;
 const FIXED32: u8 = 5;
 
 fn event(seconds: f64, step: u64, what: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut e = vec![1 << 3 | FIXED64];
+    let mut e = vec![(1 << 3) | FIXED64];
     e.extend(seconds.to_le_bytes());
-    e.push(2 << 3 | VARINT);
+    e.push((2 << 3) | VARINT);
     varint(&mut e, step);
     what(&mut e);
     e
@@ -103,7 +103,7 @@ fn varint(out: &mut Vec<u8>, mut n: u64) {
 }
 
 fn message(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    out.push(field << 3 | LENGTH);
+    out.push((field << 3) | LENGTH);
     varint(out, bytes.len() as u64);
     out.extend(bytes);
 }
@@ -114,7 +114,7 @@ fn text(out: &mut Vec<u8>, field: u8, text: &str) {
 
 /// CRC-32C (Castagnoli), reflected.
 fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, b| (0..8).fold(crc ^ u32::from(*b), step))
 }
 

@@ -152,18 +152,26 @@ impl Sizes {
         Constant::rounded(constant.element(), &dims, self.cells(*what, self.new)).map(Some)
     }
 
-    /// Numbers of cells, of all levels or of one, in a shape.
-    fn shape(&self, numbers: &[i64]) -> Option<Vec<i64>> {
-        let level = |size: [usize; 2], s: usize| ((size[0] / s) * (size[1] / s)) as i64;
-        let all = [(self.count(self.old) as i64, self.count(self.new) as i64)];
-        let counts: Vec<(i64, i64)> =
-            all.into_iter().chain(self.strides.iter().map(|&s| (level(self.old, s), level(self.new, s)))).collect();
-        let new: Vec<i64> = numbers.iter().map(|n| counts.iter().find(|(old, _)| old == n && *n > 1).map_or(*n, |c| c.1)).collect();
-        (new != numbers).then_some(new)
+    /// A shape whose last number is one of cells: of all levels, or of the one whose map, `data`, it flattens. Others may be channels.
+    fn shape(&self, numbers: &[i64], data: Option<&Fact>) -> Option<Vec<i64>> {
+        let (last, rest) = numbers.split_last()?;
+        let new = if *last == self.count(self.old) as i64 {
+            self.count(self.new)
+        } else {
+            let [.., h, w] = data?.shape.as_deref()? else { return None };
+            let map = [h.known()?, w.known()?];
+            let stride = self.strides.iter().find(|s| self.old.map(|side| side / **s) == map)?;
+            if *last != (map[0] * map[1]) as i64 {
+                return None;
+            }
+            self.new.map(|side| side / stride).iter().product()
+        };
+        Some([rest, &[new as i64]].concat())
     }
 
     fn resized(&self, graph: &Graph, (input, height): &(String, usize)) -> Result<Graph> {
         let cells = self.count(self.new) as i64;
+        let facts = graph.facts()?;
         let mut patch = Patch::new(graph);
         let mut inputs = graph.inputs().to_vec();
         for shape in inputs.iter_mut().filter(|i| i.name == *input).filter_map(|i| i.fact.shape.as_mut()) {
@@ -180,7 +188,7 @@ impl Sizes {
             let Some(constant) = graph.constant(name).filter(|c| c.element() == Element::I64) else { continue };
             let numbers = constant.to_i64s()?;
             let new = match node.op.as_str() {
-                "Reshape" | "Expand" => self.shape(&numbers),
+                "Reshape" | "Expand" => self.shape(&numbers, node.input(0).and_then(|data| facts.get(data))),
                 // No more detections than there are cells.
                 "TopK" => numbers.first().and_then(|k| (*k > cells).then(|| vec![cells])),
                 _ => None,
