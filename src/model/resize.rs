@@ -101,8 +101,9 @@ impl Sizes {
             let anchors = d.anchors.as_ref().map(|a| a.strides.clone());
             d.head.as_ref().map(|h| h.strides.clone()).or(anchors)
         });
-        let largest = own.iter().flatten().copied().max().unwrap_or(1);
+        let finds = matches!(model.task(), Task::Detect(_) | Task::Instances(_));
         let strides = own.unwrap_or_else(|| STRIDES.to_vec());
+        let largest = strides.iter().copied().max().filter(|_| finds).unwrap_or(1);
         if new.iter().any(|side| side % largest != 0) {
             let e = Error::argument(format!("option 'size' is {}×{}, no multiple of the largest stride, {largest}", new[0], new[1]));
             let near = |side: usize| (side + largest / 2).max(largest) / largest * largest;
