@@ -22,7 +22,7 @@ const SEARCH: &str = r#"
         techniques: ["prune", "quantize", "sensitivity", "mixed_precision", "resize"] });
     save(s, "taken.onnx");
     save(s.report, "report.json");
-    save(`${s.script}\nsave(m, "again.onnx");\n`, "again.rhai");
+    save(s.script + "\nsave(m, \"again.onnx\");\n", "again.rhai");
 "#;
 
 fn program(folder: &Path, args: &[&str]) -> Command {
