@@ -4,6 +4,7 @@ mod command;
 
 use clap::Parser;
 use command::{Arguments, COMMANDS, Command, Ended, WRONG_USAGE, convert, help, no_command, run_kernel};
+use compresso::context::Verbosity;
 use compresso::kernels::memory::Recycling;
 use compresso::measure::runtimes::onnxruntime;
 use compresso::report::{Style, save};
@@ -99,7 +100,9 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Ended> {
     };
     let mut context = Context::new().with_seed(arguments.seed.unwrap_or(0)).with_progress(console.clone());
     compresso::memory::set_limit(arguments.max_memory);
-    context.quiet = arguments.quiet || line.as_ref().is_some_and(|l| l.quiet);
+    if arguments.quiet || line.as_ref().is_some_and(|l| l.quiet) {
+        context.verbosity = Verbosity::Silent;
+    }
     if let Some(seed) = line.as_ref().and_then(|l| l.seed) {
         context.seed = seed;
     }
@@ -133,13 +136,13 @@ fn run(arguments: Arguments, console: &Arc<Console>) -> Result<(), Ended> {
     watch_interrupts(cancel.clone(), if at_prompt { Front::Prompt } else { Front::Command })
         .map_err(|e| Error::internal("signals cannot be watched").because(e))?;
     let limits = Limits { time: arguments.timeout, operations: arguments.max_operations, hard: !at_prompt };
-    if let Some(Command::Run { file, args, set, parameters, record, folder, replace, tethered }) = arguments.command {
+    if let Some(Command::Run { file, args, set, parameters, record, folder, tensorboard, replace, tethered }) = arguments.command {
         if tethered {
             tether(cancel).map_err(|e| Error::internal("standard input cannot be watched").because(e))?;
         }
         let given = given(&set, parameters.as_deref())?;
-        let record = (record || folder.is_some()).then_some(folder);
-        return Ok(ScriptRun { file, args, given, record, replace, limits }.run(context, console.clone())?);
+        let record = (record || tensorboard || folder.is_some()).then_some(folder);
+        return Ok(ScriptRun { file, args, given, record, tensorboard, replace, limits }.run(context, console.clone())?);
     }
     let mut session = Session::new(context, console.clone());
     session.set_limits(limits);

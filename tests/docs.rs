@@ -182,6 +182,8 @@ fn commands_in_the_docs_run() {
         "python3 scripts/compare.py infer yolov8n.onnx --threads 2",
         "python3 scripts/compare.py int8 yolov8n.onnx --threads 2",
         "python3 scripts/compare.py ptq yolov8n.onnx --threads 2",
+        "python3 scripts/verdicts.py --trials 100",
+        "python3 scripts/agreement.py dense.onnx pruned.onnx int8.onnx distilled.onnx --threads 2",
         // tests/scripts.rs, as far as a machine without a GPU can
         "scripts/cuda-build.sh",
         "scripts/cuda-build.sh --tests",

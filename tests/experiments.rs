@@ -129,6 +129,107 @@ fn a_recorded_run_leaves_its_folder() {
     assert!(lines.len() == 2 && lines[0].contains("0.2") && lines[1].contains("0.5") && listed.contains("2 runs"), "{listed}");
 }
 
+/// CRC-32C by a table of bytes, as published by Intel's slicing reference, with TensorFlow's mask.
+fn masked_crc(bytes: &[u8]) -> u32 {
+    let table: Vec<u32> = (0..256u32).map(|i| (0..8).fold(i, |c, _| if c & 1 == 1 { (c >> 1) ^ 0x82f6_3b78 } else { c >> 1 })).collect();
+    let crc = !bytes.iter().fold(!0u32, |c, b| table[((c ^ u32::from(*b)) & 0xff) as usize] ^ (c >> 8));
+    ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
+}
+
+/// The fields of a message of protocol buffers: number, and the value as bytes.
+fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    fn varint(bytes: &mut &[u8]) -> u64 {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = bytes[0];
+            *bytes = &bytes[1..];
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
+    }
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes);
+        let length = match key & 7 {
+            0 => {
+                all.push((key >> 3, varint(&mut bytes).to_le_bytes().to_vec()));
+                continue;
+            }
+            1 => 8,
+            2 => varint(&mut bytes) as usize,
+            5 => 4,
+            other => panic!("wire type {other}"),
+        };
+        all.push((key >> 3, bytes[..length].to_vec()));
+        bytes = &bytes[length..];
+    }
+    all
+}
+
+/// Tag, step and value of each scalar in the event file of a folder, by a reader of the framing and the messages of its own.
+fn scalars(folder: &Path) -> Vec<(String, u64, f32)> {
+    let mut files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let path = files.find(|p| p.display().to_string().contains("tfevents")).expect("there is an event file");
+    let bytes = std::fs::read(path).unwrap();
+    let mut rest = bytes.as_slice();
+    let mut found = Vec::new();
+    let u32_of = |b: &[u8]| u32::from_le_bytes(b.try_into().unwrap());
+    while !rest.is_empty() {
+        assert_eq!(u32_of(&rest[8..12]), masked_crc(&rest[..8]));
+        let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+        let data = &rest[12..12 + length];
+        assert_eq!(u32_of(&rest[12 + length..16 + length]), masked_crc(data));
+        rest = &rest[16 + length..];
+        let event = fields(data);
+        let one = |number: u64| event.iter().find(|f| f.0 == number).map(|f| f.1.clone());
+        assert!(f64::from_le_bytes(one(1).unwrap().try_into().unwrap()) > 1.7e9, "wall time");
+        let Some(summary) = one(5) else {
+            assert_eq!(one(3).unwrap(), b"brain.Event:2");
+            continue;
+        };
+        let step = u64::from_le_bytes(one(2).unwrap().try_into().unwrap());
+        for (_, value) in fields(&summary) {
+            let value = fields(&value);
+            let tag = String::from_utf8(value.iter().find(|f| f.0 == 1).unwrap().1.clone()).unwrap();
+            let number = value.iter().find(|f| f.0 == 2).unwrap();
+            found.push((tag, step, f32::from_le_bytes(number.1.clone().try_into().unwrap())));
+        }
+    }
+    found
+}
+
+#[test]
+fn numbers_and_epochs_go_to_tensorboard_where_that_is_asked_for() {
+    let script = r#"
+        let d = dataset("shapes", #{ images: 8, size: 32, classes: 2, task: "classify" });
+        let m = train(model("classifier", #{ classes: 2, image_size: 32, width: 0.125 }), d, #{ epochs: 2, batch: 4, tensorboard: "training" });
+        for i in 0..3 { record("count", i * 10); }
+        record("train", m.history);
+        record(#{ loss: m.history.epochs[1].loss });
+    "#;
+    let dir = folder(script);
+    let o = compresso(dir.path(), &["run", "x.rhai", "--folder", "it", "--tensorboard"]);
+    assert!(o.status.success(), "{}", said(&o));
+    let text = std::fs::read_to_string(dir.path().join("it/run.json")).unwrap();
+    let metrics = serde_json::from_str::<Value>(&text).unwrap()["metrics"].clone();
+    let all = scalars(&dir.path().join("it"));
+    let of = |tag: &str| all.iter().filter(|s| s.0 == tag).map(|s| (s.1, s.2)).collect::<Vec<_>>();
+    assert_eq!(of("count"), [(0, 0.0), (1, 10.0), (2, 20.0)]);
+    let loss = metrics["loss"].as_f64().unwrap() as f32;
+    assert_eq!((of("loss"), of("train.loss")[1]), (vec![(0, loss)], (1, loss)));
+    let training = scalars(&dir.path().join("training"));
+    let losses: Vec<_> = training.iter().filter(|s| s.0 == "loss").map(|s| (s.1, s.2)).collect();
+    assert_eq!((losses.len(), losses[1]), (2, (2, loss)));
+    assert!(training.iter().any(|s| s.0 == "val/top1") && training.iter().any(|s| s.0 == "learning_rate"), "{training:?}");
+    // No file where it was not asked for.
+    let o = compresso(dir.path(), &["run", "x.rhai", "--folder", "other"]);
+    assert!(o.status.success(), "{}", said(&o));
+    assert!(std::fs::read_dir(dir.path().join("other")).unwrap().all(|e| !e.unwrap().path().display().to_string().contains("tfevents")));
+}
+
 #[test]
 fn wrong_parameters_and_failures_are_told() {
     let dir = folder(QUICK);

@@ -224,6 +224,18 @@ fn other_tools_are_compared() {
     assert!(last.starts_with("| geometric mean of 2 |") && out.lines().filter(|l| l.starts_with("| small |")).count() == 2, "{out}");
 }
 
+/// A model against itself and against one with a twentieth more layers, in few trials.
+#[test]
+fn verdicts_are_counted() {
+    let few = ["--trials", "2", "--runs", "8", "--layers", "20", "--threads", "1", "--compresso", env!("CARGO_BIN_EXE_compresso")];
+    let out = common::python(&[&["scripts/verdicts.py"][..], &few[..]].concat());
+    for what in ["the model against itself, which takes ", "the twin, which takes "] {
+        let line = out.lines().find(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{out}"));
+        let counts: usize = line.split(": ").nth(1).unwrap().split(", ").filter_map(|c| c.rsplit(' ').next()?.parse::<usize>().ok()).sum();
+        assert_eq!(counts, 2, "{out}");
+    }
+}
+
 /// What scripts for CUDA do where there is no GPU: the build refuses what it does not know before it fetches anything, the check ends at the device.
 #[test]
 fn scripts_for_cuda_say_what_they_need() {

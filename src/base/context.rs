@@ -55,22 +55,6 @@ impl ProgressSink for Silent {
     fn note(&self, _: &str) {}
 }
 
-/// Passes progress on and drops notes.
-struct WithoutNotes(Arc<dyn ProgressSink>);
-
-impl ProgressSink for WithoutNotes {
-    fn start(&self, id: u64, label: &str, total: u64) {
-        self.0.start(id, label, total);
-    }
-    fn update(&self, id: u64, done: u64, message: &str) {
-        self.0.update(id, done, message);
-    }
-    fn finish(&self, id: u64) {
-        self.0.finish(id);
-    }
-    fn note(&self, _: &str) {}
-}
-
 /// Keeps notes and drops all else, for programs that show them in their own way.
 ///
 /// ```
@@ -99,6 +83,17 @@ impl ProgressSink for Notes {
     }
 }
 
+/// How much a context tells the user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Silent,
+    /// Progress, no notes.
+    Progress,
+    /// Progress and notes.
+    #[default]
+    Notes,
+}
+
 /// A device as users call it: `cpu`, `cuda:0`.
 pub fn device_name(device: &Device) -> String {
     match device.location() {
@@ -117,8 +112,7 @@ pub struct Context {
     /// Seed of everything random.
     pub seed: u64,
     pub cancel: Cancel,
-    /// No progress and no notes.
-    pub quiet: bool,
+    pub verbosity: Verbosity,
     progress: Arc<dyn ProgressSink>,
 }
 
@@ -129,7 +123,7 @@ impl Default for Context {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             seed: 0,
             cancel: Cancel::new(),
-            quiet: false,
+            verbosity: Verbosity::default(),
             progress: Arc::new(Silent),
         }
     }
@@ -164,18 +158,18 @@ impl Context {
     pub fn progress(&self, label: &str, total: u64) -> Progress {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let sink: Arc<dyn ProgressSink> = if self.quiet { Arc::new(Silent) } else { self.progress.clone() };
+        let sink: Arc<dyn ProgressSink> = if self.verbosity == Verbosity::Silent { Arc::new(Silent) } else { self.progress.clone() };
         sink.start(id, label, total);
         Progress { sink, cancel: self.cancel.clone(), id, done: 0 }
     }
     /// The same without its notes: for steps whose findings the caller tells in its own way. Progress is shown all the same.
     #[must_use]
     pub fn without_notes(&self) -> Self {
-        Self { progress: Arc::new(WithoutNotes(self.progress.clone())), ..self.clone() }
+        Self { verbosity: self.verbosity.min(Verbosity::Progress), ..self.clone() }
     }
     /// Tells the user something that is not a result (a warning, a note on what was skipped).
     pub fn note(&self, line: impl AsRef<str>) {
-        if !self.quiet {
+        if self.verbosity == Verbosity::Notes {
             self.progress.note(line.as_ref());
         }
     }

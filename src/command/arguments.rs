@@ -92,6 +92,9 @@ pub enum Command {
         /// Record it in this folder
         #[arg(long, value_name = "DIR")]
         folder: Option<PathBuf>,
+        /// Write the recorded numbers as an event file of TensorBoard too
+        #[arg(long)]
+        tensorboard: bool,
         /// Replace what is recorded there
         #[arg(long, requires = "folder")]
         replace: bool,

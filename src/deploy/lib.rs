@@ -11,6 +11,7 @@ pub mod half;
 mod lint;
 pub mod onnx;
 mod optimize;
+pub mod pitfalls;
 mod replay;
 pub mod tensorrt;
 mod verify;

@@ -1,5 +1,6 @@
 //! `lint`: what a target would refuse or run badly.
 
+use crate::pitfalls::pitfalls;
 use compresso_base::context::Context;
 use compresso_base::error::Result;
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature};
@@ -26,7 +27,7 @@ pub struct Findings {
 impl Operation for Lint {
     const SIGNATURE: Signature = Signature {
         name: "lint",
-        summary: "What a target, such as \"onnx\" or \"tensorrt\", would refuse or run badly",
+        summary: "What a target, such as \"onnx\" or \"tensorrt\", would refuse or run badly, and what of the model looks like a gain and is none",
         group: "deploy",
         args: &[Arg::new("m", ArgKind::Model), Arg::new("target", ArgKind::Text)],
         returns: "report",
@@ -38,7 +39,9 @@ impl Operation for Lint {
     type Output = Findings;
 
     fn run(&self, (model, target): (&Model, &str), _: &Context) -> Result<Findings> {
-        let findings = target::lint(Target::find(target)?.0, model.graph())?;
+        let mut findings = target::lint(Target::find(target)?.0, model.graph())?;
+        // What has no costs has findings of its own.
+        findings.extend(pitfalls(model).unwrap_or_default());
         Ok(Findings { target: target.into(), findings })
     }
 }

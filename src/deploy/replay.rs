@@ -14,7 +14,7 @@ use compresso_compress::quantize::Quantize;
 use compresso_compress::recover::Recover;
 use compresso_learn::data::{DataOptions, Dataset, Split, SplitOptions, Take};
 use compresso_learn::train::{Train, Trained};
-use compresso_model::{LoadOptions, Made, Model, ModelOptions};
+use compresso_model::{LoadOptions, Made, Model, ModelOptions, Resize};
 use serde_json::{Map, Value};
 use std::any::Any;
 use std::path::Path;
@@ -22,6 +22,7 @@ use std::path::Path;
 /// The operations whose results others are made of.
 const OPERATIONS: &[Replayable] = &[
     replayable::<ModelOptions>(),
+    replayable::<Resize>(),
     replayable::<DataOptions>(),
     replayable::<Split>(),
     replayable::<SplitOptions>(),

@@ -2,9 +2,11 @@
 
 use compresso_base::error::{Error, Result, nearest};
 use compresso_base::operation::Digest;
+use compresso_learn::events::EventFile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A file that a script has saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct Journal {
     given: Map<String, Value>,
     read: Map<String, Value>,
     metrics: Map<String, Value>,
+    /// Each number that was recorded: its name, its step, the moment in seconds since 1970.
+    course: Vec<(String, u64, f64, f64)>,
     saved: Vec<PathBuf>,
 }
 
@@ -52,26 +56,50 @@ impl Journal {
         Ok(value)
     }
 
-    /// Keeps a number, a text or a truth value under a name; of a map, such as a report's data, its numbers as `name.field`.
+    /// Keeps a number, a text or a truth value under a name; of a map, such as a report's data, its numbers as `name.field`. What is recorded
+    /// under the same name again is the metric's next step; a history, which has a list of maps `epochs`, is a step for each.
     ///
     /// # Errors
     /// `Argument` for what is no metric.
     pub fn record(&mut self, name: &str, value: &Value) -> Result<()> {
         match value {
             Value::Object(map) => {
-                let numbers: Vec<_> = map.iter().filter(|(_, v)| v.is_number()).collect();
+                let mut numbers: Vec<(String, Value)> = Vec::new();
+                map.get("epochs").and_then(Value::as_array).into_iter().flatten().for_each(|e| flat(name, e, &mut numbers));
+                numbers.extend(map.iter().filter(|(_, v)| v.is_number()).map(|(field, v)| (format!("{name}.{field}"), v.clone())));
                 if numbers.is_empty() {
                     return Err(Error::argument(format!("there is no number in '{name}'")));
                 }
-                self.metrics.extend(numbers.into_iter().map(|(field, v)| (format!("{name}.{field}"), v.clone())));
+                numbers.iter().for_each(|(name, v)| self.metric(name, v));
             }
             Value::Array(_) => {
                 let e = Error::argument(format!("metric '{name}' is a list"));
                 return Err(e.hint("a metric is one number, text or truth value"));
             }
-            one => drop(self.metrics.insert(name.into(), one.clone())),
+            one => self.metric(name, one),
         }
         Ok(())
+    }
+
+    fn metric(&mut self, name: &str, value: &Value) {
+        if let Some(number) = value.as_f64() {
+            let step = self.course.iter().filter(|c| c.0 == name).count() as u64;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+            self.course.push((name.into(), step, number, now));
+        }
+        self.metrics.insert(name.into(), value.clone());
+    }
+
+    /// Writes the course of all numbers as an event file of TensorBoard in a folder; nothing where none was recorded.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn events(&self, folder: &Path) -> Result<()> {
+        if self.course.is_empty() {
+            return Ok(());
+        }
+        let mut file = EventFile::create(folder)?;
+        self.course.iter().try_for_each(|(name, step, value, at)| file.scalars_at(*at, *step, [(name.as_str(), *value)]))
     }
 
     /// Notes that the script has written a file.
@@ -105,6 +133,14 @@ impl Journal {
             None => format!("the script has no parameter '{name}': it reads {}", listed(&self.read)),
         };
         self.given.keys().filter(|name| *name != "seed" && !self.read.contains_key(*name)).map(line).collect()
+    }
+}
+
+/// The numbers of an epoch by their names: `history.loss`, `history.scores.map50`.
+fn flat(name: &str, value: &Value, into: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(field, v)| flat(&format!("{name}.{field}"), v, into)),
+        one => into.extend(one.is_number().then(|| (name.to_string(), one.clone()))),
     }
 }
 
@@ -197,5 +233,20 @@ mod tests {
         j.record("eval", &json!({ "map": 0.25, "per_class": [1], "dataset": "x" })).unwrap();
         assert_eq!(json!(j.metrics()), json!({ "map50": 0.5, "eval.map": 0.25 }));
         assert!(j.record("x", &json!([1])).is_err() && j.record("x", &json!({})).is_err());
+        // Again is the next step, and so is each epoch of a history.
+        j.record("map50", &json!(0.75)).unwrap();
+        j.record("train", &json!({ "epochs": [{ "loss": 2.0, "scores": { "map": 0.1 } }, { "loss": 1.0 }], "best_epoch": 2 })).unwrap();
+        let course: Vec<_> = j.course.iter().map(|(name, step, value, _)| (name.as_str(), *step, *value)).collect();
+        let expected = [
+            ("map50", 0, 0.5),
+            ("eval.map", 0, 0.25),
+            ("map50", 1, 0.75),
+            ("train.loss", 0, 2.0),
+            ("train.scores.map", 0, 0.1),
+            ("train.loss", 1, 1.0),
+            ("train.best_epoch", 0, 2.0),
+        ];
+        assert_eq!(course, expected);
+        assert_eq!(j.metrics()["train.loss"], json!(1.0));
     }
 }

@@ -1,9 +1,11 @@
 //! `compare`: how far the outputs of two models, or two tensors, are apart.
 
+mod benchmarks;
 mod layers;
 #[cfg(test)]
 mod tests;
 
+pub use benchmarks::{BenchmarkComparison, Change, compare_benchmarks};
 pub use layers::ValueDistance;
 
 use candle_core::{Device, Tensor};
@@ -138,8 +140,8 @@ pub fn compare_tensors(a: &Value, b: &Value) -> Result<Comparison> {
     Ok(Comparison { outputs: vec![sums.distance("values")], images: 0, classes: None, layers: Vec::new(), first_divergence: None })
 }
 
-/// A model, or a tensor.
-const SIDE: ArgKind = ArgKind::OneOf(&[ArgKind::Model, ArgKind::Tensor]);
+/// A model, a tensor, or a report of `benchmark`, which is a map where it was read from a file.
+const SIDE: ArgKind = ArgKind::OneOf(&[ArgKind::Model, ArgKind::Tensor, ArgKind::Report, ArgKind::Map]);
 
 /// The distances between the outputs of two models on the first images of a dataset (seeded noise without one), the first model
 /// being the reference. Classes are matched by name. The outputs are those that the models' task reads, all of them where it is not known; they are compared in
@@ -150,7 +152,8 @@ const SIDE: ArgKind = ArgKind::OneOf(&[ArgKind::Model, ArgKind::Tensor]);
 impl Operation for Compare {
     const SIGNATURE: Signature = Signature {
         name: "compare",
-        summary: "How far the outputs of two models are apart on images of a dataset (seeded noise without one); also of two tensors",
+        summary: "How far the outputs of two models are apart on images of a dataset (seeded noise without one); also of two tensors, and what \
+                  changed between two reports of benchmark",
         group: "measure",
         args: &[Arg::new("a", SIDE), Arg::new("b", SIDE), Arg::optional("d", ArgKind::Dataset)],
         returns: "report",
@@ -159,6 +162,7 @@ impl Operation for Compare {
             "let m = model(\"classifier\", #{ classes: 3, image_size: 32 }); compare(m, m, #{ images: 2 }).max_abs",
             "let m = model(\"classifier\", #{ classes: 3, image_size: 32 }); compare(m, m, #{ images: 2, layers: true }).first_divergence",
             "compare(tensor([1, 2]), tensor([1, 2.5])).max_abs",
+            "let m = model(\"classifier\", #{ image_size: 32 }); let r = benchmark(m, #{ runs: 9, runtimes: [\"native\"] }); compare(r, r).changes[0].speedup.verdict",
         ],
         keywords: &["difference", "error", "equal", "cosine", "numeric", "diff"],
     };

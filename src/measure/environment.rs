@@ -19,6 +19,12 @@ pub struct Environment {
     pub runtimes: Vec<String>,
     /// UTC, as 2026-01-31T12:00:00Z.
     pub date: String,
+    /// Processes that ran or waited to, on average over the last minute, those measured among them.
+    pub load: Option<f64>,
+    /// What sets the clock of the processor: `performance`, `powersave`, …
+    pub governor: Option<String>,
+    /// Clock of the fastest core at this moment, in MHz.
+    pub clock_mhz: Option<f64>,
 }
 
 impl Environment {
@@ -37,6 +43,9 @@ impl Environment {
             version: format!("compresso {}{build}", env!("CARGO_PKG_VERSION")),
             runtimes,
             date: utc_now(),
+            load: std::fs::read_to_string("/proc/loadavg").ok().and_then(|t| t.split_whitespace().next()?.parse().ok()),
+            governor: std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").ok().map(|t| t.trim().into()),
+            clock_mhz: clock(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
         }
     }
     /// The conditions in lines.
@@ -47,7 +56,13 @@ impl Environment {
         }
         let mut versions = vec![self.version.clone()];
         versions.extend(self.runtimes.iter().cloned());
-        vec![first, format!("{}; {}; {}", versions.join(", "), self.system, self.date)]
+        let mut lines = vec![first, format!("{}; {}; {}", versions.join(", "), self.system, self.date)];
+        let load = self.load.map(|l| format!("load {l:.1}"));
+        let clock = self.clock_mhz.map(|mhz| format!("{:.2} GHz", mhz / 1e3));
+        let governor = self.governor.as_ref().map(|g| format!("governor {g}"));
+        let state: Vec<String> = [load, clock, governor].into_iter().flatten().collect();
+        lines.extend((!state.is_empty()).then(|| state.join(", ")));
+        lines
     }
 }
 
@@ -55,6 +70,11 @@ fn cpu_model() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_string())
+}
+
+fn clock(cpuinfo: &str) -> Option<f64> {
+    let of = |line: &str| line.strip_prefix("cpu MHz")?.split_once(':')?.1.trim().parse::<f64>().ok();
+    cpuinfo.lines().filter_map(of).reduce(f64::max)
 }
 
 /// The vector instruction sets of this processor.
@@ -111,6 +131,12 @@ mod tests {
         ] {
             assert_eq!(utc(seconds), text);
         }
+    }
+
+    #[test]
+    fn the_clock_is_the_fastest_cores() {
+        assert_eq!(clock("cpu MHz\t\t: 2100.0\nflags : x\ncpu MHz\t\t: 2800.5\n"), Some(2800.5));
+        assert_eq!(clock("flags : x\n"), None);
     }
 
     #[test]

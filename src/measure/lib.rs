@@ -11,5 +11,5 @@ pub mod stream;
 pub mod timing;
 pub mod worker;
 
-pub use benchmark::{Benchmark, BenchmarkReport, Scenario, benchmark};
+pub use benchmark::{Benchmark, BenchmarkReport, Scenario, benchmark, sensor};
 pub use stream::{PipelineReport, Stages, StreamReport, Throughput};

@@ -29,6 +29,8 @@ pub struct Peak {
     pub added: u64,
     /// All of the process.
     pub process: u64,
+    /// What is resident of what was added, now.
+    pub steady: u64,
 }
 
 /// The memory of this process before a piece of work.
@@ -48,8 +50,8 @@ impl Before {
     }
     /// The highest since then.
     pub fn peak(self) -> Option<Peak> {
-        let peak = resident()?.peak;
-        Some(Peak { added: peak.saturating_sub(self.0), process: peak })
+        let Resident { now, peak } = resident()?;
+        Some(Peak { added: peak.saturating_sub(self.0), process: peak, steady: now.saturating_sub(self.0) })
     }
 }
 
@@ -73,5 +75,6 @@ mod tests {
         std::hint::black_box(vec![1u8; SIZE as usize]);
         let peak = before.peak().unwrap();
         assert!(peak.added >= SIZE * 9 / 10 && peak.process >= peak.added, "{peak:?} of {SIZE}");
+        assert!(peak.steady < SIZE / 2, "{peak:?}: what was freed does not stay");
     }
 }

@@ -101,15 +101,36 @@ impl Speedup {
         let mut ratios: Vec<f64> = ours.iter().zip(other).map(|(a, b)| b / a).collect();
         ratios.sort_by(f64::total_cmp);
         let Interval { low, high } = percentile_interval(&ratios, 0.5, VERDICT_CONFIDENCE)?;
+        Some(Self::told(median(&ratios), low, high))
+    }
+
+    /// Of the milliseconds of runs that did not take turns: the ratio of the medians, and that of the ends of their intervals, each with half of the
+    /// doubt. What slowed the machine down in one of the two does not cancel out. `None` where there are too few runs.
+    pub fn of_medians(ours: &[f64], other: &[f64]) -> Option<Self> {
+        let of = |runs: &[f64]| {
+            let mut sorted = runs.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            let interval = percentile_interval(&sorted, 0.5, f64::midpoint(1.0, VERDICT_CONFIDENCE))?;
+            Some((median(&sorted), interval))
+        };
+        let ((our, ours), (their, other)) = (of(ours)?, of(other)?);
+        Some(Self::told(their / our, other.low / ours.high, other.high / ours.low))
+    }
+
+    fn told(times: f64, low: f64, high: f64) -> Self {
         let verdict = match () {
             () if low > 1.0 + ALIKE => Verdict::Faster,
             () if high < 1.0 / (1.0 + ALIKE) => Verdict::Slower,
             () => Verdict::CannotTell,
         };
-        let half = ratios.len() / 2;
-        let times = if ratios.len().is_multiple_of(2) { f64::midpoint(ratios[half - 1], ratios[half]) } else { ratios[half] };
-        Some(Self { times, low, high, verdict })
+        Self { times, low, high, verdict }
     }
+}
+
+/// Of sorted numbers, of which there is at least one.
+fn median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[half - 1], sorted[half]) } else { sorted[half] }
 }
 
 impl std::fmt::Display for Speedup {
@@ -191,6 +212,18 @@ mod tests {
             assert!(twin.low <= twin.times && twin.times <= twin.high);
         }
         assert!(wrong <= 6 && found >= 280, "{wrong} wrong, {found} found");
+        // Without turns, on a machine whose speed does not drift.
+        let steady = |rng: &mut rand_chacha::ChaCha8Rng, base: f64| -> Vec<f64> {
+            (0..50).map(|_| base * (1.0 - 0.03 * (1.0 - rng.random::<f64>()).ln())).collect()
+        };
+        let told = |base: f64, rng: &mut rand_chacha::ChaCha8Rng| {
+            let (a, b) = (steady(rng, base), steady(rng, 10.0));
+            Speedup::of_medians(&a, &b).unwrap().verdict
+        };
+        let wrong = (0..300).filter(|_| told(10.0, &mut rng) != Verdict::CannotTell).count();
+        let found = (0..300).filter(|_| told(10.6, &mut rng) == Verdict::Slower).count();
+        assert!(wrong <= 3 && found >= 280, "{wrong} wrong, {found} found");
+        assert!(Speedup::of_medians(&[1.0; 5], &[2.0; 50]).is_none());
         assert!(Speedup::of(&[1.0; 7], &[2.0; 7]).is_none());
         assert_eq!(Speedup::of(&[1.0; 8], &[2.0; 8]).unwrap().verdict, Verdict::Faster);
     }

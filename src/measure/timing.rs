@@ -62,7 +62,12 @@ pub type Subject<'a> = Box<dyn FnMut(usize) -> Result<Option<Vec<f64>>> + 'a>;
 /// A subject that has nobody to take turns with runs for about this long before the next look at progress.
 const TURN_MS: f64 = 100.0;
 
-/// Times each subject `runs` times after `warmup` runs that do not count. Round by round every subject runs once, in an
+/// A run that is faster than all before it by so much says that the warm-up is not over.
+const WARMER: f64 = 0.03;
+/// The warm-up goes on for so many times its length at most.
+const LONGEST: usize = 4;
+
+/// Times each subject `runs` times after `warmup` runs that do not count; more of these where a subject still becomes faster. Round by round every subject runs once, in an
 /// order that is turned by one each round, so that drift of the machine and effects of the neighbour hit all equally. A
 /// subject that can run no more has fewer samples.
 ///
@@ -75,6 +80,9 @@ pub fn interleaved(subjects: &mut [Subject<'_>], warmup: usize, runs: usize, lab
     let mut progress = ctx.progress(label, ((warmup + runs) * count) as u64);
     let (mut turn, mut start) = (0, 0);
     let mut at_once = 1;
+    let mut warm = vec![Warming::default(); count];
+    let planned = warmup;
+    let mut warmup = planned;
     while turn < warmup + runs {
         // A turn does not reach over the end of the warm-up.
         let left = if turn < warmup { warmup - turn } else { warmup + runs - turn };
@@ -84,18 +92,44 @@ pub fn interleaved(subjects: &mut [Subject<'_>], warmup: usize, runs: usize, lab
                 continue;
             }
             match subjects[i](now)? {
-                Some(times) if turn < warmup => at_once = if count == 1 { in_turn(&times) } else { 1 },
+                Some(times) if turn < warmup => {
+                    warm[i].add(&times);
+                    at_once = if count == 1 { in_turn(&times) } else { 1 };
+                }
                 Some(times) => samples[i].extend(times),
                 None => over[i] = true,
             }
-            for _ in 0..now {
-                progress.step("")?;
+            if turn < planned || turn >= warmup {
+                for _ in 0..now {
+                    progress.step("")?;
+                }
             }
         }
+        ctx.check()?;
         turn += now;
         start += 1;
+        if turn == warmup && warmup < LONGEST * planned && warm.iter().zip(&over).any(|(w, over)| w.becomes_faster && !over) {
+            warmup += 1;
+        }
     }
     Ok(samples)
+}
+
+/// The runs of a subject that do not count.
+#[derive(Clone, Default)]
+struct Warming {
+    least: Option<f64>,
+    /// The last run was faster than all before it.
+    becomes_faster: bool,
+}
+
+impl Warming {
+    fn add(&mut self, times: &[f64]) {
+        for &t in times {
+            self.becomes_faster = self.least.is_some_and(|least| t < (1.0 - WARMER) * least);
+            self.least = Some(self.least.map_or(t, |least| least.min(t)));
+        }
+    }
 }
 
 /// Runs that take [`TURN_MS`] in all.
@@ -168,6 +202,23 @@ mod tests {
         ];
         let samples = interleaved(&mut subjects, 1, 4, "time", &Context::new()).unwrap();
         assert_eq!(samples, [vec![2.0], vec![1.0; 4]]);
+    }
+
+    #[test]
+    fn the_warm_up_goes_on_while_runs_become_faster() {
+        for (until, expected) in [(0u32, 3u32), (6, 7), (100, 12)] {
+            let mut run = 0;
+            let mut subjects: Vec<Subject<'_>> = vec![
+                Box::new(|n| {
+                    run += 1;
+                    Ok(Some(vec![10.0 / f64::from(1 + run.min(until)); n]))
+                }),
+                Box::new(|n| Ok(Some(vec![1.0; n]))),
+            ];
+            let samples = interleaved(&mut subjects, 3, 4, "time", &Context::new()).unwrap();
+            drop(subjects);
+            assert_eq!((samples[0].len(), samples[1].len(), run - 4), (4, 4, expected), "faster until run {until}");
+        }
     }
 
     #[test]

@@ -189,6 +189,17 @@ impl Task {
             Self::Instances(i) => Some(i.image_size),
         }
     }
+    /// The task with another height and width of the input image; an unknown one stays as it is.
+    #[must_use]
+    pub fn with_image_size(mut self, size: [usize; 2]) -> Self {
+        match &mut self {
+            Self::Unknown => {}
+            Self::Classify(c) => c.image_size = size,
+            Self::Detect(d) => d.image_size = size,
+            Self::Instances(i) => i.image_size = size,
+        }
+        self
+    }
     pub fn classes(&self) -> &[String] {
         match self {
             Self::Unknown => &[],

@@ -1,69 +1,56 @@
-//! The course of a search.
-//!
-//! The model as given is judged and timed first, then the same in INT8. The largest cut that keeps the score is found by halving: a cut that
-//! keeps it, in INT8 where INT8 alone kept it, is followed by a deeper one, another by a shallower one. Judging comes before timing, and what
-//! has lost far too much is not timed. Where training is allowed, the shallowest cuts that failed are trained and judged anew.
+//! The course of a search: candidates are made, judged and timed. Judging comes before timing, and what has lost far too much is not timed.
 
-use crate::front::{Point, front, hypervolume};
-use crate::options::{By, Compress, Technique};
-use crate::plan::Plan;
-use crate::report::{Candidate, CompressReport, Unseen};
+use crate::options::{Compress, Technique};
+use crate::plan::{Means, Plan};
+use crate::report::CompressReport;
 use crate::store::{Known, Store, Timed};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::Operation;
+use compresso_compress::prune::{Measure, PruneSensitivity, Removals};
 use compresso_compress::score::{Score, Scorer};
 use compresso_learn::data::Dataset;
-use compresso_learn::eval::Evaluate;
 use compresso_measure::Benchmark;
-use compresso_measure::statistics::{Interval, Verdict};
+use compresso_measure::statistics::Interval;
+use compresso_measure::timing::Latency;
 use compresso_model::{Made, Model, onnx};
 use std::time::Instant;
 
-/// Cuts are sought among these, in percent of the multiply-accumulates.
-const DEEPEST: u8 = 90;
-/// The search ends when the cut is known so well.
-const CLOSE: u8 = 5;
 /// A candidate that loses more than so many times what it may is not timed.
 const HOPELESS: f64 = 5.0;
 
-/// The deepest cut of those that hold, between one that does and one that does not.
-struct Halving {
-    holds: u8,
-    fails: u8,
-}
+/// Shares of a group that are tried, and images that outputs are compared on.
+const SHARES: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
+const COMPARED: usize = 8;
 
-impl Default for Halving {
-    fn default() -> Self {
-        Self { holds: 0, fails: DEEPEST + CLOSE }
-    }
-}
-
-impl Halving {
-    /// The cut to try; `None` when both are close.
-    fn next(&self) -> Option<u8> {
-        let middle = u8::midpoint(self.holds, self.fails);
-        // Half is what people ask for.
-        (self.fails - self.holds > CLOSE).then_some(if self.holds == 0 && self.fails > DEEPEST { 50 } else { middle })
-    }
-    fn tell(&mut self, cut: u8, holds: bool) {
-        *(if holds { &mut self.holds } else { &mut self.fails }) = cut;
-    }
+fn sensitivity(model: &Model, data: &Dataset, ctx: &Context) -> Result<PruneSensitivity> {
+    let removals = Removals {
+        ratios: SHARES.to_vec(),
+        measure: Measure::Error,
+        importance: None,
+        images: COMPARED,
+        tolerance: 1.0,
+        exclude: Vec::new(),
+        include: Vec::new(),
+    };
+    removals.measure(model, data, ctx)
 }
 
 /// A search.
 pub struct Course<'a> {
-    options: &'a Compress,
-    data: &'a Dataset,
-    ctx: &'a Context,
+    pub(crate) options: &'a Compress,
+    pub(crate) data: &'a Dataset,
+    pub(crate) ctx: &'a Context,
     /// Steps of candidates tell their progress, not what they found.
-    quiet: Context,
-    judge: Scorer,
+    pub(crate) quiet: Context,
+    pub(crate) judge: Scorer,
     store: Store,
-    seen: Vec<(Plan, Model, Known)>,
-    refused: Vec<String>,
+    pub(crate) seen: Vec<(Plan, Model, Known)>,
+    /// Of the model as given, for images of a size; where a cut has gone by it.
+    sensitivity: Option<(Option<[usize; 2]>, PruneSensitivity)>,
+    pub(crate) refused: Vec<String>,
     /// Why the images cannot tell the drop that is allowed.
-    coarse: Option<String>,
+    pub(crate) coarse: Option<String>,
 }
 
 impl<'a> Course<'a> {
@@ -75,8 +62,18 @@ impl<'a> Course<'a> {
             let e = Error::unsupported(format!("compress needs a model that can be scored on this dataset, and {why}"));
             e.hint("train it first: m = train(m, d)")
         })?;
-        let mut course =
-            Self { options, data, ctx, quiet: ctx.without_notes(), judge, store, seen: Vec::new(), refused: Vec::new(), coarse: None };
+        let mut course = Self {
+            options,
+            data,
+            ctx,
+            quiet: ctx.without_notes(),
+            judge,
+            store,
+            seen: Vec::new(),
+            sensitivity: None,
+            refused: Vec::new(),
+            coarse: None,
+        };
         course.begin(model)?;
         Ok(course)
     }
@@ -98,43 +95,36 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    fn at(&self, plan: Plan) -> Option<&(Plan, Model, Known)> {
+    pub(crate) fn at(&self, plan: Plan) -> Option<&(Plan, Model, Known)> {
         self.seen.iter().find(|(p, ..)| *p == plan)
     }
-    fn allows(&self, technique: Technique) -> bool {
+    pub(crate) fn allows(&self, technique: Technique) -> bool {
         self.options.techniques.contains(&technique)
     }
-    fn lost(&self, known: &Known) -> f64 {
+    pub(crate) fn lost(&self, known: &Known) -> f64 {
         self.seen.first().map_or(0.0, |(.., given)| given.score - known.score)
     }
-    fn holds(&self, plan: Plan) -> bool {
+    pub(crate) fn holds(&self, plan: Plan) -> bool {
         // Scores of thousandths are not told apart by the last bit of a sum.
         self.at(plan).is_some_and(|(.., k)| self.lost(k) <= self.options.max_drop + 1e-9)
     }
-    fn has_time(&self) -> bool {
+    pub(crate) fn has_time(&self) -> bool {
         self.seen.iter().map(|(.., k)| k.seconds).sum::<f64>() < 60.0 * self.options.budget_minutes
     }
-    /// As fast and small as is asked for, where something is.
-    fn meets(&self, known: &Known) -> bool {
-        let fast = self.options.latency_ms.is_none_or(|most| known.time.as_ref().is_some_and(|t| t.p50_ms <= most));
-        fast && self.options.size_mb.is_none_or(|most| known.size_bytes as f64 <= 1e6 * most)
+    pub(crate) fn missed(&self, known: &Known) -> Option<String> {
+        self.options.missed(known)
     }
-    /// Which target it misses.
-    fn missed(&self, known: &Known) -> String {
-        let large = self.options.size_mb.is_some_and(|most| known.size_bytes as f64 > 1e6 * most);
-        let slow = self.options.latency_ms.is_some_and(|most| known.time.as_ref().is_none_or(|t| t.p50_ms > most));
-        match (slow, large) {
-            (true, true) => "too slow and too large".into(),
-            (true, false) => "too slow".into(),
-            _ => "too large".into(),
-        }
+    /// It meets the targets, where there are some: more would only cost score.
+    pub(crate) fn is_enough(&self, plan: Option<Plan>) -> bool {
+        self.options.has_target() && plan.and_then(|p| self.at(p)).is_some_and(|(.., k)| self.missed(k).is_none())
     }
-    fn has_target(&self) -> bool {
-        self.options.latency_ms.is_some() || self.options.size_mb.is_some()
+    /// What a candidate is called.
+    pub(crate) fn name(&self, plan: Plan, known: &Known) -> String {
+        plan.name(self.at(plan.whole()).and_then(|(.., k)| k.macs), known.macs)
     }
 
     /// Makes, judges and times what a plan and those before it say, unless that is known. False where a step refuses the model.
-    fn try_plan(&mut self, plan: Plan) -> Result<bool> {
+    pub(crate) fn try_plan(&mut self, plan: Plan) -> Result<bool> {
         if self.at(plan).is_some() {
             return Ok(true);
         }
@@ -149,8 +139,7 @@ impl<'a> Course<'a> {
             return Ok(true);
         }
         let start = Instant::now();
-        let source = self.at(before).map(|(_, m, _)| m.clone()).ok_or_else(|| Error::internal("a plan without its model"))?;
-        let model = match plan.step(&source, self.data, self.options, &self.quiet) {
+        let model = match self.make(plan, before) {
             Ok(model) => model,
             Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Check) => {
                 self.refused.push(format!("{plan}: {}", e.message()));
@@ -167,11 +156,27 @@ impl<'a> Course<'a> {
         Ok(true)
     }
 
+    fn make(&mut self, plan: Plan, before: Plan) -> Result<Model> {
+        let missing = || Error::internal("a plan without its model");
+        let [source, given] = [before, plan.whole()].map(|p| self.at(p).map(|(_, m, _)| m.clone()));
+        let (source, given) =
+            (source.ok_or_else(missing)?, given.or_else(|| self.at(before).map(|(_, m, _)| m.clone())).ok_or_else(missing)?);
+        let by_sensitivity = plan.by_sensitivity && plan.before() == Some(plan.whole());
+        if by_sensitivity && self.sensitivity.as_ref().is_none_or(|(size, _)| *size != plan.size) {
+            let found = sensitivity(&given, self.data, &self.quiet)?;
+            self.sensitivity = Some((plan.size, found));
+        }
+        let sensitivity = self.sensitivity.as_ref().filter(|_| by_sensitivity).map(|(_, s)| s);
+        let means = Means { data: self.data, options: self.options, given: &given, sensitivity };
+        plan.step(&source, &means, &self.quiet)
+    }
+
     fn tell(&self, plan: Plan, known: &Known, beside: &str) {
         let speed = known.time.as_ref().and_then(|t| t.speedup).map_or(String::new(), |s| format!(", {s} as fast"));
         let beside = if beside.is_empty() { String::new() } else { format!(" ({beside})") };
         self.ctx.note(format!(
-            "compress: {plan}: {} {:.4} → {:.4}{speed}, {:.2} MB{beside}",
+            "compress: {}: {} {:.4} → {:.4}{speed}, {:.2} MB{beside}",
+            self.name(plan, known),
             self.judge.measure,
             known.score + self.lost(known),
             known.score,
@@ -206,7 +211,7 @@ impl<'a> Course<'a> {
             runs: self.options.runs,
             runtimes: Some(vec![self.options.runtime.clone()]),
             accuracy: false,
-            power: false,
+            power: self.options.energy_j.is_some(),
             ..Benchmark::default()
         };
         let report = benchmark.run((&models, None), &self.quiet)?;
@@ -219,9 +224,12 @@ impl<'a> Course<'a> {
         Ok(match (given, row.speedup) {
             (Some(ms), Some(s)) => {
                 let interval = Interval { low: ms / s.high, high: ms / s.low };
-                Timed { p50_ms: ms / s.times, interval_ms: Some(interval), speedup: row.speedup }
+                Timed { p50_ms: ms / s.times, interval_ms: Some(interval), speedup: row.speedup, energy_j: row.energy_j }
             }
-            _ => Timed { p50_ms: row.latency.p50_ms, interval_ms: row.latency.p50_interval_ms, speedup: row.speedup },
+            _ => {
+                let Latency { p50_ms, p50_interval_ms: interval_ms, .. } = row.latency;
+                Timed { p50_ms, interval_ms, speedup: row.speedup, energy_j: row.energy_j }
+            }
         })
     }
 
@@ -237,145 +245,5 @@ impl<'a> Course<'a> {
             Err(e) => return Err(e),
         };
         self.choose(cancelled)
-    }
-
-    fn search(&mut self) -> Result<()> {
-        let mut progress = self.ctx.progress("compress", 0);
-        let quantize = self.allows(Technique::Quantize) && self.has_time() && self.try_plan(Plan::default().quantized())?;
-        progress.step("")?;
-        let in_int8 = quantize && self.holds(Plan::default().quantized());
-        let last = |cut: Plan| if in_int8 { cut.quantized() } else { cut };
-        if self.allows(Technique::Prune) {
-            let mut halving = Halving::default();
-            while let Some(cut) = halving.next().filter(|_| self.has_time()) {
-                let plan = last(Plan::pruned(cut));
-                let made = self.try_plan(plan)?;
-                let enough = self.has_target() && self.at(plan).is_some_and(|(.., k)| self.meets(k));
-                halving.tell(cut, made && self.holds(plan) && !enough);
-                progress.step("")?;
-            }
-        }
-        if self.allows(Technique::Train) {
-            let mut failed: Vec<u8> =
-                self.seen.iter().map(|(p, ..)| *p).filter(|p| p.cut > 0 && p.epochs == 0 && !p.int8).map(|p| p.cut).collect();
-            failed.retain(|&cut| !self.holds(last(Plan::pruned(cut))));
-            failed.sort_unstable();
-            for cut in failed {
-                if !self.has_time() {
-                    break;
-                }
-                let plan = last(Plan { epochs: self.options.epochs, ..Plan::pruned(cut) });
-                let held = self.try_plan(plan)? && self.holds(plan);
-                progress.step("")?;
-                if !held {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn choose(self, cancelled: bool) -> Result<Made<CompressReport>> {
-        let speed = |k: &Known| k.time.as_ref().map_or(0.0, |t| t.speedup.map_or(1.0, |s| s.times));
-        let given = &self.seen[0].2;
-        let points: Vec<Point> = self
-            .seen
-            .iter()
-            .map(|(.., k)| Point { score: k.score, speed: speed(k), small: given.size_bytes as f64 / k.size_bytes.max(1) as f64 })
-            .collect();
-        let front = front(&points);
-        let able: Vec<usize> = (0..self.seen.len()).filter(|&i| self.holds(self.seen[i].0)).collect();
-        let meeting: Vec<usize> = able.iter().copied().filter(|&i| self.meets(&self.seen[i].2)).collect();
-        let reached = !meeting.is_empty();
-        let best = |of: &[usize], by: &dyn Fn(usize) -> [f64; 2]| -> usize {
-            let better = |&a: &usize, &b: &usize| by(a)[0].total_cmp(&by(b)[0]).then(by(a)[1].total_cmp(&by(b)[1])).then(b.cmp(&a));
-            of.iter().copied().max_by(better).unwrap_or(0)
-        };
-        let winner = if self.has_target() && reached {
-            best(&meeting, &|i| [points[i].score, points[i].speed])
-        } else {
-            best(&able, &|i| [points[i].speed, points[i].small])
-        };
-        let name = |i: usize| self.seen[i].0.reached(given.macs, self.seen[i].2.macs);
-        let candidates = self.seen.iter().enumerate().map(|(i, (plan, _, k))| {
-            let beaten = (0..points.len()).find(|&j| points[j].beats(points[i]));
-            let lost = self.lost(k);
-            let why = match () {
-                () if i == winner && self.has_target() && !reached => format!("taken, though {}", self.missed(k)),
-                () if i == winner => "taken".to_string(),
-                () if !self.holds(*plan) => format!("loses {lost:.4}, more than {}", self.options.max_drop),
-                () if self.has_target() && !self.meets(k) => self.missed(k),
-                () if k.time.as_ref().is_some_and(|t| t.speedup.is_some_and(|s| s.verdict == Verdict::Slower)) => {
-                    "slower than as given".into()
-                }
-                () => match beaten {
-                    Some(j) => format!("{} is as good or better in all", name(j)),
-                    None if self.has_target() && reached => format!("a lower score than {}", name(winner)),
-                    None => format!("slower than {}", name(winner)),
-                },
-            };
-            Candidate { plan: *plan, known: k.clone(), lost, front: front[i], why }
-        });
-        let candidates: Vec<Candidate> = candidates.collect();
-        let (plan, model, _) = &self.seen[winner];
-        let held: Vec<Point> = (0..points.len()).filter(|&i| points[i].speed > 0.0).map(|i| points[i]).collect();
-        let seconds: f64 = self.seen.iter().map(|(.., k)| k.seconds).sum();
-        let mut report = CompressReport {
-            winner: *plan,
-            measure: self.judge.measure.clone(),
-            images: self.judge.images(),
-            dataset: self.data.for_evaluation().label(),
-            runtime: self.options.runtime.clone(),
-            runs: self.options.runs,
-            threads: self.ctx.threads,
-            hypervolume: hypervolume(&held, self.judge.first.value),
-            minutes: seconds / 60.0,
-            unseen: None,
-            refused: self.refused.clone(),
-            coarse: self.coarse.clone(),
-            cancelled,
-            out_of_time: !self.has_time(),
-            budget_minutes: self.options.budget_minutes,
-            target_missed: self.has_target() && !reached,
-            candidates,
-        };
-        if !cancelled && winner > 0 {
-            report.unseen = self.unseen(model)?;
-        }
-        self.ctx.note(report.headline());
-        Ok(Made::new(model.clone(), report))
-    }
-
-    /// The scores of the model as given and of the one taken on a split that the search has not seen.
-    fn unseen(&self, taken: &Model) -> Result<Option<Unseen>> {
-        let judged = self.data.for_evaluation();
-        let Ok(test) = self.data.split("test") else { return Ok(None) };
-        if test.label() == judged.label() || self.judge.measure.contains("unchanged") {
-            return Ok(None);
-        }
-        let score = |model: &Model| -> Result<f64> {
-            let found = Evaluate::default().run((model, &test), &self.quiet)?;
-            Ok(if self.options.by == By::Map50 { found.map50.or(found.top1).unwrap_or(0.0) } else { found.fitness() })
-        };
-        let [given, taken] = [score(&self.seen[0].1)?, score(taken)?];
-        Ok(Some(Unseen { split: test.label(), images: test.len(), given, taken }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halving_finds_the_deepest_cut_that_holds_in_few_steps() {
-        for deepest in 0..=95 {
-            let (mut halving, mut asked) = (Halving::default(), Vec::new());
-            while let Some(cut) = halving.next() {
-                asked.push(cut);
-                halving.tell(cut, cut <= deepest);
-            }
-            assert!(halving.holds <= deepest && (halving.fails > deepest || halving.fails > DEEPEST), "{deepest}: {asked:?}");
-            assert!(halving.fails - halving.holds <= CLOSE && asked.len() <= 6 && asked[0] == 50, "{deepest}: {asked:?}");
-        }
     }
 }

@@ -234,7 +234,7 @@ impl GuideReport {
         if let (Some([h, w]), Some(_)) = (size, given.score)
             && h.min(w) >= 128
         {
-            let call = format!("evaluate(m, d, #{{ size: {} }});", h.min(w) * 3 / 4 / 32 * 32);
+            let call = format!("let s = resize(m, #{{ size: [{}, {}] }}); evaluate(s, d);", h * 3 / 4 / 32 * 32, w * 3 / 4 / 32 * 32);
             say("try a smaller image", format!("three quarters of {h} × {w} pixels a side are about half the work"), &call);
         }
         all

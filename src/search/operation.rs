@@ -7,6 +7,7 @@ use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_learn::data::Dataset;
+use compresso_measure::sensor;
 use compresso_model::ops::quantized_node;
 use compresso_model::{Made, Model};
 
@@ -33,20 +34,29 @@ impl Operation for Compress {
         in_range("judged", self.judged as f64, 1.0..)?;
         // Fewer rounds tell nothing of two models.
         in_range("runs", self.runs as f64, 8.0..=1e6)?;
-        for (name, target) in [("latency_ms", self.latency_ms), ("size_mb", self.size_mb)] {
+        for (name, target) in [("latency_ms", self.latency_ms), ("size_mb", self.size_mb), ("energy_j", self.energy_j)] {
             target.map_or(Ok(()), |t| in_range(name, t, f64::MIN_POSITIVE..))?;
         }
         if self.techniques.is_empty() {
             return Err(Error::argument("option 'techniques' is empty").hint(r#"the default is ["prune", "quantize"]"#));
         }
-        if !self.techniques.contains(&Technique::Prune) && self.techniques.contains(&Technique::Train) {
-            return Err(Error::argument("technique 'train' trains pruned models, and 'prune' is not among the techniques"));
+        let without = |t: Technique| !self.techniques.contains(&t);
+        for (technique, what) in
+            [(Technique::Train, "trains"), (Technique::Distill, "trains"), (Technique::Sensitivity, "shares out the cuts of")]
+        {
+            if without(Technique::Prune) && !without(technique) {
+                let what = format!("technique '{technique}' {what} pruned models, and 'prune' is not among the techniques");
+                return Err(Error::argument(what));
+            }
         }
         if let Some(node) = quantized_node(model.graph()) {
             let e = Error::unsupported(format!("the model is quantized already ({})", node.label()));
             return Err(e.hint("give the float model that it was made from"));
         }
         self.runtime.spec()?.require()?;
+        if self.energy_j.is_some() {
+            sensor(&self.runtime, ctx).map_err(|e| e.at("option 'energy_j'").hint("latency_ms is a goal that any machine can measure"))?;
+        }
         Course::new(self, model, data, ctx)?.run()
     }
 }

@@ -10,8 +10,16 @@ compresso_base::choice! {
         Prune = "prune",
         /// INT8, its scales calibrated on images.
         Quantize = "quantize",
+        /// Cuts shared among the layers by what each bears, as `sensitivity` measures it, where cuts by one ranking lose too much.
+        Sensitivity = "sensitivity",
+        /// INT8 with the layers left in float that lose most, where INT8 of all loses too much.
+        MixedPrecision = "mixed_precision",
+        /// Smaller images.
+        Resize = "resize",
         /// Training of pruned models that lost too much, on the dataset's labels.
         Train = "train",
+        /// The same with the model as given for a teacher.
+        Distill = "distill",
     }
 }
 
@@ -37,13 +45,17 @@ compresso_base::options! {
         pub latency_ms: Option<f64> = None,
         /// Megabytes (10^6 bytes) that the ONNX file may have.
         pub size_mb: Option<f64> = None,
+        /// Joules that an image may take, by a sensor of what runs it (RAPL, NVML); without one that reports, it is refused.
+        pub energy_j: Option<f64> = None,
         /// Runtime in which candidates are timed: "native", "onnxruntime", "openvino" …
         pub runtime: RuntimeName = "native".into(),
         /// Minutes for the search; what is begun is ended. What an earlier search left in `cache` took its minutes of them.
         pub budget_minutes: f64 = 20.0,
-        /// What may be done: "prune", "quantize", "train" (pruned models that lost too much are trained on the dataset).
+        /// What may be done: "prune", "quantize"; "sensitivity" (cuts shared among the layers by what each bears), "mixed_precision" (INT8 but
+        /// for the layers that lose most), "resize" (smaller images); "train" and "distill" (pruned models that lost too much are trained on
+        /// the dataset, with the model as given for a teacher).
         pub techniques: Vec<Technique> = vec![Technique::Prune, Technique::Quantize],
-        /// Epochs of that training.
+        /// Epochs of such training.
         pub epochs: usize = 10,
         /// Training images that pruning and quantization look at.
         pub images: usize = 100,

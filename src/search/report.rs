@@ -9,6 +9,8 @@ use serde::Serialize;
 /// A model that was tried.
 #[derive(Debug, Clone, Serialize)]
 pub struct Candidate {
+    /// By the share of multiply-accumulates that pruning reached, not by the one that the plan asks for.
+    pub name: String,
     pub plan: Plan,
     #[serde(flatten)]
     pub known: Known,
@@ -68,10 +70,6 @@ impl Candidate {
 }
 
 impl CompressReport {
-    /// What a candidate is called: by the share of multiply-accumulates that is gone, not by the one that was asked for.
-    fn name(&self, c: &Candidate) -> String {
-        c.plan.reached(self.candidates.first().and_then(|given| given.known.macs), c.known.macs).to_string()
-    }
     fn taken(&self) -> Option<&Candidate> {
         self.candidates.iter().find(|c| c.plan == self.winner)
     }
@@ -90,11 +88,26 @@ impl CompressReport {
         }
         format!(
             "compress: {}: {} {:.4} → {:.4}{speed}, {small:.1}× as small{missed}",
-            self.name(taken),
-            self.measure,
-            given.known.score,
-            taken.known.score
+            taken.name, self.measure, given.known.score, taken.known.score
         )
+    }
+}
+
+impl CompressReport {
+    /// The score over a cost, with the candidates that none beats in these two; `None` where the cost of none is known.
+    fn trade_off(&self, title: &str, axis: &str, cost: &dyn Fn(&Known) -> Option<f64>) -> Option<Plot> {
+        let points = |taken: bool| -> Vec<(f64, f64, String)> {
+            let of = self.candidates.iter().filter(|c| (c.plan == self.winner) == taken);
+            of.filter_map(|c| Some((cost(&c.known)?, c.known.score, c.name.clone()))).collect()
+        };
+        let series = |name: &str, points: Vec<(f64, f64, String)>| {
+            let labels = points.iter().map(|p| p.2.clone()).collect();
+            Series { name: name.into(), kind: SeriesKind::Points, points: points.iter().map(|p| (p.0, p.1)).collect(), labels }
+        };
+        let mut all: Vec<Series> = [series("candidates", points(false)), series("taken", points(true))].into();
+        all.insert(0, Series::pareto_front(all.iter().flat_map(|s| s.points.clone()).collect::<Vec<_>>()));
+        all.retain(|s| !s.points.is_empty());
+        (!all.is_empty()).then(|| Plot { series: all, ..Plot::default() }.titled(title, axis, &self.measure))
     }
 }
 
@@ -108,7 +121,7 @@ impl Show for CompressReport {
             let k = &c.known;
             let time = |f: &dyn Fn(&Timed) -> Option<Cell>| k.time.as_ref().and_then(f).unwrap_or_else(Cell::none);
             table.row([
-                Cell::from(self.name(c)),
+                Cell::from(&c.name),
                 Cell::shown(format!("{:.4}", k.score), k.score),
                 Cell::shown(c.loss(), c.lost),
                 time(&|t| Some(Cell::shown(format!("{:.2}", t.p50_ms), t.p50_ms))),
@@ -124,22 +137,13 @@ impl Show for CompressReport {
     }
 
     fn plots(&self) -> Vec<Plot> {
-        let of = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<(f64, f64, String)> {
-            let timed = self.candidates.iter().filter(|c| keep(c));
-            timed.filter_map(|c| Some((c.known.time.as_ref()?.p50_ms, c.known.score, self.name(c)))).collect()
-        };
-        let series = |name: &str, kind: SeriesKind, mut points: Vec<(f64, f64, String)>, labels: bool| {
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let labels = if labels { points.iter().map(|p| p.2.clone()).collect() } else { Vec::new() };
-            Series { name: name.into(), kind, points: points.iter().map(|p| (p.0, p.1)).collect(), labels }
-        };
-        let series = vec![
-            series("front", SeriesKind::Line, of(&|c| c.front), false),
-            series("candidates", SeriesKind::Points, of(&|c| c.plan != self.winner), true),
-            series("taken", SeriesKind::Points, of(&|c| c.plan == self.winner), true),
+        let runtime = format!("median latency in {} (ms)", self.runtime);
+        let costs: [(&str, &str, &dyn Fn(&Known) -> Option<f64>); 3] = [
+            ("What was tried", &runtime, &|k| Some(k.time.as_ref()?.p50_ms)),
+            ("Size and score", "file (MB)", &|k| Some(k.size_bytes as f64 / 1e6)),
+            ("Energy and score", "energy of an image (J)", &|k| k.time.as_ref()?.energy_j),
         ];
-        let series: Vec<Series> = series.into_iter().filter(|s| !s.points.is_empty()).collect();
-        vec![Plot { series, ..Plot::default() }.titled("What was tried", format!("median latency in {} (ms)", self.runtime), &self.measure)]
+        costs.into_iter().filter_map(|(title, axis, cost)| self.trade_off(title, axis, cost)).collect()
     }
 
     fn notes(&self) -> Vec<String> {

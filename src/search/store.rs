@@ -10,7 +10,7 @@ use compresso_base::error::{Error, Result};
 use compresso_base::files;
 use compresso_base::operation::{Digest, changed};
 use compresso_learn::data::Dataset;
-use compresso_measure::statistics::{Interval, Speedup};
+use compresso_measure::statistics::{Interval, Speedup, Verdict};
 use compresso_model::{LoadOptions, Model, onnx};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -38,7 +38,12 @@ impl Known {
         let round = |v: f64| format!("{v:.11e}").parse().unwrap_or(v);
         let interval = |i: Interval| Interval { low: round(i.low), high: round(i.high) };
         let speedup = |s: Speedup| Speedup { times: round(s.times), low: round(s.low), high: round(s.high), ..s };
-        let time = |t: Timed| Timed { p50_ms: round(t.p50_ms), interval_ms: t.interval_ms.map(interval), speedup: t.speedup.map(speedup) };
+        let time = |t: Timed| Timed {
+            p50_ms: round(t.p50_ms),
+            interval_ms: t.interval_ms.map(interval),
+            speedup: t.speedup.map(speedup),
+            energy_j: t.energy_j.map(round),
+        };
         Self {
             score: round(self.score),
             deviation: self.deviation.map(round),
@@ -57,6 +62,16 @@ pub struct Timed {
     pub interval_ms: Option<Interval>,
     /// Against the model as given, which took turns with it; `None` for that itself.
     pub speedup: Option<Speedup>,
+    /// Joules of an image, where that was asked for.
+    #[serde(default)]
+    pub energy_j: Option<f64>,
+}
+
+impl Timed {
+    /// How many times as fast as the model as given; 1 where the rounds do not tell.
+    pub fn times(&self) -> f64 {
+        self.speedup.filter(|s| s.verdict != Verdict::CannotTell).map_or(1.0, |s| s.times)
+    }
 }
 
 /// The folder; or nothing, where nothing is kept.
@@ -76,7 +91,7 @@ impl Store {
         }
         let mut said = changed(options);
         // These choose among candidates and change none.
-        for name in ["max_drop", "latency_ms", "size_mb", "budget_minutes", "techniques", "epochs", "cache"] {
+        for name in ["max_drop", "latency_ms", "size_mb", "energy_j", "budget_minutes", "techniques", "epochs", "cache"] {
             said.shift_remove(name);
         }
         let basis = serde_json::json!({
@@ -86,6 +101,8 @@ impl Store {
             "data": data.recipe(),
             "label": data.label(),
             "options": said,
+            // Without that nothing is known of it.
+            "energy": options.energy_j.is_some(),
             "seed": ctx.seed,
             "threads": ctx.threads,
         });

@@ -1,6 +1,6 @@
 //! Searches on a classifier of shapes, which trains in seconds.
 
-use crate::{Compress, CompressReport, Plan, Technique};
+use crate::{Compress, CompressReport, Means, Plan, Technique};
 use compresso_base::context::{Context, ProgressSink};
 use compresso_base::error::ErrorKind;
 use compresso_base::operation::Operation;
@@ -53,10 +53,10 @@ fn what_is_taken_keeps_the_score_and_nothing_faster_does() {
     let found = search(&options(), &Context::new());
     let report = report(&found);
     let plans: Vec<Plan> = report.candidates.iter().map(|c| c.plan).collect();
-    let half = Plan::pruned(50);
+    let half = Plan::default().pruned(50);
     assert_eq!(plans[..2], [Plan::default(), Plan::default().quantized()]);
     assert!(plans.contains(&half), "{plans:?}");
-    let speed = |c: &crate::Candidate| c.known.time.as_ref().map_or(0.0, |t| t.speedup.map_or(1.0, |s| s.times));
+    let speed = |c: &crate::Candidate| c.known.time.as_ref().map_or(0.0, crate::store::Timed::times);
     let taken = report.candidates.iter().find(|c| c.plan == report.winner).unwrap();
     assert!(taken.lost <= 0.1 && taken.why == "taken");
     for c in &report.candidates {
@@ -84,9 +84,16 @@ fn what_is_taken_keeps_the_score_and_nothing_faster_does() {
     let given = report.candidates[0].known.macs.unwrap() as f64;
     for (c, row) in report.candidates.iter().zip(&report.tables()[0].rows).filter(|(c, _)| c.plan.cut > 0) {
         let gone = 100.0 * (1.0 - c.known.macs.unwrap() as f64 / given);
-        assert!(row[0].starts_with(&format!("-{gone:.0} % MACs")), "{}: {gone}", row[0]);
+        assert!(row[0].starts_with(&format!("-{gone:.0} % MACs")) && c.name == row[0], "{}: {gone}", row[0]);
     }
-    assert_eq!(report.plots()[0].series.iter().filter(|s| s.name == "taken").map(|s| s.points.len()).sum::<usize>(), 1);
+    let plots = report.plots();
+    assert_eq!(plots[0].series.iter().filter(|s| s.name == "taken").map(|s| s.points.len()).sum::<usize>(), 1);
+    // One definition of the front in a plot.
+    for plot in &plots {
+        let points = plot.series.iter().filter(|s| s.name != "Pareto front").flat_map(|s| s.points.clone()).collect::<Vec<_>>();
+        let front = plot.series.iter().find(|s| s.name == "Pareto front").unwrap();
+        assert_eq!(front.points, compresso_base::report::Series::pareto_front(points).points);
+    }
 }
 
 /// Cancels when this candidate has been told.
@@ -108,7 +115,7 @@ fn a_search_that_was_stopped_goes_on_from_what_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let kept = Compress { cache: Some(folder.path().join("search").display().to_string()), ..options() };
     let ctx = Context::new();
-    let stopping = ctx.clone().with_progress(Arc::new(StopAt("-50 % MACs", ctx.clone())));
+    let stopping = ctx.clone().with_progress(Arc::new(StopAt("% MACs", ctx.clone())));
     let first = search(&kept, &stopping);
     assert!(report(&first).cancelled && report(&first).notes().iter().any(|n| n.contains("stopped by the user")));
     ctx.cancel.reset();
@@ -153,6 +160,67 @@ fn targets_and_budgets_end_the_search() {
     assert_eq!(better.count(), 0);
 }
 
+/// What is tried of smaller images, cuts by sensitivity, INT8 in part and teachers, and that recipes say it.
+#[test]
+fn each_technique_is_tried_where_it_is_allowed() {
+    let all = |techniques: &[Technique]| Compress { techniques: techniques.to_vec(), max_drop: 0.3, epochs: 1, ..options() };
+    let tried = |techniques: &[Technique]| search(&all(techniques), &Context::new());
+    let smaller = tried(&[Technique::Resize, Technique::Quantize]);
+    let candidates = &report(&smaller).candidates;
+    let sizes: Vec<_> = candidates.iter().filter(|c| !c.plan.int8).filter_map(|c| c.plan.size).collect();
+    assert!(sizes.starts_with(&[[24, 24]]), "{sizes:?}");
+    let macs: Vec<u64> = candidates.iter().filter(|c| !c.plan.int8).filter_map(|c| c.known.macs).collect();
+    assert!(macs.windows(2).all(|w| w[1] < w[0]), "smaller images take less: {macs:?}");
+    let smaller = candidates.iter().find(|c| c.name == "24×24 px").unwrap();
+    assert_eq!(candidates.iter().any(|c| c.name == "24×24 px, int8"), smaller.lost <= 0.3, "{candidates:?}");
+
+    // A cut that no ranking keeps under a drop of nothing, then shared by what groups bear, and with a teacher.
+    let strict = |techniques: &[Technique]| Compress { max_drop: 0.0, ..all(techniques) };
+    let found = search(&strict(&[Technique::Prune, Technique::Sensitivity, Technique::Distill]), &Context::new());
+    let candidates = &report(&found).candidates;
+    let failed = candidates
+        .iter()
+        .filter(|c| c.plan.cut > 0 && !c.plan.by_sensitivity && c.plan.epochs == 0 && c.lost > 0.0)
+        .map(|c| c.plan.cut)
+        .min();
+    if let Some(failed) = failed {
+        let shared = candidates.iter().find(|c| c.plan.by_sensitivity).expect("the cut that failed is tried by sensitivity");
+        assert!(shared.plan.cut <= failed);
+        let whole = candidates[0].known.macs.unwrap() as f64;
+        let gone = 1.0 - shared.known.macs.unwrap() as f64 / whole;
+        // Of so narrow a model channels go by eights.
+        assert!((gone - f64::from(shared.plan.cut) / 100.0).abs() < 0.25, "{gone} of {}", shared.plan.cut);
+        assert!(candidates.iter().any(|c| c.plan.distilled && c.name.contains("1 epoch with its teacher")), "{candidates:?}");
+    }
+}
+
+/// INT8 of all layers, which loses too much, is followed by INT8 in part, for what is left of the drop.
+#[test]
+fn mixed_precision_follows_where_int8_loses_too_much() {
+    let plan = Plan { mixed: Some(150), ..Plan::default().quantized() };
+    assert_eq!((plan.before(), plan.to_string().as_str()), (Some(Plan::default()), "int8 in part"));
+    let data = shapes();
+    let means = Means { data: &data, options: &options(), given: trained(), sensitivity: None };
+    let model = plan.step(trained(), &means, &Context::new()).unwrap();
+    let call = model.recipe().unwrap().calls().into_iter().find(|c| c.operation == "quantize").cloned().unwrap();
+    assert!(serde_json::to_string(&call).unwrap().contains("\"max_drop\":0.015"), "{call:?}");
+}
+
+#[test]
+fn energy_is_a_goal_where_a_sensor_reports_alone() {
+    let asked = Compress { energy_j: Some(1.0), techniques: vec![Technique::Quantize], ..options() };
+    match compresso_measure::sensor(&asked.runtime, &Context::new()) {
+        Err(_) => {
+            let e = asked.run((trained(), &shapes()), &Context::new()).unwrap_err();
+            assert!(e.kind() == ErrorKind::Unavailable && ["powercap: ", "perf: "].iter().all(|s| e.to_string().contains(s)), "{e}");
+        }
+        Ok(_) => {
+            let found = search(&asked, &Context::new());
+            assert!(report(&found).candidates.iter().all(|c| c.known.time.as_ref().is_none_or(|t| t.energy_j.is_some_and(|j| j > 0.0))));
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_searched_is_said_before_anything_is_made() {
     let fails = |options: Compress, model: &Model| options.run((model, &shapes()), &Context::new()).unwrap_err();
@@ -161,7 +229,9 @@ fn what_cannot_be_searched_is_said_before_anything_is_made() {
     assert!(fails(Compress { techniques: Vec::new(), ..options() }, trained()).to_string().contains("option 'techniques'"));
     assert!(fails(Compress { runtime: "nativ".into(), ..options() }, trained()).to_string().contains("did you mean 'native'?"));
     assert!(fails(Compress { techniques: vec![Technique::Train], ..options() }, trained()).to_string().contains("'prune' is not among"));
-    let int8 = Plan::default().quantized().step(trained(), &shapes(), &options(), &Context::new()).unwrap();
+    let data = shapes();
+    let means = Means { data: &data, options: &options(), given: trained(), sensitivity: None };
+    let int8 = Plan::default().quantized().step(trained(), &means, &Context::new()).unwrap();
     let e = fails(options(), &int8);
     assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("quantized already"), "{e}");
 }

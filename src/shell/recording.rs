@@ -22,6 +22,8 @@ pub struct ScriptRun {
     pub given: Map<String, Value>,
     /// The run is recorded: in this folder, or in a new one under `runs`.
     pub record: Option<Option<PathBuf>>,
+    /// The folder gets an event file of TensorBoard too.
+    pub tensorboard: bool,
     /// An earlier record in that folder is replaced.
     pub replace: bool,
     pub limits: Limits,
@@ -91,6 +93,9 @@ impl ScriptRun {
                 Ok(_) => (Status::Done, None),
             };
             session.shared().journal(|j| recorder.finish(status, error, unread, j))?;
+            if self.tensorboard {
+                session.shared().journal(|j| j.events(recorder.folder()))?;
+            }
             ctx.note(format!("recorded in {}", recorder.folder().display()));
         }
         // The last call may have ended early and well.

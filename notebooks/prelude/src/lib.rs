@@ -29,7 +29,7 @@ pub use compresso::learn::eval::{Evaluate, Evaluation, Predict, Predictions};
 pub use compresso::learn::train::{History, Train};
 pub use compresso::measure::compare::{Compare, Comparison};
 pub use compresso::measure::{Benchmark, BenchmarkReport};
-pub use compresso::model::{Loaded, Made, ModelOptions, Summary, Value};
+pub use compresso::model::{Loaded, Made, ModelOptions, Resize, Summary, Value};
 pub use compresso::operation::{Operation, Recipe};
 pub use compresso::report::{Media, Plot, Series, SeriesKind, Show, Table};
 pub use compresso::search::{By, Compress, CompressReport, Technique};

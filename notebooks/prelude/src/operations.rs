@@ -19,7 +19,7 @@ use compresso::learn::train::{History, Train, Trained};
 use compresso::measure::compare::{self as comparing, Compare, Comparison};
 use compresso::measure::{Benchmark, BenchmarkReport, PipelineReport, Stages, StreamReport, Throughput};
 use compresso::model::names::fits;
-use compresso::model::{Load, Loaded, Made, ModelOptions, Summary, Value};
+use compresso::model::{Load, Loaded, Made, ModelOptions, Resize, Summary, Value};
 use compresso::operation::Operation;
 use compresso::search::{Compress, CompressReport, Guide, GuideReport};
 use compresso::{Context, Model, Result};
@@ -44,6 +44,14 @@ pub fn default<T: Default>() -> T {
 /// Those of reading files and of building.
 pub fn model(source: &str, options: ModelOptions) -> Result<Made<()>> {
     run(|ctx| Ok(options.run(source, ctx)?.into()))
+}
+
+/// The model for images of another size: `resize(&m, Resize { size: Some(256.into()) })?`.
+///
+/// # Errors
+/// Those of running [`Resize`].
+pub fn resize<R>(m: &Made<R>, options: Resize) -> Result<Made<()>> {
+    run(|ctx| Ok(options.run(&m.model, ctx)?.into()))
 }
 
 /// Reads a file: a model (.onnx), tensors (.npy, .npz, .pb, .safetensors, .pt, .pth) or data (.json).

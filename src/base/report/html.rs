@@ -18,6 +18,14 @@ const CSS: &str = "\
 .compresso figcaption{font-weight:600;padding:.3em 0}
 .compresso figure{margin:1em 0}";
 
+/// On a page, a click on the head of a column sorts by it: by the numbers behind the cells, else by their texts; a second click turns the order.
+const SORT: &str = "\
+document.querySelectorAll('.compresso table').forEach(t=>t.querySelectorAll('thead th').forEach((h,i)=>{\
+let up=false;h.style.cursor='pointer';h.title='sort';h.onclick=()=>{up=!up;\
+const key=r=>{const c=r.cells[i];return 'v' in c.dataset?+c.dataset.v:c.textContent};\
+const order=(a,b)=>typeof a=='number'&&typeof b=='number'?a-b:typeof a=='number'?-1:typeof b=='number'?1:a.localeCompare(b);\
+[...t.tBodies[0].rows].sort((a,b)=>(up?1:-1)*order(key(a),key(b))).forEach(r=>t.tBodies[0].append(r))}}))";
+
 /// Content with its style.
 fn block(content: &str) -> String {
     format!("<div class=\"compresso\"><style>{CSS}</style>\n{content}</div>\n")
@@ -64,7 +72,7 @@ pub fn html_page(report: &dyn Show, title: &str) -> Result<String> {
     let body = html(report)?;
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title></head>\n<body style=\"margin:2em auto;max-width:70em;padding:0 1em;color:#1f2937;background:#fff\">\n{body}</body></html>\n"
+         <title>{title}</title></head>\n<body style=\"margin:2em auto;max-width:70em;padding:0 1em;color:#1f2937;background:#fff\">\n{body}<script>{SORT}</script></body></html>\n"
     ))
 }
 
@@ -88,7 +96,8 @@ pub fn table_html(table: &Table) -> String {
         out += "<tr>";
         for (i, c) in row.iter().enumerate() {
             let cell = if best.contains(&(r, i)) { format!("<b>{}</b>", escape(c)) } else { escape(c) };
-            let _ = write!(out, "<td{}>{cell}</td>", style(i));
+            let number = table.number(r, i).map_or(String::new(), |x| format!(" data-v=\"{x}\""));
+            let _ = write!(out, "<td{}{number}>{cell}</td>", style(i));
         }
         out += "</tr>\n";
     }
@@ -104,6 +113,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Cell;
 
     #[test]
     fn cells_are_escaped_and_aligned() {
@@ -114,5 +124,14 @@ mod tests {
         // The page parses as XML once the HTML-only void elements are closed.
         let parsed = roxmltree::Document::parse(&html).unwrap();
         assert_eq!(parsed.descendants().filter(|n| n.has_tag_name("td")).count(), 2);
+    }
+
+    #[test]
+    fn columns_of_a_page_are_sorted_by_the_numbers_behind_the_cells() {
+        let mut t = Table::new("T", &["name", ">size"]);
+        t.row([Cell::from("a"), Cell::shown("1.2 MB", 1_200_000.0)]);
+        t.row([Cell::from("b"), Cell::none()]);
+        let page = html_page(&t, "t").unwrap();
+        assert!(page.contains("data-v=\"1200000\">1.2 MB") && page.contains("h.onclick") && page.matches("data-v").count() == 1, "{page}");
     }
 }

@@ -194,7 +194,7 @@ impl Table {
         let mut found = Vec::new();
         for (header, best) in &self.layout.best {
             let Some(c) = self.headers.iter().position(|h| h == header) else { continue };
-            let number = |r: usize| self.exact(r, c).and_then(|e| e.numbers.first()).copied().filter(|x| x.is_finite());
+            let number = |r: usize| self.number(r, c);
             let numbers: Vec<(usize, f64)> = (0..self.rows.len()).filter_map(|r| Some((r, number(r)?))).collect();
             let least = numbers.iter().map(|n| n.1).fold(f64::INFINITY, f64::min);
             let greatest = numbers.iter().map(|n| n.1).fold(f64::NEG_INFINITY, f64::max);
@@ -204,6 +204,11 @@ impl Table {
             }
         }
         found
+    }
+
+    /// The number behind a cell, the first where there are two.
+    pub(super) fn number(&self, row: usize, column: usize) -> Option<f64> {
+        self.exact(row, column).and_then(|e| e.numbers.first()).copied().filter(|x| x.is_finite())
     }
 
     fn exact(&self, row: usize, column: usize) -> Option<&Exact> {

@@ -154,6 +154,13 @@ impl Removals {
     }
 }
 
+impl PruneSensitivity {
+    /// For `prune`: by the name of each group, the share at which it loses `tolerance`.
+    pub fn ratios_at(&self, tolerance: f64) -> serde_json::Map<String, serde_json::Value> {
+        self.groups.iter().map(|g| (g.name.clone(), tolerated(&self.tried, &g.losses, tolerance).into())).collect()
+    }
+}
+
 /// Where the loss, taken as linear between what was tried, first reaches the tolerance; the largest share tried where it does not.
 fn tolerated(tried: &[f64], losses: &[f64], tolerance: f64) -> f64 {
     let mut before = (0.0, 0.0);

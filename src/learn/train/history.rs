@@ -27,6 +27,18 @@ pub struct Epoch {
 }
 
 impl Epoch {
+    /// Its numbers by name: `loss`, parts as `loss/box`, scores as `val/map50`, `learning_rate`, …
+    pub fn values(&self) -> Vec<(String, f64)> {
+        let own = [
+            ("loss", self.loss),
+            ("learning_rate", self.learning_rate),
+            ("gradient_norm", self.gradient_norm),
+            ("images_per_second", self.images_per_second),
+        ];
+        let parts = self.parts.iter().map(|(name, v)| (format!("loss/{name}"), *v));
+        let scores = self.scores.iter().map(|(name, v)| (format!("val/{name}"), *v));
+        own.into_iter().map(|(name, v)| (name.to_string(), v)).chain(parts).chain(scores).collect()
+    }
     /// The epoch in a line.
     pub fn line(&self, of: usize) -> String {
         let parts: Vec<String> = self.parts.iter().map(|(n, v)| format!("{n} {v:.3}")).collect();

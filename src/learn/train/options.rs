@@ -157,6 +157,9 @@ compresso_base::options! {
         /// File (.safetensors) that holds the whole state of the training, written after each epoch.
         #[replayed = null]
         pub checkpoint: Option<PathBuf> = None,
+        /// Folder for an event file of TensorBoard, which gets the losses and scores of each epoch.
+        #[replayed = null]
+        pub tensorboard: Option<PathBuf> = None,
         /// Go on from the checkpoint where there is one, to the same result as without the interruption.
         #[replayed = false]
         pub resume: bool = false,

@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::run::{Best, Run};
 use super::step::{Done, Stepper};
 use crate::data::{DataKind, Dataset, ImageForm, Loader, LoaderOptions, named_after};
+use crate::events::EventFile;
 use compresso_base::context::{Context, Progress, device_name};
 use compresso_base::error::{At, Error, ErrorKind, Result};
 use compresso_base::operation::{Arg, ArgKind, Call, Operation, Options, Recipe, Signature};
@@ -184,6 +185,7 @@ impl Run<'_> {
     /// The epochs after the first `done`.
     fn epochs(&mut self, stepper: &mut Stepper<'_>, done: usize) -> Result<()> {
         let options = self.options;
+        let mut events = options.tensorboard.as_deref().map(EventFile::create).transpose().at(|| "option 'tensorboard'".to_string())?;
         let total = (self.plan.steps_per_epoch * options.epochs.saturating_sub(done)) as u64;
         let mut progress = self.ctx.progress("train", total);
         for number in done..options.epochs {
@@ -198,6 +200,10 @@ impl Run<'_> {
                 checkpoint::save(path, self, stepper)?;
             }
             if let Some(epoch) = self.history.epochs.last() {
+                if let Some(events) = &mut events {
+                    let values = epoch.values();
+                    events.scalars(epoch.epoch as u64, values.iter().map(|(tag, v)| (tag.as_str(), *v)))?;
+                }
                 self.ctx.note(format!("train: {}", epoch.line(options.epochs)));
             }
         }

@@ -1,12 +1,14 @@
 //! What `benchmark` measured.
 
+use super::layers::Layers;
 use super::options::Scenario;
 use super::server::Server;
+use super::trade_off;
 use crate::environment::Environment;
 use crate::statistics::{Speedup, Verdict, runs_for};
 use crate::timing::Latency;
+use crate::worker::Opened;
 use compresso_base::report::{Best, Cell, Plot, Series, SeriesKind, Show, Table, counted};
-use compresso_exec::StepTime;
 use serde::Serialize;
 
 /// One model in one runtime.
@@ -28,14 +30,19 @@ pub struct Row {
     pub samples_ms: Vec<f64>,
     /// Images per second, from the mean latency.
     pub throughput: f64,
+    /// Milliseconds in which the runtime loaded the model, and of its first run, which counts in no other figure.
+    #[serde(flatten)]
+    pub opened: Opened,
     /// Of the scenario `server`.
     pub server: Option<Server>,
     /// Bytes that loading and running the model added to a process of its own at its highest: above what the process had
     /// with the runtime loaded, and no model.
     pub peak_memory_bytes: Option<u64>,
+    /// Of these, what stays resident when all runs are over.
+    pub steady_memory_bytes: Option<u64>,
     /// Bytes of all of that process at its highest, with the runtime and this library.
     pub process_memory_bytes: Option<u64>,
-    /// Mean power of the whole processor while the model ran, in watts.
+    /// Mean power of the whole processor, or of the GPU that the model runs on, in watts.
     pub power_w: Option<f64>,
     /// Energy per image in joules.
     pub energy_j: Option<f64>,
@@ -62,13 +69,6 @@ pub struct BenchmarkReport {
     pub layers: Vec<Layers>,
     /// What was left out or set otherwise, and why.
     pub warnings: Vec<String>,
-}
-
-/// The steps of one model.
-#[derive(Debug, Clone, Serialize)]
-pub struct Layers {
-    pub name: String,
-    pub steps: Vec<StepTime>,
 }
 
 /// What is said of models on integers, `quantized` by their names, that take longer than one on floats with as many multiplications
@@ -128,10 +128,10 @@ impl BenchmarkReport {
         }
         doubts
     }
-    fn has(&self, of: impl Fn(&Row) -> bool) -> bool {
+    pub(super) fn has(&self, of: impl Fn(&Row) -> bool) -> bool {
         self.rows.iter().any(of)
     }
-    fn runtimes(&self) -> Vec<&str> {
+    pub(super) fn runtimes(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for r in &self.rows {
             if !names.contains(&r.runtime.as_str()) {
@@ -169,6 +169,22 @@ impl BenchmarkReport {
         Some(table)
     }
 
+    fn latency_plot(&self, label: impl Fn(&Row) -> String) -> Plot {
+        let series = Series {
+            name: "p50".into(),
+            kind: SeriesKind::Bars,
+            points: self.rows.iter().enumerate().map(|(i, r)| (i as f64, r.latency.p50_ms)).collect(),
+            labels: self.rows.iter().map(label).collect(),
+        };
+        Plot {
+            title: "Latency".into(),
+            x_label: "model".into(),
+            y_label: "median latency (ms)".into(),
+            series: vec![series],
+            ..Plot::default()
+        }
+    }
+
     /// The tail of the latency over the rate of arrivals, as far as it was measured to its end.
     fn server_plot(&self, label: impl Fn(&Row) -> String) -> Plot {
         let of = |r: &Row| {
@@ -183,7 +199,7 @@ impl BenchmarkReport {
 }
 
 impl Row {
-    fn accuracy(&self) -> Option<f64> {
+    pub(super) fn accuracy(&self) -> Option<f64> {
         self.map50.or(self.top1)
     }
 }
@@ -202,7 +218,10 @@ impl Show for BenchmarkReport {
             ">p95 ms",
             ">p99 ms",
             ">images/s",
+            ">load ms",
+            ">first ms",
             ">peak memory",
+            ">steady memory",
         ];
         let (power, map, top1) = (self.has(|r| r.power_w.is_some()), self.has(|r| r.map50.is_some()), self.has(|r| r.top1.is_some()));
         if power {
@@ -224,7 +243,19 @@ impl Show for BenchmarkReport {
         let ms = |v: f64| format!("{v:.2}");
         let mut table = Table::new("Benchmark", &headers)
             .folding()
-            .minor(["std", "p99 ms", "mean ms", "p95 ms", "images/s", "MACs", "params", "peak memory"])
+            .minor([
+                "std",
+                "p99 ms",
+                "mean ms",
+                "p95 ms",
+                "images/s",
+                "MACs",
+                "params",
+                "load ms",
+                "first ms",
+                "peak memory",
+                "steady memory",
+            ])
             .best(&[
                 ("size", Best::Least),
                 ("p50 ms", Best::Least),
@@ -241,7 +272,9 @@ impl Show for BenchmarkReport {
             let mut cells = vec![Cell::from(&r.name), Cell::from(&r.runtime), Cell::count(r.params), macs, Cell::bytes(r.size_bytes)];
             cells.extend([l.mean_ms, l.std_ms, l.p50_ms].map(|v| Cell::shown(ms(v), v)));
             cells.extend([l.p95_ms, l.p99_ms].map(|v| Cell::shown(ms(v), v)));
-            cells.extend([Cell::number(r.throughput), or_dash(r.peak_memory_bytes.map(Cell::bytes))]);
+            cells.push(Cell::number(r.throughput));
+            cells.extend([r.opened.load_ms, r.opened.first_ms].map(|v| Cell::shown(ms(v), v)));
+            cells.extend([r.peak_memory_bytes, r.steady_memory_bytes].map(|b| or_dash(b.map(Cell::bytes))));
             if power {
                 cells.extend([or_dash(r.power_w.map(Cell::number)), or_dash(r.energy_j.map(Cell::number))]);
             }
@@ -263,20 +296,7 @@ impl Show for BenchmarkReport {
             table.row(cells);
         }
         let mut tables: Vec<Table> = self.server_table().into_iter().chain([table]).collect();
-        for l in &self.layers {
-            let title = format!("Steps of {}", l.name);
-            let mut table = Table::new(title, &["step", "kernel", ">ms", ">share", ">MACs", ">GOP/s", ">bytes"]);
-            let total: f64 = l.steps.iter().map(|s| s.seconds).sum();
-            for s in &l.steps {
-                let known = |cell: Cell| if s.macs == 0 { Cell::none() } else { cell };
-                let speed = known(Cell::number(2e-9 * s.macs as f64 / s.seconds));
-                let macs = known(Cell::count(s.macs as u64));
-                let time = Cell::shown(format!("{:.3}", 1e3 * s.seconds), 1e3 * s.seconds);
-                let share = Cell::share(s.seconds / total);
-                table.row([Cell::from(&s.node), Cell::from(&s.kernel), time, share, macs, speed, Cell::bytes(s.bytes as u64)]);
-            }
-            tables.push(table);
-        }
+        tables.extend(self.layers.iter().map(Layers::table));
         tables
     }
 
@@ -286,41 +306,12 @@ impl Show for BenchmarkReport {
         if self.has(|r| r.server.is_some()) {
             return vec![self.server_plot(label)];
         }
-        if self.has(|r| r.accuracy().is_some()) {
-            let series = self.runtimes().into_iter().map(|runtime| {
-                let rows: Vec<&Row> = self.rows.iter().filter(|r| r.runtime == runtime && r.accuracy().is_some()).collect();
-                Series {
-                    name: runtime.into(),
-                    kind: SeriesKind::Points,
-                    points: rows.iter().map(|r| (r.latency.p50_ms, r.accuracy().unwrap_or_default())).collect(),
-                    labels: rows.iter().map(|r| label(r)).collect(),
-                }
-            });
-            let mut series: Vec<Series> = series.collect();
-            if self.rows.len() > 2 {
-                series.push(Series::pareto_front(series.iter().flat_map(|s| s.points.clone()).collect::<Vec<_>>()));
-            }
-            return vec![Plot {
-                title: "Latency and accuracy".into(),
-                x_label: "median latency (ms)".into(),
-                y_label: if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" }.into(),
-                series,
-                ..Plot::default()
-            }];
+        let mut plots = trade_off::plots(self, &label);
+        if plots.is_empty() {
+            plots.push(self.latency_plot(label));
         }
-        let series = Series {
-            name: "p50".into(),
-            kind: SeriesKind::Bars,
-            points: self.rows.iter().enumerate().map(|(i, r)| (i as f64, r.latency.p50_ms)).collect(),
-            labels: self.rows.iter().map(label).collect(),
-        };
-        vec![Plot {
-            title: "Latency".into(),
-            x_label: "model".into(),
-            y_label: "median latency (ms)".into(),
-            series: vec![series],
-            ..Plot::default()
-        }]
+        plots.extend(self.layers.iter().filter_map(Layers::plot));
+        plots
     }
 
     fn notes(&self) -> Vec<String> {

@@ -1,15 +1,17 @@
 //! The course of a benchmark.
 
-use super::report::{BenchmarkReport, Layers, Row, slower_integers};
+use super::layers::Layers;
+use super::report::{BenchmarkReport, Row, slower_integers};
 use super::seat::{Room, Seat, place};
 use super::server::{Load, Served, Server};
 use super::{Benchmark, Scenario};
 use crate::environment::Environment;
 use crate::power::Meter;
-use crate::runtimes::{Files, RUNTIMES, RuntimeSpec};
+use crate::runtimes::{Files, RUNTIMES, RuntimeName, RuntimeSpec};
 use crate::statistics::Speedup;
 use crate::timing::{Subject, interleaved};
 use crate::worker::{Fault, program};
+use candle_core::DeviceLocation;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::operation::in_range;
@@ -52,12 +54,13 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     let room = Room { options, threads, program: program.as_deref(), ctx };
     let mut seats = load(models, &specs, &room, &mut warnings)?;
     let samples = time(&mut seats, options, &mut warnings, ctx)?;
-    let meter = if options.power { Meter::cpu() } else { Err("not asked for".into()) };
+    let mut meters = Meters::new(options.power);
     let mut rows = Vec::new();
     for (seat, samples) in seats.iter_mut().zip(samples) {
         let Some(samples) = samples else { continue };
         let server = serve(seat, &samples, options, &mut warnings, ctx)?;
-        let beside = seat.beside(&meter, data_for_accuracy, &room, &mut warnings)?;
+        let meter = meters.of(seat.spec, options, ctx);
+        let beside = seat.beside(meter, data_for_accuracy, &room, &mut warnings)?;
         rows.push(Row { server, ..seat.row(&samples, beside)? });
     }
     if let Some((first, others)) = rows.split_first_mut() {
@@ -79,6 +82,49 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
     };
     ctx.note(report.line());
     Ok(report)
+}
+
+/// A sensor, or why there is none.
+type Sensor = Result<Meter, String>;
+
+/// The sensors of what models run on, each tried when it is first asked for.
+struct Meters {
+    asked: bool,
+    cpu: Option<Sensor>,
+    gpu: Option<Sensor>,
+}
+
+impl Meters {
+    fn new(asked: bool) -> Self {
+        Self { asked, cpu: None, gpu: None }
+    }
+    fn of(&mut self, spec: &RuntimeSpec, options: &Benchmark, ctx: &Context) -> &Sensor {
+        let gpu = gpu_of(spec, options.training, ctx);
+        let asked = self.asked;
+        let slot = if gpu.is_some() { &mut self.gpu } else { &mut self.cpu };
+        slot.get_or_insert_with(|| if asked { meter(gpu) } else { Err("not asked for".into()) })
+    }
+}
+
+/// The GPU that a model runs on in a runtime.
+fn gpu_of(spec: &RuntimeSpec, training: bool, ctx: &Context) -> Option<usize> {
+    let device = match ctx.device.location() {
+        DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
+        _ => None,
+    };
+    if spec.name == "cuda" { Some(device.unwrap_or(0)) } else { device.filter(|_| training) }
+}
+
+fn meter(gpu: Option<usize>) -> Sensor {
+    gpu.map_or_else(Meter::cpu, |gpu| Meter::gpu(gpu as u32))
+}
+
+/// The sensor of what runs models of a runtime, with what is wrong with each where none reports.
+///
+/// # Errors
+/// `Unavailable`; `Argument` for a runtime that there is not.
+pub fn sensor(runtime: &RuntimeName, ctx: &Context) -> Result<Meter> {
+    meter(gpu_of(runtime.spec()?, false, ctx)).map_err(|why| Error::unavailable(format!("no sensor reports energy here: {why}")))
 }
 
 /// Of models that labels of this kind can judge, at least one has the dataset's classes: better said now than after all was timed.

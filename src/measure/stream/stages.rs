@@ -1,6 +1,7 @@
 //! `pipeline`: a model cut into stages, each on threads of its own, against one engine and against whole models side by side.
 
 use crate::environment::Environment;
+use crate::statistics::{Speedup, Verdict};
 use crate::worker::{Input, noise};
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
@@ -22,8 +23,8 @@ compresso_base::options! {
         pub stages: usize = 2,
         /// Images that go through in each round.
         pub images: usize = 50,
-        /// Rounds, in which the ways take turns; the median counts.
-        pub rounds: usize = 5,
+        /// Rounds, in which the ways take turns; the median counts. Fewer than 8 tell no two ways apart.
+        pub rounds: usize = 8,
         /// Images per run, where the model leaves it open.
         pub batch: usize = 1,
     }
@@ -36,6 +37,8 @@ pub struct Arrangement {
     /// Images a second, the median of the rounds.
     pub images_per_second: f64,
     pub rounds: Vec<f64>,
+    /// Against one engine, by the rounds in which both took turns; `None` of that itself, and where rounds or images are too few.
+    pub speedup: Option<Speedup>,
     /// Milliseconds from an image's start to its result, the median.
     pub latency_ms: f64,
     /// How often the weights are in memory.
@@ -112,10 +115,14 @@ impl Operation for Stages {
             all.sort_by(f64::total_cmp);
             crate::timing::percentile(&all, 50.0)
         };
+        let seconds: Vec<Vec<f64>> = rounds.iter().map(|all| all.iter().map(|r| r.0).collect()).collect();
+        let enough = self.images >= ENOUGH * self.stages;
         let arrangement = |((name, copies), rounds): ((&'static str, usize), Vec<(f64, Vec<f64>)>)| {
+            let own: Vec<f64> = rounds.iter().map(|r| r.0).collect();
+            let speedup = Some(own).filter(|_| enough && name != ways[0].0).and_then(|own| Speedup::of(&own, &seconds[0]));
             let rates: Vec<f64> = rounds.iter().map(|r| (self.images * self.batch) as f64 / r.0).collect();
             let latency_ms = median(rounds.into_iter().flat_map(|r| r.1).collect());
-            Arrangement { name, images_per_second: median(rates.clone()), rounds: rates, latency_ms, copies }
+            Arrangement { name, images_per_second: median(rates.clone()), rounds: rates, speedup, latency_ms, copies }
         };
         let report = PipelineReport {
             arrangements: ways.into_iter().zip(rounds).map(arrangement).collect(),
@@ -218,6 +225,9 @@ fn check(whole: &mut Engine, stages: &mut [Engine], feeds: &HashMap<String, Valu
     Ok(crossing)
 }
 
+/// Images for each stage that tell a rate: filling and draining the stages takes as long as a stage's part of one image each.
+const ENOUGH: usize = 10;
+
 struct Plan {
     /// The first node of each stage but the first.
     nodes: Vec<usize>,
@@ -295,8 +305,15 @@ fn parts(graph: &Graph, cuts: &[usize]) -> Result<Vec<Graph>> {
 }
 
 impl PipelineReport {
-    fn best(&self) -> Option<&Arrangement> {
-        self.arrangements.iter().max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second))
+    /// The way that is told to be better than the others: the fastest of those that are faster than one engine, else that, where all others
+    /// are slower. `None` where the rounds do not tell.
+    fn told(&self) -> Option<&'static str> {
+        let others = self.arrangements.get(1..)?;
+        let is = |a: &&Arrangement, verdict| a.speedup.is_some_and(|s| s.verdict == verdict);
+        let faster = others.iter().filter(|a| is(a, Verdict::Faster));
+        let best = faster.max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second));
+        let slower = || others.iter().all(|a| is(&a, Verdict::Slower));
+        best.map(|a| a.name).or_else(|| slower().then(|| self.arrangements[0].name))
     }
     /// `pipeline: 61.2 images/s in stages, 70.1 side by side, 48.0 by one engine`
     pub fn headline(&self) -> String {
@@ -307,7 +324,7 @@ impl PipelineReport {
 
 impl Show for PipelineReport {
     fn tables(&self) -> Vec<Table> {
-        let headers = ["threads shared as", ">images/s", ">least", ">most", ">latency ms", ">copies of the weights"];
+        let headers = ["threads shared as", ">images/s", ">least", ">most", ">× one engine", ">latency ms", ">copies of the weights"];
         let mut ways =
             Table::new("Pipeline", &headers).best(&[("images/s", Best::Greatest), ("latency ms", Best::Least)]).minor(["least", "most"]);
         for a in &self.arrangements {
@@ -315,7 +332,12 @@ impl Show for PipelineReport {
             let ends = |f: fn(f64, f64) -> f64| a.rounds.iter().copied().reduce(f).unwrap_or(f64::NAN);
             let latency = Cell::shown(format!("{:.2}", a.latency_ms), a.latency_ms);
             let copies = Cell::shown(a.copies.to_string(), a.copies as f64);
-            ways.row([Cell::from(a.name), one(a.images_per_second), one(ends(f64::min)), one(ends(f64::max)), latency, copies]);
+            let times = match a.speedup {
+                Some(s) => Cell::shown(s.to_string(), s.times),
+                None if std::ptr::eq(a, &raw const self.arrangements[0]) => Cell::shown("1.00×", 1.0),
+                None => Cell::none(),
+            };
+            ways.row([Cell::from(a.name), one(a.images_per_second), one(ends(f64::min)), one(ends(f64::max)), times, latency, copies]);
         }
         let mut stages = Table::new("Stages", &["stage", "begins at", ">share of MACs", ">sends"]);
         for (i, share) in self.shares.iter().enumerate() {
@@ -328,15 +350,29 @@ impl Show for PipelineReport {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.environment.lines();
         notes.push(format!("{}, {} in each round, in turns", counted(self.threads, "thread"), counted(self.images, "image")));
-        let Some(best) = self.best() else { return notes };
-        let why = match best.name {
+        let crossing: u64 = self.crossing_bytes.iter().sum();
+        let Some(best) = self.told() else {
+            let why = if self.images < ENOUGH * self.shares.len() {
+                format!(
+                    "no way is told to be better from {} a round: {} and more are",
+                    counted(self.images, "image"),
+                    ENOUGH * self.shares.len()
+                )
+            } else if self.arrangements.iter().skip(1).all(|a| a.speedup.is_none()) {
+                "no way is told to be better from fewer than 8 rounds".into()
+            } else {
+                "these rounds cannot tell the ways apart".into()
+            };
+            notes.push(format!("{why}; {} cross the cuts for each run", bytes(crossing)));
+            return notes;
+        };
+        let why = match best {
             "stages" => "stages win here: each keeps its part of the weights near its core, and waits little for the others",
             "side by side" => {
                 "whole models side by side win: nothing waits for another stage. Stages are for weights that do not fit several times"
             }
             _ => "one engine wins: its threads share each layer, and an image is done soonest",
         };
-        let crossing: u64 = self.crossing_bytes.iter().sum();
         notes.push(format!("{why}; {} cross the cuts for each run", bytes(crossing)));
         notes
     }

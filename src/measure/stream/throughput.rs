@@ -2,7 +2,8 @@
 
 use crate::environment::Environment;
 use crate::memory::resident;
-use compresso_base::context::Context;
+use crate::statistics::{Speedup, Verdict};
+use compresso_base::context::{Context, Verbosity};
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
 use compresso_base::report::{Cell, Plot, Series, SeriesKind, Show, Table, counted};
@@ -19,9 +20,9 @@ compresso_base::options! {
         /// threads. The workers share these threads.
         pub workers: Vec<usize> = Vec::new(),
         /// Images of each measurement; those that are given come again and again.
-        pub images: usize = 200,
-        /// Measurements of each, in turns; the median counts.
-        pub rounds: usize = 3,
+        pub images: usize = 100,
+        /// Measurements of each, in turns; the median counts. Fewer than 8 tell no two numbers of workers apart.
+        pub rounds: usize = 8,
         /// Images that a worker runs at once, where the model leaves it open.
         pub batch: usize = 1,
         /// Milliseconds that a worker waits for a batch to fill.
@@ -45,8 +46,10 @@ pub struct Rate {
     pub images_per_second: f64,
     /// Of each round.
     pub rounds: Vec<f64>,
-    /// Against one thread.
+    /// Against one thread: the ratio of the medians.
     pub times: f64,
+    /// The same by the rounds in which both took turns; `None` of one thread itself, and where the rounds or the images are too few.
+    pub speedup: Option<Speedup>,
     /// Milliseconds of an image in each stage, in its thread.
     pub read_ms: f64,
     pub run_ms: f64,
@@ -59,6 +62,8 @@ pub struct StreamReport {
     pub rates: Vec<Rate>,
     /// Images of each measurement.
     pub images: usize,
+    /// Of these at most so many are under way, partly done, when counting begins.
+    pub under_way: usize,
     pub batch: usize,
     pub threads: usize,
     /// Resident bytes of the process after so many images of the last measurement.
@@ -68,6 +73,8 @@ pub struct StreamReport {
 
 /// Looks at the memory in a measurement.
 const LOOKS: usize = 100;
+/// So many times the images that are under way must come out, so that these change a rate by no more than a twentieth.
+const ENOUGH: usize = 20;
 
 impl Operation for Throughput {
     const SIGNATURE: Signature = Signature {
@@ -104,7 +111,7 @@ impl Operation for Throughput {
         let mut memory = Vec::new();
         let mut progress = ctx.progress("throughput", (counts.len() * self.rounds) as u64);
         let mut quiet = ctx.clone();
-        quiet.quiet = true;
+        quiet.verbosity = Verbosity::Silent;
         for _ in 0..self.rounds {
             for (workers, rates) in counts.iter().zip(&mut found) {
                 memory.clear();
@@ -116,6 +123,10 @@ impl Operation for Throughput {
         }
         drop(progress);
         let serial = median(&found[0], |r| r.images_per_second);
+        let under_way = counts.iter().flatten().map(|n| under_way(*n, self.batch)).max().unwrap_or(0);
+        // Images that were half done before counting began come out as if they had taken no time.
+        let enough = self.images >= ENOUGH * under_way.max(1);
+        let ms = |rounds: &[Rates]| rounds.iter().map(|r| 1e3 / r.images_per_second).collect::<Vec<_>>();
         let rate = |(workers, rounds): (&Option<usize>, &Vec<Rates>)| {
             let at = |of: fn(&Rates) -> f64| median(rounds, of);
             Rate {
@@ -125,6 +136,7 @@ impl Operation for Throughput {
                 images_per_second: at(|r| r.images_per_second),
                 rounds: rounds.iter().map(|r| r.images_per_second).collect(),
                 times: at(|r| r.images_per_second) / serial,
+                speedup: workers.filter(|_| enough).and_then(|_| Speedup::of(&ms(rounds), &ms(&found[0]))),
                 read_ms: at(|r| r.read_ms),
                 run_ms: at(|r| r.run_ms),
                 boxes_ms: at(|r| r.boxes_ms),
@@ -132,10 +144,15 @@ impl Operation for Throughput {
         };
         let rates = counts.iter().zip(&found).map(rate).collect();
         let environment = Environment::now(Vec::new());
-        let report = StreamReport { rates, images: self.images, batch: self.batch, threads: ctx.threads, memory, environment };
+        let report = StreamReport { rates, images: self.images, under_way, batch: self.batch, threads: ctx.threads, memory, environment };
         ctx.note(report.headline());
         Ok(report)
     }
+}
+
+/// Images that workers have, and that are read ahead for them.
+fn under_way(workers: usize, batch: usize) -> usize {
+    2 * workers * batch
 }
 
 impl Throughput {
@@ -157,7 +174,7 @@ impl Throughput {
         };
         let (mut seen, every) = (0, self.images.div_ceil(LOOKS));
         // Until the first images are through, workers plan and the stages fill.
-        let skipped = (self.images / 10).max(2 * options.workers * self.batch).min(self.images / 2);
+        let skipped = (self.images / 10).max(under_way(options.workers, self.batch)).min(self.images / 2);
         let mut begin = Instant::now();
         let mut visit = |_, _: &_| {
             seen += 1;
@@ -184,14 +201,45 @@ fn median(rounds: &[Rates], of: fn(&Rates) -> f64) -> f64 {
     crate::timing::percentile(&all, 50.0)
 }
 
+impl Rate {
+    /// `1.83×`; `–` where the rounds do not tell.
+    fn against(&self) -> Cell {
+        match self.speedup {
+            Some(s) => Cell::shown(s.to_string(), s.times),
+            None if self.workers.is_none() => Cell::shown("1.00×", 1.0),
+            None => Cell::none(),
+        }
+    }
+}
+
 impl StreamReport {
+    /// What these images and rounds do not tell.
+    fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.images < ENOUGH * self.under_way.max(1) {
+            doubts.push(format!(
+                "no speed-up is told from {}: up to {} are under way when counting begins; {} and more make that a twentieth",
+                counted(self.images, "image"),
+                self.under_way,
+                ENOUGH * self.under_way
+            ));
+        } else if self.rates.iter().any(|r| r.workers.is_some() && r.speedup.is_none()) {
+            doubts.push("no speed-up is told from fewer than 8 rounds".into());
+        }
+        let alike = self.rates.iter().filter(|r| r.speedup.is_some_and(|s| s.verdict == Verdict::CannotTell)).map(|r| r.name.as_str());
+        let alike: Vec<&str> = alike.collect();
+        if !alike.is_empty() {
+            doubts.push(format!("≈ 1×: these rounds cannot tell {} from one thread", alike.join(", ")));
+        }
+        doubts
+    }
     fn best(&self) -> Option<&Rate> {
         self.rates.iter().max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second))
     }
     /// `throughput: 61.2 images/s by 2 workers, 1.83× one thread`
     pub fn headline(&self) -> String {
         let Some(best) = self.best() else { return "throughput: nothing was measured".into() };
-        let against = if best.workers.is_none() { String::new() } else { format!(", {:.2}× one thread", best.times) };
+        let against = best.speedup.map_or_else(String::new, |s| format!(", {s} one thread"));
         format!("throughput: {:.1} images/s by {}{against}", best.images_per_second, best.name)
     }
     /// Bytes that were added for each image after the first quarter of them, by the least squares of the looks; `None` where the system does
@@ -226,7 +274,7 @@ impl Show for StreamReport {
                 one(r.images_per_second),
                 one(ends(f64::min)),
                 one(ends(f64::max)),
-                two(r.times),
+                r.against(),
                 two(r.read_ms),
                 two(r.run_ms),
                 two(r.boxes_ms),
@@ -255,6 +303,7 @@ impl Show for StreamReport {
             self.batch,
             counted(self.threads, "thread")
         ));
+        notes.extend(self.doubts());
         let reads_longest = |r: &&Rate| r.workers.is_some() && r.read_ms > r.run_ms;
         if self.rates.iter().any(|r| reads_longest(&r)) {
             notes.push("reading takes longer than the model: smaller files, or more threads, are worth more than a faster model".into());
@@ -289,7 +338,32 @@ mod tests {
         assert!(report.rates.iter().all(|r| r.read_ms > 0.0 && r.run_ms > 0.0 && r.images_per_second > 0.0), "{report:?}");
         assert_eq!(report.memory.len(), if cfg!(target_os = "linux") { 30 } else { 0 });
         assert_eq!((report.tables()[0].rows.len(), report.plots()[0].series[0].points.len()), (3, 2));
+        // Thirty images, of which eight may be under way, tell no speed-up, nor do two rounds.
+        assert!(report.rates.iter().all(|r| r.speedup.is_none()) && !report.headline().contains('×'), "{}", report.headline());
+        assert!(report.notes().iter().any(|n| n.contains("up to 8 are under way")), "{:?}", report.notes());
         assert!(Throughput { workers: vec![0], ..given }.run((&model, &data), &ctx).is_err());
+    }
+
+    #[test]
+    fn rounds_in_turns_tell_a_speed_up_or_that_they_cannot() {
+        let rate = |name: &str, workers: Option<usize>, ips: [f64; 8]| Rate {
+            name: name.into(),
+            workers,
+            threads_per_worker: 1,
+            images_per_second: ips[0],
+            rounds: ips.to_vec(),
+            times: ips[0] / 10.0,
+            speedup: workers.and_then(|_| Speedup::of(&ips.map(|r| 1e3 / r), &[100.0; 8])),
+            read_ms: 1.0,
+            run_ms: 1.0,
+            boxes_ms: 1.0,
+        };
+        let noisy = [10.1, 9.0, 11.0, 9.5, 10.4, 10.0, 9.2, 10.9];
+        let rates = vec![rate("one thread", None, [10.0; 8]), rate("1 worker", Some(1), noisy), rate("2 workers", Some(2), [19.0; 8])];
+        let environment = Environment::now(Vec::new());
+        let report = StreamReport { rates, images: 100, under_way: 4, batch: 1, threads: 2, memory: Vec::new(), environment };
+        assert_eq!(report.doubts(), ["≈ 1×: these rounds cannot tell 1 worker from one thread"]);
+        assert!(report.headline().ends_with("by 2 workers, 1.90× one thread"), "{}", report.headline());
     }
 
     #[test]
@@ -297,6 +371,7 @@ mod tests {
         let of = |bytes: fn(usize) -> u64| StreamReport {
             rates: Vec::new(),
             images: 100,
+            under_way: 4,
             batch: 1,
             threads: 1,
             memory: (1..=100).map(|n| (n, bytes(n))).collect(),

@@ -1,6 +1,6 @@
 //! A carrier in this process.
 
-use super::{Carrier, Fault, Order, noise};
+use super::{Carrier, Fault, Opened, Order, noise};
 use crate::memory::{Before, Peak};
 use crate::runtimes::{Opening, Runtime, named};
 use compresso_base::context::Context;
@@ -15,6 +15,7 @@ pub struct Local<'a> {
     runtime: Box<dyn Runtime + 'a>,
     ctx: &'a Context,
     before: Option<Before>,
+    opened: Opened,
 }
 
 impl<'a> Local<'a> {
@@ -32,14 +33,21 @@ impl<'a> Local<'a> {
             (true, None) => return Err(Error::unsupported(format!("{} does not train", spec.name))),
         };
         let before = alone.then(Before::now).flatten();
+        let start = Instant::now();
         let mut runtime = open(&Opening { file: order.file.clone(), names: order.names.clone(), threads: order.threads, ctx })?;
+        let load_ms = start.elapsed().as_secs_f64() * 1e3;
         runtime.feed(&noise(&order.inputs, order.seed)?)?;
+        let start = Instant::now();
         runtime.step()?;
-        Ok(Self { runtime, ctx, before })
+        let first_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(Self { runtime, ctx, before, opened: Opened { load_ms, first_ms } })
     }
 }
 
 impl Carrier for Local<'_> {
+    fn opened(&self) -> Opened {
+        self.opened
+    }
     fn step(&mut self, runs: usize) -> Result<Vec<f64>, Fault> {
         let mut times = Vec::with_capacity(runs);
         for _ in 0..runs {

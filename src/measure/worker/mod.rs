@@ -78,8 +78,19 @@ impl Input {
     }
 }
 
+/// Milliseconds until a model has run once, its library being loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Reading the artefact and making it ready.
+    pub load_ms: f64,
+    /// The first run, in which most runtimes plan memory and pack weights.
+    pub first_ms: f64,
+}
+
 /// One model, loaded into one runtime.
 pub trait Carrier {
+    /// What loading and the first run took.
+    fn opened(&self) -> Opened;
     /// Runs this many times and gives the milliseconds of each.
     fn step(&mut self, runs: usize) -> Result<Vec<f64>, Fault>;
     /// Runs for this long, and says how often.

@@ -1,7 +1,7 @@
 //! A carrier in a process of its own, as its parent sees it.
 
 use super::protocol::{ARGUMENT, Hello, Reply, Request, read, write};
-use super::{Carrier, Fault, Order};
+use super::{Carrier, Fault, Opened, Order};
 use crate::memory::Peak;
 use compresso_base::context::Cancel;
 use compresso_base::error::{Error, ErrorKind, Result};
@@ -29,6 +29,7 @@ pub struct Process {
     /// The last lines of its standard error, sent once it has ended.
     last_words: Receiver<String>,
     cancel: Cancel,
+    opened: Opened,
 }
 
 impl Process {
@@ -73,7 +74,7 @@ impl Process {
         std::thread::spawn(move || {
             let _ = words.send(tail(errors));
         });
-        let mut process = Self { child, input, replies: received, last_words, cancel: cancel.clone() };
+        let mut process = Self { child, input, replies: received, last_words, cancel: cancel.clone(), opened: Opened::default() };
         match process.receive(Some(HELLO))? {
             (Reply::Hello(hello), _) => Ok((process, hello)),
             (other, _) => Err(Fault::Ended(format!("it began with {other:?}"))),
@@ -87,7 +88,10 @@ impl Process {
     pub fn open(command: Command, order: &Order, cancel: &Cancel) -> Result<Self, Fault> {
         let (mut process, _) = Self::start(command, cancel)?;
         match process.ask(&Request::Open(Box::new(order.clone())), None)? {
-            (Reply::Opened, _) => Ok(process),
+            (Reply::Opened(opened), _) => {
+                process.opened = opened;
+                Ok(process)
+            }
             other => Err(unexpected(&other.0)),
         }
     }
@@ -155,6 +159,9 @@ impl Drop for Process {
 }
 
 impl Carrier for Process {
+    fn opened(&self) -> Opened {
+        self.opened
+    }
     fn step(&mut self, runs: usize) -> Result<Vec<f64>, Fault> {
         match self.ask(&Request::Step { runs }, None)? {
             (Reply::Times(times), _) if times.len() == runs => Ok(times),

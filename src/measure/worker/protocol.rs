@@ -4,7 +4,7 @@
 //! the tensors that the text lists. The worker begins with [`Reply::Hello`], and then answers each request with one reply.
 
 use crate::memory::Peak;
-use crate::worker::Order;
+use crate::worker::{Opened, Order};
 use candle_core::Device;
 use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_exec::{Outputs, StepTime};
@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 pub(super) const ARGUMENT: &str = "measure-worker";
 
 /// Changes with every change of what follows.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const MARK: [u8; 4] = *b"cmpr";
 
@@ -45,7 +45,7 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Hello(Hello),
-    Opened,
+    Opened(Opened),
     /// Milliseconds of each run.
     Times(Vec<f64>),
     Ran(usize),

@@ -41,7 +41,7 @@ pub(super) fn serve(input: impl Read + Send + 'static, mut output: impl Write, e
     };
     match Local::open(&order, true, &ctx) {
         Ok(mut model) => {
-            write(&mut output, &Reply::Opened, [])?;
+            write(&mut output, &Reply::Opened(model.opened()), [])?;
             answer_all(&mut model, &requests, &mut output)
         }
         Err(e) => write(&mut output, &Reply::Failed(Failure::from(&e)), []),

@@ -170,10 +170,13 @@ class Worker:
             self.before = resident("VmRSS")
         except OSError:
             pass
+        opened = {"load_ms": 0.0, "first_ms": 0.0}
+        start = time.perf_counter()
         try:
             self.runtime.load(order["file"], order["threads"], order["names"])
         except Exception as e:
             raise Unsupported(f"{type(e).__name__}: {e}") from e
+        opened["load_ms"] = (time.perf_counter() - start) * 1e3
         if order["inputs"]:
             random = numpy.random.default_rng(order["seed"])
             noise = {}
@@ -182,8 +185,10 @@ class Worker:
                 floats = kind.startswith("float")
                 noise[i["name"]] = random.random(i["dims"], "float32").astype(kind) if floats else numpy.zeros(i["dims"], kind)
             self.runtime.feed(noise)
+            start = time.perf_counter()
             self.runtime.step()
-        return "opened", {}
+            opened["first_ms"] = (time.perf_counter() - start) * 1e3
+        return {"opened": opened}, {}
 
     def step(self, order, _):
         times = []
@@ -212,7 +217,7 @@ class Worker:
         if self.before is None:
             return {"peak": None}, {}
         peak = resident("VmHWM")
-        return {"peak": {"added": max(0, peak - self.before), "process": peak}}, {}
+        return {"peak": {"added": max(0, peak - self.before), "process": peak, "steady": max(0, resident("VmRSS") - self.before)}}, {}
 
 
 def exactly(stream, size):

@@ -3,11 +3,12 @@
 use super::report;
 use crate::error::{Error, Result};
 use crate::learn::eval::Evaluate;
-use crate::measure::compare::{Compare, compare_tensors};
+use crate::measure::compare::{Compare, compare_benchmarks, compare_tensors};
 use crate::measure::{Benchmark, Stages, Throughput};
 use crate::model::Value;
 use crate::operation::Operation;
 use crate::shell::script::call::{Binding, Call};
+use crate::shell::script::value::{Report, to_json};
 use rhai::Dynamic;
 
 pub(super) const TABLE: &[Binding] = &[
@@ -19,6 +20,22 @@ pub(super) const TABLE: &[Binding] = &[
 ];
 
 fn compare(c: &Call<'_>) -> Result<Dynamic> {
+    let data = |i: usize| -> Result<Option<serde_json::Value>> {
+        let value = c.arg(i);
+        match value.clone().try_cast::<Report>() {
+            Some(report) => Ok(Some(report.data().clone())),
+            None if value.is_map() => to_json(value).map(Some),
+            None => Ok(None),
+        }
+    };
+    match (data(0)?, data(1)?) {
+        (Some(before), Some(after)) => {
+            c.options::<Compare>()?;
+            return Ok(report(compare_benchmarks(&before, &after)?));
+        }
+        (None, None) => {}
+        _ => return Err(Error::argument("a report can be compared with another report alone")),
+    }
     match (c.arg(0).is::<Value>(), c.arg(1).is::<Value>()) {
         (true, true) => {
             // There is nothing to choose for tensors; a word that is no option is told all the same.

@@ -6,7 +6,7 @@ use crate::exec::Forward;
 use crate::learn::eval::Predict;
 use crate::learn::train::Train;
 use crate::model::names::fits;
-use crate::model::{Load, Loaded, ModelOptions, Summarize, Value};
+use crate::model::{Load, Loaded, ModelOptions, Resize, Summarize, Value};
 use crate::operation::{Arg, ArgKind, Operation};
 use crate::report::CsvValue;
 use crate::shell::script::call::{Binding, Call};
@@ -17,6 +17,7 @@ use rhai::{Dynamic, Map};
 pub(super) const TABLE: &[Binding] = &[
     Binding { signature: ModelOptions::SIGNATURE, call: |c| Ok(Dynamic::from(ModelValue::from(c.run::<ModelOptions>()?))) },
     Binding { signature: Load::SIGNATURE, call: load },
+    Binding { signature: Resize::SIGNATURE, call: |c| Ok(Dynamic::from(ModelValue::from(c.run::<Resize>()?))) },
     Binding { signature: Train::SIGNATURE, call: |c| Ok(trained(c, c.run::<Train>()?)) },
     Binding { signature: Predict::SIGNATURE, call: predict },
     Binding { signature: Summarize::SIGNATURE, call: |c| Ok(report(c.run::<Summarize>()?)) },

@@ -1,7 +1,7 @@
 //! Device, threads, seed, time, help.
 
 use super::signature;
-use crate::context::device_name;
+use crate::context::{Verbosity, device_name};
 use crate::error::{Error, Result};
 use crate::operation::{Arg, ArgKind};
 use crate::report::Style;
@@ -60,7 +60,7 @@ pub(super) const TABLE: &[Binding] = &[
         ),
         call: |c| {
             let on = !c.has(0) || c.arg(0).as_bool().unwrap_or(true);
-            c.shared.change(|ctx| ctx.quiet = on);
+            c.shared.change(|ctx| ctx.verbosity = if on { Verbosity::Silent } else { Verbosity::Notes });
             Ok(Dynamic::UNIT)
         },
     },
