@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 /// A file that a script has saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
+    /// Where it is.
     pub path: PathBuf,
+    /// Hash of its content.
     pub sha256: Digest,
+    /// Its size.
     pub bytes: u64,
 }
 
@@ -87,6 +90,7 @@ impl Journal {
         all.extend(self.read.clone());
         all
     }
+    /// What was recorded.
     pub fn metrics(&self) -> &Map<String, Value> {
         &self.metrics
     }

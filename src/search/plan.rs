@@ -18,13 +18,16 @@ pub struct Plan {
     pub cut: u8,
     /// Epochs of training behind that.
     pub epochs: usize,
+    /// In 8 bits at the end.
     pub int8: bool,
 }
 
 impl Plan {
+    /// Pruning alone.
     pub fn pruned(cut: u8) -> Self {
         Self { cut, ..Self::default() }
     }
+    /// The same, and 8 bits at the end.
     #[must_use]
     pub fn quantized(self) -> Self {
         Self { int8: true, ..self }

@@ -92,6 +92,21 @@ impl BenchmarkReport {
         let parts: Vec<String> = self.rows.iter().map(|r| format!("{} ({}) {:.2} ms", r.name, r.runtime, r.latency.p50_ms)).collect();
         format!("benchmark, median: {}", parts.join(", "))
     }
+    /// Accuracy over a cost, a series for each runtime, with the front of all.
+    fn trade_off(&self, name: &str, cost: fn(&Row) -> Option<f64>) -> Plot {
+        let of = |runtime: &str| {
+            let rows = self.rows.iter().filter(|r| r.runtime == runtime);
+            let spots = rows.filter_map(|r| Some(((cost(r)?, r.accuracy()?), r.name.clone())));
+            let (points, labels) = spots.unzip();
+            Series { name: runtime.into(), kind: SeriesKind::Points, points, labels }
+        };
+        let mut series: Vec<Series> = self.runtimes().into_iter().map(of).collect();
+        if self.rows.len() > 2 {
+            series.push(Series::pareto_front(series.iter().flat_map(|s| s.points.clone()).collect::<Vec<_>>()));
+        }
+        let accuracy = if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" };
+        Plot { series, ..Plot::default() }.titled("", name, accuracy)
+    }
     /// What these runs do not tell.
     fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
@@ -287,26 +302,18 @@ impl Show for BenchmarkReport {
             return vec![self.server_plot(label)];
         }
         if self.has(|r| r.accuracy().is_some()) {
-            let series = self.runtimes().into_iter().map(|runtime| {
-                let rows: Vec<&Row> = self.rows.iter().filter(|r| r.runtime == runtime && r.accuracy().is_some()).collect();
-                Series {
-                    name: runtime.into(),
-                    kind: SeriesKind::Points,
-                    points: rows.iter().map(|r| (r.latency.p50_ms, r.accuracy().unwrap_or_default())).collect(),
-                    labels: rows.iter().map(|r| label(r)).collect(),
-                }
-            });
-            let mut series: Vec<Series> = series.collect();
-            if self.rows.len() > 2 {
-                series.push(Series::pareto_front(series.iter().flat_map(|s| s.points.clone()).collect::<Vec<_>>()));
-            }
-            return vec![Plot {
-                title: "Latency and accuracy".into(),
-                x_label: "median latency (ms)".into(),
-                y_label: if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" }.into(),
-                series,
-                ..Plot::default()
-            }];
+            let costs: [(&str, fn(&Row) -> Option<f64>); 4] = [
+                ("median latency (ms)", |r| Some(r.latency.p50_ms)),
+                ("size (MB)", |r| Some(r.size_bytes as f64 / 1e6)),
+                ("peak memory (MB)", |r| Some(r.peak_memory_bytes? as f64 / 1e6)),
+                ("energy (J/image)", |r| r.energy_j),
+            ];
+            let differs = |cost: &fn(&Row) -> Option<f64>| {
+                let all: Vec<f64> = self.rows.iter().filter_map(cost).collect();
+                all.iter().any(|c| *c != all[0])
+            };
+            let known = costs.iter().enumerate().filter(|(i, (_, cost))| *i == 0 || differs(cost));
+            return vec![Plot::multiples("Cost and accuracy", known.map(|(_, (name, cost))| self.trade_off(name, *cost)).collect())];
         }
         let series = Series {
             name: "p50".into(),

@@ -27,6 +27,7 @@ mod recipe;
 mod reference;
 mod results;
 mod value;
+mod explore;
 mod variables;
 mod watch;
 mod words;
