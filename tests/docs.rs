@@ -148,15 +148,25 @@ fn the_book_builds() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let o = Command::new(&mdbook).args(["build", "docs", "--dest-dir"]).arg(folder.path()).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let o = Command::new(&mdbook)
+        .args(["build", "docs", "--dest-dir"])
+        .arg(folder.path())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&o.stderr), String::from_utf8_lossy(&o.stdout));
     assert!(o.status.success() && !said.contains("WARN") && !said.contains("ERROR"), "{said}");
     let mut broken = Vec::new();
-    let built: Vec<PathBuf> =
-        pages().iter().filter_map(|p| p.strip_prefix("docs/")).filter(|p| *p != "SUMMARY.md").map(|p| Path::new(p).with_extension("html")).collect();
+    let built: Vec<PathBuf> = pages()
+        .iter()
+        .filter_map(|p| p.strip_prefix("docs/"))
+        .filter(|p| *p != "SUMMARY.md")
+        .map(|p| Path::new(p).with_extension("html"))
+        .collect();
     for page in &built {
         let html = std::fs::read_to_string(folder.path().join(page)).unwrap_or_else(|e| panic!("{page:?}: {e}"));
-        let text = html.split_once("<main>").and_then(|(_, rest)| rest.split_once("</main>")).unwrap_or_else(|| panic!("{page:?} has no text")).0;
+        let text =
+            html.split_once("<main>").and_then(|(_, rest)| rest.split_once("</main>")).unwrap_or_else(|| panic!("{page:?} has no text")).0;
         assert!(text.contains("<h1"), "{page:?} has no title");
         for attribute in ["href=\"", "src=\""] {
             for link in text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()) {
@@ -165,7 +175,8 @@ fn the_book_builds() {
                     continue;
                 }
                 let target = folder.path().join(if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) });
-                let there = target.is_file() && (heading.is_empty() || std::fs::read_to_string(&target).unwrap().contains(&format!("id=\"{heading}\"")));
+                let there = target.is_file()
+                    && (heading.is_empty() || std::fs::read_to_string(&target).unwrap().contains(&format!("id=\"{heading}\"")));
                 if !there {
                     broken.push(format!("{}: {link}", page.display()));
                 }

@@ -1,6 +1,8 @@
 //! Results as outputs of a notebook.
 
-use super::{Plot, Show, Style, Table, counted, escape, html_fragment, plot_svg, plot_tables, plot_text, printable, table_html, table_text};
+use super::{
+    Plot, Show, Style, Table, counted, escape, html_fragment, plot_svg, plot_tables, plot_text, printable, table_html, table_text,
+};
 use crate::error::Result;
 use base64::Engine;
 

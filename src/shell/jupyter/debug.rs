@@ -185,7 +185,8 @@ mod tests {
         let all = ask("inspectVariables", json!({}));
         assert_eq!((&all["success"], &all["request_seq"]), (&json!(true), &json!(7)));
         let all = all["body"]["variables"].as_array().unwrap().clone();
-        let line = |v: &Json| format!("{} | {} | {}", v["name"].as_str().unwrap(), v["type"].as_str().unwrap(), v["value"].as_str().unwrap());
+        let line =
+            |v: &Json| format!("{} | {} | {}", v["name"].as_str().unwrap(), v["type"].as_str().unwrap(), v["value"].as_str().unwrap());
         let lines: Vec<String> = all.iter().map(line).collect();
         assert_eq!(lines[1], "n | int | 3");
         assert!(lines[0].starts_with("rows | [#{ ms: 2.5, name: \"a\" }") && lines[2].starts_with("t | 2 rows | "), "{lines:?}");
@@ -198,7 +199,9 @@ mod tests {
         assert_eq!(fields, ["ms | float | 1.5", "name | str | \"b\""]);
         let shown = ask("richInspectVariables", json!({ "variableName": "t" }));
         assert!(shown["body"]["data"]["text/html"].as_str().unwrap().contains("<td"), "{shown}");
-        for (command, arguments) in [("variables", json!({ "variablesReference": 99 })), ("richInspectVariables", json!({ "variableName": "x" }))] {
+        for (command, arguments) in
+            [("variables", json!({ "variablesReference": 99 })), ("richInspectVariables", json!({ "variableName": "x" }))]
+        {
             assert_eq!(ask(command, arguments)["success"], false, "{command}");
         }
     }

@@ -62,7 +62,8 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
     watch_signals(interrupt.clone(), actions.clone())?;
     watch_parent(actions.clone());
     let watch = Arc::new(Watch::new(&about));
-    let channel = Control { control: control.clone(), iopub: iopub.clone(), handover, interrupt, actions: actions.clone(), watch: watch.clone() };
+    let channel =
+        Control { control: control.clone(), iopub: iopub.clone(), handover, interrupt, actions: actions.clone(), watch: watch.clone() };
     runtime.spawn(serve_control(about, commands, channel));
     let mut kernel = Kernel {
         about,

@@ -82,7 +82,10 @@ fn values_prints_and_reports() {
     let card = lab.run("model(\"yolov8n\", #{ classes: 2, width: 0.125 })").unwrap().unwrap();
     assert!(card.get("text/html").unwrap().contains("MACs"), "{card:?}");
     lab.run("show(plot([1, 2, 3])); show(table([#{ a: 1 }])); clear_output(true);").unwrap();
-    assert_eq!(lab.record.take(), ["display text/plain text/html", "display text/plain image/svg+xml", "display text/plain text/html", "clear true"]);
+    assert_eq!(
+        lab.record.take(),
+        ["display text/plain text/html", "display text/plain image/svg+xml", "display text/plain text/html", "clear true"]
+    );
     lab.run("help(\"prune\")").unwrap();
     lab.run("prune?").unwrap();
     assert_eq!(lab.record.take(), ["display text/plain text/html", "page text/plain text/html"]);

@@ -67,7 +67,8 @@ impl Cells {
         while let Some((name, maker)) = changed.pop() {
             let first = maker == runs;
             let from = self.ran.get(&maker).map_or(number, |c| c.number);
-            let readers = self.ran.iter_mut().filter(|(id, c)| *id != runs && !c.stale && c.reads.get(&name).is_some_and(|m| m.contains(&maker)));
+            let readers =
+                self.ran.iter_mut().filter(|(id, c)| *id != runs && !c.stale && c.reads.get(&name).is_some_and(|m| m.contains(&maker)));
             for (id, reader) in readers {
                 reader.stale = true;
                 reader.outputs.display(note(&name, from, first));

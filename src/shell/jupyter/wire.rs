@@ -275,7 +275,8 @@ fn request(raw: zmq::RawMessage) -> Result<Request, String> {
         serde_json::from_slice(&raw.jparts[i]).map_err(|e| format!("its {name} is no JSON: {e}"))
     };
     let header: Header = serde_json::from_slice(&raw.jparts[0]).map_err(|e| format!("its header is wrong: {e}"))?;
-    let object = |i: usize, name: &str| part(i, name).and_then(|j| if j.is_object() { Ok(j) } else { Err(format!("its {name} is no object")) });
+    let object =
+        |i: usize, name: &str| part(i, name).and_then(|j| if j.is_object() { Ok(j) } else { Err(format!("its {name} is no object")) });
     object(1, "parent header")?;
     let (metadata, content) = (object(2, "metadata")?, object(3, "content")?);
     Ok(Request { identities: raw.zmq_identities, header, metadata, content })

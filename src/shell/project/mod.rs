@@ -18,7 +18,8 @@ pub fn create(folder: &Path, ctx: &Context) -> Result<Vec<PathBuf>> {
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
         return Err(Error::argument(format!("{} is there and not empty", folder.display())).hint("give the name of a new folder"));
     }
-    let options = DataOptions { images: Some(320), size: Some(96.into()), classes: Some(3.into()), task: DataTask::Detect, ..DataOptions::default() };
+    let options =
+        DataOptions { images: Some(320), size: Some(96.into()), classes: Some(3.into()), task: DataTask::Detect, ..DataOptions::default() };
     let mut written = vec![folder.join("data.yaml")];
     dataset("shapes", &options, ctx)?.export(&written[0], ctx)?;
     let notebook = format!("{:#}\n", to_notebook(SCRIPT));

@@ -82,8 +82,11 @@ pub(super) fn variables(scope: &Scope<'_>) -> Table {
     let mut table = Table::new("", &["name", "kind", "value", ">memory"]);
     let mut seen = HashSet::new();
     // The newest first; what a later one hides is not there.
-    let newest: Vec<(String, Dynamic)> =
-        scope.iter_raw().filter(|v| !KEPT.contains(&v.0) && seen.insert(v.0.to_string())).map(|v| (v.0.to_string(), v.2.flatten_clone())).collect();
+    let newest: Vec<(String, Dynamic)> = scope
+        .iter_raw()
+        .filter(|v| !KEPT.contains(&v.0) && seen.insert(v.0.to_string()))
+        .map(|v| (v.0.to_string(), v.2.flatten_clone()))
+        .collect();
     for (name, v) in newest.into_iter().rev() {
         let memory = if let Some(m) = v.read_lock::<value::ModelValue>() {
             m.model.stats().ok().map(|s| s.weight_bytes)
@@ -196,7 +199,9 @@ mod tests {
 
     #[test]
     fn models_datasets_and_reports_have_entries() {
-        let s = session("let d = dataset(\"shapes\", #{ images: 4, size: 32 }); let m = model(\"yolov8n\", #{ classes: 2, width: 0.125, image_size: 32 });");
+        let s = session(
+            "let d = dataset(\"shapes\", #{ images: 4, size: 32 }); let m = model(\"yolov8n\", #{ classes: 2, width: 0.125, image_size: 32 });",
+        );
         let all = s.explore(&[]);
         let [d, m] = all.as_slice() else { panic!("{all:?}") };
         assert!(d.has_entries && d.value.contains("4 images") && m.kind == "model", "{all:?}");

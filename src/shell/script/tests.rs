@@ -658,7 +658,8 @@ fn a_model_is_shown_as_a_card() {
 
 #[test]
 fn rows_are_joined_and_layers_listed() {
-    let joined = shown("[#{ n: \"a\", ms: 3 }, #{ n: \"b\", ms: 4 }].join_by([#{ n: \"a\", f: 0.8 }, #{ n: \"a\", f: 0.7, ms: 9 }], \"n\")");
+    let joined =
+        shown("[#{ n: \"a\", ms: 3 }, #{ n: \"b\", ms: 4 }].join_by([#{ n: \"a\", f: 0.8 }, #{ n: \"a\", f: 0.7, ms: 9 }], \"n\")");
     assert_eq!(joined.replace(['\n', ' '], ""), "[#{f:0.8,ms:3,n:\"a\"},#{f:0.7,ms:3,n:\"a\"}]");
     assert!(shown("[#{ a: 1 }].join_by([#{ b: 1 }], \"a\")").contains("'a'"));
     let layers = shown("model(\"classifier\", #{ classes: 2, image_size: 32 }).layers()");

@@ -104,7 +104,9 @@ fn plot(c: &Call<'_>) -> Result<Dynamic> {
         for (text, given) in [(&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
             match given {
                 Some(Columns::One(name)) => *text = name,
-                Some(Columns::Many(_)) => return Err(Error::argument("several columns need rows: a list of maps, a table, or a report that has some")),
+                Some(Columns::Many(_)) => {
+                    return Err(Error::argument("several columns need rows: a list of maps, a table, or a report that has some"));
+                }
                 None => {}
             }
         }

@@ -221,9 +221,7 @@ fn seed(c: &Call<'_>) -> Result<Dynamic> {
 
 /// `vars()` needs the scope, which functions do not see: it is a syntax of its own.
 pub(in crate::shell::script) fn register_vars(engine: &mut Engine) {
-    let registered = engine.register_custom_syntax(["vars", "()"], false, |cx, _| {
-        Ok(Dynamic::from(variables(cx.scope())))
-    });
+    let registered = engine.register_custom_syntax(["vars", "()"], false, |cx, _| Ok(Dynamic::from(variables(cx.scope()))));
     debug_assert!(registered.is_ok(), "the syntax is fixed");
 }
 
