@@ -151,7 +151,7 @@ fn canvas(plot: &Plot, style: &Style, width: usize, height: usize) -> Vec<String
             }
         }
     }
-    let mut rows: Vec<Vec<(char, Option<usize>)>> = (0..ROWS)
+    let mut rows: Vec<Vec<(char, Option<usize>)>> = (0..height)
         .map(|r| {
             let cells = r * columns..(r + 1) * columns;
             let cell = |c: usize| match grid.dots[c] {
