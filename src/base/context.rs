@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
+    /// A flag that is not set.
     pub fn new() -> Self {
         Self::default()
     }
@@ -17,12 +18,15 @@ impl Cancel {
     pub fn flag(&self) -> Arc<AtomicBool> {
         self.0.clone()
     }
+    /// Sets the flag: long work ends soon.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
+    /// Clears the flag, for the next work.
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
+    /// Whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -86,6 +90,7 @@ impl ProgressSink for Notes {
 /// How much a context tells the user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
+    /// Neither progress nor notes.
     Silent,
     /// Progress, no notes.
     Progress,
@@ -106,12 +111,15 @@ pub fn device_name(device: &Device) -> String {
 /// What an operation runs under. Cheap to clone; clones share the cancel flag and the progress sink.
 #[derive(Clone)]
 pub struct Context {
+    /// Where tensors live and operations run.
     pub device: Device,
     /// Threads for kernels, loaders and runtimes.
     pub threads: usize,
     /// Seed of everything random.
     pub seed: u64,
+    /// What long work is stopped by.
     pub cancel: Cancel,
+    /// What is told of it.
     pub verbosity: Verbosity,
     progress: Arc<dyn ProgressSink>,
 }
@@ -140,11 +148,13 @@ impl Context {
     pub fn new() -> Self {
         Self::default()
     }
+    /// The same with another seed.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
+    /// The same with progress reported to `sink`.
     #[must_use]
     pub fn with_progress(mut self, sink: Arc<dyn ProgressSink>) -> Self {
         self.progress = sink;

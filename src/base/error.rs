@@ -60,33 +60,43 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), places: Vec::new(), hint: None, source: None }))
     }
+    /// [`ErrorKind::Format`].
     pub fn format(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Format, message)
     }
+    /// [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
+    /// [`ErrorKind::Shape`].
     pub fn shape(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Shape, message)
     }
+    /// [`ErrorKind::DType`].
     pub fn dtype(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::DType, message)
     }
+    /// [`ErrorKind::Argument`].
     pub fn argument(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Argument, message)
     }
+    /// [`ErrorKind::Missing`].
     pub fn missing(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Missing, message)
     }
+    /// [`ErrorKind::Check`].
     pub fn check(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Check, message)
     }
+    /// [`ErrorKind::Unavailable`].
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, message)
     }
+    /// [`ErrorKind::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
     }
+    /// [`ErrorKind::Cancelled`].
     pub fn cancelled() -> Self {
         Self::new(ErrorKind::Cancelled, "cancelled")
     }
@@ -133,9 +143,11 @@ impl Error {
         self
     }
 
+    /// What sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
+    /// Whether the user stopped the work.
     pub fn is_cancelled(&self) -> bool {
         self.0.kind == ErrorKind::Cancelled
     }

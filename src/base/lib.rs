@@ -1,6 +1,8 @@
 //! What every crate of Compresso shares: [errors](error), [reports](report) of results, [files](files) that appear whole, the [context](context) in which
 //! work runs, and how an [operation](operation) declares its options.
 
+#![warn(missing_docs)]
+
 pub mod contain;
 pub mod context;
 pub mod error;

@@ -54,7 +54,9 @@ compresso_base::options! {
 /// What `deploy` wrote.
 #[derive(Debug, Clone, Serialize)]
 pub struct Deployed {
+    /// What the files are for.
     pub target: Target,
+    /// The numbers that they hold.
     pub precision: ExportPrecision,
     /// The model's file first.
     pub files: Vec<PathBuf>,

@@ -3,6 +3,8 @@
 //! [`Deploy`] writes a model for any [target](compresso_target); [`OnnxExport`] and [`TensorrtExport`] are the same for one, with
 //! options that only this one has. [`Lint`] says beforehand what a target would not take.
 
+#![warn(missing_docs)]
+
 mod coreml;
 mod embed;
 mod export;

@@ -16,7 +16,9 @@ compresso_base::options! {
 /// Findings of one target.
 #[derive(Debug, Clone)]
 pub struct Findings {
+    /// Its name.
     pub target: String,
+    /// What it would refuse or run badly, with the nodes.
     pub findings: Vec<Finding>,
 }
 

@@ -27,9 +27,13 @@ compresso_base::options! {
 /// An ONNX file that was written.
 #[derive(Debug, Clone, Serialize)]
 pub struct OnnxFile {
+    /// Where it is.
     pub path: PathBuf,
+    /// Its size.
     pub bytes: u64,
+    /// Version of the ONNX operator set.
     pub opset: i64,
+    /// Nodes of the graph.
     pub nodes: usize,
     /// What the passes did, one line each.
     pub changes: Vec<String>,

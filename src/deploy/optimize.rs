@@ -35,10 +35,15 @@ compresso_base::options! {
 /// What each pass did.
 #[derive(Debug, Clone, Serialize)]
 pub struct OptimizeReport {
+    /// What each pass did.
     pub passes: Vec<PassReport>,
+    /// Nodes of the graph as given.
     pub nodes_before: usize,
+    /// Nodes that are left.
     pub nodes_after: usize,
+    /// Bytes of the constants of the graph as given.
     pub bytes_before: u64,
+    /// Bytes of those that are left.
     pub bytes_after: u64,
     /// The largest difference of an output over its largest number, on noise; `None` where it was not asked for, or could not be run.
     pub difference: Option<f64>,

@@ -48,7 +48,9 @@ const OPERATIONS: &[Replayable] = &[
 /// A value that a recipe makes.
 #[derive(Debug, Clone)]
 pub enum Remade {
+    /// A model.
     Model(Model),
+    /// A dataset.
     Dataset(Dataset),
 }
 

@@ -24,7 +24,9 @@ const SCORED: usize = 64;
 /// What a runtime makes of a file, beside what this library makes of the model in it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verification {
+    /// Its name.
     pub runtime: String,
+    /// Its version, as it says.
     pub version: String,
     /// Name of the dataset whose images were run; `None` for noise.
     pub dataset: Option<String>,
@@ -43,6 +45,7 @@ pub struct Score {
     pub ours: f64,
     /// In the runtime.
     pub theirs: f64,
+    /// How many they are.
     pub images: usize,
 }
 

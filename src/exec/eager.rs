@@ -22,12 +22,17 @@ pub type Observer<'a> = &'a mut dyn FnMut(&str, &Value) -> Result<()>;
 pub struct Run<'a> {
     /// Values to return; empty: the graph's outputs. Nodes that these do not need are not run.
     pub wanted: &'a [&'a str],
+    /// Tensors in the places of constants.
     pub params: Option<&'a Params>,
     /// Values that [`run_with_tape`] takes as given: no gradient flows through them to what they were made of.
     pub stops: &'a [&'a str],
+    /// Inference or training; inference where nothing is said.
     pub mode: Option<&'a RunMode>,
+    /// What the run is stopped by, between nodes.
     pub cancel: Option<&'a Cancel>,
+    /// Sees each value.
     pub observer: Option<Observer<'a>>,
+    /// Where nodes run; the CPU where nothing is said.
     pub device: Option<Device>,
 }
 

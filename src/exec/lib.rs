@@ -1,5 +1,7 @@
 //! How a graph runs.
 
+#![warn(missing_docs)]
+
 pub mod compiled;
 pub mod eager;
 mod forward;

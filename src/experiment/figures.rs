@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 /// Parameters and metrics of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Point<'a> {
+    /// What it was run with.
     pub parameters: &'a Map<String, Value>,
+    /// What it recorded.
     pub metrics: &'a Map<String, Value>,
 }
 
@@ -28,6 +30,7 @@ pub fn varying<'a>(points: &[Point<'a>]) -> Vec<&'a str> {
     names(points.iter().map(|p| p.parameters)).into_iter().filter(differs).collect()
 }
 
+/// Metrics that any of the runs recorded.
 pub fn metrics<'a>(points: &[Point<'a>]) -> Vec<&'a str> {
     names(points.iter().map(|p| p.metrics))
 }

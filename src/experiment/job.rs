@@ -11,18 +11,22 @@ use std::path::{Path, PathBuf};
 pub struct Job {
     /// The hash of script and parameters, by which its folder is named.
     pub key: String,
+    /// What the script is given.
     pub parameters: Map<String, Value>,
+    /// Where it is recorded.
     pub folder: PathBuf,
     script: Digest,
 }
 
 impl Job {
+    /// A run of a script, in a folder below that of the sweep.
     pub fn new(folder: &Path, script: Digest, parameters: Map<String, Value>) -> Self {
         // In the order of the alphabet, so that grids that name them in another order have the same runs.
         let sorted: std::collections::BTreeMap<&String, &Value> = parameters.iter().collect();
         let key: String = Digest::of(format!("{script}\n{}", serde_json::json!(sorted))).to_string().chars().take(16).collect();
         Self { folder: folder.join(&key), key, parameters, script }
     }
+    /// Where its output goes.
     pub fn log(&self) -> PathBuf {
         self.folder.join("log.txt")
     }
@@ -45,11 +49,17 @@ impl Job {
 
 /// How runs are started.
 pub struct Settings {
+    /// The program that runs scripts.
     pub program: PathBuf,
+    /// The script.
     pub script: PathBuf,
+    /// The folder of the sweep.
     pub folder: PathBuf,
+    /// Threads of each run.
     pub threads: usize,
+    /// Seed of each run.
     pub seed: u64,
+    /// Device of each run.
     pub device: String,
 }
 
@@ -71,6 +81,7 @@ impl Settings {
     }
 }
 
+/// File in the folder of a run with what it is given.
 pub const PARAMETERS: &str = "parameters.json";
 
 #[cfg(test)]

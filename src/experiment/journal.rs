@@ -11,8 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// A file that a script has saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
+    /// Where it is.
     pub path: PathBuf,
+    /// Hash of its content.
     pub sha256: Digest,
+    /// Its size.
     pub bytes: u64,
 }
 
@@ -115,6 +118,7 @@ impl Journal {
         all.extend(self.read.clone());
         all
     }
+    /// What was recorded.
     pub fn metrics(&self) -> &Map<String, Value> {
         &self.metrics
     }

@@ -5,6 +5,8 @@
 //! - [`Sweep`] runs a script for each point of a grid, in processes of this machine or as jobs of a Slurm cluster. Each run has a folder
 //!   named by the hash of script and parameters, so that none is run twice and a sweep that was stopped goes on.
 
+#![warn(missing_docs)]
+
 mod figures;
 mod grid;
 mod job;

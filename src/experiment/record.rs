@@ -20,8 +20,11 @@ use std::time::Instant;
 pub enum Status {
     /// It goes on, or its process was killed.
     Running,
+    /// It came to its end.
     Done,
+    /// An error ended it.
     Failed,
+    /// The user stopped it.
     Cancelled,
 }
 
@@ -39,10 +42,15 @@ impl std::fmt::Display for Status {
 /// What a run runs under.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
+    /// The script.
     pub script: PathBuf,
+    /// What the script sees as `args`.
     pub args: Vec<String>,
+    /// Seed of everything random.
     pub seed: u64,
+    /// Threads of operations.
     pub threads: usize,
+    /// Device of operations.
     pub device: String,
 }
 
@@ -51,16 +59,22 @@ pub struct Conditions {
 pub struct RunRecord {
     /// Of this form: 1.
     pub version: u32,
+    /// How it stands.
     pub status: Status,
     /// Why it failed.
     pub error: Option<String>,
+    /// What it ran under.
     #[serde(flatten)]
     pub conditions: Conditions,
+    /// Hash of the script.
     pub script_sha256: Digest,
+    /// Parameters that it was given or had by default.
     pub parameters: Map<String, Value>,
+    /// What it recorded.
     pub metrics: Map<String, Value>,
     /// UTC, as 2026-01-31T12:00:00Z.
     pub started: String,
+    /// How long it took.
     pub seconds: f64,
     /// Files in the folder, by what was shown.
     pub reports: Vec<PathBuf>,
@@ -143,6 +157,7 @@ impl Recorder {
         Ok(Self { folder, begin: Instant::now(), state: Mutex::new(State { record, output, failure: None }) })
     }
 
+    /// Where it is recorded.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -21,10 +21,15 @@ compresso_base::choice! {
 /// What became of one point of the grid.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
+    /// The point.
     pub parameters: Map<String, Value>,
+    /// How its run stands.
     pub status: Status,
+    /// What it recorded.
     pub metrics: Map<String, Value>,
+    /// How long it took.
     pub seconds: f64,
+    /// Where it is recorded.
     pub folder: PathBuf,
     /// It was there from an earlier call.
     pub kept: bool,
@@ -39,10 +44,15 @@ pub struct Row {
 /// What a sweep found.
 #[derive(Debug, Clone, Serialize)]
 pub struct SweepReport {
+    /// The script.
     pub script: PathBuf,
+    /// Where the runs are recorded.
     pub folder: PathBuf,
+    /// Where they ran.
     pub on: Place,
+    /// Runs at a time, where that was given.
     pub workers: Option<usize>,
+    /// Threads of each run.
     pub threads: usize,
     /// Wall time of this call.
     pub seconds: f64,

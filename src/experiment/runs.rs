@@ -24,6 +24,7 @@ compresso_base::options! {
 /// Runs and what they recorded.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunsReport {
+    /// The runs, in the order asked for.
     pub runs: Vec<Listed>,
     /// Folders whose record cannot be read.
     pub unreadable: Vec<String>,
@@ -32,8 +33,11 @@ pub struct RunsReport {
 /// A run in its folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listed {
+    /// Name of its folder.
     pub name: String,
+    /// Where it is recorded.
     pub folder: PathBuf,
+    /// What it recorded.
     #[serde(flatten)]
     pub record: RunRecord,
 }

@@ -3,6 +3,7 @@
 /// What a candidate is judged by; more is better in each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
+    /// How good it is.
     pub score: f64,
     /// How many times as fast as the model as given.
     pub speed: f64,

@@ -33,17 +33,24 @@ compresso_base::options! {
 /// What to do, why, and the call that does it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Advice {
+    /// The step in a word or two.
     pub step: &'static str,
+    /// What was measured that speaks for it.
     pub why: String,
+    /// The call in the language of scripts.
     pub call: String,
 }
 
 /// A variant that was tried.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tried {
+    /// What was done to the model.
     pub name: &'static str,
+    /// Bytes of its ONNX file.
     pub size_bytes: u64,
+    /// Multiply-accumulates of an image, where the size is known.
     pub macs: Option<u64>,
+    /// Median of its runs in milliseconds.
     pub p50_ms: f64,
     /// Against the model as given.
     pub speedup: Option<Speedup>,
@@ -62,9 +69,13 @@ pub struct GuideReport {
     pub stages_ms: Option<[f64; 3]>,
     /// What is worth doing, the most useful first.
     pub advice: Vec<Advice>,
+    /// Where variants were timed.
     pub runtime: RuntimeName,
+    /// Runs of each.
     pub runs: usize,
+    /// Threads of each run.
     pub threads: usize,
+    /// Images that scores are of.
     pub images: usize,
     /// Variants that the model refuses, and why.
     pub refused: Vec<String>,
@@ -240,6 +251,7 @@ impl GuideReport {
         all
     }
 
+    /// The first advice in a line.
     pub fn headline(&self) -> String {
         match self.advice.first() {
             Some(a) => format!("guide: {}: {}", a.step, a.why),

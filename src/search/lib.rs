@@ -9,6 +9,8 @@
 //! - [`guide`]: what a few measurements say of what to do next.
 //! - [`report`]: all of them, and why each was taken or not.
 
+#![warn(missing_docs)]
+
 mod choice;
 mod course;
 mod front;

@@ -28,6 +28,7 @@ compresso_base::choice! {
     pub enum By {
         /// mAP50-95, which sees boxes that became less exact.
         Map = "map",
+        /// mAP50.
         Map50 = "map50",
     }
 }

@@ -26,6 +26,7 @@ pub struct Plan {
     pub epochs: usize,
     /// It has the model as given for a teacher.
     pub distilled: bool,
+    /// In 8 bits at the end.
     pub int8: bool,
     /// In ten-thousandths, what INT8 may take of the score: layers stay in float until it does not take more. `None`: all layers are INT8.
     pub mixed: Option<u32>,
@@ -33,7 +34,9 @@ pub struct Plan {
 
 /// What steps need beside the model that the plan before made.
 pub struct Means<'a> {
+    /// Images to calibrate and to train with.
     pub data: &'a Dataset,
+    /// Those of the search.
     pub options: &'a Compress,
     /// The model as given, for the same images.
     pub given: &'a Model,
@@ -42,9 +45,12 @@ pub struct Means<'a> {
 }
 
 impl Plan {
+    /// The same with another cut.
+    #[must_use]
     pub fn pruned(self, cut: u8) -> Self {
         Self { cut, ..self }
     }
+    /// The same, and 8 bits at the end.
     #[must_use]
     pub fn quantized(self) -> Self {
         Self { int8: true, ..self }

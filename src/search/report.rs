@@ -11,7 +11,9 @@ use serde::Serialize;
 pub struct Candidate {
     /// By the share of multiply-accumulates that pruning reached, not by the one that the plan asks for.
     pub name: String,
+    /// How it was made.
     pub plan: Plan,
+    /// What was measured of it.
     #[serde(flatten)]
     pub known: Known,
     /// What of the score it lost.
@@ -25,37 +27,50 @@ pub struct Candidate {
 /// Scores on images that no decision was made by.
 #[derive(Debug, Clone, Serialize)]
 pub struct Unseen {
+    /// The split that they are of.
     pub split: String,
+    /// How many they are.
     pub images: usize,
+    /// Score of the model as given.
     pub given: f64,
+    /// Score of the model that was taken.
     pub taken: f64,
 }
 
 /// What a search found, in the order in which it was tried.
 #[derive(Debug, Clone, Serialize)]
 pub struct CompressReport {
+    /// All that was tried.
     pub candidates: Vec<Candidate>,
+    /// The one that was taken.
     pub winner: Plan,
     /// What the score is.
     pub measure: String,
     /// Images that candidates were scored on.
     pub images: usize,
+    /// Name of the dataset.
     pub dataset: String,
+    /// Where candidates were timed.
     pub runtime: RuntimeName,
+    /// Runs of each candidate.
     pub runs: usize,
+    /// Threads of each run.
     pub threads: usize,
     /// The share of score × time saved that the candidates cover; see [`crate`].
     pub hypervolume: f64,
     /// What making, judging and timing took, with what was kept from before.
     pub minutes: f64,
+    /// Scores that no decision was made by, where there are images for them.
     pub unseen: Option<Unseen>,
     /// Plans that a step refused, and why.
     pub refused: Vec<String>,
     /// Why the images cannot tell the drop that is allowed; `None` where they can.
     pub coarse: Option<String>,
+    /// The user stopped it.
     pub cancelled: bool,
     /// The minutes for the search were over before it was.
     pub out_of_time: bool,
+    /// Minutes that it was given.
     pub budget_minutes: f64,
     /// No candidate that keeps the score is as fast and small as was asked for.
     pub target_missed: bool,

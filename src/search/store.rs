@@ -18,12 +18,15 @@ use std::path::PathBuf;
 /// What was measured of a candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Known {
+    /// What it is judged by.
     pub score: f64,
     /// The standard error of what of the score was lost, where the images tell it.
     pub deviation: Option<f64>,
+    /// Parameters.
     pub params: u64,
     /// `None` where the model leaves the image's size open.
     pub macs: Option<u64>,
+    /// Bytes of its ONNX file.
     pub size_bytes: u64,
     /// `None` where the score was too low for it to matter.
     pub time: Option<Timed>,
@@ -59,6 +62,7 @@ impl Known {
 pub struct Timed {
     /// The median of the model as given, and where it lies with 95 % confidence; of others that median over their speed-up, with 99 %.
     pub p50_ms: f64,
+    /// Where that median lies, where there are runs enough to say.
     pub interval_ms: Option<Interval>,
     /// Against the model as given, which took turns with it; `None` for that itself.
     pub speedup: Option<Speedup>,

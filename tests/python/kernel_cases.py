@@ -30,6 +30,7 @@ LANGUAGES = {
         "complete": ("prun", "prune"),
         "wide_prefix": 'let s = "é🚀"; ',
         "inspect": ("prune", "Share to remove"),
+        "variable": ("let seen = [1, 2];", "seen", "[1, 2]"),
         "plot": "plot([1.0, 4.0, 9.0])",
         "table": "table([#{ layer: 1, size: 20 }])",
         # Cells that leave values behind, again and again under the same names.
@@ -73,6 +74,7 @@ LANGUAGES = {
         "complete": ("prun", "prune"),
         "wide_prefix": 'let s = "é🚀"; ',
         "inspect": ("prune", "channels"),
+        "variable": ("let seen = 7i32;", "seen", "i32"),
         "plot": "plot([1.0, 4.0, 9.0])?",
         "table": 'table("Sizes", &[">layer", ">size"], [[1, 20]])',
         "picture": 'grid(&dataset("shapes", DataOptions { images: Some(8), size: Some(32.into()), ..default() })?, GridOptions { images: 4, ..default() })?',
@@ -108,6 +110,7 @@ LANGUAGES = {
         "complete": ("isinst", "isinstance"),
         "wide_prefix": 's = "é🚀"; ',
         "inspect": ("isinstance", "instance"),
+        "variable": None,
         "plot": None,
         "table": None,
         "cells": None,

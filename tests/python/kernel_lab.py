@@ -29,6 +29,8 @@ SAMPLES = {
         "header": "layer",
         "complete": ("prun", "prune"),
         "help": ("prune", "Share to remove"),
+        "variable": ("let seen = [1, 2];", "seen", "[1, 2]"),
+        "stale": ("let limit = 1;", "print(limit)", "let limit = 2;"),
         # Works long enough to be interrupted.
         "work": "loop {}",
     },
@@ -37,6 +39,7 @@ SAMPLES = {
         "header": "layer",
         "complete": ("prun", "prune"),
         "help": ("prune", "channels"),
+        "variable": ("let seen = 7i32;", "seen", "i32"),
         "work": "loop { ctx().check()?; }",
     },
     "python3": {
@@ -48,6 +51,7 @@ SAMPLES = {
         "header": "layer",
         "complete": ("isinst", "isinstance"),
         "help": ("isinstance", "instance"),
+        "variable": None,
         "work": "while True: pass",
     },
 }
@@ -203,7 +207,7 @@ def run(page, address, sample, cells, file):
     if sample["header"]:
         tables = outputs.locator("table")
         expect(tables.first).to_be_visible()
-        headers = tables.locator("th").all_inner_texts()
+        headers = tables.locator("th").all_text_contents()
         if len(sys.argv) <= 3:
             assert sample["header"] in headers, headers
         assert headers and all(t.strip() for t in headers), headers
@@ -218,7 +222,52 @@ def run(page, address, sample, cells, file):
         assert loaded, "the plot is no picture that the browser can show"
         plot.first.scroll_into_view_if_needed()
         page.picture("plot")
+        if KERNEL != "python3":
+            # Its numbers fold out.
+            numbers = outputs.locator("details").first
+            numbers.locator("summary").click()
+            expect(numbers.locator("td").first).to_be_visible()
+            page.picture("numbers")
     print(f"ran {cells} cells, {outputs.count()} outputs")
+
+    if sample.get("stale"):
+        maker, reader, other = sample["stale"]
+        made = page.new_cell(maker)
+        page.page.keyboard.press("Control+Enter")
+        page.wait_idle()
+        read = page.new_cell(reader)
+        place = page.notebook.locator(".jp-Cell").count() - 1
+        page.page.keyboard.press("Control+Enter")
+        page.wait_idle()
+        read = page.notebook.locator(".jp-Cell").nth(place)
+        expect(read.locator(".compresso-stale")).to_have_count(0)
+        made = page.notebook.locator(".jp-Cell").nth(place - 1)
+        made.locator(".cm-content").click()
+        page.page.keyboard.press("Control+A")
+        page.page.keyboard.type(other)
+        page.page.keyboard.press("Control+Enter")
+        expect(read.locator(".jp-OutputArea-output", has_text="stale: limit has changed since")).to_be_visible()
+        read.scroll_into_view_if_needed()
+        page.picture("stale")
+        read.locator(".cm-content").click()
+        page.page.keyboard.press("Control+Enter")
+        page.wait_idle()
+        expect(read.locator(".jp-OutputArea-output", has_text="stale")).to_have_count(0)
+        print("a stale cell is marked until it runs again")
+
+    if sample["variable"]:
+        code, name, kind = sample["variable"]
+        page.notebook.locator(".jp-DebuggerBugButton").click()
+        page.new_cell(code)
+        page.page.keyboard.press("Control+Enter")
+        page.wait_idle()
+        panel = page.page.locator(".jp-DebuggerSidebar .jp-DebuggerVariables")
+        row = panel.locator(".jp-TreeItem", has_text=name).last
+        expect(row).to_be_visible()
+        expect(row.locator(".jp-DebuggerVariables-detail").first).to_have_text(kind)
+        page.picture("variables")
+        print(f"variables: {panel.inner_text().split()}")
+        page.notebook.locator(".jp-DebuggerBugButton").click()
 
     if sample["complete"]:
         typed, wanted = sample["complete"]

@@ -49,6 +49,27 @@ class Requests(KernelTest):
                     self.assertEqual(got["comms"], {})
         self.kernel.ask("interrupt_request", channel="control")
 
+    def test_variables(self):
+        code, name, kind = self.code("variable")
+        self.run_code(code)
+
+        def debug(command, **arguments):
+            content = {"type": "request", "seq": 3, "command": command, "arguments": arguments}
+            reply = self.kernel.ask("debug_request", content, channel="control", timeout=self.patience).content
+            self.assertEqual((reply["type"], reply["request_seq"], reply["command"]), ("response", 3, command))
+            return reply
+
+        for command in ("debugInfo", "initialize", "attach"):
+            self.assertTrue(debug(command)["success"], command)
+        self.assertTrue(debug("debugInfo")["body"]["isStarted"])
+        found = {v["name"]: v for v in debug("inspectVariables")["body"]["variables"]}
+        self.assertEqual(found[name]["type"], kind)
+        shown = debug("richInspectVariables", variableName=name)
+        self.assertIn("text/plain", shown["body"]["data"])
+        for command in ("richInspectVariables", "variables", "stepOver"):
+            self.assertFalse(debug(command)["success"], command)
+        debug("disconnect")
+
     def test_ids_differ_and_the_session_stays(self):
         for _ in range(3):
             self.kernel.ask("kernel_info_request")

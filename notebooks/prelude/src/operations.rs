@@ -19,7 +19,7 @@ use compresso::learn::train::{History, Train, Trained};
 use compresso::measure::compare::{self as comparing, Compare, Comparison};
 use compresso::measure::{Benchmark, BenchmarkReport, PipelineReport, Stages, StreamReport, Throughput};
 use compresso::model::names::fits;
-use compresso::model::{Load, Loaded, Made, ModelOptions, Resize, Summary, Value};
+use compresso::model::{Load, Loaded, Made, ModelOptions, Resize, Summarize, Summary, Value};
 use compresso::operation::Operation;
 use compresso::search::{Compress, CompressReport, Guide, GuideReport};
 use compresso::{Context, Model, Result};
@@ -251,6 +251,14 @@ pub fn evaluate(m: &Model, d: &Dataset, options: Evaluate) -> Result<Evaluation>
 /// What shape inference reports.
 pub fn summary(m: &Model) -> Result<Summary> {
     run(|_| m.summary())
+}
+
+/// All layers of a model with operator, output, parameters and multiply-accumulates.
+///
+/// # Errors
+/// What shape inference reports.
+pub fn layers(m: &Model) -> Result<Summary> {
+    run(|ctx| Summarize { layers: true, ..default() }.run(m, ctx))
 }
 
 /// Inputs of a model: its only one, or all by name.

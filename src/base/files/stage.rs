@@ -190,6 +190,7 @@ impl Scratch {
         sweep(&folder);
         PartialFolder::inside(&folder).map(Self).map_err(|e| Error::io(&folder, e))
     }
+    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }

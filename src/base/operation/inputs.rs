@@ -10,9 +10,11 @@ use std::path::Path;
 pub struct Arguments(Vec<Option<Box<dyn Any>>>);
 
 impl Arguments {
+    /// Adds an argument.
     pub fn push<T: Any>(&mut self, value: T) {
         self.0.push(Some(Box::new(value)));
     }
+    /// Adds an argument of any type, or that none was given.
     pub fn push_any(&mut self, value: Option<Box<dyn Any>>) {
         self.0.push(value);
     }

@@ -9,14 +9,19 @@ use std::fmt;
 /// The kind of value an option takes; decides help text, completion and error text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionKind {
+    /// `true` or `false`.
     Bool,
+    /// A whole number.
     Int,
+    /// A number.
     Float,
+    /// A text, such as a path or a name.
     Text,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// One of these words, or a map.
     ChoiceOrMap(&'static [&'static str]),
+    /// A list of one kind.
     List(&'static OptionKind),
     /// A map from names to anything.
     Map,
@@ -56,6 +61,7 @@ impl fmt::Display for OptionKind {
 
 /// A Rust type that can be an option.
 pub trait OptionValue {
+    /// How help, completion and errors speak of it.
     const KIND: OptionKind;
 }
 
@@ -80,8 +86,11 @@ impl<T: OptionValue> OptionValue for Option<T> {
 /// One documented option.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
+    /// Its name in scripts and recipes.
     pub name: &'static str,
+    /// What it takes.
     pub kind: OptionKind,
+    /// What it is for: the doc comment of the field.
     pub doc: &'static str,
     /// The default of the option of this name, as JSON.
     pub default: fn(&str) -> Value,
@@ -98,6 +107,7 @@ impl Field {
 
 /// An options struct, as [`options!`](crate::options) makes it.
 pub trait Options: Serialize + DeserializeOwned + Default {
+    /// All fields, in the order of the struct.
     const FIELDS: &'static [Field];
 }
 

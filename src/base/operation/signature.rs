@@ -6,20 +6,27 @@ use std::fmt;
 /// What an argument can be. Its text is what help says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArgKind {
+    /// A model.
     Model,
+    /// A dataset.
     Dataset,
+    /// A tensor.
     Tensor,
     /// A result: also a plot or a table.
     Report,
+    /// A text.
     Text,
     /// A whole number.
     Int,
     /// A number, whole or not.
     Number,
+    /// `true` or `false`.
     Bool,
+    /// A list of anything.
     List,
     /// A map from names to anything.
     Map,
+    /// A function of the script.
     Function,
     /// A model or a model file, or several with their names.
     Models,
@@ -31,6 +38,7 @@ pub enum ArgKind {
     Texts,
     /// One of these kinds.
     OneOf(&'static [ArgKind]),
+    /// Anything.
     Any,
 }
 
@@ -66,15 +74,20 @@ impl fmt::Display for ArgKind {
 /// One positional argument of a script function.
 #[derive(Debug, Clone, Copy)]
 pub struct Arg {
+    /// Its name in help and errors.
     pub name: &'static str,
+    /// What it takes.
     pub kind: ArgKind,
+    /// It may be left out.
     pub optional: bool,
 }
 
 impl Arg {
+    /// An argument that must be given.
     pub const fn new(name: &'static str, kind: ArgKind) -> Self {
         Self { name, kind, optional: false }
     }
+    /// An argument that may be left out.
     pub const fn optional(name: &'static str, kind: ArgKind) -> Self {
         Self { name, kind, optional: true }
     }
@@ -83,13 +96,17 @@ impl Arg {
 /// What help, completion and the binding need to know of a script function.
 #[derive(Debug, Clone, Copy)]
 pub struct Signature {
+    /// The name of the function in scripts.
     pub name: &'static str,
     /// One sentence.
     pub summary: &'static str,
     /// A heading of `help()`: "models", "data", "compress", "deploy", "measure", "session".
     pub group: &'static str,
+    /// Its positional arguments, in order.
     pub args: &'static [Arg],
+    /// What it gives, in the words of help.
     pub returns: &'static str,
+    /// Its options.
     pub fields: &'static [Field],
     /// Script lines that run as they stand; each is a test.
     pub examples: &'static [&'static str],

@@ -50,6 +50,10 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
         register_font();
         Self { area, scale, raster }
     }
+    /// The same on a part of the area.
+    pub(super) fn on<'b>(&self, area: &'b DrawingArea<DB, Shift>) -> Canvas<'b, DB> {
+        Canvas { area, scale: self.scale, raster: self.raster }
+    }
     pub(super) fn px(&self, v: f64) -> i32 {
         (v * self.scale).round() as i32
     }
@@ -90,6 +94,11 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
         style.color = pen.color.to_backend_color();
         self.area.draw(&Text::new(text.to_string(), at, style))
     }
+}
+
+/// A text without its middle, of at most so many characters.
+pub fn shortened_to(text: &str, room: usize) -> String {
+    shortened(text, room as i32, |t| t.chars().count() as i32)
 }
 
 /// A name without its middle, so that it fits: beginnings and ends tell names apart.

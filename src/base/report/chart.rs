@@ -4,6 +4,7 @@ use super::axis::Axis;
 use super::canvas::{AXIS, Canvas, Drawn, FRAME, GRID, LABEL, LEGEND, SMALL, TITLE, shortened};
 use super::glyphs::{self, Anchor};
 use super::labels::{Rect, place_label};
+use super::multiples;
 use super::{Plot, Series, SeriesKind};
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
@@ -22,8 +23,11 @@ const PALETTE: [RGBColor; 8] = [
 /// Width and height in pixels of a plot of series at scale 1.
 pub const PLOT_SIZE: (u32, u32) = (840, 520);
 
-/// Width and height in pixels of this plot at scale 1: a heat map is as large as its cells need.
+/// Width and height in pixels of this plot at scale 1: a heat map is as large as its cells need, small multiples as their panels.
 pub fn plot_size(plot: &Plot) -> (u32, u32) {
+    if !plot.panels.is_empty() {
+        return multiples::size(plot);
+    }
     plot.heat.as_ref().map_or(PLOT_SIZE, |heat| super::heat::size(plot, heat))
 }
 
@@ -37,6 +41,9 @@ pub fn plot_svg(plot: &Plot) -> Result<String> {
         let area = SVGBackend::with_string(&mut out, plot_size(plot)).into_drawing_area();
         draw(&area, plot, 1.0, false)?;
     }
+    // What the drawing library has no element for: screen readers say it, browsers show it under the pointer.
+    let body = out.find('>').map_or(0, |at| at + 1);
+    out.insert_str(body, &format!("\n<title>{}</title>", super::escape(&super::printable(&plot.in_words()))));
     Ok(out)
 }
 
@@ -60,7 +67,7 @@ pub fn plot_png(plot: &Plot, scale: f64) -> Result<Vec<u8>> {
 
 /// Where the parts of a plot lie, in pixels.
 struct Layout<'a, DB: DrawingBackend> {
-    canvas: Canvas<'a, DB>,
+    canvas: &'a Canvas<'a, DB>,
     x: Axis,
     y: Axis,
     /// The data rectangle.
@@ -81,16 +88,23 @@ fn upright_labels(plot: &Plot, x: &Axis, width: f64) -> Option<f64> {
 }
 
 fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64, raster: bool) -> Result<()> {
-    let canvas = Canvas::new(area, scale, raster);
     let failed = |e: DrawingAreaErrorKind<DB::ErrorType>| Error::internal(format!("a plot cannot be drawn: {e}"));
     area.fill(&WHITE).map_err(failed)?;
+    let canvas = Canvas::new(area, scale, raster);
+    let drawn = if plot.panels.is_empty() { draw_one(&canvas, plot) } else { multiples::draw(&canvas, plot) };
+    drawn.map_err(failed)?;
+    area.present().map_err(failed)
+}
+
+/// Draws a plot on all of a canvas.
+pub(super) fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<DB> {
     if let Some(heat) = &plot.heat {
-        super::heat::draw(&canvas, plot, heat).map_err(failed)?;
-        return area.present().map_err(failed);
+        return super::heat::draw(canvas, plot, heat);
     }
-    let y = Axis::y(plot, 6);
-    let x = Axis::x(plot, 8);
+    let Canvas { area, scale, .. } = *canvas;
     let (width, height) = area.dim_in_pixel();
+    let y = Axis::y(plot, 6);
+    let x = Axis::x(plot, (f64::from(width) / scale / 105.0) as usize);
     let tick_width = y.ticks.iter().map(|t| glyphs::width(&t.1, SMALL.size * scale)).max().unwrap_or(0);
     let px = |v: f64| (v * scale).round() as i32;
     let with_legend = legend_entries(plot).next().is_some();
@@ -102,10 +116,35 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f
     let bottom = height as i32 - px(42.0 + below) - if plot.x_label.is_empty() { 0 } else { px(24.0) };
     let inner = Rect { left, top, right, bottom };
     let layout = Layout { canvas, x, y, inner, upright };
-    layout.axes(plot).map_err(failed)?;
-    layout.legend(plot).map_err(failed)?;
-    layout.data(plot).map_err(failed)?;
-    area.present().map_err(failed)
+    layout.axes(plot)?;
+    legend(canvas, plot, (inner.left, inner.top - px(20.0)), inner.right)?;
+    layout.data(plot)
+}
+
+/// One row of the names of series from a place on, up to `right`.
+pub(super) fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot, (left, y): (i32, i32), right: i32) -> Drawn<DB> {
+    let px = |v: f64| canvas.px(v);
+    let mut x = left;
+    for (k, s) in legend_entries(plot) {
+        let width = canvas.width(&s.name, LEGEND);
+        if x > left && x + width + px(30.0) > right {
+            return canvas.text("…", (x, y), LEGEND, (Anchor::Start, Anchor::Center));
+        }
+        let color = PALETTE[k % PALETTE.len()];
+        match s.kind {
+            SeriesKind::Line => canvas.line((x, y), (x + px(20.0), y), color, 3.0)?,
+            SeriesKind::Points | SeriesKind::Dots => {
+                canvas.area.draw(&Circle::new((x + px(10.0), y), px(5.0), color.filled()))?;
+            }
+            SeriesKind::Bars => {
+                let corners = [(x + px(4.0), y - px(6.0)), (x + px(16.0), y + px(6.0))];
+                canvas.area.draw(&Rectangle::new(corners, color.filled()))?;
+            }
+        }
+        canvas.text(&s.name, (x + px(27.0), y), LEGEND, (Anchor::Start, Anchor::Center))?;
+        x += width + px(50.0);
+    }
+    Ok(())
 }
 
 fn legend_entries(plot: &Plot) -> impl Iterator<Item = (usize, &Series)> {
@@ -116,7 +155,7 @@ fn legend_entries(plot: &Plot) -> impl Iterator<Item = (usize, &Series)> {
 impl<'a, DB: DrawingBackend> std::ops::Deref for Layout<'a, DB> {
     type Target = Canvas<'a, DB>;
     fn deref(&self) -> &Self::Target {
-        &self.canvas
+        self.canvas
     }
 }
 
@@ -171,32 +210,6 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         if !plot.title.is_empty() {
             let at = (self.px(24.0), self.px(14.0));
             self.text(&plot.title, at, TITLE, (Anchor::Start, Anchor::Start))?;
-        }
-        Ok(())
-    }
-
-    /// One row between the title and the data.
-    fn legend(&self, plot: &Plot) -> Drawn<DB> {
-        let mut x = self.inner.left;
-        let y = self.inner.top - self.px(20.0);
-        for (k, s) in legend_entries(plot) {
-            let width = self.width(&s.name, LEGEND);
-            if x > self.inner.left && x + width + self.px(30.0) > self.inner.right {
-                return self.text("…", (x, y), LEGEND, (Anchor::Start, Anchor::Center));
-            }
-            let color = PALETTE[k % PALETTE.len()];
-            match s.kind {
-                SeriesKind::Line => self.line((x, y), (x + self.px(20.0), y), color, 3.0)?,
-                SeriesKind::Points | SeriesKind::Dots => {
-                    self.area.draw(&Circle::new((x + self.px(10.0), y), self.px(5.0), color.filled()))?;
-                }
-                SeriesKind::Bars => {
-                    let corners = [(x + self.px(4.0), y - self.px(6.0)), (x + self.px(16.0), y + self.px(6.0))];
-                    self.area.draw(&Rectangle::new(corners, color.filled()))?;
-                }
-            }
-            self.text(&s.name, (x + self.px(27.0), y), LEGEND, (Anchor::Start, Anchor::Center))?;
-            x += width + self.px(50.0);
         }
         Ok(())
     }

@@ -34,9 +34,13 @@ pub(super) fn csv(tables: &[Table]) -> String {
 pub enum CsvValue {
     /// Nothing stands there.
     Empty,
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number.
     Whole(i64),
+    /// Another number.
     Number(f64),
+    /// Everything else.
     Text(String),
 }
 

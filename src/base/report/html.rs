@@ -43,7 +43,9 @@ pub fn html_fragment(tables: &[Table], notes: &[String]) -> String {
 pub fn html(report: &dyn Show) -> Result<String> {
     let mut out: String = report.tables().iter().map(table_html).collect();
     for plot in report.plots() {
-        let _ = writeln!(out, "<figure>{}</figure>", plot_svg(&plot)?);
+        let numbers = super::media::numbers(&plot);
+        let numbers = numbers.as_ref().and_then(|m| m.get("text/html")).unwrap_or_default();
+        let _ = writeln!(out, "<figure>{}{numbers}</figure>", plot_svg(&plot)?);
     }
     for picture in report.pictures() {
         let data = base64::engine::general_purpose::STANDARD.encode(picture.jpeg()?);

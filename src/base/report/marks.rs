@@ -10,13 +10,16 @@ pub struct Mark {
     pub sides: [f32; 4],
     /// Empty for a frame without a label.
     pub text: String,
+    /// Red, green and blue.
     pub color: [u8; 3],
 }
 
 /// How thick frames and how large texts are, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pen {
+    /// Width of lines in pixels.
     pub line: u32,
+    /// Height of letters in pixels.
     pub font: f64,
 }
 

@@ -13,8 +13,10 @@ mod html;
 mod labels;
 mod marks;
 mod media;
+mod multiples;
 mod picture;
 mod plot;
+mod plot_data;
 mod plot_text;
 mod save;
 mod strokes;
@@ -25,6 +27,7 @@ mod terminal;
 mod text;
 mod wrap;
 
+pub use canvas::shortened_to;
 pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
 pub use csv::{CsvValue, read_csv};
 pub use format::{bytes, count, counted, millis, number, percent, round_to};
@@ -33,6 +36,7 @@ pub use marks::{Mark, Pen, class_color, draw_captions, draw_frame, draw_label, d
 pub use media::{Media, media};
 pub use picture::Picture;
 pub use plot::{HeatMap, Plot, Scale, Series, SeriesKind};
+pub use plot_data::plot_tables;
 pub use plot_text::plot_text;
 pub use save::{FORMATS, files_of, save};
 pub use strokes::{draw_dot, draw_line, tint};

@@ -7,7 +7,9 @@ use std::io::Cursor;
 /// An image with a title.
 #[derive(Debug, Clone)]
 pub struct Picture {
+    /// Its caption.
     pub title: String,
+    /// The pixels.
     pub image: RgbImage,
 }
 

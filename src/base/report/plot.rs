@@ -5,20 +5,25 @@ use serde::Serialize;
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 pub enum SeriesKind {
+    /// A line through the points, in their order.
     #[default]
     Line,
     /// Points; with `labels`, each is named beside its mark.
     Points,
     /// Many small points without names, which shine through where they lie over each other.
     Dots,
+    /// A bar for each point, as tall as its second number.
     Bars,
 }
 
 /// One set of points.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Series {
+    /// What the legend calls it.
     pub name: String,
+    /// How it is drawn.
     pub kind: SeriesKind,
+    /// Pairs of x and y.
     pub points: Vec<(f64, f64)>,
     /// Names of the points, or empty.
     pub labels: Vec<String>,
@@ -27,12 +32,21 @@ pub struct Series {
 /// A plot of series over two axes.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plot {
+    /// Line above the plot.
     pub title: String,
+    /// What the horizontal axis shows.
     pub x_label: String,
+    /// What the vertical axis shows.
     pub y_label: String,
+    /// What is drawn, in the order of the legend.
     pub series: Vec<Series>,
+    /// A logarithmic horizontal axis.
     pub log_x: bool,
+    /// A logarithmic vertical axis.
     pub log_y: bool,
+    /// Small multiples: plots side by side instead of series, each with axes of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub panels: Vec<Plot>,
     /// Shaded cells instead of series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heat: Option<HeatMap>,
@@ -47,8 +61,57 @@ impl Plot {
     /// The plot with all its series drawn in one way.
     #[must_use]
     pub fn drawn_as(mut self, kind: SeriesKind) -> Self {
-        self.series.iter_mut().for_each(|s| s.kind = kind);
+        self.series.iter_mut().chain(self.panels.iter_mut().flat_map(|p| &mut p.series)).for_each(|s| s.kind = kind);
         self
+    }
+
+    /// Plots side by side under a title; one alone is itself, with the title where it has none.
+    #[must_use]
+    pub fn multiples(title: impl Into<String>, mut panels: Vec<Self>) -> Self {
+        if panels.len() != 1 {
+            return Self { title: title.into(), panels, ..Self::default() };
+        }
+        let mut only = panels.remove(0);
+        if only.title.is_empty() {
+            only.title = title.into();
+        }
+        only
+    }
+
+    /// What it shows in a sentence, for who does not see it: `Loss: loss over epoch (train, val)`.
+    pub fn in_words(&self) -> String {
+        let axes = match (self.y_label.as_str(), self.x_label.as_str()) {
+            ("", "") => String::new(),
+            (y, "") => y.to_string(),
+            ("", x) => format!("over {x}"),
+            (y, x) => format!("{y} over {x}"),
+        };
+        let inner: Vec<String> = self.panels.iter().map(Self::in_words).collect();
+        let mut parts: Vec<String> = [self.title.clone(), axes, inner.join("; ")].into_iter().filter(|p| !p.is_empty()).collect();
+        if parts.is_empty() {
+            parts.push("Plot".into());
+        }
+        let names: Vec<&str> = self.series.iter().map(|s| s.name.as_str()).filter(|n| !n.is_empty()).collect();
+        let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+        format!("{}{names}", parts.join(": "))
+    }
+
+    /// The names of the series, where all panels have the same: they are said once.
+    pub(super) fn shared_names(&self) -> Option<Vec<&str>> {
+        fn names(plot: &Plot) -> Vec<&str> {
+            plot.series.iter().map(|s| s.name.as_str()).collect()
+        }
+        let first = names(self.panels.first()?);
+        self.panels.iter().all(|p| p.heat.is_none() && names(p) == first).then_some(first)
+    }
+
+    /// The panels as they are drawn: without names that are said once for all.
+    pub(super) fn drawn_panels(&self) -> Vec<Self> {
+        let mut panels = self.panels.clone();
+        if self.shared_names().is_some() {
+            panels.iter_mut().flat_map(|p| &mut p.series).for_each(|s| s.name.clear());
+        }
+        panels
     }
 }
 
@@ -72,17 +135,20 @@ impl Series {
 pub struct HeatMap {
     /// Names of the rows, from the top.
     pub rows: Vec<String>,
+    /// Names of the columns, from the left.
     pub columns: Vec<String>,
     /// `[row][column]`, 0 to 1.
     pub shades: Vec<Vec<f64>>,
     /// `[row][column]`; drawn where the cells are large enough.
     pub texts: Vec<Vec<String>>,
+    /// What the shades stand for.
     pub scale: Scale,
 }
 
 /// What shades stand for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Scale {
+    /// What is shaded.
     pub name: String,
     /// The value of a shade of 1. Shades are in proportion to values.
     pub most: f64,
@@ -125,5 +191,15 @@ mod tests {
         let points = [(3.0, 0.8), (1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (4.0, 0.8), (f64::NAN, 1.0)];
         assert_eq!(Series::pareto_front(points).points, [(1.0, 0.5), (2.0, 0.7), (3.0, 0.8)]);
         assert!(Series::pareto_front([]).points.is_empty());
+    }
+
+    #[test]
+    fn a_plot_says_what_it_shows() {
+        let series = ["train", "val"].map(|name| Series { name: name.into(), ..Series::default() }).to_vec();
+        let loss = Plot { series, ..Plot::default() }.titled("Loss", "epoch", "loss");
+        assert_eq!(loss.in_words(), "Loss: loss over epoch (train, val)");
+        let both = Plot::multiples("Runs", vec![loss, Plot::default().titled("", "ms", "mAP50")]);
+        assert_eq!(both.in_words(), "Runs: Loss: loss over epoch (train, val); mAP50 over ms");
+        assert_eq!(Plot::default().in_words(), "Plot");
     }
 }

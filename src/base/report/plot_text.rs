@@ -5,32 +5,43 @@ use super::{Ink, Plot, Series, SeriesKind, Style, printable};
 
 const INKS: [Ink; 6] = [Ink::Blue, Ink::Yellow, Ink::Green, Ink::Red, Ink::Cyan, Ink::Magenta];
 const ROWS: usize = 14;
+/// Those of a panel among others.
+const PANEL_ROWS: usize = 10;
 /// Marks of the points of each series.
 const MARKS: [char; 6] = ['●', '■', '▲', '◆', '○', '□'];
 /// Dots drawn and left out in turn along the lines of each series, where there are no colours.
 const DASHES: [(usize, usize); 4] = [(1, 0), (2, 2), (5, 2), (1, 3)];
 
-/// A plot as text, as wide as the style allows (at most 100 columns). Ends without a line break.
+/// A plot as text, as wide as the style allows (at most 100 columns, small multiples 160). Ends without a line break.
 pub fn plot_text(plot: &Plot, style: &Style) -> String {
-    let width = style.width.unwrap_or(80).clamp(30, 100);
+    let width = style.width.unwrap_or(80).clamp(30, if plot.panels.is_empty() { 100 } else { 160 });
     let mut lines = Vec::new();
     if !plot.title.is_empty() {
         lines.push(style.paint(Ink::BoldCyan, &printable(&plot.title)));
     }
-    if let Some(heat) = &plot.heat {
-        lines.extend(super::heat_text::heat_text(plot, heat, style, width));
-        return lines.join("\n");
-    }
-    if plot.series.iter().all(|s| s.points.is_empty()) {
-        lines.push("(no data)".to_string());
-        return lines.join("\n");
-    }
-    if plot.series.iter().all(|s| s.kind == SeriesKind::Bars) {
-        lines.extend(bars(plot, style, width));
+    if plot.panels.is_empty() {
+        lines.extend(body(plot, style, width, ROWS));
     } else {
-        lines.extend(canvas(plot, style, width));
+        lines.extend(super::multiples::text(plot, style, width));
     }
     lines.join("\n")
+}
+
+/// A panel of small multiples.
+pub(super) fn panel_text(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
+    let title = (!plot.title.is_empty()).then(|| style.paint(Ink::BoldCyan, &super::shortened_to(&printable(&plot.title), width)));
+    title.into_iter().chain(body(plot, style, width, PANEL_ROWS)).collect()
+}
+
+/// What stands below the title.
+fn body(plot: &Plot, style: &Style, width: usize, rows: usize) -> Vec<String> {
+    if let Some(heat) = &plot.heat {
+        return super::heat_text::heat_text(plot, heat, style, width);
+    }
+    if plot.series.iter().all(|s| s.points.is_empty()) {
+        return vec!["(no data)".to_string()];
+    }
+    if plot.series.iter().all(|s| s.kind == SeriesKind::Bars) { bars(plot, style, width) } else { canvas(plot, style, width, rows) }
 }
 
 /// Horizontal bars, one line each.
@@ -72,18 +83,19 @@ fn bars(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
 /// A grid of character cells, each 2 × 4 braille dots.
 struct Canvas {
     columns: usize,
+    rows: usize,
     dots: Vec<u8>,
     owner: Vec<usize>,
 }
 
 impl Canvas {
-    fn new(columns: usize) -> Self {
-        Self { columns, dots: vec![0; columns * ROWS], owner: vec![0; columns * ROWS] }
+    fn new(columns: usize, rows: usize) -> Self {
+        Self { columns, rows, dots: vec![0; columns * rows], owner: vec![0; columns * rows] }
     }
     /// Sets the dot at `x` (0 ..= 2 * columns - 1, from the left) and `y` (from the top).
     fn set(&mut self, x: usize, y: usize, series: usize) {
         const BITS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
-        if x / 2 < self.columns && y / 4 < ROWS {
+        if x / 2 < self.columns && y / 4 < self.rows {
             let cell = (y / 4) * self.columns + x / 2;
             self.dots[cell] |= BITS[x % 2][y % 4];
             self.owner[cell] = series;
@@ -103,18 +115,18 @@ impl Canvas {
     }
 }
 
-fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
+fn canvas(plot: &Plot, style: &Style, width: usize, height: usize) -> Vec<String> {
     let y = Axis::y(plot, 5);
     let margin = y.ticks.iter().map(|t| t.1.chars().count()).max().unwrap_or(0);
     let columns = width.saturating_sub(margin + 3).max(10);
     let x = Axis::x(plot, columns / 12);
-    let mut grid = Canvas::new(columns);
+    let mut grid = Canvas::new(columns, height);
     let mut marks: Vec<(usize, usize, usize)> = Vec::new();
     let mut names: Vec<(usize, usize, String)> = Vec::new();
     for (k, s) in plot.series.iter().enumerate() {
         let place = |p: &(f64, f64)| {
             let (px, py) = (x.position(p.0)?, y.position(p.1)?);
-            Some((x.share(px) * (2 * columns - 1) as f64, (1.0 - y.share(py)) * (4 * ROWS - 1) as f64))
+            Some((x.share(px) * (2 * columns - 1) as f64, (1.0 - y.share(py)) * (4 * height - 1) as f64))
         };
         let spots: Vec<Option<(f64, f64)>> = s.points.iter().map(place).collect();
         let dashes = if style.color { DASHES[0] } else { DASHES[k % DASHES.len()] };
@@ -127,7 +139,7 @@ fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
                 }
                 SeriesKind::Dots => grid.set(at.0.round() as usize, at.1.round() as usize, k),
                 SeriesKind::Bars => {
-                    grid.line((at.0, (4 * ROWS - 1) as f64), at, k, DASHES[0], 0);
+                    grid.line((at.0, (4 * height - 1) as f64), at, k, DASHES[0], 0);
                 }
                 SeriesKind::Points => {
                     let (cx, cy) = (at.0.round() as usize, at.1.round() as usize);
@@ -139,7 +151,7 @@ fn canvas(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
             }
         }
     }
-    let mut rows: Vec<Vec<(char, Option<usize>)>> = (0..ROWS)
+    let mut rows: Vec<Vec<(char, Option<usize>)>> = (0..height)
         .map(|r| {
             let cells = r * columns..(r + 1) * columns;
             let cell = |c: usize| match grid.dots[c] {
@@ -201,10 +213,10 @@ fn frame(
     columns: usize,
     rows: &[Vec<(char, Option<usize>)>],
 ) -> Vec<String> {
-    let mut tick_rows = vec![String::new(); ROWS];
+    let mut tick_rows = vec![String::new(); rows.len()];
     for (p, text) in &y.ticks {
         // The row of the dot at this height.
-        let row = ((1.0 - y.share(*p)) * (4 * ROWS - 1) as f64).round() as usize / 4;
+        let row = ((1.0 - y.share(*p)) * (4 * rows.len() - 1) as f64).round() as usize / 4;
         if let Some(slot) = tick_rows.get_mut(row) {
             slot.clone_from(text);
         }
@@ -246,21 +258,7 @@ fn frame(
     }
     lines.push(format!("{:>margin$} ╰{}", "", rule.into_iter().collect::<String>()));
     lines.push(texts.into_iter().collect::<String>().trim_end().to_string());
-    let mut legend: Vec<String> = plot
-        .series
-        .iter()
-        .enumerate()
-        .filter(|(_, s)| !s.name.is_empty() && plot.series.len() > 1)
-        .map(|(k, s)| {
-            let dashes = ["──", "╌╌", "─╴", "··"][if style.color { 0 } else { k % DASHES.len() }];
-            let mark = match s.kind {
-                SeriesKind::Points => MARKS[k % MARKS.len()].to_string(),
-                SeriesKind::Line => dashes.to_string(),
-                SeriesKind::Dots | SeriesKind::Bars => "⣿".to_string(),
-            };
-            format!("{} {}", ink(style, Some(k), &mark), printable(&s.name))
-        })
-        .collect();
+    let mut legend = legend_text(plot, style);
     if !plot.x_label.is_empty() {
         legend.insert(0, style.paint(Ink::Dim, &printable(&plot.x_label)));
     }
@@ -268,6 +266,21 @@ fn frame(
         lines.push(format!("{:>margin$}  {}", "", legend.join("   ")));
     }
     lines
+}
+
+/// Marks and names of the series, where there are several.
+pub(super) fn legend_text(plot: &Plot, style: &Style) -> Vec<String> {
+    let named = plot.series.iter().enumerate().filter(|(_, s)| !s.name.is_empty() && plot.series.len() > 1);
+    let entry = |(k, s): (usize, &Series)| {
+        let dashes = ["──", "╌╌", "─╴", "··"][if style.color { 0 } else { k % DASHES.len() }];
+        let mark = match s.kind {
+            SeriesKind::Points => MARKS[k % MARKS.len()].to_string(),
+            SeriesKind::Line => dashes.to_string(),
+            SeriesKind::Dots | SeriesKind::Bars => "⣿".to_string(),
+        };
+        format!("{} {}", ink(style, Some(k), &mark), printable(&s.name))
+    };
+    named.map(entry).collect()
 }
 
 fn ink(style: &Style, series: Option<usize>, text: &str) -> String {

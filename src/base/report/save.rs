@@ -1,7 +1,7 @@
 //! Reports in files.
 
 use super::csv::csv;
-use super::{Plot, Show, Style, html_page, plot_png, plot_svg, text};
+use super::{Plot, Show, Style, Table, html_page, plot_png, plot_svg, plot_tables, text};
 use crate::error::{Error, Result};
 use crate::files::write_file;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub const FORMATS: &[&str] = &["html", "json", "csv", "txt", "png", "svg"];
 
 /// Writes a report in the format that the path's ending names. The file is complete or not there at all.
 ///
-/// HTML holds everything; JSON the data; CSV and text the tables; PNG the first picture, or the plots where there is
+/// HTML holds everything; JSON the data; CSV and text the tables, CSV of plots alone their numbers; PNG the first picture, or the plots where there is
 /// none; JPEG the first picture; SVG the plots. Several plots go into files of their own ([`files_of`]).
 ///
 /// # Errors
@@ -33,10 +33,14 @@ pub fn save(report: &dyn Show, path: impl AsRef<Path>) -> Result<()> {
             html_page(report, if title.is_empty() { "Compresso report" } else { &title })?.into_bytes()
         }
         "json" => format!("{:#}\n", report.data()).into_bytes(),
-        "csv" if report.tables().is_empty() => {
-            return Err(Error::missing("there is no table in this report").hint("save it as .json").file(path));
+        "csv" => {
+            let numbers = || report.plots().iter().flat_map(plot_tables).collect::<Vec<Table>>();
+            let tables = Some(report.tables()).filter(|t| !t.is_empty()).unwrap_or_else(numbers);
+            if tables.is_empty() {
+                return Err(Error::missing("there is no table in this report").hint("save it as .json").file(path));
+            }
+            csv(&tables).into_bytes()
         }
-        "csv" => csv(&report.tables()).into_bytes(),
         "txt" | "md" => format!("{}\n", text(report, &Style::plain())).into_bytes(),
         "png" => match report.pictures().first() {
             Some(picture) => picture.png()?,

@@ -51,19 +51,30 @@ impl Style {
 /// An ANSI text style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
+    /// Bold.
     Bold,
+    /// Faint.
     Dim,
+    /// Red.
     Red,
+    /// Green.
     Green,
+    /// Yellow.
     Yellow,
+    /// Blue.
     Blue,
+    /// Magenta.
     Magenta,
+    /// Cyan.
     Cyan,
+    /// Bold and red.
     BoldRed,
+    /// Bold and cyan.
     BoldCyan,
 }
 
 impl Ink {
+    /// Its number in the ANSI code.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Bold => "1",

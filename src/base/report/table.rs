@@ -4,20 +4,26 @@ use super::{bytes, count, number};
 use serde::Serialize;
 use serde_json::Value;
 
+/// On which side a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 pub enum Align {
+    /// Texts.
     #[default]
     Left,
+    /// Numbers.
     Right,
 }
 
 /// A table of text cells. Cells that stand for numbers know them, for files that programs read.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Table {
+    /// Line above the table.
     pub title: String,
+    /// Names of the columns.
     pub headers: Vec<String>,
     /// One per column; missing ones are left-aligned.
     pub aligns: Vec<Align>,
+    /// The cells as texts, row by row.
     pub rows: Vec<Vec<String>>,
     /// The numbers behind the cells of each row, where they have any.
     #[serde(skip)]
@@ -40,7 +46,9 @@ pub(super) struct Layout {
 /// Which number of a column is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Best {
+    /// The least.
     Least,
+    /// The greatest.
     Greatest,
 }
 
@@ -148,6 +156,7 @@ impl Table {
         self.layout.best = columns.to_vec();
         self
     }
+    /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) -> &mut Self {
         let (texts, exact) = cells.into_iter().map(Into::into).map(|c: Cell| (c.text, c.exact)).unzip();
         // Rows that were put in by hand have no numbers.

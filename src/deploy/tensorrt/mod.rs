@@ -69,10 +69,15 @@ pub enum EngineBuild {
 /// What `tensorrt_export` wrote.
 #[derive(Debug, Clone, Serialize)]
 pub struct TensorrtArtifacts {
+    /// Where the files are.
     pub folder: PathBuf,
+    /// The numbers that they hold.
     pub precision: ExportPrecision,
+    /// All files.
     pub files: Vec<PathBuf>,
+    /// What became of the engine.
     pub engine: EngineBuild,
+    /// What to know about them.
     pub notes: Vec<String>,
 }
 

@@ -33,9 +33,13 @@ use std::collections::{HashMap, HashSet};
 /// Values of one tensor while a plan runs: `values[offset(index)]` with the strides of its axes.
 #[derive(Debug)]
 pub struct Seen<'a> {
+    /// What the graph calls it.
     pub name: &'a str,
+    /// Its shape.
     pub dims: &'a [usize],
+    /// Elements between neighbours along each axis.
     pub strides: &'a [usize],
+    /// What they count in.
     pub values: &'a [f32],
 }
 
@@ -47,8 +51,11 @@ pub type Watch<'a> = &'a mut dyn FnMut(&Seen<'_>) -> Result<()>;
 pub struct StepTime {
     /// The node that it began with.
     pub node: String,
+    /// The kernel that ran.
     pub kernel: String,
+    /// Wall time.
     pub seconds: f64,
+    /// Multiply-accumulates.
     pub macs: usize,
     /// Of the values and weights that it reads and writes, each once.
     pub bytes: usize,

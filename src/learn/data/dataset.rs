@@ -264,7 +264,8 @@ impl Show for Dataset {
         };
         let split = if self.split.is_empty() { String::new() } else { format!(", split {}", self.split) };
         let classes = if self.classes.is_empty() { String::new() } else { format!(", {} classes", self.classes.len()) };
-        let warnings = if self.warnings.is_empty() { String::new() } else { format!(", {} warnings", self.warnings.len()) };
+        let warnings =
+            if self.warnings.is_empty() { String::new() } else { format!(", {}", report::counted(self.warnings.len(), "warning")) };
         Some(printable(&format!("Dataset: {} ({kind}), {} images{split}{classes}{warnings}", self.name, self.source.len())))
     }
     /// A dataset of another format with its images (.yaml: YOLO, .json: COCO), a grid of images (.png), or a report (.html).

@@ -306,7 +306,7 @@ impl Show for BenchmarkReport {
         if self.has(|r| r.server.is_some()) {
             return vec![self.server_plot(label)];
         }
-        let mut plots = trade_off::plots(self, &label);
+        let mut plots = trade_off::plot(self, &label).map_or_else(Vec::new, |p| vec![p]);
         if plots.is_empty() {
             plots.push(self.latency_plot(label));
         }

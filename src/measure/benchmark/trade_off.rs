@@ -3,28 +3,28 @@
 use super::report::{BenchmarkReport, Row};
 use compresso_base::report::{Plot, Series, SeriesKind};
 
-/// A cost of a model: the plot's title, the axis, the figure.
-type Cost = (&'static str, &'static str, fn(&Row) -> Option<f64>);
+/// A cost: its axis, the figure, and whether it is the model's, whatever runs it.
+type Cost = (&'static str, fn(&Row) -> Option<f64>, bool);
 
-const COSTS: [Cost; 4] = [
-    ("Latency and accuracy", "median latency (ms)", |r| Some(r.latency.p50_ms)),
-    ("Size and accuracy", "file (MB)", |r| Some(r.size_bytes as f64 / 1e6)),
-    ("Multiply-accumulates and accuracy", "multiply-accumulates (millions)", |r| r.macs.map(|n| n as f64 / 1e6)),
-    ("Energy and accuracy", "energy of an image (J)", |r| r.energy_j),
+const COSTS: [Cost; 5] = [
+    ("median latency (ms)", |r| Some(r.latency.p50_ms), false),
+    ("size (MB)", |r| Some(r.size_bytes as f64 / 1e6), true),
+    ("multiply-accumulates (millions)", |r| r.macs.map(|n| n as f64 / 1e6), true),
+    ("peak memory (MB)", |r| Some(r.peak_memory_bytes? as f64 / 1e6), false),
+    ("energy (J/image)", |r| r.energy_j, false),
 ];
 
-/// A plot for each cost in which models that were judged differ, with the Pareto front of three and more; none without accuracy.
-pub(super) fn plots(report: &BenchmarkReport, label: &dyn Fn(&Row) -> String) -> Vec<Plot> {
+/// A panel for latency and for each other cost in which models that were judged differ, with the Pareto front of three and more;
+/// none without accuracy.
+pub(super) fn plot(report: &BenchmarkReport, label: &dyn Fn(&Row) -> String) -> Option<Plot> {
     let judged: Vec<&Row> = report.rows.iter().filter(|r| r.accuracy().is_some()).collect();
     let accuracy = if report.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" };
-    let plot = |(i, (title, axis, cost)): (usize, &Cost)| {
+    let panel = |(i, &(axis, cost, per_model)): (usize, &Cost)| {
         let differs = judged.iter().any(|r| cost(r) != cost(judged[0]));
         if judged.is_empty() || i > 0 && !differs {
             return None;
         }
-        // Size and work are the model's, whatever runs it.
         let first_of = |r: &Row| judged.iter().position(|o| o.name == r.name).is_some_and(|at| std::ptr::eq(judged[at], r));
-        let per_model = i == 1 || i == 2;
         let rows = |runtime: &str| -> Series {
             let chosen = judged.iter().filter(|r| if per_model { first_of(r) } else { r.runtime == runtime });
             let all: Vec<(f64, f64, String)> =
@@ -39,7 +39,8 @@ pub(super) fn plots(report: &BenchmarkReport, label: &dyn Fn(&Row) -> String) ->
         if points.len() > 2 {
             series.push(Series::pareto_front(points));
         }
-        (!series.is_empty()).then(|| Plot { series, ..Plot::default() }.titled(*title, *axis, accuracy))
+        (!series.is_empty()).then(|| Plot { series, ..Plot::default() }.titled("", axis, accuracy))
     };
-    COSTS.iter().enumerate().filter_map(plot).collect()
+    let panels: Vec<Plot> = COSTS.iter().enumerate().filter_map(panel).collect();
+    (!panels.is_empty()).then(|| Plot::multiples("Cost and accuracy", panels))
 }

@@ -61,7 +61,7 @@ pub fn install(spec: &Spec, prefix: Option<&Path>, extra: &[String]) -> Result<P
         "display_name": spec.display_name,
         "language": spec.language,
         "interrupt_mode": "message",
-        "metadata": { "debugger": false },
+        "metadata": { "debugger": true },
     });
     for (name, bytes) in LOGOS {
         stage.write(name, bytes)?;

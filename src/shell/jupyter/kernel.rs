@@ -1,8 +1,9 @@
 //! The kernel: takes requests in turn, runs cells, answers control beside them.
 
+use super::debug::{Explorer, Watch};
 use super::history::History;
 use super::outputs::{Questions, WireOutputs, bundle};
-use super::wire::{self, Incoming, Request, Sender, Wire, error_content};
+use super::wire::{self, Handover, Incoming, Request, Sender, Wire, error_content};
 use super::{About, Cell, CellError, IsComplete, Language};
 use crate::error::{Error, Result};
 use crate::shell::interrupt::leave;
@@ -47,7 +48,7 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
         .enable_all()
         .build()
         .map_err(|e| Error::internal("threads for the sockets cannot be started").because(e))?;
-    let Wire { iopub, shell: (shell, requests), control: (control, commands), stdin } = runtime.block_on(wire::bind(&info))?;
+    let Wire { iopub, shell: (shell, requests), handover, control: (control, commands), stdin } = runtime.block_on(wire::bind(&info))?;
     iopub.publish("status", json!({ "execution_state": "starting" }), None);
     let actions = Arc::new(Actions::default());
     let questions = Arc::new(Questions::new(stdin));
@@ -60,7 +61,10 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
     };
     watch_signals(interrupt.clone(), actions.clone())?;
     watch_parent(actions.clone());
-    runtime.spawn(serve_control(about, commands, control, iopub.clone(), interrupt, actions.clone()));
+    let watch = Arc::new(Watch::new(&about));
+    let channel =
+        Control { control: control.clone(), iopub: iopub.clone(), handover, interrupt, actions: actions.clone(), watch: watch.clone() };
+    runtime.spawn(serve_control(about, commands, channel));
     let mut kernel = Kernel {
         about,
         language: Err(Some(make)),
@@ -68,6 +72,9 @@ pub fn serve(connection_file: &Path, about: About, make: impl FnOnce() -> Result
         questions,
         iopub,
         shell,
+        control,
+        watch,
+        explorer: Explorer::default(),
         history: History::default(),
         count: 0,
         requests,
@@ -111,10 +118,35 @@ fn watch_parent(actions: Arc<Actions>) {
     }
 }
 
+/// What the control channel works with.
+struct Control {
+    control: Sender,
+    iopub: Sender,
+    handover: Handover,
+    interrupt: Action,
+    actions: Arc<Actions>,
+    watch: Arc<Watch>,
+}
+
 /// Answers the control channel, also while a cell runs.
-async fn serve_control(about: About, mut commands: Incoming, control: Sender, iopub: Sender, interrupt: Action, actions: Arc<Actions>) {
+async fn serve_control(about: About, mut commands: Incoming, channel: Control) {
+    let Control { control, iopub, handover, interrupt, actions, watch } = channel;
     while let Some(request) = commands.recv().await {
+        let debugged = (request.kind() == "debug_request").then(|| watch.answer(&request.content));
+        if let Some(None) = debugged {
+            // The language is asked, in turn.
+            drop(handover.send(request));
+            continue;
+        }
         status(&iopub, "busy", &request);
+        if let Some(Some(reply)) = debugged {
+            if request.text("command") == "attach" {
+                iopub.publish("debug_event", json!({ "type": "event", "event": "initialized", "seq": 0 }), Some(&request));
+            }
+            control.reply("debug_reply", reply, &request);
+            status(&iopub, "idle", &request);
+            continue;
+        }
         match request.kind() {
             "kernel_info_request" => control.reply("kernel_info_reply", kernel_info(&about), &request),
             "interrupt_request" => {
@@ -175,7 +207,8 @@ fn kernel_info(a: &About) -> Json {
             "nbconvert_exporter": "script",
         },
         "banner": a.banner,
-        "debugger": false,
+        "debugger": true,
+        "supported_features": ["debugger"],
         "help_links": a.help_links.iter().map(|(text, url)| json!({ "text": text, "url": url })).collect::<Vec<_>>(),
     })
 }
@@ -188,6 +221,9 @@ struct Kernel<F> {
     questions: Arc<Questions>,
     iopub: Sender,
     shell: Sender,
+    control: Sender,
+    watch: Arc<Watch>,
+    explorer: Explorer,
     history: History,
     /// Cells that have run.
     count: usize,
@@ -212,7 +248,17 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
                     let content = json!({ "status": "aborted", "execution_count": self.count });
                     self.shell.reply("execute_reply", content, &request);
                 }
-                "execute_request" => self.execute(&request),
+                "execute_request" => {
+                    self.watch.begins();
+                    self.execute(&request);
+                    let listed = self.watch.is_on().then(|| self.language().map(|l| l.explore(&[])).unwrap_or_default());
+                    self.watch.ends(listed.map(|all| self.explorer.list(&[], all)));
+                }
+                "debug_request" => {
+                    let language = self.language.as_mut().ok().and_then(|l| l.as_mut().ok());
+                    let reply = self.explorer.answer(&request.content, language.map(|l| &mut **l as &mut dyn Language));
+                    self.control.reply("debug_reply", reply, &request);
+                }
                 "shutdown_request" => shut_down(&self.shell, &self.iopub, &request, &self.actions),
                 kind => match self.answer(kind, &request) {
                     Some((kind, content)) => self.shell.reply(kind, content, &request),
@@ -336,7 +382,9 @@ impl<F: FnOnce() -> Result<Box<dyn Language>>> Kernel<F> {
             silent,
             payload: Mutex::default(),
         });
-        let cell = Cell { number, outputs: outputs.clone() };
+        let names = |of: &Json| of.as_array().into_iter().flatten().filter_map(|n| n.as_str().map(str::to_string)).collect();
+        let id = request.metadata["cellId"].as_str().map(str::to_string);
+        let cell = Cell { number, id, removed: names(&request.metadata["deletedCells"]), outputs: outputs.clone() };
         let result = match self.language() {
             Ok(_) if code.trim().is_empty() => Ok(None),
             Ok(language) => language.execute(&code, &cell),

@@ -31,7 +31,23 @@ pub trait Outputs: Send + Sync {
 pub struct Cell {
     /// Counts from 1; stands in error messages as `cell 3`.
     pub number: usize,
+    /// What the front end calls it, the same whenever it runs; not all say.
+    pub id: Option<String>,
+    /// Cells that are no more.
+    pub removed: Vec<String>,
     pub outputs: Arc<dyn Outputs>,
+}
+
+/// A variable, or an entry of one, as explorers list it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variable {
+    pub name: String,
+    /// Its type, in the language's words.
+    pub kind: String,
+    /// The value in a line.
+    pub value: String,
+    /// It has entries of its own.
+    pub has_entries: bool,
 }
 
 /// Why a cell failed.
@@ -114,6 +130,13 @@ pub trait Language {
     /// Ends at once what would outlive this process; called from another thread when the kernel shuts down.
     fn stopper(&self) -> Arc<dyn Fn() + Send + Sync> {
         Arc::new(|| {})
+    }
+    /// The variables, or the entries of what a path of names leads to.
+    fn explore(&mut self, path: &[String]) -> Vec<Variable>;
+    /// All of a variable's value in one output.
+    fn view(&mut self, variable: &str) -> Option<Media> {
+        let found = self.explore(&[]).into_iter().find(|v| v.name == variable)?;
+        Some(Media::text(format!("{}: {}", found.name, found.kind)))
     }
     /// The value of an expression for `user_expressions`, silently.
     ///

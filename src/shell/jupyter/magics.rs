@@ -12,17 +12,19 @@ pub const HELP: &str = "\
 %load FILE    puts the text of a file into this cell
 %save FILE    writes the cells that ran well so far into a script
 %%rust        runs the cell as Rust (builds with the feature evcxr)
+%stale        which cells show what is no longer so
 ?NAME         help on a function or variable; NAME? is the same
 %magics       this list
 ";
 
 /// Names with what is shown beside them.
-const NAMES: [(&str, &str); 6] = [
+const NAMES: [(&str, &str); 7] = [
     ("%time", "runs the code and says how long it took"),
     ("%%time", "says how long the cell took"),
     ("%load", "puts the text of a file into this cell"),
     ("%save", "writes the cells so far into a script"),
     ("%%rust", "runs the cell as Rust"),
+    ("%stale", "which cells show what is no longer so"),
     ("%magics", "lists these"),
 ];
 
@@ -35,6 +37,7 @@ pub enum Magic {
     Load(String),
     Save(String),
     Rust(String),
+    Stale,
     /// Help on a name.
     About(String),
     Help,
@@ -77,6 +80,7 @@ pub fn parse(code: &str) -> Result<Vec<Magic>> {
             }
             "%load" => parts.push(Magic::Load(file()?)),
             "%save" => parts.push(Magic::Save(file()?)),
+            "%stale" => parts.push(Magic::Stale),
             "%magics" | "%lsmagic" => parts.push(Magic::Help),
             _ => {
                 let e = Error::argument(format!("there is no magic '{name}'"));
@@ -109,6 +113,14 @@ pub fn complete(before: &str) -> Option<Completions> {
     let fits = NAMES.iter().filter(|(name, _)| name.starts_with(typed) && *name != typed);
     let matches = fits.map(|(name, about)| Match { text: (*name).into(), kind: "magic".into(), about: (*about).into() }).collect();
     Some(Completions { start: before.len() - typed.len(), end: before.len(), matches })
+}
+
+/// Says which cells are stale, by their numbers.
+pub fn stale(cells: &[usize]) -> String {
+    match cells {
+        [] => "no cell is stale\n".into(),
+        all => format!("stale: {}\n", all.iter().map(|n| format!("[{n}]")).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// The text of a file for a cell.

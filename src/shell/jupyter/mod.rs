@@ -1,5 +1,6 @@
 //! Jupyter kernels: the protocol once, the languages behind it.
 
+mod debug;
 mod event;
 mod history;
 pub mod install;
@@ -8,17 +9,19 @@ mod language;
 mod magics;
 mod outputs;
 mod progress;
+mod reads;
 pub mod rhai;
 #[cfg(feature = "evcxr")]
 pub mod rust;
 #[cfg(feature = "evcxr")]
 mod rust_magic;
+mod stale;
 mod wire;
 
 pub use self::rhai::{ABOUT as RHAI, RhaiCells};
 pub use event::Event;
 pub use kernel::serve;
-pub use language::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
+pub use language::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs, Variable};
 pub use wire::{Request, read};
 
 /// The error of builds without the Rust kernel.

@@ -2,7 +2,9 @@
 
 use super::magics::{self, Magic};
 use super::progress::Progress;
-use super::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs};
+use super::reads::{Names, names};
+use super::stale::Cells;
+use super::{About, Cell, CellError, Completions, IsComplete, Language, Match, Outputs, Variable};
 use crate::context::{Cancel, Context, ProgressSink};
 use crate::error::{Error, Result};
 use crate::report::{Ink, Media, Show, Style, media, millis};
@@ -114,6 +116,7 @@ pub struct RhaiCells {
     cancel: Cancel,
     /// Code that ran well, for `%save`.
     ran: Vec<String>,
+    cells: Cells,
     #[cfg(feature = "evcxr")]
     rust: super::rust_magic::RustMagic,
 }
@@ -128,6 +131,7 @@ impl RhaiCells {
             desk,
             cancel,
             ran: Vec::new(),
+            cells: Cells::default(),
             #[cfg(feature = "evcxr")]
             rust: super::rust_magic::RustMagic::default(),
         }
@@ -175,11 +179,28 @@ impl RhaiCells {
                     Some(media) => cell.outputs.page(media),
                     None => return Err(Error::missing(format!("nothing is known of '{name}'")).into()),
                 },
+                Magic::Stale => cell.outputs.stdout(&magics::stale(&self.cells.stale())),
                 Magic::Help => cell.outputs.stdout(magics::HELP),
                 Magic::Rust(code) => last.extend(self.rust(&code, cell)?),
             }
         }
         Ok(last)
+    }
+
+    /// Runs a cell and finds out which others are stale now.
+    fn watched(&mut self, code: &str, cell: &Cell) -> Result<Vec<Media>, CellError> {
+        if cell.id.is_none() {
+            return self.cell(code, cell);
+        }
+        // Cells of Rust have variables of their own.
+        let names = if code.trim_start().starts_with("%%rust") { Names::default() } else { names(code) };
+        let before = self.session.snapshot();
+        let result = self.cell(code, cell);
+        let mut made = self.session.changed_since(&before);
+        // A function is its text.
+        made.extend(names.functions.into_iter().map(|name| (name, Some(code.to_string()))));
+        self.cells.ran(cell, names.read, made);
+        result
     }
 
     /// What a variable is, or the help of a function.
@@ -229,7 +250,7 @@ impl Language for RhaiCells {
     fn execute(&mut self, code: &str, cell: &Cell) -> Result<Option<Media>, CellError> {
         self.cancel.reset();
         self.desk.begin(cell);
-        let result = self.cell(code, cell);
+        let result = self.watched(code, cell);
         self.desk.end();
         // The last call may have ended early and well.
         let result = match self.cancel.check() {
@@ -287,6 +308,15 @@ impl Language for RhaiCells {
     #[cfg(feature = "evcxr")]
     fn stopper(&self) -> Arc<dyn Fn() + Send + Sync> {
         self.rust.stopper()
+    }
+
+    fn explore(&mut self, path: &[String]) -> Vec<Variable> {
+        let found = self.session.explore(path);
+        found.into_iter().map(|e| Variable { name: e.name, kind: e.kind.into(), value: e.value, has_entries: e.has_entries }).collect()
+    }
+
+    fn view(&mut self, variable: &str) -> Option<Media> {
+        self.session.view(variable)
     }
 
     fn evaluate(&mut self, expression: &str) -> Result<Media, CellError> {

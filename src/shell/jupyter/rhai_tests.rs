@@ -61,7 +61,7 @@ impl Lab {
     }
     fn run(&mut self, code: &str) -> Result<Option<Media>, CellError> {
         self.number += 1;
-        self.cells.execute(code, &Cell { number: self.number, outputs: self.record.clone() })
+        self.cells.execute(code, &Cell { number: self.number, id: None, removed: Vec::new(), outputs: self.record.clone() })
     }
     fn text(&mut self, code: &str) -> String {
         self.run(code).unwrap().unwrap().get("text/plain").unwrap().to_string()
@@ -78,8 +78,14 @@ fn values_prints_and_reports() {
     let table = lab.run("table([#{ a: 1 }])").unwrap().unwrap();
     assert_eq!(mimes(&table), "text/plain text/html");
     assert_eq!(mimes(&lab.run("plot([1, 2, 3])").unwrap().unwrap()), "text/plain image/svg+xml");
+    assert_eq!(lab.record.take(), ["display text/plain text/html"], "its numbers");
+    let card = lab.run("model(\"yolov8n\", #{ classes: 2, width: 0.125 })").unwrap().unwrap();
+    assert!(card.get("text/html").unwrap().contains("MACs"), "{card:?}");
     lab.run("show(plot([1, 2, 3])); show(table([#{ a: 1 }])); clear_output(true);").unwrap();
-    assert_eq!(lab.record.take(), ["display text/plain image/svg+xml", "display text/plain text/html", "clear true"]);
+    assert_eq!(
+        lab.record.take(),
+        ["display text/plain text/html", "display text/plain image/svg+xml", "display text/plain text/html", "clear true"]
+    );
     lab.run("help(\"prune\")").unwrap();
     lab.run("prune?").unwrap();
     assert_eq!(lab.record.take(), ["display text/plain text/html", "page text/plain text/html"]);
@@ -193,4 +199,60 @@ let t = train(m, d, #{ epochs: 6, batch: 4 });";
     let count = |start: &str| record.iter().filter(|l| l.starts_with(start)).count();
     assert_eq!(count("progress "), 1, "{record:?}");
     assert!(record.iter().any(|l| l.starts_with("progress ") && l.contains('/')), "{record:?}");
+}
+
+/// A notebook whose cells have names, run in any order; what each cell shows since it last ran.
+struct Notebook {
+    lab: Lab,
+    shown: std::collections::HashMap<&'static str, Arc<Record>>,
+}
+
+impl Notebook {
+    fn run(&mut self, id: &'static str, code: &str) {
+        let record: Arc<Record> = Arc::default();
+        self.shown.insert(id, record.clone());
+        self.lab.number += 1;
+        let cell = Cell { number: self.lab.number, id: Some(id.into()), removed: Vec::new(), outputs: record };
+        drop(self.lab.cells.execute(code, &cell));
+    }
+    /// The cells that are marked.
+    fn stale(&self) -> String {
+        let marked = |r: &Record| r.0.lock().unwrap().iter().any(|l| l == "display text/plain text/html");
+        let mut all: Vec<&str> = self.shown.iter().filter(|(_, r)| marked(r)).map(|(id, _)| *id).collect();
+        all.sort_unstable();
+        all.join(" ")
+    }
+}
+
+#[test]
+fn cells_are_stale_when_what_they_read_has_changed() {
+    let mut n = Notebook { lab: Lab::new(), shown: Default::default() };
+    n.run("a", "let ratio = 0.3;");
+    n.run("b", "let twice = ratio * 2.0;");
+    n.run("c", "print(`${twice}`)");
+    n.run("d", "fn half(x) { x / 2.0 }");
+    n.run("e", "print(half(1.0))");
+    n.run("f", "let twice = twice + 1.0;");
+    assert_eq!(n.stale(), "", "a notebook that runs from top to bottom");
+    n.run("a", "let ratio = 0.3; // the same");
+    assert_eq!(n.stale(), "");
+    n.run("a", "let ratio = 0.4;");
+    assert_eq!(n.stale(), "b c f", "what reads it, and what reads that");
+    n.run("b", "let twice = ratio * 2.0;");
+    assert_eq!(n.stale(), "c f");
+    n.run("c", "print(twice)");
+    n.run("d", "fn half(x) { x / 2 }");
+    assert_eq!(n.stale(), "e f");
+    assert_eq!(n.lab.cells.cells.stale().len(), 2);
+    // It reads what it made itself: what it began with comes from elsewhere.
+    n.run("f", "let twice = twice + 1.0;");
+    n.run("f", "let twice = twice + 1.0;");
+    n.run("b", "let twice = ratio * 3.0;");
+    assert_eq!(n.stale(), "c e f");
+    // Failures change what they change.
+    n.run("e", "print(half(1.0))");
+    n.run("a", "let ratio = 0.5; nothing_like_this()");
+    assert_eq!(n.stale(), "b c f");
+    n.lab.run("%stale").unwrap();
+    assert!(n.lab.record.take().iter().any(|l| l.starts_with("out stale: [")));
 }

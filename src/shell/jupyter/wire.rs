@@ -24,6 +24,7 @@ const LONGEST_STREAM: usize = 1 << 16;
 pub struct Request {
     identities: Vec<bytes::Bytes>,
     header: Header,
+    pub metadata: Json,
     pub content: Json,
 }
 
@@ -88,10 +89,15 @@ impl Sender {
 /// What arrives on a socket that can be read.
 pub type Incoming = mpsc::UnboundedReceiver<Request>;
 
+/// Puts a request among those that arrive.
+pub type Handover = mpsc::UnboundedSender<Request>;
+
 /// A kernel's sockets.
 pub struct Wire {
     pub iopub: Sender,
     pub shell: (Sender, Incoming),
+    /// Among those of the shell socket.
+    pub handover: Handover,
     pub control: (Sender, Incoming),
     pub stdin: (Sender, Incoming),
 }
@@ -148,12 +154,17 @@ pub async fn bind(info: &ConnectionInfo) -> Result<Wire> {
             }
         }
     });
-    Ok(Wire { iopub: writer(iopub), shell: both(shell), control: both(control), stdin: both(stdin) })
+    let (handover, requests) = mpsc::unbounded_channel();
+    let (send, receive) = shell.split();
+    reader(receive, handover.clone());
+    Ok(Wire { iopub: writer(iopub), shell: (writer(send), requests), handover, control: both(control), stdin: both(stdin) })
 }
 
 fn both(connection: zmq::Connection<zeromq::RouterSocket>) -> (Sender, Incoming) {
     let (send, receive) = connection.split();
-    (writer(send), reader(receive))
+    let (sender, incoming) = mpsc::unbounded_channel();
+    reader(receive, sender);
+    (writer(send), incoming)
 }
 
 fn writer<S: zeromq::SocketSend + Send + 'static>(mut connection: zmq::Connection<S>) -> Sender {
@@ -216,8 +227,7 @@ impl From<Outgoing> for JupyterMessage {
     }
 }
 
-fn reader(mut connection: zmq::Connection<zeromq::RouterRecvHalf>) -> Incoming {
-    let (sender, incoming) = mpsc::unbounded_channel();
+fn reader(mut connection: zmq::Connection<zeromq::RouterRecvHalf>, sender: Handover) {
     tokio::spawn(async move {
         let mut seen = Seen::default();
         loop {
@@ -235,7 +245,6 @@ fn reader(mut connection: zmq::Connection<zeromq::RouterRecvHalf>) -> Incoming {
             }
         }
     });
-    incoming
 }
 
 fn parse(frames: zeromq::ZmqMessage, connection: &zmq::Connection<zeromq::RouterRecvHalf>, seen: &mut Seen) -> Result<Request, String> {
@@ -266,16 +275,11 @@ fn request(raw: zmq::RawMessage) -> Result<Request, String> {
         serde_json::from_slice(&raw.jparts[i]).map_err(|e| format!("its {name} is no JSON: {e}"))
     };
     let header: Header = serde_json::from_slice(&raw.jparts[0]).map_err(|e| format!("its header is wrong: {e}"))?;
-    for (i, name) in [(1, "parent header"), (2, "metadata")] {
-        if !part(i, name)?.is_object() {
-            return Err(format!("its {name} is no object"));
-        }
-    }
-    let content = part(3, "content")?;
-    if !content.is_object() {
-        return Err("its content is no object".into());
-    }
-    Ok(Request { identities: raw.zmq_identities, header, content })
+    let object =
+        |i: usize, name: &str| part(i, name).and_then(|j| if j.is_object() { Ok(j) } else { Err(format!("its {name} is no object")) });
+    object(1, "parent header")?;
+    let (metadata, content) = (object(2, "metadata")?, object(3, "content")?);
+    Ok(Request { identities: raw.zmq_identities, header, metadata, content })
 }
 
 /// The signatures of the messages received last.

@@ -2,7 +2,7 @@
 
 use super::transcript::{Input, script};
 use crate::error::{Error, Result, nearest};
-use crate::report::{Ink, Style, Table, millis, table_text};
+use crate::report::{Ink, Style, Table, millis, table_text, wrapped};
 use crate::shell::script::{Failure, Session, Snapshot, help_text};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -99,7 +99,8 @@ fn help_wanted(line: &str) -> Option<&str> {
 /// `Missing` for a word that is neither.
 pub(super) fn help(session: &Session, word: &str, style: &Style) -> Result<String> {
     let Some((kind, value)) = session.describe(word) else { return help_text(word, style) };
-    let mut out = format!("{} is a {kind}: {}", style.paint(Ink::Bold, word), first_line(&value, 300));
+    let line = format!("{} is a {kind}: {}", style.paint(Ink::Bold, word), first_line(&value, 300));
+    let mut out = style.width.map_or(line.clone(), |width| wrapped(&line, width, 2));
     let fields = session.fields(word);
     if !fields.is_empty() {
         let mut table = Table::new("Fields", &["field", "meaning"]);

@@ -61,6 +61,9 @@ pub(super) fn value_media(value: &Dynamic) -> Result<Vec<Media>> {
     if let Some(table) = value.read_lock::<Table>() {
         return crate::report::media(&*table);
     }
+    if let Some(card) = card(value) {
+        return crate::report::media(&card);
+    }
     Ok(vec![Media::text(value_text(value, &Style::plain()))])
 }
 

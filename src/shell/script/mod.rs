@@ -14,6 +14,7 @@ mod call;
 mod caught;
 mod display;
 mod error;
+mod explore;
 mod failure;
 mod functions;
 mod help;

@@ -120,6 +120,15 @@ pub fn fields_of(value: &Dynamic) -> Vec<(String, String)> {
     }
 }
 
+/// Names and values of the fields of a model, a dataset or a tensor; without those that cannot be worked out.
+pub fn values_of(value: &Dynamic) -> Vec<(String, Dynamic)> {
+    fn of<T: Clone + Send + Sync>(value: &Dynamic, properties: &[Property<T>]) -> Option<Vec<(String, Dynamic)>> {
+        let inner = value.read_lock::<T>()?;
+        Some(properties.iter().filter_map(|p| Some((p.name.to_string(), (p.get)(&inner).ok()?))).collect())
+    }
+    of(value, MODEL).or_else(|| of(value, DATASET)).or_else(|| of(value, TENSOR)).unwrap_or_default()
+}
+
 fn report(m: &ModelValue) -> Result<Dynamic> {
     Ok(m.report.clone().map_or(Dynamic::UNIT, Dynamic::from))
 }

@@ -59,6 +59,15 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("ones", "zeros(shape) + 1"),
     ("rand", "random(shape)"),
     ("print", "print takes one value; a text with several is `${a} ${b}`"),
+    ("to", "device(\"cuda:0\") chooses where all that follows runs"),
+    ("cuda", "device(\"cuda:0\") chooses where all that follows runs"),
+    ("cpu", "device(\"cpu\") chooses where all that follows runs"),
+    ("eval", "evaluate(m, d) scores a model; none has to be switched to another mode"),
+    ("parameters", "m.params counts them, m.weights() gives them by name"),
+    ("state_dict", "m.weights() gives the tensors by name"),
+    ("val", "evaluate(m, d)"),
+    ("export", "save(m, \"m.onnx\"), and help(\"export\") for other runtimes"),
+    ("merge", "rows.join_by(others, \"name\")"),
     ("quit", "Ctrl-D leaves the prompt, exit() a script"),
 ];
 

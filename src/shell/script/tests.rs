@@ -32,7 +32,6 @@ fn values_are_shown() {
         ("tensor([[1, 2], [3, 4]])[1][0]", "3.0"),
         ("(tensor([1, 2]) * 2 + 1).to_list()", "[3.0, 5.0]"),
         ("round_to(2.0 / 3, 2)", "0.67"),
-        ("let x = 1; vars()", "#{ x: \"whole number\" }"),
         ("table([#{ n: 1, model: \"a\" }])", "| model | n |\n|-------|---|\n| a     | 1 |"),
         (
             "table([#{ a: 1, b: 0.12345 }, #{ a: 2, b: 0.5 }], #{ sort: \"-b\", digits: 2 })",
@@ -655,4 +654,14 @@ fn a_model_is_shown_as_a_card() {
     assert!(blocks.contains("Blocks") && blocks.contains("layers: true") && blocks.lines().count() < 60, "{blocks}");
     let layers = shown("let m = model(\"yolov8n\"); show(summary(m, #{ layers: true }))");
     assert!(layers.contains("model.22.cv2.0.0.conv") && layers.lines().count() > 200, "{layers}");
+}
+
+#[test]
+fn rows_are_joined_and_layers_listed() {
+    let joined =
+        shown("[#{ n: \"a\", ms: 3 }, #{ n: \"b\", ms: 4 }].join_by([#{ n: \"a\", f: 0.8 }, #{ n: \"a\", f: 0.7, ms: 9 }], \"n\")");
+    assert_eq!(joined.replace(['\n', ' '], ""), "[#{f:0.8,ms:3,n:\"a\"},#{f:0.7,ms:3,n:\"a\"}]");
+    assert!(shown("[#{ a: 1 }].join_by([#{ b: 1 }], \"a\")").contains("'a'"));
+    let layers = shown("model(\"classifier\", #{ classes: 2, image_size: 32 }).layers()");
+    assert!(layers.contains("model.0.conv.Conv") && layers.lines().count() > 40, "{layers}");
 }

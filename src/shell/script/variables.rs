@@ -4,7 +4,7 @@ use super::display::{Shown, value_text};
 use super::{KEPT, Session, find, properties, recipe_text, value};
 use crate::learn::data::Dataset;
 use crate::model::{Model, Value};
-use crate::report::Style;
+use crate::report::{Plot, Show, Style, Table};
 use rhai::{Array, Dynamic, Map, Scope};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -125,8 +125,15 @@ fn models_in(value: &Dynamic, found: &mut Vec<Model>) {
     }
 }
 
+impl Snapshot {
+    /// Names and values, without what the prompt keeps.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &Dynamic)> {
+        self.0.iter_raw().filter(|v| !KEPT.contains(&v.0)).map(|(name, _, value)| (name, value))
+    }
+}
+
 /// Whether two values are equal: of models, tensors and datasets, whether they are the same one.
-fn same(a: &Dynamic, b: &Dynamic) -> bool {
+pub(super) fn same(a: &Dynamic, b: &Dynamic) -> bool {
     if a.type_id() != b.type_id() {
         return false;
     }
@@ -147,6 +154,12 @@ fn same(a: &Dynamic, b: &Dynamic) -> bool {
     }
     if let (Some(a), Some(b)) = (a.read_lock::<Value>(), b.read_lock::<Value>()) {
         return a.tensor.id() == b.tensor.id();
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Table>(), b.read_lock::<Table>()) {
+        return a.data() == b.data();
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Plot>(), b.read_lock::<Plot>()) {
+        return a.data() == b.data();
     }
     if let (Ok(a), Ok(b)) = (a.as_float(), b.as_float()) {
         return a.to_bits() == b.to_bits();

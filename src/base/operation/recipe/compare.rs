@@ -12,7 +12,9 @@ pub struct Parting {
     pub common: usize,
     /// What differs: `prune: option 'ratio'`.
     pub place: String,
+    /// What stands there in the first recipe.
     pub left: String,
+    /// What stands there in the second.
     pub right: String,
 }
 

@@ -41,6 +41,7 @@ pub enum Argument<C = usize> {
     Call(C),
     /// A file or folder that is read.
     File {
+        /// As the call was given it.
         path: String,
         /// Hash of its content, where it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +80,7 @@ pub struct Call<C = usize> {
 }
 
 impl<C> Call<C> {
+    /// A call under the session's seed, with the options that differ from the defaults.
     pub fn new(operation: &str, args: impl IntoIterator<Item = Argument<C>>, options: Map<String, Value>) -> Self {
         let args = args.into_iter().collect();
         Self { operation: operation.into(), args, options, files: BTreeMap::new(), seed: None, file: None }

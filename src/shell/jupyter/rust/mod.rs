@@ -16,7 +16,7 @@ mod value;
 pub use build::{BuildOptions, build};
 pub use library::{Library, Record, default_folder, rustc_version, standard_sources};
 
-use super::{About, Cell, CellError, Completions, Event, IsComplete, Language, Match};
+use super::{About, Cell, CellError, Completions, Event, IsComplete, Language, Match, Variable};
 use crate::error::{Error, Result};
 use crate::report::Media;
 use crate::shell::script::{find, help_media};
@@ -319,6 +319,12 @@ impl Language for RustCells {
             Ok((text, html)) if !text.contains("No documentation found") => Some(Media::text(text).with("text/html", html)),
             _ => help(),
         }
+    }
+
+    /// Names and types; values would have to be compiled.
+    fn explore(&mut self, path: &[String]) -> Vec<Variable> {
+        let all = if path.is_empty() { self.variables() } else { Vec::new() };
+        all.into_iter().map(|(name, kind)| Variable { name, kind, ..Variable::default() }).collect()
     }
 
     fn is_complete(&mut self, code: &str) -> IsComplete {

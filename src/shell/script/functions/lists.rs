@@ -125,6 +125,17 @@ pub(super) const TABLE: &[Binding] = &[
     },
     Binding {
         signature: signature(
+            "join_by",
+            "Rows of two lists put together, each of the first with those of the second that have the same value in a column. Of a column that \
+             both have otherwise, the first list's is kept",
+            &[LIST, Arg::new("others", ArgKind::List), Arg::new("column", ArgKind::Text)],
+            "list",
+            &["[#{ name: \"a\", ms: 3 }].join_by([#{ name: \"a\", map50: 0.8 }], \"name\")"],
+        ),
+        call: join_by,
+    },
+    Binding {
+        signature: signature(
             "join",
             "The items as one text with a text between them",
             &[LIST, Arg::optional("between", ArgKind::Text)],
@@ -187,6 +198,24 @@ pub(super) const TABLE: &[Binding] = &[
 
 fn list(c: &Call<'_>, i: usize) -> Result<Array> {
     c.arg(i).clone().into_array().map_err(|_| Error::internal("the signature says that this is a list"))
+}
+
+fn join_by(c: &Call<'_>) -> Result<Dynamic> {
+    let (rows, others, column) = (list(c, 0)?, list(c, 1)?, c.text(2)?);
+    let mut joined = Array::new();
+    for row in &rows {
+        let key = key_of(row, &column)?;
+        for other in &others {
+            if ordering(&key, &key_of(other, &column)?).is_ok_and(|o| o.is_eq()) {
+                let (row, other) = (row.as_map_ref(), other.as_map_ref());
+                let (Ok(row), Ok(other)) = (row, other) else { continue };
+                let added = other.iter().filter(|(name, _)| !row.contains_key(*name)).map(|(name, v)| (name.clone(), v.clone()));
+                let both: Map = row.clone().into_iter().chain(added).collect();
+                joined.push(both.into());
+            }
+        }
+    }
+    Ok(joined.into())
 }
 
 /// The numbers of a tensor or list.

@@ -10,6 +10,7 @@ mod lists;
 mod measure;
 mod models;
 mod numbers;
+mod plot_rows;
 mod plots;
 mod results;
 mod session;

@@ -21,6 +21,18 @@ pub(super) const TABLE: &[Binding] = &[
     Binding { signature: Train::SIGNATURE, call: |c| Ok(trained(c, c.run::<Train>()?)) },
     Binding { signature: Predict::SIGNATURE, call: predict },
     Binding { signature: Summarize::SIGNATURE, call: |c| Ok(report(c.run::<Summarize>()?)) },
+    Binding {
+        signature: signature(
+            ("models", "layers"),
+            "All layers of a model with operator, output, parameters and multiply-accumulates: `summary` with `layers: true`. The field of this name \
+             has them as a list of maps",
+            &[Arg::new("m", ArgKind::Model)],
+            "report",
+            &["model(\"classifier\", #{ classes: 3, image_size: 32 }).layers()"],
+            &["nodes", "modules", "named_modules", "children", "look"],
+        ),
+        call: |c| Ok(report(Summarize { layers: true, ..Summarize::default() }.run(&c.model(0)?, &c.ctx)?)),
+    },
     Binding { signature: Forward::SIGNATURE, call: forward },
     Binding {
         signature: signature(
@@ -52,7 +64,7 @@ fn stored(c: &Call<'_>) -> Result<Dynamic> {
     let fitting = all.iter().filter(|(name, _)| fits(&pattern, name));
     let found = fitting.map(|(name, w)| Ok((name.as_str().into(), value(w)?))).collect::<Result<Map>>()?;
     if found.is_empty() {
-        return Err(no_field("the model", &pattern, &all.keys().map(String::as_str).take(12).collect::<Vec<_>>()));
+        return Err(no_field("the model's weights", &pattern, &all.keys().map(String::as_str).take(12).collect::<Vec<_>>()));
     }
     Ok(found.into())
 }

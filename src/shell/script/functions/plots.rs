@@ -1,17 +1,17 @@
 //! Plots of results and of one's own numbers.
 
 use super::lists::{HistOptions, histogram, numbers_of};
+use super::plot_rows::{Columns, plot_rows, rows_of};
 use super::signature;
-use super::sorting::key_of;
 use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
 use crate::model::Value;
 use crate::operation::{Arg, ArgKind, Options as _, Signature};
-use crate::report::{self, Plot, Series, SeriesKind, Show, Table};
+use crate::report::{self, Plot, Series, SeriesKind, Show};
 use crate::shell::script::call::{Binding, Call};
-use crate::shell::script::value::{Report, from_json, to_f64};
+use crate::shell::script::value::{Report, to_f64};
 use crate::shell::script::words::describe;
-use rhai::{Array, Dynamic};
+use rhai::Dynamic;
 
 crate::choice! {
     /// How numbers become marks.
@@ -23,14 +23,17 @@ crate::options! {
     pub struct PlotOptions {
         /// Line above the plot.
         pub title: Option<String> = None,
-        /// What the horizontal axis shows; of rows (a list of maps or a table), the column that it shows.
-        pub x: Option<String> = None,
-        /// What the vertical axis shows; of rows, the column.
-        pub y: Option<String> = None,
+        /// What the horizontal axis shows; of rows (a list of maps, a table, a report with rows such as that of `benchmark`), the column that
+        /// it shows. Of a list of columns, each has a plot of its own, side by side.
+        pub x: Option<Columns> = None,
+        /// What the vertical axis shows; of rows, the column or a list of columns.
+        pub y: Option<Columns> = None,
         /// Of rows, the column whose values have a series each.
         pub by: Option<String> = None,
         /// Of rows, the column that names the points.
         pub label: Option<String> = None,
+        /// Of rows, the line through those that no other one beats with less of `x` and more of `y`.
+        pub front: bool = false,
         /// How lists are drawn; a map of numbers has bars. "hist" counts the numbers of a list, as of a tensor in any case.
         pub kind: Option<Marks> = None,
         /// A logarithmic horizontal axis.
@@ -58,6 +61,7 @@ pub(super) const TABLE: &[Binding] = &[
                 "plot(#{ train: [3, 2, 1], val: [3.2, 2.5, 2.2] }, #{ title: \"Loss\", x: \"epoch\", log_y: true })",
                 "plot([[2.8, 0.97, \"base\"], [1.3, 0.96, \"pruned\"]], #{ kind: \"points\", x: \"ms\", y: \"mAP50\" })",
                 "plot([#{ ratio: 0.2, map50: 0.8 }, #{ ratio: 0.4, map50: 0.71 }], #{ x: \"ratio\", y: \"map50\" })",
+                "plot([#{ ms: 9, mb: 12, map50: 0.8 }, #{ ms: 4, mb: 3, map50: 0.78 }], #{ x: [\"ms\", \"mb\"], y: \"map50\", front: true })",
             ],
             keywords: &["chart", "graph", "figure", "curve", "draw", "axis", "scatter", "bars"],
         },
@@ -78,21 +82,33 @@ pub(super) const TABLE: &[Binding] = &[
 
 fn plot(c: &Call<'_>) -> Result<Dynamic> {
     let options: PlotOptions = c.options()?;
-    let mut plot = match rows_of(c.arg(0)) {
+    let rows = rows_of(c.arg(0), &options);
+    let of_rows = rows.is_some();
+    let mut plot = match rows {
         Some(rows) if options.kind != Some(Marks::Histogram) => plot_rows(&rows, &options)?,
         _ if options.kind == Some(Marks::Histogram) || c.arg(0).is::<Value>() => {
             histogram(&numbers_of(c.arg(0))?, HistOptions::default().bins)?
         }
         _ => plot_of(c.arg(0))?,
     };
-    let all: Vec<String> = c.arg(0).read_lock::<Report>().map_or_else(Vec::new, |r| r.show.plots().into_iter().map(|p| p.title).collect());
+    let report = c.arg(0).read_lock::<Report>().filter(|_| !of_rows);
+    let all: Vec<String> = report.map_or_else(Vec::new, |r| r.show.plots().into_iter().map(|p| p.title).collect());
     if let Some((first, others)) = all.split_first().filter(|(_, others)| !others.is_empty()) {
         let others: Vec<String> = others.iter().enumerate().map(|(i, title)| format!("plots(x)[{}] \"{title}\"", i + 1)).collect();
         c.ctx.note(format!("plot: \"{first}\", the first of {}; the others: {}", all.len(), others.join(", ")));
     }
-    for (text, given) in [(&mut plot.title, options.title), (&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
-        if let Some(given) = given {
-            *text = given;
+    if let Some(title) = options.title {
+        plot.title = title;
+    }
+    if !of_rows {
+        for (text, given) in [(&mut plot.x_label, options.x), (&mut plot.y_label, options.y)] {
+            match given {
+                Some(Columns::One(name)) => *text = name,
+                Some(Columns::Many(_)) => {
+                    return Err(Error::argument("several columns need rows: a list of maps, a table, or a report that has some"));
+                }
+                None => {}
+            }
         }
     }
     if let Some(kind) = options.kind {
@@ -101,74 +117,18 @@ fn plot(c: &Call<'_>) -> Result<Dynamic> {
             Marks::Points => SeriesKind::Points,
             Marks::Bars | Marks::Histogram => SeriesKind::Bars,
         };
-        plot.series.iter_mut().for_each(|s| s.kind = kind);
+        plot = plot.drawn_as(kind);
     }
     plot.log_x |= options.log_x;
     plot.log_y |= options.log_y;
+    for panel in &mut plot.panels {
+        panel.log_x |= options.log_x;
+        panel.log_y |= options.log_y;
+    }
     if c.has(1) {
         report::save(&plot, c.text(1)?)?;
     }
     Ok(Dynamic::from(plot))
-}
-
-/// The rows of a list of maps or of a table.
-fn rows_of(value: &Dynamic) -> Option<Array> {
-    if let Some(t) = value.read_lock::<Table>() {
-        let rows = Show::data(&*t)["rows"].as_array()?.iter().map(from_json).collect();
-        return Some(rows);
-    }
-    let list = value.as_array_ref().ok()?;
-    (!list.is_empty() && list.iter().all(Dynamic::is_map)).then(|| list.to_vec())
-}
-
-/// A series of two columns, or one for each value of the column `by`.
-fn plot_rows(rows: &Array, options: &PlotOptions) -> Result<Plot> {
-    let (Some(x), Some(y)) = (&options.x, &options.y) else {
-        let columns: Vec<String> = rows[0].as_map_ref().map(|m| m.keys().map(ToString::to_string).collect()).unwrap_or_default();
-        let e = Error::argument("a plot of rows needs the names of two columns");
-        return Err(e.hint(format!(
-            "such as #{{ x: \"{}\", y: \"{}\" }}",
-            columns.first().map_or("", String::as_str),
-            columns.last().map_or("", String::as_str)
-        )));
-    };
-    let mut all: Vec<Series> = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
-        let (along, up) = (key_of(row, x)?, key_of(row, y)?);
-        let Some(up) = to_f64(&up) else {
-            // A row without a figure has no point.
-            if up.is_unit() {
-                continue;
-            }
-            return Err(Error::argument(format!("column '{y}' holds {}, which is no number", describe(&up))));
-        };
-        let name = options.by.as_ref().map_or(Ok(String::new()), |by| key_of(row, by).map(|v| v.to_string()))?;
-        let number = to_f64(&along);
-        let label = match (&options.label, number) {
-            (Some(label), _) => key_of(row, label)?.to_string(),
-            (None, None) => along.to_string(),
-            (None, Some(_)) => String::new(),
-        };
-        let at = all.iter().position(|s| s.name == name).unwrap_or_else(|| {
-            all.push(Series { name, ..Series::default() });
-            all.len() - 1
-        });
-        let series = &mut all[at];
-        // Names have bars, numbers lines, named points marks.
-        series.kind = match (number, &options.label) {
-            (None, _) => SeriesKind::Bars,
-            (Some(_), Some(_)) => SeriesKind::Points,
-            (Some(_), None) => SeriesKind::Line,
-        };
-        series.points.push((number.unwrap_or(i as f64), up));
-        series.labels.push(label);
-    }
-    for s in &mut all {
-        if s.labels.iter().all(String::is_empty) {
-            s.labels.clear();
-        }
-    }
-    Ok(Plot { series: all, ..Plot::default() }.titled("", x, y))
 }
 
 fn plots(c: &Call<'_>) -> Result<Dynamic> {

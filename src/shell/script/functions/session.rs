@@ -5,13 +5,13 @@ use crate::context::{Verbosity, device_name};
 use crate::error::{Error, Result};
 use crate::operation::{Arg, ArgKind};
 use crate::report::Style;
-use crate::shell::script::KEPT;
 use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::display::value_text;
+use crate::shell::script::explore::variables;
 use crate::shell::script::help;
-use crate::shell::script::value::{int, kind_of};
+use crate::shell::script::value::int;
 use candle_core::Device;
-use rhai::{Dynamic, Engine, Map};
+use rhai::{Dynamic, Engine};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -89,10 +89,10 @@ pub(super) const TABLE: &[Binding] = &[
     Binding {
         signature: signature(
             ("session", "vars"),
-            "The variables and what they are",
+            "The variables: kind, value or shape, and the memory of tensors and weights",
             &[],
-            "map",
-            &["let x = 1; vars().x"],
+            "table",
+            &["let x = 1; vars()"],
             &["variables", "names", "who", "scope"],
         ),
         // Scripts reach the syntax that `register_vars` adds; only a function pointer comes here.
@@ -221,13 +221,7 @@ fn seed(c: &Call<'_>) -> Result<Dynamic> {
 
 /// `vars()` needs the scope, which functions do not see: it is a syntax of its own.
 pub(in crate::shell::script) fn register_vars(engine: &mut Engine) {
-    let registered = engine.register_custom_syntax(["vars", "()"], false, |cx, _| {
-        let mut all = Map::new();
-        for (name, _, value) in cx.scope().iter_raw().filter(|v| !KEPT.contains(&v.0)) {
-            all.insert(name.into(), kind_of(&value.flatten_clone()).into());
-        }
-        Ok(all.into())
-    });
+    let registered = engine.register_custom_syntax(["vars", "()"], false, |cx, _| Ok(Dynamic::from(variables(cx.scope()))));
     debug_assert!(registered.is_ok(), "the syntax is fixed");
 }
 
