@@ -133,7 +133,7 @@ fn a_recorded_run_leaves_its_folder() {
 fn masked_crc(bytes: &[u8]) -> u32 {
     let table: Vec<u32> = (0..256u32).map(|i| (0..8).fold(i, |c, _| if c & 1 == 1 { (c >> 1) ^ 0x82f6_3b78 } else { c >> 1 })).collect();
     let crc = !bytes.iter().fold(!0u32, |c, b| table[((c ^ u32::from(*b)) & 0xff) as usize] ^ (c >> 8));
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The fields of a message of protocol buffers: number, and the value as bytes.

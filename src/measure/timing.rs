@@ -67,21 +67,20 @@ const WARMER: f64 = 0.03;
 /// The warm-up goes on for so many times its length at most.
 const LONGEST: usize = 4;
 
-/// Times each subject `runs` times after `warmup` runs that do not count; more of these where a subject still becomes faster. Round by round every subject runs once, in an
-/// order that is turned by one each round, so that drift of the machine and effects of the neighbour hit all equally. A
-/// subject that can run no more has fewer samples.
+/// Times each subject `runs` times after `planned` runs that do not count, or more of these where a subject still becomes faster.
+/// Round by round every subject runs once, in an order that is turned by one each round, so that drift of the machine and effects
+/// of the neighbour hit all equally. A subject that can run no more has fewer samples.
 ///
 /// # Errors
 /// The first error of a subject; `Cancelled`.
-pub fn interleaved(subjects: &mut [Subject<'_>], warmup: usize, runs: usize, label: &str, ctx: &Context) -> Result<Vec<Vec<f64>>> {
+pub fn interleaved(subjects: &mut [Subject<'_>], planned: usize, runs: usize, label: &str, ctx: &Context) -> Result<Vec<Vec<f64>>> {
     let count = subjects.len();
     let mut samples = vec![Vec::with_capacity(runs); count];
     let mut over = vec![false; count];
-    let mut progress = ctx.progress(label, ((warmup + runs) * count) as u64);
+    let mut progress = ctx.progress(label, ((planned + runs) * count) as u64);
     let (mut turn, mut start) = (0, 0);
     let mut at_once = 1;
     let mut warm = vec![Warming::default(); count];
-    let planned = warmup;
     let mut warmup = planned;
     while turn < warmup + runs {
         // A turn does not reach over the end of the warm-up.

@@ -202,7 +202,7 @@ fn mixed_precision_follows_where_int8_loses_too_much() {
     let data = shapes();
     let means = Means { data: &data, options: &options(), given: trained(), sensitivity: None };
     let model = plan.step(trained(), &means, &Context::new()).unwrap();
-    let call = model.recipe().unwrap().calls().into_iter().find(|c| c.operation == "quantize").cloned().unwrap();
+    let call = model.recipe().unwrap().calls().iter().find(|c| c.operation == "quantize").cloned().unwrap();
     assert!(serde_json::to_string(&call).unwrap().contains("\"max_drop\":0.015"), "{call:?}");
 }
 
