@@ -19,7 +19,7 @@ const SETUP: &str = r#"
 const SEARCH: &str = r#"
     let d = dataset("shapes", #{ images: 48, size: 32, classes: 2, task: "classify" });
     let s = compress(model("m.onnx"), d, #{ max_drop: 0.2, size_mb: 0.15, images: 8, runs: 8, budget_minutes: 60, cache: "cache",
-        techniques: ["prune", "quantize", "sensitivity", "mixed_precision", "resize"] });
+        techniques: ["prune", "quantize", "mixed_precision", "resize"] });
     save(s, "taken.onnx");
     save(s.report, "report.json");
     save(s.script + "\nsave(m, \"again.onnx\");\n", "again.rhai");

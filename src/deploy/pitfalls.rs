@@ -3,6 +3,8 @@
 use compresso_base::error::Result;
 use compresso_base::report::percent;
 use compresso_model::graph::stored;
+use compresso_model::ops::conv::{CONV, CONV_TRANSPOSE};
+use compresso_model::ops::matmul::{GEMM, MATMUL};
 use compresso_model::ops::{is_quantized, quantized_node};
 use compresso_model::{Attr, Graph, Model, Node, Stats};
 use compresso_target::{Finding, Severity};
@@ -65,7 +67,7 @@ impl Weights {
 }
 
 fn is_layer(node: &Node) -> bool {
-    matches!(node.op.as_str(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul")
+    matches!(node.op.as_str(), CONV | CONV_TRANSPOSE | GEMM | MATMUL)
 }
 
 fn groups(node: &Node) -> i64 {
@@ -84,7 +86,7 @@ fn channels(graph: &Graph, node: &Node) -> Option<usize> {
 /// Layers whose channels fill vectors in part, as they are after pruning.
 fn ragged(graph: &Graph, stats: &Stats) -> Option<String> {
     let (mut part, mut all, mut example) = (0, 0, None);
-    for (node, layer) in graph.nodes().iter().zip(&stats.layers).filter(|(n, _)| n.op == "Conv") {
+    for (node, layer) in graph.nodes().iter().zip(&stats.layers).filter(|(n, _)| n.op == CONV) {
         all += layer.cost.macs;
         // Few channels are the head's: as many as there are classes, or sides of a box.
         if let Some(n) = channels(graph, node).filter(|n| n % VECTOR != 0 && *n > 2 * VECTOR) {
@@ -104,7 +106,7 @@ fn ragged(graph: &Graph, stats: &Stats) -> Option<String> {
 
 /// Depthwise layers, which wait for memory.
 fn depthwise(graph: &Graph) -> Option<String> {
-    let layers: Vec<&Node> = graph.nodes().iter().filter(|n| n.op == "Conv").collect();
+    let layers: Vec<&Node> = graph.nodes().iter().filter(|n| n.op == CONV).collect();
     let count = layers.iter().filter(|n| groups(n) > 1 && channels(graph, n) == usize::try_from(groups(n)).ok()).count();
     (count as f64 > PART * layers.len() as f64).then(|| {
         format!(

@@ -4,6 +4,7 @@
 //! cells in shapes; these are made anew. What else depends on the size no longer fits, and is refused.
 
 use super::graph::Dim;
+use super::ops::{order::TOP_K, shape::RESHAPE, transpose::EXPAND};
 use super::{Constant, Element, Fact, Graph, Model, Patch, Task, ValueInfo, has_channels_last, size_of};
 use compresso_base::context::Context;
 use compresso_base::error::{At, Error, Result};
@@ -153,19 +154,30 @@ impl Sizes {
         Constant::rounded(constant.element(), &dims, self.cells(*what, self.new)).map(Some)
     }
 
-    /// A shape whose last number is one of cells: of all levels, or of the one whose map, `data`, it flattens. Others may be channels.
+    /// A shape whose last number is one of cells: of all levels, or of the one whose map, `data`, it flattens; or one that ends with
+    /// the map whose cells `data` has. Others may be channels.
     fn shape(&self, numbers: &[i64], data: Option<&Fact>) -> Option<Vec<i64>> {
         let (last, rest) = numbers.split_last()?;
+        let scaled = |map: [usize; 2]| {
+            let stride = self.strides.iter().find(|s| self.old.map(|side| side / **s) == map)?;
+            Some(self.new.map(|side| side / stride))
+        };
+        if let ([front @ .., h, w], Some(cells)) = (numbers, data.and_then(|d| d.shape.as_ref()?.last()?.known()))
+            && let (Ok(h), Ok(w)) = (usize::try_from(*h), usize::try_from(*w))
+            && h.checked_mul(w) == Some(cells)
+            && let Some(map) = scaled([h, w])
+        {
+            return Some([front, &map.map(|n| n as i64)].concat());
+        }
         let new = if *last == self.count(self.old) as i64 {
             self.count(self.new)
         } else {
             let [.., h, w] = data?.shape.as_deref()? else { return None };
             let map = [h.known()?, w.known()?];
-            let stride = self.strides.iter().find(|s| self.old.map(|side| side / **s) == map)?;
             if *last != (map[0] * map[1]) as i64 {
                 return None;
             }
-            self.new.map(|side| side / stride).iter().product()
+            scaled(map)?.iter().product()
         };
         Some([rest, &[new as i64]].concat())
     }
@@ -189,9 +201,9 @@ impl Sizes {
             let Some(constant) = graph.constant(name).filter(|c| c.element() == Element::I64) else { continue };
             let numbers = constant.to_i64s()?;
             let new = match node.op.as_str() {
-                "Reshape" | "Expand" => self.shape(&numbers, node.input(0).and_then(|data| facts.get(data))),
+                RESHAPE | EXPAND => self.shape(&numbers, node.input(0).and_then(|data| facts.get(data))),
                 // No more detections than there are cells.
-                "TopK" => numbers.first().and_then(|k| (*k > cells).then(|| vec![cells])),
+                TOP_K => numbers.first().and_then(|k| (*k > cells).then(|| vec![cells])),
                 _ => None,
             };
             if let Some(new) = new {

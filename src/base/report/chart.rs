@@ -91,13 +91,13 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f
     let failed = |e: DrawingAreaErrorKind<DB::ErrorType>| Error::internal(format!("a plot cannot be drawn: {e}"));
     area.fill(&WHITE).map_err(failed)?;
     let canvas = Canvas::new(area, scale, raster);
-    let drawn = if plot.panels.is_empty() { draw_one(&canvas, plot) } else { multiples::draw(&canvas, plot) };
+    let drawn = if plot.panels.is_empty() { draw_one(&canvas, plot) } else { multiples::draw(&canvas, plot, draw_one, legend) };
     drawn.map_err(failed)?;
     area.present().map_err(failed)
 }
 
 /// Draws a plot on all of a canvas.
-pub(super) fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<DB> {
+fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<DB> {
     if let Some(heat) = &plot.heat {
         return super::heat::draw(canvas, plot, heat);
     }
@@ -122,7 +122,7 @@ pub(super) fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot)
 }
 
 /// One row of the names of series from a place on, up to `right`.
-pub(super) fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot, (left, y): (i32, i32), right: i32) -> Drawn<DB> {
+fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot, (left, y): (i32, i32), right: i32) -> Drawn<DB> {
     let px = |v: f64| canvas.px(v);
     let mut x = left;
     for (k, s) in legend_entries(plot) {

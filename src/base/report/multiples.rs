@@ -1,9 +1,7 @@
 //! Small multiples: plots side by side, in a picture and as text.
 
 use super::canvas::{Canvas, Drawn, TITLE};
-use super::chart::{draw_one, legend};
 use super::glyphs::Anchor;
-use super::plot_text::{legend_text, panel_text};
 use super::{Plot, Style};
 use plotters::prelude::*;
 
@@ -38,7 +36,13 @@ pub(super) fn size(plot: &Plot) -> (u32, u32) {
     (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + head(plot))
 }
 
-pub(super) fn draw<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<DB> {
+/// `one` draws a panel, `legend` the names of its series at a place, up to a column.
+pub(super) fn draw<DB: DrawingBackend>(
+    canvas: &Canvas<'_, DB>,
+    plot: &Plot,
+    one: impl Fn(&Canvas<'_, DB>, &Plot) -> Drawn<DB>,
+    legend: impl Fn(&Canvas<'_, DB>, &Plot, (i32, i32), i32) -> Drawn<DB>,
+) -> Drawn<DB> {
     let px = |v: f64| canvas.px(v);
     let (above, below) = canvas.area.split_vertically(px(f64::from(head(plot))));
     if !plot.title.is_empty() {
@@ -51,16 +55,23 @@ pub(super) fn draw<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> 
     let columns = across(plot);
     let cells = below.split_evenly((plot.panels.len().div_ceil(columns), columns));
     for (panel, cell) in plot.drawn_panels().iter().zip(&cells) {
-        draw_one(&canvas.on(cell), panel)?;
+        one(&canvas.on(cell), panel)?;
     }
     Ok(())
 }
 
-/// The panels as text, as many side by side as `width` columns have room for.
-pub(super) fn text(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
+/// The panels as text, as many side by side as `width` columns have room for. `panel` writes one, so many columns wide, `legend` the
+/// names of its series.
+pub(super) fn text(
+    plot: &Plot,
+    style: &Style,
+    width: usize,
+    panel: impl Fn(&Plot, &Style, usize) -> Vec<String>,
+    legend: impl Fn(&Plot, &Style) -> Vec<String>,
+) -> Vec<String> {
     let columns = (width / TEXT.0).clamp(1, plot.panels.len());
     let each = (width - TEXT.1 * (columns - 1)) / columns;
-    let panels: Vec<Vec<String>> = plot.drawn_panels().iter().map(|p| panel_text(p, style, each)).collect();
+    let panels: Vec<Vec<String>> = plot.drawn_panels().iter().map(|p| panel(p, style, each)).collect();
     let mut lines = Vec::new();
     for row in panels.chunks(columns) {
         if !lines.is_empty() {
@@ -75,7 +86,7 @@ pub(super) fn text(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
         }
     }
     if has_legend(plot) {
-        lines.extend(["".to_string(), format!("  {}", legend_text(&plot.panels[0], style).join("   "))]);
+        lines.extend(["".to_string(), format!("  {}", legend(&plot.panels[0], style).join("   "))]);
     }
     lines
 }

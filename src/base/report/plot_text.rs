@@ -22,13 +22,13 @@ pub fn plot_text(plot: &Plot, style: &Style) -> String {
     if plot.panels.is_empty() {
         lines.extend(body(plot, style, width, ROWS));
     } else {
-        lines.extend(super::multiples::text(plot, style, width));
+        lines.extend(super::multiples::text(plot, style, width, panel_text, legend_text));
     }
     lines.join("\n")
 }
 
 /// A panel of small multiples.
-pub(super) fn panel_text(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
+fn panel_text(plot: &Plot, style: &Style, width: usize) -> Vec<String> {
     let title = (!plot.title.is_empty()).then(|| style.paint(Ink::BoldCyan, &super::shortened_to(&printable(&plot.title), width)));
     title.into_iter().chain(body(plot, style, width, PANEL_ROWS)).collect()
 }
@@ -269,7 +269,7 @@ fn frame(
 }
 
 /// Marks and names of the series, where there are several.
-pub(super) fn legend_text(plot: &Plot, style: &Style) -> Vec<String> {
+fn legend_text(plot: &Plot, style: &Style) -> Vec<String> {
     let named = plot.series.iter().enumerate().filter(|(_, s)| !s.name.is_empty() && plot.series.len() > 1);
     let entry = |(k, s): (usize, &Series)| {
         let dashes = ["──", "╌╌", "─╴", "··"][if style.color { 0 } else { k % DASHES.len() }];

@@ -3,7 +3,7 @@
 use super::layers::Layers;
 use super::options::Scenario;
 use super::server::Server;
-use super::trade_off;
+use super::trade_off::{self, Spot};
 use crate::environment::Environment;
 use crate::statistics::{Speedup, Verdict, runs_for};
 use crate::timing::Latency;
@@ -306,7 +306,24 @@ impl Show for BenchmarkReport {
         if self.has(|r| r.server.is_some()) {
             return vec![self.server_plot(label)];
         }
-        let mut plots = trade_off::plot(self, &label).map_or_else(Vec::new, |p| vec![p]);
+        let spot = |r: &Row| {
+            Some(Spot {
+                name: r.name.clone(),
+                label: label(r),
+                runtime: r.runtime.clone(),
+                accuracy: r.accuracy()?,
+                costs: [
+                    Some(r.latency.p50_ms),
+                    Some(r.size_bytes as f64 / 1e6),
+                    r.macs.map(|n| n as f64 / 1e6),
+                    r.peak_memory_bytes.map(|n| n as f64 / 1e6),
+                    r.energy_j,
+                ],
+            })
+        };
+        let spots: Vec<Spot> = self.rows.iter().filter_map(spot).collect();
+        let accuracy = if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" };
+        let mut plots: Vec<Plot> = trade_off::plot(&spots, accuracy).into_iter().collect();
         if plots.is_empty() {
             plots.push(self.latency_plot(label));
         }

@@ -1,6 +1,5 @@
 //! Plots of rows by the names of their columns.
 
-use super::plots::PlotOptions;
 use super::sorting::key_of;
 use crate::error::{Error, Result};
 use crate::operation::{OptionKind, OptionValue};
@@ -9,6 +8,36 @@ use crate::shell::script::value::{Report, from_json, to_f64};
 use crate::shell::script::words::describe;
 use rhai::{Array, Dynamic};
 use serde::{Deserialize, Serialize};
+
+crate::choice! {
+    /// How numbers become marks.
+    pub enum Marks { Line = "line", Points = "points", Bars = "bars", Histogram = "hist" }
+}
+
+crate::options! {
+    /// Options of `plot`.
+    pub struct PlotOptions {
+        /// Line above the plot.
+        pub title: Option<String> = None,
+        /// What the horizontal axis shows; of rows (a list of maps, a table, a report with rows such as that of `benchmark`), the column that
+        /// it shows. Of a list of columns, each has a plot of its own, side by side.
+        pub x: Option<Columns> = None,
+        /// What the vertical axis shows; of rows, the column or a list of columns.
+        pub y: Option<Columns> = None,
+        /// Of rows, the column whose values have a series each.
+        pub by: Option<String> = None,
+        /// Of rows, the column that names the points.
+        pub label: Option<String> = None,
+        /// Of rows, the line through those that no other one beats with less of `x` and more of `y`.
+        pub front: bool = false,
+        /// How lists are drawn; a map of numbers has bars. "hist" counts the numbers of a list, as of a tensor in any case.
+        pub kind: Option<Marks> = None,
+        /// A logarithmic horizontal axis.
+        pub log_x: bool = false,
+        /// A logarithmic vertical axis.
+        pub log_y: bool = false,
+    }
+}
 
 /// One column, or several that have a plot each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

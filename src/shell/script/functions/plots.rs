@@ -1,7 +1,7 @@
 //! Plots of results and of one's own numbers.
 
 use super::lists::{HistOptions, histogram, numbers_of};
-use super::plot_rows::{Columns, plot_rows, rows_of};
+use super::plot_rows::{Columns, Marks, PlotOptions, plot_rows, rows_of};
 use super::signature;
 use crate::error::{Error, Result};
 use crate::learn::data::Dataset;
@@ -12,36 +12,6 @@ use crate::shell::script::call::{Binding, Call};
 use crate::shell::script::value::{Report, to_f64};
 use crate::shell::script::words::describe;
 use rhai::Dynamic;
-
-crate::choice! {
-    /// How numbers become marks.
-    pub enum Marks { Line = "line", Points = "points", Bars = "bars", Histogram = "hist" }
-}
-
-crate::options! {
-    /// Options of `plot`.
-    pub struct PlotOptions {
-        /// Line above the plot.
-        pub title: Option<String> = None,
-        /// What the horizontal axis shows; of rows (a list of maps, a table, a report with rows such as that of `benchmark`), the column that
-        /// it shows. Of a list of columns, each has a plot of its own, side by side.
-        pub x: Option<Columns> = None,
-        /// What the vertical axis shows; of rows, the column or a list of columns.
-        pub y: Option<Columns> = None,
-        /// Of rows, the column whose values have a series each.
-        pub by: Option<String> = None,
-        /// Of rows, the column that names the points.
-        pub label: Option<String> = None,
-        /// Of rows, the line through those that no other one beats with less of `x` and more of `y`.
-        pub front: bool = false,
-        /// How lists are drawn; a map of numbers has bars. "hist" counts the numbers of a list, as of a tensor in any case.
-        pub kind: Option<Marks> = None,
-        /// A logarithmic horizontal axis.
-        pub log_x: bool = false,
-        /// A logarithmic vertical axis.
-        pub log_y: bool = false,
-    }
-}
 
 pub(super) const TABLE: &[Binding] = &[
     Binding {
