@@ -89,7 +89,7 @@ impl Session {
     fn run_with(&mut self, code: &str, seen: &Arc<Seen>) -> Result<Option<Media>, CellError> {
         self.count += 1;
         let start = Instant::now();
-        let result = self.cells.execute(code, &Cell { number: self.count, outputs: seen.clone() });
+        let result = self.cells.execute(code, &Cell { number: self.count, id: None, removed: Vec::new(), outputs: seen.clone() });
         eprintln!("cell {} took {:.2} s: {}", self.count, start.elapsed().as_secs_f64(), code.lines().next().unwrap_or_default());
         result
     }
