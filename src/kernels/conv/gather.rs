@@ -1,5 +1,6 @@
 //! Copies of parts of images, padded and split by stride, in which every tap of a window is a plain offset.
 
+use super::grown;
 use super::winograd::tiles;
 use crate::level::Level;
 
@@ -41,10 +42,7 @@ impl Gather {
     /// Copies `channels` planes of `x` into `to`.
     pub fn copy(&self, channels: usize, x: &[f32], to: &mut Vec<f32>) {
         let len = channels * self.channel() + SLACK;
-        if to.len() < len {
-            to.resize(len, 0.0);
-        }
-        self.copy_to(channels, x, &mut to[..len]);
+        self.copy_to(channels, x, grown(to, len));
     }
     /// As [`Gather::copy`], into a slice of `channels · channel() + SLACK` floats.
     pub fn copy_to(&self, channels: usize, x: &[f32], to: &mut [f32]) {

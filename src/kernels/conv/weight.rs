@@ -3,7 +3,7 @@
 use super::gather::Gather;
 use super::shape::{ConvShape, shifts};
 use super::tile::{self, Pixels};
-use super::{BUFFERS, Scratch, band_rows, winograd};
+use super::{BUFFERS, Scratch, band_rows, grown, winograd};
 use crate::level::Level;
 use crate::window::Window2;
 use rayon::prelude::*;
@@ -67,10 +67,8 @@ pub fn add(s: &ConvShape, win: &Window2, x: &[f32], gy: &[f32], gw: &mut [f32]) 
                         Pixels { images: 1, apart: 0, rows: count, width: win.output[1], pitch }
                     };
                     let part = first * win.output[1]..(first + count) * win.output[1];
-                    if turned.len() < blocks * wide * part.len() {
-                        turned.resize(blocks * wide * part.len(), 0.0);
-                    }
-                    for (b, to) in turned.chunks_exact_mut(wide * part.len()).enumerate().take(blocks) {
+                    let turned = grown(turned, blocks * wide * part.len());
+                    for (b, to) in turned.chunks_exact_mut(wide * part.len()).enumerate() {
                         turn(level, gy, b * wide..mg.min((b + 1) * wide), outs, part.clone(), wide, to);
                     }
                     for b in 0..blocks {

@@ -323,7 +323,7 @@ impl Show for BenchmarkReport {
         };
         let spots: Vec<Spot> = self.rows.iter().filter_map(spot).collect();
         let accuracy = if self.has(|r| r.map50.is_some()) { "mAP50" } else { "top-1" };
-        let mut plots: Vec<Plot> = trade_off::plot(&spots, accuracy).into_iter().collect();
+        let mut plots: Vec<Plot> = trade_off::plot(&spots, &self.runtimes(), accuracy).into_iter().collect();
         if plots.is_empty() {
             plots.push(self.latency_plot(label));
         }

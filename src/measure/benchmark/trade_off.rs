@@ -22,11 +22,8 @@ pub(super) const COSTS: [(&str, bool); 5] = [
 ];
 
 /// A panel for latency and for each other cost in which the spots differ, with the Pareto front of three and more; none without
-/// spots. `accuracy` is the name of its measure.
-pub(super) fn plot(spots: &[Spot], accuracy: &str) -> Option<Plot> {
-    let mut runtimes: Vec<&str> = spots.iter().map(|s| s.runtime.as_str()).collect();
-    let mut seen = std::collections::HashSet::new();
-    runtimes.retain(|r| seen.insert(*r));
+/// spots. `accuracy` is the name of its measure; `runtimes` are those of the spots, and may be more.
+pub(super) fn plot(spots: &[Spot], runtimes: &[&str], accuracy: &str) -> Option<Plot> {
     let panel = |(i, (axis, per_model)): (usize, &(&str, bool))| {
         if i > 0 && spots.iter().all(|s| s.costs[i] == spots[0].costs[i]) {
             return None;
@@ -40,7 +37,7 @@ pub(super) fn plot(spots: &[Spot], accuracy: &str) -> Option<Plot> {
             let name = if *per_model { "models" } else { runtime }.to_string();
             Series { name, kind: SeriesKind::Points, points, labels }
         };
-        let of = if *per_model { &runtimes[..runtimes.len().min(1)] } else { &runtimes[..] };
+        let of = if *per_model { &[""] } else { runtimes };
         let mut series: Vec<Series> = of.iter().map(|r| rows(r)).filter(|s| !s.points.is_empty()).collect();
         let points: Vec<(f64, f64)> = series.iter().flat_map(|s| s.points.clone()).collect();
         if points.len() > 2 {

@@ -117,15 +117,14 @@ impl Operation for Stages {
         };
         let seconds: Vec<Vec<f64>> = rounds.iter().map(|all| all.iter().map(|r| r.0).collect()).collect();
         let enough = self.images >= ENOUGH * self.stages;
-        let arrangement = |((name, copies), rounds): ((&'static str, usize), Vec<(f64, Vec<f64>)>)| {
-            let own: Vec<f64> = rounds.iter().map(|r| r.0).collect();
-            let speedup = Some(own).filter(|_| enough && name != ways[0].0).and_then(|own| Speedup::of(&own, &seconds[0]));
-            let rates: Vec<f64> = rounds.iter().map(|r| (self.images * self.batch) as f64 / r.0).collect();
+        let arrangement = |(((name, copies), rounds), own): (((&'static str, usize), Vec<(f64, Vec<f64>)>), &Vec<f64>)| {
+            let speedup = if enough && name != ways[0].0 { Speedup::of(own, &seconds[0]) } else { None };
+            let rates: Vec<f64> = own.iter().map(|seconds| (self.images * self.batch) as f64 / seconds).collect();
             let latency_ms = median(rounds.into_iter().flat_map(|r| r.1).collect());
             Arrangement { name, images_per_second: median(rates.clone()), rounds: rates, speedup, latency_ms, copies }
         };
         let report = PipelineReport {
-            arrangements: ways.into_iter().zip(rounds).map(arrangement).collect(),
+            arrangements: ways.into_iter().zip(rounds).zip(&seconds).map(arrangement).collect(),
             cuts: plan.nodes.iter().map(|&n| graph.nodes()[n].label()).collect(),
             shares: plan.shares,
             crossing_bytes,

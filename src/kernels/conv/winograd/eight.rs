@@ -23,12 +23,12 @@ pub trait Eight: Lanes {
     /// # Safety
     /// 32 floats can be read at `from`.
     unsafe fn split4(from: *const f32) -> [Self; 4];
-    /// Of 16 floats, those at even and those at odd positions.
+    /// Of 16 floats, those at even positions.
     ///
     /// # Safety
     /// 16 floats can be read at `from`.
-    unsafe fn split2(from: *const f32) -> [Self; 2];
-    /// The inverse of [`Eight::split2`].
+    unsafe fn evens(from: *const f32) -> Self;
+    /// Writes the elements of both in turn.
     ///
     /// # Safety
     /// 16 floats can be written at `to`.
@@ -57,10 +57,10 @@ impl Eight for [f32; 8] {
         let all = unsafe { from.cast::<[f32; 32]>().read_unaligned() };
         std::array::from_fn(|j| std::array::from_fn(|t| all[4 * t + j]))
     }
-    unsafe fn split2(from: *const f32) -> [Self; 2] {
+    unsafe fn evens(from: *const f32) -> Self {
         // SAFETY: the caller's.
         let all = unsafe { from.cast::<[f32; 16]>().read_unaligned() };
-        std::array::from_fn(|j| std::array::from_fn(|t| all[2 * t + j]))
+        std::array::from_fn(|t| all[2 * t])
     }
     unsafe fn join2(parts: [Self; 2], to: *mut f32) {
         let all: [f32; 16] = std::array::from_fn(|i| parts[i % 2][i / 2]);
@@ -132,11 +132,11 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn split2(from: *const f32) -> [Self; 2] {
+        unsafe fn evens(from: *const f32) -> Self {
             // SAFETY: the caller's; all halves lie within 16 floats.
             unsafe {
                 let (a, b) = (_mm256_loadu2_m128(from.add(8), from), _mm256_loadu2_m128(from.add(12), from.add(4)));
-                [_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xdd>(a, b)]
+                _mm256_shuffle_ps::<0x88>(a, b)
             }
         }
         #[inline(always)]

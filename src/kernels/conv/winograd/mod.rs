@@ -10,6 +10,7 @@ pub(super) mod tiles;
 #[cfg(test)]
 mod tests;
 
+use super::grown;
 use super::shape::{ConvShape, Shared};
 use super::tile;
 use crate::level::Level;
@@ -99,13 +100,6 @@ struct Scratch {
     points: Vec<f32>,
     products: Vec<f32>,
     rows: Vec<f32>,
-}
-
-fn grown(v: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if v.len() < len {
-        v.resize(len, 0.0);
-    }
-    &mut v[..len]
 }
 
 thread_local! {

@@ -284,7 +284,7 @@ dispatch! {
 unsafe fn halve_in<V: Eight>(from: *const f32, len: usize, to: *mut f32) {
     for at in eights(len) {
         // SAFETY: the caller's check.
-        unsafe { V::split2(from.add(2 * at))[0].store(to.add(at)) };
+        unsafe { V::evens(from.add(2 * at)).store(to.add(at)) };
     }
 }
 
