@@ -2,6 +2,8 @@
 //!
 //! This crate puts together the crates of the library, each under the name of its room, and adds the shell.
 
+#![warn(missing_docs)]
+
 pub mod shell;
 
 pub use compresso_base::{choice, context, error, files, memory, operation, options, report};

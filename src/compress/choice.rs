@@ -9,8 +9,11 @@ use std::fmt::Debug;
 /// A number that shapes an entry of a registry.
 #[derive(Debug)]
 pub struct Number {
+    /// The word in scripts.
     pub name: &'static str,
+    /// One sentence.
     pub doc: &'static str,
+    /// Its value where none is given.
     pub default: f64,
     /// The smallest and largest allowed value.
     pub bounds: (f64, f64),
@@ -24,7 +27,9 @@ pub trait Entry: Debug + Sized + 'static {
     const ALL: &'static [&'static Self];
     /// The words of [`Entry::ALL`].
     const NAMES: &'static [&'static str];
+    /// The word in scripts.
     fn name(&self) -> &'static str;
+    /// Its numbers, in the order in which their values are given.
     fn numbers(&self) -> &'static [Number];
 }
 
@@ -77,6 +82,7 @@ impl<D: Entry> Chosen<D> {
         self.values[i] = value;
         Ok(self)
     }
+    /// The entry that was chosen.
     pub fn entry(&self) -> &'static D {
         self.entry
     }

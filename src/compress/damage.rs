@@ -20,7 +20,9 @@ pub struct Damage {
     /// `mAP50`, `top-1`, or either as agreement with the unchanged model, whose own score is then 1. Of models for masks, key
     /// points and turned boxes it is the agreement of the upright boxes.
     pub measure: String,
+    /// The score before the change, 0 to 1.
     pub before: f64,
+    /// The score after the change, 0 to 1.
     pub after: f64,
     /// Standard error of the difference, by leaving out parts of the images; `None` for a single one.
     pub deviation: Option<f64>,

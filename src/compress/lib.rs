@@ -1,5 +1,7 @@
 //! How a model gets small. The techniques do not import each other.
 
+#![warn(missing_docs)]
+
 mod choice;
 pub mod damage;
 pub mod distill;

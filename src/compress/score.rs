@@ -18,6 +18,7 @@ const PARTS: usize = 8;
 /// Which figure of detectors is taken; of classifiers it is top-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
+    /// mAP50.
     Map50,
     /// mAP50-95.
     Map,
@@ -26,6 +27,7 @@ pub enum Figure {
 /// A model's score, and what it is made of.
 #[derive(Debug, Clone)]
 pub struct Score {
+    /// The figure, 0 to 1.
     pub value: f64,
     images: PerImage,
 }
@@ -135,6 +137,7 @@ impl Scorer {
     pub fn grain(&self) -> Option<f64> {
         matches!(self.first.images, PerImage::Answers(_)).then(|| 1.0 / self.images().max(1) as f64)
     }
+    /// Images that models are judged on.
     pub fn images(&self) -> usize {
         self.first.images.len()
     }

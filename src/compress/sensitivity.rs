@@ -51,7 +51,9 @@ compresso_base::options! {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum SensitivityReport {
+    /// Of the removal of channels, group by group.
     Prune(PruneSensitivity),
+    /// Of the rounding of weights and activations, layer by layer.
     Quantize(QuantizeSensitivity),
 }
 

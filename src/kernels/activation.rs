@@ -7,44 +7,71 @@ use std::mem::MaybeUninit;
 /// An elementwise function; definitions are those of the ONNX operators of the same names.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
+    /// `max(0, x)`; a NaN stays.
     Relu,
+    /// `x`, and `alpha · x` below 0.
     LeakyRelu {
+        /// Slope below 0.
         alpha: f32,
     },
+    /// `x` above `alpha`, 0 elsewhere.
     ThresholdedRelu {
+        /// What lies above it passes.
         alpha: f32,
     },
+    /// `x`, and `alpha · (e^x - 1)` below 0 (Clevert et al. 2016).
     Elu {
+        /// Far below 0 results come close to `-alpha`.
         alpha: f32,
     },
+    /// `gamma · x`, and `gamma · alpha · (e^x - 1)` below 0 (Klambauer et al. 2017).
     Selu {
+        /// Far below 0 results come close to `-gamma · alpha`.
         alpha: f32,
+        /// Factor on all results.
         gamma: f32,
     },
+    /// `x`, and `alpha · (e^(x / alpha) - 1)` below 0 (Barron 2017).
     Celu {
+        /// Far below 0 results come close to `-alpha`.
         alpha: f32,
     },
+    /// `1 / (1 + e^-x)`
     Sigmoid,
     /// `x · sigmoid(alpha · x)`; SiLU with `alpha` 1.
     Swish {
+        /// Factor on the sigmoid's argument.
         alpha: f32,
     },
+    /// `alpha · x + beta`, at least 0 and at most 1.
     HardSigmoid {
+        /// Slope.
         alpha: f32,
+        /// Added to `alpha · x`.
         beta: f32,
     },
+    /// `x · clamp(x / 6 + 1/2, 0, 1)` (Howard et al. 2019).
     HardSwish,
+    /// `ln(1 + e^x)`
     Softplus,
+    /// `x / (1 + |x|)`
     Softsign,
+    /// Hyperbolic tangent.
     Tanh,
+    /// `x`, at least `min` and at most `max`; `max` everywhere when `min` is greater. A NaN stays.
     Clip {
+        /// Least result.
         min: f32,
+        /// Greatest result.
         max: f32,
     },
+    /// Error function; see [`erf`].
     Erf,
+    /// `x · Φ(x)`, Φ being the normal distribution's cumulative function (Hendrycks & Gimpel 2016).
     Gelu,
     /// The tanh approximation of GELU.
     GeluTanh,
+    /// `x · tanh(ln(1 + e^x))` (Misra 2019).
     Mish,
 }
 

@@ -10,11 +10,15 @@ use std::ops::Range;
 /// `i / inner % scales.len()`.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps<'a> {
+    /// Distance from one number to the next, for each channel or one for all.
     pub scales: &'a [f32],
     /// As many as scales.
     pub zeros: &'a [f32],
+    /// Neighbouring elements that have one scale: those of the axes after the channels' one.
     pub inner: usize,
+    /// Least `q`.
     pub low: f32,
+    /// Greatest `q`.
     pub high: f32,
 }
 

@@ -5,8 +5,11 @@ use compresso_base::error::{Error, Result};
 /// Instructions to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    /// None but those that the program is compiled for; on any machine.
     Portable,
+    /// AVX2 and FMA of x86-64.
     Avx2,
+    /// AVX-512F of x86-64.
     Avx512,
 }
 

@@ -6,6 +6,8 @@
 //! them. [`ops`] wraps them as differentiable tensor functions: on the CPU in float32 they use these kernels, on other
 //! devices candle's own operations.
 
+#![warn(missing_docs)]
+
 pub mod activation;
 pub mod channels_last;
 pub mod conv;

@@ -82,6 +82,7 @@ impl Block {
 }
 
 impl Reuse {
+    /// From now on large blocks are kept, until the last of these is dropped.
     #[must_use]
     pub fn new() -> Self {
         USERS.fetch_add(1, Ordering::SeqCst);

@@ -35,13 +35,19 @@ fn statistics<'a>(planes: impl Iterator<Item = &'a [f32]>, count: f64) -> (f32, 
 /// What follows a batch normalization as part of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Then {
+    /// The batch normalization stands alone.
     Nothing,
+    /// As [`Activation::Relu`].
     Relu,
     /// `z · sigmoid(z)`
     Silu,
+    /// As [`Activation::HardSwish`].
     HardSwish,
+    /// As [`Activation::Clip`].
     Clip {
+        /// Least result.
         min: f32,
+        /// Greatest result.
         max: f32,
     },
 }
@@ -257,9 +263,13 @@ pub fn channel_sums(channels: usize, plane: usize, x: &[f32], g: &[f32]) -> (Vec
 /// What batch normalization did to its input: `x̂ = (x - mean) · inv`, `z = x̂ · scale + bias`, all per channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Normalized<'a> {
+    /// Mean of the batch.
     pub mean: &'a [f32],
+    /// `1 / √(variance + ε)`, as [`inverse`] gives it.
     pub inv: &'a [f32],
+    /// Learned factor.
     pub scale: &'a [f32],
+    /// Learned summand.
     pub bias: &'a [f32],
 }
 

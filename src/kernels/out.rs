@@ -28,9 +28,11 @@ impl<'a, const N: usize> From<&'a mut [f32; N]> for Out<'a> {
 }
 
 impl<'a> Out<'a> {
+    /// Floats that are to be written.
     pub fn len(&self) -> usize {
         self.0.len()
     }
+    /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

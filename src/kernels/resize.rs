@@ -6,11 +6,15 @@ use rayon::prelude::*;
 /// Output position `o` of the axis is `Σ weight[t] · x[index[t]]` over `t` in `o * taps .. (o + 1) * taps`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AxisMap {
+    /// Length of the axis in `x`.
     pub input: usize,
+    /// Length of the axis in `y`.
     pub output: usize,
     /// Table entries of each output position.
     pub taps: usize,
+    /// Positions in `x`, each below `input`; `output * taps` of them.
     pub index: Vec<u32>,
+    /// The weight of each of `index`.
     pub weight: Vec<f32>,
 }
 

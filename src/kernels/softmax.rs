@@ -12,7 +12,9 @@ const LANES: usize = 16;
 /// Which of the two functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// `e^x / Σ e^x`
     Softmax,
+    /// `x - ln Σ e^x`
     Log,
 }
 

@@ -5,6 +5,7 @@
 /// Numbers of an [`sgd`] update.
 #[derive(Debug, Clone, Copy)]
 pub struct Sgd {
+    /// Learning rate.
     pub rate: f32,
     /// Factor on the velocity where Nesterov's rule looks ahead.
     pub momentum: f32,
@@ -14,6 +15,7 @@ pub struct Sgd {
     pub decay: f32,
     /// Factor on the gradient.
     pub scale: f32,
+    /// The weight follows `g + momentum · v` instead of `v`.
     pub nesterov: bool,
 }
 
@@ -30,12 +32,15 @@ pub fn sgd(weights: &mut [f32], gradient: &[f32], velocity: &mut [f32], n: Sgd) 
 /// Numbers of an [`adam`] update.
 #[derive(Debug, Clone, Copy)]
 pub struct Adam {
+    /// How much of the old first moment stays, from 0 to 1.
     pub beta1: f32,
+    /// How much of the old second moment stays, from 0 to 1.
     pub beta2: f32,
     /// Learning rate divided by the first moment's bias correction.
     pub step: f32,
     /// One over the root of the second moment's bias correction.
     pub root: f32,
+    /// Added to the root of the second moment, so that nothing is divided by 0.
     pub epsilon: f32,
     /// Factor on the weight (decoupled decay).
     pub shrink: f32,

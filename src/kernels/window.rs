@@ -57,13 +57,19 @@ impl Axis {
 /// Output position `o` and kernel position `k` read input position `o * stride + k * dilation - pad_begin` of each axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
+    /// Sizes of the input, without padding; one number per axis here and below.
     pub input: Vec<usize>,
+    /// Taps along each axis.
     pub kernel: Vec<usize>,
+    /// Input positions from one output to the next.
     pub stride: Vec<usize>,
+    /// Input positions from one tap to the next.
     pub dilation: Vec<usize>,
+    /// Padding before the input.
     pub pad_begin: Vec<usize>,
     /// Only average pools that count padding look at it; the output's size is given.
     pub pad_end: Vec<usize>,
+    /// Sizes of the output.
     pub output: Vec<usize>,
 }
 
@@ -81,6 +87,7 @@ impl Window {
             output: input.map(out).to_vec(),
         }
     }
+    /// Axes that it slides along.
     pub fn rank(&self) -> usize {
         self.input.len()
     }
@@ -190,12 +197,17 @@ impl Window {
 /// A [`Window`] over height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window2 {
+    /// Height and width of the input, without padding.
     pub input: [usize; 2],
+    /// Taps along height and width.
     pub kernel: [usize; 2],
+    /// Input positions from one output to the next.
     pub stride: [usize; 2],
+    /// Input positions from one tap to the next.
     pub dilation: [usize; 2],
     /// Padding at the top and the left.
     pub pad: [usize; 2],
+    /// Height and width of the output.
     pub output: [usize; 2],
 }
 

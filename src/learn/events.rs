@@ -40,6 +40,7 @@ impl EventFile {
         Err(Error::internal("there are no more numbers for files"))
     }
 
+    /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }

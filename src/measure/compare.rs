@@ -58,6 +58,7 @@ pub struct Distance {
 /// What `compare` found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
+    /// Of each output, or part of one, in the first model's order; a single one for tensors.
     pub outputs: Vec<Distance>,
     /// Images that were run; 0 for tensors.
     pub images: usize,

@@ -6,12 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What a figure depends on beside the model.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
+    /// The processor's model name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
     /// Vector instructions that matter to the kernels.
     pub features: Vec<&'static str>,
+    /// Main memory of the machine; 0 where it is not known.
     pub memory_bytes: u64,
+    /// Operating system and version.
     pub system: String,
     /// Version of this library, and whether it is optimized.
     pub version: String,
@@ -28,6 +31,7 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// The conditions at this moment, with names and versions of the other runtimes as given.
     pub fn now(runtimes: Vec<String>) -> Self {
         let memory = sysinfo::System::new().map_or(0, |mut s| {
             s.refresh_memory();

@@ -1,5 +1,7 @@
 //! How fast, how heavy: timing, memory, power, other runtimes.
 
+#![warn(missing_docs)]
+
 pub mod benchmark;
 pub mod compare;
 pub mod environment;

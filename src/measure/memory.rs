@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Resident memory in bytes: now, and its highest value since it was last reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resident {
+    /// What is resident at this moment.
     pub now: u64,
+    /// The highest since the mark was last reset; since the process began where it never was.
     pub peak: u64,
 }
 

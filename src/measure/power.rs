@@ -23,11 +23,14 @@ pub enum Meter {
 /// Energy and time of a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Energy {
+    /// Energy of the whole processor or GPU.
     pub joules: f64,
+    /// Wall time.
     pub seconds: f64,
 }
 
 impl Energy {
+    /// Mean power in watts.
     pub fn watts(self) -> f64 {
         self.joules / self.seconds
     }

@@ -14,7 +14,9 @@ const ALIKE: f64 = 0.01;
 /// What is known of a percentile.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// Lower end, in the unit of the runs.
     pub low: f64,
+    /// Upper end.
     pub high: f64,
 }
 
@@ -77,7 +79,9 @@ pub fn runs_for(share: f64) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// The whole interval lies above 1, by more than two processes of one model differ.
     Faster,
+    /// The whole interval lies below 1, by as much.
     Slower,
     /// These runs cannot tell.
     CannotTell,
@@ -90,7 +94,9 @@ pub struct Speedup {
     pub times: f64,
     /// The interval of that median, with 99 % confidence.
     pub low: f64,
+    /// Upper end of that interval.
     pub high: f64,
+    /// What the interval says.
     pub verdict: Verdict,
 }
 

@@ -8,16 +8,23 @@ use serde::Serialize;
 /// Summary of latencies in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Latency {
+    /// Measured runs.
     pub runs: usize,
+    /// Mean.
     pub mean_ms: f64,
     /// Sample standard deviation; 0 for a single run.
     pub std_ms: f64,
+    /// The fastest run.
     pub min_ms: f64,
+    /// Median.
     pub p50_ms: f64,
     /// Where the median of the latency lies that these runs are drawn from, with 95 % confidence; `None` below six runs.
     pub p50_interval_ms: Option<Interval>,
+    /// 95th percentile.
     pub p95_ms: f64,
+    /// 99th percentile.
     pub p99_ms: f64,
+    /// The slowest run.
     pub max_ms: f64,
 }
 

@@ -66,6 +66,7 @@ compresso_base::choice! {
     pub enum RowPart {
         /// Four numbers.
         Box = "box",
+        /// The detector's confidence in the box.
         Score = "score",
         /// The class's number.
         Class = "class",

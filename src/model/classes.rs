@@ -38,7 +38,9 @@ pub(crate) fn distinct(names: Vec<String>) -> Result<Vec<String>> {
 /// One side: what messages call it, such as "the model", and its class names in order.
 #[derive(Debug, Clone, Copy)]
 pub struct Side<'a> {
+    /// Its subject in messages, such as `the model`.
     pub who: &'a str,
+    /// Class names by class number.
     pub names: &'a [String],
 }
 

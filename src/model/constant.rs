@@ -19,11 +19,13 @@ pub enum Payload {
     Floats(Vec<f32>),
     /// int32 and all narrower types (float16 and bfloat16 as bit patterns).
     Int32s(Vec<i32>),
+    /// int64.
     Int64s(Vec<i64>),
     /// float64; also pairs of complex128.
     Doubles(Vec<f64>),
     /// uint32 and uint64.
     Uint64s(Vec<u64>),
+    /// Texts, each as its bytes.
     Strings(Vec<Bytes>),
 }
 
@@ -160,15 +162,19 @@ impl Constant {
         }))
     }
 
+    /// Type of its elements.
     pub fn element(&self) -> Element {
         self.0.element
     }
+    /// Its shape, without entries for a scalar.
     pub fn dims(&self) -> &[usize] {
         &self.0.dims
     }
+    /// Number of its elements, 1 for a scalar.
     pub fn count(&self) -> usize {
         self.0.dims.iter().product()
     }
+    /// Its elements as they are kept.
     pub fn payload(&self) -> &Payload {
         &self.0.payload
     }

@@ -6,33 +6,61 @@ use std::fmt;
 /// An ONNX element type (`TensorProto.DataType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {
+    /// float32.
     F32,
+    /// uint8.
     U8,
+    /// int8.
     I8,
+    /// uint16.
     U16,
+    /// int16.
     I16,
+    /// int32.
     I32,
+    /// int64.
     I64,
+    /// Texts of any length.
     Str,
+    /// True or false, a byte each.
     Bool,
+    /// float16: IEEE 754 binary16.
     F16,
+    /// float64.
     F64,
+    /// uint32.
     U32,
+    /// uint64.
     U64,
+    /// Complex numbers: pairs of float32.
     Complex64,
+    /// Complex numbers: pairs of float64.
     Complex128,
+    /// bfloat16: the upper half of a float32.
     BF16,
+    /// 4 bits of exponent, 3 of mantissa, without infinities (Micikevicius et al. 2022, "FP8 Formats for Deep Learning").
     F8E4M3FN,
+    /// 4 bits of exponent, 3 of mantissa, without infinities and a negative zero (Noune et al. 2022, "8-bit Numerical Formats").
     F8E4M3FNUZ,
+    /// 5 bits of exponent, 2 of mantissa, with infinities.
     F8E5M2,
+    /// 5 bits of exponent, 2 of mantissa, without infinities and a negative zero.
     F8E5M2FNUZ,
+    /// uint4, two in a byte.
     U4,
+    /// int4, two in a byte.
     I4,
+    /// 2 bits of exponent, 1 of mantissa, two in a byte (OCP Microscaling Formats).
     F4E2M1,
+    /// Powers of two, 8 bits of exponent: the scales of OCP Microscaling Formats.
     F8E8M0,
+    /// uint2, four in a byte.
     U2,
+    /// int2, four in a byte.
     I2,
+    /// 2 bits of exponent, 3 of mantissa (OCP Microscaling Formats).
     F6E2M3,
+    /// 3 bits of exponent, 2 of mantissa (OCP Microscaling Formats).
     F6E3M2,
 }
 
@@ -72,9 +100,11 @@ impl Element {
     pub fn from_code(code: i32) -> Option<Self> {
         CODES.iter().find(|(_, c, _)| *c == code).map(|(e, _, _)| *e)
     }
+    /// The ONNX code (`TensorProto.DataType`).
     pub fn code(self) -> i32 {
         CODES.iter().find(|(e, _, _)| *e == self).map_or(0, |(_, c, _)| *c)
     }
+    /// The name in messages and schemas, such as `float32`.
     pub fn name(self) -> &'static str {
         CODES.iter().find(|(e, _, _)| *e == self).map_or("?", |(_, _, n)| n)
     }
@@ -100,9 +130,11 @@ impl Element {
     pub fn bytes(self, count: usize) -> Option<usize> {
         Some(count.checked_mul(self.bits())?.div_ceil(8))
     }
+    /// True for the floats that can be computed with: float16, bfloat16, float32, float64.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::F64 | Self::BF16)
     }
+    /// True for integers of any width; bool is none.
     pub fn is_int(self) -> bool {
         matches!(
             self,

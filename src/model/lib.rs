@@ -1,5 +1,7 @@
 //! What a model is: the graph, its operators, files, zoo and rewriting passes.
 
+#![warn(missing_docs)]
+
 mod box_decode;
 mod card;
 pub mod classes;
@@ -63,9 +65,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model without a recipe, as programs build one.
     pub fn new(graph: Graph, task: Task) -> Self {
         Self { graph: Arc::new(graph), task: Arc::new(task), recipe: None, as_opened: false, image: None, stats: OnceLock::new() }
     }
+    /// What it computes.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -73,6 +77,7 @@ impl Model {
     pub fn into_graph(self) -> Graph {
         Arc::unwrap_or_clone(self.graph)
     }
+    /// What it is for, and how its outputs are read.
     pub fn task(&self) -> &Task {
         &self.task
     }
@@ -96,6 +101,7 @@ impl Model {
             stats: OnceLock::new(),
         }
     }
+    /// The model for another task, of the same recipe.
     #[must_use]
     pub fn with_task(mut self, task: Task) -> Self {
         self.task = Arc::new(task);

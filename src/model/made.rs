@@ -8,7 +8,9 @@ use std::path::Path;
 /// A model, and how the operation that made it went. It stands for the model wherever one is read.
 #[derive(Debug, Clone)]
 pub struct Made<R> {
+    /// The model that came out.
     pub model: Model,
+    /// How the operation went; `None` of a model that comes without, such as one that was opened.
     pub report: Option<R>,
 }
 
@@ -26,6 +28,7 @@ impl<R> Deref for Made<R> {
 }
 
 impl<R> Made<R> {
+    /// A model with the report of its making; `From<Model>` is for one without.
     pub fn new(model: Model, report: R) -> Self {
         Self { model, report: Some(report) }
     }

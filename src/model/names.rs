@@ -55,6 +55,7 @@ pub fn found(option: &str, pattern: &str, names: &[Vec<&str>], what: &str, list:
 /// What the two lists of patterns say of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
+    /// It is meant: a pattern of `include` fits it, or there is none there, and none of `exclude` does.
     Chosen,
     /// A pattern of `exclude` fits it.
     Excluded,

@@ -24,6 +24,7 @@ use std::sync::Arc;
 /// A model for other classes than it had.
 #[derive(Debug, Clone)]
 pub struct Reclassified {
+    /// The model, with the classes that were asked for.
     pub model: Model,
     /// What is to be said of it, where anything is.
     pub note: Option<String>,

@@ -168,9 +168,13 @@ fn read(path: &str, options: &ModelOptions) -> Result<(Model, Option<String>)> {
 /// What a file holds.
 #[derive(Debug, Clone)]
 pub enum Loaded {
+    /// Of an .onnx file.
     Model(Model),
+    /// The one tensor of a .npy or .pb file.
     Tensor(Value),
+    /// The tensors of a .npz, .safetensors, .pt or .pth file, by name.
     Tensors(IndexMap<String, Value>),
+    /// Of a .json file.
     Data(Json),
     /// The rows of a CSV file, as pairs of column and cell.
     Rows(Vec<Vec<(String, CsvValue)>>),

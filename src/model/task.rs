@@ -10,7 +10,9 @@ pub enum Task {
     /// Not known: it can be run, compressed and timed, but not evaluated.
     #[default]
     Unknown,
+    /// One class for each image.
     Classify(Classify),
+    /// Boxes around objects, each with a class.
     Detect(Detect),
     /// Boxed objects with masks, key points or angles: it can be run, compressed and timed, but not trained or evaluated.
     Instances(Instances),
@@ -19,6 +21,7 @@ pub enum Task {
 /// An image classifier: one output of `[batch, classes]` logits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Classify {
+    /// Class names in the order of the logits.
     pub classes: Vec<String>,
     /// Height and width of the input image in pixels.
     pub image_size: [usize; 2],
@@ -32,9 +35,11 @@ pub struct Classify {
 /// An object detector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detect {
+    /// Class names by class number.
     pub classes: Vec<String>,
     /// Height and width of the input image in pixels.
     pub image_size: [usize; 2],
+    /// How boxes and scores are read from the outputs.
     pub decode: Decode,
     /// The raw head, which training needs; `None` for a detector that is only run. Where nothing is to be suppressed, one cell of it
     /// answers for an object, else several do.
@@ -51,7 +56,10 @@ pub struct Detect {
 pub enum Decode {
     /// One output `[batch, 4 + classes, anchors]`: centre x, centre y, width, height in input pixels, then class
     /// probabilities.
-    Yolo { output: String },
+    Yolo {
+        /// Name of the output.
+        output: String,
+    },
     /// Outputs of any form that a [`BoxDecode`] can describe.
     Described(Box<BoxDecode>),
 }
@@ -117,6 +125,7 @@ pub struct DetectHead {
     pub scores: Vec<String>,
     /// Input pixels per cell of each level.
     pub strides: Vec<usize>,
+    /// Bins of the distribution of a side's distance; 1 where the head gives distances.
     pub reg_max: usize,
 }
 
@@ -135,7 +144,9 @@ pub struct AnchorHead {
 /// A model that finds more of each object than an upright box.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instances {
+    /// What it finds besides boxes.
     pub kind: InstanceKind,
+    /// Class names by class number.
     pub classes: Vec<String>,
     /// Height and width of the input image in pixels.
     pub image_size: [usize; 2],
@@ -153,9 +164,17 @@ pub struct Instances {
 #[serde(rename_all = "lowercase")]
 pub enum InstanceKind {
     /// Coefficients of as many prototypes, whose weighed sum is the logit of a mask.
-    Masks { prototypes: usize },
+    Masks {
+        /// Coefficients of each object, as many as the output of prototypes has channels.
+        prototypes: usize,
+    },
     /// Key points of 2 or 3 numbers each: x, y in input pixels, and a visibility from 0 to 1.
-    KeyPoints { points: usize, numbers: usize },
+    KeyPoints {
+        /// Points of each object.
+        points: usize,
+        /// Numbers of each point: 2, or 3 with a visibility.
+        numbers: usize,
+    },
     /// The angle in radians by which the box is turned about its centre.
     Turned,
 }
@@ -200,6 +219,7 @@ impl Task {
         }
         self
     }
+    /// Class names by class number; none for an unknown task.
     pub fn classes(&self) -> &[String] {
         match self {
             Self::Unknown => &[],
@@ -219,9 +239,11 @@ impl Task {
         }
         self
     }
+    /// What a detector is; `None` for any other task.
     pub fn detect(&self) -> Option<&Detect> {
         if let Self::Detect(d) = self { Some(d) } else { None }
     }
+    /// What a classifier is; `None` for any other task.
     pub fn classify(&self) -> Option<&Classify> {
         if let Self::Classify(c) = self { Some(c) } else { None }
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 /// given one.
 #[derive(Debug, Clone)]
 pub struct Value {
+    /// What the tensor's numbers stand for; in a sequence, those of its members.
     pub element: Element,
     /// Empty where the value is a sequence.
     pub tensor: Tensor,
@@ -55,6 +56,7 @@ impl Value {
     pub fn bool(tensor: Tensor) -> Result<Self> {
         Self::new(Element::Bool, tensor)
     }
+    /// The elements of a constant, on a device.
     pub fn of_constant(c: &Constant, device: &Device) -> Result<Self> {
         Ok(Self { element: c.element(), tensor: c.tensor(device)?, members: None })
     }
@@ -78,6 +80,7 @@ impl Value {
         }
         Ok(Self { element, tensor: Tensor::zeros(0, storage, &Device::Cpu)?, members: Some(Arc::new(members)) })
     }
+    /// True for a sequence of tensors, false for a tensor.
     pub fn is_sequence(&self) -> bool {
         self.members.is_some()
     }
@@ -95,6 +98,7 @@ impl Value {
         let members = self.members.as_ref().map(|all| Arc::new(all.iter().map(Self::detach).collect()));
         Self { element: self.element, tensor: self.tensor.detach(), members }
     }
+    /// Shape of the tensor; `[0]` for a sequence.
     pub fn dims(&self) -> &[usize] {
         self.tensor.dims()
     }

@@ -45,6 +45,7 @@ impl Default for Console {
 }
 
 impl Console {
+    /// In the style that the terminal and the environment (`NO_COLOR`, `TERM`) ask for.
     pub fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let style = Style::stdout();

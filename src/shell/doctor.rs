@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 /// One thing that was looked for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
+    /// What was looked for: `GPU`, the name of a runtime.
     pub part: &'static str,
+    /// Whether it is there and can be used.
     pub found: bool,
     /// What was found, or why it cannot be used.
     pub detail: String,
+    /// What cannot be done, or is slow, without it.
     pub needed_for: &'static str,
     /// How to get it, when it is missing.
     pub get: &'static str,
@@ -21,6 +24,7 @@ pub struct Finding {
 /// Everything that was looked for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Diagnosis {
+    /// In the order in which they are shown.
     pub findings: Vec<Finding>,
 }
 

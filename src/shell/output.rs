@@ -82,6 +82,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// Empty; `style` is what reports are laid out for.
     pub fn new(style: Style) -> Self {
         Self { style, text: Mutex::default() }
     }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 /// A run of a script by the command line.
 #[derive(Debug)]
 pub struct ScriptRun {
+    /// The script's file.
     pub file: PathBuf,
+    /// What the script sees as `args`.
     pub args: Vec<String>,
     /// Values of the script's parameters.
     pub given: Map<String, Value>,
@@ -26,6 +28,7 @@ pub struct ScriptRun {
     pub tensorboard: bool,
     /// An earlier record in that folder is replaced.
     pub replace: bool,
+    /// What the script may take.
     pub limits: Limits,
 }
 

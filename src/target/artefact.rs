@@ -7,9 +7,19 @@ use compresso_model::{Graph, Model};
 use std::path::Path;
 
 compresso_base::choice! {
-    /// Precision of the layers of an exported model. `Dynamic` stores weights in int8, and what layers read is rounded while the model runs;
-    /// `Int16` has int8 weights and int16 activations.
-    pub enum ExportPrecision { Fp32 = "fp32", Fp16 = "fp16", Int8 = "int8", Dynamic = "dynamic", Int16 = "int16" }
+    /// Precision of the layers of an exported model.
+    pub enum ExportPrecision {
+        /// Floats of 32 bits.
+        Fp32 = "fp32",
+        /// Floats of 16 bits, or weights that are stored in so many; see [`Float16`](crate::Float16).
+        Fp16 = "fp16",
+        /// Weights and activations of 8 bits, as the target has them.
+        Int8 = "int8",
+        /// Weights in int8; what layers read is rounded while the model runs.
+        Dynamic = "dynamic",
+        /// Weights in int8, activations in int16.
+        Int16 = "int16",
+    }
 }
 
 impl ExportPrecision {
@@ -22,7 +32,9 @@ impl ExportPrecision {
 /// A model as a target is to write it: passes have run, and numbers have the types they will have.
 #[derive(Debug, Clone, Copy)]
 pub struct Artefact<'a> {
+    /// What is written, with its task and metadata.
     pub model: &'a Model,
+    /// What was asked for; writers to which float16 is a way to store weights ([`Float16::Stored`](crate::Float16::Stored)) go by it.
     pub precision: ExportPrecision,
     /// Stem of file names, where the target writes several.
     pub name: &'a str,

@@ -5,8 +5,11 @@ use compresso_model::Element;
 /// The integers that quantized values may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
+    /// The type that holds them.
     pub element: Element,
+    /// The least.
     pub low: i32,
+    /// The greatest.
     pub high: i32,
     /// Zero point in the middle of the grid.
     pub symmetric: bool,

@@ -4,6 +4,8 @@
 //! what writes it. [`TARGETS`] lists them; a new one is one file and one line here (docs/adding-a-target.md). What quantizes,
 //! checks and exports models reads these and knows no target by name. [`Target`] is an option that takes a name of the list.
 
+#![warn(missing_docs)]
+
 mod artefact;
 mod grid;
 mod lint;

@@ -18,9 +18,11 @@ pub enum Severity {
 /// Something about a model that its target does not like.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
+    /// Refused, or no more than advice.
     pub severity: Severity,
     /// The node or value, as errors name it; empty for the whole model.
     pub place: String,
+    /// What is wrong, in a clause; what a writer refuses, with the remedy.
     pub message: String,
 }
 

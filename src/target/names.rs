@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 /// Names in a file, where they are not the graph's, by the graph's names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
+    /// Of inputs.
     pub inputs: BTreeMap<String, String>,
+    /// Of outputs.
     pub outputs: BTreeMap<String, String>,
     /// Inputs `[batch, channels, …]` of the graph that the file takes as `[batch, …, channels]`, by the graph's names.
     pub channels_last: Vec<String>,

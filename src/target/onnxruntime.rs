@@ -12,6 +12,7 @@ pub(crate) use integers::has_matrix;
 use super::{TargetSpec, onnx};
 use compresso_model::passes::pipelines;
 
+/// onnxruntime as a target: ONNX as [`onnx::SPEC`] has it, with the runtime's own list of passes.
 pub const SPEC: TargetSpec = TargetSpec {
     name: "onnxruntime",
     title: "onnxruntime",

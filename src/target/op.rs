@@ -41,12 +41,14 @@ impl Op {
 /// What is to be said of an operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Remark {
+    /// The nodes that it is about.
     pub op: Op,
     /// A clause, as an error's message.
     pub text: &'static str,
 }
 
 impl Remark {
+    /// A remark on all nodes that are such an operator.
     pub const fn new(op: Op, text: &'static str) -> Self {
         Self { op, text }
     }

@@ -32,6 +32,7 @@ pub struct TargetSpec {
     pub open_sizes: bool,
     /// What float16 is there.
     pub float16: Float16,
+    /// A file or a folder, and how its name ends.
     pub destination: Destination,
     /// The writer reads the range of every value (int8), beside a graph in float.
     pub calibration: bool,
@@ -48,7 +49,9 @@ pub struct TargetSpec {
 /// What is taken: a list of it, or all but a list.
 #[derive(Debug, Clone, Copy)]
 pub enum Takes<T: 'static, R: 'static> {
+    /// These, and nothing else.
     Only(&'static [T]),
+    /// All but these.
     AllBut(&'static [R]),
 }
 

@@ -21,6 +21,7 @@ compresso_base::choice! {
         Logits = "logits",
         /// Feature maps.
         Features = "features",
+        /// Both at once.
         Both = "both",
     }
 }

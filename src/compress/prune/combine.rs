@@ -3,8 +3,11 @@
 compresso_base::choice! {
     /// What becomes of the scores that the slices of one group give a channel.
     pub enum Reduction {
+        /// Their mean.
         Mean = "mean",
+        /// Their sum.
         Sum = "sum",
+        /// The largest of them.
         Max = "max",
         /// The score of the first slice: of the first layer of the group.
         First = "first",

@@ -10,17 +10,19 @@ use serde::Serialize;
 /// A group, and what it costs.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupCost {
+    /// Its layers and channels.
     #[serde(flatten)]
     pub group: Group,
-    /// Shares of the weights of all layers, and of the multiply-accumulates of a run, that go with half of the channels; the latter is `None`
-    /// where the model leaves the image's size open.
+    /// Share of the weights of all layers that goes with half of the channels.
     pub params: f64,
+    /// As [`GroupCost::params`], of the multiply-accumulates of a run; `None` where the model leaves the image's size open.
     pub macs: Option<f64>,
 }
 
 /// What [`PruneGroups`](super::PruneGroups) finds.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupReport {
+    /// In the order of their first layers.
     pub groups: Vec<GroupCost>,
     /// Layers that keep all their channels.
     pub stays: Vec<Stay>,

@@ -69,8 +69,11 @@ pub struct Groups(pub Vec<Group>);
 pub struct Analysis {
     /// The graph, with computed float constants as initializers and vectors read by several nodes copied for each.
     pub graph: Graph,
+    /// Types and shapes of the graph's values.
     pub facts: Arc<Facts>,
+    /// Which indices of which axes are one channel, and which must stay.
     pub labels: Labels,
+    /// In the order of their first layers.
     pub groups: Groups,
     /// Copies of shared vectors: copy → original.
     pub(super) copies: IndexMap<String, String>,
@@ -114,6 +117,7 @@ impl Analysis {
 /// Layers none of whose channels can be removed, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stay {
+    /// Names of their nodes; of a node without, its first output.
     pub layers: Vec<String>,
     /// What keeps them: `LayerNormalization '/norm' takes their mean and variance together`.
     pub because: String,

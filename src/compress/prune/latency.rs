@@ -13,14 +13,17 @@ use serde::Serialize;
 /// What was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timed {
+    /// Name of the runtime that ran the model.
     pub runtime: String,
-    /// Milliseconds of a run before and after, the medians of runs in turns.
+    /// Milliseconds of a run of the model before, the median of runs in turns with the pruned one.
     pub before_ms: f64,
+    /// As [`Timed::before_ms`], of the pruned model.
     pub after_ms: f64,
     /// The time after as a share of that before, by the median of the turns.
     pub left: f64,
-    /// The share of the multiply-accumulates that was asked to go for it, and the one that goes.
+    /// The share of the multiply-accumulates that was asked to go for it.
     pub ratio: f64,
+    /// The share of the multiply-accumulates that goes.
     pub macs: f64,
     /// Candidates that were measured.
     pub tried: usize,

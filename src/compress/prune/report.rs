@@ -15,30 +15,40 @@ use std::collections::HashMap;
 /// One layer before and after.
 #[derive(Debug, Clone, Serialize)]
 pub struct LayerChange {
+    /// Name of its node; of a node without, its first output.
     pub layer: String,
+    /// Its operator.
     pub op: String,
     /// Output channels.
     pub channels_before: usize,
+    /// As [`LayerChange::channels_before`], of the pruned model.
     pub channels_after: usize,
     /// Elements of weight, bias and the like.
     pub params_before: u64,
+    /// As [`LayerChange::params_before`], of the pruned model.
     pub params_after: u64,
     /// Multiply-accumulates of one run; `None` where the model leaves the image's size open.
     pub macs_before: Option<u64>,
+    /// As [`LayerChange::macs_before`], of the pruned model.
     pub macs_after: Option<u64>,
     /// Share of zeros in the weight.
     pub sparsity_before: f64,
+    /// As [`LayerChange::sparsity_before`], of the pruned model.
     pub sparsity_after: f64,
 }
 
 /// Two versions of a model side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct PruneReport {
+    /// The multiplying layers that both have, in the order of the model.
     pub layers: Vec<LayerChange>,
+    /// Parameters of the whole model.
     pub params_before: u64,
+    /// As [`PruneReport::params_before`], of the pruned model.
     pub params_after: u64,
-    /// `None` where the model leaves the image's size open.
+    /// Multiply-accumulates of one run of the whole model; `None` where it leaves the image's size open.
     pub macs_before: Option<u64>,
+    /// As [`PruneReport::macs_before`], of the pruned model.
     pub macs_after: Option<u64>,
     /// Layers that keep all their channels whatever the options, with what keeps them.
     pub stays: Vec<Stay>,

@@ -27,12 +27,19 @@ compresso_base::choice! {
 /// Removals that are tried; the fields are options of [`sensitivity`](crate::sensitivity::Sensitivity).
 #[derive(Debug, Clone)]
 pub struct Removals {
+    /// Shares of a group's channels that are removed, each from 0 to below 1.
     pub ratios: Vec<f64>,
+    /// In what losses are measured.
     pub measure: Measure,
+    /// By what the channels of a group are ranked; `None`: [`Importance::RECONSTRUCTION`].
     pub importance: Option<Importance>,
+    /// Images on which outputs are compared and which the importance looks at.
     pub images: usize,
+    /// What the removal from one group may cost.
     pub tolerance: f64,
+    /// Layers to leave out: patterns of names of layers, groups or weights.
     pub exclude: Vec<String>,
+    /// Only these layers; empty for all.
     pub include: Vec<String>,
 }
 
@@ -43,10 +50,11 @@ pub struct GroupSensitivity {
     pub name: String,
     /// Layers whose output channels these are.
     pub layers: Vec<String>,
+    /// How many channels it has.
     pub channels: usize,
     /// Share of the model's multiply-accumulates (of its weights where these are not known) that goes with half of the channels.
     pub saving: f64,
-    /// At each ratio.
+    /// What it costs at each share of [`PruneSensitivity::tried`].
     pub losses: Vec<f64>,
     /// Largest share that costs no more than the tolerance.
     pub ratio: f64,
@@ -55,7 +63,9 @@ pub struct GroupSensitivity {
 /// What removal costs each group of a model.
 #[derive(Debug, Clone, Serialize)]
 pub struct PruneSensitivity {
+    /// In what losses are measured.
     pub measure: Measure,
+    /// What the removal from one group may cost.
     pub tolerance: f64,
     /// The shares that were removed.
     pub tried: Vec<f64>,
@@ -63,8 +73,9 @@ pub struct PruneSensitivity {
     pub groups: Vec<GroupSensitivity>,
     /// For `prune`: by the name of each group, the share that it may lose.
     pub ratios: serde_json::Map<String, serde_json::Value>,
-    /// Images that outputs were compared or scores taken on, and what the score of the unchanged model is.
+    /// Images that outputs were compared or scores taken on.
     pub images: usize,
+    /// What the score is called, and that of the unchanged model; `None` where outputs were compared.
     pub score: Option<(String, f64)>,
     /// A difference of scores below this may be chance: two standard errors, or what one image is worth.
     pub chance: Option<f64>,

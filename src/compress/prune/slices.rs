@@ -149,6 +149,7 @@ pub struct Activations {
 /// One axis of a constant or value whose indices are channels, and its numbers: those that the criterion needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Slice<'a> {
+    /// What the constant or value is to the channels.
     pub role: Role,
     /// The layer that the constant or value belongs to: name of its node.
     pub layer: &'a str,
@@ -190,6 +191,7 @@ impl<'a> Slice<'a> {
     pub fn len(&self) -> usize {
         self.roots.len()
     }
+    /// Whether the axis has no index.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }
@@ -249,6 +251,7 @@ impl<'a> Rows<'a> {
     pub fn len(&self) -> usize {
         self.count
     }
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

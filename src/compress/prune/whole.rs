@@ -17,6 +17,7 @@ pub struct Whole<'a> {
     pub least: usize,
     /// The share that is to go.
     pub ratio: f64,
+    /// What the pruning runs under: threads, seed, cancellation.
     pub ctx: &'a Context,
 }
 

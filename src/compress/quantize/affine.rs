@@ -9,7 +9,9 @@ pub use compresso_target::Grid;
 /// Smallest and largest value seen.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Range {
+    /// The smallest; infinite where nothing was seen.
     pub min: f32,
+    /// The largest; minus infinity where nothing was seen.
     pub max: f32,
 }
 
@@ -17,6 +19,7 @@ impl Range {
     /// Contains nothing; joining it with a range gives that range.
     pub const EMPTY: Self = Self { min: f32::INFINITY, max: f32::NEG_INFINITY };
 
+    /// The range that contains both.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         Self { min: self.min.min(other.min), max: self.max.max(other.max) }
@@ -25,6 +28,7 @@ impl Range {
     pub fn of(values: &[f32]) -> Self {
         values.iter().fold(Self::EMPTY, |r, &v| Self { min: r.min.min(v), max: r.max.max(v) })
     }
+    /// Whether it contains nothing.
     pub fn is_empty(self) -> bool {
         self.min > self.max
     }
@@ -42,7 +46,9 @@ impl Range {
 /// A scale and a zero point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
+    /// What one step of the integers stands for.
     pub scale: f32,
+    /// The integer that stands for 0.
     pub zero_point: i32,
 }
 
@@ -74,6 +80,7 @@ impl Affine {
         let q = (x / self.scale).round_ties_even() as i32;
         q.saturating_add(self.zero_point).clamp(grid.low, grid.high)
     }
+    /// The number that an integer stands for.
     pub fn dequantize(self, q: i32) -> f32 {
         #[expect(clippy::cast_precision_loss, reason = "differences of 8-bit integers are exact in float32")]
         let steps = (q - self.zero_point) as f32;

@@ -21,7 +21,9 @@ const MOST_IMAGES: f64 = 1024.0;
 /// A layer that stays in float because of what its rounding costs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Guilty {
+    /// Name of its node; of a node without, its first output.
     pub layer: String,
+    /// Its operator.
     pub op: String,
     /// Signal over noise at the outputs when it alone is rounded, in decibels.
     pub alone_sqnr_db: Option<f64>,

@@ -108,8 +108,9 @@ const HELD_OUT: usize = 5;
 pub struct Shares {
     /// The first so many calibrate.
     pub calibrated: usize,
-    /// Those from here on judge, and how many there are.
+    /// Those from here on judge.
     pub from: usize,
+    /// How many there are of these.
     pub judges: usize,
 }
 

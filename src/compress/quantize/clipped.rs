@@ -14,8 +14,11 @@ const MUCH: f64 = 0.01;
 /// A value whose scale leaves out much of what it holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Clipped {
+    /// Its name in the graph.
     pub value: String,
+    /// What calibration saw of it.
     pub seen: Range,
+    /// What its scale can stand for; what lies outside becomes the nearer end.
     pub kept: Range,
     /// Signal over what clipping alone loses, in decibels.
     pub sqnr_db: f64,

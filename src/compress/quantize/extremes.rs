@@ -80,6 +80,7 @@ impl MinMax {
     pub fn range(&self) -> Range {
         self.channels.iter().fold(Range::EMPTY, |a, &b| a.join(b))
     }
+    /// The range of each channel, along axis 1; a single one of all where their number has changed.
     pub fn channels(&self) -> &[Range] {
         &self.channels
     }

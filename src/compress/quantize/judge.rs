@@ -85,6 +85,7 @@ impl<'a> Judge<'a> {
     pub fn len(&self) -> usize {
         self.feeds.len()
     }
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.feeds.is_empty()
     }

@@ -59,12 +59,22 @@ use settings::{FOUR_BITS, Settings};
 
 compresso_base::choice! {
     /// When scales of activations are found.
-    pub enum QuantizeMode { Static = "static", Dynamic = "dynamic" }
+    pub enum QuantizeMode {
+        /// Once, on calibration images.
+        Static = "static",
+        /// At run time, for each input anew.
+        Dynamic = "dynamic",
+    }
 }
 
 compresso_base::choice! {
     /// How weights become integers.
-    pub enum Rounding { Nearest = "nearest", Adaround = "adaround" }
+    pub enum Rounding {
+        /// Each becomes the nearest.
+        Nearest = "nearest",
+        /// Each becomes the one, near it, by which the layer's output on calibration images moves least (Nagel et al. 2020).
+        Adaround = "adaround",
+    }
 }
 
 compresso_base::options! {

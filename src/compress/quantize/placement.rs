@@ -44,6 +44,7 @@ pub struct WeightedNode {
 /// What is to be quantized.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
+    /// Layers whose weights become integers.
     pub layers: Vec<WeightedNode>,
     /// Values that get a QuantizeLinear and a DequantizeLinear. Each names its group: values of one group share a scale.
     pub values: BTreeMap<String, usize>,

@@ -34,9 +34,11 @@ compresso_base::options! {
 /// What was seen of one activation.
 #[derive(Debug, Clone, Serialize)]
 pub struct ValueRange {
+    /// Its name in the graph.
     pub value: String,
     /// The operator that makes it; `input` for an input of the model.
     pub made_by: String,
+    /// The smallest and the largest number on any image.
     pub seen: Range,
     /// What each observer would map onto the target's integers, by its name.
     pub observers: Vec<(&'static str, Range)>,
@@ -53,9 +55,11 @@ pub struct ValueRange {
 /// What `ranges` found, in the order in which values are made.
 #[derive(Debug, Clone, Serialize)]
 pub struct RangesReport {
+    /// The activations, but for those in `broken`.
     pub values: Vec<ValueRange>,
     /// Values that are infinite or not a number on some image.
     pub broken: Vec<String>,
+    /// Calibration images.
     pub images: usize,
     #[serde(skip)]
     plots: usize,

@@ -25,7 +25,9 @@ use std::collections::{HashMap, HashSet};
 /// The error that quantization brought into one layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct LayerError {
+    /// Name of its node; of a node without, its first output.
     pub layer: String,
+    /// Its operator.
     pub op: String,
     /// Signal over rounding noise of the weight, in decibels.
     pub weight_sqnr_db: Option<f64>,
@@ -43,6 +45,7 @@ pub struct LayerError {
 /// What was quantized, with which error.
 #[derive(Debug, Clone, Serialize)]
 pub struct QuantizeReport {
+    /// The layers that were quantized.
     pub layers: Vec<LayerError>,
     /// Layers and values that stay in float, each with the reason.
     pub float: Vec<(String, String)>,
@@ -50,8 +53,9 @@ pub struct QuantizeReport {
     pub outputs: Vec<(String, f64)>,
     /// Calibration images.
     pub images: usize,
-    /// Images on which outputs were compared, and whether they took no part in calibration.
+    /// Images on which outputs were compared.
     pub judged: usize,
+    /// Whether these took no part in calibration.
     pub held_out: bool,
     /// Values whose scale leaves out much of what calibration saw, the worst first.
     pub clipped: Vec<Clipped>,

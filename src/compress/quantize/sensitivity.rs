@@ -30,12 +30,15 @@ const SCORED: usize = 64;
 /// What the rounding of one layer, weight and input, costs at the model's outputs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerSensitivity {
+    /// Name of its node; of a node without, its first output.
     pub layer: String,
+    /// Its operator.
     pub op: String,
     /// Numbers of its weight.
     pub weights: usize,
-    /// When it alone is rounded: signal over noise in decibels, `None` where nothing differs, and the cosine of the angle between the outputs.
+    /// When it alone is rounded: signal over noise in decibels; `None` where nothing differs.
     pub alone_sqnr_db: Option<f64>,
+    /// When it alone is rounded: the least cosine of the angle between an exact and a rounded output.
     pub alone_cosine: f64,
     /// Decibels that the quantized model gains when it alone stays in float.
     pub float_gain_db: Option<f64>,
@@ -46,16 +49,19 @@ pub struct LayerSensitivity {
 /// What the rounding of each layer costs, the most sensitive layer first.
 #[derive(Debug, Clone, Serialize)]
 pub struct QuantizeSensitivity {
+    /// Of the layers that are quantized under these options.
     pub layers: Vec<LayerSensitivity>,
     /// Signal over noise at the outputs when all layers are rounded, in decibels.
     pub all_sqnr_db: Option<f64>,
+    /// When all layers are rounded: the least cosine of the angle between an exact and a rounded output.
     pub all_cosine: f64,
     /// What the score is called, that of the float model, and how many images it is of.
     pub score: Option<(String, f64, usize)>,
     /// A difference of scores below this may be chance: two standard errors, or what one image is worth.
     pub chance: Option<f64>,
-    /// Images that outputs were compared on, and whether they took no part in calibration.
+    /// Images that outputs were compared on.
     pub images: usize,
+    /// Whether these took no part in calibration.
     pub held_out: bool,
 }
 

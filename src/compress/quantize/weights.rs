@@ -9,7 +9,9 @@ use compresso_model::{Constant, Element, Payload};
 pub struct Weight {
     /// In the weight's own order.
     pub values: Vec<i8>,
+    /// Shape of the weight.
     pub dims: Vec<usize>,
+    /// That of the output channels, along which scales differ.
     pub axis: usize,
     /// As many as the axis is long, or one.
     pub scales: Vec<f32>,

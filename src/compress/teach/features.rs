@@ -15,7 +15,9 @@ use rand::SeedableRng;
 
 /// A feature map of the student beside one of the teacher.
 pub struct FeaturePair {
+    /// Name of the value in the student's graph.
     pub student: String,
+    /// Name of the value in the teacher's graph.
     pub teacher: String,
     /// A 1×1 convolution, `[teacher channels, student channels, 1, 1]`, where the channels differ.
     pub adapter: Option<Param>,
@@ -28,9 +30,11 @@ pub struct FeaturePair {
 /// How feature maps are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Comparing<'a> {
+    /// The loss, with values for its numbers.
     pub loss: &'a Chosen<FeatureLoss>,
     /// A loss in squares of the maps' numbers is divided by the mean square of the teacher's map.
     pub balance: bool,
+    /// Seed of what the loss draws for the batch.
     pub seed: u64,
 }
 

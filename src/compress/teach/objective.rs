@@ -25,9 +25,11 @@ pub struct Lesson<'a> {
     pub logits: Option<&'a Chosen<LogitLoss>>,
     /// Where left out, the loss's own.
     pub temperature: Option<f64>,
+    /// Feature maps, and their loss; `None`: none are compared.
     pub features: Option<Features<'a>>,
-    /// Factors on what is learnt from the teacher's logits and from labels.
+    /// Factor on what is learnt from the teacher's logits or outputs.
     pub soft: f64,
+    /// Factor on the loss from labels.
     pub hard: f64,
     /// How classes of the two are matched.
     pub classes: ClassMatch,
@@ -36,9 +38,13 @@ pub struct Lesson<'a> {
 /// Feature maps that are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Features<'a> {
+    /// The loss, with values for its numbers.
     pub loss: &'a Chosen<FeatureLoss>,
+    /// Which values of the two.
     pub names: Named<'a>,
+    /// Factor on the sum over all pairs.
     pub weight: f64,
+    /// As [`Comparing::balance`].
     pub balance: bool,
 }
 

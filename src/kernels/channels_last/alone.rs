@@ -13,6 +13,7 @@ mod sealed {
 
 /// Types of which operands are made.
 pub trait Scalar: Copy + sealed::Sealed {
+    /// The element type of operands that lie in slices of it.
     const ELEMENT: Element;
 }
 

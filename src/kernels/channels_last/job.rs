@@ -6,7 +6,9 @@ use std::ops::Range;
 /// Addresses of the first element of each operand of a job, in the order that its maker documents.
 #[derive(Debug, Clone, Copy)]
 pub struct Args<'a> {
+    /// One for each of [`Operands::inputs`].
     pub inputs: &'a [*const u8],
+    /// One for each of [`Operands::outputs`].
     pub outputs: &'a [*mut u8],
 }
 

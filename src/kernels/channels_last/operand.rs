@@ -10,6 +10,7 @@ pub const MAX_ELEMENTS: usize = 1 << 44;
 /// Type of the elements of an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
+    /// Bytes.
     U8,
     /// Also stands for any four bytes that are moved as they are.
     F32,
@@ -87,6 +88,7 @@ impl Operand {
     pub fn whole(self) -> Self {
         Self { role: Role::Whole, ..self }
     }
+    /// Type of its elements.
     pub fn element(&self) -> Element {
         self.element
     }
@@ -129,9 +131,11 @@ impl Operands {
             None => Ok(Self { inputs, outputs }),
         }
     }
+    /// What is read, in the order of [`Args::inputs`](super::Args::inputs).
     pub fn inputs(&self) -> &[Operand] {
         &self.inputs
     }
+    /// What is written, in the order of [`Args::outputs`](super::Args::outputs).
     pub fn outputs(&self) -> &[Operand] {
         &self.outputs
     }

@@ -22,6 +22,7 @@ pub enum Buffer {
 /// Where a view lies: bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
+    /// Which memory.
     pub buffer: Buffer,
     /// Of the first element of the first image.
     pub offset: usize,
@@ -57,9 +58,13 @@ impl Slot {
 
 /// A job on slots, for each of `images` images.
 pub struct Step {
+    /// What is done with each image.
     pub job: Box<dyn Job>,
+    /// Images, each with its own place in every slot ([`Slot::image`]).
     pub images: usize,
+    /// Where the job's inputs lie, in its order.
     pub inputs: Vec<Slot>,
+    /// Where its outputs lie, in its order; all in the arena.
     pub outputs: Vec<Slot>,
 }
 
@@ -158,6 +163,7 @@ impl Program {
         Ok(Place { memory, size, offset: slot.offset, image: slot.image })
     }
 
+    /// All steps, in the order in which they were added.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -165,6 +171,7 @@ impl Program {
     pub fn arena_bytes(&self) -> usize {
         self.arena.len()
     }
+    /// Threads that share the parts of a step, the caller's among them.
     pub fn threads(&self) -> usize {
         self.team.threads()
     }

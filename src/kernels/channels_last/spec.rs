@@ -9,9 +9,11 @@ use compresso_base::error::{Error, Result};
 /// What follows the sum of a convolution: `then(act(sum + bias) + residual)`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Epilogue {
+    /// Applied to the sum with its bias; `None`: nothing is.
     pub act: Option<Activation>,
     /// A second input of the job, of the output's size, is added.
     pub residual: bool,
+    /// Applied once the residual is added; `None`: nothing is.
     pub then: Option<Activation>,
 }
 
@@ -40,13 +42,16 @@ pub struct Before<'a> {
     pub shift: Option<&'a [f32]>,
     /// The last input of the job has a number for each input channel: an image of one pixel, channels last.
     pub factor: Option<View>,
+    /// Applied last; `None`: nothing is.
     pub act: Option<Activation>,
 }
 
 /// A convolution of one image, without its weights.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvSpec {
+    /// Sizes, stride, dilation and padding along height and width.
     pub window: Window2,
+    /// Groups of channels, each convolved on its own.
     pub groups: usize,
     /// Channels last, or planes.
     pub input: View,
@@ -54,6 +59,7 @@ pub struct ConvSpec {
     pub output: View,
     /// Channels last, as large as the output; there when the epilogue adds a residual. It may be the output itself.
     pub residual: Option<View>,
+    /// What follows the sum.
     pub epilogue: Epilogue,
 }
 

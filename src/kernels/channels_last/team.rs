@@ -89,6 +89,7 @@ impl Team {
         }
         Ok(team)
     }
+    /// Number of threads, the caller's included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }

@@ -3,10 +3,15 @@
 /// Where an image lies: element (y, x, c) is `y * row + x * pixel + c * channel` elements after the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
+    /// Rows of pixels.
     pub height: usize,
+    /// Pixels of a row.
     pub width: usize,
+    /// Values of a pixel.
     pub channels: usize,
+    /// Elements from one row to the next.
     pub row: usize,
+    /// Elements from one pixel of a row to the next.
     pub pixel: usize,
     /// 1 for channels last; `height * width` for the planes of an ONNX input.
     pub channel: usize,

@@ -7,10 +7,15 @@ use compresso_base::error::{Error, Result};
 /// `y: [batch, out_channels, output…]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvShape {
+    /// Images.
     pub batch: usize,
+    /// Channels of `x`, all groups together.
     pub in_channels: usize,
+    /// Channels of `y`, all groups together.
     pub out_channels: usize,
+    /// Groups of channels, each convolved on its own; it divides both numbers of channels.
     pub groups: usize,
+    /// Sizes, stride, dilation and padding along the axes after the channels.
     pub window: Window,
 }
 
@@ -30,12 +35,15 @@ impl ConvShape {
         elements(&[outs, ins / groups, self.window.kernel_len()])?;
         Ok(())
     }
+    /// Elements of `x`.
     pub fn x_len(&self) -> usize {
         self.batch * self.in_channels * self.window.input_len()
     }
+    /// Elements of `w`.
     pub fn w_len(&self) -> usize {
         self.out_channels * (self.in_channels / self.groups) * self.window.kernel_len()
     }
+    /// Elements of `y`.
     pub fn y_len(&self) -> usize {
         self.batch * self.out_channels * self.window.output_len()
     }

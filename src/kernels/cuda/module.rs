@@ -14,7 +14,9 @@ pub const OPTIONS: &[&str] = &["--std=c++17", "--fmad=false"];
 /// One source of kernels.
 #[derive(Debug, Clone, Copy)]
 pub struct Module {
+    /// Stem of its file: `int8` for `int8.cu`.
     pub name: &'static str,
+    /// What the file has; [`Module::source`] is what is compiled.
     pub text: &'static str,
 }
 

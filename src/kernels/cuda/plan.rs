@@ -15,31 +15,41 @@ const MOST_ROWS: usize = 65_535;
 /// Most elements of a tensor: kernels count them in 32 bits.
 pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 
+/// Type of the elements of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
+    /// 32-bit floats.
     F32,
+    /// 32-bit integers with a sign.
     I32,
+    /// 32-bit integers without one.
     U32,
     /// Bytes; of either sign.
     U8,
 }
 
 impl Element {
+    /// Bytes of an element.
     pub fn bytes(self) -> usize {
         if self == Self::U8 { 1 } else { 4 }
     }
 }
 
+/// Memory of the device that kernels read or write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buffer {
+    /// What it holds.
     pub element: Element,
+    /// Number of elements.
     pub len: usize,
 }
 
 /// A table that kernels read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Constant {
+    /// A buffer of [`Element::F32`].
     F32(Vec<f32>),
+    /// A buffer of [`Element::I32`].
     I32(Vec<i32>),
 }
 
@@ -48,7 +58,9 @@ pub enum Constant {
 pub enum Arg {
     /// The number of a buffer: inputs first, then constants, then what is made.
     Buffer(usize),
+    /// An `int`, by value.
     Int(i32),
+    /// A `float`, by value.
     Float(f32),
     /// Input, kernel, stride, dilation, padding and output, each height and width.
     Window([i32; 12]),
@@ -57,9 +69,13 @@ pub enum Arg {
 /// A kernel on a grid of blocks of `block` threads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Launch {
+    /// Its name in the sources; [`module_of`](super::module_of) finds the module.
     pub kernel: &'static str,
+    /// Blocks along the first and the second axis.
     pub grid: [u32; 2],
+    /// Threads of a block.
     pub block: u32,
+    /// In the order of the kernel's parameters.
     pub args: Vec<Arg>,
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// A dataset in a model's classes.
 #[derive(Debug)]
 pub struct Matched {
+    /// The dataset, whose labels are the model's class numbers.
     pub data: Dataset,
     /// How its own classes became those of the model.
     pub map: ClassMap,

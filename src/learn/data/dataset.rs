@@ -94,6 +94,7 @@ impl Dataset {
     pub fn len(&self) -> usize {
         self.source.len()
     }
+    /// Whether it has no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

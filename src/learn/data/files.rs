@@ -129,7 +129,9 @@ fn ending(path: &Path) -> Option<String> {
 /// Image files, and images and films beside them that are not read.
 #[derive(Debug, Default)]
 pub struct ImageFiles {
+    /// Files whose names say that they can be read, and one that was asked for by itself.
     pub images: Vec<PathBuf>,
+    /// Images of other formats, and films.
     pub unread: Vec<PathBuf>,
 }
 

@@ -10,10 +10,15 @@ pub const PAD: Rgb<u8> = Rgb([114; 3]);
 /// inside `clip` (left, top, right, bottom) are touched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlacedImage {
+    /// Where the left edge of the source lies in the target, in pixels; may be outside.
     pub x0: f64,
+    /// Where the upper edge of the source lies in the target.
     pub y0: f64,
+    /// Pixels of the target per pixel of the source, along x.
     pub sx: f64,
+    /// As [`PlacedImage::sx`], along y.
     pub sy: f64,
+    /// Left, top, right and bottom of the part of the target that may be drawn on, in whole pixels.
     pub clip: [u32; 4],
 }
 

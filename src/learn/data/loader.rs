@@ -32,6 +32,7 @@ pub struct LoaderOptions {
     pub augment: Option<Augment>,
     /// Another order each epoch.
     pub shuffle: bool,
+    /// Decides, with `epoch`, what is drawn: order, sizes and augmentation.
     pub seed: u64,
     /// Number of this pass over the data: decides order and augmentation.
     pub epoch: u64,

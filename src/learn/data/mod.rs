@@ -60,22 +60,29 @@ use std::sync::atomic::AtomicUsize;
 /// A box in pixels: left, top, right, bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct BBox {
+    /// Left edge, from the left of the image.
     pub x1: f32,
+    /// Upper edge, from the top of the image.
     pub y1: f32,
+    /// Right edge.
     pub x2: f32,
+    /// Lower edge.
     pub y2: f32,
 }
 
 /// A labelled object of an image.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct GroundTruth {
+    /// Number of its class, from 0, in [`Dataset::classes`].
     pub class: usize,
+    /// In pixels of the sample's image; in a [`Batch`], of the network's input.
     pub bbox: BBox,
 }
 
 /// What is known of an object besides class and box, for evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Region {
+    /// As [`GroundTruth::class`].
     pub class: usize,
     /// In pixels of the original image.
     pub bbox: BBox,
@@ -90,6 +97,7 @@ pub struct Region {
 pub struct Sample {
     /// Stable name: the file's path, or the index for drawn images.
     pub name: String,
+    /// Its pixels, RGB. Opacity is read apart: [`Source::opacity_of`].
     pub image: image::RgbImage,
     /// Objects, for detection.
     pub targets: Vec<GroundTruth>,
@@ -101,8 +109,11 @@ pub struct Sample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataKind {
+    /// Boxes with their classes.
     Detection,
+    /// A class for each image.
     Classification,
+    /// None: images alone.
     Unlabelled,
 }
 
@@ -129,7 +140,9 @@ impl std::fmt::Display for DataKind {
 
 /// Where samples come from.
 pub trait Source: Send + Sync {
+    /// How many samples there are.
     fn len(&self) -> usize;
+    /// Whether there is no sample.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -184,8 +197,11 @@ pub struct Dataset {
     pub name: String,
     /// `train`, `val`, `test`; empty while none is chosen.
     pub split: String,
+    /// What its labels are.
     pub kind: DataKind,
+    /// Class names, by the numbers that labels have.
     pub classes: Arc<[String]>,
+    /// Where its samples come from; while no split is chosen, those of the first.
     pub source: Arc<dyn Source>,
     /// What was skipped or repaired on loading, one line each.
     pub warnings: Arc<[String]>,
@@ -200,8 +216,11 @@ pub struct Dataset {
 /// How an image was fitted into the network's input: scale, then padding, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Letterbox {
+    /// Pixels of the input per pixel of the original image, along both axes.
     pub scale: f32,
+    /// Padding on the left, in pixels of the input.
     pub pad_x: f32,
+    /// Padding above, in pixels of the input.
     pub pad_y: f32,
     /// Width and height of the original image.
     pub original: (u32, u32),
@@ -218,6 +237,7 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// Index of each image in its dataset. Images that cannot be read are left out of a batch.
     pub indices: Vec<usize>,
+    /// How each image fits into the input, as if it were not varied: [`Letterbox::inverse`] leads back to the original's pixels.
     pub letterboxes: Vec<Letterbox>,
 }
 

@@ -6,7 +6,12 @@ use serde_json::Value;
 
 compresso_base::choice! {
     /// What drawn images are for.
-    pub enum DataTask { Detect = "detect", Classify = "classify" }
+    pub enum DataTask {
+        /// Several objects with boxes in each image.
+        Detect = "detect",
+        /// One object in each image, whose class is the image's.
+        Classify = "classify",
+    }
 }
 
 compresso_base::options! {

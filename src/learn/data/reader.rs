@@ -17,7 +17,14 @@ use std::sync::{Arc, RwLock};
 
 compresso_base::choice! {
     /// Where decoded images are kept.
-    pub enum Cache { None = "none", Ram = "ram", Disk = "disk" }
+    pub enum Cache {
+        /// Nowhere: files are decoded each time.
+        None = "none",
+        /// In memory, up to half of what is free.
+        Ram = "ram",
+        /// In files below the user's cache folder, 3 bytes per pixel.
+        Disk = "disk",
+    }
 }
 
 /// Reads image files for the sources of one dataset. Clones share what is kept.

@@ -11,15 +11,19 @@ impl BBox {
     pub fn to_centre(self) -> [f32; 4] {
         [(self.x1 + self.x2) / 2.0, (self.y1 + self.y2) / 2.0, self.width(), self.height()]
     }
+    /// From left to right, in pixels; negative where the edges are the wrong way round.
     pub fn width(&self) -> f32 {
         self.x2 - self.x1
     }
+    /// As [`BBox::width`], from top to bottom.
     pub fn height(&self) -> f32 {
         self.y2 - self.y1
     }
+    /// In square pixels; 0 where an edge is the wrong way round.
     pub fn area(&self) -> f32 {
         self.width().max(0.0) * self.height().max(0.0)
     }
+    /// Whether all four edges are finite numbers.
     pub fn is_finite(&self) -> bool {
         [self.x1, self.y1, self.x2, self.y2].iter().all(|v| v.is_finite())
     }

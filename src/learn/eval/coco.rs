@@ -18,6 +18,7 @@ const RANGES: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [92
 /// Which objects count, by their area in pixels of the original image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AreaRange {
+    /// Objects of any size.
     All = 0,
     /// Up to 32².
     Small = 1,
@@ -30,7 +31,9 @@ pub enum AreaRange {
 /// A true object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Truth {
+    /// Number of its class, as that of detections.
     pub class: usize,
+    /// In the pixels of the detections that it is held against.
     pub bbox: BBox,
     /// In pixels of the original image; decides the area range.
     pub area: f64,
@@ -57,7 +60,9 @@ impl From<Region> for Truth {
 pub struct CocoSummary {
     /// Mean over classes and IoU 0.5 to 0.95.
     pub map: Option<f64>,
+    /// At IoU 0.5.
     pub map50: Option<f64>,
+    /// At IoU 0.75.
     pub map75: Option<f64>,
     /// Of objects up to 32² pixels.
     pub map_small: Option<f64>,
@@ -67,10 +72,15 @@ pub struct CocoSummary {
     pub map_large: Option<f64>,
     /// Mean recall over classes and IoU 0.5 to 0.95, with one detection per image and class.
     pub ar1: Option<f64>,
+    /// As [`CocoSummary::ar1`], with 10 detections.
     pub ar10: Option<f64>,
+    /// As [`CocoSummary::ar1`], with 100 detections.
     pub ar100: Option<f64>,
+    /// As [`CocoSummary::ar100`], of objects up to 32² pixels.
     pub ar_small: Option<f64>,
+    /// As [`CocoSummary::ar100`], of objects from 32² to 96² pixels.
     pub ar_medium: Option<f64>,
+    /// As [`CocoSummary::ar100`], of objects from 96² pixels.
     pub ar_large: Option<f64>,
 }
 

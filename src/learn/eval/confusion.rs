@@ -21,8 +21,9 @@ pub struct Confusion {
     pub labels: Vec<String>,
     /// `[true][predicted]`.
     pub counts: Vec<Vec<usize>>,
-    /// Confidence and overlap from which detections count; `None` for a classifier.
+    /// Confidence from which detections count; `None` for a classifier.
     pub confidence: Option<f32>,
+    /// Overlap (intersection over union) from which a detection is of an object; `None` for a classifier.
     pub iou: Option<f32>,
 }
 

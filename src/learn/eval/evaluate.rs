@@ -121,8 +121,15 @@ pub fn evaluate_as(
 /// What a model got right of each image of a dataset, so that figures can be had of some of them.
 #[derive(Debug, Clone)]
 pub enum PerImage {
-    /// Of a detector: what it found and what there is, image by image, and the number of classes.
-    Boxes { found: Vec<Vec<Detection>>, truths: Vec<Vec<Truth>>, classes: usize },
+    /// Of a detector.
+    Boxes {
+        /// What it found in each image, in pixels of the original.
+        found: Vec<Vec<Detection>>,
+        /// What there is in each image, in the same order and pixels.
+        truths: Vec<Vec<Truth>>,
+        /// Number of classes.
+        classes: usize,
+    },
     /// Of a classifier: whether its best class is the right one.
     Answers(Vec<bool>),
 }

@@ -15,6 +15,7 @@ pub struct ClassPrecision {
     pub curve: [f64; RECALLS],
     /// At IoU 0.5 and [`MeanPrecision::confidence`]; precision is 0 when nothing is detected.
     pub precision: f64,
+    /// Share of the objects that are found, under the same conditions.
     pub recall: f64,
 }
 
@@ -33,23 +34,29 @@ pub struct MeanPrecision {
     pub confidence: f64,
     /// Means over the classes with objects.
     pub precision: Option<f64>,
+    /// As [`MeanPrecision::precision`].
     pub recall: Option<f64>,
     /// How they depend on the confidence.
     pub by_confidence: ConfidenceCurve,
+    /// Results of each class, by its number.
     pub classes: Vec<ClassPrecision>,
 }
 
 /// Means over the classes with objects at IoU 0.5 and confidences 0, 0.01, …, 1.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ConfidenceCurve {
+    /// The confidences, rising; empty without any object.
     pub confidence: Vec<f64>,
     /// Over the classes that are detected at all; `None` where none is.
     pub precision: Vec<Option<f64>>,
+    /// Over all classes with objects.
     pub recall: Vec<f64>,
+    /// Harmonic means of precision and recall of each class, over all classes with objects.
     pub f1: Vec<f64>,
 }
 
 impl ClassPrecision {
+    /// Average precision at IoU 0.5; `None` without an object.
     pub fn ap50(&self) -> Option<f64> {
         self.ap.map(|ap| ap[0])
     }

@@ -7,9 +7,11 @@ use std::cmp::Ordering;
 /// A detected object.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Detection {
+    /// Number of its class, from 0.
     pub class: usize,
     /// Confidence, 0 to 1.
     pub score: f32,
+    /// In pixels: of the network's input as outputs are decoded, later of the original image.
     pub bbox: BBox,
 }
 

@@ -17,6 +17,7 @@ pub struct ImageRunner<'a> {
 }
 
 impl<'a> ImageRunner<'a> {
+    /// Of a model; a plan is made at the first run.
     pub fn new(model: &'a Model, ctx: &'a Context) -> Self {
         Self { model, engine: None, ctx }
     }

@@ -9,7 +9,9 @@ use compresso_base::error::{Error, Result};
 pub struct ClassificationLoss {
     /// Name of the logits.
     pub output: String,
+    /// Number of classes of the task; [`ClassificationLoss::forward`] goes by the width of the logits.
     pub classes: usize,
+    /// Share of each target that is spread over all classes, 0 to 1.
     pub label_smoothing: f64,
 }
 

@@ -40,6 +40,7 @@ pub struct DualLoss {
     pub many: DetectionLoss,
     /// One cell for each object.
     pub one: DetectionLoss,
+    /// How much each counts.
     pub share: Share,
 }
 

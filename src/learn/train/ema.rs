@@ -18,6 +18,7 @@ pub struct Ema {
 }
 
 impl Ema {
+    /// Begins with the current values. `decay` is a share from 0 to 1, `ramp` a number of updates.
     pub fn new(params: &ParamSet, decay: f64, ramp: f64) -> Result<Self> {
         let tensors = params.tensors().into_iter().map(|(n, t)| Ok((n, t.copy()?))).collect::<Result<_>>()?;
         Ok(Self { decay, ramp, updates: 0, tensors })

@@ -21,6 +21,7 @@ pub struct Epoch {
     /// Scores on the validation set, where it was looked at (`map50`, `map`, `top1`, …).
     #[serde(serialize_with = "as_map")]
     pub scores: IndexMap<String, f64>,
+    /// Wall time of the training images, without validation.
     pub seconds: f64,
     /// Training images per second, without validation.
     pub images_per_second: f64,
@@ -62,6 +63,7 @@ fn as_map<S: serde::Serializer>(map: &IndexMap<String, f64>, serializer: S) -> R
 /// The history of a training run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct History {
+    /// Those that were completed, in order.
     pub epochs: Vec<Epoch>,
     /// Epoch whose weights were kept; 0 when none was complete.
     pub best_epoch: usize,

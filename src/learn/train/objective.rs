@@ -66,11 +66,13 @@ impl<T: Objective + ?Sized> Objective for &mut T {
 /// The loss of a task, from labels.
 #[derive(Debug, Clone)]
 pub enum TaskLoss {
+    /// Of detectors without anchors that give several boxes for an object.
     Detect(DetectionLoss),
     /// Of detectors that give one box for each object, with a second head beside theirs.
     EndToEnd(Box<EndToEnd>),
     /// Of anchor-based detectors.
     Anchors(AnchorLoss),
+    /// Of classifiers.
     Classify(ClassificationLoss),
 }
 

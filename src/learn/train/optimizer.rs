@@ -13,19 +13,34 @@ use std::cell::RefCell;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum UpdateRule {
     /// v ← μ·v + g; w ← w − rate · (g + μ·v with Nesterov, else v). Decay is added to the gradient.
-    Sgd { nesterov: bool },
+    Sgd {
+        /// Looks ahead by the momentum (Nesterov), as in the formula.
+        nesterov: bool,
+    },
     /// Kingma & Ba 2015; decay is added to the gradient.
-    Adam { beta2: f64, epsilon: f64 },
+    Adam {
+        /// Decay rate of the mean square of the gradient.
+        beta2: f64,
+        /// Added to the root of the mean square, by which steps are divided.
+        epsilon: f64,
+    },
     /// Loshchilov & Hutter 2019; weights decay by rate · decay on their own.
-    AdamW { beta2: f64, epsilon: f64 },
+    AdamW {
+        /// Decay rate of the mean square of the gradient.
+        beta2: f64,
+        /// Added to the root of the mean square, by which steps are divided.
+        epsilon: f64,
+    },
 }
 
 /// What changes from step to step.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    /// Learning rate of all parameters but biases.
     pub learning_rate: f64,
     /// Learning rate of biases.
     pub bias_rate: f64,
+    /// Momentum of SGD; of Adam and AdamW, the decay rate of the mean gradient.
     pub momentum: f64,
     /// Decay of the parameters that decay.
     pub weight_decay: f64,
@@ -49,6 +64,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
+    /// For parameters that have not been updated yet; state lies on the device of each.
     pub fn new(rule: UpdateRule, params: &[Param]) -> Result<Self> {
         let two = !matches!(rule, UpdateRule::Sgd { .. });
         let state = |p: &Param| -> Result<State> {

@@ -13,20 +13,35 @@ compresso_base::choice! {
     pub enum OptimizerKind {
         /// AdamW for up to 10 000 steps, SGD beyond; the learning rate, unless given, fits the choice.
         Auto = "auto",
+        /// SGD with Nesterov's momentum.
         Sgd = "sgd",
+        /// Adam (Kingma & Ba 2015).
         Adam = "adam",
+        /// Adam with weight decay of its own (Loshchilov & Hutter 2019).
         AdamW = "adamw",
     }
 }
 
 compresso_base::choice! {
     /// How the learning rate falls after the warm-up.
-    pub enum ScheduleKind { Cosine = "cosine", Linear = "linear", Constant = "constant" }
+    pub enum ScheduleKind {
+        /// Along half a cosine, to the last rate.
+        Cosine = "cosine",
+        /// In a straight line, to the last rate.
+        Linear = "linear",
+        /// Not at all.
+        Constant = "constant",
+    }
 }
 
 compresso_base::choice! {
     /// What becomes of the scales of a quantized model in training.
-    pub enum ScaleKind { Fixed = "fixed", Learned = "learned" }
+    pub enum ScaleKind {
+        /// They stay as they are.
+        Fixed = "fixed",
+        /// They are trained too (LSQ, Esser et al. 2020).
+        Learned = "learned",
+    }
 }
 
 /// What stays as it is: the first layers (`model.0`, `model.1`, … of the YOLO family), or the parameters whose names begin
@@ -34,7 +49,9 @@ compresso_base::choice! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Freeze {
+    /// The layers `model.0`, `model.1`, … below this number.
     Layers(usize),
+    /// Parameters with one of these names, or whose names begin with one of them and a dot.
     Names(Vec<String>),
 }
 

@@ -19,12 +19,16 @@ pub const MASKS_KEY: &str = "compresso.masks";
 /// A trained constant.
 #[derive(Debug, Clone)]
 pub struct Param {
+    /// Name of the constant in the graph; of what a parametrization or a loss trains beside it, a name of its own.
     pub name: String,
+    /// Its value, which training changes.
     pub var: Var,
+    /// What it is for its layer: this decides decay and learning rate.
     pub kind: ParamKind,
 }
 
 impl Param {
+    /// With a copy of this value.
     pub fn new(name: impl Into<String>, value: &Tensor, kind: ParamKind) -> Result<Self> {
         Ok(Self { name: name.into(), var: Var::from_tensor(&value.copy()?)?, kind })
     }
@@ -37,7 +41,9 @@ impl Param {
 /// The trained constants of a graph, and the running statistics beside them.
 #[derive(Debug, Clone)]
 pub struct ParamSet {
+    /// Trained constants, in the order of the graph.
     pub params: Vec<Param>,
+    /// Running means and variances of norms by name, which follow batches and are not trained.
     pub statistics: IndexMap<String, Tensor>,
     /// What parametrizations train of their own.
     pub variables: Vec<Param>,

@@ -5,12 +5,15 @@ use super::options::ScheduleKind;
 /// Linear warm-up, then a fall to a share of the highest rate.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
+    /// How the rate falls after the warm-up.
     pub kind: ScheduleKind,
     /// Highest rate.
     pub rate: f64,
     /// Last rate as a share of the highest.
     pub final_share: f64,
+    /// Steps over which the rate rises to the highest; 0: none.
     pub warmup_steps: usize,
+    /// Steps of the whole training, warm-up included; later ones have the last rate.
     pub total_steps: usize,
 }
 

@@ -22,7 +22,9 @@ use std::time::Instant;
 /// A trained model, and how it went.
 #[derive(Debug, Clone)]
 pub struct Trained {
+    /// With the weights that were kept, and the call in its recipe.
     pub model: Model,
+    /// Losses and scores, epoch by epoch.
     pub history: History,
 }
 

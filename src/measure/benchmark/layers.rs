@@ -7,7 +7,9 @@ use serde::Serialize;
 /// The steps of one model.
 #[derive(Debug, Clone, Serialize)]
 pub struct Layers {
+    /// The model, as the report calls it.
     pub name: String,
+    /// In running order, each with its least time.
     pub steps: Vec<StepTime>,
 }
 

@@ -14,14 +14,19 @@ use serde::Serialize;
 /// One model in one runtime.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
+    /// The model, as the report calls it.
     pub name: String,
+    /// As [`RuntimeSpec::name`](crate::runtimes::RuntimeSpec::name).
     pub runtime: String,
+    /// Elements of all parameters.
     pub params: u64,
     /// Multiply-accumulates of one image of the size that is timed; `None` where they are known only at run time.
     pub macs: Option<u64>,
     /// Bytes of the ONNX file.
     pub size_bytes: u64,
+    /// Images per run.
     pub batch: usize,
+    /// Of a query; offline, where all images are there from the start, of a run.
     #[serde(flatten)]
     pub latency: Latency,
     /// How many times as fast as the first row, with which it took turns; `None` for that row itself, and below eight runs.
@@ -48,22 +53,30 @@ pub struct Row {
     pub energy_j: Option<f64>,
     /// Why power is not known.
     pub power_reason: Option<String>,
+    /// Mean average precision at IoU 0.5, from 0 to 1; `None` without a dataset of boxes.
     pub map50: Option<f64>,
+    /// The same over IoU 0.5 to 0.95.
     pub map: Option<f64>,
+    /// Share of images whose best class is right; `None` without a dataset of classes.
     pub top1: Option<f64>,
 }
 
 /// What `benchmark` measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchmarkReport {
+    /// Each model in each runtime; speed-ups are against the first.
     pub rows: Vec<Row>,
+    /// Machine, versions and time.
     pub environment: Environment,
+    /// Threads of each runtime.
     pub threads: usize,
     /// The runs were steps of training.
     pub training: bool,
+    /// How queries came.
     pub scenario: Scenario,
     /// Each model and runtime had a process of its own.
     pub isolated: bool,
+    /// The dataset that was given for accuracy; `None` for training too.
     pub dataset: Option<String>,
     /// The least time of each step of each model, where asked for.
     pub layers: Vec<Layers>,

@@ -21,11 +21,13 @@ const TRIALS: usize = 6;
 pub struct Server {
     /// Milliseconds in which `percentile` of the queries must be answered.
     pub bound_ms: f64,
+    /// Share of the queries, from 0 to 1.
     pub percentile: f64,
     /// Queries per second; 0 where no rate that was tried keeps the bound.
     pub rate: f64,
     /// Of queries that come one at a time, each after the answer to the last.
     pub capacity: f64,
+    /// In the order in which they were tried.
     pub trials: Vec<Trial>,
 }
 
@@ -36,9 +38,11 @@ pub struct Trial {
     pub rate: f64,
     /// Queries that were answered: fewer than asked where too many were late already.
     pub queries: usize,
+    /// Median latency in milliseconds, from a query's arrival.
     pub p50_ms: f64,
     /// The percentile that the bound is for.
     pub tail_ms: f64,
+    /// The bound was kept.
     pub held: bool,
 }
 

@@ -9,24 +9,34 @@ use serde_json::Value;
 /// A model in a runtime, before and after.
 #[derive(Debug, Clone, Serialize)]
 pub struct Change {
+    /// The model, as the second report calls it.
     pub name: String,
+    /// As [`RuntimeSpec::name`](crate::runtimes::RuntimeSpec::name).
     pub runtime: String,
+    /// Median latency in milliseconds, by the first report.
     pub before_ms: f64,
+    /// As [`Change::before_ms`], by the second report.
     pub after_ms: f64,
     /// How many times as fast as before; `None` where a report has too few runs.
     pub speedup: Option<Speedup>,
+    /// Bytes of the ONNX file; `None` where the first report does not say.
     pub before_bytes: Option<f64>,
+    /// As [`Change::before_bytes`], by the second report.
     pub after_bytes: Option<f64>,
+    /// Bytes that loading and running added at their highest; `None` where the first report does not say.
     pub before_memory: Option<f64>,
+    /// As [`Change::before_memory`], by the second report.
     pub after_memory: Option<f64>,
     /// mAP50, or top-1.
     pub before_accuracy: Option<f64>,
+    /// As [`Change::before_accuracy`], by the second report.
     pub after_accuracy: Option<f64>,
 }
 
 /// What changed between two reports.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchmarkComparison {
+    /// Rows that the two have in common, in the second report's order.
     pub changes: Vec<Change>,
     /// Rows of one report alone.
     pub unmatched: Vec<String>,

@@ -18,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 pub struct ValueDistance {
     /// The operator that makes it in the first model.
     pub op: String,
+    /// How far; its `output` is the value's name.
     #[serde(flatten)]
     pub distance: Distance,
 }

@@ -44,6 +44,7 @@ impl<'a> Files<'a> {
     pub fn new(model: &'a Model) -> Result<Self> {
         Ok(Self { model, folder: Scratch::new()?, written: RefCell::default() })
     }
+    /// The model whose artefacts these are.
     pub fn model(&self) -> &'a Model {
         self.model
     }

@@ -89,6 +89,7 @@ pub struct Opening<'a> {
     pub file: PathBuf,
     /// What the artefact calls inputs and outputs.
     pub names: Names,
+    /// Threads that it may use.
     pub threads: usize,
     /// Device and seed of training, cancellation.
     pub ctx: &'a Context,
@@ -97,6 +98,7 @@ pub struct Opening<'a> {
 /// A runtime that is on this machine.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// As its library or package says.
     pub version: String,
     /// Its library; `None` where it is part of this program.
     pub place: Option<PathBuf>,

@@ -33,9 +33,11 @@ compresso_base::options! {
 /// A way to share threads, and what it gives.
 #[derive(Debug, Clone, Serialize)]
 pub struct Arrangement {
+    /// `one engine`, `side by side` or `stages`.
     pub name: &'static str,
     /// Images a second, the median of the rounds.
     pub images_per_second: f64,
+    /// Images a second of each round.
     pub rounds: Vec<f64>,
     /// Against one engine, by the rounds in which both took turns; `None` of that itself, and where rounds or images are too few.
     pub speedup: Option<Speedup>,
@@ -56,8 +58,11 @@ pub struct PipelineReport {
     pub shares: Vec<f64>,
     /// Bytes that go from each stage to the next.
     pub crossing_bytes: Vec<u64>,
+    /// Threads of the session, which all engines of a way share.
     pub threads: usize,
+    /// Images of each round.
     pub images: usize,
+    /// Machine, versions and time.
     pub environment: Environment,
 }
 

@@ -41,6 +41,7 @@ pub struct Rate {
     pub name: String,
     /// `None`: one thread that does all, image by image.
     pub workers: Option<usize>,
+    /// Threads that each worker runs the model on.
     pub threads_per_worker: usize,
     /// The median of the rounds.
     pub images_per_second: f64,
@@ -50,24 +51,30 @@ pub struct Rate {
     pub times: f64,
     /// The same by the rounds in which both took turns; `None` of one thread itself, and where the rounds or the images are too few.
     pub speedup: Option<Speedup>,
-    /// Milliseconds of an image in each stage, in its thread.
+    /// Milliseconds of an image in each stage, in its thread; here of reading, decoding and fitting to the model's input.
     pub read_ms: f64,
+    /// As [`Rate::read_ms`], of running the model.
     pub run_ms: f64,
+    /// As [`Rate::read_ms`], of reading boxes from the outputs and suppressing.
     pub boxes_ms: f64,
 }
 
 /// What `throughput` measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct StreamReport {
+    /// One thread, then each number of workers.
     pub rates: Vec<Rate>,
     /// Images of each measurement.
     pub images: usize,
     /// Of these at most so many are under way, partly done, when counting begins.
     pub under_way: usize,
+    /// Images that a worker runs at once, where the model leaves it open.
     pub batch: usize,
+    /// Threads of the session, which the workers share.
     pub threads: usize,
     /// Resident bytes of the process after so many images of the last measurement.
     pub memory: Vec<(usize, u64)>,
+    /// Machine, versions and time.
     pub environment: Environment,
 }
 

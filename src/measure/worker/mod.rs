@@ -39,11 +39,13 @@ pub struct Order {
     pub runtime: String,
     /// Its artefact.
     pub file: PathBuf,
+    /// Threads that the runtime may use.
     pub threads: usize,
     /// A step is one of training, not of inference.
     pub training: bool,
     /// The CUDA device of training; the CPU when there is none.
     pub gpu: Option<usize>,
+    /// Seed of the noise, and of training.
     pub seed: u64,
     /// Bytes that the process may take, where it has a limit.
     #[serde(default)]
@@ -58,8 +60,11 @@ pub struct Order {
 /// Name, element type (by its ONNX code) and shape of an input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
+    /// As the graph calls it.
     pub name: String,
+    /// The [`Element::code`] of its type.
     pub element: i32,
+    /// Its shape; no size is open.
     pub dims: Vec<usize>,
 }
 

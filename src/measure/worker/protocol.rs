@@ -26,17 +26,24 @@ const MARK: [u8; 4] = *b"cmpr";
 pub enum Request {
     /// The first one.
     Open(Box<Order>),
+    /// Runs on noise, each timed; answered by [`Reply::Times`].
     Step {
+        /// How often.
         runs: usize,
     },
+    /// Runs on noise as often as the time allows; answered by [`Reply::Ran`].
     RunFor {
+        /// How long.
         seconds: f64,
     },
     /// Runs on the tensors of the frame.
     Run,
+    /// Times the steps of the plan; answered by [`Reply::Profile`].
     Profile {
+        /// Runs of which each step's least time counts.
         runs: usize,
     },
+    /// Asks for the memory that was taken so far; answered by [`Reply::Peak`].
     Peak,
 }
 
@@ -44,21 +51,28 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
+    /// Sent first, without being asked.
     Hello(Hello),
+    /// The model is loaded, and has run once.
     Opened(Opened),
     /// Milliseconds of each run.
     Times(Vec<f64>),
+    /// How often it ran.
     Ran(usize),
     /// The tensors of the frame.
     Outputs,
+    /// The least time of each step.
     Profile(Vec<StepTime>),
+    /// `None` where the system does not say it.
     Peak(Option<Peak>),
+    /// The error that the request ended with.
     Failed(Failure),
 }
 
 /// Who a worker is. Parent and worker must agree in all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
+    /// The [`VERSION`] that it speaks.
     pub protocol: u32,
     /// Of this library.
     pub version: String,

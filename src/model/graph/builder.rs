@@ -15,6 +15,7 @@ pub struct GraphBuilder {
 }
 
 impl GraphBuilder {
+    /// An empty graph that goes by version `opset` of the ONNX operator set.
     pub fn new(name: impl Into<String>, opset: i64) -> Self {
         let mut graph = Graph { name: name.into(), ..Graph::default() };
         graph.opsets.insert(String::new(), opset);
@@ -40,6 +41,7 @@ impl GraphBuilder {
         *n += 1;
         if *n == 1 { stem } else { format!("{stem}_{}", *n - 1) }
     }
+    /// Declares a graph input; its name stands outside all scopes.
     pub fn input(&mut self, name: &str, fact: Fact) -> String {
         self.graph.inputs.push(ValueInfo::new(name, fact));
         name.to_string()
@@ -78,6 +80,7 @@ impl GraphBuilder {
         self.node(Node::new(IDENTITY, "", [value], [name]));
         self.output(name);
     }
+    /// Sets an entry of the text metadata.
     pub fn metadata(&mut self, key: &str, value: impl Into<String>) {
         self.graph.metadata.insert(key.into(), value.into());
     }

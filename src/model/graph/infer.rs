@@ -16,6 +16,7 @@ pub type Facts = HashMap<String, Fact>;
 /// What a shape rule sees: a node and what is known of its inputs.
 #[derive(Debug)]
 pub struct Infer<'a> {
+    /// The node whose outputs are to be described.
     pub node: &'a Node,
     /// Version of the node's operator set.
     pub opset: i64,
@@ -25,6 +26,7 @@ pub struct Infer<'a> {
 }
 
 impl<'a> Infer<'a> {
+    /// Takes what is known of the node's inputs from `facts`, which are [`Infer::outer`] too.
     pub fn new(node: &'a Node, opset: i64, facts: &'a Facts) -> Self {
         let inputs = node.inputs.iter().map(|n| facts.get(n)).collect();
         Self { node, opset, inputs, outer: facts }
@@ -40,6 +42,7 @@ impl<'a> Infer<'a> {
     pub fn input(&self, i: usize) -> Result<&'a Fact> {
         self.get(i).ok_or_else(|| Error::format(format!("input {i} is missing")))
     }
+    /// How many inputs the node lists, those left out by an empty name among them.
     pub fn input_count(&self) -> usize {
         self.inputs.len()
     }

@@ -36,13 +36,16 @@ use std::collections::HashMap;
 /// Name, type and shape of a graph's input, output or inner value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValueInfo {
+    /// The name by which nodes read it.
     pub name: String,
+    /// Its element type and shape.
     pub fact: Fact,
     /// How the file had it.
     pub(crate) wire: Wire,
 }
 
 impl ValueInfo {
+    /// A value that no file has stated yet.
     pub fn new(name: impl Into<String>, fact: Fact) -> Self {
         Self { name: name.into(), fact, wire: Wire::default() }
     }
@@ -70,6 +73,7 @@ pub struct Graph {
 pub const NEWEST_OPSET: i64 = 28;
 
 impl Graph {
+    /// What its file calls it; may be empty.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -77,6 +81,7 @@ impl Graph {
     pub fn opset(&self) -> i64 {
         self.opsets.get("").or_else(|| self.opsets.get("ai.onnx")).copied().unwrap_or(1)
     }
+    /// Versions of the operator sets by domain. ONNX's own has the empty domain, in some files `ai.onnx`.
     pub fn opsets(&self) -> &IndexMap<String, i64> {
         &self.opsets
     }
@@ -92,6 +97,7 @@ impl Graph {
     pub fn feeds(&self) -> impl Iterator<Item = &ValueInfo> {
         self.inputs.iter().filter(|v| !self.constants.contains_key(&v.name))
     }
+    /// The values that a run gives, in order.
     pub fn outputs(&self) -> &[ValueInfo] {
         &self.outputs
     }
@@ -99,6 +105,7 @@ impl Graph {
     pub fn constants(&self) -> &IndexMap<String, Constant> {
         &self.constants
     }
+    /// The constant of this name; `None` for a value that is none.
     pub fn constant(&self, name: &str) -> Option<&Constant> {
         self.constants.get(name)
     }

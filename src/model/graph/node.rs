@@ -10,21 +10,32 @@ use indexmap::IndexMap;
 /// An attribute value, as ONNX types them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attr {
+    /// A float32 number.
     Float(f32),
+    /// An int64 number, or a truth value as 0 or 1.
     Int(i64),
+    /// A text, as its bytes.
     Str(Bytes),
+    /// A constant.
     Tensor(Constant),
+    /// An inner graph, such as a branch of If.
     Graph(Box<Graph>),
+    /// A list of numbers.
     Floats(Vec<f32>),
+    /// A list of integers.
     Ints(Vec<i64>),
+    /// A list of texts, each as its bytes.
     Strs(Vec<Bytes>),
+    /// A list of constants.
     Tensors(Vec<Constant>),
+    /// A list of inner graphs.
     Graphs(Vec<Graph>),
     /// A kind that this version only keeps: its encoded `AttributeProto`.
     Opaque(Bytes),
 }
 
 impl Attr {
+    /// An [`Attr::Str`] of this text.
     pub fn text(s: impl AsRef<str>) -> Self {
         Self::Str(Bytes::copy_from_slice(s.as_ref().as_bytes()))
     }
@@ -50,17 +61,22 @@ impl Attr {
 pub struct Node {
     /// May be empty; [`Node::label`] always says something.
     pub name: String,
+    /// The operator's type, such as `Conv`.
     pub op: String,
     /// Empty for the ONNX operator set.
     pub domain: String,
+    /// Names of the values that it reads, by position.
     pub inputs: Vec<String>,
+    /// Names of the values that it makes, by position.
     pub outputs: Vec<String>,
+    /// Attributes by name; one that is left out has its operator's default, if there is one.
     pub attrs: IndexMap<String, Attr>,
     /// How the file had it.
     pub(crate) wire: Wire,
 }
 
 impl Node {
+    /// A node of the ONNX operator set, without attributes.
     pub fn new(
         op: impl Into<String>,
         name: impl Into<String>,
@@ -75,19 +91,23 @@ impl Node {
             ..Self::default()
         }
     }
+    /// The node with an attribute set, in place of any of that name.
     #[must_use]
     pub fn attr(mut self, name: impl Into<String>, value: Attr) -> Self {
         self.attrs.insert(name.into(), value);
         self
     }
+    /// As [`Node::attr`], with an [`Attr::Int`].
     #[must_use]
     pub fn int(self, name: &str, value: i64) -> Self {
         self.attr(name, Attr::Int(value))
     }
+    /// As [`Node::attr`], with an [`Attr::Ints`].
     #[must_use]
     pub fn ints(self, name: &str, values: &[i64]) -> Self {
         self.attr(name, Attr::Ints(values.to_vec()))
     }
+    /// As [`Node::attr`], with an [`Attr::Float`].
     #[must_use]
     pub fn float(self, name: &str, value: f32) -> Self {
         self.attr(name, Attr::Float(value))
@@ -119,6 +139,10 @@ impl Node {
     pub fn get_int(&self, name: &str, default: i64) -> Result<i64> {
         self.find_int(name).map(|v| v.unwrap_or(default))
     }
+    /// An int attribute; `None` where it is left out.
+    ///
+    /// # Errors
+    /// `Format` for an attribute of another kind.
     pub fn find_int(&self, name: &str) -> Result<Option<i64>> {
         match self.attrs.get(name) {
             None => Ok(None),
@@ -126,6 +150,7 @@ impl Node {
             Some(_) => Err(self.wrong(name, "an int")),
         }
     }
+    /// A float attribute or its default; see [`Node::get_int`].
     pub fn get_float(&self, name: &str, default: f32) -> Result<f32> {
         match self.attrs.get(name) {
             None => Ok(default),
@@ -133,6 +158,7 @@ impl Node {
             Some(_) => Err(self.wrong(name, "a float")),
         }
     }
+    /// A list of ints; see [`Node::find_int`].
     pub fn find_ints(&self, name: &str) -> Result<Option<&[i64]>> {
         match self.attrs.get(name) {
             None => Ok(None),
@@ -142,6 +168,7 @@ impl Node {
             Some(_) => Err(self.wrong(name, "ints")),
         }
     }
+    /// A list of floats; see [`Node::find_int`].
     pub fn find_floats(&self, name: &str) -> Result<Option<&[f32]>> {
         match self.attrs.get(name) {
             None => Ok(None),
@@ -157,6 +184,7 @@ impl Node {
             Some(_) => Err(self.wrong(name, "a string")),
         }
     }
+    /// A tensor attribute; see [`Node::find_int`].
     pub fn find_tensor(&self, name: &str) -> Result<Option<&Constant>> {
         match self.attrs.get(name) {
             None => Ok(None),

@@ -50,6 +50,7 @@ pub struct Patch<'g> {
 }
 
 impl<'g> Patch<'g> {
+    /// No edits of `graph` yet.
     pub fn new(graph: &'g Graph) -> Self {
         Self {
             graph,
@@ -153,6 +154,7 @@ impl<'g> Patch<'g> {
         self.set_constant(&name, value);
         name
     }
+    /// Removes a constant. Whoever read it must be redirected, removed or edited.
     pub fn remove_constant(&mut self, name: impl Into<String>) {
         let name = name.into();
         match self.constants.get(&name) {
@@ -163,18 +165,21 @@ impl<'g> Patch<'g> {
             }
         }
     }
+    /// Replaces the list of graph outputs.
     pub fn set_outputs(&mut self, outputs: Vec<ValueInfo>) {
         if self.outputs.as_ref().is_some_and(|o| *o != outputs) {
             self.clash(|_| "the graph's outputs are set twice".into());
         }
         self.outputs = Some(outputs);
     }
+    /// Replaces the list of graph inputs.
     pub fn set_inputs(&mut self, inputs: Vec<ValueInfo>) {
         if self.inputs.as_ref().is_some_and(|i| *i != inputs) {
             self.clash(|_| "the graph's inputs are set twice".into());
         }
         self.inputs = Some(inputs);
     }
+    /// Sets an entry of the text metadata, in place of any of that key.
     pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         let (key, value) = (key.into(), value.into());
         if self.metadata.get(&key).is_some_and(|v| *v != value) {
@@ -182,6 +187,7 @@ impl<'g> Patch<'g> {
         }
         self.metadata.insert(key, value);
     }
+    /// Sets the version of a domain's operator set; ONNX's own domain is empty.
     pub fn set_opset(&mut self, domain: impl Into<String>, version: i64) {
         let domain = domain.into();
         if let Some(other) = self.opsets.get(&domain).copied().filter(|o| *o != version) {

@@ -13,15 +13,20 @@ use std::sync::Arc;
 /// is the formula, so two sizes computed the same way are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Dim {
+    /// A number.
     Known(usize),
+    /// A name, or the formula by which the size follows from named ones.
     Symbol(Arc<str>),
+    /// Nothing is known of it: two such sizes need not be the same.
     Unknown,
 }
 
 impl Dim {
+    /// The size that goes by this name.
     pub fn symbol(name: impl AsRef<str>) -> Self {
         Self::Symbol(name.as_ref().into())
     }
+    /// Its number; `None` for a symbol and where nothing is known.
     pub fn known(&self) -> Option<usize> {
         if let Self::Known(n) = self { Some(*n) } else { None }
     }
@@ -44,6 +49,7 @@ impl Dim {
             (a, b) => Self::symbol(format!("{a}*{b}")),
         }
     }
+    /// The sum; known when both are (without overflow).
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         match (self, other) {
@@ -82,6 +88,7 @@ impl From<usize> for Dim {
 /// computed shapes, its contents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fact {
+    /// Type of its elements.
     pub element: Element,
     /// `None`: the rank is unknown.
     pub shape: Option<Vec<Dim>>,
@@ -92,15 +99,19 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// A value of this type and shape, of whose contents nothing is known.
     pub fn new(element: Element, shape: Vec<Dim>) -> Self {
         Self { element, shape: Some(shape), contents: None, constant: None }
     }
+    /// A value of which only the type is known.
     pub fn unranked(element: Element) -> Self {
         Self { element, shape: None, contents: None, constant: None }
     }
+    /// As [`Fact::new`], of sizes that are all known.
     pub fn known(element: Element, dims: &[usize]) -> Self {
         Self::new(element, dims.iter().map(|&d| Dim::Known(d)).collect())
     }
+    /// All that a constant says: type, shape and contents.
     pub fn of(constant: &Constant) -> Self {
         let mut fact = Self::known(constant.element(), constant.dims());
         if constant.element().is_int() && constant.dims().len() <= 1 && constant.count() <= 64 {
@@ -112,6 +123,7 @@ impl Fact {
         fact.constant = Some(constant.clone());
         fact
     }
+    /// Number of axes; `None` when it is unknown.
     pub fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)
     }

@@ -20,6 +20,7 @@ pub struct Cost {
 pub struct LayerStats {
     /// Node name, or its first output where it has none.
     pub name: String,
+    /// The operator's type, such as `Conv`.
     pub op: String,
     /// Shapes of the outputs, as text with symbols.
     pub output: String,
@@ -30,6 +31,7 @@ pub struct LayerStats {
     pub weight_bytes: u64,
     /// Bytes read and written as activations, when the shapes are known.
     pub activation_bytes: u64,
+    /// What one run costs, by the sizes that are known: see `exact`.
     pub cost: Cost,
     /// False when its cost is known only at run time: it multiplies and some size is open, or an inner graph (of If, Loop, Scan) does.
     pub exact: bool,
@@ -45,6 +47,7 @@ impl LayerStats {
 /// Statistics of a whole graph.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stats {
+    /// One entry for each node, in the graph's order.
     pub layers: Vec<LayerStats>,
     /// Elements of all parameters, each stored one once.
     pub params: u64,

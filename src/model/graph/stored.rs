@@ -18,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 pub struct Stored<'g> {
     /// The value that it is.
     pub name: &'g str,
+    /// Its elements, as they are stored.
     pub constant: Constant,
     /// Position of the node that holds it; `None` for an initializer.
     pub holder: Option<usize>,

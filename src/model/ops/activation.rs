@@ -5,7 +5,7 @@
 use super::backward::{Back, BackwardRule, Flow};
 use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
-use super::def::{OpDef, ParamKind, QuantRule};
+use super::def::{OpDef, ParamKind, QuantRule, operators};
 use super::facts::infer_same;
 use super::roles::{Float16Rule, Span};
 use super::run::Exec;
@@ -19,18 +19,21 @@ use compresso_kernels::activation::Activation;
 use compresso_kernels::ops;
 use rand::{RngExt, SeedableRng};
 
-pub const SIGMOID: &str = "Sigmoid";
-pub const SWISH: &str = "Swish";
-pub const CLIP: &str = "Clip";
-pub const DROPOUT: &str = "Dropout";
-pub const HARD_SIGMOID: &str = "HardSigmoid";
-pub const HARD_SWISH: &str = "HardSwish";
-pub const GELU: &str = "Gelu";
-pub const MISH: &str = "Mish";
-pub const SOFTPLUS: &str = "Softplus";
-pub const TANH: &str = "Tanh";
-pub const ERF: &str = "Erf";
+operators! {
+    pub const SIGMOID: &str = "Sigmoid";
+    pub const SWISH: &str = "Swish";
+    pub const CLIP: &str = "Clip";
+    pub const DROPOUT: &str = "Dropout";
+    pub const HARD_SIGMOID: &str = "HardSigmoid";
+    pub const HARD_SWISH: &str = "HardSwish";
+    pub const GELU: &str = "Gelu";
+    pub const MISH: &str = "Mish";
+    pub const SOFTPLUS: &str = "Softplus";
+    pub const TANH: &str = "Tanh";
+    pub const ERF: &str = "Erf";
+}
 
+/// Activations, element by element, and Dropout.
 pub const OPS: &[OpDef] = &[
     unary("Relu", &[1, 6, 13, 14]).quant(QuantRule::Elementwise).homogeneous().channels(channels::through),
     unary("LeakyRelu", &[1, 6, 16]).quant(QuantRule::Elementwise).homogeneous().channels(channels::through),

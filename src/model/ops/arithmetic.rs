@@ -6,7 +6,7 @@
 use super::backward::{BackwardRule, Flow};
 use super::channels::{self, Channels};
 use super::cost;
-use super::def::{OpDef, ParamKind, QuantRule};
+use super::def::{OpDef, ParamKind, QuantRule, operators};
 use super::elementwise::{Binary, Map2, binary, map2};
 use super::facts::{Item, broadcast_inputs, items, of_items, same_elements};
 use super::ints::{Ints, zip};
@@ -19,15 +19,18 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::ops;
 use std::sync::Arc;
 
-pub const ADD: &str = "Add";
-pub const SUB: &str = "Sub";
-pub const MUL: &str = "Mul";
-pub const DIV: &str = "Div";
-pub const MOD: &str = "Mod";
-pub const POW: &str = "Pow";
-pub const MIN: &str = "Min";
-pub const MAX: &str = "Max";
+operators! {
+    pub const ADD: &str = "Add";
+    pub const SUB: &str = "Sub";
+    pub const MUL: &str = "Mul";
+    pub const DIV: &str = "Div";
+    pub const MOD: &str = "Mod";
+    pub const POW: &str = "Pow";
+    pub const MIN: &str = "Min";
+    pub const MAX: &str = "Max";
+}
 
+/// Arithmetic on two or more tensors that broadcast.
 pub const OPS: &[OpDef] = &[
     OpDef::new(ADD, &[7, 13, 14], infer, |cx| forward(cx, Binary::Add))
         .cost(cost::per_output)

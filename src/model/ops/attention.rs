@@ -25,6 +25,7 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_kernels::ops::{activate, softmax};
 
+/// Scaled dot-product attention as one operator.
 pub const OPS: &[OpDef] = &[OpDef::new("Attention", &[23, 24, 25], infer, attention).cost(attention_cost).data(Data::At(&[0, 1, 2]))];
 
 /// The number of heads that an attribute says, for inputs with heads side by side.

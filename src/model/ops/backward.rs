@@ -38,5 +38,12 @@ pub enum Flow {
     /// A tensor, or a view of one, that others may hold.
     Shared(Tensor),
     /// The gradient of some indices of an axis, from `start` on; the others receive zeros.
-    Part { axis: usize, start: usize, gradient: Tensor },
+    Part {
+        /// Position of the axis.
+        axis: usize,
+        /// The first of the indices.
+        start: usize,
+        /// As the input, but for the axis, which is as long as there are such indices.
+        gradient: Tensor,
+    },
 }

@@ -2,7 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Cast.html> and siblings.
 
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::fact;
 use super::ints::{Ints, to_storage};
 use super::run::Exec;
@@ -13,8 +13,11 @@ use crate::graph::{Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
-pub const CAST: &str = "Cast";
+operators! {
+    pub const CAST: &str = "Cast";
+}
 
+/// Conversions between element types.
 pub const OPS: &[OpDef] = &[
     OpDef::new(CAST, &[6, 9, 13, 19, 21, 23, 24, 25], infer_cast, cast_op).channels(labels::cast),
     OpDef::new("CastLike", &[15, 19, 21, 23, 24, 25], infer_cast_like, cast_like).channels(labels::cast),

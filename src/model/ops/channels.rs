@@ -44,6 +44,7 @@ pub struct Layer {
     pub node: usize,
     /// Name of the weight constant.
     pub weight: String,
+    /// Position of that axis in the weight.
     pub axis: usize,
 }
 
@@ -70,6 +71,7 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// No labels, of no value.
     pub fn new() -> Self {
         Self::default()
     }
@@ -88,6 +90,7 @@ impl Labels {
         }
         a
     }
+    /// The sets of two atoms become one; if either was frozen, it is.
     pub fn join(&mut self, a: Atom, b: Atom) {
         let (a, b) = (self.compress(a), self.compress(b));
         if a != b {
@@ -109,6 +112,7 @@ impl Labels {
         }
         root
     }
+    /// Nothing of the set of an atom may be removed, for the reason that the rule at work has given.
     pub fn freeze(&mut self, a: Atom) {
         let root = self.compress(a);
         if !std::mem::replace(&mut self.frozen[root as usize], true) {
@@ -128,6 +132,7 @@ impl Labels {
     pub fn blocks(&self) -> HashSet<Atom> {
         self.blocks.iter().map(|&a| self.root(a)).collect()
     }
+    /// True for an atom whose set must stay.
     pub fn is_frozen(&self, a: Atom) -> bool {
         self.frozen[self.root(a) as usize]
     }
@@ -145,6 +150,7 @@ impl Labels {
     pub fn of(&self, value: &str) -> &[AxisLabels] {
         self.axes.get(value).map_or(&[], Vec::as_slice)
     }
+    /// Sets the labels of a value, one entry per axis, in place of those it had.
     pub fn set(&mut self, value: &str, labels: Vec<AxisLabels>) {
         self.axes.insert(value.to_string(), labels);
     }
@@ -173,12 +179,15 @@ impl Labels {
 /// What a channel rule sees: a node, what is known of its values, and the labels so far.
 #[derive(Debug)]
 pub struct Channels<'a> {
+    /// The node whose outputs get labels.
     pub node: &'a Node,
     /// Position of the node in the graph.
     pub index: usize,
     /// Version of the node's operator set.
     pub opset: i64,
+    /// What is known of all values of the graph.
     pub facts: &'a Facts,
+    /// Labels of the values made so far, which the rule reads, joins and adds to.
     pub labels: &'a mut Labels,
 }
 
@@ -191,6 +200,7 @@ impl Channels<'_> {
         let name = self.node.input(i).ok_or_else(|| Error::format(format!("input {i} is missing")))?;
         self.facts.get(name).ok_or_else(|| Error::internal(format!("no fact of '{name}'")))
     }
+    /// What is known of output `i`; see [`Channels::fact`].
     pub fn out_fact(&self, i: usize) -> Result<&Fact> {
         let name = self.node.output(i).ok_or_else(|| Error::format(format!("output {i} is missing")))?;
         self.facts.get(name).ok_or_else(|| Error::internal(format!("no fact of '{name}'")))
@@ -206,6 +216,7 @@ impl Channels<'_> {
     pub fn out_shape(&self, i: usize) -> Result<Vec<Dim>> {
         self.out_fact(i)?.shape.clone().ok_or_else(|| Error::unsupported("pruning needs a known rank here"))
     }
+    /// Number of axes of input `i`; see [`Channels::shape`].
     pub fn rank(&self, i: usize) -> Result<usize> {
         Ok(self.shape(i)?.len())
     }

@@ -4,7 +4,7 @@
 
 use super::backward::{Back, Flow};
 use super::cat::cat;
-use super::def::{OpDef, QuantRule};
+use super::def::{OpDef, QuantRule, operators};
 use super::facts::{Item, axis_of, fact, items, of_items, same_elements, size};
 use super::ints::count;
 use super::roles::Data;
@@ -14,9 +14,12 @@ use crate::graph::{Dim, Fact, Infer, Node};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
-pub const CONCAT: &str = "Concat";
-pub const PAD: &str = "Pad";
+operators! {
+    pub const CONCAT: &str = "Concat";
+    pub const PAD: &str = "Pad";
+}
 
+/// Operators that join, border and repeat tensors.
 pub const OPS: &[OpDef] = &[
     OpDef::new(CONCAT, &[4, 11, 13], infer_concat, concat)
         .data(Data::All)

@@ -2,7 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Constant.html> and siblings.
 
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{Item, fact, items, open_shape, size};
 use super::ints::{Ints, count};
 use super::roles::{Data, Float16Rule};
@@ -13,9 +13,12 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const CONSTANT_OF_SHAPE: &str = "ConstantOfShape";
-pub const CONSTANT: &str = "Constant";
+operators! {
+    pub const CONSTANT_OF_SHAPE: &str = "ConstantOfShape";
+    pub const CONSTANT: &str = "Constant";
+}
 
+/// Operators that make tensors from attributes, shapes or bounds.
 pub const OPS: &[OpDef] = &[
     OpDef::new(CONSTANT_OF_SHAPE, &[9, 20, 21, 23, 24, 25], infer_constant_of_shape, constant_of_shape).data(Data::At(&[])),
     OpDef::new(CONSTANT, &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], infer_constant, constant),

@@ -2,7 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Loop.html>. A value that a loop carries may be a sequence; one that it collects may not.
 
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::fact;
 use super::roles::Data;
 use super::run::Exec;
@@ -13,12 +13,15 @@ use candle_core::{Device, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_base::memory;
 
-pub const IF: &str = "If";
-pub const LOOP: &str = "Loop";
+operators! {
+    pub const IF: &str = "If";
+    pub const LOOP: &str = "Loop";
+}
 
 /// Bytes that a value takes beside its elements, at the least.
 const LEAST: u64 = 256;
 
+/// Operators that run inner graphs: one of two, or one many times.
 pub const OPS: &[OpDef] = &[
     OpDef::new(IF, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_if, branch).data(Data::At(&[])).not_foldable().sequences(),
     OpDef::new(LOOP, &[1, 11, 13, 16, 19, 21, 23, 24, 25], infer_loop, repeat).data(Data::All).not_foldable().sequences(),

@@ -8,7 +8,7 @@ mod labels;
 
 use super::backward::{Back, Flow};
 use super::cost::{self, CostInput};
-use super::def::{OpDef, ParamKind};
+use super::def::{OpDef, ParamKind, operators};
 use super::facts::at_least_one;
 use super::run::Exec;
 use super::weight::{ChannelAxis, WeightAxes, WeightRule};
@@ -20,10 +20,13 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::{ConvShape, Window, ops};
 
-pub const CONV: &str = "Conv";
-pub const CONV_TRANSPOSE: &str = "ConvTranspose";
-pub const CONV_INTEGER: &str = "ConvInteger";
+operators! {
+    pub const CONV: &str = "Conv";
+    pub const CONV_TRANSPOSE: &str = "ConvTranspose";
+    pub const CONV_INTEGER: &str = "ConvInteger";
+}
 
+/// Convolutions, transposed ones and those on integers.
 pub const OPS: &[OpDef] = &[
     OpDef::new(CONV, &[1, 11, 22], infer_conv, conv)
         .cost(conv_cost)

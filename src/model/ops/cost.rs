@@ -5,8 +5,11 @@ use crate::graph::{Cost, Fact, Node};
 /// What a cost rule sees.
 #[derive(Debug)]
 pub struct CostInput<'a> {
+    /// The node that is counted.
     pub node: &'a Node,
+    /// What is known of each input; `None` for one that is left out or of which nothing is known.
     pub inputs: &'a [Option<&'a Fact>],
+    /// What is known of the outputs that are not left out.
     pub outputs: &'a [&'a Fact],
 }
 

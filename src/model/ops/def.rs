@@ -13,6 +13,15 @@ use compresso_base::error::Result;
 /// Domain of operators that no file has: what training makes of others.
 pub const OWN_DOMAIN: &str = "compresso";
 
+/// Names operators of ONNX by constants, each with its type and the page that specifies it.
+macro_rules! operators {
+    ($(pub const $name:ident: &str = $op:literal;)+) => {$(
+        #[doc = concat!("The operator type [`", $op, "`](https://onnx.ai/onnx/operators/onnx__", $op, ".html).")]
+        pub const $name: &str = $op;
+    )+};
+}
+pub(crate) use operators;
+
 /// How static quantization treats an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantRule {
@@ -45,6 +54,7 @@ pub enum ParamKind {
 
 /// Everything the library knows of one operator.
 pub struct OpDef {
+    /// Its type, such as `Conv`.
     pub name: &'static str,
     /// Empty for the ONNX operator set.
     pub domain: &'static str,
@@ -56,8 +66,11 @@ pub struct OpDef {
     pub forward: fn(&Exec<'_>) -> Result<Vec<Value>>,
     /// True when an element of the outputs is a sum or product of several: see [`OpDef::run`].
     pub sums: bool,
+    /// What a node costs at the sizes that are known.
     pub cost: fn(&CostInput<'_>) -> Cost,
+    /// How channel labels go from inputs to outputs: see [`Channels`].
     pub channels: fn(&mut Channels<'_>) -> Result<()>,
+    /// What static quantization makes of it.
     pub quant: QuantRule,
     /// Which inputs are data.
     pub data: Data,
@@ -67,6 +80,7 @@ pub struct OpDef {
     pub homogeneous: bool,
     /// How it multiplies with a weight, if it does.
     pub weight: Option<WeightRule>,
+    /// What conversion to float16 makes of it.
     pub float16: Float16Rule,
     /// How large its results are.
     pub span: Span,
@@ -142,18 +156,22 @@ impl OpDef {
         self.sums = true;
         self
     }
+    /// Its cost, in place of nothing.
     pub const fn cost(mut self, cost: fn(&CostInput<'_>) -> Cost) -> Self {
         self.cost = cost;
         self
     }
+    /// Its rule for channel labels, in place of one by which nothing is pruned through it.
     pub const fn channels(mut self, rule: fn(&mut Channels<'_>) -> Result<()>) -> Self {
         self.channels = rule;
         self
     }
+    /// What static quantization makes of it, in place of leaving it in float.
     pub const fn quant(mut self, rule: QuantRule) -> Self {
         self.quant = rule;
         self
     }
+    /// Which inputs are data, in place of input 0 alone.
     pub const fn data(mut self, data: Data) -> Self {
         self.data = data;
         self
@@ -181,18 +199,22 @@ impl OpDef {
         self.quant = QuantRule::Quantized;
         self
     }
+    /// What conversion to float16 makes of it, in place of converting it with its data.
     pub const fn float16(mut self, rule: Float16Rule) -> Self {
         self.float16 = rule;
         self
     }
+    /// How large its results are, in place of about as large as what it reads.
     pub const fn span(mut self, span: Span) -> Self {
         self.span = span;
         self
     }
+    /// Constant inputs that training changes, in place of none.
     pub const fn params(mut self, params: &'static [(usize, ParamKind)]) -> Self {
         self.params = params;
         self
     }
+    /// A rule for gradients on the CPU, in place of candle's; for nodes for which `rule` gives `None`, candle's stays.
     pub const fn backward(mut self, rule: fn(&Exec<'_>) -> Option<BackwardRule>) -> Self {
         self.backward = rule;
         self
@@ -203,6 +225,7 @@ impl OpDef {
         self.backward_anywhere = true;
         self
     }
+    /// Constant inputs make no constant of its result, which does not follow from them alone.
     pub const fn not_foldable(mut self) -> Self {
         self.foldable = false;
         self
@@ -212,6 +235,7 @@ impl OpDef {
         self.sequences = true;
         self
     }
+    /// Its domain, in place of ONNX's own.
     pub const fn domain(mut self, domain: &'static str) -> Self {
         self.domain = domain;
         self

@@ -20,6 +20,7 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::Window;
 
+/// Deformable convolution (Zhu et al. 2019, "Deformable ConvNets v2").
 pub const OPS: &[OpDef] = &[OpDef::new("DeformConv", &[19, 22], infer, deform_conv)
     .cost(macs)
     .params(&[(1, ParamKind::Weight), (3, ParamKind::Bias)])

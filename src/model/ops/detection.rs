@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__NonMaxSuppression.html>.
 
 use super::cost;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::fact;
 use super::ints::Ints;
 use super::roles::{Data, Float16Rule};
@@ -13,8 +13,11 @@ use crate::graph::{Dim, Fact, Infer};
 use crate::value::Value;
 use compresso_base::error::{Error, Result};
 
-pub const NON_MAX_SUPPRESSION: &str = "NonMaxSuppression";
+operators! {
+    pub const NON_MAX_SUPPRESSION: &str = "NonMaxSuppression";
+}
 
+/// Suppression of overlapping boxes.
 pub const OPS: &[OpDef] = &[OpDef::new(NON_MAX_SUPPRESSION, &[10, 11], infer, suppress)
     .cost(cost::per_input)
     .data(Data::At(&[0, 1]))

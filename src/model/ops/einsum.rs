@@ -4,7 +4,7 @@
 //! from left to right.
 
 use super::cost::{self, CostInput};
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::elementwise::sum_keepdim;
 use super::facts::{fact, same_elements};
 use super::gather::pick;
@@ -19,8 +19,11 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use std::collections::BTreeMap;
 
-pub const EINSUM: &str = "Einsum";
+operators! {
+    pub const EINSUM: &str = "Einsum";
+}
 
+/// Sums of products by Einstein's notation.
 pub const OPS: &[OpDef] = &[OpDef::new(EINSUM, &[12], infer, einsum).sums().data(Data::All).cost(einsum_cost)];
 
 /// Index letters of each operand and of the result. The axes of an ellipsis have the digits 0, 1, … counted from the end.

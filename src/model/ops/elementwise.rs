@@ -14,11 +14,17 @@ use std::sync::Arc;
 /// A binary operation with a kernel in candle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binary {
+    /// `a + b`.
     Add,
+    /// `a − b`.
     Sub,
+    /// `a · b`.
     Mul,
+    /// `a / b`.
     Div,
+    /// The smaller of both.
     Min,
+    /// The larger of both.
     Max,
 }
 
@@ -133,7 +139,9 @@ pub fn sum_keepdim(x: &Tensor, axes: &[usize]) -> CandleResult<Tensor> {
 
 /// A function of one float that candle lacks.
 pub struct Map1 {
+    /// What candle's errors call it.
     pub name: &'static str,
+    /// The function, computed in float64 for every type.
     pub f: fn(f64) -> f64,
     /// Derivative from the argument and the result.
     pub slope: fn(f64, f64) -> f64,
@@ -160,7 +168,9 @@ pub fn map1(x: &Tensor, map: &'static Map1) -> Result<Tensor> {
 
 /// A function of two floats that candle lacks, with broadcasting.
 pub struct Map2 {
+    /// What candle's errors call it.
     pub name: &'static str,
+    /// The function, computed in float64 for every type.
     pub f: Arc<dyn Fn(f64, f64) -> f64 + Send + Sync>,
     /// Derivatives by the first and second operand, from both operands.
     pub slopes: Option<[fn(f64, f64) -> f64; 2]>,

@@ -13,15 +13,18 @@ const CONTENTS_LIMIT: usize = 64;
 /// One entry of an integer vector during inference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
+    /// A number that is known.
     Int(i64),
     /// A size known by name only, or not at all (then perhaps negative).
     Size(Dim),
 }
 
 impl Item {
+    /// An entry of which nothing is known.
     pub fn unknown() -> Self {
         Self::Size(Dim::Unknown)
     }
+    /// The entry that holds a size.
     pub fn of_dim(d: &Dim) -> Self {
         match d {
             Dim::Known(n) => i64::try_from(*n).map_or_else(|_| Self::unknown(), Self::Int),
@@ -35,6 +38,7 @@ impl Item {
             Self::Size(d) => d.clone(),
         }
     }
+    /// Its number, when it is known.
     pub fn int(&self) -> Option<i64> {
         if let Self::Int(v) = self { Some(*v) } else { None }
     }

@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__Gather.html> and siblings. Negative indices count from the end.
 
 use super::channels::{Atom, AxisLabels, Channels};
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{Item, axis_of, fact, items, of_items};
 use super::ints::{Ints, strides};
 use super::run::Exec;
@@ -14,9 +14,12 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use std::sync::Arc;
 
-pub const GATHER: &str = "Gather";
-pub const GATHER_ELEMENTS: &str = "GatherElements";
+operators! {
+    pub const GATHER: &str = "Gather";
+    pub const GATHER_ELEMENTS: &str = "GatherElements";
+}
 
+/// Operators that select elements and slices by index.
 pub const OPS: &[OpDef] = &[
     OpDef::new(GATHER, &[1, 11, 13], infer_gather, gather).moves().channels(gather_channels),
     OpDef::new(GATHER_ELEMENTS, &[11, 13], infer_gather_elements, gather_elements).moves(),

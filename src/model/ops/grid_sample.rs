@@ -5,7 +5,7 @@
 
 use super::channels;
 use super::cost;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::elementwise::{Binary, binary};
 use super::facts::fact;
 use super::gather::pick;
@@ -17,8 +17,11 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const GRID_SAMPLE: &str = "GridSample";
+operators! {
+    pub const GRID_SAMPLE: &str = "GridSample";
+}
 
+/// Sampling of images at places that a grid says.
 pub const OPS: &[OpDef] = &[OpDef::new(GRID_SAMPLE, &[16, 20, 22], infer, grid_sample)
     .sums()
     .cost(cost::per_output)

@@ -12,7 +12,9 @@ use compresso_base::memory;
 /// The elements of an integer or bool tensor, in row-major order.
 #[derive(Debug, Clone)]
 pub struct Ints {
+    /// The tensor's shape.
     pub dims: Vec<usize>,
+    /// As many as `dims` say.
     pub data: Vec<i64>,
 }
 

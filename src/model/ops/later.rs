@@ -6,7 +6,9 @@ use crate::graph::Attr;
 /// The value of an attribute that changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Plain {
+    /// This int.
     Int(i64),
+    /// This string.
     Text(&'static str),
     /// A list of ones.
     Ones,

@@ -3,7 +3,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Where.html> and siblings.
 
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{Item, broadcast_inputs, fact, infer_same, items, of_items, same_elements};
 use super::ints::{Ints, broadcast_dims, zip};
 use super::roles::Data;
@@ -17,10 +17,13 @@ use compresso_base::error::{Error, Result};
 
 type Test = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
-pub const EQUAL: &str = "Equal";
-pub const GREATER: &str = "Greater";
-pub const WHERE: &str = "Where";
+operators! {
+    pub const EQUAL: &str = "Equal";
+    pub const GREATER: &str = "Greater";
+    pub const WHERE: &str = "Where";
+}
 
+/// Comparisons, logic, bits and choices, element by element.
 pub const OPS: &[OpDef] = &[
     OpDef::new(EQUAL, &[7, 11, 13, 19], infer_equal, |cx| compare(cx, Tensor::broadcast_eq))
         .cost(cost::per_output)

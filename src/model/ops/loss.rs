@@ -19,6 +19,7 @@ use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 use compresso_kernels::ops::log_softmax;
 
+/// Losses of classification.
 pub const OPS: &[OpDef] = &[
     OpDef::new("NegativeLogLikelihoodLoss", &[12, 13, 22], infer, |cx| Ok(vec![loss(cx, cx.tensor(0)?)?]))
         .sums()

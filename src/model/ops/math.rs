@@ -2,7 +2,7 @@
 //!
 //! <https://onnx.ai/onnx/operators/onnx__Neg.html> and siblings.
 
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::elementwise::{Map1, map1};
 use super::facts::{fact, infer_same};
 use super::ints::Ints;
@@ -15,9 +15,11 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::Result;
 
-pub const SQRT: &str = "Sqrt";
-pub const EXP: &str = "Exp";
-pub const LOG: &str = "Log";
+operators! {
+    pub const SQRT: &str = "Sqrt";
+    pub const EXP: &str = "Exp";
+    pub const LOG: &str = "Log";
+}
 
 type Forward = fn(&Exec<'_>) -> Result<Vec<Value>>;
 
@@ -25,6 +27,7 @@ const fn unary(name: &'static str, since: &'static [i64], forward: Forward) -> O
     OpDef::new(name, since, infer_same, forward).cost(cost::per_output)
 }
 
+/// Functions of one number, element by element.
 pub const OPS: &[OpDef] = &[
     unary("Neg", &[6, 13], |cx| int_or(cx, i64::wrapping_neg, |x| Ok(x.neg()?))).channels(channels::through),
     unary("Abs", &[6, 13], |cx| int_or(cx, i64::wrapping_abs, |x| Ok(x.abs()?))).channels(channels::through),

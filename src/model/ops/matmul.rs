@@ -4,7 +4,7 @@
 
 use super::channels::{self, AxisLabels, Channels};
 use super::cost::{self, CostInput};
-use super::def::{OpDef, ParamKind};
+use super::def::{OpDef, ParamKind, operators};
 use super::elementwise::{Binary, binary};
 use super::facts::{fact, same_elements};
 use super::ints::{Ints, broadcast_dims, broadcast_offsets};
@@ -17,10 +17,13 @@ use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 
-pub const MATMUL: &str = "MatMul";
-pub const GEMM: &str = "Gemm";
-pub const MATMUL_INTEGER: &str = "MatMulInteger";
+operators! {
+    pub const MATMUL: &str = "MatMul";
+    pub const GEMM: &str = "Gemm";
+    pub const MATMUL_INTEGER: &str = "MatMulInteger";
+}
 
+/// Products of matrices, on floats and on integers.
 pub const OPS: &[OpDef] = &[
     OpDef::new(MATMUL, &[1, 9, 13], infer_matmul, matmul_op)
         .sums()

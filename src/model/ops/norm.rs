@@ -6,7 +6,7 @@
 use super::backward::{Back, BackwardRule, Flow};
 use super::channels::{self, Channels, Site, Size};
 use super::cost::{self, CostInput};
-use super::def::{OWN_DOMAIN, OpDef, ParamKind};
+use super::def::{OWN_DOMAIN, OpDef, ParamKind, operators};
 use super::facts::infer_same;
 use super::roles::{Float16Rule, Span};
 use super::run::Exec;
@@ -26,18 +26,23 @@ const STATISTICS: &str = "takes their mean and variance together";
 const BATCH_NORM: &[(usize, ParamKind)] =
     &[(1, ParamKind::Scale), (2, ParamKind::Bias), (3, ParamKind::Statistic), (4, ParamKind::Statistic)];
 
-pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
+operators! {
+    pub const BATCH_NORMALIZATION: &str = "BatchNormalization";
+    pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
+    pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
+    pub const LAYER_NORMALIZATION: &str = "LayerNormalization";
+    pub const RMS_NORMALIZATION: &str = "RMSNormalization";
+}
+
+/// BatchNormalization and the activation after it as one, which training makes of them, in the domain of this library.
 pub const BATCH_NORM_ACTIVATION: &str = "BatchNormActivation";
-pub const GROUP_NORMALIZATION: &str = "GroupNormalization";
-pub const INSTANCE_NORMALIZATION: &str = "InstanceNormalization";
-pub const LAYER_NORMALIZATION: &str = "LayerNormalization";
-pub const RMS_NORMALIZATION: &str = "RMSNormalization";
 
 /// A normalization: its sums of squares, and epsilons near zero, need float32; what it makes is a few units large.
 const fn norm(op: OpDef) -> OpDef {
     op.cost(norm_cost).float16(Float16Rule::Float32).span(Span::Bounded)
 }
 
+/// Normalizations, by statistics that are stored or taken from the data.
 pub const OPS: &[OpDef] = &[
     // Its statistics are constants, so what it computes is a product and a sum.
     OpDef::new(BATCH_NORMALIZATION, &[1, 6, 7, 9, 14, 15], infer_batch, batch_norm)

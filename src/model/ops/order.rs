@@ -4,7 +4,7 @@
 
 use super::channels::{self, Channels};
 use super::cost;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{axis_of, fact, infer_same, items, size};
 use super::gather::pick;
 use super::ints::Ints;
@@ -19,9 +19,12 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 use compresso_base::error::{Error, Result};
 use std::cmp::Ordering;
 
-pub const ARG_MAX: &str = "ArgMax";
-pub const TOP_K: &str = "TopK";
+operators! {
+    pub const ARG_MAX: &str = "ArgMax";
+    pub const TOP_K: &str = "TopK";
+}
 
+/// Operators that go by the order of elements along an axis: largest ones and running sums.
 pub const OPS: &[OpDef] = &[
     OpDef::new(ARG_MAX, &[1, 11, 12, 13], infer_arg, |cx| arg(cx, true)).cost(cost::per_input).channels(arg_channels),
     OpDef::new("ArgMin", &[1, 11, 12, 13], infer_arg, |cx| arg(cx, false)).cost(cost::per_input).channels(arg_channels),

@@ -6,7 +6,7 @@
 use super::backward::{Back, Flow};
 use super::channels::{self, Channels};
 use super::cost::{self, CostInput};
-use super::def::{OpDef, QuantRule};
+use super::def::{OpDef, QuantRule, operators};
 use super::roles::Float16Rule;
 use super::run::Exec;
 use super::window::WindowAttrs;
@@ -17,10 +17,13 @@ use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::{Window, ops};
 
-pub const MAX_POOL: &str = "MaxPool";
-pub const AVERAGE_POOL: &str = "AveragePool";
-pub const GLOBAL_AVERAGE_POOL: &str = "GlobalAveragePool";
+operators! {
+    pub const MAX_POOL: &str = "MaxPool";
+    pub const AVERAGE_POOL: &str = "AveragePool";
+    pub const GLOBAL_AVERAGE_POOL: &str = "GlobalAveragePool";
+}
 
+/// Pools over windows and over whole images.
 pub const OPS: &[OpDef] = &[
     OpDef::new(MAX_POOL, &[1, 8, 10, 11, 12, 22], infer_pool, max_pool)
         .homogeneous()

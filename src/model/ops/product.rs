@@ -13,6 +13,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+/// Running products and determinants.
 pub const OPS: &[OpDef] = &[
     OpDef::new("CumProd", &[26], infer_same, cumprod).sums().cost(cost::per_output),
     OpDef::new("Det", &[11, 22], infer_det, det).cost(cost::per_input),

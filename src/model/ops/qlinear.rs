@@ -32,6 +32,7 @@ use std::collections::HashMap;
 /// The domain of onnxruntime's own operators.
 pub const MICROSOFT: &str = "com.microsoft";
 
+/// The quantized operators of onnxruntime's own domain, [`MICROSOFT`].
 pub const OPS: &[OpDef] = &[
     own("QLinearAdd").data(Data::At(&[0, 3])),
     own("QLinearMul").data(Data::At(&[0, 3])),
@@ -56,7 +57,9 @@ const OPSET: i64 = 13;
 /// What a node stands for: nodes of ONNX operators in order, the last of which makes its output, and their constants.
 #[derive(Debug, Default)]
 pub struct Expansion {
+    /// In an order in which they can run.
     pub nodes: Vec<Node>,
+    /// What the nodes read beside the inputs of the quantized one, by name.
     pub constants: Vec<(String, Constant)>,
 }
 

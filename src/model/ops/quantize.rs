@@ -11,7 +11,7 @@
 use super::backward::{Back, Flow};
 use super::conv::{CONV_INTEGER, INTEGER, conv_axes};
 use super::cost::{self, CostInput};
-use super::def::{OWN_DOMAIN, OpDef};
+use super::def::{OWN_DOMAIN, OpDef, operators};
 use super::facts::{fact, infer_same};
 use super::ints::{Ints, broadcast_offsets, offsets, strides};
 use super::matmul::{centered, int_matmul, matmul_axes, product_shape};
@@ -26,13 +26,17 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::fake_quant::Steps;
 use compresso_kernels::ops::{self as kernels, round_to, round_to_backward};
 
-pub const QUANTIZE_LINEAR: &str = "QuantizeLinear";
-pub const DEQUANTIZE_LINEAR: &str = "DequantizeLinear";
+operators! {
+    pub const QUANTIZE_LINEAR: &str = "QuantizeLinear";
+    pub const DEQUANTIZE_LINEAR: &str = "DequantizeLinear";
+    pub const DYNAMIC_QUANTIZE_LINEAR: &str = "DynamicQuantizeLinear";
+}
+
 /// QuantizeLinear and the DequantizeLinear behind it as one, with the inputs and attributes of the former, in the domain of this library. Its
 /// integers have at most 16 bits.
 pub const FAKE_QUANTIZE: &str = "FakeQuantize";
-pub const DYNAMIC_QUANTIZE_LINEAR: &str = "DynamicQuantizeLinear";
 
+/// Quantization of values and back, and ONNX's quantized layers.
 pub const OPS: &[OpDef] = &[
     OpDef::new(QUANTIZE_LINEAR, &[10, 13, 19, 21, 23, 24, 25], infer_quantize, quantize)
         .cost(cost::per_output)

@@ -15,7 +15,9 @@ use std::collections::HashMap;
 /// The constant that a node multiplies its data with.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerWeight<'g> {
+    /// The value that it is.
     pub name: &'g str,
+    /// Its elements and shape.
     pub constant: &'g Constant,
     /// Where its channels lie; `None` for a vector, which has no output channels.
     pub axes: Option<WeightAxes>,

@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// Operators that draw random numbers.
 pub const OPS: &[OpDef] = &[
     OpDef::new("RandomNormal", &[1, 22], infer_new, |cx| new(cx, normal)).not_foldable(),
     OpDef::new("RandomUniform", &[1, 22], infer_new, |cx| new(cx, uniform)).not_foldable(),

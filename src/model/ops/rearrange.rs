@@ -16,6 +16,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+/// Operators that move, select, reverse, mask or mark elements.
 pub const OPS: &[OpDef] = &[
     OpDef::new("DepthToSpace", &[1, 11, 13], infer_depth_to_space, depth_to_space).moves().channels(depth_to_space_channels),
     OpDef::new("SpaceToDepth", &[1, 13, 28], infer_space_to_depth, space_to_depth).moves().channels(space_to_depth_channels),

@@ -15,7 +15,7 @@ mod run;
 
 use super::channels::Channels;
 use super::cost::CostInput;
-use super::def::{OpDef, ParamKind};
+use super::def::{OpDef, ParamKind, operators};
 use super::facts::fact;
 use crate::graph::{Cost, Dim, Fact, Infer, Node};
 use compresso_base::error::{Error, Result};
@@ -33,9 +33,11 @@ const fn layer(
     OpDef::new(name, &[7, 14, 22], kind, forward).cost(cost).channels(channels).params(PARAMS)
 }
 
-pub const RNN: &str = "RNN";
-pub const GRU: &str = "GRU";
-pub const LSTM: &str = "LSTM";
+operators! {
+    pub const RNN: &str = "RNN";
+    pub const GRU: &str = "GRU";
+    pub const LSTM: &str = "LSTM";
+}
 
 /// Positions of the initial states among the inputs, which are zero where they are left out.
 pub const STATES: [usize; 2] = [5, 6];
@@ -45,6 +47,7 @@ pub fn is_recurrent(node: &Node) -> bool {
     [RNN, GRU, LSTM].iter().any(|op| node.is(op))
 }
 
+/// Recurrent layers over sequences.
 pub const OPS: &[OpDef] = &[
     layer(RNN, |cx| infer(cx, Kind::Rnn), |cx| run::forward(cx, Kind::Rnn), |cx| cost(cx, Kind::Rnn), |cx| labels::label(cx, Kind::Rnn)),
     layer(GRU, |cx| infer(cx, Kind::Gru), |cx| run::forward(cx, Kind::Gru), |cx| cost(cx, Kind::Gru), |cx| labels::label(cx, Kind::Gru)),

@@ -6,7 +6,7 @@
 
 use super::channels::{self, Channels};
 use super::cost;
-use super::def::{OpDef, QuantRule};
+use super::def::{OpDef, QuantRule, operators};
 use super::elementwise::{Binary, binary, sum_keepdim};
 use super::facts::{axes_of, fact};
 use super::ints::{Ints, offsets, strides};
@@ -21,11 +21,14 @@ use compresso_base::error::{Error, Result};
 
 const SINCE: &[i64] = &[1, 11, 13, 18];
 
-pub const REDUCE_SUM: &str = "ReduceSum";
-pub const REDUCE_MEAN: &str = "ReduceMean";
-pub const REDUCE_MAX: &str = "ReduceMax";
-pub const REDUCE_L2: &str = "ReduceL2";
+operators! {
+    pub const REDUCE_SUM: &str = "ReduceSum";
+    pub const REDUCE_MEAN: &str = "ReduceMean";
+    pub const REDUCE_MAX: &str = "ReduceMax";
+    pub const REDUCE_L2: &str = "ReduceL2";
+}
 
+/// Reductions of tensors along axes.
 pub const OPS: &[OpDef] = &[
     OpDef::new(REDUCE_SUM, &[1, 11, 13], infer, |cx| reduce(cx, Kind::Sum))
         .sums()

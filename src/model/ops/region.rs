@@ -9,7 +9,7 @@
 
 use super::channels;
 use super::cost;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{at_least_one, fact};
 use super::gather::pick;
 use super::ints::count;
@@ -20,8 +20,11 @@ use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::{Error, Result};
 
-pub const ROI_ALIGN: &str = "RoiAlign";
+operators! {
+    pub const ROI_ALIGN: &str = "RoiAlign";
+}
 
+/// Pools over regions of interest.
 pub const OPS: &[OpDef] = &[
     OpDef::new(ROI_ALIGN, &[10, 16, 22], infer_align, roi_align)
         .sums()

@@ -6,7 +6,7 @@ mod labels;
 
 use super::backward::{Back, BackwardRule, Flow};
 use super::cost::{self, CostInput};
-use super::def::{OpDef, QuantRule};
+use super::def::{OpDef, QuantRule, operators};
 use super::facts::axes_of;
 use super::roles::Float16Rule;
 use super::run::Exec;
@@ -18,9 +18,12 @@ use compresso_base::memory;
 use compresso_kernels::ops;
 use compresso_kernels::resize::AxisMap;
 
-pub const RESIZE: &str = "Resize";
-pub const UPSAMPLE: &str = "Upsample";
+operators! {
+    pub const RESIZE: &str = "Resize";
+    pub const UPSAMPLE: &str = "Upsample";
+}
 
+/// Resizing of images and other tensors.
 pub const OPS: &[OpDef] = &[
     OpDef::new(RESIZE, &[10, 11, 13, 18, 19], infer, forward)
         .sums()

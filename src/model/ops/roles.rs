@@ -12,6 +12,7 @@ pub enum Data {
 }
 
 impl Data {
+    /// True where the input at this position is data.
     pub fn has(self, input: usize) -> bool {
         match self {
             Self::At(inputs) => inputs.contains(&input),

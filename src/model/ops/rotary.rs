@@ -14,6 +14,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+/// Rotary embeddings of positions (Su et al. 2021, "RoFormer").
 pub const OPS: &[OpDef] = &[OpDef::new("RotaryEmbedding", &[23], infer_same, rotate).sums().cost(cost::per_output)];
 
 /// Rows of a cache for each position of each sequence, `[b, s, 1, half]`.

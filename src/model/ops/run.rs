@@ -12,9 +12,12 @@ compresso_base::choice! {
     /// float32 (Micikevicius et al. 2018, "Mixed Precision Training").
     #[derive(Default)]
     pub enum MixedPrecision {
+        /// All numbers are float32.
         #[default]
         Float32 = "float32",
+        /// float32's range, with 8 bits of mantissa.
         Bfloat16 = "bfloat16",
+        /// 11 bits of mantissa; nothing above 65504.
         Float16 = "float16",
     }
 }
@@ -39,6 +42,7 @@ pub struct RunMode {
     pub seed: u64,
     /// Where batch norms leave the new running mean and variance: constant name → tensor.
     pub updates: Mutex<Vec<(String, Tensor)>>,
+    /// Where nodes without inputs make their values; `None` is the CPU.
     pub device: Option<Device>,
     /// Mixed precision: see [`MixedPrecision`].
     pub precision: MixedPrecision,
@@ -46,18 +50,23 @@ pub struct RunMode {
 
 /// What a forward computation sees.
 pub struct Exec<'a> {
+    /// The node that runs.
     pub node: &'a Node,
+    /// Version of the node's operator set.
     pub opset: i64,
     inputs: &'a [Option<Value>],
+    /// How the graph is being run.
     pub mode: &'a RunMode,
     /// Runs an inner graph with the enclosing values; set by the executor.
     pub subgraph: Option<&'a dyn Fn(&Graph, Vec<(String, Value)>) -> Result<Vec<Value>>>,
 }
 
 impl<'a> Exec<'a> {
+    /// A run of a node that needs no inner graph: `subgraph` is not set.
     pub fn new(node: &'a Node, opset: i64, inputs: &'a [Option<Value>], mode: &'a RunMode) -> Self {
         Self { node, opset, inputs, mode, subgraph: None }
     }
+    /// How many inputs the node lists, those left out by an empty name among them.
     pub fn input_count(&self) -> usize {
         self.inputs.len()
     }
@@ -80,6 +89,7 @@ impl<'a> Exec<'a> {
     pub fn ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
         self.get(i).map(Value::to_i64s).transpose()
     }
+    /// The inputs that are given, in order.
     pub fn inputs(&self) -> impl Iterator<Item = &'a Value> {
         self.inputs.iter().flatten()
     }

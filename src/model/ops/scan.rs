@@ -13,6 +13,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+/// The operator that runs an inner graph over slices.
 pub const OPS: &[OpDef] = &[OpDef::new("Scan", &[8, 9, 11, 16, 19, 21, 23, 24, 25], infer, scan).data(Data::All).not_foldable()];
 
 /// How a node scans.

@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__ScatterElements.html>, <https://onnx.ai/onnx/operators/onnx__ScatterND.html>.
 //! Differentiable for replacing and adding; products, minima and maxima pass no gradient.
 
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{axis_of, infer_same};
 use super::gather::{element_positions, tuple_positions};
 use super::ints::Ints;
@@ -13,10 +13,13 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const SCATTER: &str = "Scatter";
-pub const SCATTER_ELEMENTS: &str = "ScatterElements";
-pub const SCATTER_ND: &str = "ScatterND";
+operators! {
+    pub const SCATTER: &str = "Scatter";
+    pub const SCATTER_ELEMENTS: &str = "ScatterElements";
+    pub const SCATTER_ND: &str = "ScatterND";
+}
 
+/// Operators that write elements and slices by index.
 pub const OPS: &[OpDef] = &[
     OpDef::new(SCATTER_ELEMENTS, &[11, 13, 16, 18], infer_same, scatter_elements).sums().data(Data::At(&[0, 2])),
     OpDef::new(SCATTER, &[9, 11], infer_same, scatter_elements).sums().data(Data::At(&[0, 2])),

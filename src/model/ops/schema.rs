@@ -15,7 +15,9 @@ const TEXT: &str = include_str!("schema.txt");
 pub struct Schema {
     /// Since which version of the operator set it takes at least and at most so many inputs; in the order of versions.
     pub counts: Vec<(i64, usize, usize)>,
+    /// What it says of each input, by position.
     pub inputs: Vec<Input>,
+    /// What it says of each attribute.
     pub attributes: Vec<Attribute>,
 }
 
@@ -35,6 +37,7 @@ pub struct Input {
 /// What the specification says of one attribute, over all versions.
 #[derive(Debug, Clone, Copy)]
 pub struct Attribute {
+    /// Such as `kernel_shape`.
     pub name: &'static str,
     /// A letter for each kind that it may have: f, i, s, t, g and p for a float, int, string, tensor, graph and type, capitals for lists of these.
     pub kinds: &'static str,

@@ -7,7 +7,7 @@
 
 use super::cat::cat;
 use super::control::{graph, outputs, run};
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{axis_of, fact, size};
 use super::random::element;
 use super::roles::Data;
@@ -18,14 +18,16 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const SEQUENCE_EMPTY: &str = "SequenceEmpty";
-pub const SEQUENCE_CONSTRUCT: &str = "SequenceConstruct";
-pub const SEQUENCE_INSERT: &str = "SequenceInsert";
-pub const SEQUENCE_ERASE: &str = "SequenceErase";
-pub const SEQUENCE_AT: &str = "SequenceAt";
-pub const SEQUENCE_LENGTH: &str = "SequenceLength";
-pub const SPLIT_TO_SEQUENCE: &str = "SplitToSequence";
-pub const CONCAT_FROM_SEQUENCE: &str = "ConcatFromSequence";
+operators! {
+    pub const SEQUENCE_EMPTY: &str = "SequenceEmpty";
+    pub const SEQUENCE_CONSTRUCT: &str = "SequenceConstruct";
+    pub const SEQUENCE_INSERT: &str = "SequenceInsert";
+    pub const SEQUENCE_ERASE: &str = "SequenceErase";
+    pub const SEQUENCE_AT: &str = "SequenceAt";
+    pub const SEQUENCE_LENGTH: &str = "SequenceLength";
+    pub const SPLIT_TO_SEQUENCE: &str = "SplitToSequence";
+    pub const CONCAT_FROM_SEQUENCE: &str = "ConcatFromSequence";
+}
 
 const fn of_sequence(
     name: &'static str,
@@ -36,6 +38,7 @@ const fn of_sequence(
     OpDef::new(name, since, infer, forward).data(Data::All).not_foldable().sequences()
 }
 
+/// Operators on sequences of tensors and on optional values.
 pub const OPS: &[OpDef] = &[
     of_sequence(SEQUENCE_EMPTY, &[11], infer_empty, |cx| Ok(vec![Value::sequence(element(cx.node, Element::F32)?, Vec::new())?])),
     of_sequence(SEQUENCE_CONSTRUCT, &[11], infer_element, construct),

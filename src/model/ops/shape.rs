@@ -6,7 +6,7 @@
 pub(super) mod labels;
 
 use super::backward::{Back, Flow};
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{Item, axes_of, fact, items, of_items, open_shape, size};
 use super::roles::Data;
 use super::run::Exec;
@@ -18,12 +18,15 @@ use compresso_base::error::{Error, Result};
 use compresso_base::memory;
 use compresso_kernels::ops;
 
-pub const SHAPE: &str = "Shape";
-pub const RESHAPE: &str = "Reshape";
-pub const FLATTEN: &str = "Flatten";
-pub const SQUEEZE: &str = "Squeeze";
-pub const UNSQUEEZE: &str = "Unsqueeze";
+operators! {
+    pub const SHAPE: &str = "Shape";
+    pub const RESHAPE: &str = "Reshape";
+    pub const FLATTEN: &str = "Flatten";
+    pub const SQUEEZE: &str = "Squeeze";
+    pub const UNSQUEEZE: &str = "Unsqueeze";
+}
 
+/// Operators that read shapes, and those that change nothing but them.
 pub const OPS: &[OpDef] = &[
     OpDef::new(SHAPE, &[1, 13, 15, 19, 21, 23, 24], infer_shape, shape).data(Data::At(&[])).channels(labels::shape),
     OpDef::new("Size", &[1, 13, 19, 21, 23, 24], infer_size, element_count).data(Data::At(&[])),

@@ -11,6 +11,7 @@ use crate::value::Value;
 use candle_core::{DType, Tensor};
 use compresso_base::error::Result;
 
+/// Shrinkage towards zero.
 pub const OPS: &[OpDef] = &[OpDef::new("Shrink", &[9], infer_same, shrink).cost(cost::per_output).channels(channels::elementwise)];
 
 /// `x − bias` above `lambd`, `x + bias` below `−lambd`, 0 between. A selection, so gradients are exact: 1 where a value stays, 0 between.

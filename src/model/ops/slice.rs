@@ -6,7 +6,7 @@ pub(super) mod labels;
 
 use super::backward::{Back, Flow};
 use super::cat::cat;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::{Item, axes_of, axis_of, fact, items, of_items, size};
 use super::run::Exec;
 use crate::graph::{Dim, Fact, Infer, Node};
@@ -14,9 +14,12 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
-pub const SLICE: &str = "Slice";
-pub const SPLIT: &str = "Split";
+operators! {
+    pub const SLICE: &str = "Slice";
+    pub const SPLIT: &str = "Split";
+}
 
+/// Operators that take parts of tensors.
 pub const OPS: &[OpDef] = &[
     OpDef::new(SLICE, &[1, 10, 11, 13], infer_slice, slice).moves().channels(labels::slice),
     OpDef::new(SPLIT, &[2, 11, 13, 18], infer_split, split).moves().backward(|_| Some(split_backward)).channels(labels::split),

@@ -5,7 +5,7 @@
 
 use super::channels::{self, Channels};
 use super::cost;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::facts::infer_same;
 use super::roles::Span;
 use super::run::Exec;
@@ -15,10 +15,13 @@ use candle_core::{D, DType, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::ops;
 
-pub const SOFTMAX: &str = "Softmax";
-pub const LOG_SOFTMAX: &str = "LogSoftmax";
-pub const HARDMAX: &str = "Hardmax";
+operators! {
+    pub const SOFTMAX: &str = "Softmax";
+    pub const LOG_SOFTMAX: &str = "LogSoftmax";
+    pub const HARDMAX: &str = "Hardmax";
+}
 
+/// Softmax and its relatives along an axis.
 pub const OPS: &[OpDef] = &[
     OpDef::new(SOFTMAX, &[1, 11, 13], infer_same, |cx| over_axis(cx, ops::softmax))
         .sums()

@@ -5,7 +5,7 @@
 //! of its waves, hence differentiable, and refused for lengths whose matrix is too large.
 
 use super::cost;
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::elementwise::{Binary, binary};
 use super::facts::{Item, axis_of, fact, items, size};
 use super::ints::count;
@@ -24,8 +24,11 @@ const fn window(name: &'static str, forward: fn(&Exec<'_>) -> Result<Vec<Value>>
     OpDef::new(name, &[17], infer_window, forward).data(Data::At(&[])).float16(Float16Rule::Float32)
 }
 
-pub const DFT: &str = "DFT";
+operators! {
+    pub const DFT: &str = "DFT";
+}
 
+/// Fourier transforms, their windows, and weights of mel filters.
 pub const OPS: &[OpDef] = &[
     OpDef::new(DFT, &[17, 20], infer_dft, dft).cost(cost::per_output).float16(Float16Rule::Float32),
     OpDef::new("STFT", &[17], infer_stft, stft).cost(cost::per_output).float16(Float16Rule::Float32),

@@ -17,6 +17,7 @@ use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
 use compresso_kernels::ops::activate;
 
+/// Layers of models that read sequences piece by piece.
 pub const OPS: &[OpDef] = &[
     OpDef::new("CausalConvWithState", &[27], infer_conv, causal_conv)
         .sums()

@@ -3,7 +3,7 @@
 //! <https://onnx.ai/onnx/operators/onnx__Transpose.html> and siblings.
 
 use super::backward::{Back, Flow};
-use super::def::OpDef;
+use super::def::{OpDef, operators};
 use super::elementwise::{Binary, binary};
 use super::facts::{Item, axes_of, fact, items, open_shape, size};
 use super::ints::broadcast_dims;
@@ -13,10 +13,13 @@ use crate::graph::{Dim, Fact, Infer, Node, broadcast};
 use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
-pub const TRANSPOSE: &str = "Transpose";
-pub const IDENTITY: &str = "Identity";
-pub const EXPAND: &str = "Expand";
+operators! {
+    pub const TRANSPOSE: &str = "Transpose";
+    pub const IDENTITY: &str = "Identity";
+    pub const EXPAND: &str = "Expand";
+}
 
+/// Operators that reorder axes, repeat values along them, or pass values on as they are.
 pub const OPS: &[OpDef] = &[
     OpDef::new(TRANSPOSE, &[1, 13, 21, 23, 24], infer_transpose, transpose)
         .moves()

@@ -13,6 +13,7 @@ use crate::value::Value;
 use compresso_base::error::Result;
 use std::cmp::Ordering;
 
+/// The operator that finds distinct elements.
 pub const OPS: &[OpDef] = &[OpDef::new("Unique", &[11, 28], infer, unique)];
 
 fn infer(cx: &Infer<'_>) -> Result<Vec<Fact>> {

@@ -16,6 +16,7 @@ use crate::value::Value;
 use candle_core::Tensor;
 use compresso_base::error::{Error, Result};
 
+/// Operators that put images together from parts, crop them, or say where their pixels lie.
 pub const OPS: &[OpDef] = &[
     OpDef::new("MaxUnpool", &[9, 11, 22], infer_unpool, max_unpool).cost(cost::per_output),
     OpDef::new("Col2Im", &[18], infer_col2im, col2im).sums().cost(cost::per_input),

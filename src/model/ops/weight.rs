@@ -15,9 +15,11 @@ pub struct WeightRule {
 }
 
 impl WeightRule {
+    /// A weight at this input, with no form of the operator on integers.
     pub const fn new(input: usize, axes: fn(&Node, usize) -> Result<Option<WeightAxes>>) -> Self {
         Self { input, axes, integer: None }
     }
+    /// The operator `op` computes the same sums on integers.
     pub const fn integer(mut self, op: &'static str) -> Self {
         self.integer = Some(op);
         self
@@ -27,14 +29,18 @@ impl WeightRule {
 /// Where output and input channels lie in a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeightAxes {
+    /// Of the channels that the layer makes.
     pub output: ChannelAxis,
+    /// Of the channels that it reads.
     pub input: ChannelAxis,
 }
 
 /// An axis of a weight, which has the channels of one of `groups` groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelAxis {
+    /// Position of the axis.
     pub axis: usize,
+    /// Groups of the layer; 1 where the axis has the channels of all of them.
     pub groups: usize,
 }
 

@@ -21,12 +21,19 @@ pub enum AutoPad {
 /// Window attributes for `rank` spatial axes, with the defaults filled in.
 #[derive(Debug, Clone)]
 pub struct WindowAttrs {
+    /// Positions of the window per axis.
     pub kernel: Vec<usize>,
+    /// Input positions from one window to the next, per axis.
     pub stride: Vec<usize>,
+    /// Input positions from one position of the window to the next, per axis.
     pub dilation: Vec<usize>,
+    /// Padding before the first input position of each axis; 0 unless `auto_pad` is [`AutoPad::Explicit`].
     pub pad_begin: Vec<usize>,
+    /// As `pad_begin`, after the last one.
     pub pad_end: Vec<usize>,
+    /// Whether padding is as above, or follows from the sizes.
     pub auto_pad: AutoPad,
+    /// `ceil_mode`: the number of output positions is rounded up, not down.
     pub ceil: bool,
 }
 

@@ -25,6 +25,7 @@ impl<'g> PassContext<'g> {
     pub fn new(graph: &'g Graph, keep: &'g HashSet<String>) -> Self {
         Self { graph, keep, facts: OnceCell::new(), producers: OnceCell::new(), consumers: OnceCell::new(), inferences: Cell::new(0) }
     }
+    /// The graph in this state.
     pub fn graph(&self) -> &'g Graph {
         self.graph
     }

@@ -13,12 +13,15 @@ pub struct DeadCode {
     constants: bool,
 }
 
+/// Removes nodes and constants.
 pub const DEAD_CODE: DeadCode =
     DeadCode { name: "dead_code", summary: "Removes nodes and constants that no output needs", nodes: true, constants: true };
 
+/// Removes nodes alone, as onnxoptimizer's pass of this name.
 pub const ELIMINATE_DEADEND: DeadCode =
     DeadCode { name: "eliminate_deadend", summary: "Removes nodes that no output needs", nodes: true, constants: false };
 
+/// Removes constants alone, as onnxoptimizer's pass of this name.
 pub const ELIMINATE_UNUSED_INITIALIZER: DeadCode =
     DeadCode { name: "eliminate_unused_initializer", summary: "Removes constants that no output needs", nodes: false, constants: true };
 

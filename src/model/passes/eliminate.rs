@@ -32,21 +32,25 @@ pub struct EliminateNop {
     effect: fn(&PassContext<'_>, &Node) -> Result<Effect>,
 }
 
+/// Removes Identity nodes, and what [`ELIMINATE_NOP_DROPOUT`] removes.
 pub const ELIMINATE_IDENTITY: EliminateNop = EliminateNop {
     name: "eliminate_identity",
     summary: "Removes Identity, and Dropout as inference sees it",
     effect: |cx, node| if node.is(IDENTITY) { Ok(Effect::None) } else { dropout(cx, node) },
 };
 
+/// Removes Dropout nodes, unless their mask is read or they may run in training mode.
 pub const ELIMINATE_NOP_DROPOUT: EliminateNop =
     EliminateNop { name: "eliminate_nop_dropout", summary: "Removes Dropout as inference sees it", effect: dropout };
 
+/// Removes Pad nodes whose pads are known to be 0.
 pub const ELIMINATE_NOP_PAD: EliminateNop = EliminateNop {
     name: "eliminate_nop_pad",
     summary: "Removes pads by nothing",
     effect: |cx, node| when(node.is(PAD) && cx.listed(node, "pads", 1)?.is_some_and(|pads| pads.iter().all(|&p| p == 0))),
 };
 
+/// Removes Transpose nodes that leave each axis at its place.
 pub const ELIMINATE_NOP_TRANSPOSE: EliminateNop = EliminateNop {
     name: "eliminate_nop_transpose",
     summary: "Removes transposes that leave every axis where it is",
@@ -63,24 +67,28 @@ pub const ELIMINATE_NOP_TRANSPOSE: EliminateNop = EliminateNop {
     },
 };
 
+/// Removes Cast nodes to the type that their input has.
 pub const ELIMINATE_NOP_CAST: EliminateNop = EliminateNop {
     name: "eliminate_nop_cast",
     summary: "Removes casts to the type that a value has",
     effect: |cx, node| unchanged(cx, node, &[CAST]),
 };
 
+/// Removes Reshape, Flatten, Squeeze and Unsqueeze nodes to the shape that their input has.
 pub const ELIMINATE_NOP_RESHAPE: EliminateNop = EliminateNop {
     name: "eliminate_nop_reshape",
     summary: "Removes reshapes, flattenings and squeezes to the shape that a value has",
     effect: |cx, node| unchanged(cx, node, &[RESHAPE, FLATTEN, SQUEEZE, UNSQUEEZE]),
 };
 
+/// Removes Expand nodes to the shape that their input has.
 pub const ELIMINATE_NOP_EXPAND: EliminateNop = EliminateNop {
     name: "eliminate_nop_expand",
     summary: "Removes expansions to the shape that a value has",
     effect: |cx, node| unchanged(cx, node, &[EXPAND]),
 };
 
+/// Removes Slice nodes that take all of their input, in its order.
 pub const ELIMINATE_NOP_SLICE: EliminateNop = EliminateNop {
     name: "eliminate_nop_slice",
     summary: "Removes slices that take all of a value",
@@ -94,6 +102,7 @@ pub const ELIMINATE_NOP_SLICE: EliminateNop = EliminateNop {
     },
 };
 
+/// Removes Concat nodes of one value, and Split nodes into one.
 pub const ELIMINATE_NOP_CONCAT: EliminateNop = EliminateNop {
     name: "eliminate_nop_concat",
     summary: "Removes concatenations of one value, and splits into one part",

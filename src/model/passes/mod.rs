@@ -96,6 +96,7 @@ pub trait Pass: std::fmt::Debug + Sync {
 /// What a pass wants to do to a graph.
 #[derive(Debug)]
 pub struct Rewrite<'g> {
+    /// The edits, which are not made yet.
     pub patch: Patch<'g>,
     /// One line per change: `node 'bn1' (BatchNormalization) is folded into node 'conv1' (Conv)`. Empty exactly when the patch
     /// is.

@@ -61,6 +61,7 @@ const JOINED: Passes = &[&FuseSwish, &FuseHardSwish, &FuseGelu, &FuseLayerNorm, 
 /// A named list of passes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pipeline {
+    /// The word for it in [`find`] and in errors.
     pub name: &'static str,
     /// One sentence.
     pub summary: &'static str,

@@ -9,17 +9,20 @@ use std::collections::HashSet;
 /// What one pass did to a graph, in all rounds together.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PassReport {
+    /// Its name: [`Pass::name`].
     pub pass: &'static str,
     /// Each change once, in order.
     pub done: Vec<String>,
     /// What the pass leaves alone in the graph that came out, and why.
     pub refused: Vec<String>,
+    /// What a user should know of the result: [`Rewrite::warnings`].
     pub warnings: Vec<String>,
 }
 
 /// A graph that passes have gone over.
 #[derive(Debug)]
 pub struct Outcome {
+    /// The graph that came out.
     pub graph: Graph,
     /// One for each pass, in order.
     pub reports: Vec<PassReport>,

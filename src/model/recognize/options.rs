@@ -44,7 +44,9 @@ compresso_base::choice! {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum DecodeOption {
+    /// A form that has a name.
     As(DecodeAs),
+    /// Any other.
     Described(Box<BoxDecode>),
 }
 
@@ -82,7 +84,9 @@ impl<'de> Deserialize<'de> for DecodeOption {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Classes {
+    /// The names by class number.
     Names(Vec<String>),
+    /// The path of a text file with one name per line.
     File(PathBuf),
 }
 
@@ -111,7 +115,9 @@ impl Classes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ImageSize {
+    /// Height and width are the same.
     Square(usize),
+    /// `[height, width]`.
     HeightWidth([usize; 2]),
 }
 

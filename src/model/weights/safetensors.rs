@@ -12,6 +12,7 @@ use std::path::Path;
 pub struct File {
     /// In the order of the file's data.
     pub tensors: IndexMap<String, Constant>,
+    /// Texts by key: the header's `__metadata__`.
     pub metadata: IndexMap<String, String>,
 }
 

@@ -86,7 +86,9 @@ pub fn factors(name: &str) -> Result<Factors> {
 /// See [`factors`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Factors {
+    /// Multiplies numbers of channels.
     pub width: f64,
+    /// Multiplies numbers of repeats.
     pub depth: f64,
 }
 

@@ -24,6 +24,7 @@ pub struct Architecture {
     pub key_points: [usize; 2],
     /// Widths and heights of the anchor boxes in pixels, per level of the head; none for anchor-free heads.
     pub anchors: Vec<Vec<[f64; 2]>>,
+    /// The layers of `backbone`, then of `head`.
     pub layers: Vec<ArchitectureLayer>,
 }
 
@@ -50,8 +51,11 @@ pub struct ArchitectureLayer {
     pub line: usize,
     /// Indices of the layers it reads; `None` is the image.
     pub from: Vec<Option<usize>>,
+    /// How often the module comes in a row, before the depth factor.
     pub repeats: usize,
+    /// The name of its module, such as `C2f`.
     pub module: String,
+    /// The module's arguments, as many as the line has.
     pub args: Vec<Value>,
     /// What the names of its weights start with; `None`: `model.` and the layer's number.
     pub name: Option<String>,
@@ -60,10 +64,15 @@ pub struct ArchitectureLayer {
 /// An argument of a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
+    /// A whole number.
     Int(i64),
+    /// A number with a fraction.
     Float(f64),
+    /// True or false, in YAML's or Python's spelling.
     Bool(bool),
+    /// A word.
     Text(String),
+    /// `null` or `None`.
     Null,
     /// Whole numbers, from 0.
     Sizes(Vec<usize>),

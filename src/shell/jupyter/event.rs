@@ -13,35 +13,90 @@ type Forms = Vec<(String, String)>;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Printed text that ends without a line break.
-    Out { text: String },
+    Out {
+        /// What was printed.
+        text: String,
+    },
     /// Text for standard error.
-    Err { text: String },
+    Err {
+        /// What was printed.
+        text: String,
+    },
     /// Text for standard error, which is an error's own if [`Event::Failed`] follows at once.
-    Held { text: String, kind: Option<String> },
+    Held {
+        /// What was printed: the error's message, if it is one's own.
+        text: String,
+        /// The error's kind, where it is the library's.
+        kind: Option<String>,
+    },
     /// A `?` has ended the cell.
     Failed,
     /// A thread panics; perhaps somebody catches it.
-    Panic { message: String, file: String, line: u32 },
+    Panic {
+        /// What it says.
+        message: String,
+        /// The file of the code that panics, as the compiler saw it.
+        file: String,
+        /// The line in it, from 1.
+        line: u32,
+    },
     /// A panic has ended the cell.
     Panicked,
     /// An output.
-    Display { media: Forms },
+    Display {
+        /// Its forms, by MIME type.
+        media: Forms,
+    },
     /// The outputs of the value of the last expression.
-    Value { media: Vec<Forms> },
+    Value {
+        /// The forms of each output.
+        media: Vec<Forms>,
+    },
     /// A question to the user. evcxr's request for a line follows; the line is one of the next two.
-    Ask { prompt: String },
+    Ask {
+        /// What stands before the field for the answer.
+        prompt: String,
+    },
     /// What the user has answered.
-    Answer { text: String },
+    Answer {
+        /// The line, without its break.
+        text: String,
+    },
     /// Why there is no answer.
-    Refused { text: String, cancelled: bool },
+    Refused {
+        /// The error's text.
+        text: String,
+        /// The user has interrupted the cell; else the front end takes no input.
+        cancelled: bool,
+    },
     /// Drops what the cell has shown.
-    Clear { wait: bool },
+    Clear {
+        /// Only once there is something new.
+        wait: bool,
+    },
     /// Long work begins.
-    Start { id: u64, label: String, total: u64 },
+    Start {
+        /// Unique in the process.
+        id: u64,
+        /// What is done.
+        label: String,
+        /// Its steps; 0: unknown.
+        total: u64,
+    },
     /// It goes on.
-    Step { id: u64, done: u64, message: String },
+    Step {
+        /// That of its start.
+        id: u64,
+        /// Steps that are done.
+        done: u64,
+        /// A short note, such as `loss 1.23`.
+        message: String,
+    },
     /// It ends.
-    Finish { id: u64 },
+    Finish {
+        /// That of its start.
+        id: u64,
+    },
 }
 
 impl Event {

@@ -16,7 +16,9 @@ pub struct Spec {
     pub language: &'static str,
 }
 
+/// The kernel of the script language.
 pub const RHAI: Spec = Spec { name: "compresso-rhai", display_name: "Compresso (Rhai)", language: "rhai" };
+/// The kernel of Rust cells, which builds with the feature `evcxr` run.
 pub const RUST: Spec = Spec { name: "compresso-rust", display_name: "Compresso (Rust)", language: "rust" };
 
 const LOGOS: [(&str, &[u8]); 3] = [
@@ -90,8 +92,11 @@ pub fn uninstall(spec: &Spec, prefix: Option<&Path>) -> Result<bool> {
 /// An installed kernel of this program.
 #[derive(Debug, Clone)]
 pub struct Installed {
+    /// Name of the kernelspec's folder.
     pub name: String,
+    /// The kernelspec's folder.
     pub folder: PathBuf,
+    /// The command that starts it, program first.
     pub argv: Vec<String>,
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 /// Where a running cell's outputs go. Clones are the same cell; calls from any thread keep their order.
 pub trait Outputs: Send + Sync {
+    /// Text on standard output.
     fn stdout(&self, text: &str);
+    /// Text on standard error, which front ends paint as a failure.
     fn stderr(&self, text: &str);
     /// Shows one more output.
     fn display(&self, media: Media);
@@ -35,12 +37,14 @@ pub struct Cell {
     pub id: Option<String>,
     /// Cells that are no more.
     pub removed: Vec<String>,
+    /// Where what it prints and shows goes.
     pub outputs: Arc<dyn Outputs>,
 }
 
 /// A variable, or an entry of one, as explorers list it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variable {
+    /// Its name; of an entry, the key or index.
     pub name: String,
     /// Its type, in the language's words.
     pub kind: String,
@@ -64,8 +68,11 @@ pub struct CellError {
 /// Suggestions that replace the bytes `start..end` of the code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completions {
+    /// First byte that is replaced.
     pub start: usize,
+    /// End of the bytes that are replaced.
     pub end: usize,
+    /// The best first.
     pub matches: Vec<Match>,
 }
 
@@ -83,13 +90,16 @@ pub struct Match {
 /// Whether a cell can be run as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IsComplete {
+    /// It can be run.
     Complete,
     /// More lines are needed; the next begins with `indent`.
     Incomplete {
+        /// White space.
         indent: String,
     },
     /// It has an error that more text does not mend.
     Invalid,
+    /// It cannot be told.
     Unknown,
 }
 
@@ -98,11 +108,15 @@ pub enum IsComplete {
 pub struct About {
     /// `rhai`, `rust`.
     pub name: &'static str,
+    /// That of this program.
     pub version: &'static str,
+    /// MIME type of its source text.
     pub mimetype: &'static str,
     /// `.rhai`, `.rs`.
     pub file_extension: &'static str,
+    /// How Pygments is to colour it.
     pub pygments_lexer: &'static str,
+    /// How CodeMirror is to colour it.
     pub codemirror_mode: &'static str,
     /// First lines of a console.
     pub banner: &'static str,
@@ -112,6 +126,7 @@ pub struct About {
 
 /// A language that a kernel runs. All calls come from one thread, one after the other, but for the interrupter.
 pub trait Language {
+    /// What front ends are told of it.
     fn about(&self) -> About;
     /// Runs a cell and gives the value of its last expression, if it has one.
     ///
@@ -122,6 +137,7 @@ pub trait Language {
     fn complete(&mut self, code: &str, cursor: usize) -> Completions;
     /// Help on what stands at the cursor; the signature alone for detail level 0.
     fn inspect(&mut self, code: &str, cursor: usize, detail: u8) -> Option<Media>;
+    /// Whether a cell can be run as it is, for consoles.
     fn is_complete(&mut self, code: &str) -> IsComplete;
     /// Does in advance what the first cells would wait for; called when nobody waits.
     fn warm_up(&mut self) {}

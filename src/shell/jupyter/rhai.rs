@@ -122,6 +122,7 @@ pub struct RhaiCells {
 }
 
 impl RhaiCells {
+    /// A session that runs under `context`, whose progress and notes go to the cell that runs.
     pub fn new(context: Context) -> Self {
         let desk = Arc::new(Desk::default());
         let cancel = context.cancel.clone();

@@ -24,11 +24,14 @@ const LONGEST_STREAM: usize = 1 << 16;
 pub struct Request {
     identities: Vec<bytes::Bytes>,
     header: Header,
+    /// What the front end says beside the content, such as the cell's id.
     pub metadata: Json,
+    /// The fields of its message type.
     pub content: Json,
 }
 
 impl Request {
+    /// The message type, such as `execute_request`.
     pub fn kind(&self) -> &str {
         &self.header.msg_type
     }
@@ -40,6 +43,7 @@ impl Request {
     pub fn text(&self, field: &str) -> &str {
         self.content[field].as_str().unwrap_or_default()
     }
+    /// The content's field as true or false; `default` when it is missing.
     pub fn flag(&self, field: &str, default: bool) -> bool {
         self.content[field].as_bool().unwrap_or(default)
     }

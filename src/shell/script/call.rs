@@ -19,7 +19,9 @@ use std::sync::Arc;
 /// A script function.
 #[derive(Clone, Copy)]
 pub struct Binding {
+    /// Its name, arguments, options and examples.
     pub signature: Signature,
+    /// What it does.
     pub call: fn(&Call<'_>) -> Result<Dynamic>,
 }
 
@@ -33,9 +35,11 @@ fn at_home(text: String) -> String {
 
 /// One call: the arguments, checked against the signature.
 pub struct Call<'a> {
+    /// What the functions of the session share.
     pub shared: &'a Arc<Shared>,
     /// What the call runs under, as the session was when it began.
     pub ctx: Context,
+    /// Of the function that is called.
     pub signature: &'static Signature,
     /// One per argument of the signature; `()` for those left out.
     pub(super) args: Vec<Dynamic>,

@@ -21,16 +21,20 @@ pub struct Spot {
 /// A script that failed: the error and where it happened.
 #[derive(Debug, Clone)]
 pub struct Failure {
+    /// What went wrong.
     pub error: Arc<Error>,
+    /// Where; `None` where no place of the script is known.
     pub at: Option<Spot>,
     /// Script functions that were running, innermost first, each with the place of its call.
     pub trace: Vec<(String, Option<Spot>)>,
 }
 
 impl Failure {
+    /// Of an error without a place.
     pub fn new(error: Error) -> Self {
         Self { error: Arc::new(error), at: None, trace: Vec::new() }
     }
+    /// Whether the user stopped it.
     pub fn is_cancelled(&self) -> bool {
         self.error.is_cancelled()
     }

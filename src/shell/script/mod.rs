@@ -92,6 +92,7 @@ impl Shared {
     pub fn change(&self, f: impl FnOnce(&mut Context)) {
         f(&mut self.context.write().unwrap_or_else(PoisonError::into_inner));
     }
+    /// Where results are shown.
     pub fn output(&self) -> &dyn Output {
         &*self.output
     }
@@ -166,6 +167,7 @@ pub enum Completeness {
 }
 
 impl Session {
+    /// A session without variables, which runs under `context` and shows its results on `output`.
     pub fn new(context: Context, output: Arc<dyn Output>) -> Self {
         let cancel = context.cancel.clone();
         let watch = Arc::new(Watch::default());
@@ -223,6 +225,7 @@ impl Session {
         self.limits = limits;
     }
 
+    /// What its functions share: context, output, journal.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

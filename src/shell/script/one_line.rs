@@ -11,21 +11,26 @@ use std::path::Path;
 /// A command of one line.
 #[derive(Debug, PartialEq)]
 pub struct OneLine {
+    /// The script that says the same; its last expression is the command's value.
     pub script: String,
     /// Where the value is written.
     pub output: Option<String>,
     /// The value is shown as JSON.
     pub json: bool,
-    /// Options for the program: threads, seed, device, quiet.
+    /// Threads to use, where it says so.
     pub threads: Option<i64>,
+    /// Seed of the session, where it says so.
     pub seed: Option<u64>,
+    /// Name of the device, where it says so.
     pub device: Option<String>,
+    /// Notes and progress are not shown.
     pub quiet: bool,
 }
 
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Line {
+    /// Run this.
     Run(OneLine),
     /// Help on this function.
     Help(&'static Signature),

@@ -10,7 +10,9 @@ use rhai::{Dynamic, Engine, ImmutableString, Map, Position};
 
 /// A field of a type.
 pub struct Property<T: 'static> {
+    /// Its name in scripts.
     pub name: &'static str,
+    /// What it holds, in some words.
     pub doc: &'static str,
     get: fn(&T) -> Result<Dynamic>,
 }

@@ -41,6 +41,7 @@ use super::{Destination, Elementwise, Float16, Grid, Joining, Op, Quantization, 
 use compresso_model::Element;
 use compresso_model::passes::pipelines;
 
+/// Core ML as a target: a package, with sizes fixed. Which operators it takes the writer itself knows, and `lint` asks it.
 pub const SPEC: TargetSpec = TargetSpec {
     name: "coreml",
     title: "Core ML",
@@ -63,6 +64,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     write: write::write,
 };
 
+/// Integers in Core ML: what layers read is int8 with zero point 0, what they make is float.
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid::INT8,
     weights: Grid::INT8,

@@ -32,6 +32,7 @@ use compresso_base::error::Result;
 use compresso_model::passes::pipelines;
 use compresso_model::{Element, Graph, Node, ops};
 
+/// NCNN as a target: a folder, with sizes fixed. Which operators it takes the writer itself knows, and `lint` asks it.
 pub const SPEC: TargetSpec = TargetSpec {
     name: "ncnn",
     title: "NCNN",
@@ -53,6 +54,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     write: write::write,
 };
 
+/// Integers in NCNN: what layers read is int8 with zero point 0, what they make is float.
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid::INT8,
     weights: Grid::INT8,

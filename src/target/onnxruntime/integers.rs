@@ -3,6 +3,7 @@
 use crate::{Elementwise, Grid, Joining, Op, Quantization};
 use compresso_model::{Graph, Node, ops};
 
+/// Integers in onnxruntime's CPU provider: uint8 with any zero point, both what layers read and what most of them make.
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid::UINT8,
     weights: Grid::INT8,

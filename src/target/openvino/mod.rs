@@ -27,6 +27,7 @@ use super::{Destination, Elementwise, Float16, Grid, Joining, Names, Op, Quantiz
 use compresso_model::Element;
 use compresso_model::passes::{Pipeline, pipelines};
 
+/// OpenVINO as a target: its representation in two files, in which open sizes stay open. Which operators it takes the writer itself knows.
 pub const SPEC: TargetSpec = TargetSpec {
     name: "openvino",
     title: "OpenVINO",
@@ -50,6 +51,7 @@ pub const SPEC: TargetSpec = TargetSpec {
 
 const PIPELINE: Pipeline = pipelines::OPENVINO;
 
+/// Integers in OpenVINO's CPU plugin: what layers read is uint8 with any zero point, what they make is float.
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid::UINT8,
     weights: Grid::INT8,

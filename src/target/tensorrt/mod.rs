@@ -20,6 +20,7 @@ use super::{Destination, Elementwise, Float16, Grid, Joining, Names, Op, Quantiz
 use compresso_model::passes::pipelines;
 use compresso_model::{Constant, Element, Graph, Node};
 
+/// TensorRT as a target: a folder with a typed ONNX file, in which open sizes stay open, and what builds an engine from it.
 pub const SPEC: TargetSpec = TargetSpec {
     name: "tensorrt",
     title: "TensorRT",
@@ -40,6 +41,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     write: write::write,
 };
 
+/// Integers in TensorRT: what layers read is int8 with zero point 0; convolutions of fewer than 16 channels stay in float.
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid::INT8,
     weights: Grid::INT8,

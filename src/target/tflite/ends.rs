@@ -11,7 +11,16 @@ use compresso_model::Graph;
 
 compresso_base::choice! {
     /// How a file holds the floats that it is fed with or gives away.
-    pub enum EndType { Float32 = "float32", Int8 = "int8", Uint8 = "uint8", Int16 = "int16" }
+    pub enum EndType {
+        /// As floats.
+        Float32 = "float32",
+        /// As the int8 that a layer reads or makes, with its scale and zero point.
+        Int8 = "int8",
+        /// As that int8 plus 128.
+        Uint8 = "uint8",
+        /// As the int16 that a layer reads or makes.
+        Int16 = "int16",
+    }
 }
 
 impl EndType {

@@ -30,6 +30,7 @@ use super::{Destination, Elementwise, Float16, Grid, Joining, Op, Quantization, 
 use compresso_model::Element;
 use compresso_model::passes::pipelines;
 
+/// TensorFlow Lite as a target: one file, with sizes fixed and images fed with their channels last.
 pub const SPEC: TargetSpec = TargetSpec {
     name: "tflite",
     title: "TensorFlow Lite",
@@ -61,6 +62,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     write: write::write,
 };
 
+/// Integers by the format's specification: int8 with any zero point (or int16 with 0), both what layers read and what they make.
 pub const QUANTIZATION: Quantization = Quantization {
     activations: Grid { element: Element::I8, low: -128, high: 127, symmetric: false },
     weights: Grid::INT8,

@@ -48,7 +48,9 @@ pub struct Criterion {
     pub name: &'static str,
     /// One sentence.
     pub summary: &'static str,
+    /// What is gathered for it.
     pub needs: &'static [Need],
+    /// How it scores.
     pub score: Score,
     /// Where the option `reduction` is left out.
     pub reduction: Reduction,
@@ -68,26 +70,32 @@ impl Criterion {
         let (reduction, normalization) = (Reduction::Mean, Normalization::Mean);
         Self { name, summary, needs, score, reduction, normalization, readers: false, fallback: None, check: |_| Ok(()) }
     }
+    /// With another reduction where the option is left out.
     pub const fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
+    /// With another normalization where the option is left out.
     pub const fn normalization(mut self, normalization: Normalization) -> Self {
         self.normalization = normalization;
         self
     }
+    /// That counts the weights that read a channel, too.
     pub const fn readers(mut self) -> Self {
         self.readers = true;
         self
     }
+    /// With a criterion for channels that no slice gives a score.
     pub const fn fallback(mut self, fallback: &'static Criterion) -> Self {
         self.fallback = Some(fallback);
         self
     }
+    /// With a function that refuses models for which it makes no sense.
     pub const fn check(mut self, check: fn(&[Slice<'_>]) -> Result<()>) -> Self {
         self.check = check;
         self
     }
+    /// Whether this is gathered for it.
     pub fn needs(&self, need: Need) -> bool {
         self.needs.contains(&need)
     }
@@ -103,6 +111,7 @@ impl Importance {
     pub const fn of(criterion: &'static Criterion) -> Self {
         Self(criterion)
     }
+    /// The criterion that the word stands for.
     pub const fn criterion(self) -> &'static Criterion {
         self.0
     }

@@ -51,13 +51,16 @@ const SHARE_OF_FREE: u64 = 4;
 /// What a recovery did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recovery {
-    /// Layers whose input changed and that could be solved, and how many of them got other weights or biases.
+    /// Layers whose input changed and that could be solved.
     pub layers: usize,
+    /// How many of them got other weights or biases.
     pub solved: usize,
+    /// Images on which they were solved, held-out ones included.
     pub images: usize,
     /// Squared difference of the outputs from those of the unpruned model, as a share of their variance, on held-out images: of the pruned
-    /// model as it was cut, and recovered.
+    /// model as it was cut.
     pub error_before: f64,
+    /// As [`Recovery::error_before`], of the recovered model.
     pub error_after: f64,
 }
 

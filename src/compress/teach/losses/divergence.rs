@@ -9,7 +9,9 @@ use rayon::prelude::*;
 /// A soft loss: its value per image mean, and the scalar whose gradients train the student.
 #[derive(Debug)]
 pub struct Soft {
+    /// The mean over the images of the batch.
     pub value: f64,
+    /// Of a classifier the value, of a detector the value times the images of the batch.
     pub total: Tensor,
 }
 
@@ -67,7 +69,9 @@ fn row_divergence(s: &mut [f32], t: &[f32], temperature: f64, weight: f64) -> f6
 /// Gains of the two parts of [`head_divergence`].
 #[derive(Debug, Clone, Copy)]
 pub struct Gains {
+    /// Of class logits.
     pub class: f64,
+    /// Of the distances of the boxes' sides.
     pub boxes: f64,
 }
 

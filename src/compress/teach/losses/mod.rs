@@ -23,6 +23,7 @@ pub struct LogitLoss {
     pub name: &'static str,
     /// One sentence.
     pub summary: &'static str,
+    /// Numbers that may be given with the word.
     pub numbers: &'static [Number],
     /// Where the option `temperature` is left out: of classifiers, of detectors.
     pub temperature: [f64; 2],
@@ -35,20 +36,26 @@ pub struct LogitLoss {
 /// Logits of a batch of a classifier.
 #[derive(Debug, Clone, Copy)]
 pub struct Classes<'a> {
-    /// Both `[batch, classes]`, in the student's order of classes.
+    /// `[batch, classes]`: the student's.
     pub student: &'a Tensor,
+    /// Of the same shape, in the student's order of classes; no gradient flows to it.
     pub teacher: &'a Tensor,
     /// The right class of each image; empty where there are no labels.
     pub labels: &'a [usize],
+    /// By which logits are divided; 1 leaves them as they are.
     pub temperature: f64,
 }
 
 /// Raw heads of a batch of a detector.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads<'a> {
+    /// Raw values of both, level by level.
     pub levels: &'a [LevelPair<'a>],
+    /// The student's head; the teacher's has the same strides and bins.
     pub head: &'a DetectHead,
+    /// Those of the loss from labels.
     pub gains: Gains,
+    /// By which logits are divided; 1 leaves them as they are.
     pub temperature: f64,
 }
 
@@ -59,6 +66,7 @@ pub struct FeatureLoss {
     pub name: &'static str,
     /// One sentence.
     pub summary: &'static str,
+    /// Numbers that may be given with the word.
     pub numbers: &'static [Number],
     /// In squares of the maps' numbers, so that maps of larger numbers count more unless they are balanced.
     pub squared: bool,

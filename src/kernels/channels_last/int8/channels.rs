@@ -13,6 +13,7 @@ use compresso_base::error::{Error, Result};
 /// Channels that follow those of the image before.
 #[derive(Debug, Clone)]
 pub struct Channels {
+    /// Where the image lies; channels last where it has bytes.
     pub view: View,
     /// The number of each byte; `None`: the image has floats, of any strides.
     pub table: Option<Box<[f32; 256]>>,
@@ -22,7 +23,12 @@ pub struct Channels {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Factors {
     /// `x · scale[c] + shift[c]`
-    Constants { scale: Vec<f32>, shift: Vec<f32> },
+    Constants {
+        /// One factor for each channel of all images.
+        scale: Vec<f32>,
+        /// One summand for each.
+        shift: Vec<f32>,
+    },
     /// `x · factor[c]`, with factors that are one more input: an image of one pixel of float32, of any strides.
     Read(View),
 }
@@ -30,10 +36,15 @@ pub enum Factors {
 /// `real = act(f(x))` of the channels of all images, then stored.
 #[derive(Debug, Clone)]
 pub struct ChannelMap {
+    /// At least one, all of one height and width; the channels of each follow those of the image before.
     pub images: Vec<Channels>,
+    /// A factor for each channel of all images; constants come with a summand.
     pub by: Factors,
+    /// Applied then; `None`: results are stored as they are.
     pub act: Option<Activation>,
+    /// Where results go, and as what.
     pub store: Store,
+    /// Threads that the job is cut into parts for.
     pub threads: usize,
 }
 

@@ -10,9 +10,19 @@ use compresso_base::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Store {
     /// float32, to one output of any strides.
-    Floats { output: View },
+    Floats {
+        /// Of the result's height, width and channels.
+        output: View,
+    },
     /// Bytes `q = clamp(round_ties_even(real · inverse_scale) + zero, 0, 255)`, to one output per view.
-    Bytes { inverse_scale: f32, zero: u8, outputs: Vec<Bytes> },
+    Bytes {
+        /// One over what one step of a byte is worth.
+        inverse_scale: f32,
+        /// The byte of the real number 0.
+        zero: u8,
+        /// Channels of the result, and where they are written; one may be written to several.
+        outputs: Vec<Bytes>,
+    },
 }
 
 /// One output of bytes: the channels `first..first + view.channels` of a result, each through the table if there is one.
@@ -21,7 +31,9 @@ pub enum Store {
 pub struct Bytes {
     /// Channels last: `view.channel` is 1.
     pub view: View,
+    /// The channel of the result that is the view's first.
     pub first: usize,
+    /// What is written for each byte; `None`: the byte itself.
     pub table: Option<Box<[u8; 256]>>,
 }
 
@@ -85,7 +97,9 @@ pub const MAX_WIDE_DEPTH: usize = 32_768;
 /// `real = act(Σ (q − input_zero) · w · scales[o] + bias[o])`, then stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Int8Conv {
+    /// Sizes, stride, dilation and padding along height and width.
     pub window: Window2,
+    /// Groups of channels, each convolved on its own.
     pub groups: usize,
     /// Channels last. With 3 channels and a pixel stride of 4, the fourth byte may hold anything.
     pub input: View,
@@ -97,8 +111,11 @@ pub struct Int8Conv {
     pub scales: Vec<f32>,
     /// Per output channel, in real units.
     pub bias: Vec<f32>,
+    /// Applied to the real results; `None`: they are stored as they are.
     pub act: Option<Activation>,
+    /// Where results go, and as what.
     pub store: Store,
+    /// Threads that the job is cut into parts for.
     pub threads: usize,
 }
 
@@ -106,16 +123,21 @@ pub struct Int8Conv {
 /// down the rows, then along them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AveragePool {
+    /// As [`Int8Conv::window`].
     pub window: Window2,
     /// Channels last.
     pub input: View,
+    /// The byte of the real number 0; not read where there is a table.
     pub input_zero: u8,
+    /// What one step of a byte is worth; not read where there is a table.
     pub scale: f32,
     /// The numbers that bytes stand for, where they do not lie on a line.
     pub table: Option<Box<[f32; 256]>>,
     /// `Some`: padding counts, as far as this many rows and columns beyond the end of the input.
     pub padded: Option<[usize; 2]>,
+    /// Where results go, and as what.
     pub store: Store,
+    /// Threads that the job is cut into parts for.
     pub threads: usize,
 }
 
@@ -139,9 +161,14 @@ impl AveragePool {
 pub struct Int8Add {
     /// Channels last, of one size.
     pub inputs: [View; 2],
+    /// What one step of a byte of each input is worth.
     pub scales: [f32; 2],
+    /// The byte of the real number 0 of each input.
     pub zeros: [u8; 2],
+    /// Applied to the sum; `None`: it is stored as it is.
     pub act: Option<Activation>,
+    /// Where results go, and as what.
     pub store: Store,
+    /// Threads that the job is cut into parts for.
     pub threads: usize,
 }

@@ -9,15 +9,22 @@ use compresso_base::error::Result;
 /// Arithmetic of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binary {
+    /// `a + b`
     Add,
+    /// `a - b`
     Sub,
+    /// `a · b`
     Mul,
+    /// `a / b`
     Div,
+    /// The greater one; NaN where one is.
     Max,
+    /// The lesser one; NaN where one is.
     Min,
 }
 
 impl Binary {
+    /// The result for one pair of numbers.
     #[inline(always)]
     pub fn apply(self, a: f32, b: f32) -> f32 {
         match self {

@@ -12,6 +12,7 @@ use compresso_base::error::{Error, Result};
 /// Sizes and strides of an attention. Strides are those of the leading axes, then of the two of a matrix.
 #[derive(Debug, Clone)]
 pub struct AttentionSpec<'a> {
+    /// Sizes of the axes before the two of a matrix, such as batch and heads.
     pub leading: &'a [usize],
     /// Rows of `q` and of the result.
     pub rows: usize,

@@ -9,6 +9,7 @@ use compresso_base::error::{Error, Result};
 /// What is done to each line of values: `(x − mean) / √(mean square + ε) · scale + bias`.
 #[derive(Debug, Clone, Copy)]
 pub struct NormSpec<'a> {
+    /// ε, added to the mean square.
     pub epsilon: f32,
     /// The mean is taken out first, as LayerNormalization does and RMSNormalization does not.
     pub centred: bool,

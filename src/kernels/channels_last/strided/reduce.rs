@@ -9,7 +9,9 @@ use compresso_base::error::{Error, Result};
 /// What is made of the values along the axes that go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
+    /// Their sum.
     Sum,
+    /// Their sum over their number.
     Mean,
     /// The root of the sum of squares.
     L2,

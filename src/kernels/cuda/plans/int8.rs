@@ -30,16 +30,21 @@ pub fn int8_matmul(m: usize, n: usize, k: usize) -> Result<Plan> {
 /// A convolution of codes, channels last.
 #[derive(Debug, Clone, Copy)]
 pub struct Int8Conv {
+    /// Images.
     pub batch: usize,
     /// Filled up to whole words of 4.
     pub channels: usize,
+    /// Channels of the result.
     pub filters: usize,
+    /// Sizes, stride, dilation and padding along height and width.
     pub window: Window2,
     /// Whether the input's codes have a sign. Without one they are read as signed ones less 128.
     pub signed: bool,
     /// The code of zero of the input, as it is stored.
     pub x_zero: i32,
+    /// The code of zero of the result.
     pub y_zero: i32,
+    /// The codes that the result may have: it is clamped to them.
     pub grid: Grid,
 }
 

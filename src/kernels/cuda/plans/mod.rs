@@ -25,8 +25,11 @@ pub use softmax::{softmax, softmax_backward};
 /// Sizes of a tensor `[outer, channels, inner]` with something per channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channels {
+    /// Elements along the axes before that of the channels: the batch.
     pub outer: usize,
+    /// Length of the axis of the channels.
     pub channels: usize,
+    /// Elements along all axes after it.
     pub inner: usize,
 }
 
@@ -39,9 +42,11 @@ impl Channels {
         let channels = dims.get(1).copied().unwrap_or(1);
         Self { outer: dims.first().copied().unwrap_or(1), channels, inner: dims.iter().skip(2).product() }
     }
+    /// Elements of the tensor.
     pub fn len(&self) -> usize {
         self.outer * self.channels * self.inner
     }
+    /// True when a size is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

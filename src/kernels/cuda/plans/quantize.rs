@@ -5,12 +5,16 @@ use compresso_base::error::Result;
 /// The smallest and largest integer that values are rounded to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grid {
+    /// The smallest: a whole number.
     pub low: f32,
+    /// The largest: a whole number.
     pub high: f32,
 }
 
 impl Grid {
+    /// All of int8.
     pub const INT8: Self = Self { low: -128.0, high: 127.0 };
+    /// All of uint8.
     pub const UINT8: Self = Self { low: 0.0, high: 255.0 };
 
     fn args(self) -> [Arg; 2] {

@@ -17,6 +17,7 @@ use compresso_model::{InstanceKind, Instances};
 pub struct Instance {
     /// Its class, score and upright box, which for a turned box is the one around it.
     pub detection: Detection,
+    /// Its mask, key points or turned box.
     pub part: Part,
 }
 

@@ -5,7 +5,9 @@ use serde::Serialize;
 /// A key point in pixels of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct KeyPoint {
+    /// From the left of the image.
     pub x: f32,
+    /// From the top of the image.
     pub y: f32,
     /// Probability that it is seen, where the model says it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,10 +6,13 @@ use serde::Serialize;
 /// A box turned about its centre, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TurnedBox {
-    /// Centre.
+    /// Of the centre, from the left of the image.
     pub cx: f32,
+    /// Of the centre, from the top of the image.
     pub cy: f32,
+    /// Of the sides along the turned x axis.
     pub width: f32,
+    /// Of the sides along the turned y axis.
     pub height: f32,
     /// In radians, from the x axis (to the right) towards the y axis (down), as the model gives it.
     pub angle: f32,
@@ -33,6 +36,7 @@ impl TurnedBox {
         BBox::from_centre(self.cx, self.cy, w, h)
     }
 
+    /// Whether all five numbers are finite.
     pub fn is_finite(&self) -> bool {
         [self.cx, self.cy, self.width, self.height, self.angle].iter().all(|v| v.is_finite())
     }

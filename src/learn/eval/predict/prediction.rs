@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub struct Found {
     /// Class name.
     pub label: String,
+    /// Number of the class, from 0.
     pub class: usize,
     /// Confidence, 0 to 1.
     pub score: f32,
@@ -32,6 +33,7 @@ pub struct Found {
 pub struct Ranked {
     /// Class name.
     pub label: String,
+    /// Number of the class, from 0.
     pub class: usize,
     /// Probability, 0 to 1.
     pub score: f32,
@@ -42,7 +44,9 @@ pub struct Ranked {
 pub struct Prediction {
     /// The image's name: its path.
     pub name: String,
+    /// Of the image, in pixels.
     pub width: u32,
+    /// Of the image, in pixels.
     pub height: u32,
     /// Objects, best first, from a detector.
     pub detections: Vec<Found>,

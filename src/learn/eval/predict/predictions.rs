@@ -13,11 +13,13 @@ use std::path::Path;
 /// What a model sees in several images.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Predictions {
+    /// Those that could be read, in their order.
     pub images: Vec<Prediction>,
     /// Why images were skipped.
     pub skipped: Vec<String>,
     /// The user stopped before the end.
     pub cancelled: bool,
+    /// How fast it went.
     #[serde(flatten)]
     pub throughput: Throughput,
 }

@@ -9,6 +9,7 @@ pub struct Throughput {
     pub count: usize,
     /// Wall time of all.
     pub seconds: f64,
+    /// Images run per second of wall time.
     pub images_per_second: f64,
     /// Images that the model ran on side by side.
     pub workers: usize,

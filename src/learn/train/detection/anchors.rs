@@ -20,12 +20,15 @@ const FIXED: usize = 5;
 /// The loss of an anchor-based detector from the raw values of its head.
 #[derive(Debug, Clone)]
 pub struct AnchorLoss {
+    /// Which values of the model are the raw head, their anchors and strides.
     pub head: AnchorHead,
+    /// Number of classes. Of a single one, the loss of classes is left out.
     pub classes: usize,
+    /// Gain of the loss of boxes, 1 − complete IoU.
     pub box_gain: f64,
-    /// For images of 640 × 640 pixels; it grows with their area.
+    /// Gain of the loss of objectness, for images of 640 × 640 pixels; it grows with their area.
     pub object_gain: f64,
-    /// For 80 classes; it grows with their number.
+    /// Gain of the loss of classes, for 80 of them; it grows with their number.
     pub class_gain: f64,
     /// Largest ratio between the sides of an object and of an anchor that answers for it.
     pub largest_ratio: f32,

@@ -6,13 +6,16 @@ use crate::data::GroundTruth;
 /// The cells of all levels of a head, numbered level by level, row by row.
 #[derive(Debug, Clone)]
 pub struct Grid {
+    /// In the order in which cells are numbered.
     pub levels: Vec<Level>,
 }
 
 /// The cells of one level.
 #[derive(Debug, Clone, Copy)]
 pub struct Level {
+    /// Rows of cells.
     pub height: usize,
+    /// Cells in a row.
     pub width: usize,
     /// Input pixels per cell.
     pub stride: f32,
@@ -35,6 +38,7 @@ impl Grid {
     pub fn len(&self) -> usize {
         self.levels.last().map_or(0, |l| l.start + l.height * l.width)
     }
+    /// Whether there is no cell.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -74,6 +78,7 @@ impl Default for Assigner {
 /// A cell that answers for an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Assigned {
+    /// Number of the cell in the [`Grid`].
     pub cell: usize,
     /// Index of the object.
     pub target: usize,

@@ -4,9 +4,13 @@ use std::ops::{Add, Div, Mul, Sub};
 
 /// What the overlap is computed in: plain numbers, or numbers that carry their gradient.
 pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// A constant.
     fn of(value: f32) -> Self;
+    /// Arc tangent, in radians.
     fn atan(self) -> Self;
+    /// The smaller of the two.
     fn smaller(self, other: Self) -> Self;
+    /// The larger of the two.
     fn larger(self, other: Self) -> Self;
     /// The same value, taken as a constant.
     fn constant(self) -> Self;
@@ -33,7 +37,9 @@ impl Number for f32 {
 /// A number and its derivatives with respect to four variables.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dual {
+    /// The number itself.
     pub value: f64,
+    /// Its derivative with respect to each of the variables.
     pub slope: [f64; 4],
 }
 

@@ -27,10 +27,15 @@ use sides::{BoxGains, Sides};
 /// The loss of an anchor-free detector from the raw values of its head.
 #[derive(Debug, Clone)]
 pub struct DetectionLoss {
+    /// Which values of the model are the raw head, and their strides.
     pub head: DetectHead,
+    /// Number of classes.
     pub classes: usize,
+    /// Which cells answer for an object.
     pub assigner: Assigner,
+    /// Gain of the loss of boxes, 1 − complete IoU.
     pub box_gain: f64,
+    /// Gain of the loss of class logits.
     pub class_gain: f64,
     /// Gain of the loss of each side's distance.
     pub distance_gain: f64,

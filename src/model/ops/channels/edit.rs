@@ -38,9 +38,25 @@ impl Size {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Edit {
     /// All integers at a place.
-    Sizes { node: usize, place: Site, sizes: Vec<Size> },
+    Sizes {
+        /// Position of the node in the graph.
+        node: usize,
+        /// Where it has them.
+        place: Site,
+        /// What each becomes, in order.
+        sizes: Vec<Size>,
+    },
     /// Indices into an axis: those of removed indices go, others move up.
-    Indices { node: usize, input: usize, labels: Arc<[Atom]>, indices: Vec<usize> },
+    Indices {
+        /// Position of the node in the graph.
+        node: usize,
+        /// Position of the input that holds them.
+        input: usize,
+        /// Labels of the axis that they point into.
+        labels: Arc<[Atom]>,
+        /// The indices as they are, from 0.
+        indices: Vec<usize>,
+    },
 }
 
 impl Edit {

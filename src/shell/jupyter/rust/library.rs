@@ -97,6 +97,7 @@ impl Library {
         Ok(library)
     }
 
+    /// The folder that it was built in.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

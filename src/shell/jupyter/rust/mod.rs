@@ -58,9 +58,11 @@ pub struct RustOptions {
     pub library: Option<PathBuf>,
     /// Program that runs cells: one whose `main` begins with [`runtime_hook`]. This program when left out.
     pub runtime: Option<PathBuf>,
-    /// Of the session, where they are given.
+    /// Threads of the session; those of the machine when left out.
     pub threads: Option<usize>,
+    /// Name of the session's device; the CPU when left out.
     pub device: Option<String>,
+    /// Seed of the session; 0 when left out.
     pub seed: Option<u64>,
 }
 
