@@ -116,6 +116,14 @@ impl Model {
         }
     }
 
+    /// What [`Model::save`] writes into an .onnx file: the same of a model in memory and of the one read back.
+    ///
+    /// # Errors
+    /// `Unsupported`, `Format`.
+    pub fn encoded(&self) -> Result<Vec<u8>> {
+        onnx::encode(&self.carded()?)
+    }
+
     /// The graph with the metadata that tells [`Model::load`] all of this model. A graph that tells it without stays as
     /// it is, so that a foreign model is saved as it was.
     fn carded(&self) -> Result<Graph> {

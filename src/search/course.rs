@@ -13,7 +13,7 @@ use compresso_learn::data::Dataset;
 use compresso_measure::Benchmark;
 use compresso_measure::statistics::Interval;
 use compresso_measure::timing::Latency;
-use compresso_model::{Made, Model, onnx};
+use compresso_model::{Made, Model};
 use std::time::Instant;
 
 /// A candidate that loses more than so many times what it may is not timed.
@@ -186,7 +186,7 @@ impl<'a> Course<'a> {
 
     fn known(&self, model: &Model, score: &Score, start: Instant) -> Result<Known> {
         let stats = model.stats()?;
-        let size_bytes = onnx::encode(model.graph())?.len() as u64;
+        let size_bytes = model.encoded()?.len() as u64;
         let lost = self.judge.first.value - score.value;
         let hopeless = lost > HOPELESS * self.options.max_drop.max(0.01);
         let time = if hopeless { None } else { Some(self.time(model)?) };

@@ -13,7 +13,7 @@ use compresso_measure::runtimes::RuntimeName;
 use compresso_measure::statistics::{Speedup, Verdict};
 use compresso_measure::{Benchmark, BenchmarkReport};
 use compresso_model::ops::quantized_node;
-use compresso_model::{Model, Task, onnx};
+use compresso_model::{Model, Task};
 use serde::Serialize;
 
 compresso_base::options! {
@@ -135,7 +135,7 @@ impl Operation for Guide {
                 Ok(s) => Some(s.score(m, &quiet)?.value),
                 Err(_) => None,
             };
-            let size_bytes = onnx::encode(m.graph())?.len() as u64;
+            let size_bytes = m.encoded()?.len() as u64;
             tried.push(Tried { name, size_bytes, macs: row.macs, p50_ms: row.latency.p50_ms, speedup: row.speedup, score });
         }
         let found = GuideReport {

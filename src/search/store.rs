@@ -11,7 +11,7 @@ use compresso_base::files;
 use compresso_base::operation::{Digest, changed};
 use compresso_learn::data::Dataset;
 use compresso_measure::statistics::{Interval, Speedup, Verdict};
-use compresso_model::{LoadOptions, Model, onnx};
+use compresso_model::{LoadOptions, Model};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -100,7 +100,7 @@ impl Store {
         }
         let basis = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "model": Digest::of(onnx::encode(model.graph())?),
+            "model": Digest::of(model.encoded()?),
             "task": model.task(),
             "data": data.recipe(),
             "label": data.label(),

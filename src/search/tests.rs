@@ -7,7 +7,7 @@ use compresso_base::operation::Operation;
 use compresso_base::report::{Show, Style, table_text};
 use compresso_learn::data::{DataOptions, DataTask, Dataset, dataset};
 use compresso_learn::train::Train;
-use compresso_model::{Made, Model, ModelOptions, onnx};
+use compresso_model::{Made, Model, ModelOptions};
 use std::sync::{Arc, OnceLock};
 
 fn shapes() -> Dataset {
@@ -73,7 +73,7 @@ fn what_is_taken_keeps_the_score_and_nothing_faster_does() {
     let operations: Vec<&str> = found.model.recipe().unwrap().calls().iter().map(|c| c.operation.as_str()).collect();
     assert_eq!(operations.contains(&"prune"), report.winner.cut > 0, "{operations:?}");
     assert_eq!(operations.contains(&"quantize"), report.winner.int8, "{operations:?}");
-    assert_eq!(onnx::encode(found.model.graph()).unwrap().len() as u64, taken.known.size_bytes);
+    assert_eq!(found.model.encoded().unwrap().len() as u64, taken.known.size_bytes);
     assert_eq!(report.tables()[0].rows.len(), report.candidates.len());
     // A narrow terminal still tells which was taken, and why others were not.
     let text = table_text(&report.tables()[0], &Style::columns(80));

@@ -76,7 +76,7 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
         training: options.training,
         scenario: options.scenario,
         isolated: program.is_some(),
-        dataset: data.filter(|_| !options.training).map(Dataset::label),
+        dataset: data_for_accuracy.map(Dataset::label),
         rows,
         warnings,
     };

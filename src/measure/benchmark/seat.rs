@@ -14,7 +14,7 @@ use compresso_base::error::{Error, ErrorKind, Result};
 use compresso_base::memory;
 use compresso_learn::data::{Dataset, ImageForm};
 use compresso_learn::eval::{Evaluation, evaluate_as, run_images_with};
-use compresso_model::{Model, onnx};
+use compresso_model::Model;
 use std::path::Path;
 
 /// How models are loaded.
@@ -187,7 +187,7 @@ impl Seat<'_> {
             runtime: self.spec.name.into(),
             params: stats.params,
             macs: stats.macs,
-            size_bytes: onnx::encode(self.model.graph())?.len() as u64,
+            size_bytes: self.model.encoded()?.len() as u64,
             batch: self.batch,
             throughput: images as f64 * 1e3 / latency.mean_ms,
             latency,
