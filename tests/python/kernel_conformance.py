@@ -33,7 +33,8 @@ RHAI = {
         {"code": "[1, 2, 3]", "mime": "text/plain"},
     ],
     "code_display_data": [
-        {"code": "show(plot([1.0, 4.0, 9.0]));", "mime": "image/svg+xml"},
+        # A picture and, in an output before it, its numbers.
+        {"code": "show(plot([1.0, 4.0, 9.0]));", "mime": "text/plain"},
         {"code": "show(table([#{ layer: 1, size: 20 }]));", "mime": "text/html"},
         {"code": 'show(dataset("shapes", #{ images: 8, size: 32, classes: ["circle"] }).grid(#{ images: 4 }));', "mime": "text/plain"},
     ],
@@ -55,7 +56,7 @@ RUST = {
     "code_generate_error": 'let x: i32 = "text";',
     "code_execute_result": [{"code": "30 + 12", "result": "42"}, {"code": "6 * 7", "result": "42"}, {"code": "2 + 2", "result": "4"}],
     "code_display_data": [
-        {"code": "show(&plot([1.0, 4.0, 9.0])?);", "mime": "image/svg+xml"},
+        {"code": "show(&plot([1.0, 4.0, 9.0])?);", "mime": "text/plain"},
         {"code": 'show(&table("Sizes", &[">layer", ">size"], [[1, 20]]));', "mime": "text/html"},
     ],
     "supported_history_operations": ("tail", "range", "search"),

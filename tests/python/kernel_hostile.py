@@ -191,10 +191,21 @@ class Frames(Hostile):
 class Contents(Hostile):
     def test_unknown_kinds(self):
         for channel in CHANNELS:
-            for kind in ("frobnicate_request", "execute_reply", "status", "stream", "input_reply", "comm_msg", "comm_close", "debug_request", "usage_request", "create_subshell_request"):
+            for kind in ("frobnicate_request", "execute_reply", "status", "stream", "input_reply", "comm_msg", "comm_close", "usage_request", "create_subshell_request"):
                 header = self.client.send(channel, kind, {"comm_id": "none", "data": {}})
                 self.settle(0.05)
                 self.assert_error_if_answered(header)
+        self.assert_goes_on()
+        self.assert_well()
+
+    def test_debuggers_that_ask_nonsense(self):
+        """Answers of a debugger say whether they succeeded in their own words."""
+        wrong = [{}, {"command": 5}, {"command": "frobnicate"}, {"command": "variables"}, {"command": "variables", "arguments": 7},
+                 {"command": "variables", "arguments": {"variablesReference": 10**30}}, {"command": "richInspectVariables", "arguments": {"variableName": []}}]  # fmt: skip
+        for content in wrong:
+            reply = self.kernel.ask("debug_request", content, channel="control").content
+            self.assertFalse(reply["success"], str(content))
+            self.assertTrue(reply["message"], str(content))
         self.assert_goes_on()
         self.assert_well()
 

@@ -1,6 +1,7 @@
 //! What plots are drawn on: lines and texts in pixels or shapes.
 
 use super::glyphs::{self, Anchor};
+use super::hover::{Hover, Spot};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -43,16 +44,33 @@ pub(super) struct Canvas<'a, DB: DrawingBackend> {
     pub scale: f64,
     /// Pixels, not shapes: texts are drawn here, not by a viewer.
     raster: bool,
+    /// Takes what is said under a pointer, where there can be one.
+    hover: Option<&'a Hover>,
+    /// The names of series are written: those of panels with the same series stand once above all.
+    pub legend: bool,
 }
 
 impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
-    pub(super) fn new(area: &'a DrawingArea<DB, Shift>, scale: f64, raster: bool) -> Self {
+    /// On pixels; with a place for what is said under a pointer, on shapes.
+    pub(super) fn new(area: &'a DrawingArea<DB, Shift>, scale: f64, hover: Option<&'a Hover>) -> Self {
         register_font();
-        Self { area, scale, raster }
+        Self { area, scale, raster: hover.is_none(), hover, legend: true }
     }
     /// The same on a part of the area.
-    pub(super) fn on<'b>(&self, area: &'b DrawingArea<DB, Shift>) -> Canvas<'b, DB> {
-        Canvas { area, scale: self.scale, raster: self.raster }
+    pub(super) fn on<'b>(&'b self, area: &'b DrawingArea<DB, Shift>, legend: bool) -> Canvas<'b, DB> {
+        Canvas { area, legend, ..*self }
+    }
+    /// What is said under a pointer at a place of this area.
+    pub(super) fn say(&self, spot: Spot, text: impl FnOnce() -> String) {
+        let (left, top) = self.area.get_base_pixel();
+        let moved = |(x, y): (i32, i32)| (left + x, top + y);
+        if let Some(hover) = self.hover {
+            let spot = match spot {
+                Spot::Round(at, r) => Spot::Round(moved(at), r),
+                Spot::Box(from, to) => Spot::Box(moved(from), moved(to)),
+            };
+            hover.add(spot, text);
+        }
     }
     pub(super) fn px(&self, v: f64) -> i32 {
         (v * self.scale).round() as i32

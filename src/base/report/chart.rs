@@ -3,6 +3,7 @@
 use super::axis::Axis;
 use super::canvas::{AXIS, Canvas, Drawn, FRAME, GRID, LABEL, LEGEND, SMALL, TITLE, shortened};
 use super::glyphs::{self, Anchor};
+use super::hover::{Hover, Spot};
 use super::labels::{Rect, place_label};
 use super::multiples;
 use super::{Plot, Series, SeriesKind};
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-const PALETTE: [RGBColor; 8] = [
+pub(super) const PALETTE: [RGBColor; 8] = [
     RGBColor(0x3b, 0x6f, 0xb6),
     RGBColor(0xe8, 0x7d, 0x1e),
     RGBColor(0x3f, 0x9b, 0x57),
@@ -23,12 +24,17 @@ const PALETTE: [RGBColor; 8] = [
 /// Width and height in pixels of a plot of series at scale 1.
 pub const PLOT_SIZE: (u32, u32) = (840, 520);
 
-/// Width and height in pixels of this plot at scale 1: a heat map is as large as its cells need, small multiples as their panels.
+/// Width and height in pixels of this plot at scale 1: a heat map is as large as its cells need, a flame graph as its levels, small multiples as
+/// their panels.
 pub fn plot_size(plot: &Plot) -> (u32, u32) {
     if !plot.panels.is_empty() {
         return multiples::size(plot);
     }
-    plot.heat.as_ref().map_or(PLOT_SIZE, |heat| super::heat::size(plot, heat))
+    match (&plot.heat, &plot.flame) {
+        (Some(heat), _) => super::heat::size(plot, heat),
+        (_, Some(flame)) => super::flame::size(plot, flame),
+        _ => PLOT_SIZE,
+    }
 }
 
 /// A plot as an SVG document.
@@ -36,12 +42,14 @@ pub fn plot_size(plot: &Plot) -> (u32, u32) {
 /// # Errors
 /// `Internal` when the drawing library fails.
 pub fn plot_svg(plot: &Plot) -> Result<String> {
-    let mut out = String::new();
+    let (mut out, hover) = (String::new(), Hover::default());
     {
         let area = SVGBackend::with_string(&mut out, plot_size(plot)).into_drawing_area();
-        draw(&area, plot, 1.0, false)?;
+        draw(&area, plot, 1.0, Some(&hover))?;
     }
-    // What the drawing library has no element for: screen readers say it, browsers show it under the pointer.
+    // What the drawing library has no elements for: screen readers say it, browsers show it under the pointer.
+    let end = out.rfind("</svg>").unwrap_or(out.len());
+    out.insert_str(end, &hover.svg());
     let body = out.find('>').map_or(0, |at| at + 1);
     out.insert_str(body, &format!("\n<title>{}</title>", super::escape(&super::printable(&plot.in_words()))));
     Ok(out)
@@ -57,7 +65,7 @@ pub fn plot_png(plot: &Plot, scale: f64) -> Result<Vec<u8>> {
     let mut pixels = vec![0u8; width as usize * height as usize * 3];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-        draw(&area, plot, scale, true)?;
+        draw(&area, plot, scale, None)?;
     }
     let image = image::RgbImage::from_raw(width, height, pixels).ok_or_else(|| Error::internal("the pixels do not fill the plot"))?;
     let mut png = std::io::Cursor::new(Vec::new());
@@ -87,10 +95,10 @@ fn upright_labels(plot: &Plot, x: &Axis, width: f64) -> Option<f64> {
     (longest + 6.0 > room).then(|| (longest.min(LONGEST_NAME) - SMALL.size).max(0.0))
 }
 
-fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64, raster: bool) -> Result<()> {
+fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, plot: &Plot, scale: f64, hover: Option<&Hover>) -> Result<()> {
     let failed = |e: DrawingAreaErrorKind<DB::ErrorType>| Error::internal(format!("a plot cannot be drawn: {e}"));
     area.fill(&WHITE).map_err(failed)?;
-    let canvas = Canvas::new(area, scale, raster);
+    let canvas = Canvas::new(area, scale, hover);
     let drawn = if plot.panels.is_empty() { draw_one(&canvas, plot) } else { multiples::draw(&canvas, plot, draw_one, legend) };
     drawn.map_err(failed)?;
     area.present().map_err(failed)
@@ -101,13 +109,16 @@ fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<D
     if let Some(heat) = &plot.heat {
         return super::heat::draw(canvas, plot, heat);
     }
+    if let Some(flame) = &plot.flame {
+        return super::flame::draw(canvas, plot, flame);
+    }
     let Canvas { area, scale, .. } = *canvas;
     let (width, height) = area.dim_in_pixel();
     let y = Axis::y(plot, 6);
     let x = Axis::x(plot, (f64::from(width) / scale / 105.0) as usize);
     let tick_width = y.ticks.iter().map(|t| glyphs::width(&t.1, SMALL.size * scale)).max().unwrap_or(0);
     let px = |v: f64| (v * scale).round() as i32;
-    let with_legend = legend_entries(plot).next().is_some();
+    let with_legend = canvas.legend && legend_entries(plot).next().is_some();
     let top = px(18.0) + if plot.title.is_empty() { 0 } else { px(30.0) } + if with_legend { px(28.0) } else { 0 };
     let left = px(24.0) + tick_width + if plot.y_label.is_empty() { 0 } else { px(26.0) };
     let right = width as i32 - px(28.0);
@@ -117,7 +128,9 @@ fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<D
     let inner = Rect { left, top, right, bottom };
     let layout = Layout { canvas, x, y, inner, upright };
     layout.axes(plot)?;
-    legend(canvas, plot, (inner.left, inner.top - px(20.0)), inner.right)?;
+    if with_legend {
+        legend(canvas, plot, (inner.left, inner.top - px(20.0)), inner.right)?;
+    }
     layout.data(plot)
 }
 
@@ -223,6 +236,9 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         let (lines, others): (Vec<_>, Vec<_>) = plot.series.iter().enumerate().partition(|(_, s)| s.kind == SeriesKind::Line);
         for (k, s) in lines.into_iter().chain(others) {
             let color = PALETTE[k % PALETTE.len()];
+            if s.kind != SeriesKind::Bars {
+                self.say_points(plot, s);
+            }
             match s.kind {
                 SeriesKind::Line => {
                     self.polyline(s, color)?;
@@ -233,7 +249,7 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
                     }
                 }
                 SeriesKind::Bars => {
-                    self.bars(s, color, group, groups)?;
+                    self.bars(plot, s, color, group, groups)?;
                     group += 1;
                 }
                 SeriesKind::Dots => {
@@ -267,14 +283,25 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         Ok(())
     }
 
-    fn bars(&self, s: &Series, color: RGBColor, group: usize, groups: usize) -> Drawn<DB> {
+    /// Numbers under a pointer.
+    fn say_points(&self, plot: &Plot, s: &Series) {
+        for (i, p) in s.points.iter().enumerate() {
+            if let Some(at) = self.point(*p) {
+                self.say(Spot::Round(at, self.px(8.0)), || plot.point_in_words(s, i));
+            }
+        }
+    }
+
+    fn bars(&self, plot: &Plot, s: &Series, color: RGBColor, group: usize, groups: usize) -> Drawn<DB> {
         let width = 0.72 / groups.max(1) as f64;
-        for p in &s.points {
+        for (i, p) in s.points.iter().enumerate() {
             let (Some(x), Some(y)) = (self.x.position(p.0), self.y.position(p.1)) else { continue };
             let left = x - 0.36 + width * group as f64;
             let base = self.at_y(self.y.bar_base());
             let (x0, x1, top) = (self.at_x(left), self.at_x(left + width) - self.px(1.0), self.at_y(y));
-            self.area.draw(&Rectangle::new([(x0, top.min(base)), (x1, top.max(base))], color.filled()))?;
+            let corners = [(x0, top.min(base)), (x1, top.max(base))];
+            self.area.draw(&Rectangle::new(corners, color.filled()))?;
+            self.say(Spot::Box(corners[0], corners[1]), || plot.point_in_words(s, i));
             let text = super::number(p.1);
             if self.width(&text, SMALL) <= x1 - x0 + self.px(12.0) {
                 self.text(&text, ((x0 + x1) / 2, top.min(base) - self.px(6.0)), SMALL, (Anchor::Center, Anchor::End))?;

@@ -2,6 +2,7 @@
 
 use super::canvas::{AXIS, Canvas, Drawn, FAINT_INK, FRAME, INK, Pen, SMALL, TITLE, shortened};
 use super::glyphs::{self, Anchor};
+use super::hover::Spot;
 use super::{HeatMap, Plot};
 use plotters::prelude::*;
 
@@ -61,10 +62,14 @@ pub(super) fn draw<DB: DrawingBackend>(on: &Canvas<'_, DB>, plot: &Plot, heat: &
     let (rows, columns) = (heat.rows.len(), heat.columns.len());
     for row in 0..rows {
         for column in 0..columns {
-            let (shade, text) = heat.cell(row, column);
-            let shade = heat.scale.depth(shade);
+            let (value, text) = heat.cell(row, column);
+            let shade = heat.scale.depth(value);
             let corners = [(x(column), y(row)), (x(column + 1), y(row + 1))];
             on.area.draw(&Rectangle::new(corners, color(shade).filled()))?;
+            on.say(Spot::Box(corners[0], corners[1]), || {
+                let said = if text.is_empty() { super::number(value * heat.scale.most) } else { text.to_string() };
+                format!("{}, {}: {said}", heat.rows[row], heat.columns[column])
+            });
             let pen = Pen { size: (p.cell * 0.34).min(16.0), color: if shade > 0.5 { WHITE } else { INK } };
             if pen.size >= 8.0 && f64::from(glyphs::width(text, pen.size)) <= p.cell - 4.0 {
                 let middle = ((corners[0].0 + corners[1].0) / 2, (corners[0].1 + corners[1].1) / 2);

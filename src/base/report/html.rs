@@ -89,11 +89,15 @@ pub fn table_html(table: &Table) -> String {
     if !table.title.is_empty() {
         let _ = write!(out, "<caption>{}</caption>", escape(&table.title));
     }
-    out += "<thead><tr>";
-    for (i, h) in table.headers.iter().enumerate() {
-        let _ = write!(out, "<th{}>{}</th>", style(i), escape(h));
+    // A table of names and values has no heads to read out.
+    if table.headers.iter().any(|h| !h.is_empty()) {
+        out += "<thead><tr>";
+        for (i, h) in table.headers.iter().enumerate() {
+            let _ = write!(out, "<th{}>{}</th>", style(i), escape(h));
+        }
+        out += "</tr></thead>";
     }
-    out += "</tr></thead><tbody>\n";
+    out += "<tbody>\n";
     for (r, row) in table.rows.iter().enumerate() {
         out += "<tr>";
         for (i, c) in row.iter().enumerate() {

@@ -54,8 +54,9 @@ pub(super) fn draw<DB: DrawingBackend>(
     }
     let columns = across(plot);
     let cells = below.split_evenly((plot.panels.len().div_ceil(columns), columns));
-    for (panel, cell) in plot.drawn_panels().iter().zip(&cells) {
-        one(&canvas.on(cell), panel)?;
+    let legend = plot.shared_names().is_none();
+    for (panel, cell) in plot.panels.iter().zip(&cells) {
+        one(&canvas.on(cell, legend), panel)?;
     }
     Ok(())
 }
@@ -71,7 +72,7 @@ pub(super) fn text(
 ) -> Vec<String> {
     let columns = (width / TEXT.0).clamp(1, plot.panels.len());
     let each = (width - TEXT.1 * (columns - 1)) / columns;
-    let panels: Vec<Vec<String>> = plot.drawn_panels().iter().map(|p| panel(p, style, each)).collect();
+    let panels: Vec<Vec<String>> = plot.written_panels().iter().map(|p| panel(p, style, each)).collect();
     let mut lines = Vec::new();
     for row in panels.chunks(columns) {
         if !lines.is_empty() {

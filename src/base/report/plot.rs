@@ -1,5 +1,6 @@
 //! Plots.
 
+use super::Flame;
 use serde::Serialize;
 
 /// How a series is drawn.
@@ -50,6 +51,9 @@ pub struct Plot {
     /// Shaded cells instead of series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heat: Option<HeatMap>,
+    /// A whole and its parts instead of series; `y_label` is the unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flame: Option<Flame>,
 }
 
 impl Plot {
@@ -96,17 +100,29 @@ impl Plot {
         format!("{}{names}", parts.join(": "))
     }
 
+    /// A point of a series: `run, small: ms 3, mAP50 0.9`. The place of a named bar says nothing.
+    pub(super) fn point_in_words(&self, series: &Series, index: usize) -> String {
+        let (x, y) = series.points[index];
+        let label = series.labels.get(index).map_or("", String::as_str);
+        let who = [series.name.as_str(), label].into_iter().filter(|n| !n.is_empty()).collect::<Vec<_>>().join(", ");
+        let axis = |name: &str, other: &str, value: f64| format!("{} {}", if name.is_empty() { other } else { name }, super::number(value));
+        let y = axis(&self.y_label, "y", y);
+        let numbers =
+            if series.kind == SeriesKind::Bars && !label.is_empty() { y } else { format!("{}, {y}", axis(&self.x_label, "x", x)) };
+        if who.is_empty() { numbers } else { format!("{who}: {numbers}") }
+    }
+
     /// The names of the series, where all panels have the same: they are said once.
     pub(super) fn shared_names(&self) -> Option<Vec<&str>> {
         fn names(plot: &Plot) -> Vec<&str> {
             plot.series.iter().map(|s| s.name.as_str()).collect()
         }
         let first = names(self.panels.first()?);
-        self.panels.iter().all(|p| p.heat.is_none() && names(p) == first).then_some(first)
+        self.panels.iter().all(|p| p.heat.is_none() && p.flame.is_none() && names(p) == first).then_some(first)
     }
 
-    /// The panels as they are drawn: without names that are said once for all.
-    pub(super) fn drawn_panels(&self) -> Vec<Self> {
+    /// The panels as they are written: without names that are said once for all.
+    pub(super) fn written_panels(&self) -> Vec<Self> {
         let mut panels = self.panels.clone();
         if self.shared_names().is_some() {
             panels.iter_mut().flat_map(|p| &mut p.series).for_each(|s| s.name.clear());

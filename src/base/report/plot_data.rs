@@ -19,6 +19,9 @@ pub fn plot_tables(plot: &Plot) -> Vec<Table> {
         }
         return vec![table];
     }
+    if let Some(flame) = &plot.flame {
+        return vec![super::flame::table(plot, flame)];
+    }
     let all = &plot.series;
     let series = all.len() > 1;
     let named = all.iter().any(|s| !s.labels.is_empty());

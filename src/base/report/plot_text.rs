@@ -38,6 +38,9 @@ fn body(plot: &Plot, style: &Style, width: usize, rows: usize) -> Vec<String> {
     if let Some(heat) = &plot.heat {
         return super::heat_text::heat_text(plot, heat, style, width);
     }
+    if let Some(flame) = &plot.flame {
+        return super::flame::text(plot, flame, style, width);
+    }
     if plot.series.iter().all(|s| s.points.is_empty()) {
         return vec!["(no data)".to_string()];
     }

@@ -9,12 +9,18 @@ use serde::Serialize;
 /// Results of one class.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClassResult {
+    /// Name of the class; its number where the model names none.
     pub class: String,
     /// True objects; for a classifier, images.
     pub objects: usize,
+    /// Average precision at IoU 0.5; `None` for a classifier.
     pub map50: Option<f64>,
+    /// Average precision, the mean over IoU 0.5 to 0.95; `None` for a classifier.
     pub map: Option<f64>,
+    /// Share of the detections (for a classifier, the answers) of this class that are right, 0 to 1; 0 where there are none. For a
+    /// detector at [`Evaluation::confidence`] and IoU 0.5.
     pub precision: f64,
+    /// Share of the objects (images) of this class that are found, under the same conditions.
     pub recall: f64,
     /// Precision at recalls 0, 0.01, …, 1 at IoU 0.5; empty for a classifier.
     pub curve: Vec<f64>,
@@ -25,22 +31,32 @@ pub struct ClassResult {
 pub struct Conditions {
     /// Height and width of the input in pixels.
     pub image_size: [usize; 2],
+    /// Images per run of the model.
     pub batch: usize,
+    /// Boxes of lower confidence were dropped.
     pub confidence: f64,
+    /// Overlap (intersection over union) above which a worse box was dropped.
     pub iou: f64,
+    /// Most boxes per image.
     pub max_detections: usize,
+    /// A box could count for several classes.
     pub multi_label: bool,
+    /// Boxes of different classes suppressed each other.
     pub agnostic: bool,
     /// Overlapping boxes were suppressed here, not by the model.
     pub suppressed: bool,
+    /// Where the model ran, as [`device_name`](compresso_base::context::device_name) has it.
     pub device: String,
+    /// Threads that it ran with.
     pub threads: usize,
 }
 
 /// What `evaluate` measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Evaluation {
+    /// Name and split of the dataset.
     pub dataset: String,
+    /// Images that were judged; those that cannot be read are left out.
     pub images: usize,
     /// Mean average precision at IoU 0.5; `None` for a classifier, or when there are no objects.
     pub map50: Option<f64>,
@@ -51,6 +67,7 @@ pub struct Evaluation {
     pub coco: Option<CocoSummary>,
     /// Means over the classes, for a detector at `confidence` and IoU 0.5.
     pub precision: Option<f64>,
+    /// As [`Evaluation::precision`].
     pub recall: Option<f64>,
     /// The one confidence at which the classes' mean F1 score is highest.
     pub confidence: Option<f64>,
@@ -58,14 +75,17 @@ pub struct Evaluation {
     pub top1: Option<f64>,
     /// Share of images with the right class among the best five; `None` up to five classes.
     pub top5: Option<f64>,
+    /// Results of each class that has objects (images), in the order of their numbers.
     pub per_class: Vec<ClassResult>,
     /// How a detector's precision, recall and F1 score depend on the confidence; else empty.
     pub by_confidence: ConfidenceCurve,
     /// `None` where there was nothing to count.
     pub confusion: Option<Confusion>,
+    /// How the model was run.
     pub conditions: Conditions,
     /// Wall time, reading images included.
     pub seconds: f64,
+    /// What a user must know, a line each: how classes were matched, images that could not be read.
     pub warnings: Vec<String>,
 }
 
@@ -135,7 +155,7 @@ impl Show for Evaluation {
         }
         let mut tables = vec![table];
         if let Some(c) = self.coco.as_ref().filter(|c| c.map.is_some()) {
-            let mut table = Table::new("COCO", &["", ">all", ">small", ">medium", ">large"]);
+            let mut table = Table::new("COCO", &["measure", ">all", ">small", ">medium", ">large"]);
             let mut row = |name: &str, values: &[Option<f64>]| {
                 let blank = std::iter::repeat_n(String::new(), 4 - values.len());
                 table.row(std::iter::once(name.to_string()).chain(values.iter().map(|v| cell(*v))).chain(blank));
