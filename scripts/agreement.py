@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Holds the rows of `benchmark` against other tools, in one run on the same threads:
 
-  agreement.py DENSE.onnx [MODEL.onnx ...] [--compresso PROGRAM] [--runs 50] [--rounds 3] [--threads N]
+  agreement.py DENSE.onnx [MODEL.onnx ...] [--compresso PROGRAM] [--runs 100] [--rounds 7] [--threads N]
 
 - latency in onnxruntime against a loop in Python, in OpenVINO against `benchmark_app` (which the package openvino brings),
 - memory of the worker's process against the maximum resident size of /usr/bin/time -v,
 - percentiles against numpy, the interval of the median against the ranks of scipy's binomial distribution, on the recorded runs.
 
-All models are timed in native, onnxruntime, OpenVINO, TensorFlow Lite and ncnn by one call of `benchmark`, between rounds of the other tools; these tell the drift of the
-machine by their own first and last rounds. Give the dense, the pruned, the INT8 and the distilled model. Needs the packages numpy,
+All models are timed in native, onnxruntime, OpenVINO, TensorFlow Lite and ncnn by one call of `benchmark`. Other tools run one model over and over, so that its weights stay in the
+caches; they are held against `benchmark` of that model and runtime alone, in turns, and what counts is the median of the ratios of the turns: the machine's speed drifts. Give the dense, the pruned, the INT8 and the distilled model. Needs the packages numpy,
 onnxruntime, openvino and scipy (ai-edge-litert and ncnn for their rows) and GNU time. Ends with status 1 where something is off by more than 5 %.
 """
 import argparse, glob, json, os, re, shlex, statistics, subprocess, sys, tempfile
@@ -17,8 +17,8 @@ p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDes
 p.add_argument("models", metavar="MODEL", nargs="+")
 p.add_argument("--compresso", default="compresso", help="the program")
 p.add_argument("--runtimes", default="native,onnxruntime,openvino,tflite,ncnn")
-p.add_argument("--runs", type=int, default=50)
-p.add_argument("--rounds", type=int, default=3, help="turns of each tool; the median counts")
+p.add_argument("--runs", type=int, default=100)
+p.add_argument("--rounds", type=int, default=7, help="turns of each tool; the median of their ratios counts")
 p.add_argument("--threads", type=int, default=os.cpu_count())
 p.add_argument("--size", type=int, default=640, help="pixels of a side, where a model leaves it open")
 a = p.parse_args()
@@ -30,8 +30,8 @@ runtimes = a.runtimes.split(",")
 off = []
 
 
-def told(what, ours, theirs, unit):
-    part = ours / theirs - 1
+def told(what, ours, theirs, unit, part=None):
+    part = ours / theirs - 1 if part is None else part
     print(f"{what:58} {ours:11.4f} {theirs:11.4f} {unit:3} {100 * part:+6.1f} %", flush=True)
     if abs(part) > 0.05:
         off.append(what)
@@ -121,40 +121,46 @@ def interval(samples):
 with tempfile.TemporaryDirectory() as folder:
     files = {}
     for i, path in enumerate(models):
+        # Open sizes are filled in for all.
+        models[i] = os.path.join(folder, f"{i}.onnx")
+        from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
+        import onnx
+        m = onnx.load(path)
+        dims = [d.dim_value or (1 if n == 0 else a.size) for n, d in enumerate(m.graph.input[0].type.tensor_type.shape.dim)]
+        make_input_shape_fixed(m.graph, m.graph.input[0].name, dims)
+        fix_output_shapes(m)
+        onnx.save(m, models[i])
+        path = models[i]
         files[path] = os.path.join(folder, f"{i}.xml")
         compresso(f"openvino_export(model({json.dumps(path)}), {json.dumps(files[path])})")
-    others = {("onnxruntime", m): [] for m in models} | {("openvino", m): [] for m in models}
-    ours = {}
-
-    def turn():
-        for m in models:
-            others["onnxruntime", m].append(loop(m))
-            others["openvino", m].append(benchmark_app(files[m]))
-
-    print(f"load {os.getloadavg()[0]:.2f}; {a.threads} threads, {a.runs} runs, {a.rounds} rounds in turns\n")
-    for n in range(a.rounds):
-        turn()
-        for row in benchmark(models, runtimes, os.path.join(folder, f"report{n}.json")):
-            ours.setdefault((row["runtime"], row["name"]), []).append(row)
-    names = dict(zip(models, dict.fromkeys(name for _, name in ours)))
+    tools = {"onnxruntime": loop, "openvino": lambda m: benchmark_app(files[m])}
+    print(f"load {os.getloadavg()[0]:.2f}; {a.threads} threads, {a.runs} runs, {a.rounds} turns\n")
     print(f"{'':58} {'benchmark':>11} {'other':>11}")
-    for (runtime, m), medians in others.items():
-        told(f"{names[m]} in {runtime}, median of {a.rounds}", statistics.median(r["p50_ms"] for r in ours[runtime, names[m]]),
-             statistics.median(medians), "ms")
+    rows = benchmark(models, runtimes, os.path.join(folder, "report.json"))
+    names = dict(zip(models, dict.fromkeys(row["name"] for row in rows)))
+    for runtime, tool in tools.items():
+        for m in models:
+            ours, theirs = [], []
+            for n in range(a.rounds):
+                # Each begins every other turn.
+                turn = [lambda: theirs.append(tool(m)), lambda: ours.append(benchmark([m], [runtime], os.path.join(folder, "one.json"))[0]["p50_ms"])]
+                for go in turn[:: 1 if n % 2 else -1]:
+                    go()
+            ratio = statistics.median(x / y for x, y in zip(ours, theirs))
+            told(f"{names[m]} in {runtime}, median of {a.rounds}", statistics.median(ours), statistics.median(theirs), "ms", ratio - 1)
     for m in models:
         for runtime in ("native", "onnxruntime"):
             told(f"{names[m]} in {runtime}, memory of the process", *resident(m, runtime, folder), "MB")
-    for (runtime, name), rows in ours.items():
-        row, samples = rows[-1], rows[-1]["samples_ms"]
+    for row in rows:
+        runtime, name, samples = row["runtime"], row["name"], row["samples_ms"]
         figures = [(row[f"p{q}_ms"], np.percentile(samples, q)) for q in (50, 95, 99)]
         figures += [(row["mean_ms"], np.mean(samples)), (row["std_ms"], np.std(samples, ddof=1))]
         figures += list(zip((row["p50_interval_ms"]["low"], row["p50_interval_ms"]["high"]), interval(samples)))
         if not all(abs(x - y) <= 1e-9 * max(1, abs(y)) for x, y in figures):
             off.append(f"percentiles or interval of {name} in {runtime}: {figures}")
-    print(f"\npercentiles, mean, deviation and interval of {len(ours)} rows recomputed from their runs by numpy and scipy")
-    for (runtime, name), rows in ours.items():
-        medians = ", ".join(f"{row['p50_ms']:.2f}" for row in rows)
-        print(f"{name:20} {runtime:12} p50 {medians} ms")
+    print(f"\npercentiles, mean, deviation and interval of {len(rows)} rows recomputed from their runs by numpy and scipy")
+    for row in rows:
+        print(f"{row['name']:20} {row['runtime']:12} p50 {row['p50_ms']:.2f} ms")
 for line in off:
     print(f"more than 5 % off: {line}")
 sys.exit(bool(off))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """How often `benchmark` is right about two models: one against itself, and against a twin that takes a twentieth longer.
 
-  verdicts.py [--trials 100] [--compresso PROGRAM] [--runtime native] [--runs 50] [--threads N]
+  verdicts.py [--trials 100] [--compresso PROGRAM] [--runtime native] [--runs 0] [--threads N]
 
-The model is a chain of 40 equal convolutions, the twin has 42 of them, so that it multiplies 5.0 % more in layers of the same kind; a first layer, which is
-small, is theirs alike. How much longer it truly takes is printed beside the counts: the median ratio over the rounds of all trials.
+The model is a chain of 60 equal convolutions, the twin has some more of them: as many as make it nearest to a twentieth slower by a first comparison with a
+chain of 90 (a run has its own costs beside the layers). How much longer it truly takes is printed beside the counts: the median ratio over the rounds of all trials.
 Each trial is one call of `benchmark` with the model, the model again and the twin, each in a process of its own, taking turns. Needs the
 packages numpy and onnx, and a machine on which nothing else runs: the load is printed.
 """
@@ -14,9 +14,9 @@ p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDes
 p.add_argument("--trials", type=int, default=100)
 p.add_argument("--compresso", default="compresso", help="the program")
 p.add_argument("--runtime", default="native")
-p.add_argument("--runs", type=int, default=50, help="the default of benchmark")
+p.add_argument("--runs", type=int, default=0, help="the default of benchmark: as many as it finds right")
 p.add_argument("--threads", type=int, default=os.cpu_count())
-p.add_argument("--layers", type=int, default=40)
+p.add_argument("--layers", type=int, default=60)
 a = p.parse_args()
 import numpy as np, onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -53,8 +53,15 @@ def trial(folder, seed):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    for name, layers in (("model", a.layers), ("again", a.layers), ("twin", a.layers * 21 // 20)):
+    for name, layers in (("model", a.layers), ("again", a.layers), ("twin", a.layers * 3 // 2)):
         chain(os.path.join(folder, name + ".onnx"), layers)
+    ratios = []
+    for seed in range(3):
+        first, _, long = trial(folder, seed)
+        ratios += [o / s for o, s in zip(long["samples_ms"], first["samples_ms"])]
+    more = max(1, round(0.05 * (a.layers // 2) / (statistics.median(ratios) - 1)))
+    chain(os.path.join(folder, "twin.onnx"), a.layers + more)
+    print(f"a chain of {a.layers} layers, its twin of {a.layers + more}", flush=True)
     load = os.getloadavg()[0]
     verdicts = {"itself": collections.Counter(), "twin": collections.Counter()}
     ratios = {"itself": [], "twin": []}
@@ -63,7 +70,7 @@ with tempfile.TemporaryDirectory() as folder:
         for name, row in (("itself", again), ("twin", twin)):
             verdicts[name][row["speedup"]["verdict"]] += 1
             ratios[name] += [o / s for o, s in zip(row["samples_ms"], first["samples_ms"])]
-    print(f"{a.trials} trials of {a.runs} runs in {a.runtime}, {a.threads} threads, median {statistics.median(first['samples_ms']):.2f} ms; "
+    print(f"{a.trials} trials of {len(first['samples_ms'])} runs in {a.runtime}, {a.threads} threads, median {statistics.median(first['samples_ms']):.2f} ms; "
           f"load before them {load:.2f}, after them {os.getloadavg()[0]:.2f}")
     for name, what in (("itself", "the model against itself"), ("twin", "the twin")):
         counts = ", ".join(f"{verdict.replace('_', ' ')} {count}" for verdict, count in verdicts[name].most_common())

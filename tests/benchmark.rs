@@ -145,6 +145,36 @@ fn figures_and_accuracy_are_those_of_one_process() {
     assert!(2 * many.peak_memory_bytes.unwrap() > 3 * few.peak_memory_bytes.unwrap(), "{few:?} {many:?}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn processes_are_kept_on_the_cores_that_are_named() {
+    let _guard = alone();
+    let cores = || {
+        let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let list = |text: String| text.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).map(|l| l.trim().to_string());
+        workers().into_iter().filter_map(|pid| list(status(pid))).collect::<Vec<_>>()
+    };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let models = named([("m", &detector(0.125))]);
+    let done = Arc::new(AtomicBool::new(false));
+    let watch = {
+        let (seen, done) = (seen.clone(), done.clone());
+        std::thread::spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                seen.lock().unwrap().extend(cores());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        })
+    };
+    let report = run(&models, &Benchmark { cores: Some(vec![0]), runs: 30, ..quick() });
+    done.store(true, Ordering::Relaxed);
+    watch.join().unwrap();
+    let seen = seen.lock().unwrap();
+    // The program is asked who it is before, on all cores.
+    assert!(seen.iter().filter(|c| *c == "0").count() > 3, "{seen:?}");
+    assert!(report.notes().iter().any(|n| n.starts_with("1 thread on cores 0, batch 1")), "{:?}", report.notes());
+}
+
 /// Calls `act` once, when this many steps are done.
 struct At<F>(u64, AtomicBool, F);
 

@@ -68,6 +68,7 @@ impl Verification {
             runtime: spec.name.into(),
             file: file.to_path_buf(),
             threads: ctx.threads,
+            cores: Vec::new(),
             training: false,
             gpu: None,
             seed: ctx.seed,

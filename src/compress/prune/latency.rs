@@ -131,11 +131,31 @@ pub(super) fn timed_select(
         tries.push((selected, timed));
         Ok(left)
     })?;
+    let ratio = faster(&tries.iter().map(|t| &t.1).collect::<Vec<_>>(), ratio, 1.0 - options.ratio)?;
     let tried = tries.len();
     let nearest = tries.into_iter().min_by(|a, b| (a.1.ratio - ratio).abs().total_cmp(&(b.1.ratio - ratio).abs()));
     let (mut selected, timed) = nearest.ok_or_else(|| Error::internal("nothing was timed"))?;
     (selected.went, selected.asked) = (1.0 - timed.left, options.ratio);
     Ok((selected, Timed { tried, ..timed }))
+}
+
+/// The share that was found; where that is 0, as the model as it is comes nearest to the goal, that of the faster candidate that comes nearest.
+///
+/// # Errors
+/// `Unsupported` when none was faster: cuts would take channels and no time.
+fn faster(tries: &[&Timed], ratio: f64, goal: f64) -> Result<f64> {
+    if ratio > 0.0 {
+        return Ok(ratio);
+    }
+    let away = |t: &Timed| (t.left - goal).abs();
+    if let Some(t) = tries.iter().filter(|t| t.left < 1.0).min_by(|a, b| away(a).total_cmp(&away(b))) {
+        return Ok(t.ratio);
+    }
+    let one = |t: &&Timed| format!("{:.2} of the time without {:.0} % of the multiply-accumulates", t.left, 100.0 * t.macs);
+    let name = tries.first().map_or("", |t| t.runtime.as_str());
+    let all = tries.iter().map(one).collect::<Vec<_>>().join(", ");
+    let e = Error::unsupported(format!("no pruned model was faster than this one in {name}: {all}"));
+    Err(e.hint("a share of the multiply-accumulates goes all the same with budget: \"macs\""))
 }
 
 #[cfg(test)]
@@ -167,7 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_get_faster_stays() {
-        assert_eq!(solve(0.5, &mut |r| Ok(1.0 + r)).unwrap(), 0.0);
+    fn what_does_not_get_faster_is_refused() {
+        let ratio = solve(0.5, &mut |r| Ok(1.0 + r)).unwrap();
+        assert_eq!(ratio, 0.0);
+        let timed =
+            |left: f64, macs: f64| Timed { runtime: "native".into(), before_ms: 1.0, after_ms: left, left, ratio: macs, macs, tried: 0 };
+        let (slow, fast) = (timed(1.5, 0.52), timed(0.2, 0.9));
+        let e = faster(&[&slow], ratio, 0.8).unwrap_err();
+        let why = "no pruned model was faster than this one in native: 1.50 of the time without 52 % of the multiply-accumulates";
+        assert_eq!(e.message(), why);
+        assert_eq!(faster(&[&slow, &fast], ratio, 0.8).unwrap(), 0.9);
+        assert_eq!(faster(&[&slow], 0.2, 0.8).unwrap(), 0.2);
     }
 }

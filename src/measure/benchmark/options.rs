@@ -2,6 +2,7 @@
 
 use super::{BenchmarkReport, benchmark};
 use crate::runtimes::RuntimeName;
+use crate::worker::check_cores;
 use compresso_base::context::Context;
 use compresso_base::error::{Error, Result};
 use compresso_base::operation::{Arg, ArgKind, Operation, Options, Signature, in_range};
@@ -27,8 +28,8 @@ compresso_base::choice! {
 compresso_base::options! {
     /// Options of `benchmark`.
     pub struct Benchmark {
-        /// Measured runs of each model.
-        pub runs: usize = 50,
+        /// Measured runs of each model; 0: as many as take two seconds each, 50 at least and 500 at most. Few runs tell large differences only.
+        pub runs: usize = 0,
         /// Runs before them that do not count.
         pub warmup: usize = 5,
         /// Measure for about so many seconds, shared by all models, instead of `runs`; of the scenario "server", seconds of each rate.
@@ -49,6 +50,8 @@ compresso_base::options! {
         pub size: Option<serde_json::Value> = None,
         /// Threads of each runtime; the session's when left out.
         pub threads: Option<usize> = None,
+        /// Numbers of the cores that the processes are kept on (Linux), so that no other core, faster or slower, has a part: as many as `threads`.
+        pub cores: Option<Vec<usize>> = None,
         /// Runtimes to measure in: "native", "cuda", "onnxruntime", "openvino", "tflite", "ncnn"; "native" and "onnxruntime", where they are on this machine, when left out.
         pub runtimes: Option<Vec<RuntimeName>> = None,
         /// Time steps of training (forward, backward, update) instead of inference.
@@ -69,6 +72,10 @@ compresso_base::options! {
     }
 }
 
+/// Runs of each model, and seconds, where the options do not say.
+const LEAST: usize = 50;
+const MOST: usize = 500;
+const USUAL: f64 = 2.0;
 /// Turns that models take offline, each of them long.
 const OFFLINE_TURNS: usize = 10;
 
@@ -76,12 +83,18 @@ impl Benchmark {
     /// # Errors
     /// `Argument` for options out of range, and those that another scenario has.
     pub(super) fn check(&self) -> Result<()> {
-        in_range("runs", self.runs as f64, 1.0..=1e6)?;
+        in_range("runs", self.runs as f64, 0.0..=1e6)?;
         in_range("batch", self.batch as f64, 1.0..=4096.0)?;
         in_range("samples", self.samples as f64, 1.0..=4096.0)?;
         in_range("percentile", self.percentile, 0.5..=0.999)?;
         self.seconds.map_or(Ok(()), |s| in_range("seconds", s, 0.01..=86_400.0))?;
         self.latency_ms.map_or(Ok(()), |ms| in_range("latency_ms", ms, f64::MIN_POSITIVE..))?;
+        if let Some(cores) = &self.cores {
+            check_cores(cores)?;
+            if !self.isolate {
+                return Err(Error::argument("option 'cores' is for processes of their own, and isolate is false"));
+            }
+        }
         if self.training && self.scenario != Scenario::SingleStream {
             return Err(Error::argument(format!("training has no scenario '{}'", self.scenario)));
         }
@@ -99,12 +112,24 @@ impl Benchmark {
         match self.scenario {
             Scenario::SingleStream | Scenario::Server => (1, false),
             Scenario::MultiStream => (self.samples.div_ceil(batch.max(1)), false),
-            Scenario::Offline => (self.runs.div_ceil(OFFLINE_TURNS), true),
+            Scenario::Offline => (self.fixed_runs().div_ceil(OFFLINE_TURNS), true),
         }
     }
-    /// Queries that are measured.
+    /// Runs where their number is not for the time that they take to say.
+    pub(super) fn fixed_runs(&self) -> usize {
+        if self.runs == 0 { LEAST } else { self.runs }
+    }
+    /// Queries of each of some models whose runs in turn, one of each, take so many milliseconds together.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bounded count")]
+    pub(super) fn queries_in(&self, round_ms: f64, models: usize) -> usize {
+        match self.seconds {
+            Some(seconds) => (1e3 * seconds / round_ms).clamp(2.0, 1e6) as usize,
+            None => (1e3 * USUAL * models as f64 / round_ms).clamp(LEAST as f64, MOST as f64) as usize,
+        }
+    }
+    /// Queries that are measured, where their number is fixed.
     pub(super) fn queries(&self) -> usize {
-        if self.scenario == Scenario::Offline { OFFLINE_TURNS.min(self.runs) } else { self.runs }
+        if self.scenario == Scenario::Offline { OFFLINE_TURNS.min(self.fixed_runs()) } else { self.fixed_runs() }
     }
     /// How accuracy is measured.
     pub(super) fn judging(&self) -> Evaluate {

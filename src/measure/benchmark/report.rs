@@ -70,6 +70,8 @@ pub struct BenchmarkReport {
     pub environment: Environment,
     /// Threads of each runtime.
     pub threads: usize,
+    /// Cores that the processes were kept on; `None` where the system put them.
+    pub cores: Option<Vec<usize>>,
     /// The runs were steps of training.
     pub training: bool,
     /// How queries came.
@@ -340,7 +342,7 @@ impl Show for BenchmarkReport {
         if plots.is_empty() {
             plots.push(self.latency_plot(label));
         }
-        plots.extend(self.layers.iter().filter_map(Layers::plot));
+        plots.extend(self.layers.iter().flat_map(Layers::plots));
         plots
     }
 
@@ -348,8 +350,12 @@ impl Show for BenchmarkReport {
         let mut notes = self.environment.lines();
         if let Some(r) = self.rows.first() {
             notes.push(format!(
-                "{}, batch {}, {} {} each, models taking turns{}",
+                "{}{}, batch {}, {} {} each, models taking turns{}",
                 counted(self.threads, "thread"),
+                self.cores.as_ref().map_or_else(String::new, |c| format!(
+                    " on cores {}",
+                    c.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                )),
                 r.batch,
                 r.latency.runs,
                 match self.scenario {

@@ -51,6 +51,9 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
         fits_one(models, data, options)?;
     }
     let program = if options.isolate { worker_program(&mut warnings, ctx)? } else { None };
+    if options.cores.is_some() && program.is_none() {
+        warnings.push("option 'cores' is for processes of their own: these ran where the system put them".into());
+    }
     let room = Room { options, threads, program: program.as_deref(), ctx };
     let mut seats = load(models, &specs, &room, &mut warnings)?;
     let samples = time(&mut seats, options, &mut warnings, ctx)?;
@@ -73,6 +76,7 @@ pub fn benchmark(models: &[(String, Model)], data: Option<&Dataset>, options: &B
         layers,
         environment: Environment::now(versions(&seats)),
         threads,
+        cores: options.cores.clone().filter(|_| program.is_some()),
         training: options.training,
         scenario: options.scenario,
         isolated: program.is_some(),
@@ -243,16 +247,18 @@ fn time(seats: &mut [Seat<'_>], options: &Benchmark, warnings: &mut Vec<String>,
             Err(Fault::Error(e)) => Err(e.at(format!("model {place}"))),
         }));
     }
-    let samples = match options.seconds.filter(|_| options.scenario != Scenario::Server) {
-        None => interleaved(&mut subjects, options.warmup, options.queries(), "benchmark", ctx)?,
-        Some(seconds) => {
-            let first = interleaved(&mut subjects, options.warmup, 2, "benchmark", ctx)?;
-            let steps = if options.scenario == Scenario::Offline { options.query(1).0 as f64 } else { 1.0 };
-            let round: f64 = first.iter().flat_map(|s| s.iter().copied().reduce(f64::min)).sum::<f64>() * steps;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a bounded count")]
-            let queries = (1e3 * seconds / round).clamp(2.0, 1e6) as usize;
-            interleaved(&mut subjects, 0, queries, "benchmark", ctx)?
-        }
+    let by_time = match options.scenario {
+        Scenario::Server => false,
+        Scenario::Offline => options.seconds.is_some(),
+        Scenario::SingleStream | Scenario::MultiStream => options.seconds.is_some() || options.runs == 0,
+    };
+    let samples = if by_time {
+        let first = interleaved(&mut subjects, options.warmup, 2, "benchmark", ctx)?;
+        let steps = if options.scenario == Scenario::Offline { options.query(1).0 as f64 } else { 1.0 };
+        let round: f64 = first.iter().flat_map(|s| s.iter().copied().reduce(f64::min)).sum::<f64>() * steps;
+        interleaved(&mut subjects, 0, options.queries_in(round, first.len()), "benchmark", ctx)?
+    } else {
+        interleaved(&mut subjects, options.warmup, options.queries(), "benchmark", ctx)?
     };
     drop(subjects);
     if let [Some(how), rest @ ..] = ends.as_slice()
@@ -287,7 +293,7 @@ fn layers(models: &[(String, Model)], room: &Room<'_>, warnings: &mut Vec<String
     let mut all = Vec::new();
     for (name, model) in models {
         let files = Files::new(model)?;
-        let steps = room.seat(name, &files, spec, false).and_then(|mut seat| seat.carrier.profile(room.options.runs));
+        let steps = room.seat(name, &files, spec, false).and_then(|mut seat| seat.carrier.profile(room.options.fixed_runs()));
         match steps {
             Ok(steps) => all.push(Layers { name: name.clone(), steps }),
             Err(Fault::Ended(how)) => warnings.push(format!("no steps of '{name}': {how}")),

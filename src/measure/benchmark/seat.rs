@@ -29,6 +29,8 @@ pub(super) struct Room<'a> {
 /// A loaded model.
 pub(super) struct Seat<'a> {
     pub name: &'a str,
+    /// As the user gave it, and as it is in the file that the runtime opened.
+    pub given: &'a Model,
     pub model: Model,
     pub spec: &'static RuntimeSpec,
     pub batch: usize,
@@ -53,13 +55,14 @@ impl<'a> Room<'a> {
     /// Loads a model into a runtime, for training or inference, and runs it once.
     pub fn seat(&self, name: &'a str, files: &Files<'a>, spec: &'static RuntimeSpec, training: bool) -> Result<Seat<'a>, Fault> {
         let size = size(files.model(), self.options)?;
-        let (file, model) = files.of(&spec.artefact, self.options.batch, size)?;
+        let (file, model) = files.of(&spec.artefact, self.options.batch, size, training)?;
         let inputs = inputs(&model, self.options)?;
         let batch = inputs.first().and_then(|i| i.dims.first().copied()).unwrap_or(1);
         let order = Order {
             runtime: spec.name.into(),
             file,
             threads: self.threads,
+            cores: self.options.cores.clone().unwrap_or_default(),
             training,
             gpu: match self.ctx.device.location() {
                 DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
@@ -71,7 +74,7 @@ impl<'a> Room<'a> {
             inputs,
         };
         let carrier = carry(spec, &order, self.program, self.ctx)?;
-        Ok(Seat { name, model, spec, batch, size, query: self.options.query(batch), carrier })
+        Ok(Seat { name, given: files.model(), model, spec, batch, size, query: self.options.query(batch), carrier })
     }
 }
 
@@ -187,7 +190,7 @@ impl Seat<'_> {
             runtime: self.spec.name.into(),
             params: stats.params,
             macs: stats.macs,
-            size_bytes: self.model.encoded()?.len() as u64,
+            size_bytes: self.given.encoded()?.len() as u64,
             batch: self.batch,
             throughput: images as f64 * 1e3 / latency.mean_ms,
             latency,

@@ -67,6 +67,11 @@ fn scenarios_count_queries_as_loadgen_does() {
     });
     // Steps of a query on two images each, whether its figure is their mean, and how many there are.
     assert_eq!(queries, [((1, false), 40), ((5, false), 40), ((4, true), 10)]);
+    // As many as take two seconds of each model, within bounds; or as the seconds for all say.
+    let usual = here();
+    let queries = [(30.0, 3), (1.0, 1), (1e4, 1)].map(|(round, models)| usual.queries_in(round, models));
+    assert_eq!(queries, [200, 500, 50]);
+    assert_eq!(Benchmark { seconds: Some(1.0), ..here() }.queries_in(100.0, 3), 10);
     let [one, eight] = [&single, &multi].map(|r| &r.rows[0]);
     assert_eq!((one.latency.runs, eight.latency.runs), (20, 20));
     // A query of eight images is eight steps.
@@ -121,6 +126,16 @@ fn the_usual_runtimes_that_are_found_are_used_and_the_others_told_once() {
 }
 
 #[test]
+fn cores_are_for_processes_of_their_own_and_must_be_there() {
+    let wrong = |o: Benchmark| benchmark(&[("net".to_string(), model(4))], None, &o, &Context::new()).unwrap_err().message().to_string();
+    assert!(wrong(Benchmark { cores: Some(vec![]), ..here() }).contains("empty"));
+    if cfg!(target_os = "linux") {
+        assert!(wrong(Benchmark { cores: Some(vec![0, 100_000]), ..here() }).contains("core 100000"));
+        assert!(wrong(Benchmark { cores: Some(vec![0]), ..here() }).contains("isolate is false"));
+    }
+}
+
+#[test]
 fn steps_of_the_plan_are_timed() {
     let report = run(&[("net".into(), model(4))], &Benchmark { layers: true, runs: 3, ..here() });
     let steps = &report.layers[0].steps;
@@ -148,7 +163,7 @@ fn training_steps_are_timed_on_the_model_alone() {
 fn bad_requests_name_the_option() {
     let models = [("m".to_string(), model(4))];
     let run = |options: Benchmark| benchmark(&models, None, &options, &Context::new()).unwrap_err().to_string();
-    assert!(run(Benchmark { runs: 0, ..Benchmark::default() }).contains("option 'runs'"));
+    assert!(run(Benchmark { runs: 2_000_000, ..Benchmark::default() }).contains("option 'runs'"));
     let e = run(Benchmark { runtimes: Some(vec!["onnxruntim".into()]), ..Benchmark::default() });
     assert!(e.contains("there is no runtime 'onnxruntim'") && e.contains("did you mean 'onnxruntime'?"), "{e}");
     assert!(benchmark(&[], None, &Benchmark::default(), &Context::new()).is_err());

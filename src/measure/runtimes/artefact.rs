@@ -15,7 +15,7 @@ pub struct Artefact {
     pub file: &'static str,
     /// Writes it, and whatever it needs beside it, and says what is to be opened. Memory that this takes is not the runtime's.
     pub write: fn(&Model, &Path) -> Result<PathBuf>,
-    /// It can leave sizes open; otherwise those of the benchmark are filled in before it is written.
+    /// It can leave sizes open, where those of a run are not known; otherwise it is refused then.
     pub open_sizes: bool,
     /// What it calls inputs and outputs.
     pub names: fn(&Graph) -> Names,
@@ -48,16 +48,16 @@ impl<'a> Files<'a> {
     pub fn model(&self) -> &'a Model {
         self.model
     }
-    /// The file of an artefact, which is written when it is first asked for, and the model as it is in the file: where sizes must be fixed,
-    /// with the batch and image size given.
+    /// The file of an artefact, which is written when it is first asked for, and the model as it is in the file: with open sizes filled in, by the
+    /// batch and image size given, so that no runtime keeps open what it could plan; as it is where they may stay `open`.
     ///
     /// # Errors
     /// What writing it reports.
-    pub fn of(&self, artefact: &Artefact, batch: usize, image: Option<[usize; 2]>) -> Result<(PathBuf, Model)> {
-        let model = if artefact.open_sizes {
-            self.model.clone()
-        } else {
-            self.model.with_fixed_sizes(batch, image.or_else(|| self.model.image_size()))?
+    pub fn of(&self, artefact: &Artefact, batch: usize, image: Option<[usize; 2]>, open: bool) -> Result<(PathBuf, Model)> {
+        let model = match self.model.with_fixed_sizes(batch, image.or_else(|| self.model.image_size())) {
+            _ if open && artefact.open_sizes => self.model.clone(),
+            Err(_) if artefact.open_sizes => self.model.clone(),
+            fixed => fixed?,
         };
         let mut written = self.written.borrow_mut();
         let path = match written.get(artefact.file) {

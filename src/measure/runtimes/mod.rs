@@ -162,7 +162,7 @@ impl RuntimeSpec {
     pub fn open_model<'a>(&self, model: &Model, threads: usize, ctx: &'a Context) -> Result<Box<dyn Runtime + 'a>> {
         self.require()?;
         let files = Files::new(model)?;
-        let (file, model) = files.of(&self.artefact, 1, None)?;
+        let (file, model) = files.of(&self.artefact, 1, None, true)?;
         let names = (self.artefact.names)(model.graph());
         (self.open)(&Opening { file, names, threads, ctx })
     }

@@ -36,6 +36,25 @@ fn model(batch: usize) -> Model {
     Model::new(b.finish().unwrap(), Task::Unknown)
 }
 
+#[test]
+fn open_sizes_are_filled_in_unless_they_may_stay() {
+    let mut b = GraphBuilder::new("net", 17);
+    let open = |name: &str| compresso_model::graph::Dim::Symbol(name.into());
+    let x = b.input("x", Fact { shape: Some(vec![open("n"), 3.into(), open("h"), open("w")]), ..Fact::known(Element::F32, &[]) });
+    let y = b.op("Relu", &[&x]);
+    b.output(&y);
+    let model = Model::new(b.finish().unwrap(), Task::Unknown);
+    let dims = |image: Option<[usize; 2]>, open: bool| {
+        let files = Files::new(&model).unwrap();
+        let (path, made) = files.of(&artefact::ONNX, 2, image, open).unwrap();
+        let read = Model::load(path, &compresso_model::LoadOptions::default()).unwrap();
+        assert_eq!(read.graph().inputs()[0].fact.shape, made.graph().inputs()[0].fact.shape);
+        made.graph().inputs()[0].fact.dims()
+    };
+    assert_eq!(dims(Some([8, 16]), false), Some(vec![2, 3, 8, 16]));
+    assert_eq!((dims(Some([8, 16]), true), dims(None, false)), (None, None));
+}
+
 fn feeds(batch: usize) -> HashMap<String, Value> {
     let x: Vec<f32> = (0..batch * 3 * 256).map(|i| ((i * 13 % 31) as f32 - 15.0) / 10.0).collect();
     HashMap::from([("x".to_string(), Value::plain(Tensor::from_vec(x, (batch, 3, 16, 16), &Device::Cpu).unwrap()).unwrap())])

@@ -8,12 +8,14 @@
 //! - Requests and answers are frames on its standard input and output; see [`protocol`].
 //! - It waits for requests without using the processor, and ends when its input does, even amid a request.
 
+mod cores;
 mod local;
 mod process;
 pub mod program;
 pub mod protocol;
 mod serve;
 
+pub(crate) use cores::check as check_cores;
 pub use local::Local;
 pub use process::Process;
 pub use program::hook;
@@ -41,6 +43,9 @@ pub struct Order {
     pub file: PathBuf,
     /// Threads that the runtime may use.
     pub threads: usize,
+    /// Cores that a process of its own is kept on; none: where the system puts it.
+    #[serde(default)]
+    pub cores: Vec<usize>,
     /// A step is one of training, not of inference.
     pub training: bool,
     /// The CUDA device of training; the CPU when there is none.

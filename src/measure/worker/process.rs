@@ -1,7 +1,7 @@
 //! A carrier in a process of its own, as its parent sees it.
 
 use super::protocol::{ARGUMENT, Hello, Reply, Request, read, write};
-use super::{Carrier, Fault, Opened, Order};
+use super::{Carrier, Fault, Opened, Order, cores};
 use crate::memory::Peak;
 use compresso_base::context::Cancel;
 use compresso_base::error::{Error, ErrorKind, Result};
@@ -40,11 +40,11 @@ impl Process {
         command
     }
 
-    /// Starts a worker and waits until it says who it is.
+    /// Starts a worker, on these cores where there are some, and waits until it says who it is.
     ///
     /// # Errors
     /// `Ended` when it is no worker; `Error` for a cancellation.
-    pub(super) fn start(mut command: Command, cancel: &Cancel) -> Result<(Self, Hello), Fault> {
+    pub(super) fn start(mut command: Command, cores: &[usize], cancel: &Cancel) -> Result<(Self, Hello), Fault> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(unix)]
         {
@@ -57,6 +57,9 @@ impl Process {
             command.env("CANDLE_NUM_THREADS", "1");
         }
         let mut child = command.spawn().map_err(|e| Fault::Ended(format!("it does not start ({e})")))?;
+        if !cores.is_empty() {
+            cores::keep(child.id(), cores)?;
+        }
         let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
             return Err(Error::internal("a worker without pipes").into());
         };
@@ -86,7 +89,7 @@ impl Process {
     /// # Errors
     /// As [`Local::open`](super::Local::open); `Ended` when the process does.
     pub fn open(command: Command, order: &Order, cancel: &Cancel) -> Result<Self, Fault> {
-        let (mut process, _) = Self::start(command, cancel)?;
+        let (mut process, _) = Self::start(command, &order.cores, cancel)?;
         match process.ask(&Request::Open(Box::new(order.clone())), None)? {
             (Reply::Opened(opened), _) => {
                 process.opened = opened;
@@ -250,7 +253,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn programs_that_are_no_workers_say_what_they_do() {
-        let start = |program: &str| match Process::start(Process::command(Path::new(program)), &Cancel::new()) {
+        let start = |program: &str| match Process::start(Process::command(Path::new(program)), &[], &Cancel::new()) {
             Err(Fault::Ended(how)) => how,
             other => panic!("{program}: {:?}", other.map(|p| p.1)),
         };
@@ -259,6 +262,6 @@ mod tests {
         assert_eq!(start("/bin/false"), "the process ended with status 1");
         let cancel = Cancel::new();
         cancel.cancel();
-        assert!(matches!(Process::start(Process::command(Path::new("/bin/cat")), &cancel), Err(Fault::Error(e)) if e.is_cancelled()));
+        assert!(matches!(Process::start(Process::command(Path::new("/bin/cat")), &[], &cancel), Err(Fault::Error(e)) if e.is_cancelled()));
     }
 }

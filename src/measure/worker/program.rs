@@ -92,7 +92,7 @@ pub fn find(cancel: &Cancel) -> Result<PathBuf, Fault> {
 }
 
 fn usable(program: &Path, cancel: &Cancel) -> Result<(), Fault> {
-    let (_, hello) = Process::start(Process::command(program), cancel)?;
+    let (_, hello) = Process::start(Process::command(program), &[], cancel)?;
     let ours = Hello::ours();
     if hello == ours { Ok(()) } else { Err(Fault::Ended(format!("it is {hello}, this is {ours}"))) }
 }

@@ -249,6 +249,7 @@ mod tests {
             runtime: "native".into(),
             file: "/tmp/a b.onnx".into(),
             threads: 2,
+            cores: vec![1],
             training: true,
             gpu: Some(1),
             seed: u64::MAX,

@@ -70,39 +70,69 @@ pub unsafe fn copy_pixels(count: usize, n: usize, from: *const u8, from_stride: 
     }
 }
 
-/// A table of bytes to look rows up in.
+/// A table of bytes to look pixels up in.
 pub struct Lookup {
-    vectors: bool,
-    table: Box<[u8; 256]>,
+    level: Level,
+    table: Box<Table>,
     /// Each 16 entries twice, for the halves of a vector.
     #[cfg(target_arch = "x86_64")]
     doubled: Box<[x86::Doubled; 16]>,
 }
 
+#[repr(align(64))]
+struct Table([u8; 256]);
+
+/// Pixels of bytes: how many, of how many bytes each, and from each to the next in bytes, where they are read and where they are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pixels {
+    pub count: usize,
+    pub bytes: usize,
+    pub from: usize,
+    pub to: usize,
+}
+
+impl Pixels {
+    /// Pixels without gaps are one long pixel.
+    fn joined(self) -> Self {
+        let Self { count, bytes, from, to } = self;
+        if bytes == from && bytes == to { Self { count: count.min(1), bytes: count * bytes, from: 0, to: 0 } } else { self }
+    }
+}
+
 impl Lookup {
+    /// Vectors of 64 bytes where the level and the machine have their permutations, of 32 with AVX2.
     pub fn new(level: Level, table: &[u8; 256]) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let level = if level == Level::Avx512 && !x86::has_vbmi() { Level::Avx2 } else { level };
         Self {
-            vectors: level != Level::Portable,
-            table: Box::new(*table),
+            level,
+            table: Box::new(Table(*table)),
             #[cfg(target_arch = "x86_64")]
             doubled: Box::new(std::array::from_fn(|i| x86::Doubled(std::array::from_fn(|j| table[i * 16 + j % 16])))),
         }
     }
 
-    /// `to[i] = table[from[i]]` for `i < n`.
+    /// `to[p · pixels.to + i] = table[from[p · pixels.from + i]]` for `p < pixels.count` and `i < pixels.bytes`; what lies between the pixels
+    /// stays.
     ///
     /// # Safety
-    /// Both are valid and do not overlap.
-    pub unsafe fn apply(&self, from: *const u8, n: usize, to: *mut u8) {
+    /// The pixels are valid at both places, which do not overlap.
+    pub unsafe fn apply(&self, pixels: Pixels, from: *const u8, to: *mut u8) {
+        let pixels = pixels.joined();
         // SAFETY: the caller's promise; the level was detected.
         unsafe {
-            #[cfg(target_arch = "x86_64")]
-            if self.vectors {
-                return x86::look_up(&self.doubled, from, n, to);
-            }
-            let _ = self.vectors;
-            for i in 0..n {
-                *to.add(i) = self.table[usize::from(*from.add(i))];
+            match self.level {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => x86::look_up_wide(&self.table.0, pixels, from, to),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => x86::look_up(&self.doubled, pixels, from, to),
+                _ => {
+                    for p in 0..pixels.count {
+                        for i in 0..pixels.bytes {
+                            *to.add(p * pixels.to + i) = self.table.0[usize::from(*from.add(p * pixels.from + i))];
+                        }
+                    }
+                }
             }
         }
     }
@@ -177,16 +207,71 @@ pub unsafe fn transpose_pixels(planes: *const u8, channels: usize, n: usize, to:
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::quant::{Quant, Rounding};
-    use super::copy_bytes;
+    use super::{Pixels, copy_bytes};
     use std::arch::x86_64::*;
 
     #[repr(C, align(32))]
     pub struct Doubled(pub [u8; 32]);
 
+    /// Permutations of bytes by bytes of two vectors.
+    pub fn has_vbmi() -> bool {
+        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi")
+    }
+
+    /// # Safety
+    /// As [`super::Lookup::apply`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    pub unsafe fn look_up_wide(table: &[u8; 256], pixels: Pixels, from: *const u8, to: *mut u8) {
+        // SAFETY: four vectors of the table; bytes of pixels, others are masked.
+        unsafe {
+            let part = |i: usize| _mm512_loadu_si512(table.as_ptr().add(64 * i).cast());
+            let (a, b, c, d) = (part(0), part(1), part(2), part(3));
+            // Seven bits select in two vectors, the eighth between the two results.
+            let found = |x| {
+                let (low, high) = (_mm512_permutex2var_epi8(a, x, b), _mm512_permutex2var_epi8(c, x, d));
+                _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high)
+            };
+            let whole = pixels.bytes / 64 * 64;
+            let rest: __mmask64 = (1 << (pixels.bytes - whole)) - 1;
+            for p in 0..pixels.count {
+                let (from, to) = (from.add(p * pixels.from), to.add(p * pixels.to));
+                for i in (0..whole).step_by(64) {
+                    _mm512_storeu_si512(to.add(i).cast(), found(_mm512_loadu_si512(from.add(i).cast())));
+                }
+                if rest != 0 {
+                    let x = _mm512_maskz_loadu_epi8(rest, from.add(whole).cast());
+                    _mm512_mask_storeu_epi8(to.add(whole).cast(), rest, found(x));
+                }
+            }
+        }
+    }
+
     /// # Safety
     /// As [`super::Lookup::apply`].
     #[target_feature(enable = "avx2")]
-    pub unsafe fn look_up(table: &[Doubled; 16], from: *const u8, n: usize, to: *mut u8) {
+    pub unsafe fn look_up(table: &[Doubled; 16], pixels: Pixels, from: *const u8, to: *mut u8) {
+        let mut first = 0;
+        // SAFETY: pixels at both places.
+        unsafe {
+            // Two pixels of half a vector at a time.
+            while pixels.bytes == 16 && first + 2 <= pixels.count {
+                let x = |p: usize| _mm_loadu_si128(from.add(p * pixels.from).cast());
+                let [y] = look_up_vectors(table, [_mm256_set_m128i(x(first + 1), x(first))]);
+                _mm_storeu_si128(to.add(first * pixels.to).cast(), _mm256_castsi256_si128(y));
+                _mm_storeu_si128(to.add((first + 1) * pixels.to).cast(), _mm256_extracti128_si256::<1>(y));
+                first += 2;
+            }
+            for p in first..pixels.count {
+                look_up_row(table, from.add(p * pixels.from), pixels.bytes, to.add(p * pixels.to));
+            }
+        }
+    }
+
+    /// # Safety
+    /// Both rows have `n` bytes.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn look_up_row(table: &[Doubled; 16], from: *const u8, n: usize, to: *mut u8) {
         // SAFETY: whole vectors inside both rows, the last of which may overlap the one before; shorter rows in a buffer.
         unsafe {
             if n < 32 {
@@ -253,6 +338,34 @@ mod x86 {
                 let shorts = _mm256_permute4x64_epi64::<0xd8>(rounding.shorts(a, b));
                 let bytes = _mm_packus_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256::<1>(shorts));
                 _mm_storeu_si128(to.add(i).cast(), bytes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All levels of the machine, pixels with and without gaps; what lies between them stays.
+    #[test]
+    fn bytes_are_looked_up_in_place() {
+        let table: [u8; 256] = std::array::from_fn(|i| (i * 167 + 13) as u8);
+        let levels = [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.check().is_ok());
+        for lookup in levels.map(|l| Lookup::new(l, &table)) {
+            for bytes in (0..70).chain([127, 128, 129, 200]) {
+                for (count, gaps) in [(1, [0, 0]), (7, [0, 0]), (8, [5, 0]), (5, [0, 32]), (3, [16, 1])] {
+                    let pixels = Pixels { count, bytes, from: bytes + gaps[0], to: bytes + gaps[1] };
+                    let from: Vec<u8> = (0..count * pixels.from).map(|i| (i * 31 + i / 256) as u8).collect();
+                    let mut to = vec![77u8; count * pixels.to];
+                    let mut wanted = to.clone();
+                    for p in 0..count {
+                        (0..bytes).for_each(|i| wanted[p * pixels.to + i] = table[usize::from(from[p * pixels.from + i])]);
+                    }
+                    // SAFETY: both have all pixels.
+                    unsafe { lookup.apply(pixels, from.as_ptr(), to.as_mut_ptr()) };
+                    assert!(to == wanted, "{pixels:?} with {:?}", lookup.level);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::job::Args;
 use super::super::view::View;
-use super::bytes::{Lookup, copy_pixels, round_row};
+use super::bytes::{Lookup, Pixels, copy_pixels, round_row};
 use super::quant::Quant;
 use super::spec::{Bytes, Store};
 use crate::activation::Activation;
@@ -39,9 +39,7 @@ impl Writer {
                     let (n, run) = (end - start, run.len());
                     match lookup {
                         None => copy_pixels(run, n, from, pitch, to, view.pixel),
-                        // Pixels without gaps are one long pixel.
-                        Some(lookup) if n == pitch && n == view.pixel => lookup.apply(from, n * run, to),
-                        Some(lookup) => (0..run).for_each(|i| lookup.apply(from.add(i * pitch), n, to.add(i * view.pixel))),
+                        Some(lookup) => lookup.apply(Pixels { count: run, bytes: n, from: pitch, to: view.pixel }, from, to),
                     }
                 }
             }

@@ -117,6 +117,7 @@ impl Package {
             runtime: self.runtime.into(),
             file: opening.file.clone(),
             threads: opening.threads,
+            cores: Vec::new(),
             training: false,
             gpu: None,
             seed: opening.ctx.seed,
