@@ -70,6 +70,8 @@ with tempfile.TemporaryDirectory() as folder:
         for name, row in (("itself", again), ("twin", twin)):
             verdicts[name][row["speedup"]["verdict"]] += 1
             ratios[name] += [o / s for o, s in zip(row["samples_ms"], first["samples_ms"])]
+        if (seed + 1) % 10 == 0:
+            print(f"after {seed + 1}: " + "; ".join(f"{name} {dict(counts)}" for name, counts in verdicts.items()), flush=True)
     print(f"{a.trials} trials of {len(first['samples_ms'])} runs in {a.runtime}, {a.threads} threads, median {statistics.median(first['samples_ms']):.2f} ms; "
           f"load before them {load:.2f}, after them {os.getloadavg()[0]:.2f}")
     for name, what in (("itself", "the model against itself"), ("twin", "the twin")):
