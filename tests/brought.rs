@@ -17,6 +17,7 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 const CHEAP: [&str; 7] = [
     "yolox_style_op11",
@@ -35,11 +36,15 @@ struct Brought {
     expected: IndexMap<String, Value>,
 }
 
-fn folder() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("brought");
-    let made = dir.to_str().unwrap();
-    common::python(&[&["tests/python/forty_models.py", made], CHEAP.as_slice()].concat());
-    dir
+/// Written once: tests run side by side.
+fn folder() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("brought");
+        let made = dir.to_str().unwrap();
+        common::python(&[&["tests/python/forty_models.py", made], CHEAP.as_slice()].concat());
+        dir
+    });
+    &FOLDER
 }
 
 fn open(dir: &Path, name: &str) -> Brought {
@@ -69,7 +74,7 @@ fn models_of_other_makers_are_run_counted_pruned_and_quantized() {
     let dir = folder();
     for name in CHEAP {
         println!("{name}");
-        let b = open(&dir, name);
+        let b = open(dir, name);
         assert_eq!(b.model.params().unwrap(), b.params, "{name}");
         assert_outputs(&exec::run(b.model.graph(), &b.feeds, Run::default()).unwrap(), &b.expected);
         let mut engine = Engine::new(b.model.graph(), &[], 2).unwrap();
@@ -101,7 +106,7 @@ fn models_of_other_makers_are_run_counted_pruned_and_quantized() {
 fn raw_detectors_are_read_by_their_descriptions() {
     let dir = folder();
     for (name, boxes) in [("yolox_style_op11", 189), ("nanodet_style_op12", 189), ("ssd_priors_op14", 567)] {
-        let b = open(&dir, name);
+        let b = open(dir, name);
         let detect = b.model.task().detect().unwrap();
         let outputs: Outputs = b.expected.clone();
         let found = decode(detect, &outputs, 0.0, false).unwrap();

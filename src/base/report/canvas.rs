@@ -11,6 +11,19 @@ pub(super) const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
 pub(super) const FAINT_INK: RGBColor = RGBColor(0x5b, 0x64, 0x72);
 pub(super) const GRID: RGBColor = RGBColor(0xe6, 0xe8, 0xec);
 pub(super) const FRAME: RGBColor = RGBColor(0xb5, 0xbb, 0xc4);
+/// Of series and parts, in their order.
+pub(super) const PALETTE: [RGBColor; 8] = [
+    RGBColor(0x3b, 0x6f, 0xb6),
+    RGBColor(0xe8, 0x7d, 0x1e),
+    RGBColor(0x3f, 0x9b, 0x57),
+    RGBColor(0xd0, 0x45, 0x4c),
+    RGBColor(0x8a, 0x63, 0xb0),
+    RGBColor(0x2a, 0x9d, 0xa8),
+    RGBColor(0x9a, 0x6b, 0x4f),
+    RGBColor(0x6b, 0x72, 0x80),
+];
+/// Width and height in pixels of a plot of series at scale 1.
+pub const PLOT_SIZE: (u32, u32) = (840, 520);
 /// The family that SVG viewers look up; measured here with the font that images use.
 pub(super) const FAMILY: &str = "sans-serif";
 

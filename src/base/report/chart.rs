@@ -1,7 +1,7 @@
 //! Plots as SVG and PNG.
 
 use super::axis::Axis;
-use super::canvas::{AXIS, Canvas, Drawn, FRAME, GRID, LABEL, LEGEND, SMALL, TITLE, shortened};
+use super::canvas::{AXIS, Canvas, Drawn, FRAME, GRID, LABEL, LEGEND, PALETTE, PLOT_SIZE, SMALL, TITLE, shortened};
 use super::glyphs::{self, Anchor};
 use super::hover::{Hover, Spot};
 use super::labels::{Rect, place_label};
@@ -10,19 +10,6 @@ use super::{Plot, Series, SeriesKind};
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-
-pub(super) const PALETTE: [RGBColor; 8] = [
-    RGBColor(0x3b, 0x6f, 0xb6),
-    RGBColor(0xe8, 0x7d, 0x1e),
-    RGBColor(0x3f, 0x9b, 0x57),
-    RGBColor(0xd0, 0x45, 0x4c),
-    RGBColor(0x8a, 0x63, 0xb0),
-    RGBColor(0x2a, 0x9d, 0xa8),
-    RGBColor(0x9a, 0x6b, 0x4f),
-    RGBColor(0x6b, 0x72, 0x80),
-];
-/// Width and height in pixels of a plot of series at scale 1.
-pub const PLOT_SIZE: (u32, u32) = (840, 520);
 
 /// Width and height in pixels of this plot at scale 1: a heat map is as large as its cells need, a flame graph as its levels, small multiples as
 /// their panels.

@@ -1,8 +1,7 @@
 //! Flame graphs: a whole above its parts, each as wide as its share, parts of parts below them (Gregg, "The Flame Graph", CACM 2016, hung
 //! from the top).
 
-use super::canvas::{Canvas, Drawn, FRAME, INK, Pen, TITLE, shortened};
-use super::chart::{PALETTE, PLOT_SIZE};
+use super::canvas::{Canvas, Drawn, FRAME, INK, PALETTE, PLOT_SIZE, Pen, TITLE, shortened};
 use super::glyphs::Anchor;
 use super::hover::Spot;
 use super::{Cell, Ink, Plot, Style, Table, printable};

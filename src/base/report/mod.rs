@@ -29,8 +29,8 @@ mod terminal;
 mod text;
 mod wrap;
 
-pub use canvas::shortened_to;
-pub use chart::{PLOT_SIZE, plot_png, plot_size, plot_svg};
+pub use canvas::{PLOT_SIZE, shortened_to};
+pub use chart::{plot_png, plot_size, plot_svg};
 pub use csv::{CsvValue, read_csv};
 pub use flame::Flame;
 pub use format::{bytes, count, counted, millis, number, percent, round_to};
