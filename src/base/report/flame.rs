@@ -156,7 +156,7 @@ pub(super) fn draw<DB: DrawingBackend>(on: &Canvas<'_, DB>, plot: &Plot, flame: 
         on.say(Spot::Box(corners[0], corners[1]), || said(path, plot));
         let pen = Pen { size: 13.0, color: INK };
         let name = shortened(&last.name, right - corners[0].0 - on.px(8.0), |t| on.width(t, pen));
-        if name.chars().count() > 2 || name == last.name {
+        if name.chars().count() > 5 || name == last.name {
             let at = (corners[0].0 + on.px(4.0), i32::midpoint(corners[0].1, corners[1].1));
             on.text(&name, at, pen, (Anchor::Start, Anchor::Center))?;
         }

@@ -14,11 +14,15 @@ pub struct Layers {
 }
 
 /// The modules that a step's name tells, from the outermost: of `/model.22/cv2.0/conv/Conv` and of `model.22.cv2.0.conv` alike a module and
-/// its number are one.
+/// its number are one. Labels of nodes have their names in quotation marks.
 fn path(node: &str) -> Vec<String> {
-    let scopes = node.contains('/');
+    let name = match (node.find('\''), node.rfind('\'')) {
+        (Some(from), Some(to)) if from < to => &node[from + 1..to],
+        _ => node,
+    };
+    let scopes = name.contains('/');
     let mut path: Vec<String> = Vec::new();
-    for part in node.split(if scopes { '/' } else { '.' }).filter(|p| !p.is_empty()) {
+    for part in name.split(if scopes { '/' } else { '.' }).filter(|p| !p.is_empty()) {
         let is_number = part.bytes().all(|b| b.is_ascii_digit());
         match path.last_mut() {
             Some(last) if is_number => *last = format!("{last}.{part}"),
@@ -32,29 +36,21 @@ fn path(node: &str) -> Vec<String> {
 
 impl Layers {
     pub(super) fn plots(&self) -> Vec<Plot> {
-        self.plot().into_iter().chain(self.flame()).collect()
+        let modules = Flame::of_paths(&self.name, self.steps.iter().map(|s| (path(&s.node), 1e3 * s.seconds)));
+        self.plot(&modules).into_iter().chain(self.flame(modules)).collect()
     }
 
     /// The model's time, its modules' below it, and so on; where the names of the steps tell modules.
-    fn flame(&self) -> Option<Plot> {
-        let flame = Flame::of_paths(&self.name, self.steps.iter().map(|s| (path(&s.node), 1e3 * s.seconds)));
+    fn flame(&self, modules: Flame) -> Option<Plot> {
         let title = format!("Time of the modules of {}", self.name);
-        (flame.depth() > 2).then(|| Plot { flame: Some(flame), ..Plot::default() }.titled(title, "", "ms"))
+        (modules.depth() > 2).then(|| Plot { flame: Some(modules), ..Plot::default() }.titled(title, "", "ms"))
     }
 
-    /// The time of each block, the part of a step's name before the second dot, in the order of the model.
-    fn plot(&self) -> Option<Plot> {
-        let mut blocks: Vec<(String, f64)> = Vec::new();
-        for s in &self.steps {
-            let ends: Vec<usize> = s.node.match_indices(['.', '/']).map(|(i, _)| i).filter(|i| *i > 0).collect();
-            let block = ends.get(1).map_or(s.node.as_str(), |&end| &s.node[..end]);
-            match blocks.last_mut().filter(|(name, _)| name == block) {
-                Some((_, ms)) => *ms += 1e3 * s.seconds,
-                None => blocks.push((block.to_string(), 1e3 * s.seconds)),
-            }
-        }
-        let (labels, times): (Vec<String>, Vec<f64>) = blocks.into_iter().unzip();
-        let points = times.into_iter().enumerate().map(|(i, ms)| (i as f64, ms)).collect();
+    /// The time of each module that is no part of another, in the order of the model.
+    fn plot(&self, modules: &Flame) -> Option<Plot> {
+        let name = |p: &Flame| p.name.split('/').next().unwrap_or_default().to_string();
+        let labels = modules.parts.iter().map(name).collect();
+        let points: Vec<(f64, f64)> = modules.parts.iter().enumerate().map(|(i, p)| (i as f64, p.value)).collect();
         let series = Series { name: "ms".into(), kind: SeriesKind::Bars, points, labels };
         let title = format!("Time of the blocks of {}", self.name);
         (!series.points.is_empty()).then(|| Plot { series: vec![series], ..Plot::default() }.titled(title, "block", "ms"))
@@ -83,7 +79,7 @@ mod tests {
     #[test]
     fn names_of_steps_tell_their_modules() {
         let wanted = [
-            ("/model.22/cv2.0/cv2.0.0/conv/Conv", "model.22 cv2.0 cv2.0.0 conv Conv"),
+            ("node '/model.22/cv2.0/cv2.0.0/conv/Conv' (Conv)", "model.22 cv2.0 cv2.0.0 conv Conv"),
             ("model.22.cv2.0.0.conv", "model.22 cv2.0.0 conv"),
             ("/layer1/layer1.0/layer1.0/Relu", "layer1 layer1.0 Relu"),
             ("Conv_12", "Conv_12"),
@@ -97,6 +93,9 @@ mod tests {
 
     #[test]
     fn modules_hang_below_the_model() {
+        // As a plan names its steps.
+        let label = |name: &str| compresso_model::Node::new("Conv", name, ["x"], ["y"]).label();
+        assert_eq!(path(&label("/model.0/conv/Conv")).join(" "), "model.0 conv Conv");
         let step = |node: &str, ms: f64| StepTime { node: node.into(), kernel: "conv".into(), seconds: 1e-3 * ms, macs: 0, bytes: 0 };
         let flat = Layers { name: "net".into(), steps: vec![step("Conv_1", 1.0), step("Conv_2", 2.0)] };
         assert_eq!(flat.plots().len(), 1);
