@@ -66,16 +66,6 @@ impl Flame {
         self.parts.iter_mut().for_each(Self::joined);
     }
 
-    /// The same with the sum of its parts for the value of each that has parts.
-    #[must_use]
-    pub fn summed(mut self) -> Self {
-        self.parts = self.parts.into_iter().map(Self::summed).collect();
-        if !self.parts.is_empty() {
-            self.value = self.parts.iter().map(|p| p.value).sum();
-        }
-        self
-    }
-
     /// Levels, its own among them.
     pub fn depth(&self) -> usize {
         1 + self.parts.iter().map(Self::depth).max().unwrap_or(0)
@@ -107,24 +97,32 @@ fn percent(share: f64) -> String {
     format!("{} %", super::number((1000.0 * share).round() / 10.0))
 }
 
+/// `net / head / conv`
+fn written(path: &[&Flame]) -> String {
+    path.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(" / ")
+}
+
 fn said(path: &[&Flame], plot: &Plot) -> String {
-    let names: Vec<&str> = path.iter().map(|p| p.name.as_str()).collect();
     let (last, whole) = (path[path.len() - 1], path[0]);
     let unit = if plot.y_label.is_empty() { String::new() } else { format!(" {}", plot.y_label) };
-    format!("{}: {}{unit}, {}", names.join(" / "), super::number(last.value), percent(last.share_of(whole)))
+    format!("{}: {}{unit}, {}", written(path), super::number(last.value), percent(last.share_of(whole)))
+}
+
+/// Where the first level begins, below the title.
+fn top(plot: &Plot) -> f64 {
+    ABOVE + if plot.title.is_empty() { 0.0 } else { 34.0 }
 }
 
 /// Width and height in pixels at scale 1.
 pub(super) fn size(plot: &Plot, flame: &Flame) -> (u32, u32) {
-    let title = if plot.title.is_empty() { 0.0 } else { 34.0 };
-    (PLOT_SIZE.0, (2.0 * ABOVE + title + LEVEL * flame.depth().min(DEEPEST) as f64).ceil() as u32)
+    (PLOT_SIZE.0, (top(plot) + ABOVE + LEVEL * flame.depth().min(DEEPEST) as f64).ceil() as u32)
 }
 
 pub(super) fn draw<DB: DrawingBackend>(on: &Canvas<'_, DB>, plot: &Plot, flame: &Flame) -> Drawn<DB> {
     if !plot.title.is_empty() {
         on.text(&plot.title, (on.px(BESIDE), on.px(14.0)), TITLE, (Anchor::Start, Anchor::Start))?;
     }
-    let top = ABOVE + if plot.title.is_empty() { 0.0 } else { 34.0 };
+    let top = top(plot);
     let room = f64::from(on.area.dim_in_pixel().0) / on.scale - 2.0 * BESIDE;
     let mut all = Vec::new();
     flame.visit(|path, left| {
@@ -167,7 +165,7 @@ pub(super) fn draw<DB: DrawingBackend>(on: &Canvas<'_, DB>, plot: &Plot, flame: 
 /// The parts as a tree, one line each, with bars for their shares.
 pub(super) fn text(plot: &Plot, flame: &Flame, style: &Style, width: usize) -> Vec<String> {
     const INDENT: usize = 2;
-    let mut rows: Vec<(String, f64)> = Vec::new();
+    let mut rows: Vec<(String, &Flame)> = Vec::new();
     let mut small = 0;
     flame.visit(|path, _| {
         let last = path[path.len() - 1];
@@ -175,17 +173,17 @@ pub(super) fn text(plot: &Plot, flame: &Flame, style: &Style, width: usize) -> V
             small += 1;
             return;
         }
-        rows.push((format!("{:w$}{}", "", printable(&last.name), w = INDENT * (path.len() - 1)), last.value));
+        rows.push((format!("{:w$}{}", "", printable(&last.name), w = INDENT * (path.len() - 1)), last));
     });
     let names = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0).min(width / 2);
-    let values: Vec<String> = rows.iter().map(|r| super::number(r.1)).collect();
+    let values: Vec<String> = rows.iter().map(|r| super::number(r.1.value)).collect();
     let numbers = values.iter().map(|v| v.chars().count()).max().unwrap_or(0);
     let room = width.saturating_sub(names + numbers + 10).max(5);
     let mut lines: Vec<String> = rows
         .iter()
         .zip(&values)
-        .map(|((name, value), number)| {
-            let share = if flame.value > 0.0 { value / flame.value } else { 0.0 };
+        .map(|((name, part), number)| {
+            let share = part.share_of(flame);
             let bar = style.paint(Ink::Blue, &"█".repeat((share * room as f64).round() as usize));
             let name = super::shortened_to(name, names);
             format!("{name:<names$} {number:>numbers$} {:>6} {bar}", format!("{:.0} %", 100.0 * share)).trim_end().to_string()
@@ -207,9 +205,8 @@ pub(super) fn table(plot: &Plot, flame: &Flame) -> Table {
     let unit = if plot.y_label.is_empty() { "value" } else { &plot.y_label };
     let mut table = Table::new(plot.title.clone(), &["part", &format!(">{unit}"), ">share"]);
     flame.visit(|path, _| {
-        let names: Vec<&str> = path.iter().map(|p| p.name.as_str()).collect();
         let last = path[path.len() - 1];
-        table.row([Cell::from(names.join(" / ")), Cell::number(last.value), Cell::share(last.share_of(flame))]);
+        table.row([Cell::from(written(path)), Cell::number(last.value), Cell::share(last.share_of(flame))]);
     });
     table
 }

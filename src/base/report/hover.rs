@@ -88,8 +88,8 @@ mod tests {
         assert_eq!(titles(&plot).iter().map(|t| t.0.as_str()).collect::<Vec<_>>(), ["cat, dog: 0.25", "cat, cat: 1"]);
         let bars = Series { kind: SeriesKind::Bars, points: vec![(0.0, 3.0)], labels: names(&["first"]), ..Series::default() };
         assert_eq!(titles(&Plot { series: vec![bars], ..Plot::default() })[0].0, "first: y 3");
-        let flame = Flame { name: "net".into(), value: 0.0, parts: vec![Flame::leaf("conv", 3.0), Flame::leaf("pool", 1.0)] };
-        let plot = Plot { flame: Some(flame.summed()), y_label: "ms".into(), ..Plot::default() };
+        let flame = Flame::of_paths("net", [("conv", 3.0), ("pool", 1.0)].map(|(name, v)| (names(&[name]), v)));
+        let plot = Plot { flame: Some(flame), y_label: "ms".into(), ..Plot::default() };
         assert_eq!(
             titles(&plot).iter().map(|t| t.0.as_str()).collect::<Vec<_>>(),
             ["net: 4 ms, 100 %", "net / conv: 3 ms, 75 %", "net / pool: 1 ms, 25 %"]

@@ -58,11 +58,6 @@ impl Map {
             for v in inputs.iter_mut().chain([&mut output]) {
                 *v = View { width: 1, channels: v.width * v.channels, ..*v };
             }
-        } else if output.channels < COLUMNS && output.width > output.channels {
-            // The axes are alike: the longer one goes into the vectors.
-            for v in inputs.iter_mut().chain([&mut output]) {
-                *v = View { width: v.channels, pixel: v.channel, channels: v.width, channel: v.pixel, ..*v };
-            }
         }
         Ok(Self { operands, inputs, output, act, activate: finish::activation(Level::best()) })
     }
