@@ -59,6 +59,11 @@ enum By {
 }
 
 impl Scorer {
+    /// Whether answers are held against labels, and not against what the first model says.
+    pub fn by_labels(&self) -> bool {
+        matches!(self.by, By::Labels)
+    }
+
     /// On up to `images` images of the part of `data` that is for evaluation: by their labels where these fit, else by what the model says
     /// of the images. In the place of one that would say nothing comes the reason.
     ///

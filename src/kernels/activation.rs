@@ -169,13 +169,14 @@ fn gelu_inner(v: f32) -> f32 {
     GELU_SCALE * (v + GELU_CUBIC * v * v * v)
 }
 
-/// `e^x` within 2 units in the last place for results in the normal range; larger arguments saturate at about 2.3e38 and
-/// smaller ones at about 1.2e-38.
+/// `e^x` within 2 units in the last place for results in the normal range; infinity above about 2.4e38, and smaller
+/// arguments saturate at about 1.2e-38.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.3, 88.3);
+    // 88.4 rounds to 2^128, which is infinity.
+    let x = x.clamp(-87.3, 88.4);
     let t = x * std::f32::consts::LOG2_E + ROUND;
     let n = t - ROUND;
     // ln 2 in two parts: the first has few bits, so that n times it is exact.
@@ -190,7 +191,7 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits(t.to_bits().wrapping_sub(ROUND.to_bits().wrapping_sub(127)) << 23)
 }
 
-/// `2^z` within 3e-7 of itself, for z from -126 to 126; NaN for NaN. `FUSED`: multiplication and addition are one instruction.
+/// `2^z` within 3e-7 of itself, for z from -126 to 128, where it is infinity; NaN for NaN. `FUSED`: multiplication and addition are one instruction.
 #[inline(always)]
 pub(crate) fn exp2<const FUSED: bool>(z: f32) -> f32 {
     let madd = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };

@@ -88,7 +88,7 @@ impl Course<'_> {
     fn unseen(&self, taken: &Model) -> Result<Option<Unseen>> {
         let judged = self.data.for_evaluation();
         let Ok(test) = self.data.split("test") else { return Ok(None) };
-        if test.label() == judged.label() || self.judge.measure.contains("unchanged") {
+        if test.label() == judged.label() || !self.judge.by_labels() {
             return Ok(None);
         }
         let score = |model: &Model| -> Result<f64> {

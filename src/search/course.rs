@@ -167,7 +167,8 @@ impl<'a> Course<'a> {
             self.sensitivity = Some((plan.size, found));
         }
         let sensitivity = self.sensitivity.as_ref().filter(|_| by_sensitivity).map(|(_, s)| s);
-        let means = Means { data: self.data, options: self.options, given: &given, sensitivity };
+        let labelled = self.judge.by_labels();
+        let means = Means { data: self.data, labelled, options: self.options, given: &given, sensitivity };
         plan.step(&source, &means, &self.quiet)
     }
 

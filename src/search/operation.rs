@@ -38,7 +38,7 @@ impl Operation for Compress {
             target.map_or(Ok(()), |t| in_range(name, t, f64::MIN_POSITIVE..))?;
         }
         if self.techniques.is_empty() {
-            return Err(Error::argument("option 'techniques' is empty").hint(r#"the default is ["prune", "quantize"]"#));
+            return Err(Error::argument("option 'techniques' is empty").hint(r#"the default is ["prune", "quantize", "distill"]"#));
         }
         let without = |t: Technique| !self.techniques.contains(&t);
         for (technique, what) in

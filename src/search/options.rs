@@ -18,7 +18,7 @@ compresso_base::choice! {
         Resize = "resize",
         /// Training of pruned models that lost too much, on the dataset's labels.
         Train = "train",
-        /// The same with the model as given for a teacher.
+        /// The same with the model as given for a teacher, and with that alone where no labels fit.
         Distill = "distill",
     }
 }
@@ -53,9 +53,9 @@ compresso_base::options! {
         /// Minutes for the search; what is begun is ended. What an earlier search left in `cache` took its minutes of them.
         pub budget_minutes: f64 = 20.0,
         /// What may be done: "prune", "quantize"; "sensitivity" (cuts shared among the layers by what each bears), "mixed_precision" (INT8 but
-        /// for the layers that lose most), "resize" (smaller images); "train" and "distill" (pruned models that lost too much are trained on
-        /// the dataset, with the model as given for a teacher).
-        pub techniques: Vec<Technique> = vec![Technique::Prune, Technique::Quantize],
+        /// for the layers that lose most), "resize" (smaller images); "distill" (pruned models that lost too much are trained on the
+        /// dataset with the model as given for a teacher) and "train" (on its labels alone).
+        pub techniques: Vec<Technique> = vec![Technique::Prune, Technique::Quantize, Technique::Distill],
         /// Epochs of such training.
         pub epochs: usize = 10,
         /// Training images that pruning and quantization look at.

@@ -8,6 +8,7 @@ use compresso_base::report::counted;
 use compresso_compress::distill::Distill;
 use compresso_compress::prune::{Budget, Prune, PruneSensitivity};
 use compresso_compress::quantize::Quantize;
+use compresso_compress::recover::Recover;
 use compresso_learn::data::Dataset;
 use compresso_learn::train::Train;
 use compresso_model::{Model, Resize};
@@ -36,6 +37,8 @@ pub struct Plan {
 pub struct Means<'a> {
     /// Images to calibrate and to train with.
     pub data: &'a Dataset,
+    /// Whether they have labels that the model can learn.
+    pub labelled: bool,
     /// Those of the search.
     pub options: &'a Compress,
     /// The model as given, for the same images.
@@ -87,7 +90,7 @@ impl Plan {
     /// # Errors
     /// What the step reports; `Cancelled`.
     pub fn step(self, model: &Model, means: &Means<'_>, ctx: &Context) -> Result<Model> {
-        let Means { data, options, given, sensitivity } = means;
+        let Means { data, labelled, options, given, sensitivity } = means;
         let images = options.images;
         Ok(match self {
             Self { int8: true, mixed, .. } => {
@@ -96,10 +99,10 @@ impl Plan {
             }
             Self { epochs: epochs @ 1.., distilled, .. } => {
                 let train = Train { epochs, ..Train::default() };
-                if distilled {
-                    Distill { train, ..Distill::default() }.run((model, given, data, None), ctx)?.model
-                } else {
-                    train.run((model, data, None), ctx)?.model
+                match (distilled, labelled) {
+                    (true, true) => Distill { train, ..Distill::default() }.run((model, given, data, None), ctx)?.model,
+                    (true, false) => Recover { epochs, ..Recover::default() }.run((model, given, data), ctx)?.model,
+                    (false, _) => train.run((model, data, None), ctx)?.model,
                 }
             }
             Self { cut: cut @ 1.., .. } => {

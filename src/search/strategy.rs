@@ -1,8 +1,8 @@
 //! Which plan is tried next.
 //!
 //! The model as given is judged and timed first, then the same in INT8. The largest cut that keeps the score is found by halving: a cut that
-//! keeps it, in INT8 where INT8 alone kept it, is followed by a deeper one, another by a shallower one. Where that is allowed, the same is done with
-//! some layers in float, with cuts that are shared by sensitivity, and on smaller images; and the shallowest cuts that failed are trained.
+//! keeps it, in INT8 where INT8 alone kept it, is followed by a deeper one, another by a shallower one; and the same above that, of cuts that are
+//! trained. Where that is allowed, some layers stay in float, cuts are shared by sensitivity, and all is done on smaller images.
 
 use crate::course::Course;
 use crate::options::Technique;
@@ -88,17 +88,16 @@ impl Course<'_> {
         let whole = Plan { size, ..Plan::default() };
         let precision = self.precision(whole)?;
         progress.step("")?;
-        let mut deeper = DEEPEST + CLOSE;
+        let mut halving = Halving::default();
         if self.allows(Technique::Prune) {
-            let mut halving = Halving::default();
             while let Some(cut) = halving.next().filter(|_| self.has_time()) {
                 let last = self.finish(whole.pruned(cut), precision)?;
                 halving.tell(cut, last.is_some_and(|p| self.holds(p)) && !self.is_enough(last));
                 progress.step("")?;
             }
-            deeper = halving.fails;
         }
         if self.allows(Technique::Sensitivity) {
+            let mut deeper = halving.fails;
             while deeper <= DEEPEST && self.has_time() {
                 let last = self.finish(Plan { by_sensitivity: true, ..whole.pruned(deeper) }, precision)?;
                 progress.step("")?;
@@ -109,30 +108,21 @@ impl Course<'_> {
             }
         }
         for (technique, distilled) in [(Technique::Train, false), (Technique::Distill, true)] {
-            if self.allows(technique) {
-                self.train(whole, distilled, precision, progress)?;
+            // A target that is met without takes no training.
+            if self.allows(technique) && !self.seen.iter().any(|(p, ..)| self.holds(*p) && self.is_enough(Some(*p))) {
+                self.train(whole, distilled, precision, halving.holds, progress)?;
             }
         }
         Ok(())
     }
 
-    /// Trains the shallowest cuts that failed, until one still does.
-    fn train(&mut self, whole: Plan, distilled: bool, precision: Precision, progress: &mut Progress) -> Result<()> {
-        let is_cut = |p: &Plan| p.whole() == whole && p.cut > 0 && p.epochs == 0 && !p.int8 && !p.by_sensitivity;
-        let cuts: Vec<Plan> = self.seen.iter().map(|(p, ..)| *p).filter(is_cut).collect();
-        let last = |p: &Plan| p.epochs == 0 && p.int8 == (precision != Precision::Float);
-        let kept = |cut: &Plan| self.seen.iter().any(|(p, ..)| p.whole() == whole && p.cut == cut.cut && last(p) && self.holds(*p));
-        let mut failed: Vec<Plan> = cuts.into_iter().filter(|p| !kept(p)).collect();
-        failed.sort_unstable();
-        for cut in failed {
-            if !self.has_time() {
-                break;
-            }
-            let last = self.finish(Plan { epochs: self.options.epochs, distilled, ..cut }, precision)?;
+    /// The deepest cut that keeps its score when it is trained, by halving above the deepest that does without.
+    fn train(&mut self, whole: Plan, distilled: bool, precision: Precision, untrained: u8, progress: &mut Progress) -> Result<()> {
+        let mut halving = Halving { holds: untrained, ..Halving::default() };
+        while let Some(cut) = halving.next().filter(|_| self.has_time()) {
+            let last = self.finish(Plan { epochs: self.options.epochs, distilled, ..whole.pruned(cut) }, precision)?;
             progress.step("")?;
-            if !last.is_some_and(|p| self.holds(p)) {
-                break;
-            }
+            halving.tell(cut, last.is_some_and(|p| self.holds(p)) && !self.is_enough(last));
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ fn trained() -> &'static Model {
 }
 
 fn options() -> Compress {
-    Compress { max_drop: 0.1, images: 8, runs: 8, ..Compress::default() }
+    Compress { max_drop: 0.1, images: 8, runs: 8, techniques: vec![Technique::Prune, Technique::Quantize], ..Compress::default() }
 }
 
 fn search(options: &Compress, ctx: &Context) -> Made<CompressReport> {
@@ -200,7 +200,7 @@ fn mixed_precision_follows_where_int8_loses_too_much() {
     let plan = Plan { mixed: Some(150), ..Plan::default().quantized() };
     assert_eq!((plan.before(), plan.to_string().as_str()), (Some(Plan::default()), "int8 in part"));
     let data = shapes();
-    let means = Means { data: &data, options: &options(), given: trained(), sensitivity: None };
+    let means = Means { data: &data, labelled: true, options: &options(), given: trained(), sensitivity: None };
     let model = plan.step(trained(), &means, &Context::new()).unwrap();
     let call = model.recipe().unwrap().calls().iter().find(|c| c.operation == "quantize").cloned().unwrap();
     assert!(serde_json::to_string(&call).unwrap().contains("\"max_drop\":0.015"), "{call:?}");
@@ -230,7 +230,7 @@ fn what_cannot_be_searched_is_said_before_anything_is_made() {
     assert!(fails(Compress { runtime: "nativ".into(), ..options() }, trained()).to_string().contains("did you mean 'native'?"));
     assert!(fails(Compress { techniques: vec![Technique::Train], ..options() }, trained()).to_string().contains("'prune' is not among"));
     let data = shapes();
-    let means = Means { data: &data, options: &options(), given: trained(), sensitivity: None };
+    let means = Means { data: &data, labelled: true, options: &options(), given: trained(), sensitivity: None };
     let int8 = Plan::default().quantized().step(trained(), &means, &Context::new()).unwrap();
     let e = fails(options(), &int8);
     assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("quantized already"), "{e}");

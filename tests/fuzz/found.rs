@@ -2,6 +2,7 @@
 
 use crate::targets::files::folder;
 use crate::targets::judge::checked;
+use crate::targets::model::both;
 use compresso::compress::prune::Prune;
 use compresso::context::Cancel;
 use compresso::exec::{self, Run};
@@ -287,5 +288,21 @@ fn outputs_that_a_target_does_not_make_are_refused() {
     let Some(graph) = checked(b.finish()) else { return };
     for &target in TARGETS {
         checked(write_model(target, &Model::new(graph.clone(), Task::Unknown), &folder().join("out")));
+    }
+}
+
+/// Sizes are rounded down, scales are not: 2.05 makes twelve of six pixels, but not each of them twice.
+#[test]
+fn sizes_that_follow_from_scales_do_not_stand_for_them() {
+    for (dims, scales) in [([1, 2, 4, 6], [1.0, 1.0, 1.0, 2.05]), ([3, 1, 2, 2], [1.003, 1.0, 2.0, 2.0])] {
+        let mut b = GraphBuilder::new("g", 17);
+        let x = b.input("x", Fact::known(Element::F32, &dims));
+        let scales = b.constant("scales", Constant::floats(&[4], &scales).unwrap());
+        let resize = Node::new("Resize", "", [x.as_str(), "", &scales], [""]);
+        let resize = resize.attr("coordinate_transformation_mode", Attr::text("asymmetric")).attr("nearest_mode", Attr::text("floor"));
+        let y = b.node(resize);
+        b.output(&y);
+        let numbers: Vec<f32> = (0..dims.iter().product()).map(|i| i as f32).collect();
+        both(&b.finish().unwrap(), &floats(&numbers, &dims));
     }
 }

@@ -88,9 +88,11 @@ fn noise() -> &'static Dataset {
 /// Both executors give the same, where both give something.
 pub fn both(graph: &Graph, feeds: &HashMap<String, Value>) {
     let ctx = watch::context();
-    let mut way = Way { rounds: graph.nodes().iter().any(|n| ops::find(n).is_ok_and(|op| op.quant == QuantRule::Quantized)), wild: false };
+    let mut way =
+        Way { rounds: graph.nodes().iter().any(|n| ops::find(n).is_ok_and(|op| op.quant == QuantRule::Quantized)), ..Way::default() };
     let mut observe = |_: &str, value: &Value| {
         way.wild |= judge::wild(value);
+        way.largest = way.largest.max(judge::largest(value));
         Ok(())
     };
     let modes = [0, 1].map(|seed| RunMode { seed, ..RunMode::default() });

@@ -11,6 +11,8 @@ pub(super) const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
 pub(super) const FAINT_INK: RGBColor = RGBColor(0x5b, 0x64, 0x72);
 pub(super) const GRID: RGBColor = RGBColor(0xe6, 0xe8, 0xec);
 pub(super) const FRAME: RGBColor = RGBColor(0xb5, 0xbb, 0xc4);
+/// Of Pareto fronts.
+pub(super) const FRONT: RGBColor = RGBColor(0x8a, 0x92, 0x9e);
 /// Of series and parts, in their order.
 pub(super) const PALETTE: [RGBColor; 8] = [
     RGBColor(0x3b, 0x6f, 0xb6),

@@ -1,10 +1,10 @@
 //! Plots as SVG and PNG.
 
 use super::axis::Axis;
-use super::canvas::{AXIS, Canvas, Drawn, FRAME, GRID, LABEL, LEGEND, PALETTE, PLOT_SIZE, SMALL, TITLE, shortened};
+use super::canvas::{AXIS, Canvas, Drawn, FRAME, FRONT, GRID, LABEL, LEGEND, PALETTE, PLOT_SIZE, SMALL, TITLE, shortened};
 use super::glyphs::{self, Anchor};
 use super::hover::{Hover, Spot};
-use super::labels::{Rect, place_label};
+use super::labels::{Rect, along_leader, leader, place_label};
 use super::multiples;
 use super::{Plot, Series, SeriesKind};
 use crate::error::{Error, Result};
@@ -121,6 +121,12 @@ fn draw_one<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot) -> Drawn<D
     layout.data(plot)
 }
 
+/// Of the `k`-th series: fronts are grey, so that what goes by colours has the same ones beside them.
+fn color(plot: &Plot, k: usize) -> RGBColor {
+    let colored = plot.series.iter().take(k).filter(|s| !s.is_front()).count();
+    if plot.series[k].is_front() { FRONT } else { PALETTE[colored % PALETTE.len()] }
+}
+
 /// One row of the names of series from a place on, up to `right`.
 fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot, (left, y): (i32, i32), right: i32) -> Drawn<DB> {
     let px = |v: f64| canvas.px(v);
@@ -130,7 +136,7 @@ fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, plot: &Plot, (left, y): (
         if x > left && x + width + px(30.0) > right {
             return canvas.text("…", (x, y), LEGEND, (Anchor::Start, Anchor::Center));
         }
-        let color = PALETTE[k % PALETTE.len()];
+        let color = color(plot, k);
         match s.kind {
             SeriesKind::Line => canvas.line((x, y), (x + px(20.0), y), color, 3.0)?,
             SeriesKind::Points | SeriesKind::Dots => {
@@ -222,7 +228,7 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
         // Points lie on lines, whatever their order.
         let (lines, others): (Vec<_>, Vec<_>) = plot.series.iter().enumerate().partition(|(_, s)| s.kind == SeriesKind::Line);
         for (k, s) in lines.into_iter().chain(others) {
-            let color = PALETTE[k % PALETTE.len()];
+            let color = color(plot, k);
             if s.kind != SeriesKind::Bars {
                 self.say_points(plot, s);
             }
@@ -302,10 +308,11 @@ impl<DB: DrawingBackend> Layout<'_, DB> {
             for (p, label) in s.points.iter().zip(&s.labels) {
                 let Some(at) = self.point(*p) else { continue };
                 let (width, height) = (self.width(label, LABEL), self.px(LABEL.size + 2.0));
-                let spot = place_label(at, (width, height), self.px(10.0), self.inner, taken);
-                let edge = (at.0.clamp(spot.left, spot.right), at.1.clamp(spot.top, spot.bottom));
-                if (edge.0 - at.0).abs().max((edge.1 - at.1).abs()) > self.px(16.0) {
+                let near = self.px(16.0);
+                let spot = place_label(at, (width, height), self.px(10.0), near, self.inner, taken);
+                if let Some(edge) = leader(at, spot, near) {
                     self.line(at, edge, FRAME, 1.0)?;
+                    taken.extend(along_leader(at, edge, near));
                 }
                 self.text(label, (spot.left, (spot.top + spot.bottom) / 2), LABEL, (Anchor::Start, Anchor::Center))?;
                 taken.push(spot);

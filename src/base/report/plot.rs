@@ -131,7 +131,14 @@ impl Plot {
     }
 }
 
+/// What the line through the best points is called.
+const FRONT: &str = "Pareto front";
+
 impl Series {
+    /// Whether it is the line that [`Series::pareto_front`] makes.
+    pub(super) fn is_front(&self) -> bool {
+        self.kind == SeriesKind::Line && self.name == FRONT
+    }
     /// The line through those of `points` that no other one beats, with less of the first and more of the second number.
     pub fn pareto_front(points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let mut points: Vec<(f64, f64)> = points.into_iter().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
@@ -142,7 +149,7 @@ impl Series {
                 front.push(p);
             }
         }
-        Self { name: "Pareto front".into(), kind: SeriesKind::Line, points: front, labels: Vec::new() }
+        Self { name: FRONT.into(), kind: SeriesKind::Line, points: front, labels: Vec::new() }
     }
 }
 

@@ -301,7 +301,8 @@ fn silu<const FUSED: bool>(v: f32) -> f32 {
 #[inline(always)]
 fn gated<const FUSED: bool>(v: f32, x: f32) -> f32 {
     let z = x * -std::f32::consts::LOG2_E;
-    let z = if z > 126.0 { 126.0 } else { z };
+    // 2^128 is infinity, of which every v is 0.
+    let z = if z > 128.0 { 128.0 } else { z };
     let z = if z < -126.0 { -126.0 } else { z };
     v / (1.0 + exp2::<FUSED>(z))
 }
@@ -309,7 +310,7 @@ fn gated<const FUSED: bool>(v: f32, x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::{gelu, gelu_tanh, silu};
-    use crate::activation::{erf, erf_of};
+    use crate::activation::{Activation, erf, erf_of};
 
     /// The error function by its series and, from 3 on, its continued fraction.
     fn exact_erf(x: f64) -> f64 {
@@ -362,5 +363,11 @@ mod tests {
             }
         }
         assert!(silu::<true>(f32::NAN).is_nan() && silu::<true>(f32::INFINITY) == f32::INFINITY);
+        for v in [-104.0, -1e30, -3e38] {
+            assert_eq!([silu::<false>(v), silu::<true>(v)], [0.0; 2], "what is far below 0 makes nothing, however large it is");
+            let mut made = [1.0];
+            Activation::Swish { alpha: 1.0 }.forward(&[v], &mut made[..]);
+            assert_eq!(made, [0.0]);
+        }
     }
 }

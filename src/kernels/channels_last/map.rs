@@ -79,19 +79,22 @@ impl Job for Map {
         let o = &self.output;
         let to = args.outputs[0].cast::<f32>();
         let (mut sum, mut more) = ([[0.0; COLUMNS]; ROWS], [0.0; CHUNK]);
+        // Pixels of few channels are worked on together.
+        let together = (CHUNK / o.channels.max(1)).clamp(1, o.width.max(1));
         for y in share(o.height, part, self.parts()) {
-            for x in 0..o.width {
+            for x in (0..o.width).step_by(together) {
                 for first in (0..o.channels).step_by(CHUNK) {
-                    let n = CHUNK.min(o.channels - first);
+                    let block = [together.min(o.width - x), CHUNK.min(o.channels - first)];
+                    let n = block[0] * block[1];
                     let at = |v: &View| y * v.row + x * v.pixel + first * v.channel;
                     for (i, view) in self.inputs.iter().enumerate() {
-                        // SAFETY: `n` channels from `first` on are inside the view, whose memory the caller vouches for.
+                        // SAFETY: these channels of these pixels are inside the view, whose memory the caller vouches for.
                         unsafe {
                             let from = args.inputs[i].cast::<f32>().add(at(view));
                             if i == 0 {
-                                load(from, view.channel, &mut sum.as_flattened_mut()[..n]);
+                                load(from, view, block, &mut sum.as_flattened_mut()[..n]);
                             } else {
-                                load(from, view.channel, &mut more[..n]);
+                                load(from, view, block, &mut more[..n]);
                                 sum.as_flattened_mut().iter_mut().zip(&more[..n]).for_each(|(s, v)| *s += v);
                             }
                         }
@@ -99,7 +102,7 @@ impl Job for Map {
                     // SAFETY: the level was detected; the output is as the inputs.
                     unsafe {
                         (self.activate)(self.act, &mut sum[..n.div_ceil(COLUMNS)]);
-                        store(&sum.as_flattened()[..n], to.add(at(o)), o.channel);
+                        store(&sum.as_flattened()[..n], to.add(at(o)), o, block);
                     }
                 }
             }
@@ -108,27 +111,33 @@ impl Job for Map {
 }
 
 /// # Safety
-/// `to.len()` elements, `step` apart, can be read.
-unsafe fn load(from: *const f32, step: usize, to: &mut [f32]) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        if step == 1 {
-            to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
-        } else {
-            to.iter_mut().enumerate().for_each(|(i, v)| *v = *from.add(i * step));
+/// `to` has as many elements as the pixels and channels of the block, which can be read in the view.
+unsafe fn load(from: *const f32, view: &View, [pixels, channels]: [usize; 2], to: &mut [f32]) {
+    for (p, to) in to.chunks_exact_mut(channels).enumerate().take(pixels) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let from = from.add(p * view.pixel);
+            if view.channel == 1 {
+                to.as_mut_ptr().copy_from_nonoverlapping(from, channels);
+            } else {
+                to.iter_mut().enumerate().for_each(|(i, v)| *v = *from.add(i * view.channel));
+            }
         }
     }
 }
 
 /// # Safety
-/// `from.len()` elements, `step` apart, can be written.
-unsafe fn store(from: &[f32], to: *mut f32, step: usize) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        if step == 1 {
-            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
-        } else {
-            from.iter().enumerate().for_each(|(i, &v)| *to.add(i * step) = v);
+/// `from` has as many elements as the pixels and channels of the block, which can be written in the view.
+unsafe fn store(from: &[f32], to: *mut f32, view: &View, [pixels, channels]: [usize; 2]) {
+    for (p, from) in from.chunks_exact(channels).enumerate().take(pixels) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let to = to.add(p * view.pixel);
+            if view.channel == 1 {
+                to.copy_from_nonoverlapping(from.as_ptr(), channels);
+            } else {
+                from.iter().enumerate().for_each(|(i, &v)| *to.add(i * view.channel) = v);
+            }
         }
     }
 }

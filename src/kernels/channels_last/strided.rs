@@ -72,6 +72,63 @@ impl<const N: usize> Loops<N> {
         }
         sums
     }
+    /// The offsets of the indices with these numbers, one after the other.
+    fn walk(&self, range: std::ops::Range<usize>) -> Walk<'_, N> {
+        let mut at = range.start;
+        let mut index: Vec<usize> = self.sizes.iter().rev().map(|&n| (at % n.max(1), at /= n.max(1)).0).collect();
+        index.reverse();
+        let last = self.sizes.last().zip(self.strides.last());
+        let (row, step) = last.map_or((usize::MAX, [0; N]), |(&n, &step)| (n - index[index.len() - 1].min(n), step));
+        Walk { loops: self, index, row, step, next: self.offsets(range.start), left: range.len() }
+    }
+}
+
+/// Offsets of a tensor's indices, by additions alone.
+struct Walk<'a, const N: usize> {
+    loops: &'a Loops<N>,
+    /// Of the row that the next offsets lie in, and before its last axis.
+    index: Vec<usize>,
+    /// What is left of the row, and from one place of it to the next.
+    row: usize,
+    step: [usize; N],
+    next: [usize; N],
+    left: usize,
+}
+
+impl<const N: usize> Walk<'_, N> {
+    /// From the last place of a row to the first of the next.
+    #[cold]
+    fn turn(&mut self) {
+        for (d, (&n, strides)) in self.loops.sizes.iter().zip(&self.loops.strides).enumerate().rev() {
+            if d + 1 == self.index.len() {
+                self.row = n;
+            } else {
+                self.index[d] += 1;
+                if self.index[d] < n {
+                    return (0..N).for_each(|k| self.next[k] += strides[k]);
+                }
+                self.index[d] = 0;
+            }
+            (0..N).for_each(|k| self.next[k] -= strides[k] * (n - 1));
+        }
+    }
+}
+
+impl<const N: usize> Iterator for Walk<'_, N> {
+    type Item = [usize; N];
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<[usize; N]> {
+        self.left = self.left.checked_sub(1)?;
+        let now = self.next;
+        self.row -= 1;
+        if self.row > 0 {
+            (0..N).for_each(|k| self.next[k] += self.step[k]);
+        } else {
+            self.turn();
+        }
+        Some(now)
+    }
 }
 
 /// All lanes as one, halves with each other: no lane waits for the one before it. `N` is a power of two.

@@ -430,7 +430,8 @@ proptest! {
 
     #[test]
     fn elementwise_jobs_agree_with_plain_functions(
-        size in [1usize..9, 1usize..9, 1usize..600], at in [margins(), margins(), margins()], planes in any::<[bool; 2]>(), act in acts()
+        size in prop_oneof![[1usize..9, 1usize..9, 1usize..600], [1usize..4, 1usize..700, 1usize..9]],
+        at in [margins(), margins(), margins()], planes in any::<[bool; 2]>(), act in acts()
     ) {
         let mut at = at;
         (at[0].planes, at[2].planes) = (planes[0], planes[1]);

@@ -1,5 +1,8 @@
 //! Training: what is trained, what is minimised, how weights follow.
 
+mod batch;
+#[cfg(test)]
+mod batch_tests;
 mod checkpoint;
 mod classification;
 pub mod detection;

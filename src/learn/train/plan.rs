@@ -1,5 +1,6 @@
 //! What a training does, as far as it can be said beforehand.
 
+use super::batch::takes_any_batch;
 use super::optimizer::UpdateRule;
 use super::options::{OptimizerKind, Train};
 use super::schedule::Schedule;
@@ -14,6 +15,8 @@ use compresso_model::{Dim, Model};
 pub(super) struct Plan {
     pub size: [usize; 2],
     pub batch: usize,
+    /// The model takes batches of another size, and is trained as one that takes any.
+    pub open_batch: bool,
     pub drop_last: bool,
     pub steps_per_epoch: usize,
     pub rule: UpdateRule,
@@ -58,15 +61,17 @@ impl Plan {
         };
         let n = data.len();
         let mut batch = options.batch.min(n.max(1));
-        if let Some(fixed) = known(0) {
+        let fixed = known(0).filter(|fixed| *fixed != batch);
+        let open_batch = fixed.is_some() && takes_any_batch(model, ctx)?;
+        if let Some(fixed) = fixed.filter(|_| !open_batch) {
             if fixed != options.batch {
-                ctx.note(format!("train: the model takes batches of {fixed}, not {}", options.batch));
+                ctx.note(format!("train: the model takes batches of {fixed}, not {}, and one image depends on the others", options.batch));
             }
             batch = fixed;
         }
         // A small rest would weigh as much as a full batch in the statistics of batch norms.
         let rest = n % batch;
-        let drop_last = n > batch && (known(0).is_some() || rest * 2 < batch);
+        let drop_last = n > batch && (known(0).is_some() && !open_batch || rest * 2 < batch);
         let steps_per_epoch = if drop_last { n / batch } else { n.div_ceil(batch) };
         let total_steps = steps_per_epoch * options.epochs;
         let kind = match options.optimizer {
@@ -91,6 +96,7 @@ impl Plan {
         Ok(Self {
             size,
             batch,
+            open_batch,
             drop_last,
             steps_per_epoch,
             rule,

@@ -36,7 +36,8 @@ impl<'a> Rehearsal<'a> {
                 MeanSquares { wanted: loss.wanted(), of: Some(loss) }
             }
         };
-        let stepper = Stepper::new(model, Box::new(objective), Vec::new(), UpdateRule::Sgd { nesterov: true }, &Train::default(), ctx)?;
+        let stepper =
+            Stepper::new(model, Box::new(objective), Vec::new(), (UpdateRule::Sgd { nesterov: true }, false), &Train::default(), ctx)?;
         let (n, _, h, w) = images.dims4()?;
         stepper.claim(n, [h, w])?;
         let batch = Batch { images, targets: Vec::new(), labels: Vec::new(), indices: Vec::new(), letterboxes: Vec::new() };

@@ -97,7 +97,7 @@ const PLAIN: Pacing =
 
 fn stepper<'a>(model: &Model, options: &Train, ctx: &'a Context) -> Stepper<'a> {
     let objective = Box::new(TaskLoss::of(model.task(), 0.0).unwrap());
-    Stepper::new(model, objective, Vec::new(), UpdateRule::Sgd { nesterov: false }, options, ctx).unwrap()
+    Stepper::new(model, objective, Vec::new(), (UpdateRule::Sgd { nesterov: false }, false), options, ctx).unwrap()
 }
 
 fn weights(s: &Stepper<'_>) -> Vec<f32> {

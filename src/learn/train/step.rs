@@ -119,13 +119,13 @@ pub(super) struct Stepper<'a> {
 type Gradients = Vec<Option<Tensor>>;
 
 impl<'a> Stepper<'a> {
-    /// Weights that the model lists as sparse keep their zeros, and weights that it stores as integers are trained as such,
+    /// `open_batch`: the model is trained on batches of other sizes than its own. Weights that the model lists as sparse keep their zeros, and weights that it stores as integers are trained as such,
     /// whatever `parametrizations` there are between.
     pub fn new(
         model: &Model,
         objective: Box<dyn Objective + 'a>,
         parametrizations: Vec<Box<dyn Parametrization>>,
-        rule: UpdateRule,
+        (rule, open_batch): (UpdateRule, bool),
         options: &Train,
         ctx: &'a Context,
     ) -> Result<Self> {
@@ -154,6 +154,10 @@ impl<'a> Stepper<'a> {
         let optimizer = Optimizer::new(rule, &trained)?;
         let kept: Vec<String> = wanted.iter().chain(&stops).cloned().collect();
         let mut graph = pipelines::TRAINING.run_keeping(&graph, &kept)?.graph;
+        if open_batch {
+            graph = compresso_model::graph::open_batch(&graph)?
+                .ok_or_else(|| Error::unsupported("what is trained beside the model depends on the size of its batches"))?;
+        }
         if options.multi_scale > 0.0 {
             graph = of_any_size(&graph, &input)?;
         }

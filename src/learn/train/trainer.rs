@@ -109,7 +109,7 @@ pub fn fit(
     let val =
         val.map(|val| in_the_models_classes(model, &val, options, "validation", ctx).at(|| "validation data".to_string())).transpose()?;
     let plan = Plan::new(model, data, options, ctx)?;
-    let mut stepper = Stepper::new(model, Box::new(objective), parametrizations, plan.rule, options, ctx)?;
+    let mut stepper = Stepper::new(model, Box::new(objective), parametrizations, (plan.rule, plan.open_batch), options, ctx)?;
     stepper.claim(plan.batch, plan.size)?;
     if let Some(note) = stepper.params.note() {
         ctx.note(format!("train: {note}"));

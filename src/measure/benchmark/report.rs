@@ -324,7 +324,6 @@ impl Show for BenchmarkReport {
         let spot = |r: &Row| {
             Some(Spot {
                 name: r.name.clone(),
-                label: label(r),
                 runtime: r.runtime.clone(),
                 accuracy: r.accuracy()?,
                 costs: [

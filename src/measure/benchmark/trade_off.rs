@@ -5,7 +5,6 @@ use compresso_base::report::{Plot, Series, SeriesKind};
 /// A model in a runtime whose accuracy is known.
 pub(super) struct Spot {
     pub name: String,
-    pub label: String,
     pub runtime: String,
     pub accuracy: f64,
     /// In the order of [`COSTS`].
@@ -32,8 +31,8 @@ pub(super) fn plot(spots: &[Spot], runtimes: &[&str], accuracy: &str) -> Option<
         let firsts: Vec<&Spot> = spots.iter().filter(|s| !per_model || models.insert(&s.name)).collect();
         let rows = |runtime: &str| {
             let chosen = firsts.iter().filter(|s| *per_model || s.runtime == runtime);
-            let found = chosen.filter_map(|s| Some(((s.costs[i]?, s.accuracy), if *per_model { &s.name } else { &s.label }.clone())));
-            let (points, labels) = found.unzip();
+            // Colours tell the runtimes.
+            let (points, labels) = chosen.filter_map(|s| Some(((s.costs[i]?, s.accuracy), s.name.clone()))).unzip();
             let name = if *per_model { "models" } else { runtime }.to_string();
             Series { name, kind: SeriesKind::Points, points, labels }
         };

@@ -3,6 +3,7 @@
 //! Values are named and assigned once. Nodes stand in an order in which they can run. A graph is a value: it is changed
 //! by making a [`Patch`] and applying it, which gives a new graph that shares its constants with the old one.
 
+mod batch;
 mod builder;
 mod check;
 mod dump;
@@ -16,6 +17,7 @@ mod shape;
 mod stats;
 mod stored;
 
+pub use batch::open_batch;
 pub use builder::GraphBuilder;
 pub use fixed::fix_sizes;
 pub use infer::{Facts, Infer, broadcast, infer, infer_at, infer_with, normalize_axis, specialize};

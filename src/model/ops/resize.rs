@@ -144,7 +144,7 @@ impl Settings {
 }
 
 /// Index of the input with scales, where there is one.
-fn scales_input(node: &Node, opset: i64) -> Option<usize> {
+pub fn scales_input(node: &Node, opset: i64) -> Option<usize> {
     match (node.op.as_str(), opset) {
         ("Upsample", ..9) => None,
         ("Upsample", _) | (_, ..11) => Some(1),

@@ -7,6 +7,7 @@ use super::{Affine, Lower, Op, Val};
 use crate::compiled::tensor::{Home, How, Id, Kind, Source, Tensor};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::activation::Activation;
+use compresso_kernels::channels_last::int8;
 use compresso_model::graph::Node;
 use compresso_model::ops::quantize::QUANTIZE_LINEAR;
 use compresso_model::{Constant, Element};
@@ -120,7 +121,7 @@ impl Lower<'_> {
                 let table: [u8; 256] = std::array::from_fn(|q| affine.encode(c.table[q]));
                 self.look_up(c.id, table)
             }
-            Val::Sum(terms, act) if terms.len() > 2 => {
+            Val::Sum(terms, act) if terms.len() > 2 || (int8::sums_of_curves_are_fast() && !terms.iter().all(|t| t.affine.is_some())) => {
                 let (dims, order) = self.like(terms[0].id)?;
                 let to = self.tensors.root(Kind::U8, &dims, &order);
                 let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();

@@ -18,7 +18,7 @@ use compresso_model::ops::norm::{BATCH_NORMALIZATION, INSTANCE_NORMALIZATION, LA
 use compresso_model::ops::pool::{AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL};
 use compresso_model::ops::quantize::{DEQUANTIZE_LINEAR, DYNAMIC_QUANTIZE_LINEAR, QUANTIZE_LINEAR};
 use compresso_model::ops::reduce::{REDUCE_L2, REDUCE_MAX, REDUCE_MEAN, REDUCE_SUM};
-use compresso_model::ops::resize::{RESIZE, UPSAMPLE};
+use compresso_model::ops::resize::{RESIZE, UPSAMPLE, scales_input};
 use compresso_model::ops::shape::{FLATTEN, RESHAPE, SQUEEZE, UNSQUEEZE};
 use compresso_model::ops::slice::{SLICE, SPLIT};
 use compresso_model::ops::softmax::SOFTMAX;
@@ -235,7 +235,7 @@ impl Lower<'_> {
             (true, "asymmetric") => node.get_str("nearest_mode", "round_prefer_floor")? == "floor",
             _ => false,
         };
-        if !whole || !repeats || node.find_ints("axes")?.is_some() {
+        if !whole || !repeats || node.find_ints("axes")?.is_some() || !self.has_exact_scales(node, &from, &to)? {
             return Ok(false);
         }
         let coded = self.coded(&node.inputs[0]);
@@ -252,6 +252,21 @@ impl Lower<'_> {
         };
         self.set(&node.outputs[0], val)?;
         Ok(true)
+    }
+
+    /// Whether the scales of a resize, if it states any, are the ratios of its sizes: sizes are rounded down, scales are not.
+    fn has_exact_scales(&self, node: &Node, from: &[usize], to: &[usize]) -> Result<bool> {
+        let scales = match scales_input(node, self.graph.opset()) {
+            None => node.find_floats("scales")?.map(<[f32]>::to_vec),
+            Some(i) => match node.input(i).map(|name| self.constant(name)) {
+                None => None,
+                Some(Some(scales)) => Some(scales.to_f32s()?),
+                Some(None) => return Ok(false),
+            },
+        };
+        let Some(scales) = scales.filter(|s| !s.is_empty()) else { return Ok(true) };
+        let exact = |((&s, &f), &t): ((&f32, &usize), &usize)| f64::from(s) * f as f64 == t as f64;
+        Ok(scales.len() == from.len() && scales.iter().zip(from).zip(to).all(exact))
     }
 
     fn softmax(&mut self, node: &Node) -> Result<bool> {

@@ -205,6 +205,9 @@ pub unsafe fn transpose_pixels(planes: *const u8, channels: usize, n: usize, to:
 }
 
 #[cfg(target_arch = "x86_64")]
+pub use x86::has_vbmi;
+
+#[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::quant::{Quant, Rounding};
     use super::{Pixels, copy_bytes};
@@ -354,7 +357,7 @@ mod tests {
         let levels = [Level::Portable, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.check().is_ok());
         for lookup in levels.map(|l| Lookup::new(l, &table)) {
             for bytes in (0..70).chain([127, 128, 129, 200]) {
-                for (count, gaps) in [(1, [0, 0]), (7, [0, 0]), (8, [5, 0]), (5, [0, 32]), (3, [16, 1])] {
+                for (count, gaps) in [(1, [0, 0]), (7, [0, 0]), (8, [5, 0]), (5, [0, 32]), (3, [16, 1]), (200, [0, 8]), (150, [8, 0])] {
                     let pixels = Pixels { count, bytes, from: bytes + gaps[0], to: bytes + gaps[1] };
                     let from: Vec<u8> = (0..count * pixels.from).map(|i| (i * 31 + i / 256) as u8).collect();
                     let mut to = vec![77u8; count * pixels.to];

@@ -168,9 +168,10 @@ impl Image {
                         let from = from.add(p * pixel);
                         (0..channels).for_each(|i| to.add(i).write(f(i, (i32::from(*from.add(i)) - zero) as f32 * scale)));
                     }
-                    Some(Term::Table(table)) => {
-                        let from = from.add(p * pixel);
-                        (0..channels).for_each(|i| to.add(i).write(f(i, table[usize::from(*from.add(i))])));
+                    Some(Term::Curve(curve)) => {
+                        // One pixel has no gaps that would need a stage.
+                        curve.add(true, from.add(p * pixel), [1, channels, channels], to, std::ptr::null_mut());
+                        (0..channels).for_each(|i| to.add(i).write(f(i, *to.add(i))));
                     }
                 }
             }
@@ -210,17 +211,13 @@ impl Job for Map {
                     let mut first = 0;
                     for (image, from) in self.images.iter().zip(args.inputs) {
                         let view = &image.view;
-                        let bytes = if image.term.is_some() { 1 } else { 4 };
-                        let from = from.add((y * view.row + x * view.pixel) * bytes);
+                        let size = if image.term.is_some() { 1 } else { 4 };
+                        let from = from.add((y * view.row + x * view.pixel) * size);
                         let to = reals.add(first);
-                        // Gathering from tables is slower than loading from them.
-                        match image.term {
-                            Some(Term::Table(_)) => self.fill(image, from, n, first, to, factors),
-                            _ => wide(
-                                #[inline(always)]
-                                || self.fill(image, from, n, first, to, factors),
-                            ),
-                        }
+                        wide(
+                            #[inline(always)]
+                            || self.fill(image, from, n, first, to, factors),
+                        );
                         first += view.channels;
                     }
                     let count = n * self.channels;

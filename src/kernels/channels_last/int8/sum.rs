@@ -3,6 +3,7 @@
 use super::super::job::{Args, Job, cut, share};
 use super::super::operand::Operands;
 use super::super::view::View;
+use super::curve::Curve;
 use super::spec::{Store, byte_input};
 use super::store::Sink;
 use crate::activation::{Activation, wide};
@@ -38,9 +39,18 @@ pub fn sum(
 /// Values that are staged at a time, unless a pixel has more.
 const STAGE: usize = 1024;
 
+/// On machines that look bytes up in vectors, a sum of two curves takes less time than the table of all pairs of bytes that [`super::binary`]
+/// reads.
+pub fn sums_of_curves_are_fast() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return super::bytes::has_vbmi();
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 /// A function of a byte.
 pub(super) enum Term {
-    Table(Box<[f32; 256]>),
+    Curve(Curve),
     /// `(q − zero) · scale`, to the bit.
     Affine {
         zero: i32,
@@ -55,41 +65,39 @@ impl Term {
         let affine = |q: usize| (q as i32 - zero as i32) as f32 * scale;
         match table.iter().enumerate().all(|(q, v)| v.to_bits() == affine(q).to_bits()) {
             true => Self::Affine { zero: zero as i32, scale },
-            false => Self::Table(table),
+            false => Self::Curve(Curve::new(table)),
         }
     }
 
-    /// `to[i] = f(from[i])`, added to what is there unless it is the `first` term.
+    /// Writes a term of `count` pixels of a view, all channels of which lie together in `to`; adds it unless it is the `first`. `stage` holds
+    /// bytes meanwhile.
     ///
     /// # Safety
-    /// `n` bytes are readable and as many floats writable, and initialized if they are added to.
-    #[inline(always)]
-    unsafe fn add(&self, first: bool, from: *const u8, n: usize, to: *mut f32) {
-        // SAFETY: the caller's promise.
-        let place = |i: usize, v: f32| unsafe { to.add(i).write(if first { v } else { *to.add(i) + v }) };
-        for i in 0..n {
+    /// The pixels are readable; for each of their channels a float is writable, and initialized if it is added to, and a byte of the
+    /// stage.
+    unsafe fn add(&self, first: bool, from: *const u8, view: &View, count: usize, to: *mut f32, stage: *mut u8) {
+        let (channels, pitch) = (view.channels, view.pixel);
+        match self {
             // SAFETY: the caller's promise.
-            let q = unsafe { *from.add(i) };
-            match self {
-                Self::Table(table) => place(i, table[usize::from(q)]),
-                Self::Affine { zero, scale } => place(i, (i32::from(q) - zero) as f32 * scale),
+            Self::Curve(curve) => unsafe { curve.add(first, from, [count, channels, pitch], to, stage) },
+            &Self::Affine { zero, scale } => {
+                let (count, channels, pitch) = if pitch == channels { (1, count * channels, 0) } else { (count, channels, pitch) };
+                wide(
+                    #[inline(always)]
+                    || {
+                        for p in 0..count {
+                            for c in 0..channels {
+                                // SAFETY: the caller's promise.
+                                unsafe {
+                                    let v = (i32::from(*from.add(p * pitch + c)) - zero) as f32 * scale;
+                                    let to = to.add(p * channels + c);
+                                    to.write(if first { v } else { *to + v });
+                                }
+                            }
+                        }
+                    },
+                );
             }
-        }
-    }
-
-    /// [`Term::add`] for `n` pixels of a view, all channels of which lie together in `to`.
-    ///
-    /// # Safety
-    /// As [`Term::add`].
-    #[inline(always)]
-    unsafe fn add_pixels(&self, first: bool, from: *const u8, view: &View, n: usize, to: *mut f32) {
-        let channels = view.channels;
-        // SAFETY: the caller's promise.
-        unsafe {
-            if view.pixel == channels {
-                return self.add(first, from, n * channels, to);
-            }
-            (0..n).for_each(|p| self.add(first, from.add(p * view.pixel), channels, to.add(p * channels)));
         }
     }
 }
@@ -136,15 +144,7 @@ impl Job for Sum {
                 for x in (0..size.width).step_by(self.chunk) {
                     let n = self.chunk.min(size.width - x);
                     for (i, (term, view)) in self.terms.iter().zip(&self.inputs).enumerate() {
-                        let from = args.inputs[i].add(y * view.row + x * view.pixel);
-                        // Gathering from tables is slower than loading from them.
-                        match term {
-                            Term::Table(_) => term.add_pixels(i == 0, from, view, n, reals),
-                            Term::Affine { .. } => wide(
-                                #[inline(always)]
-                                || term.add_pixels(i == 0, from, view, n, reals),
-                            ),
-                        }
+                        term.add(i == 0, args.inputs[i].add(y * view.row + x * view.pixel), view, n, reals, bytes);
                     }
                     let mut results = reals.cast_const();
                     if let Some(act) = self.act {

@@ -82,8 +82,7 @@ impl Job for Arithmetic {
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, _: *mut u8) {
         let (a, b, y) = (args.inputs[0].cast::<f32>(), args.inputs[1].cast::<f32>(), args.outputs[0].cast::<f32>());
-        for row in self.cut.range(part) {
-            let [i, j, k] = self.outer.offsets(row);
+        for [i, j, k] in self.outer.walk(self.cut.range(part)) {
             // SAFETY: the offsets are those of elements of the views.
             let (a, b, y) = unsafe { (a.add(i), b.add(j), y.add(k)) };
             match self.op {
@@ -167,8 +166,7 @@ impl Job for Unary {
         let (x, y) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
         let (n, [read, write]) = self.inner;
         let (mut from, mut to) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
-        for row in self.cut.range(part) {
-            let [i, j] = self.outer.offsets(row);
+        for [i, j] in self.outer.walk(self.cut.range(part)) {
             for at in (0..n).step_by(CHUNK) {
                 let len = CHUNK.min(n - at);
                 if read == 1 && write == 1 {

@@ -66,12 +66,11 @@ impl Job for Norm {
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
         let (x, y) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
         let (n, [read, write]) = self.along;
-        let range = self.cut.range(part);
+        let rows = self.outer.walk(self.cut.range(part));
         wide(
             #[inline(always)]
             || {
-                for row in range {
-                    let [i, j] = self.outer.offsets(row);
+                for [i, j] in rows {
                     // SAFETY: the offsets are those of elements of the views, which are different tensors, and the scratch memory
                     // has a row of floats.
                     unsafe {

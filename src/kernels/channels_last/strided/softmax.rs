@@ -36,8 +36,9 @@ pub fn expectation(sizes: &[usize], axis: usize, numbers: Vec<f32>, x: &[usize],
     let operands = Operands::new(vec![Operand::strided(Element::F32, sizes, x)?], vec![Operand::strided(Element::F32, &made, y)?])?;
     let rest = |v: &[usize]| -> Vec<usize> { (0..v.len()).filter(|&d| d != axis).map(|d| v[d]).collect() };
     let outer = Loops::new(&rest(sizes), [&rest(x), &rest(y)]);
-    let (cut, read, expect) = (Cut::new(outer.len(), numbers.len()), x[axis], expecting(Level::best()));
-    Ok(Box::new(Expectation { operands, outer, read, cut, numbers, expect }))
+    let (cut, read) = (Cut::new(outer.len(), numbers.len()), x[axis]);
+    let (gather, expect) = expecting(Level::best());
+    Ok(Box::new(Expectation { operands, outer, read, cut, numbers, gather, expect }))
 }
 
 struct Expectation {
@@ -47,6 +48,7 @@ struct Expectation {
     read: usize,
     cut: Cut,
     numbers: Vec<f32>,
+    gather: Gather,
     expect: Expect,
 }
 
@@ -61,22 +63,25 @@ impl Job for Expectation {
         self.cut.parts()
     }
     fn scratch(&self) -> usize {
-        self.numbers.len() * 4
+        self.numbers.len() * size_of::<Lanes>()
     }
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
         let (x, y) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
-        let (n, line) = (self.numbers.len(), scratch.cast::<f32>());
-        for row in self.cut.range(part) {
-            let [i, j] = self.outer.offsets(row);
-            // SAFETY: the offsets are those of elements of the views, the scratch memory has a row of floats, and the level is
-            // the machine's.
+        let (n, columns) = (self.numbers.len(), scratch.cast::<Lanes>());
+        let mut rows = self.outer.walk(self.cut.range(part));
+        while let Some([i, j]) = rows.next() {
+            // Lanes without a line of their own work on the first one again.
+            let (mut lines, mut places, mut count) = ([i; FEW], [j; FEW], 1);
+            for ([i, j], (line, place)) in rows.by_ref().take(FEW - 1).zip(lines.iter_mut().zip(&mut places).skip(1)) {
+                (*line, *place) = (i, j);
+                count += 1;
+            }
+            // SAFETY: the offsets are those of elements of the views, the scratch memory has so many columns, which are all written, and
+            // the level is the machine's.
             unsafe {
-                let mut from = x.add(i);
-                if self.read != 1 {
-                    (0..n).for_each(|k| line.add(k).write(*from.add(k * self.read)));
-                    from = line;
-                }
-                *y.add(j) = (self.expect)(std::slice::from_raw_parts(from, n), &self.numbers);
+                (self.gather)(lines.map(|i| x.add(i)), self.read, n, columns);
+                let made = (self.expect)(std::slice::from_raw_parts(columns, n), &self.numbers);
+                places[..count].iter().zip(made).for_each(|(&j, v)| *y.add(j) = v);
             }
         }
     }
@@ -106,9 +111,7 @@ impl Job for Softmax {
     unsafe fn run(&self, part: usize, args: Args<'_>, scratch: *mut u8) {
         let (x, y) = (args.inputs[0].cast::<f32>(), args.outputs[0].cast::<f32>());
         let (n, [read, write]) = self.along;
-        let range = self.cut.range(part);
-        for row in range {
-            let [i, j] = self.outer.offsets(row);
+        for [i, j] in self.outer.walk(self.cut.range(part)) {
             // SAFETY: the offsets are those of elements of the views, the scratch memory has a row of floats, and the level is
             // the machine's.
             unsafe {
@@ -146,24 +149,44 @@ pub fn kernel(level: Level) -> Normalize {
     }
 }
 
-/// The sum of numbers, each times its part of 1.
+/// The sums of numbers, each times its part of 1, of a few lines side by side.
 ///
 /// # Safety
 /// The level is there.
-type Expect = unsafe fn(line: &[f32], numbers: &[f32]) -> f32;
+type Expect = unsafe fn(columns: &[Lanes], numbers: &[f32]) -> Lanes;
 
-fn expecting(level: Level) -> Expect {
+/// What lies at one place of a few lines.
+type Lanes = [f32; FEW];
+
+/// Writes `n` elements of lines, `step` apart, as so many columns.
+///
+/// # Safety
+/// The elements are readable, the columns writable, and the level is there.
+type Gather = unsafe fn(lines: [*const f32; FEW], step: usize, n: usize, columns: *mut Lanes);
+
+fn expecting(level: Level) -> (Gather, Expect) {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => x86::expect512,
+        Level::Avx512 => (x86::gather512, x86::expect512),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => x86::expect256,
-        _ => expect::<false>,
+        Level::Avx2 => (gather, x86::expect256),
+        _ => (gather, expect::<false>),
+    }
+}
+
+/// A [`Gather`].
+unsafe fn gather(lines: [*const f32; FEW], step: usize, n: usize, columns: *mut Lanes) {
+    for k in 0..n {
+        // SAFETY: the caller's promise.
+        unsafe { columns.add(k).write(lines.map(|line| *line.add(k * step))) };
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
     #[target_feature(enable = "avx2,fma")]
     pub fn normalize256(line: &mut [f32], factor: f32) {
         super::normalize::<true>(line, factor);
@@ -174,14 +197,63 @@ mod x86 {
         super::normalize::<true>(line, factor);
     }
 
+    /// A [`super::Gather`]: squares of 16 elements are transposed in registers.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn gather512(lines: [*const f32; 16], step: usize, n: usize, columns: *mut Lanes) {
+        if step != 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { super::gather(lines, step, n, columns) };
+        }
+        for k in (0..n).step_by(16) {
+            let count = (n - k).min(16);
+            let mask = (u32::MAX >> (32 - count)) as __mmask16;
+            // SAFETY: inside the lines, others are masked.
+            let rows = lines.map(|line| unsafe { _mm512_maskz_loadu_ps(mask, line.add(k)) });
+            for (i, column) in transposed(rows).into_iter().enumerate().take(count) {
+                // SAFETY: one of the columns.
+                unsafe { _mm512_storeu_ps(columns.add(k + i).cast(), column) };
+            }
+        }
+    }
+
+    /// Columns of rows: pairs of neighbours, then of pairs, within the quarters of vectors; then the quarters.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
+        let pair = |a: __m512, b: __m512, high: bool| {
+            let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+            _mm512_castpd_ps(if high { _mm512_unpackhi_pd(a, b) } else { _mm512_unpacklo_pd(a, b) })
+        };
+        // `quads[g][c]` has, in quarter q, the elements 4q + c of the rows 4g to 4g + 3.
+        let quads: [[__m512; 4]; 4] = std::array::from_fn(|g| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[4 * g + i]);
+            let (low, high) = ([_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d)], [_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d)]);
+            [pair(low[0], low[1], false), pair(low[0], low[1], true), pair(high[0], high[1], false), pair(high[0], high[1], true)]
+        });
+        let columns: [[__m512; 4]; 4] = std::array::from_fn(|c| {
+            let [a, b, d, e] = [0, 1, 2, 3].map(|g| quads[g][c]);
+            let (even, odd) = (
+                [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(d, e)],
+                [_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(d, e)],
+            );
+            [
+                _mm512_shuffle_f32x4::<0x88>(even[0], even[1]),
+                _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]),
+                _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]),
+                _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]),
+            ]
+        });
+        std::array::from_fn(|i| columns[i % 4][i / 4])
+    }
+
     #[target_feature(enable = "avx2,fma")]
-    pub fn expect256(line: &[f32], numbers: &[f32]) -> f32 {
-        super::expect::<true>(line, numbers)
+    pub fn expect256(columns: &[Lanes], numbers: &[f32]) -> Lanes {
+        super::expect::<true>(columns, numbers)
     }
 
     #[target_feature(enable = "avx512f")]
-    pub fn expect512(line: &[f32], numbers: &[f32]) -> f32 {
-        super::expect::<true>(line, numbers)
+    pub fn expect512(columns: &[Lanes], numbers: &[f32]) -> Lanes {
+        super::expect::<true>(columns, numbers)
     }
 }
 
@@ -222,25 +294,19 @@ fn normalize<const FUSED: bool>(line: &mut [f32], factor: f32) {
 }
 
 #[inline(always)]
-fn expect<const FUSED: bool>(line: &[f32], numbers: &[f32]) -> f32 {
-    let part = Part::new(line, 1.0);
+fn expect<const FUSED: bool>(columns: &[Lanes], numbers: &[f32]) -> Lanes {
+    let mut most = [f32::NEG_INFINITY; FEW];
+    columns.iter().for_each(|c| most.iter_mut().zip(c).for_each(|(m, &v)| *m = if *m > v { *m } else { v }));
+    let shifts = most.map(|most| Part::below(most, 1.0).shift);
     let (mut sums, mut products) = ([0.0f32; FEW], [0.0f32; FEW]);
-    let ((chunks, rest), (factors, last)) = (line.as_chunks::<FEW>(), numbers.as_chunks::<FEW>());
-    for (lanes, factors) in chunks.iter().zip(factors) {
+    for (column, number) in columns.iter().zip(numbers) {
         for i in 0..FEW {
-            let v = part.of::<FUSED>(lanes[i]);
+            let v = Part { factor: std::f32::consts::LOG2_E, shift: shifts[i] }.of::<FUSED>(column[i]);
             sums[i] += v;
-            products[i] += v * factors[i];
+            products[i] += v * number;
         }
     }
-    let (v, factors) = (filled(rest, 0.0), filled(last, 0.0));
-    for i in 0..FEW {
-        let v = if i < rest.len() { part.of::<FUSED>(v[i]) } else { 0.0 };
-        sums[i] += v;
-        products[i] += v * factors[i];
-    }
-    let (sum, product) = (fold(sums, |a, b| a + b), fold(products, |a, b| a + b));
-    product / sum
+    std::array::from_fn(|i| products[i] / sums[i])
 }
 
 /// Turns a value of a line into `e^(factor · (v − the largest))`.
@@ -264,7 +330,12 @@ impl Part {
             few.iter_mut().zip(lanes).for_each(|(m, &v)| *m = larger(*m, v));
         }
         few.iter_mut().zip(filled(rest, f32::NEG_INFINITY)).for_each(|(m, v)| *m = larger(*m, v));
-        let most = fold(halves(most, few, larger), larger);
+        Self::below(fold(halves(most, few, larger), larger), factor)
+    }
+
+    /// With the largest value of the line.
+    #[inline(always)]
+    fn below(most: f32, factor: f32) -> Self {
         let factor = factor * std::f32::consts::LOG2_E;
         Self { factor, shift: -most * factor }
     }

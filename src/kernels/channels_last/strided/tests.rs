@@ -76,6 +76,27 @@ fn arithmetic_broadcasts() {
 }
 
 #[test]
+fn a_walk_goes_where_the_numbers_say() {
+    for sizes in [vec![], vec![5], vec![3, 4], vec![2, 1, 3, 5]] {
+        for order in [false, true] {
+            let n: usize = sizes.iter().product();
+            let mut axes: Vec<usize> = (0..sizes.len()).collect();
+            if order {
+                axes.reverse();
+            }
+            let (a, b) = (dense(&sizes, &axes), sizes.iter().scan(7, |s, n| Some((*s, *s *= n + 3).0)).collect::<Vec<_>>());
+            let loops = super::Loops::new(&sizes, [&a, &b]);
+            for start in 0..=n {
+                for end in start..=n {
+                    let walked: Vec<_> = loops.walk(start..end).collect();
+                    assert_eq!(walked, (start..end).map(|i| loops.offsets(i)).collect::<Vec<_>>(), "{sizes:?} {start}..{end}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn softmax_and_functions_of_one_value_along_any_axis() {
     let sizes = [2, 6, 33];
     let n = 2 * 6 * 33;
