@@ -1,5 +1,5 @@
-//! What every crate of Compresso shares: [errors](error), [reports](report) of results, [files](files) that appear whole, the [context](context) in which
-//! work runs, and how an [operation](operation) declares its options.
+//! What every crate of Compresso shares: [errors][error], [reports][report] of results, [files] that appear whole, the [context] in which
+//! work runs, and how an [operation] declares its options.
 
 #![warn(missing_docs)]
 

@@ -1,8 +1,8 @@
 //! Convolution: forward, gradient of the data, gradient of the weights.
 //!
 //! Work is cut into jobs, each a band of output rows of one image and group. A job copies the input rows that it needs
-//! into a padded scratch image ([`gather`]) in which each tap of the window is a plain offset, and multiplies the weights
-//! with shifted views of it ([`tile`]): the patch matrix of im2col is never stored. The gradient of the data is the same
+//! into a padded scratch image (`gather`) in which each tap of the window is a plain offset, and multiplies the weights
+//! with shifted views of it (`tile`): the patch matrix of im2col is never stored. The gradient of the data is the same
 //! computation on the output's gradient: a part for each phase of the stride, all from one scratch image, whose rows are
 //! put together as they are written.
 

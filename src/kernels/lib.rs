@@ -2,7 +2,7 @@
 //! on top of them.
 //!
 //! Layouts are those of ONNX: activations `[N, C, spatial…]`, weights `[M, C / groups, kernel…]`, all row-major and
-//! contiguous. [`reference`] holds the plain definitions; the other modules hold the fast ones, which tests compare with
+//! contiguous. [`mod@reference`] holds the plain definitions; the other modules hold the fast ones, which tests compare with
 //! them. [`ops`] wraps them as differentiable tensor functions: on the CPU in float32 they use these kernels, on other
 //! devices candle's own operations.
 

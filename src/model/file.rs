@@ -43,7 +43,7 @@ impl Model {
     /// Reads a model from an .onnx or .safetensors file, or from a .pt checkpoint of the ultralytics package.
     ///
     /// What it is for is read from the metadata of this library or of Ultralytics, or recognised by its outputs; the
-    /// options overrule that. A model that is not recognised has [`Task::Unknown`]. A checkpoint's model is built from the
+    /// options overrule that. A model that is not recognised has [`Task::Unknown`](super::Task::Unknown). A checkpoint's model is built from the
     /// architecture in it, for images of any size; nothing in it is run.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Signals, and how the process ends before its work does.
 //!
-//! The first SIGINT or SIGTERM cancels what runs. A command ends then, at the latest after [`GRACE`]; a prompt goes on after SIGINT.
+//! The first SIGINT or SIGTERM cancels what runs. A command ends then, at the latest after `GRACE`; a prompt goes on after SIGINT.
 
 use crate::context::Cancel;
 use crate::files::discard_partial;
@@ -35,7 +35,7 @@ static ENDING: AtomicI32 = AtomicI32::new(0);
 static WRITES: AtomicBool = AtomicBool::new(false);
 
 /// Sets `cancel` on SIGINT and SIGTERM. The process ends, after it has removed what it was writing, with 130 or 143:
-/// [`GRACE`] after a signal that does not only cancel, and on a second one at once (at a prompt, [`PATIENCE`] after the first,
+/// `GRACE` after a signal that does not only cancel, and on a second one at once (at a prompt, `PATIENCE` after the first,
 /// while the flag is still set).
 ///
 /// # Errors
@@ -75,7 +75,7 @@ pub fn write_and_end() {
     WRITES.store(true, Ordering::Relaxed);
 }
 
-/// Cancels, and ends the process [`GRACE`] later, when standard input ends: when the process at its other end does.
+/// Cancels, and ends the process `GRACE` later, when standard input ends: when the process at its other end does.
 ///
 /// # Errors
 /// When no thread can be started.

@@ -8,15 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Address space of a process, in KiB.
 const SPACE: u32 = 3_000_000;
-/// A case that takes longer is a fault, and one that takes longer than the second ends its process.
+/// A case that works longer is a fault, and one that works longer than the second ends its process. Time in which a busy machine lets others work
+/// does not count, but for what waits for ever.
 const LONG: Duration = Duration::from_secs(20);
 const ENDLESS: Duration = Duration::from_secs(60);
+const WAITING: Duration = Duration::from_secs(900);
 /// The variable that tells a process its job.
 const JOB: &str = "COMPRESSO_FUZZ_JOB";
 
@@ -38,6 +40,18 @@ impl Job {
         let mut number = || next().parse().expect("a number");
         Some(Self { target, first: number(), count: number(), time: Duration::from_secs(number()) })
     }
+}
+
+/// For how long a process has worked, all its threads together; where the system does not say, for how long this one has been there.
+fn worked(process: u32) -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let ticks = || -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // Behind the name in brackets: in user's and in system's mode, in hundredths of a second.
+        let mut numbers = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        Some(numbers.next()?.parse::<u64>().ok()? + numbers.next()?.parse::<u64>().ok()?)
+    };
+    ticks().map_or_else(|| BEGAN.get_or_init(Instant::now).elapsed(), |n| Duration::from_millis(10 * n))
 }
 
 /// Files by which parent and child speak: the number of the case that runs, and a fault in each line.
@@ -67,15 +81,17 @@ pub fn run(job: &Job, seeds: &[Vec<u8>]) {
         number.write_all_at(&index.to_le_bytes(), 0).unwrap();
         done += 1;
         let case = mutate::case(target.name, seeds, index);
-        let start = Instant::now();
+        let start = worked(std::process::id());
         let ended = catch_unwind(AssertUnwindSafe(|| target.run(&case)));
         let what = match ended {
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
                 format!("{} ({})", text.unwrap_or_default(), PLACE.lock().unwrap())
             }
-            Ok(()) if start.elapsed() > LONG => format!("took {:.0} s", start.elapsed().as_secs_f64()),
-            Ok(()) => continue,
+            Ok(()) => match worked(std::process::id()).saturating_sub(start) {
+                time if time > LONG => format!("took {:.0} s of work", time.as_secs_f64()),
+                _ => continue,
+            },
         };
         let line: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect();
         writeln!(faults, "{index} {line}").unwrap();
@@ -143,15 +159,16 @@ pub fn watch(job: &Job, faults: &mut Faults) -> u64 {
             // What it said last is enough.
             std::io::Read::read_to_end(&mut said, &mut bytes).map(|_| bytes.split_off(bytes.len().saturating_sub(600)))
         });
-        let (mut latest, mut since) = (case(), Instant::now());
+        let now = |child: &std::process::Child| (worked(child.id()), Instant::now());
+        let (mut latest, mut since) = (case(), now(&child));
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
             }
             std::thread::sleep(Duration::from_millis(20));
             if case() != latest {
-                (latest, since) = (case(), Instant::now());
-            } else if since.elapsed() > ENDLESS {
+                (latest, since) = (case(), now(&child));
+            } else if worked(child.id()).saturating_sub(since.0) > ENDLESS || since.1.elapsed() > WAITING {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 break None;

@@ -1,11 +1,11 @@
 //! Runs a graph for inference on the CPU, planned once for fixed shapes.
 //!
-//! A [`Compiled`] is made in four steps: the graph is simplified (constants computed, batch norms folded) and [`lower`]ed to
+//! A [`Compiled`] is made in four steps: the graph is simplified (constants computed, batch norms folded) and lowered to
 //! steps on tensors, with activations, residual additions and quantization taken into the layers before them; parts of
-//! concatenations are [`place`]d into their results, and tensors into an arena that is reused as values die; [`build`]
+//! concatenations are placed into their results, and tensors into an arena that is reused as values die; `build`
 //! makes a job of each step, which packs its weights. Running then allocates nothing but the outputs.
 //!
-//! Images lie channels last. Graphs with QuantizeLinear and DequantizeLinear run on bytes: see [`lower::Val`]. Operators
+//! Images lie channels last. Graphs with QuantizeLinear and DequantizeLinear run on bytes: see `lower::Val`. Operators
 //! without a kernel run by candle, one by one, as [`super::eager`] does.
 
 mod build;

@@ -42,7 +42,7 @@ fn check(s: &ConvShape, x: usize, w: usize, y: Option<usize>, bias: Option<(usiz
     )))
 }
 
-/// Gradients of [`conv`] with respect to `x`, `w` and the bias, those that `needs` asks for, from that of its result. All
+/// Gradients of [`conv()`] with respect to `x`, `w` and the bias, those that `needs` asks for, from that of its result. All
 /// tensors are float32 on the CPU.
 pub fn conv_backward(s: &ConvShape, x: &Tensor, w: &Tensor, gy: &Tensor, needs: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
     check(s, x.elem_count(), w.elem_count(), Some(gy.elem_count()), None)?;

@@ -32,7 +32,7 @@ impl<'g> PassContext<'g> {
     /// Types and shapes of all values.
     ///
     /// # Errors
-    /// As [`infer`].
+    /// As [`infer`](crate::graph::infer()).
     pub fn facts(&self) -> Result<&Facts> {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);

@@ -90,7 +90,7 @@ impl Family {
     }
 }
 
-/// Names that [`build`] knows, with what they are.
+/// Names that [`build`](super::build()) knows, with what they are.
 pub fn names() -> impl Iterator<Item = (String, String)> {
     FAMILIES.iter().flat_map(|f| {
         f.scales.iter().map(|scale| {

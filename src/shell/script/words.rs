@@ -47,7 +47,7 @@ pub fn accepts(kind: ArgKind, value: &Dynamic) -> bool {
     takes(kind, kind_of(value))
 }
 
-/// Whether an argument of a signature takes values that [`kind_of`] calls so.
+/// Whether an argument of a signature takes values that `kind_of` calls so.
 pub fn takes(kind: ArgKind, got: &str) -> bool {
     match kind {
         ArgKind::Model | ArgKind::Dataset | ArgKind::Tensor | ArgKind::List | ArgKind::Map | ArgKind::Function => got == kind.to_string(),

@@ -206,7 +206,7 @@ pub(super) fn encode(graph: &Graph, form: Weights) -> Result<BTreeMap<String, En
 /// The graph with the weights that a file in this form stands for.
 ///
 /// # Errors
-/// As [`encode`].
+/// As the function that encodes.
 pub fn decoded(graph: &Graph, form: Weights) -> Result<Graph> {
     let mut patch = Patch::new(graph);
     for (name, weight) in encode(graph, form)? {

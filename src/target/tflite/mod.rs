@@ -1,7 +1,7 @@
 //! [TensorFlow Lite](https://ai.google.dev/edge/litert) (LiteRT): a flatbuffer with one graph of fixed sizes.
 //!
 //! Its kernels for images want channels last. The writer keeps for each value in which order of axes tensors hold it, and turns
-//! axes only where an operator asks for another order ([`layout`]). Float16 stores the weights in two bytes, which the runtime
+//! axes only where an operator asks for another order (`layout`). Float16 stores the weights in two bytes, which the runtime
 //! widens when it loads the file.
 //!
 //! Integers follow [its quantization specification](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec):

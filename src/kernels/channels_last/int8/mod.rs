@@ -1,7 +1,7 @@
 //! Kernels on 8-bit activations: unsigned bytes, channels last, with `real = (q − zero) · scale`.
 //!
 //! Sums of products are exact integers and what follows them is done operation by operation, never fused, so that every
-//! instruction set and the plain definitions in [`reference`] give the same bits.
+//! instruction set and the plain definitions in [`mod@reference`] give the same bits.
 
 mod add;
 mod bytes;

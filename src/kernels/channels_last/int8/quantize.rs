@@ -28,7 +28,7 @@ pub fn quantize_with(level: Level, inverse_scale: f32, zero: u8, input: View, ou
     Ok(Box::new(Quantize::new(level, quant, input, outputs, threads)?))
 }
 
-/// A job from an image of float32, of any strides, its scale and its zero point, as [`super::measure`] writes them, to one output
+/// A job from an image of float32, of any strides, its scale and its zero point, as [`super::scale`] writes them, to one output
 /// of bytes per view: `q = clamp(round_ties_even(x / scale) + zero, 0, 255)`.
 ///
 /// # Errors

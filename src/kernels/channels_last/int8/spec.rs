@@ -104,7 +104,7 @@ pub struct Int8Conv {
     /// Channels last. With 3 channels and a pixel stride of 4, the fourth byte may hold anything.
     pub input: View,
     /// The byte of the real number 0, which padding is filled with. `None`: it is measured when the job runs, and the job reads
-    /// it, with the scale of the input, from two more inputs of one element each, as [`super::measure`] writes them: the
+    /// it, with the scale of the input, from two more inputs of one element each, as [`super::scale`] writes them: the
     /// scale in float32, then the byte.
     pub input_zero: Option<u8>,
     /// Per output channel: scale of the input times scale of the weights; the latter alone where the input is measured.

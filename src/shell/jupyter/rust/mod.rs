@@ -2,7 +2,7 @@
 //!
 //! Each cell is a shared object that the process loads. All of them load the library through one shared object too, the
 //! prelude, so that its state (tensor ids, the session) is one for all cells. Cells depend on the crate `notebook`, which is that prelude.
-//! What the process prints goes to the cell; lines marked as an [`Event`](super::event::Event) are more than text.
+//! What the process prints goes to the cell; lines marked as an [`Event`] are more than text.
 
 mod build;
 mod child;
