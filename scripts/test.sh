@@ -97,6 +97,7 @@ mkdir -p "$YOLO_CONFIG_DIR"
 step "tests"
 cargo test --release "${packages[@]}" --all-targets --no-fail-fast
 step "documents"
+RUSTDOCFLAGS="-D warnings" cargo doc --release "${packages[@]}" --no-deps
 cargo test --release "${packages[@]}" --doc
 step "the first script"
 cargo test --release "${packages[@]}" --test scripts -- --ignored

@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn lines_to_labels_cross_no_label() {
-        let bounds = Rect { left: 0, top: 0, right: 400, bottom: 300 };
-        let points = [(160, 140), (166, 142), (158, 150), (170, 136), (164, 146)];
+        let bounds = Rect { left: 0, top: 0, right: 600, bottom: 400 };
+        let points = [(160, 140), (166, 142), (158, 150), (170, 136), (164, 146), (174, 148)];
         let marks: Vec<Rect> = points.iter().map(|p| Rect::around(*p, 6)).collect();
         let (mut labels, mut lines): (Vec<Rect>, Vec<Rect>) = (Vec::new(), Vec::new());
         for p in points {

@@ -13,6 +13,7 @@ use compresso_base::report::{Cell, HeatMap, Plot, Scale, Series, Show, Table, co
 use compresso_learn::data::Dataset;
 use compresso_model::{Graph, Model};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 compresso_base::choice! {
     /// In what a loss is measured.
@@ -166,9 +167,12 @@ impl Removals {
 }
 
 impl PruneSensitivity {
-    /// For `prune`: by the name of each group, the share at which it loses `tolerance`.
+    /// For `prune`: by the name of each group, the share at which it loses `tolerance`. Names are in order, as in the maps of scripts, so that a
+    /// recipe says the same bytes wherever it was made.
     pub fn ratios_at(&self, tolerance: f64) -> serde_json::Map<String, serde_json::Value> {
-        self.groups.iter().map(|g| (g.name.clone(), tolerated(&self.tried, &g.losses, tolerance).into())).collect()
+        let share = |losses: &[f64]| serde_json::Value::from(tolerated(&self.tried, losses, tolerance));
+        let sorted: BTreeMap<String, serde_json::Value> = self.groups.iter().map(|g| (g.name.clone(), share(&g.losses))).collect();
+        sorted.into_iter().collect()
     }
 }
 
