@@ -167,10 +167,10 @@ impl Removals {
 }
 
 impl PruneSensitivity {
-    /// For `prune`: by the name of each group, the share at which it loses `tolerance`. Names are in order, as in the maps of scripts, so that a
-    /// recipe says the same bytes wherever it was made.
+    /// For `prune`: by the name of each group, the share at which it loses `tolerance`. Shares have four digits, and names are in order, as in the maps of
+    /// scripts, so that a recipe says the same bytes wherever it was made.
     pub fn ratios_at(&self, tolerance: f64) -> serde_json::Map<String, serde_json::Value> {
-        let share = |losses: &[f64]| serde_json::Value::from(tolerated(&self.tried, losses, tolerance));
+        let share = |losses: &[f64]| serde_json::Value::from((tolerated(&self.tried, losses, tolerance) * 1e4).round() / 1e4);
         let sorted: BTreeMap<String, serde_json::Value> = self.groups.iter().map(|g| (g.name.clone(), share(&g.losses))).collect();
         sorted.into_iter().collect()
     }
