@@ -52,20 +52,19 @@ const MOST: usize = 1 << 24;
 /// Numbers beyond this are wild.
 const WILD: f64 = 1e12;
 
-/// True for a value with numbers that are wild.
-pub fn wild(value: &Value) -> bool {
-    value.element.is_float()
-        && !value.is_sequence()
-        && value.tensor.elem_count() <= MOST
-        && value.to_f64s().is_ok_and(|v| v.iter().any(|v| is_wild(*v)))
-}
-
-/// The largest finite number of a value of floats.
-pub fn largest(value: &Value) -> f64 {
-    if !value.element.is_float() || value.is_sequence() || value.tensor.elem_count() > MOST {
-        return 0.0;
+impl Way {
+    /// Takes in what a value of floats says of the way.
+    pub fn pass(&mut self, value: &Value) {
+        if !value.element.is_float() || value.is_sequence() || value.tensor.elem_count() > MOST {
+            return;
+        }
+        for v in value.to_f64s().unwrap_or_default() {
+            self.wild |= is_wild(v);
+            if v.is_finite() {
+                self.largest = self.largest.max(v.abs());
+            }
+        }
     }
-    value.to_f64s().map_or(0.0, |v| v.iter().filter(|v| v.is_finite()).fold(0.0, |m, v| m.max(v.abs())))
 }
 
 fn is_wild(v: f64) -> bool {

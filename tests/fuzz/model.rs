@@ -91,8 +91,7 @@ pub fn both(graph: &Graph, feeds: &HashMap<String, Value>) {
     let mut way =
         Way { rounds: graph.nodes().iter().any(|n| ops::find(n).is_ok_and(|op| op.quant == QuantRule::Quantized)), ..Way::default() };
     let mut observe = |_: &str, value: &Value| {
-        way.wild |= judge::wild(value);
-        way.largest = way.largest.max(judge::largest(value));
+        way.pass(value);
         Ok(())
     };
     let modes = [0, 1].map(|seed| RunMode { seed, ..RunMode::default() });
