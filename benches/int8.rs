@@ -5,8 +5,8 @@ use compresso_base::error::Result;
 use compresso_kernels::Window2;
 use compresso_kernels::activation::Activation;
 use compresso_kernels::channels_last::int8::{
-    AveragePool, Bytes, Int8Add, Int8Conv, MOST_RANGES, Store, add, average_pool, binary, conv, conv_wide, copy, dequantize, max_pool,
-    quantize, quantize_measured, ranges, resize_nearest, scale as scale_of, sum as int8_sum, table,
+    AveragePool, Bytes, Found, Int8Add, Int8Conv, MOST_RANGES, Store, add, average_pool, binary, conv, conv_wide, copy, dequantize,
+    max_pool, quantize, quantize_measured, ranges, resize_nearest, scale as scale_of, sum as int8_sum, table,
 };
 use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step};
 use compresso_kernels::channels_last::{Job, Scalar, View, run_alone};
@@ -100,6 +100,7 @@ fn convolutions(c: &mut Criterion) {
             bias: vec![0.1; outs],
             act: None,
             store: Store::Bytes { inverse_scale: 20.0, zero: 99, outputs },
+            ranges: false,
             threads: 1,
         };
         let weights = weights(outs, depth);
@@ -147,7 +148,7 @@ fn others(c: &mut Criterion) {
     measure::<u8, u8>(&mut group, "add", add(&sum), &[&x, &x], n);
     let curve: Box<[f32; 256]> = Box::new(std::array::from_fn(|q| (q * q) as f32));
     let store = Store::Bytes { inverse_scale: 20.0, zero: 7, outputs: vec![Bytes::whole(view)] };
-    let job = int8_sum(vec![curve, real], vec![view; 2], None, &store, 1);
+    let job = int8_sum(vec![curve, real], vec![view; 2], None, None, &store, 1);
     measure::<u8, u8>(&mut group, "sum of a table and a line", job, &[&x, &x], n);
     measure::<u8, u8>(&mut group, "add by table", binary(sums, view, view, view, 1), &[&x, &x], n);
     measure::<u8, u8>(&mut group, "nearest 2x", resize_nearest([2, 2], view, View::dense(80, 80, 128), 1), &[&x], 4 * n);
@@ -186,6 +187,7 @@ fn measured(c: &mut Criterion) {
             bias: vec![0.1; outs],
             act: Some(Activation::Swish { alpha: 1.0 }),
             store,
+            ranges: false,
             threads: 1,
         };
         let weights = weights(outs, channels * 9);
@@ -203,7 +205,11 @@ fn measured(c: &mut Criterion) {
         let parts = range.parts();
         let steps = [
             ("range", Step { job: range, images: 1, inputs: vec![x], outputs: vec![found] }, n),
-            ("scale", Step { job: scale_of(parts).expect("a part"), images: 1, inputs: vec![found], outputs: one.to_vec() }, 1),
+            (
+                "scale",
+                Step { job: scale_of(&[Found::in_parts(parts)]).expect("a part"), images: 1, inputs: vec![found], outputs: one.to_vec() },
+                1,
+            ),
             (
                 "bytes",
                 Step {

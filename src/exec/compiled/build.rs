@@ -6,17 +6,21 @@ use super::tensor::{Home, Id, Kind, Layout, Source, Tensors};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::channels_last::affine::affine;
 use compresso_kernels::channels_last::conv::{conv, conv_after};
-use compresso_kernels::channels_last::int8::{self, AveragePool, Bytes, Channels, Factors, Int8Add, Int8Conv, Store};
+use compresso_kernels::channels_last::int8::{self, AveragePool, Bytes, Channels, Factors, Found, Int8Add, Int8Conv, Store};
 use compresso_kernels::channels_last::program::{Buffer, Program, Slot, Step as Run};
 use compresso_kernels::channels_last::strided::{AttentionSpec, Binary, NormSpec};
 use compresso_kernels::channels_last::{Before, ConvSpec, Element, Job, View, map, pool, resize, strided};
 use compresso_kernels::{Window, Window2};
+use std::collections::HashMap;
+use std::ops::Range;
 
 /// Makes the jobs of steps and adds them to a program.
 pub struct Build<'a> {
     pub tensors: &'a Tensors,
     pub arena: &'a Arena,
     pub program: &'a mut Program,
+    /// Parts of the ranges that steps have found, by the tensor that they are in.
+    pub parts: HashMap<Id, usize>,
 }
 
 /// A tensor as images: the view of one and the elements from one to the next.
@@ -225,7 +229,12 @@ impl Build<'_> {
             }
             Op::Concat(axis) => self.concat(*axis, reads, writes[0])?,
             Op::Copy => vec![self.copy(reads[0], writes[0], 0, 0)?],
-            Op::Measure => self.measure(reads[0], writes, threads)?,
+            Op::Range => {
+                let job = int8::ranges(&self.tensors[reads[0]].dims, &self.layout(reads[0])?.strides, threads)?;
+                self.parts.insert(writes[0], job.parts());
+                vec![self.push_whole(job, reads, writes)?]
+            }
+            Op::Measure(channels) => self.measure(reads, channels, writes, threads)?,
             Op::Quantize(affine) => {
                 let pair = self.floats_and_bytes(reads[0], writes[0])?;
                 let job = int8::quantize(1.0 / affine.scale, affine.zero, pair[0].1.view, vec![Bytes::whole(pair[1].1.view)], threads)?;
@@ -259,8 +268,10 @@ impl Build<'_> {
                 let all = self.elements(&ids)?;
                 let (terms, out) = all.split_at(reads.len());
                 let store = stored(*to, out[0].1.view);
+                let floats = terms.get(tables.len()).map(|t| t.1.view);
+                let codes = terms.iter().take(tables.len()).map(|t| t.1.view).collect();
                 let tables = tables.iter().map(|t| Box::new(**t)).collect();
-                let job = int8::sum(tables, terms.iter().map(|t| t.1.view).collect(), *act, &store, threads)?;
+                let job = int8::sum(tables, codes, floats, *act, &store, threads)?;
                 vec![self.push_images(job, terms, out)?]
             }
             Op::ChannelMap(map) => vec![self.channel_map(map, reads, writes[0], threads)?],
@@ -328,17 +339,26 @@ impl Build<'_> {
         }
     }
 
-    /// The range of a tensor, its scale and zero point, then its bytes.
-    fn measure(&mut self, x: Id, writes: &[Id], threads: usize) -> Result<Vec<usize>> {
-        let &[y, scale, zero, found] = writes else { return Err(Error::internal("a measured tensor without its scale")) };
-        let ranges = int8::ranges(&self.tensors[x].dims, &self.layout(x)?.strides, threads)?;
-        let parts = ranges.parts();
-        let first = self.push_whole(ranges, &[x], &[found])?;
-        let second = self.push_whole(int8::scale(parts)?, &[found], &[scale, zero])?;
+    /// The scale and the zero point of a tensor from the ranges of its pieces, then its bytes.
+    fn measure(&mut self, reads: &[Id], channels: &[Range<usize>], writes: &[Id], threads: usize) -> Result<Vec<usize>> {
+        let (&[x, ref found @ ..], &[y, scale, zero]) = (reads, writes) else {
+            return Err(Error::internal("a measured tensor without its scale"));
+        };
+        let (mut pieces, mut inputs) = (Vec::new(), Vec::new());
+        for (&id, channels) in found.iter().zip(channels) {
+            let parts = self.parts.get(&id).copied().ok_or_else(|| Error::internal("ranges that no step finds"))?;
+            let Images { count, view, apart } = self.image(id)?;
+            pieces.push(Found { images: count, parts, channels: channels.len(), strides: [apart, view.row, view.pixel] });
+            let slot = self.whole(id)?;
+            let skipped = channels.start * Kind::F32.bytes();
+            inputs.push(Slot { offset: slot.offset + skipped, reach: slot.reach - skipped, ..slot });
+        }
+        let outputs = vec![self.whole(scale)?, self.whole(zero)?];
+        let first = self.program.push(Run { job: int8::scale(&pieces)?, images: 1, inputs, outputs })?;
         let pair = self.floats_and_bytes(x, y)?;
         let job = int8::quantize_measured(pair[0].1.view, &[Bytes::whole(pair[1].1.view)], threads)?;
-        let third = self.push_images(job, &[pair[0], (scale, Images::ONE), (zero, Images::ONE)], &pair[1..])?;
-        Ok(vec![first, second, third])
+        let second = self.push_images(job, &[pair[0], (scale, Images::ONE), (zero, Images::ONE)], &pair[1..])?;
+        Ok(vec![first, second])
     }
 
     fn conv(&mut self, c: &Conv, reads: &[Id], writes: &[Id], threads: usize) -> Result<usize> {
@@ -346,6 +366,7 @@ impl Build<'_> {
         let ys = writes.iter().map(|&id| Ok((id, self.image(id)?))).collect::<Result<Vec<_>>>()?;
         let window = plane(&c.window)?;
         let mut inputs = vec![(reads[0], x)];
+        let ranges = c.measured && c.quantized.is_none() && writes.len() > 1;
         let job = match &c.weights {
             Weights::Float(w) => {
                 for &id in &reads[1..] {
@@ -389,6 +410,7 @@ impl Build<'_> {
                     bias: c.bias.clone().unwrap_or_else(|| vec![0.0; scales.len()]),
                     act: c.epilogue.act,
                     store,
+                    ranges,
                     threads,
                 };
                 match &c.weights {
@@ -398,6 +420,9 @@ impl Build<'_> {
                 }
             }
         };
+        if ranges {
+            self.parts.insert(writes[1], job.parts());
+        }
         self.push_images(job, &inputs, &ys)
     }
 

@@ -119,7 +119,7 @@ impl Compiled {
         memory::claim(arena.bytes as u64, || "the memory of all values".into())?;
         let inputs = build::input_bytes(&plan);
         let mut program = Program::new(arena.bytes, &plan.constants, inputs, threads)?;
-        let mut build = Build { tensors: &plan.tensors, arena: &arena, program: &mut program };
+        let mut build = Build { tensors: &plan.tensors, arena: &arena, program: &mut program, parts: HashMap::new() };
         let (mut actions, mut origin, mut slots) = (Vec::new(), Vec::new(), HashMap::new());
         for (i, step) in plan.steps.iter().enumerate() {
             let jobs = build.step(step, threads).at(|| graph.nodes()[step.node].label())?;

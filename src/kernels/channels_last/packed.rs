@@ -18,7 +18,9 @@ use crate::window::Window2;
 use kernel::{Part, Places, Shape};
 use std::ops::Range;
 
-/// Values of the depth whose weights stay in the first-level cache.
+/// Weights that stay in the first-level cache.
+const NEAR_WEIGHTS: usize = 9 << 10;
+/// Most values of the depth that are summed before sums are put aside.
 const DEPTH: usize = 256;
 /// Bytes of pixels that stay in the second-level cache with the sums of their tiles.
 const CACHED_PIXELS: usize = 160 << 10;
@@ -26,6 +28,8 @@ const CACHED_PIXELS: usize = 160 << 10;
 const CACHED_WEIGHTS: usize = 256 << 10;
 /// Operations that take about as long as it takes to read a weight that no cache holds.
 const PER_WEIGHT: usize = 64;
+/// Threads beyond which parts are as small as they get.
+const MOST_PARTS: usize = 1 << 10;
 /// Most tiles of a block.
 const TILES: usize = 32;
 /// Input channels from which on a tap is long enough for a loop of its own.
@@ -39,7 +43,7 @@ pub struct Packed {
     panels: Vec<Panel>,
     /// All panels, `[taps, in, columns]` each.
     weights: Aligned,
-    /// `[panels, widest panel]`
+    /// Of each output channel, and zeros behind them.
     bias: Vec<f32>,
     /// A pixel of the padding.
     zeros: Vec<f32>,
@@ -47,6 +51,10 @@ pub struct Packed {
     /// Taps of a row of the window that lie inside the image are one run.
     joined: bool,
     shape: Shape,
+    /// Rows of a full tile.
+    rows: usize,
+    /// Columns of the widest panel.
+    widest: usize,
     /// Tiles of a block.
     tiles: usize,
     /// Parts by pixels and by panels.
@@ -106,12 +114,13 @@ impl Packed {
         let (w, x, y) = (&spec.window, &spec.input, &spec.output);
         let patches = Patches::new(spec);
         let (taps, ins, outs) = (patches.taps(), x.channels, y.channels);
-        let Shape { lanes, rows, .. } = shape;
-        let widest = lanes * kernel::VECTORS;
+        let (lanes, pixels) = (shape.lanes, y.height * y.width);
+        let cut = shape.cut(pixels.div_ceil(threads.clamp(1, MOST_PARTS)), outs);
+        let rows = cut.rows;
+        let widest = lanes * cut.panels.iter().max().copied().unwrap_or(1);
         let (mut panels, mut packed) = (Vec::new(), Vec::new());
         let mut first = 0;
-        while first < outs {
-            let vectors = (outs - first).div_ceil(lanes).min(kernel::VECTORS);
+        for vectors in cut.panels {
             let (columns, count) = (vectors * lanes, (outs - first).min(vectors * lanes));
             panels.push(Panel { channels: Channels { first, count }, vectors, at: packed.len() });
             for k in 0..taps * ins {
@@ -120,14 +129,14 @@ impl Packed {
             }
             first += count;
         }
-        let mut biases = vec![0.0; panels.len() * widest];
+        let mut biases = vec![0.0; outs + widest];
         if let Some(bias) = bias {
             biases[..outs].copy_from_slice(bias);
         }
-        let joined = x.pixel == ins && w.dilation[1] == 1 && w.kernel[1] * ins <= DEPTH;
-        let slices = slices(taps, ins, if joined { w.kernel[1] } else { 1 });
+        let depth = (NEAR_WEIGHTS / widest).min(DEPTH);
+        let joined = x.pixel == ins && w.dilation[1] == 1 && w.kernel[1] * ins <= depth;
+        let slices = slices(taps, ins, if joined { w.kernel[1] } else { 1 }, depth);
         let bytes = size_of_val(&packed[..]);
-        let pixels = y.height * y.width;
         let wanted = parts_for(about(&[(2 * pixels).max(PER_WEIGHT), weights.len()]), threads);
         // Pixels are cut first, panels when there are too few pixels or when a thread had better keep to its own weights.
         let by_panels = |n: usize| n.min(panels.len()).max(1);
@@ -151,6 +160,8 @@ impl Packed {
             slices,
             joined,
             shape,
+            rows,
+            widest,
             tiles,
             parts,
             bounds: bounds(spec.epilogue.act).zip(bounds(spec.epilogue.then)).map(|(act, then)| [act, then]),
@@ -182,7 +193,7 @@ impl Packed {
 
     /// Floats of the pixels of a tile that are worked out.
     fn prepared(&self) -> usize {
-        if self.before.is_some() { self.shape.rows * self.spec.input.channels } else { 0 }
+        if self.before.is_some() { self.rows * self.spec.input.channels } else { 0 }
     }
     /// Floats of the factors and scales that are multiplied first.
     fn factors(&self) -> usize {
@@ -191,27 +202,27 @@ impl Packed {
 
     /// Floats of the sums of a tile.
     fn sums(&self) -> usize {
-        self.shape.rows * self.shape.lanes * kernel::VECTORS
+        self.rows * self.widest
     }
     /// Addresses of the taps of a tile: whole cache lines of them.
     fn table(&self) -> usize {
-        (self.patches.taps() * self.shape.rows).next_multiple_of(16)
+        (self.patches.taps() * self.rows).next_multiple_of(16)
     }
 }
 
-/// Cuts the depth into nearly equal parts of whole rows of `together` taps, or into parts of taps where one is long.
-fn slices(taps: usize, ins: usize, together: usize) -> Vec<Slice> {
+/// Cuts the depth into nearly equal parts, of at most `depth` values, of whole rows of `together` taps, or into parts of taps where one is long.
+fn slices(taps: usize, ins: usize, together: usize, depth: usize) -> Vec<Slice> {
     let row = together * ins;
-    if row <= DEPTH {
+    if row <= depth {
         let rows = taps / together;
-        let parts = rows.div_ceil(DEPTH / row);
+        let parts = rows.div_ceil(depth / row);
         let cut = |part: usize| {
             let rows = share(rows, part, parts);
             Slice { taps: rows.start * together..rows.end * together, values: 0..ins, before: rows.start * row }
         };
         return (0..parts).map(cut).collect();
     }
-    let parts = ins.div_ceil(DEPTH);
+    let parts = ins.div_ceil(depth);
     let cut = |i: usize| {
         let (tap, values) = (i / parts, share(ins, i % parts, parts));
         Slice { taps: tap..tap + 1, before: tap * ins + values.start, values }
@@ -260,7 +271,7 @@ impl Packed {
             let ins = self.spec.input.channels;
             let values = kernel::Before { scale: work.scale, shift: &before.shift, bounds: before.bounds };
             for (r, (t, &from)) in table.iter_mut().zip(&at.first).enumerate().take(n) {
-                let to = work.pixels.wrapping_add((i * self.shape.rows + r) * ins);
+                let to = work.pixels.wrapping_add((i * self.rows + r) * ins);
                 // SAFETY: windows of one tap without padding lie inside the image, whose memory the caller vouches for, and the
                 // scratch has room for all pixels of all tiles.
                 unsafe { (self.shape.prepare)(&values, from, to) };
@@ -295,10 +306,10 @@ impl Packed {
         } else {
             (s.taps.clone(), s.values.len())
         };
-        let wide = self.shape.lanes * kernel::VECTORS;
+        let wide = self.widest;
         let sums = work.sums.wrapping_add(i * self.sums());
         let start = if slice == 0 {
-            Places { first: self.bias[panel * wide..].as_ptr(), row: 0, apart: self.shape.lanes }
+            Places { first: self.bias[p.channels.first..].as_ptr(), row: 0, apart: self.shape.lanes }
         } else {
             Places { first: sums, row: wide, apart: self.shape.lanes }
         };
@@ -310,7 +321,7 @@ impl Packed {
             start,
             ahead,
         };
-        let kernels = &self.shape.kernels[p.vectors - 1];
+        let kernels = self.shape.kernels(p.vectors);
         // SAFETY: the table points at taps inside the image or at the zeros, weights and bias are as deep and wide as the kernel
         // reads, a tile's sums have room for all of its rows, and the panel's channels are inside output and residual.
         unsafe {
@@ -380,7 +391,7 @@ impl Job for Packed {
         };
         let mut work = Workspace { tiles: [none; TILES], tables, sums, pixels: pixels_at, scale, whole };
         // Tiles of nearly equal heights, in blocks of nearly equal numbers.
-        let tiles = pixels.len().div_ceil(self.shape.rows);
+        let tiles = pixels.len().div_ceil(self.rows);
         let blocks = tiles.div_ceil(self.tiles);
         for block in 0..blocks {
             let block = share(tiles, block, blocks);

@@ -1,7 +1,7 @@
 //! Callers that lie are refused before anything is read or written.
 
 use super::conv::{Algorithm, conv_with};
-use super::int8::{self, AveragePool, Bytes, ChannelMap, Channels, Factors, Int8Add, Int8Conv, Store};
+use super::int8::{self, AveragePool, Bytes, ChannelMap, Channels, Factors, Found, Int8Add, Int8Conv, Store};
 use super::program::{Buffer, Program, Slot, Step};
 use super::strided::{self, AttentionSpec, Binary, NormSpec, Reduce};
 use super::*;
@@ -104,6 +104,21 @@ fn exact<I: Scalar + Default, O: Scalar + Default + PartialEq + std::fmt::Debug>
     true
 }
 
+/// Finds a scale, unless that is refused, from an input that ends where the job says.
+fn scaled(found: &Found) {
+    let Ok(job) = int8::scale(std::slice::from_ref(found)) else { return };
+    let reach = job.operands().inputs()[0].reach();
+    if reach > ROOM || found.images * found.parts > ROOM {
+        return;
+    }
+    let (input, mut step, mut zero) = (vec![1.0f32; reach], 0.0f32, 1u8);
+    // SAFETY: the input is as long as the job says, the outputs have one element each.
+    unsafe {
+        job.run(0, Args { inputs: &[input.as_ptr().cast()], outputs: &[(&raw mut step).cast(), &raw mut zero] }, std::ptr::null_mut())
+    };
+    assert_eq!((step, zero), (1.0 / 255.0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -134,12 +149,15 @@ proptest! {
             let outs = y.channels.min(ROOM);
             let per_group = x.channels.checked_div(groups).unwrap_or(0);
             let fitting = [outs, per_group, w.kernel[0], w.kernel[1]].iter().fold(1, |p: usize, n| p.saturating_mul(*n));
-            let spec = Int8Conv { window: w, groups, input: x, input_zero: Some(1), scales: vec![0.1; outs], bias: vec![0.0; outs], act, store: store.clone(), threads };
+            let spec = Int8Conv { window: w, groups, input: x, input_zero: Some(1), scales: vec![0.1; outs], bias: vec![0.0; outs], act, store: store.clone(), ranges: false, threads };
             let job = int8::conv(&spec, &vec![1i8; if fitting < ROOM { fitting } else { weights }]);
             match store {
                 Store::Floats { .. } => exact::<u8, f32>(job),
                 Store::Bytes { .. } => exact::<u8, u8>(job),
             };
+            if let Store::Floats { .. } = spec.store {
+                exact::<u8, f32>(int8::conv(&Int8Conv { ranges: true, ..spec }, &vec![1i8; if fitting < ROOM { fitting } else { weights }]));
+            }
         }
     }
 
@@ -157,7 +175,7 @@ proptest! {
         exact::<u8, u8>(int8::table(a, part.clone(), threads));
         exact::<u8, f32>(int8::dequantize(Box::new([1.5; 256]), a, y, threads));
         exact::<u8, u8>(int8::binary(Box::new([1; 65536]), a, b, y, threads));
-        exact::<u8, f32>(int8::sum(vec![Box::new([1.5; 256]); 2], vec![a, b], Some(Activation::HardSwish), &Store::Floats { output: y }, threads));
+        exact::<u8, f32>(int8::sum(vec![Box::new([1.5; 256]); 2], vec![a, b], None, Some(Activation::HardSwish), &Store::Floats { output: y }, threads));
         let store = Store::Bytes { inverse_scale: 2.0, zero: 1, outputs: vec![Bytes::whole(y)] };
         let channels = a.channels.saturating_add(b.channels);
         let constants = vec![0.5; if channels < ROOM { channels } else { first % ROOM }];
@@ -188,6 +206,9 @@ proptest! {
             exact::<f32, f32>(strided::softmax(&sizes, axis, &a, &y));
             exact::<f32, f32>(strided::expectation(&sizes, axis, vec![1.0; sizes.get(axis).copied().unwrap_or(0).min(1 << 10)], &a, &y));
             exact::<f32, f32>(int8::ranges(&sizes, &a, 3));
+            if let ([images, parts, channels], [x, y, z]) = (&sizes[..], &a[..]) {
+                scaled(&Found { images: *images, parts: *parts, channels: *channels, strides: [*x, *y, *z] });
+            }
             let n = sizes.len().saturating_sub(2);
             if let [rows, columns] = sizes[n..] {
                 exact::<f32, f32>(strided::matmul(&sizes[..n], [rows, axis, columns], &a, &b, &y, 3));
@@ -219,8 +240,18 @@ fn jobs_that_fit_run() {
     assert!(exact::<f32, f32>(pool::max_pool(&window, x, View { channels: 20, ..y })));
     let store = Store::Floats { output: y };
     let scales = vec![0.1; 24];
-    let spec =
-        Int8Conv { window, groups: 1, input: x, input_zero: Some(1), scales: scales.clone(), bias: scales, act: None, store, threads: 2 };
+    let spec = Int8Conv {
+        window,
+        groups: 1,
+        input: x,
+        input_zero: Some(1),
+        scales: scales.clone(),
+        bias: scales,
+        act: None,
+        store,
+        ranges: false,
+        threads: 2,
+    };
     assert!(exact::<u8, f32>(int8::conv(&spec, &vec![3; 24 * 20 * 9])));
     assert!(exact::<f32, f32>(strided::matmul(&[2], [3, 4, 5], &[12, 4, 1], &[20, 5, 1], &[15, 5, 1], 2)));
 }

@@ -9,7 +9,7 @@ use super::finish::{self, Channels, Finish, Sums};
 use super::job::{Args, Job, about, parts_for, share};
 use super::memory::Aligned;
 use super::operand::Operands;
-use super::packed::kernel::{Part, Places, ROWS, Shape, Sums as Products, VECTORS};
+use super::packed::kernel::{Part, Places, ROWS, Shape, Sums as Products};
 use super::spec::ConvSpec;
 use super::tile::COLUMNS;
 use crate::level::Level;
@@ -35,6 +35,8 @@ pub struct Winograd {
     bias: Vec<f32>,
     zeros: Vec<f32>,
     shape: Shape,
+    /// Tiles that are multiplied together.
+    rows: usize,
     input: Input,
     output: Output,
     finish: Finish,
@@ -44,7 +46,7 @@ pub struct Winograd {
     parts: [usize; 2],
 }
 
-/// Output channels that are multiplied together, one or two vectors of them.
+/// Output channels that are multiplied together, some vectors of them.
 #[derive(Clone, Copy)]
 struct Panel {
     channels: Channels,
@@ -75,15 +77,17 @@ impl Winograd {
     pub fn new(level: Level, spec: &ConvSpec, operands: Operands, weights: &[f32], bias: Option<&[f32]>, threads: usize) -> Self {
         let (ins, outs) = (spec.input.channels, spec.output.channels);
         let shape = Shape::of(level);
+        let tiles = [spec.output.height.div_ceil(4), spec.output.width.div_ceil(4)];
+        let count = tiles[0] * tiles[1];
+        let cut = shape.cut(count, outs);
+        let (rows, widest) = (cut.rows, shape.lanes * cut.panels.iter().max().copied().unwrap_or(1));
         let mut panels = Vec::new();
         let (mut first, mut at) = (0, 0);
-        while first < outs {
-            let columns = (outs - first).div_ceil(shape.lanes).min(VECTORS) * shape.lanes;
+        for columns in cut.panels.iter().map(|vectors| vectors * shape.lanes) {
             panels.push(Panel { channels: Channels { first, count: columns.min(outs - first) }, columns, at });
             first += columns;
             at += columns * ins;
         }
-        let widest = shape.lanes * VECTORS;
         let mut packed = vec![0.0; POINTS * at];
         let mut biases = vec![0.0; panels.len() * widest];
         for (i, panel) in panels.iter().enumerate() {
@@ -98,9 +102,6 @@ impl Winograd {
                 }
             }
         }
-        let tiles = [spec.output.height.div_ceil(4), spec.output.width.div_ceil(4)];
-        let count = tiles[0] * tiles[1];
-        let rows = shape.rows;
         let padded = ins.next_multiple_of(COLUMNS).max(widest);
         let each = POINTS * size_of::<f32>() * (padded + BLOCK.min(panels.len() * widest));
         let batch = (CACHED / each / rows).max(2) * rows;
@@ -119,6 +120,7 @@ impl Winograd {
             bias: biases,
             zeros: vec![0.0; padded],
             shape,
+            rows,
             input,
             output,
             finish: finish::kernel(level),
@@ -214,11 +216,11 @@ impl Winograd {
         let (ins, [plane_in, plane_out]) = (self.spec.input.channels, self.planes());
         let [width_in, width_out] = self.widths();
         let per_point = self.packed.len() / POINTS;
-        let groups = n.div_ceil(self.shape.rows);
+        let groups = n.div_ceil(self.rows);
         let lanes = self.shape.lanes;
         for point in 0..POINTS {
             for (i, panel) in self.panels[panels.clone()].iter().enumerate() {
-                let kernels = &self.shape.kernels[panel.columns.div_ceil(lanes) - 1];
+                let kernels = self.shape.kernels(panel.columns.div_ceil(lanes));
                 let weights = self.packed[point * per_point + panel.at..].as_ptr();
                 // The weights that are read after these, of which each group fetches a share.
                 let length = panel.columns * ins;

@@ -121,14 +121,14 @@ impl Lower<'_> {
                 let table: [u8; 256] = std::array::from_fn(|q| affine.encode(c.table[q]));
                 self.look_up(c.id, table)
             }
-            Val::Sum(terms, act) if terms.len() > 2 || (int8::sums_of_curves_are_fast() && !terms.iter().all(|t| t.affine.is_some())) => {
-                let (dims, order) = self.like(terms[0].id)?;
-                let to = self.tensors.root(Kind::U8, &dims, &order);
-                let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
-                self.step(Op::Sum(tables, *act, Some(affine)), &ids, &[to]);
-                Ok(to)
+            Val::Sum(terms, floats, act)
+                if terms.len() > 2
+                    || floats.is_some()
+                    || (int8::sums_of_curves_are_fast() && !terms.iter().all(|t| t.affine.is_some())) =>
+            {
+                self.sum(terms, *floats, *act, Some(affine))
             }
-            Val::Sum(terms, act) => {
+            Val::Sum(terms, _, act) => {
                 let [a, b] = terms.as_slice() else { return Err(Error::internal("a sum of one")) };
                 if let (Some(x), Some(y)) = (a.affine, b.affine) {
                     let (dims, order) = self.like(a.id)?;
@@ -161,6 +161,16 @@ impl Lower<'_> {
                 Ok(to)
             }
         }
+    }
+
+    /// The step that works out a sum, as bytes where it is quantized.
+    pub(super) fn sum(&mut self, terms: &[Coded], floats: Option<Id>, act: Option<Activation>, quantized: Option<Affine>) -> Result<Id> {
+        let (dims, order) = self.like(terms[0].id)?;
+        let to = self.tensors.root(if quantized.is_some() { Kind::U8 } else { Kind::F32 }, &dims, &order);
+        let (tables, mut ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
+        ids.extend(floats);
+        self.step(Op::Sum(tables, act, quantized), &ids, &[to]);
+        Ok(to)
     }
 
     /// Bytes as kernels take them: some that lie together, in at most three axes that lie apart; a copy where they do not.

@@ -6,7 +6,7 @@
 
 use super::conv::centred;
 use super::{Affine, Conv, Lower, Op, Val, Weights};
-use crate::compiled::tensor::{Id, Kind};
+use crate::compiled::tensor::{How, Id, Kind, Source};
 use compresso_base::error::{Error, Result};
 use compresso_kernels::Window;
 use compresso_kernels::channels_last::Epilogue;
@@ -16,6 +16,7 @@ use compresso_model::graph::Node;
 use compresso_model::ops::arithmetic::{ADD, MUL};
 use compresso_model::ops::cast::CAST;
 use compresso_model::ops::window::WindowAttrs;
+use std::ops::Range;
 
 /// Bytes with a zero point that is a tensor of one byte.
 struct Centred {
@@ -30,6 +31,18 @@ struct Ends {
     bias: Option<Vec<f32>>,
     makes: String,
 }
+
+/// What a range is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// Channels of what the layer at this step makes.
+    Layer(usize),
+    /// A tensor that is measured by a step of its own.
+    Alone(Id),
+}
+
+/// Most pieces of a tensor that are measured one by one: a step has room for so many.
+const MOST_PIECES: usize = 12;
 
 impl Lower<'_> {
     pub(super) fn dynamic_quantize(&mut self, node: &Node) -> Result<bool> {
@@ -49,12 +62,101 @@ impl Lower<'_> {
             l.tensors.0[id].fixed = true;
             id
         };
-        let (scale, zero, found) = (one(self, Kind::F32, &[]), one(self, Kind::U8, &[]), one(self, Kind::F32, &[MOST_RANGES, 2]));
-        self.step(Op::Measure, &[x], &[y, scale, zero, found]);
+        let (scale, zero) = (one(self, Kind::F32, &[]), one(self, Kind::U8, &[]));
+        let (found, channels): (Vec<Id>, Vec<_>) = self.ranges_of(x).into_iter().unzip();
+        self.step(Op::Measure(channels), &[vec![x], found].concat(), &[y, scale, zero]);
         self.set(&node.outputs[0], Val::Quantized { id: y, signed: false })?;
         self.set(&node.outputs[1], Val::Float(scale))?;
         self.set(&node.outputs[2], Val::Quantized { id: zero, signed: false })?;
         Ok(true)
+    }
+
+    /// Ranges that together are those of a tensor, and the channels of each that count: those that layers find of what they make
+    /// while it is at hand, and for other pieces those of steps of their own.
+    fn ranges_of(&mut self, x: Id) -> Vec<(Id, Range<usize>)> {
+        let mut pieces = Vec::new();
+        self.pieces(x, None, &mut pieces);
+        // A convolution whose channels have been split and joined again is one piece.
+        let mut joined: Vec<(Piece, Range<usize>)> = Vec::new();
+        for (piece, channels) in pieces {
+            match joined.last_mut() {
+                Some((last, before)) if *last == piece && before.end == channels.start => before.end = channels.end,
+                _ => joined.push((piece, channels)),
+            }
+        }
+        if joined.len() > MOST_PIECES {
+            joined = vec![(Piece::Alone(x), 0..1)];
+        }
+        joined.into_iter().map(|(piece, channels)| (self.measured(piece), channels)).collect()
+    }
+
+    /// The pieces of the channels of a tensor, or of all of it, that are measured one by one.
+    fn pieces(&mut self, x: Id, channels: Option<Range<usize>>, to: &mut Vec<(Piece, Range<usize>)>) {
+        let source = self.tensors[x].source.clone();
+        match (&source, &channels) {
+            (Source::View { of, how: How::Slice { axis: 1, start, step: 1 } }, _) if self.tensors[*of].dims.len() == 4 => {
+                let inner = channels.unwrap_or(0..self.tensors[x].dims[1]);
+                self.pieces(*of, Some(start + inner.start..start + inner.end), to);
+            }
+            // The same elements, in another order.
+            (Source::View { of, how: How::Shape | How::Permute(_) }, None) => self.pieces(*of, None, to),
+            (Source::Root { .. }, _) if self.tensors[x].dims.len() == 4 => {
+                let channels = channels.unwrap_or(0..self.tensors[x].dims[1]);
+                let maker = self.steps.iter().rposition(|s| s.writes.first() == Some(&x));
+                match maker.map(|at| (at, &self.steps[at].op)) {
+                    Some((at, Op::Conv(c))) if c.measured && c.quantized.is_none() => to.push((Piece::Layer(at), channels)),
+                    Some((at, Op::Concat(1))) => {
+                        let mut first = 0;
+                        for id in self.steps[at].reads.clone() {
+                            let end = first + self.tensors[id].dims[1];
+                            let of_part = channels.start.max(first)..channels.end.min(end);
+                            if !of_part.is_empty() {
+                                self.pieces(id, Some(of_part.start - first..of_part.end - first), to);
+                            }
+                            first = end;
+                        }
+                    }
+                    _ => self.alone(x, channels, to),
+                }
+            }
+            (_, None) => to.push((Piece::Alone(x), 0..1)),
+            (_, Some(channels)) => self.alone(x, channels.clone(), to),
+        }
+    }
+
+    /// Channels of a tensor that no layer measures.
+    fn alone(&mut self, x: Id, channels: Range<usize>, to: &mut Vec<(Piece, Range<usize>)>) {
+        let whole = channels.len() == self.tensors[x].dims[1];
+        let piece = if whole { x } else { self.slice(x, 1, channels.start, 1, channels.len()) };
+        to.push((Piece::Alone(piece), 0..1));
+    }
+
+    /// The ranges of a piece: a tensor like an image, with those of parts where an image has pixels.
+    fn measured(&mut self, piece: Piece) -> Id {
+        let found = match piece {
+            Piece::Layer(at) => self.steps[at].writes.get(1).copied(),
+            Piece::Alone(id) => self.ranges.get(&id).copied(),
+        };
+        if let Some(found) = found {
+            return found;
+        }
+        let dims = match piece {
+            Piece::Layer(at) => {
+                let made = &self.tensors[self.steps[at].writes[0]].dims;
+                [made[0], made[1], MOST_RANGES, 2]
+            }
+            Piece::Alone(_) => [1, 1, MOST_RANGES, 2],
+        };
+        let found = self.tensors.root(Kind::F32, &dims, &[0, 2, 3, 1]);
+        self.tensors.0[found].fixed = true;
+        match piece {
+            Piece::Layer(at) => self.steps[at].writes.push(found),
+            Piece::Alone(id) => {
+                self.step(Op::Range, &[id], &[found]);
+                self.ranges.insert(id, found);
+            }
+        }
+        found
     }
 
     pub(super) fn conv_integer(&mut self, node: &Node) -> Result<bool> {

@@ -42,8 +42,8 @@ pub enum Val {
     Float(Id),
     /// A function of stored bytes.
     Coded(Coded),
-    /// The sum of functions of stored bytes, added from the left, and what an activation makes of it.
-    Sum(Vec<Coded>, Option<Activation>),
+    /// The sum of functions of stored bytes, and of floats after them, added from the left, and what an activation makes of it.
+    Sum(Vec<Coded>, Option<Id>, Option<Activation>),
     /// A concatenation along an axis that has not been carried out.
     Parts(usize, Vec<Val>),
     /// Quantized numbers as the graph has them: stored bytes, +128 when signed.
@@ -160,7 +160,8 @@ pub struct ChannelMap {
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Reads the image, the residual and the factors before; writes one float image or `outs`.
+    /// Reads the image, the residual and the factors before; writes one float image, and the ranges of its channels where they are
+    /// measured, or `outs`.
     Conv(Box<Conv>),
     MaxPool(Window),
     AveragePool(Window, bool),
@@ -186,9 +187,11 @@ pub enum Op {
     Copy,
     /// Floats to bytes.
     Quantize(Affine),
-    /// Floats to bytes, their scale and their zero point, which follow from the least and the largest value; the fourth tensor is
-    /// room for those of parts.
-    Measure,
+    /// The least and the largest of floats, in room for those of parts.
+    Range,
+    /// Floats to bytes, their scale and their zero point, which follow from the least and the largest value: those of the channels
+    /// that each of these says, of the ranges that are read after the floats.
+    Measure(Vec<std::ops::Range<usize>>),
     /// Bytes to floats.
     Dequantize(Arc<[f32; 256]>),
     /// Bytes to bytes.
@@ -197,7 +200,8 @@ pub enum Op {
     Add([Affine; 2], Option<Activation>, Affine),
     /// The sum of two functions of bytes, as bytes.
     SumTable(Arc<[u8; 65536]>),
-    /// The sum of functions of bytes, added from the left, and an activation, as bytes or as floats.
+    /// The sum of functions of bytes, and of floats where there is one more tensor than tables, added from the left, and an activation, as
+    /// bytes or as floats.
     Sum(Vec<Table>, Option<Activation>, Option<Affine>),
     ChannelMap(Box<ChannelMap>),
     /// The average of what bytes stand for; on a line, where `affine` is given.
@@ -259,6 +263,8 @@ pub struct Lower<'g> {
     constants: Vec<u8>,
     held: usize,
     observed: Vec<(String, Id, usize)>,
+    /// The ranges of what has been measured by itself.
+    ranges: HashMap<Id, Id>,
     node: usize,
 }
 
@@ -280,6 +286,7 @@ pub fn lower(graph: &Graph, facts: &Facts, keep: &HashSet<String>) -> Result<Low
         constants: Vec::new(),
         held: 0,
         observed: Vec::new(),
+        ranges: HashMap::new(),
         node: 0,
     };
     for (i, input) in graph.feeds().enumerate() {
@@ -502,13 +509,7 @@ impl<'g> Lower<'g> {
                 self.step(Op::Dequantize(c.table.clone()), &[c.id], &[to]);
                 Ok(to)
             }
-            Val::Sum(terms, act) => {
-                let (dims, order) = self.like(terms[0].id)?;
-                let to = self.tensors.root(Kind::F32, &dims, &order);
-                let (tables, ids): (Vec<_>, Vec<_>) = terms.iter().map(|c| (c.table.clone(), c.id)).unzip();
-                self.step(Op::Sum(tables, *act, None), &ids, &[to]);
-                Ok(to)
-            }
+            Val::Sum(terms, floats, act) => self.sum(terms, *floats, *act, None),
             Val::Parts(axis, parts) => {
                 let ids = parts.iter().map(|p| self.floats_of(p)).collect::<Result<Vec<_>>>()?;
                 self.concat(*axis, &ids)

@@ -16,8 +16,8 @@ impl Lower<'_> {
             self.set(&node.outputs[0], Val::Coded(c.map(act)))?;
             return Ok(true);
         }
-        if let Some(Val::Sum(terms, None)) = self.values.get(&node.inputs[0]) {
-            let val = Val::Sum(terms.clone(), Some(act));
+        if let Some(Val::Sum(terms, floats, None)) = self.values.get(&node.inputs[0]) {
+            let val = Val::Sum(terms.clone(), *floats, Some(act));
             self.set(&node.outputs[0], val)?;
             return Ok(true);
         }
@@ -32,10 +32,22 @@ impl Lower<'_> {
     pub(super) fn add(&mut self, node: &Node) -> Result<bool> {
         let terms = |name: &String| match self.values.get(name) {
             Some(Val::Coded(c)) => Some(vec![c.clone()]),
-            Some(Val::Sum(terms, None)) => Some(terms.clone()),
+            Some(Val::Sum(terms, None, None)) => Some(terms.clone()),
             _ => None,
         };
-        let terms = match (terms(&node.inputs[0]), terms(&node.inputs[1])) {
+        let sides = [terms(&node.inputs[0]), terms(&node.inputs[1])];
+        for (codes, name) in [(&sides[0], &node.inputs[1]), (&sides[1], &node.inputs[0])] {
+            if let (Some(codes), Some(Val::Float(x))) = (codes, self.values.get(name))
+                && codes.len() < MOST_TERMS
+                && self.lie_alike(codes, *x)?
+            {
+                let val = Val::Sum(codes.clone(), Some(*x), None);
+                self.set(&node.outputs[0], val)?;
+                return Ok(true);
+            }
+        }
+        let [a, b] = sides;
+        let terms = match (a, b) {
             // Addition commutes; the sum of the left terms stays the first.
             (Some(a), Some(b)) if b.len() == 1 => Some([a, b].concat()),
             (Some(a), Some(b)) if a.len() == 1 => Some([b, a].concat()),
@@ -46,11 +58,23 @@ impl Lower<'_> {
             let one = terms.len() == 2 && terms[0].id == terms[1].id;
             if !one && terms.iter().all(same) {
                 let terms = self.alike(terms)?;
-                self.set(&node.outputs[0], Val::Sum(terms, None))?;
+                self.set(&node.outputs[0], Val::Sum(terms, None, None))?;
                 return Ok(true);
             }
         }
         self.binary(node, Binary::Add)
+    }
+
+    /// Whether floats of a tensor of their own have the size of each of the codes and lie in the same order: images, which kernels walk
+    /// together.
+    fn lie_alike(&self, codes: &[super::Coded], x: Id) -> Result<bool> {
+        let dims = &self.tensors[x].dims;
+        let order = |id: Id| -> Result<Vec<usize>> { Ok(self.like(id)?.1.into_iter().filter(|&a| dims[a] != 1).collect()) };
+        if dims.len() > 4 || self.tensors.own_root(x) != x || codes.iter().any(|c| self.tensors[c.id].dims != *dims) {
+            return Ok(false);
+        }
+        let first = order(x)?;
+        codes.iter().try_fold(true, |alike, c| Ok(alike && order(c.id)? == first))
     }
 
     pub(super) fn binary(&mut self, node: &Node, op: Binary) -> Result<bool> {
@@ -115,12 +139,12 @@ impl Lower<'_> {
                 let id = f(self, c.id)?;
                 Val::Coded(c.at(self.even(id)?))
             }
-            Some(Val::Sum(terms, act)) => {
+            Some(Val::Sum(terms, None, act)) => {
                 let mut moved = |c: &super::Coded| {
                     let id = f(self, c.id)?;
                     Ok(c.at(self.even(id)?))
                 };
-                Val::Sum(terms.iter().map(&mut moved).collect::<Result<_>>()?, act)
+                Val::Sum(terms.iter().map(&mut moved).collect::<Result<_>>()?, None, act)
             }
             _ => {
                 let id = self.float(name)?;

@@ -4,20 +4,22 @@ use super::super::job::{Args, Job, about, share};
 use super::super::operand::{Element, MAX_ELEMENTS, Operand, Operands};
 use super::super::spec::{fits, product};
 use super::super::view::View;
-use super::pack::{self, LANES, Panel};
+use super::measure::{MOST_RANGES, widen};
+use super::pack::{self, Ends, LANES, Panel};
 use super::source::{Band, Strides, unpadded};
 use super::spec::{Bytes, Int8Conv, MAX_DEPTH, MAX_WIDE_DEPTH, Store, byte_input};
 use super::store::{Sink, runs};
-use super::tile::{MAX_PIXELS, TileKernel};
+use super::tile::{MAX_PIXELS, MOST_PANELS, TileKernel};
 use crate::activation::Activation;
 use crate::level::Level;
 use crate::window::Window2;
 use compresso_base::error::{Error, Result};
 
-/// A job with one input of bytes (and a scale and a zero point where they are measured) and the outputs of its store. `weights: [out, in / groups, kh, kw]`.
+/// A job with one input of bytes (and a scale and a zero point where they are measured) and the outputs of its store, then the
+/// ranges where they are asked for. `weights: [out, in / groups, kh, kw]`.
 ///
 /// # Errors
-/// `Shape` when sizes do not agree; `Unsupported` when sums are longer than [`MAX_DEPTH`] or a window spans 4 GiB.
+/// `Shape` when sizes do not agree; `Argument` when ranges are asked for of results that are stored as bytes; `Unsupported` when sums are longer than [`MAX_DEPTH`] or a window spans 4 GiB.
 pub fn conv(spec: &Int8Conv, weights: &[i8]) -> Result<Box<dyn Job>> {
     conv_with(Level::best(), spec, weights)
 }
@@ -88,15 +90,24 @@ fn build(level: Level, spec: &Int8Conv, weights: &[i16], most: usize) -> Result<
         Some(_) => Vec::new(),
         None => vec![Operand::strided(Element::F32, &[1], &[1])?, Operand::strided(Element::U8, &[1], &[1])?],
     };
-    let operands = Operands::new([vec![read], measured].concat(), spec.store.outputs(w.output[0], w.output[1], outs)?)?;
     let panels = match depthwise {
         true => pack::depthwise(spec, weights, [taps.0, taps.1]),
         false => pack::dense(spec, weights, [taps.0, taps.1, span], tile.grouped),
     };
     let bytes = panels.iter().map(|p| p.steps.len()).sum::<usize>() * LANES * 4;
+    let pixels = about(&w.output);
     let image = about(&[w.input[0], w.input[1], groups * span]);
     let macs = about(&[w.output[0], w.output[1], weights.len()]);
-    let [rows, columns] = cut_up(spec.threads, [w.output[0], panels.len()], macs, [bytes, image]);
+    let most = if spec.ranges { MOST_RANGES } else { usize::MAX };
+    let [rows, columns] = cut_up(spec.threads, most, [w.output[0], panels.len()], macs, [bytes, image]);
+    let mut written = spec.store.outputs(w.output[0], w.output[1], outs)?;
+    if spec.ranges {
+        if matches!(spec.store, Store::Bytes { .. }) {
+            return Err(Error::argument("ranges are those of real results: bytes have theirs by their scale"));
+        }
+        written.push(Operand::strided(Element::F32, &[rows * columns, 2, outs], &[2 * outs, outs, 1])?);
+    }
+    let operands = Operands::new([vec![read], measured].concat(), written)?;
     let finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
     // A sum of a finite number and a product of finite numbers may be infinite, but is a number.
     let numbers = spec.input_zero.is_some() && finite(&spec.scales) && finite(&spec.bias);
@@ -111,11 +122,13 @@ fn build(level: Level, spec: &Int8Conv, weights: &[i16], most: usize) -> Result<
         },
         _ => None,
     };
+    // Bytes that go where they belong at once, weights that are read less often, and few pixels.
+    let long = direct.is_some() || pixels <= MAX_PIXELS || bytes > LARGE_WEIGHTS && act.is_none();
     Ok(Box::new(Conv {
         direct,
         name: format!("int8 conv {}x{} {}→{outs} {}", w.kernel[0], w.kernel[1], input.channels, tile.name),
         operands,
-        chunk: if bytes > LARGE_WEIGHTS && act.is_none() { MAX_PIXELS } else { MAX_PIXELS / 2 },
+        chunk: if long { MAX_PIXELS } else { MAX_PIXELS / 2 },
         pitch: panels.last().map_or(0, |p| p.first + LANES),
         window: *w,
         strides: band.map_or(Strides { row: w.stride[0] * input.row, pixel: w.stride[1] * input.pixel }, |b| b.strides()),
@@ -128,13 +141,14 @@ fn build(level: Level, spec: &Int8Conv, weights: &[i16], most: usize) -> Result<
         sink,
         rows,
         columns,
+        ranges: spec.ranges.then_some(outs),
     }))
 }
 
-/// Parts along output rows and along panels. A part reads the weights of its panels and the image under its rows: of the ways to
+/// Parts along output rows and along panels, `limit` at most. A part reads the weights of its panels and the image under its rows: of the ways to
 /// give each thread a few parts, the one that takes least by an estimate of arithmetic, with what is left over at the end,
 /// and of reading, in bytes that take as long.
-fn cut_up(threads: usize, most: [usize; 2], macs: usize, [weights, image]: [usize; 2]) -> [usize; 2] {
+fn cut_up(threads: usize, limit: usize, most: [usize; 2], macs: usize, [weights, image]: [usize; 2]) -> [usize; 2] {
     /// Multiplications while a byte is read from the second-level cache or beyond.
     const MACS_PER_BYTE: f64 = 6.0;
     /// Bytes that take as long as the start of a part.
@@ -143,7 +157,7 @@ fn cut_up(threads: usize, most: [usize; 2], macs: usize, [weights, image]: [usiz
     if threads == 1 {
         return [1, 1];
     }
-    let wanted = threads * 4;
+    let wanted = (threads * 4).min(limit / 2);
     let least = wanted.min(most[0].saturating_mul(most[1])).min(threads + macs / (1 << 18));
     let each = |most: usize| 1..=most.min(2 * wanted);
     let ways = each(most[0]).flat_map(|r| each(most[1]).map(move |c| [r, c]));
@@ -183,6 +197,8 @@ struct Conv {
     /// Parts along output rows and along panels.
     rows: usize,
     columns: usize,
+    /// The channels whose ranges are found.
+    ranges: Option<usize>,
 }
 
 /// Offsets in the scratch memory.
@@ -212,11 +228,31 @@ impl Conv {
         Scratch { reals, after, bytes, end }
     }
 
+    /// The least and the largest results of each channel that a part has found, where it looks for them.
+    ///
+    /// # Safety
+    /// As [`Job::run`]; no other reference to the part's ranges is held.
+    unsafe fn ranges_of<'a>(&self, part: usize, args: Args<'a>) -> Option<[&'a mut [f32]; 2]> {
+        let (channels, to) = (self.ranges?, args.outputs.last()?);
+        // SAFETY: the part's rows of the last output, which is aligned for floats.
+        let both = unsafe { std::slice::from_raw_parts_mut(to.cast::<f32>().add(part * 2 * channels), 2 * channels) };
+        let (low, high) = both.split_at_mut(channels);
+        Some([low, high])
+    }
+
     /// Finishes `count` staged pixels, `pitch` results apart, the first being pixel `first` of the output.
     ///
     /// # Safety
     /// As [`Job::run`]; the panels `panels` have written all results of `count` pixels.
-    unsafe fn finish(&self, panels: &[Panel], pitch: usize, first: usize, count: usize, args: Args<'_>, scratch: *mut u8) {
+    unsafe fn finish(
+        &self,
+        panels: &[Panel],
+        pitch: usize,
+        (first, count): (usize, usize),
+        args: Args<'_>,
+        scratch: *mut u8,
+        ranges: Option<&mut [&mut [f32]; 2]>,
+    ) {
         let at = self.scratch_parts();
         let (Some(from), Some(to)) = (panels.first(), panels.last()) else { return };
         let channels = from.first..to.end;
@@ -228,6 +264,9 @@ impl Conv {
                 let after = scratch.add(at.after).cast::<f32>();
                 act.forward(std::slice::from_raw_parts(reals, n), std::slice::from_raw_parts_mut(after, n));
                 reals = after;
+            }
+            if let Some([low, high]) = ranges {
+                widen(&mut low[channels.clone()], &mut high[channels.clone()], reals, pitch, count);
             }
             let bytes = scratch.add(at.bytes);
             if self.staged_floats() {
@@ -267,6 +306,9 @@ impl Job for Conv {
             None => Some(unsafe { (*args.inputs[1].cast::<f32>(), *args.inputs[2]) }),
         };
         let zero = self.zero.or(measured.map(|m| m.1)).unwrap_or(0);
+        // SAFETY: this part's, of which there is no other reference.
+        let mut ranges = unsafe { self.ranges_of(part, args) };
+        ranges.iter_mut().flatten().for_each(|bounds| bounds.fill(0.0));
         let mut bases = [std::ptr::null::<u8>(); MAX_PIXELS];
         for y in rows.clone().step_by(self.band_rows().max(1)) {
             let height = self.band_rows().min(rows.end - y);
@@ -297,7 +339,6 @@ impl Job for Conv {
                 }
                 let last = bases[count - 1];
                 bases[count..padded].fill(last);
-                let ends = |panel: &Panel| measured.map_or(panel.ends, |(scale, zero)| panel.measured(scale, zero));
                 let (start, pitch) = match direct {
                     Some(view) => (args.outputs[0].wrapping_add((y * width + first) * view.pixel + lowest), view.pixel),
                     None => (scratch.wrapping_add(stage), staged * wide),
@@ -308,22 +349,21 @@ impl Job for Conv {
                 // SAFETY: the level was detected; windows lie in the band or the input; the stage has a pitch per pixel of a chunk,
                 // which tiles divide; the output has all channels of all panels for each pixel.
                 unsafe {
-                    while let Some((panel, rest)) = left.split_first() {
-                        match (self.tile.pair, rest.split_first()) {
-                            (Some(run), Some((next, rest))) if self.alike => {
-                                run([panel, next], [&ends(panel), &ends(next)], at, [to(panel), to(next)], pitch, quant);
-                                left = rest;
-                            }
-                            _ => {
-                                (self.tile.run)(panel, &ends(panel), at, to(panel), pitch, quant);
-                                left = rest;
-                            }
-                        }
+                    while !left.is_empty() {
+                        let (count, run) = self.tile.next(if self.alike { left.len() } else { 1 });
+                        let some = &left[..count];
+                        let panels: [&Panel; MOST_PANELS] = std::array::from_fn(|i| &some[i.min(count - 1)]);
+                        let own: [Option<Ends>; MOST_PANELS] =
+                            std::array::from_fn(|i| measured.filter(|_| i < count).map(|(scale, zero)| panels[i].measured(scale, zero)));
+                        let ends: [&Ends; MOST_PANELS] = std::array::from_fn(|i| own[i].as_ref().unwrap_or(&panels[i].ends));
+                        let to = panels.map(to);
+                        run(&panels[..count], &ends[..count], at, &to[..count], pitch, quant);
+                        left = &left[count..];
                     }
                 }
                 if direct.is_none() {
                     // SAFETY: as above.
-                    unsafe { self.finish(panels, staged, y * width + first, count, args, scratch) };
+                    unsafe { self.finish(panels, staged, (y * width + first, count), args, scratch, ranges.as_mut()) };
                 }
                 first += count;
             }

@@ -3,10 +3,12 @@
 //! for the range from the least to the largest value, with 0 in it.
 //!
 //! Two jobs find them, [`ranges`] on parts of the tensor and [`scale`] on what these have found; those that work with them
-//! read them as two more inputs ([`super::quantize_measured`], [`super::Int8Conv::input_zero`]).
+//! read them as two more inputs ([`super::quantize_measured`], [`super::Int8Conv::input_zero`]). A convolution can find the
+//! ranges of what it makes while it is at hand ([`super::Int8Conv::ranges`]), which saves reading all of it again.
 
 use super::super::job::{Args, Job, cut, share};
 use super::super::operand::{Element, Operand, Operands};
+use super::pack::LANES;
 use crate::activation::wide;
 use compresso_base::error::{Error, Result};
 
@@ -37,58 +39,117 @@ pub fn ranges(sizes: &[usize], strides: &[usize], threads: usize) -> Result<Box<
             _ => outer.push((n, stride)),
         }
     }
-    let chunks = row.0.div_ceil(CHUNK);
+    // Short rows beside each other are looked at channel by channel, like pixels.
+    let across = match (row, outer.first()) {
+        ((n, 1), Some(&(count, stride))) if n <= SHORT => {
+            outer.remove(0);
+            (count, stride)
+        }
+        _ => (1, 0),
+    };
+    let each = if across.0 > 1 { (CHUNK / row.0).max(1) } else { CHUNK };
+    let chunks = (if across.0 > 1 { across.0 } else { row.0 }).div_ceil(each);
     let pieces = outer.iter().fold(if empty { 0 } else { chunks }, |p, (n, _)| p * n);
-    let parts = cut(pieces, pieces.saturating_mul(4 * CHUNK.min(row.0)), threads).min(MOST_RANGES);
+    let parts = cut(pieces, pieces.saturating_mul(4 * CHUNK.min(row.0.saturating_mul(across.0))), threads).min(MOST_RANGES);
     let operands = Operands::new(vec![input], vec![Operand::strided(Element::F32, &[parts, 2], &[2, 1])?])?;
-    Ok(Box::new(Ranges { operands, row, outer, chunks, pieces, parts }))
+    Ok(Box::new(Ranges { operands, row, across, outer, each, chunks, pieces, parts }))
 }
+
+/// Most elements of a row that is short.
+const SHORT: usize = 256;
 
 struct Ranges {
     operands: Operands,
     /// Elements of a row and the stride from one to the next.
     row: (usize, usize),
+    /// Short rows that lie evenly apart, and how far; else one.
+    across: (usize, usize),
     /// The other axes, the fastest first.
     outer: Vec<(usize, usize)>,
-    /// Pieces of a row.
+    /// Elements, or short rows, of a piece.
+    each: usize,
+    /// Pieces of a row, or of rows that lie evenly apart.
     chunks: usize,
     pieces: usize,
     parts: usize,
 }
 
 impl Ranges {
-    /// The least and the largest of `n` values `step` apart, and of `range`.
+    /// The least and the largest of a piece, from its `first` element or short row on, and of `range`.
     ///
     /// # Safety
-    /// They are readable.
-    unsafe fn extend(&self, range: [f32; 2], from: *const f32, n: usize, step: usize) -> [f32; 2] {
-        let [mut low, mut high] = range;
-        let mut one = |x: f32| {
-            low = if x < low { x } else { low };
-            high = if x > high { x } else { high };
-        };
-        if step != 1 {
-            // SAFETY: the caller's promise.
-            (0..n).for_each(|i| one(unsafe { *from.add(i * step) }));
-            return [low, high];
-        }
+    /// `from` is where its row, or the first of its rows, begins; all of them are readable.
+    unsafe fn extend(&self, range: [f32; 2], from: *const f32, first: usize) -> [f32; 2] {
+        let (n, step) = self.row;
         // SAFETY: the caller's promise.
-        let values = unsafe { std::slice::from_raw_parts(from, n) };
-        let (blocks, rest) = values.as_chunks::<32>();
-        let mut lanes = [[0.0f32; 32]; 2];
-        wide(
-            #[inline(always)]
-            || {
-                for block in blocks {
-                    for (i, &x) in block.iter().enumerate() {
-                        lanes[0][i] = if x < lanes[0][i] { x } else { lanes[0][i] };
-                        lanes[1][i] = if x > lanes[1][i] { x } else { lanes[1][i] };
+        unsafe {
+            if self.across.0 > 1 {
+                let (count, apart) = self.across;
+                let mut found = [[0.0; SHORT]; 2];
+                let [low, high] = &mut found;
+                widen(&mut low[..n], &mut high[..n], from.add(first * apart), apart, self.each.min(count - first));
+                return extend(extend(range, &low[..n]), &high[..n]);
+            }
+            let (from, n) = (from.add(first * step), self.each.min(n - first));
+            match step {
+                1 => extend(range, std::slice::from_raw_parts(from, n)),
+                _ => (0..n).fold(range, |range, i| one(range, *from.add(i * step))),
+            }
+        }
+    }
+}
+
+/// The range with one more value in it; NaN is passed over.
+#[inline(always)]
+fn one([low, high]: [f32; 2], x: f32) -> [f32; 2] {
+    [if x < low { x } else { low }, if x > high { x } else { high }]
+}
+
+/// The range, which has 0 in it, with the values.
+fn extend(range: [f32; 2], values: &[f32]) -> [f32; 2] {
+    let (blocks, rest) = values.as_chunks::<32>();
+    let mut lanes = [[0.0f32; 32]; 2];
+    wide(
+        #[inline(always)]
+        || {
+            for block in blocks {
+                for (i, &x) in block.iter().enumerate() {
+                    [lanes[0][i], lanes[1][i]] = one([lanes[0][i], lanes[1][i]], x);
+                }
+            }
+        },
+    );
+    rest.iter().chain(lanes.as_flattened()).fold(range, |range, &x| one(range, x))
+}
+
+/// Widens the ranges of channels, from `low` to `high`, by those of `count` pixels that lie `pitch` floats apart.
+///
+/// # Safety
+/// The channels of the pixels are readable.
+pub(super) unsafe fn widen(low: &mut [f32], high: &mut [f32], from: *const f32, pitch: usize, count: usize) {
+    let (lows, low) = low.as_chunks_mut::<LANES>();
+    let (highs, high) = high.as_chunks_mut::<LANES>();
+    let whole = lows.len() * LANES;
+    wide(
+        #[inline(always)]
+        || {
+            for (block, (low, high)) in lows.iter_mut().zip(highs).enumerate() {
+                let (mut a, mut b) = (*low, *high);
+                for pixel in 0..count {
+                    // SAFETY: the caller's promise.
+                    let x = unsafe { from.add(pixel * pitch + block * LANES).cast::<[f32; LANES]>().read_unaligned() };
+                    for i in 0..LANES {
+                        [a[i], b[i]] = one([a[i], b[i]], x[i]);
                     }
                 }
-            },
-        );
-        rest.iter().chain(lanes.as_flattened()).for_each(|&x| one(x));
-        [low, high]
+                (*low, *high) = (a, b);
+            }
+        },
+    );
+    for (channel, (low, high)) in low.iter_mut().zip(high).enumerate() {
+        // SAFETY: the caller's promise.
+        let values = (0..count).map(|pixel| unsafe { *from.add(pixel * pitch + whole + channel) });
+        [*low, *high] = values.fold([*low, *high], one);
     }
 }
 
@@ -105,37 +166,61 @@ impl Job for Ranges {
     unsafe fn run(&self, part: usize, args: Args<'_>, _scratch: *mut u8) {
         let mut range = [0.0; 2];
         for piece in share(self.pieces, part, self.parts) {
-            let first = piece % self.chunks * CHUNK;
-            let (mut index, mut at) = (piece / self.chunks, first * self.row.1);
+            let (first, mut index, mut at) = (piece % self.chunks * self.each, piece / self.chunks, 0);
             for &(n, stride) in &self.outer {
                 at += index % n * stride;
                 index /= n;
             }
             // SAFETY: elements of the input, which the caller promises.
-            range = unsafe { self.extend(range, args.inputs[0].cast::<f32>().add(at), CHUNK.min(self.row.0 - first), self.row.1) };
+            range = unsafe { self.extend(range, args.inputs[0].cast::<f32>().add(at), first) };
         }
         // SAFETY: this part's row of the output.
         unsafe { args.outputs[0].cast::<f32>().add(2 * part).cast::<[f32; 2]>().write(range) };
     }
 }
 
-/// A job from `[parts, 2]` least and largest values to the scale, `[1]` of float32, and the zero point, `[1]` of bytes. The scale
-/// of zeros alone is 0.
+/// What is known of the ranges of a tensor, or of some of its channels: an array `[images, parts, 2, channels]` of least and
+/// largest values, those of the channels next to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Images, each with parts of its own.
+    pub images: usize,
+    /// Parts that an image has been cut into.
+    pub parts: usize,
+    /// Channels whose ranges are told apart.
+    pub channels: usize,
+    /// Floats from the ranges of one image to those of the next, from one part to the next, from the least values to the largest.
+    pub strides: [usize; 3],
+}
+
+impl Found {
+    /// What [`ranges`] finds in so many parts.
+    pub fn in_parts(parts: usize) -> Self {
+        Self { images: 1, parts, channels: 1, strides: [0, 2, 1] }
+    }
+}
+
+/// A job from what is known of the ranges of a tensor's pieces, an input for each, to the scale, `[1]` of float32, and the zero point,
+/// `[1]` of bytes. The scale of zeros alone is 0.
 ///
 /// # Errors
-/// `Argument` when there are no parts.
-pub fn scale(parts: usize) -> Result<Box<dyn Job>> {
-    if parts == 0 {
-        return Err(Error::argument("a scale is found from one range or more, got none"));
+/// `Argument` when there are no pieces, or one without ranges; `Shape` for strides that cannot be.
+pub fn scale(pieces: &[Found]) -> Result<Box<dyn Job>> {
+    if pieces.is_empty() || pieces.iter().any(|p| [p.images, p.parts, p.channels].contains(&0)) {
+        return Err(Error::argument(format!("a scale is found from one range or more, got {pieces:?}")));
     }
     let one = |element| Operand::strided(element, &[1], &[1]);
-    let operands = Operands::new(vec![Operand::strided(Element::F32, &[parts, 2], &[2, 1])?], vec![one(Element::F32)?, one(Element::U8)?])?;
-    Ok(Box::new(Scale { operands, parts }))
+    let piece = |f: &Found| {
+        let [image, part, bound] = f.strides;
+        Operand::strided(Element::F32, &[f.images, f.parts, 2, f.channels], &[image, part, bound, 1])
+    };
+    let read = pieces.iter().map(piece).collect::<Result<Vec<_>>>()?;
+    Ok(Box::new(Scale { operands: Operands::new(read, vec![one(Element::F32)?, one(Element::U8)?])?, pieces: pieces.to_vec() }))
 }
 
 struct Scale {
     operands: Operands,
-    parts: usize,
+    pieces: Vec<Found>,
 }
 
 /// Scale and zero point for the values from `low` to `high`, of which neither is beyond 0.
@@ -158,9 +243,16 @@ impl Job for Scale {
         1
     }
     unsafe fn run(&self, _part: usize, args: Args<'_>, _scratch: *mut u8) {
-        // SAFETY: the input, which is aligned for floats.
-        let ranges = unsafe { std::slice::from_raw_parts(args.inputs[0].cast::<[f32; 2]>(), self.parts) };
-        let (scale, zero) = scale_of(ranges.iter().fold([0.0; 2], |[low, high], r| [low.min(r[0]), high.max(r[1])]));
+        let mut range = [0.0; 2];
+        for (found, from) in self.pieces.iter().zip(args.inputs) {
+            for row in 0..found.images * found.parts * 2 {
+                let (bound, part, image) = (row % 2, row / 2 % found.parts, row / 2 / found.parts);
+                let at = [image, part, bound].iter().zip(found.strides).map(|(i, stride)| i * stride).sum::<usize>();
+                // SAFETY: a row of the input, which is aligned for floats.
+                range = extend(range, unsafe { std::slice::from_raw_parts(from.cast::<f32>().add(at), found.channels) });
+            }
+        }
+        let (scale, zero) = scale_of(range);
         // SAFETY: the two outputs.
         unsafe {
             args.outputs[0].cast::<f32>().write(scale);
@@ -183,6 +275,8 @@ mod tests {
             (vec![2, 5, 9, 7], vec![9 * 7 * 8, 1, 7 * 8, 8]),
             (vec![3, 1, 9000], vec![9001, 5, 1]),
             (vec![2, 2, 2, 2, 33], vec![2000, 900, 300, 100, 2]),
+            (vec![2, 3, 70, 17], vec![3 * 70 * 40, 70 * 40, 40, 1]),
+            (vec![2, 5, 300, 16], vec![9000 * 5, 9000, 24, 1]),
             (vec![], vec![]),
         ] {
             let input = Operand::strided(Element::F32, &sizes, &strides).unwrap();
@@ -241,6 +335,8 @@ mod tests {
         let mut found = [f32::NAN; 2];
         run_alone(&*ranges(&[3, 0], &[1, 1], 2).unwrap(), &[&[0.0f32; 0]], &mut [&mut found]).unwrap();
         assert_eq!(found, [0.0; 2]);
-        assert_eq!(scale(0).err().map(|e| e.kind()), Some(compresso_base::ErrorKind::Argument));
+        for pieces in [vec![], vec![Found::in_parts(0)]] {
+            assert_eq!(scale(&pieces).err().map(|e| e.kind()), Some(compresso_base::ErrorKind::Argument));
+        }
     }
 }

@@ -28,7 +28,7 @@ pub use add::{add, add_with, binary};
 pub use channels::{ChannelMap, Channels, Factors, channel_map, channel_map_with};
 pub use conv::{conv, conv_wide, conv_wide_with, conv_with};
 pub use copy::copy;
-pub use measure::{MOST_RANGES, ranges, scale};
+pub use measure::{Found, MOST_RANGES, ranges, scale};
 pub use pool::{average_pool, average_pool_with, max_pool};
 pub use quantize::{dequantize, quantize, quantize_measured, quantize_with, table, table_with};
 pub use resize::resize_nearest;

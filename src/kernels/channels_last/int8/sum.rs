@@ -1,7 +1,7 @@
-//! Sums of functions of bytes.
+//! Sums of functions of bytes, and of an image of floats.
 
 use super::super::job::{Args, Job, cut, share};
-use super::super::operand::Operands;
+use super::super::operand::{Element, Operand, Operands};
 use super::super::view::View;
 use super::curve::Curve;
 use super::spec::{Store, byte_input};
@@ -10,30 +10,34 @@ use crate::activation::{Activation, wide};
 use crate::level::Level;
 use compresso_base::error::{Error, Result};
 
-/// A job with an input of bytes for each table and the outputs of its store:
-/// `real = act(tables[0][q0] + tables[1][q1] + …)`, added from the left.
+/// A job with an input of bytes for each table, then one of float32 of any strides if there are `floats`, and the outputs of its store:
+/// `real = act(tables[0][q0] + tables[1][q1] + … + x)`, added from the left.
 ///
 /// # Errors
-/// `Shape` when there is no table or not as many inputs, sizes differ, or an input is not channels last.
+/// `Shape` when there is no table or not as many inputs, sizes differ, or an input of bytes is not channels last.
 pub fn sum(
     tables: Vec<Box<[f32; 256]>>,
     inputs: Vec<View>,
+    floats: Option<View>,
     act: Option<Activation>,
     store: &Store,
     threads: usize,
 ) -> Result<Box<dyn Job>> {
     let first = inputs.first().filter(|_| tables.len() == inputs.len());
     let first = first.ok_or_else(|| Error::shape(format!("a sum of {} tables and {} inputs", tables.len(), inputs.len())))?;
-    if inputs.iter().any(|v| v.size() != first.size()) {
-        return Err(Error::shape(format!("a sum of images of different sizes: {inputs:?}")));
+    if inputs.iter().chain(&floats).any(|v| v.size() != first.size()) {
+        return Err(Error::shape(format!("a sum of images of different sizes: {inputs:?} {floats:?}")));
     }
-    let reads = inputs.iter().map(byte_input).collect::<Result<_>>()?;
+    let mut reads = inputs.iter().map(byte_input).collect::<Result<Vec<_>>>()?;
+    if let Some(view) = &floats {
+        reads.push(Operand::image(Element::F32, view)?);
+    }
     let operands = Operands::new(reads, store.outputs(first.height, first.width, first.channels)?)?;
     let chunk = (STAGE / first.channels.max(1)).clamp(1, first.width.max(1));
-    let numbers = tables.iter().all(|t| t.iter().all(|v| v.is_finite()));
+    let numbers = floats.is_none() && tables.iter().all(|t| t.iter().all(|v| v.is_finite()));
     let (sink, act) = Sink::new(Level::best(), store, act, numbers);
     let terms = tables.into_iter().map(Term::new).collect();
-    Ok(Box::new(Sum { terms, operands, inputs, act, sink, chunk, threads }))
+    Ok(Box::new(Sum { terms, operands, inputs, floats, act, sink, chunk, threads }))
 }
 
 /// Values that are staged at a time, unless a pixel has more.
@@ -86,14 +90,12 @@ impl Term {
                     #[inline(always)]
                     || {
                         for p in 0..count {
-                            for c in 0..channels {
-                                // SAFETY: the caller's promise.
-                                unsafe {
-                                    let v = (i32::from(*from.add(p * pitch + c)) - zero) as f32 * scale;
-                                    let to = to.add(p * channels + c);
-                                    to.write(if first { v } else { *to + v });
-                                }
-                            }
+                            // SAFETY: the caller's promise: bytes of a pixel and its floats.
+                            let (from, to) = unsafe {
+                                let to = std::slice::from_raw_parts_mut(to.add(p * channels), channels);
+                                (std::slice::from_raw_parts(from.add(p * pitch), channels), to)
+                            };
+                            line(first, from, zero, scale, to);
                         }
                     },
                 );
@@ -102,10 +104,46 @@ impl Term {
     }
 }
 
+/// `to[i] = (from[i] − zero) · scale`, added to what is there unless it is the `first` term.
+#[inline(always)]
+fn line(first: bool, from: &[u8], zero: i32, scale: f32, to: &mut [f32]) {
+    let value = |q: u8| (i32::from(q) - zero) as f32 * scale;
+    match first {
+        true => to.iter_mut().zip(from).for_each(|(to, &q)| *to = value(q)),
+        false => to.iter_mut().zip(from).for_each(|(to, &q)| *to += value(q)),
+    }
+}
+
+/// Adds `count` pixels of a view to floats that lie together.
+///
+/// # Safety
+/// The pixels are readable, and for each of their channels there is a float.
+unsafe fn add_floats(view: &View, count: usize, from: *const f32, to: *mut f32) {
+    let (pixel, channel, channels) = (view.pixel, view.channel, view.channels);
+    wide(
+        #[inline(always)]
+        || {
+            for p in 0..count {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let (from, to) = (from.add(p * pixel), std::slice::from_raw_parts_mut(to.add(p * channels), channels));
+                    if channel == 1 {
+                        let from = std::slice::from_raw_parts(from, channels);
+                        to.iter_mut().zip(from).for_each(|(to, v)| *to += v);
+                    } else {
+                        to.iter_mut().enumerate().for_each(|(c, to)| *to += *from.add(c * channel));
+                    }
+                }
+            }
+        },
+    );
+}
+
 struct Sum {
     terms: Vec<Term>,
     operands: Operands,
     inputs: Vec<View>,
+    floats: Option<View>,
     act: Option<Activation>,
     sink: Sink,
     /// Pixels of a row that are staged at a time.
@@ -121,7 +159,7 @@ impl Sum {
 
 impl Job for Sum {
     fn name(&self) -> String {
-        format!("int8 sum of {}", self.terms.len())
+        format!("int8 sum of {}{}", self.terms.len(), if self.floats.is_some() { " and floats" } else { "" })
     }
     fn operands(&self) -> &Operands {
         &self.operands
@@ -145,6 +183,9 @@ impl Job for Sum {
                     let n = self.chunk.min(size.width - x);
                     for (i, (term, view)) in self.terms.iter().zip(&self.inputs).enumerate() {
                         term.add(i == 0, args.inputs[i].add(y * view.row + x * view.pixel), view, n, reals, bytes);
+                    }
+                    if let (Some(view), Some(from)) = (&self.floats, args.inputs.get(self.terms.len())) {
+                        add_floats(view, n, from.cast::<f32>().add(y * view.row + x * view.pixel), reals);
                     }
                     let mut results = reals.cast_const();
                     if let Some(act) = self.act {
@@ -182,13 +223,13 @@ mod tests {
                 .collect();
             let dense = View::dense(5, 7, channels);
             let mut floats = vec![f32::NAN; 35 * channels];
-            let job = sum(tables.clone(), vec![view; count], None, &Store::Floats { output: dense }, 2).unwrap();
+            let job = sum(tables.clone(), vec![view; count], None, None, &Store::Floats { output: dense }, 2).unwrap();
             run_alone(&*job, &inputs, &mut [&mut floats]).unwrap();
             assert_eq!(floats, expected);
             let bytes = super::super::Bytes::whole(view);
             let store = Store::Bytes { inverse_scale: 8.0, zero: 100, outputs: vec![bytes] };
             let mut out = vec![7u8; view.reach()];
-            run_alone(&*sum(tables.clone(), vec![view; count], None, &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
+            run_alone(&*sum(tables.clone(), vec![view; count], None, None, &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
             let exact: Vec<u8> = expected.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
             assert_eq!(reference::gather(&view, &out), exact);
             let gaps = (0..view.reach()).filter(|i| i % pitch >= channels);
@@ -196,9 +237,22 @@ mod tests {
             for act in [Activation::Relu, Activation::Clip { min: -1.0, max: 2.5 }, Activation::HardSwish] {
                 let mut after = vec![0.0; expected.len()];
                 act.forward(&expected, &mut after);
-                run_alone(&*sum(tables.clone(), vec![view; count], Some(act), &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
+                run_alone(&*sum(tables.clone(), vec![view; count], None, Some(act), &store, 2).unwrap(), &inputs, &mut [&mut out]).unwrap();
                 let exact: Vec<u8> = after.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
                 assert_eq!(reference::gather(&view, &out), exact, "{act:?}");
+            }
+            for more in [View { row: 7 * (channels + 3), pixel: channels + 3, ..dense }, View::planes(5, 7, channels)] {
+                let x: Vec<f32> = (0..more.reach()).map(|i| (i % 53) as f32 * 0.11 - 3.0).collect();
+                let both: Vec<f32> = expected.iter().zip(reference::gather(&more, &x)).map(|(a, b)| (a + b).max(0.0)).collect();
+                let act = Some(Activation::Relu);
+                let from: Vec<*const u8> = inputs.iter().map(|i| i.as_ptr()).chain([x.as_ptr().cast()]).collect();
+                let job = sum(tables.clone(), vec![view; count], Some(more), act, &Store::Floats { output: dense }, 2).unwrap();
+                super::super::tests::run(&*job, &from, &[floats.as_mut_ptr().cast()]);
+                assert_eq!(floats, both);
+                let job = sum(tables.clone(), vec![view; count], Some(more), act, &store, 2).unwrap();
+                super::super::tests::run(&*job, &from, &[out.as_mut_ptr()]);
+                let exact: Vec<u8> = both.iter().map(|&r| reference::to_byte(r, 8.0, 100)).collect();
+                assert_eq!(reference::gather(&view, &out), exact);
             }
         }
     }

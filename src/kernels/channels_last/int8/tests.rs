@@ -27,7 +27,7 @@ fn levels() -> impl Iterator<Item = Level> {
 }
 
 /// Runs the parts of a job in a shuffled order; the scratch memory starts as noise.
-fn run(job: &dyn Job, inputs: &[*const u8], outputs: &[*mut u8]) {
+pub(super) fn run(job: &dyn Job, inputs: &[*const u8], outputs: &[*mut u8]) {
     let mut scratch: Vec<[u64; 8]> = vec![[0xa5c3_7e81_55aa_9d3b; 8]; job.scratch().div_ceil(64) + 2];
     let room = scratch.len() * 64;
     let start = scratch.as_mut_ptr().cast::<u8>();
@@ -136,6 +136,7 @@ fn cases() -> impl Strategy<Value = Case> {
             bias: floats(outs, seed ^ 3, 9.0),
             act,
             store,
+            ranges: false,
             threads,
         };
         Case { spec, weights, x: buffer }
@@ -196,6 +197,47 @@ proptest! {
             compare_inputs(&*conv_with(level, &measured, weights).unwrap(), &inputs, &spec.store, spec.scales.len(), &narrow);
             compare_inputs(&*conv_wide_with(level, &measured, &wide).unwrap(), &inputs, &spec.store, spec.scales.len(), &broad);
             compare(&*conv_wide_with(level, &known, &wide).unwrap(), x, &spec.store, spec.scales.len(), &broad);
+        }
+    }
+
+    #[test]
+    fn ranges_of_results_are_those_of_each_channel(case in cases(), scale in 0.01f32..2.0) {
+        let Case { spec, weights, x } = &case;
+        let Store::Floats { output } = &spec.store else {
+            let kind = conv_with(Level::Portable, &Int8Conv { ranges: true, ..spec.clone() }, weights).err().map(|e| e.kind());
+            prop_assert_eq!(kind, Some(compresso_base::ErrorKind::Argument));
+            return Ok(());
+        };
+        let (zero, channels) = (spec.input_zero.unwrap_or(0), spec.scales.len());
+        let known = Int8Conv { scales: spec.scales.iter().map(|s| s * scale).collect(), ..spec.clone() };
+        let reals = reference::conv(&known, weights, &reference::gather(&spec.input, x));
+        let threads = spec.threads * if spec.threads == 3 { 40 } else { 1 };
+        let spec = Int8Conv { input_zero: None, ranges: true, threads, ..spec.clone() };
+        for level in levels() {
+            let job = conv_with(level, &spec, weights).unwrap();
+            prop_assert!(job.parts() <= MOST_RANGES);
+            let mut y = vec![-77.0f32; output.reach()];
+            let mut found = vec![f32::NAN; job.parts() * 2 * channels];
+            let inputs = [x.as_ptr(), (&raw const scale).cast(), &raw const zero];
+            run(&*job, &inputs, &[y.as_mut_ptr().cast(), found.as_mut_ptr().cast()]);
+            prop_assert_eq!(&y, &expected(output, &reals, -77.0));
+            let mut whole = [0.0f32; 2];
+            for c in 0..channels {
+                let of = |values: &mut dyn Iterator<Item = f32>| values.fold([0.0f32; 2], |[low, high], v| [low.min(v), high.max(v)]);
+                let want = of(&mut reals.iter().copied().skip(c).step_by(channels));
+                prop_assert_eq!(of(&mut found.iter().copied().skip(c).step_by(channels)), want, "channel {} of {}", c, job.name());
+                whole = [whole[0].min(want[0]), whole[1].max(want[1])];
+            }
+            // Half of the channels and then the others are all of them.
+            let parts = job.parts();
+            let piece = |channels| Found { images: 1, parts, channels, strides: [0, 2 * spec.scales.len(), spec.scales.len()] };
+            let half = channels / 2;
+            let pieces: Vec<_> = [(half, 0), (channels - half, half)].into_iter().filter(|(n, _)| *n > 0).collect();
+            let both = super::scale(&pieces.iter().map(|&(n, _)| piece(n)).collect::<Vec<_>>()).unwrap();
+            let (mut step, mut zero) = (f32::NAN, 0);
+            let inputs: Vec<*const u8> = pieces.iter().map(|&(_, first)| found[first..].as_ptr().cast()).collect();
+            run(&*both, &inputs, &[(&raw mut step).cast(), &raw mut zero]);
+            prop_assert_eq!(step, (whole[1] - whole[0]) / 255.0);
         }
     }
 
@@ -395,7 +437,7 @@ fn convolutions_into_one_place_equal_their_definition() {
             let seed = i as u32;
             let store = Store::Bytes { inverse_scale: 20.0, zero: 31, outputs: vec![Bytes::whole(output)] };
             let (scales, bias) = (floats(outs, seed, 2e-4), floats(outs, seed ^ 1, 2.0));
-            let spec = Int8Conv { window, groups, input, input_zero: Some(7), scales, bias, act, store, threads };
+            let spec = Int8Conv { window, groups, input, input_zero: Some(7), scales, bias, act, store, ranges: false, threads };
             let weights: Vec<i8> = bytes(outs * channels * kernel * kernel, seed ^ 2).into_iter().map(|b| b as i8 / 2).collect();
             let x = bytes(input.reach(), seed ^ 3);
             let reals = reference::conv(&spec, &weights, &x);
@@ -421,6 +463,7 @@ fn large_convolutions_equal_their_definition() {
             bias: floats(outs, 2, 1.0),
             act: None,
             store: Store::Bytes { inverse_scale: 30.0, zero: 99, outputs: two_outputs(size, size - 1, outs, 0) },
+            ranges: false,
             threads: 2,
         };
         let weights: Vec<i8> = bytes(outs * channels * 9, 3).into_iter().map(|b| b as i8 / 2).collect();

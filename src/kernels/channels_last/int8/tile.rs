@@ -13,30 +13,38 @@ mod x86;
 
 pub use sums::MAX_PIXELS;
 
+/// The kernel of one panel as that of several.
+macro_rules! alone {
+    ($f:path) => {{
+        unsafe fn run(panels: &[&Panel], ends: &[&Ends], at: &[*const u8], to: &[*mut u8], pitch: usize, quant: Option<Quant>) {
+            // SAFETY: the caller's promise, for the one panel.
+            unsafe { $f(panels[0], ends[0], at, to[0], pitch, quant) };
+        }
+        &[run as Run]
+    }};
+}
 /// One way to compute tiles.
 #[derive(Debug, Clone, Copy)]
 pub struct TileKernel {
-    /// Pixels that are computed at once; `run` takes a multiple of it, up to [`MAX_PIXELS`].
+    /// Pixels that are computed at once; a run takes a multiple of it, up to [`MAX_PIXELS`].
     pub pixels: usize,
     /// Sums are made in 16 bits: panels need groups.
     pub grouped: bool,
     pub name: &'static str,
-    /// Writes [`LANES`] results for each pixel `p` at `to + p · pitch` (in bytes): bytes with a [`Quant`], float32 without.
-    /// `ends` are those of the panel, or what they are for a measured input.
-    ///
-    /// # Safety
-    /// The machine has the instructions. Each of `at` is where a pixel's window begins: all that the steps of the panel
-    /// read there is readable. The results are writable.
-    pub run: unsafe fn(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>),
-    /// The same for two panels that have the same offsets, where that takes fewer loads than one after the other.
-    ///
-    /// # Safety
-    /// As `run`, for each.
-    pub pair: Option<Pair>,
+    /// For one panel, and for more that have the same offsets, where that takes fewer loads than one after the other.
+    several: &'static [Run],
 }
 
-/// As [`TileKernel::run`], for two panels.
-pub type Pair = unsafe fn(panels: [&Panel; 2], ends: [&Ends; 2], at: &[*const u8], to: [*mut u8; 2], pitch: usize, quant: Option<Quant>);
+/// Writes [`LANES`] results of each panel for each pixel `p` at `to + p · pitch` (in bytes): bytes with a [`Quant`], float32
+/// without. `ends` are those of the panels, or what they are for a measured input.
+///
+/// # Safety
+/// The machine has the instructions. There are as many panels as the function is for, and as many of `ends` and `to`. Each of `at` is
+/// where a pixel's window begins: all that the steps of the panels read there is readable. The results are writable.
+pub type Run = unsafe fn(panels: &[&Panel], ends: &[&Ends], at: &[*const u8], to: &[*mut u8], pitch: usize, quant: Option<Quant>);
+
+/// Most panels that a tile takes.
+pub const MOST_PANELS: usize = 4;
 
 impl TileKernel {
     pub fn dense(level: Level) -> Self {
@@ -44,27 +52,38 @@ impl TileKernel {
         match level {
             Level::Portable => {}
             Level::Avx512 if x86::has_vnni() => {
-                let pair: Pair = x86::vnni_pair;
-                return Self { pixels: 8, grouped: false, name: "avx512 vnni", run: x86::vnni, pair: Some(pair) };
+                return Self { pixels: 1, grouped: false, name: "avx512 vnni", several: VNNI };
             }
             Level::Avx2 | Level::Avx512 if x86::has_avx_vnni() => {
-                return Self { pixels: 6, grouped: false, name: "avx vnni", run: x86::avx_vnni, pair: None };
+                return Self { pixels: 6, grouped: false, name: "avx vnni", several: alone!(x86::avx_vnni) };
             }
-            Level::Avx2 | Level::Avx512 => return Self { pixels: 3, grouped: true, name: "avx2", run: x86::dense, pair: None },
+            Level::Avx2 | Level::Avx512 => return Self { pixels: 3, grouped: true, name: "avx2", several: alone!(x86::dense) },
         }
         let _ = level;
-        Self { pixels: 1, grouped: false, name: "portable", run: dense, pair: None }
+        Self { pixels: 1, grouped: false, name: "portable", several: alone!(dense) }
     }
 
     pub fn depthwise(level: Level) -> Self {
         #[cfg(target_arch = "x86_64")]
         if level != Level::Portable {
-            return Self { pixels: 2, grouped: false, name: "avx2", run: x86::depthwise, pair: None };
+            return Self { pixels: 2, grouped: false, name: "avx2", several: alone!(x86::depthwise) };
         }
         let _ = level;
-        Self { pixels: 1, grouped: false, name: "portable", run: depthwise, pair: None }
+        Self { pixels: 1, grouped: false, name: "portable", several: alone!(depthwise) }
+    }
+
+    /// How many of so many panels that have the same offsets are taken next, and by what.
+    pub fn next(&self, left: usize) -> (usize, Run) {
+        let most = self.several.len();
+        // Rather twice three than four and two, rather three and two than four and one.
+        let count = if most == MOST_PANELS && matches!(left, 5 | 6 | 9) { 3 } else { left.clamp(1, most) };
+        (count, self.several[count - 1])
     }
 }
+
+/// Tiles of one to four panels.
+#[cfg(target_arch = "x86_64")]
+const VNNI: &[Run] = &[x86::vnni::<8, 1>, x86::vnni::<8, 2>, x86::vnni::<8, 3>, x86::vnni::<6, 4>];
 
 unsafe fn dense(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     for (p, at) in at.iter().enumerate() {

@@ -5,9 +5,9 @@ use crate::level::Level;
 use crate::vector::Vector;
 
 /// Rows of the tallest tile.
-pub const ROWS: usize = 10;
+pub const ROWS: usize = 12;
 /// Vectors of the widest panel.
-pub const VECTORS: usize = 2;
+pub const VECTORS: usize = 4;
 
 /// A part of the depth of a tile.
 #[derive(Debug, Clone, Copy)]
@@ -89,16 +89,61 @@ pub struct Kernels {
     pub finish: [Finish; ROWS],
 }
 
-/// `$f::<1, $v>` to `$f::<10, $v>`, or to `$f::<6, $v>` and no further.
+/// `$f::<1, $v>` to that of the last number, which is there as often as it takes.
 macro_rules! by_rows {
-    ($f:path, $v:literal) => {{
+    ($f:path, $v:literal, 12) => {{
         use $f as f;
-        [f::<1, $v>, f::<2, $v>, f::<3, $v>, f::<4, $v>, f::<5, $v>, f::<6, $v>, f::<6, $v>, f::<6, $v>, f::<6, $v>, f::<6, $v>]
+        [
+            f::<1, $v>,
+            f::<2, $v>,
+            f::<3, $v>,
+            f::<4, $v>,
+            f::<5, $v>,
+            f::<6, $v>,
+            f::<7, $v>,
+            f::<8, $v>,
+            f::<9, $v>,
+            f::<10, $v>,
+            f::<11, $v>,
+            f::<12, $v>,
+        ]
     }};
-    (tall $f:path, $v:literal) => {{
+    ($f:path, $v:literal, 9) => {{
         use $f as f;
-        [f::<1, $v>, f::<2, $v>, f::<3, $v>, f::<4, $v>, f::<5, $v>, f::<6, $v>, f::<7, $v>, f::<8, $v>, f::<9, $v>, f::<10, $v>]
+        [
+            f::<1, $v>, f::<2, $v>, f::<3, $v>, f::<4, $v>, f::<5, $v>, f::<6, $v>, f::<7, $v>, f::<8, $v>, f::<9, $v>, f::<9, $v>,
+            f::<9, $v>, f::<9, $v>,
+        ]
     }};
+    ($f:path, $v:literal, 6) => {{
+        use $f as f;
+        [
+            f::<1, $v>, f::<2, $v>, f::<3, $v>, f::<4, $v>, f::<5, $v>, f::<6, $v>, f::<6, $v>, f::<6, $v>, f::<6, $v>, f::<6, $v>,
+            f::<6, $v>, f::<6, $v>,
+        ]
+    }};
+}
+
+/// The kernels of tiles of up to 12 rows of one or two vectors, 9 of three, 6 of four.
+macro_rules! large {
+    ($add:path, $finish:path) => {
+        [
+            Kernels { add: by_rows!($add, 1, 12), finish: by_rows!($finish, 1, 12) },
+            Kernels { add: by_rows!($add, 2, 12), finish: by_rows!($finish, 2, 12) },
+            Kernels { add: by_rows!($add, 3, 9), finish: by_rows!($finish, 3, 9) },
+            Kernels { add: by_rows!($add, 4, 6), finish: by_rows!($finish, 4, 6) },
+        ]
+    };
+}
+
+/// The kernels of tiles of up to 6 rows of one or two vectors.
+macro_rules! small {
+    ($add:path, $finish:path) => {
+        [
+            Kernels { add: by_rows!($add, 1, 6), finish: by_rows!($finish, 1, 6) },
+            Kernels { add: by_rows!($add, 2, 6), finish: by_rows!($finish, 2, 6) },
+        ]
+    };
 }
 
 /// Vectors, tiles and kernels of an instruction set.
@@ -106,62 +151,89 @@ macro_rules! by_rows {
 pub struct Shape {
     /// Floats of a vector.
     pub lanes: usize,
-    /// Rows of a full tile: its accumulators, a vector of weights for each two of them and one value fill the registers.
-    pub rows: usize,
-    /// For panels of one and of two vectors.
-    pub kernels: [Kernels; VECTORS],
+    /// Rows and vectors of the tiles whose sums, with a row of weights and one value, fill the registers.
+    tiles: &'static [[usize; 2]],
+    /// By vectors of a panel less one.
+    kernels: &'static [Kernels],
     pub prepare: Prepare,
 }
+
+/// How a product is cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// Rows of a full tile.
+    pub rows: usize,
+    /// Vectors of each panel.
+    pub panels: Vec<usize>,
+}
+
+/// Tiles of AVX-512's 32 registers. Two vectors to a panel take more loads than the machine does beside its multiplications.
+const LARGE: &[[usize; 2]] = &[[6, 4], [9, 3], [12, 2]];
+const SMALL: &[[usize; 2]] = &[[6, 2]];
 
 impl Shape {
     /// Of a level.
     pub fn of(level: Level) -> Self {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Self {
-                lanes: 16,
-                rows: ROWS,
-                kernels: [
-                    Kernels { add: by_rows!(tall x86::add512, 1), finish: by_rows!(tall x86::finish512, 1) },
-                    Kernels { add: by_rows!(tall x86::add512, 2), finish: by_rows!(tall x86::finish512, 2) },
-                ],
-                prepare: x86::prepare512,
-            },
+            Level::Avx512 => {
+                Self { lanes: 16, tiles: LARGE, kernels: const { &large!(x86::add512, x86::finish512) }, prepare: x86::prepare512 }
+            }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Self {
-                lanes: 8,
-                rows: 6,
-                kernels: [
-                    Kernels { add: by_rows!(x86::add256, 1), finish: by_rows!(x86::finish256, 1) },
-                    Kernels { add: by_rows!(x86::add256, 2), finish: by_rows!(x86::finish256, 2) },
-                ],
-                prepare: x86::prepare256,
-            },
-            _ => Self {
-                lanes: 8,
-                rows: 6,
-                kernels: [
-                    Kernels { add: by_rows!(portable::add, 1), finish: by_rows!(portable::finish, 1) },
-                    Kernels { add: by_rows!(portable::add, 2), finish: by_rows!(portable::finish, 2) },
-                ],
-                prepare: portable::prepare,
-            },
+            Level::Avx2 => {
+                Self { lanes: 8, tiles: SMALL, kernels: const { &small!(x86::add256, x86::finish256) }, prepare: x86::prepare256 }
+            }
+            _ => Self { lanes: 8, tiles: SMALL, kernels: const { &small!(portable::add, portable::finish) }, prepare: portable::prepare },
         }
     }
 
     /// The tiles of the widest instruction set, without its instructions.
     #[cfg(test)]
     pub fn widest() -> Self {
-        Self {
-            lanes: 16,
-            rows: ROWS,
-            kernels: [
-                Kernels { add: by_rows!(tall wide::add, 1), finish: by_rows!(tall wide::finish, 1) },
-                Kernels { add: by_rows!(tall wide::add, 2), finish: by_rows!(tall wide::finish, 2) },
-            ],
-            prepare: wide::prepare,
-        }
+        Self { lanes: 16, tiles: LARGE, kernels: const { &large!(wide::add, wide::finish) }, prepare: wide::prepare }
     }
+
+    /// The kernels for panels of so many vectors.
+    pub fn kernels(&self, vectors: usize) -> &'static Kernels {
+        &self.kernels[vectors - 1]
+    }
+
+    /// The tiles with which a product of so many rows and columns takes least time.
+    pub fn cut(&self, rows: usize, columns: usize) -> Cut {
+        let vectors = columns.div_ceil(self.lanes);
+        let ways = self.tiles.iter().map(|&[most, widest]| {
+            let tiles = rows.div_ceil(most).max(1);
+            let (cost, panels) = panels(vectors, widest, rows.div_ceil(tiles));
+            (cost * tiles as f64, Cut { rows: most, panels })
+        });
+        let best = ways.min_by(|a, b| a.0.total_cmp(&b.0));
+        best.map_or(Cut { rows: 1, panels: vec![1; vectors] }, |(_, cut)| cut)
+    }
+}
+
+/// Cycles for a value of the depth: two multiplications of vectors in each, or about as many loads.
+fn cycles(rows: usize, vectors: usize) -> f64 {
+    /// Cycles of a load, as measured where loads are what a tile waits for (Ice Lake).
+    const LOAD: f64 = 0.93;
+    (0.5 * (rows * vectors) as f64).max(LOAD * (rows + vectors) as f64)
+}
+
+/// The panels of at most `widest` vectors that take least time for tiles of so many rows, the wide ones first, and that time.
+fn panels(vectors: usize, widest: usize, rows: usize) -> (f64, Vec<usize>) {
+    // Of each number of vectors the time, and the last panel.
+    let mut best = vec![(0.0, 0)];
+    for n in 1..=vectors {
+        let ways = (1..=widest.min(n)).map(|v| (best[n - v].0 + cycles(rows, v), v));
+        best.push(ways.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default());
+    }
+    let (mut left, mut panels) = (vectors, Vec::new());
+    while left > 0 {
+        let v = best[left].1.max(1);
+        panels.push(v);
+        left -= v.min(left);
+    }
+    panels.sort_unstable_by(|a, b| b.cmp(a));
+    (best[vectors].0, panels)
 }
 
 /// # Safety

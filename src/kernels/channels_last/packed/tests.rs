@@ -24,6 +24,10 @@ fn the_widest_tiles_agree_with_others() {
         (5, 290, 50, 3, 1, Some(Activation::Clip { min: -0.5, max: 0.5 }), false),
         (21, 8, 16, 1, 1, Some(Activation::HardSwish), false),
         (1, 700, 17, 1, 1, None, true),
+        // Panels of several widths.
+        (6, 40, 112, 1, 1, Some(Activation::Swish { alpha: 1.0 }), true),
+        (5, 24, 80, 3, 1, Some(Activation::Relu), false),
+        (4, 300, 290, 1, 1, Some(Activation::Gelu), false),
     ] {
         let out = (size + 2 * (kernel / 2) - kernel) / stride + 1;
         let window = Window2 {
@@ -65,7 +69,7 @@ fn the_depth_is_cut_without_gaps() {
         [(1, 8, 1), (1, 256, 1), (1, 257, 1), (9, 64, 3), (9, 85, 3), (9, 86, 1), (9, 300, 1), (49, 3, 7), (25, 1000, 1)]
     {
         let mut at = 0;
-        for s in slices(taps, ins, together) {
+        for s in slices(taps, ins, together, DEPTH) {
             let (tap, value) = (at / ins, at % ins);
             assert_eq!((s.before, s.taps.start, s.values.start), (at, tap, value), "{taps} taps of {ins}");
             let length = s.taps.len() * s.values.len();
@@ -75,4 +79,21 @@ fn the_depth_is_cut_without_gaps() {
         }
         assert_eq!(at, taps * ins);
     }
+}
+
+#[test]
+fn panels_are_all_columns_and_fill_the_machine() {
+    for shape in [Shape::widest(), Shape::of(Level::Portable)] {
+        for columns in 1..400 {
+            for rows in [1, 3, 7, 49, 196, 10_000] {
+                let cut = shape.cut(rows, columns);
+                assert_eq!(cut.panels.iter().sum::<usize>(), columns.div_ceil(shape.lanes), "{columns} columns");
+                assert!(cut.panels.is_sorted_by(|a, b| a >= b) && (1..=kernel::ROWS).contains(&cut.rows));
+                assert!(cut.panels.iter().all(|&v| (1..=kernel::VECTORS).contains(&v)));
+            }
+        }
+    }
+    let wide = Shape::widest();
+    let of = |columns: usize| wide.cut(6400, columns).panels;
+    assert_eq!((of(64), of(96), of(80), of(16)), (vec![4], vec![3, 3], vec![3, 2], vec![1]));
 }

@@ -155,60 +155,99 @@ pub unsafe fn avx_vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8
     unsafe { finish(ends, &stage, at.len(), to, pitch, quant) };
 }
 
+/// Some panels that have the same offsets, and what becomes of their sums.
+struct Several<'a, const P: usize> {
+    offsets: &'a [u32],
+    steps: [*const __m512i; P],
+    ends: [&'a Ends; P],
+    pitch: usize,
+    quant: Option<Quant>,
+}
+
+/// Sums of `R` pixels of `P` panels: as many products of vectors as registers hold beside `P` vectors of weights and one of a pixel. Two
+/// ports do them, and do about as many loads meanwhile, of which there are `R + P + 1`.
+///
 /// # Safety
-/// As [`super::TileKernel::run`], with as many pixels as a multiple of 8.
+/// As [`super::Run`] for these panels, which have a step for each offset.
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
-pub unsafe fn vnni(panel: &Panel, ends: &Ends, at: &[*const u8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
-    for (i, at) in at.chunks_exact(8).enumerate() {
-        // SAFETY: the start has one such vector; pixels as the caller promises.
-        unsafe {
-            let mut sums = [_mm512_loadu_si512(ends.start.as_ptr().cast()); 8];
-            for (&offset, step) in panel.offsets.iter().zip(&panel.steps) {
-                let w = _mm512_load_si512(step.0.as_ptr().cast());
-                for (sum, at) in sums.iter_mut().zip(at) {
-                    let x = _mm512_set1_epi32(at.add(offset as usize).cast::<i32>().read_unaligned());
+#[inline]
+unsafe fn tile<const R: usize, const P: usize>(several: &Several<'_, P>, at: [*const u8; R], to: [*mut u8; P]) {
+    let &Several { offsets, steps, ends, pitch, quant } = several;
+    // SAFETY: starts and steps have one such vector each; pixels and results as the caller promises.
+    unsafe {
+        let mut sums = [ends.map(|ends| _mm512_loadu_si512(ends.start.as_ptr().cast())); R];
+        for (step, &offset) in offsets.iter().enumerate() {
+            let mut weights = [_mm512_setzero_si512(); P];
+            for (w, steps) in weights.iter_mut().zip(&steps) {
+                *w = _mm512_load_si512(steps.add(step));
+            }
+            for (sums, at) in sums.iter_mut().zip(&at) {
+                let x = _mm512_set1_epi32(at.add(offset as usize).cast::<i32>().read_unaligned());
+                for (sum, &w) in sums.iter_mut().zip(&weights) {
                     *sum = _mm512_dpbusd_epi32(*sum, x, w);
                 }
             }
-            finish_wide(ends, &sums, to.add(8 * i * pitch), pitch, quant);
         }
+        // Panel by panel, not in a loop: the sums are to stay in registers.
+        macro_rules! finish {
+            ($($p:literal)*) => {
+                $(if P > $p {
+                    finish_wide(ends[$p % P], &sums.map(|sums| sums[$p % P]), to[$p % P], pitch, quant);
+                })*
+            };
+        }
+        finish!(0 1 2 3);
     }
 }
 
-/// Two panels at once: 11 loads for 16 products of vectors, which two ports do in 8 cycles, as they do the loads in 6. One panel
-/// takes 10 loads for 8 products, and its 8 sums wait for each other.
+/// Any number of pixels of `P` panels in tiles of `R`, at most 8, and one of what is left.
 ///
 /// # Safety
-/// As [`super::TileKernel::pair`], with as many pixels as a multiple of 8.
+/// As [`super::Run`], for `P` panels.
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
-pub unsafe fn vnni_pair(panels: [&Panel; 2], ends: [&Ends; 2], at: &[*const u8], to: [*mut u8; 2], pitch: usize, quant: Option<Quant>) {
-    for (i, at) in at.chunks_exact(8).enumerate() {
-        let at: &[*const u8; 8] = at.try_into().expect("a chunk");
-        // SAFETY: the starts have one such vector; pixels as the caller promises, of both panels.
-        unsafe {
-            let mut sums = ends.map(|ends| [_mm512_loadu_si512(ends.start.as_ptr().cast()); 8]);
-            for ((&offset, a), b) in panels[0].offsets.iter().zip(&panels[0].steps).zip(&panels[1].steps) {
-                let (a, b) = (_mm512_load_si512(a.0.as_ptr().cast()), _mm512_load_si512(b.0.as_ptr().cast()));
-                for (p, at) in at.iter().enumerate() {
-                    let x = _mm512_set1_epi32(at.add(offset as usize).cast::<i32>().read_unaligned());
-                    sums[0][p] = _mm512_dpbusd_epi32(sums[0][p], x, a);
-                    sums[1][p] = _mm512_dpbusd_epi32(sums[1][p], x, b);
-                }
-            }
-            for ((ends, sums), to) in ends.into_iter().zip(&sums).zip(to) {
-                finish_wide(ends, sums, to.add(8 * i * pitch), pitch, quant);
-            }
+pub unsafe fn vnni<const R: usize, const P: usize>(
+    panels: &[&Panel],
+    ends: &[&Ends],
+    at: &[*const u8],
+    to: &[*mut u8],
+    pitch: usize,
+    quant: Option<Quant>,
+) {
+    let (Some(panels), Some(&ends), Some(&to)) = (panels.first_chunk::<P>(), ends.first_chunk::<P>(), to.first_chunk::<P>()) else {
+        return;
+    };
+    let count = panels.iter().map(|panel| panel.steps.len()).min().unwrap_or(0);
+    let Some(offsets) = panels[0].offsets.get(..count) else { return };
+    let several = Several { offsets, steps: panels.map(|panel| panel.steps.as_ptr().cast::<__m512i>()), ends, pitch, quant };
+    let (tiles, rest) = at.as_chunks::<R>();
+    let place = |done: usize| to.map(|to| to.wrapping_add(done * pitch));
+    // SAFETY: the caller's promise, for some of the pixels at a time.
+    unsafe {
+        for (i, &at) in tiles.iter().enumerate() {
+            tile::<R, P>(&several, at, place(i * R));
         }
+        macro_rules! last {
+            ($($n:literal)*) => {
+                match rest.len() {
+                    $($n if R > $n => {
+                        if let Some(&at) = rest.first_chunk::<$n>() {
+                            tile::<$n, P>(&several, at, place(tiles.len() * R));
+                        }
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        last!(1 2 3 4 5 6 7);
     }
 }
 
-/// As [`finish`], for sums of pixels in one vector each: half of the operations.
+/// As [`finish`], for sums of pixels in one vector each: half of the operations. Always inlined, for the sums are in registers.
 ///
 /// # Safety
-/// The [`LANES`] results of all pixels are writable.
-#[target_feature(enable = "avx2,avx512f")]
-#[inline]
-unsafe fn finish_wide(ends: &Ends, sums: &[__m512i; 8], to: *mut u8, pitch: usize, quant: Option<Quant>) {
+/// The machine has AVX-512, for which the caller is compiled. The [`LANES`] results of all pixels are writable.
+#[inline(always)]
+unsafe fn finish_wide<const R: usize>(ends: &Ends, sums: &[__m512i; R], to: *mut u8, pitch: usize, quant: Option<Quant>) {
     // SAFETY: scales and biases have one vector; results as the caller promises.
     unsafe {
         let (scales, bias) = (_mm512_loadu_ps(ends.scales.as_ptr()), _mm512_loadu_ps(ends.bias.as_ptr()));
