@@ -80,3 +80,28 @@ fn onnx_export_folds_batch_norms_and_keeps_the_outputs() {
     assert_eq!(loaded.steps().last().unwrap().operation, "onnx_export");
     assert!(OnnxExport::default().apply(&m, dir.path().join("m.pt"), &Context::new()).is_err());
 }
+
+#[test]
+fn tensors_in_a_second_file_are_the_same_model() {
+    let m = detector();
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.onnx", "two.onnx"].map(|name| dir.path().join(name));
+    OnnxExport::default().apply(&m, &one, &Context::new()).unwrap();
+    let file = OnnxExport { external_data: true, ..OnnxExport::default() }.apply(&m, &two, &Context::new()).unwrap();
+    let size = |p: &std::path::Path| std::fs::metadata(p).unwrap().len();
+    let data = dir.path().join("two.onnx.data");
+    assert_eq!(file.bytes, size(&two) + size(&data));
+    assert!(size(&data) > 9 * size(&two), "{} of tensors beside {}", size(&data), size(&two));
+    let feeds = feeds(&m);
+    let [a, b] = [&one, &two].map(|path| Session::from_file(path, 2).unwrap().run(&feeds).unwrap()[0].to_f32s().unwrap());
+    assert_eq!(a, b);
+    let [a, b] = [&one, &two].map(|path| Model::load(path, &LoadOptions::default()).unwrap());
+    assert_eq!((a.task(), a.graph().nodes()), (b.task(), b.graph().nodes()));
+    // Without a large tensor there is nothing to put aside.
+    let small = build("classifier", &ZooOptions { image_size: Some([8, 8]), width: Some(0.05), ..ZooOptions::default() }).unwrap();
+    let again =
+        OnnxExport { external_data: true, ..OnnxExport::default() }.apply(&small, dir.path().join("s.onnx"), &Context::new()).unwrap();
+    assert!(again.bytes > 0);
+    std::fs::remove_file(&data).unwrap();
+    assert!(Model::load(&two, &LoadOptions::default()).unwrap_err().to_string().contains("two.onnx.data"));
+}

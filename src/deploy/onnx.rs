@@ -21,6 +21,9 @@ compresso_base::options! {
         pub nms: bool = false,
         /// Take the bytes of an image, as `embed_preprocessing` does: "nhwc" or "nchw".
         pub preprocessing: Option<ImageLayout> = None,
+        /// Tensors of 1 KiB and more stand in a second file, named like the first with .data added, which must stay beside it. Models of more
+        /// than 2 GB are written so in any case.
+        pub external_data: bool = false,
     }
 }
 
@@ -29,7 +32,7 @@ compresso_base::options! {
 pub struct OnnxFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Its size.
+    /// Its size, with that of the file of its tensors, if they have one.
     pub bytes: u64,
     /// Version of the ONNX operator set.
     pub opset: i64,
@@ -85,8 +88,17 @@ impl Operation for OnnxExport {
             let file = path.to_string_lossy().into_owned();
             embedded.derive(simple.graph, self.call([model.into(), Argument::Target(file.clone())]).writing(file))
         };
-        made.save(path)?;
-        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        if self.external_data {
+            made.save_external(path)?;
+        } else {
+            made.save(path)?;
+        }
+        let mut size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        // Where no tensor is large there is no second file.
+        let data = compresso_model::onnx::data_path(path);
+        if self.external_data && data.is_file() {
+            size += std::fs::metadata(&data).map_err(|e| Error::io(&data, e))?.len();
+        }
         ctx.note(format!("onnx_export: {}, {}, {} nodes", path.display(), bytes(size), made.graph().nodes().len()));
         Ok(OnnxFile { path: path.to_path_buf(), bytes: size, opset: made.graph().opset(), nodes: made.graph().nodes().len(), changes })
     }

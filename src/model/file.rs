@@ -116,6 +116,18 @@ impl Model {
         }
     }
 
+    /// Writes an .onnx file whose tensors of 1 KiB or more stand in a second file beside it, named like it with `.data` added.
+    ///
+    /// # Errors
+    /// `Io`; `Unsupported` for another format; both naming the file.
+    pub fn save_external(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        match format(path)? {
+            Format::Onnx => onnx::save_external(&self.carded()?, path),
+            _ => Err(Error::unsupported("only ONNX files have their tensors in a second file").file(path)),
+        }
+    }
+
     /// What [`Model::save`] writes into an .onnx file: the same of a model in memory and of the one read back.
     ///
     /// # Errors

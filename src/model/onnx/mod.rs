@@ -71,6 +71,13 @@ pub fn save(graph: &Graph, path: impl AsRef<Path>) -> Result<()> {
     write(graph, path.as_ref(), bytes > SINGLE_FILE)
 }
 
+/// The file beside a model that [`save_external`] puts tensors into.
+pub fn data_path(model: &Path) -> std::path::PathBuf {
+    let mut name = model.as_os_str().to_owned();
+    name.push(".data");
+    name.into()
+}
+
 /// Writes an ONNX file whose tensors of 1 KiB or more stand in a second file beside it, named like it with `.data` added.
 ///
 /// # Errors
