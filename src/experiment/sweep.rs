@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 compresso_base::options! {
     /// Options of `sweep`.
@@ -177,17 +177,23 @@ fn own_program(ctx: &Context) -> Result<PathBuf> {
     }
 }
 
+/// How often, and how long apart, a lock is tried that another holds: a process that is being started holds those of its parent until it runs.
+const TRIES: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(25);
+
 /// Keeps other sweeps out of the folder.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("sweep.lock");
     let file = File::create(&path).map_err(|e| Error::io(&path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::unavailable("another sweep is at work in this folder")
-            .file(folder)
-            .hint("give this one another with the option 'folder'")),
-        Err(TryLockError::Error(e)) => Err(Error::io(&path, e)),
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN),
+            Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
+        }
     }
+    let e = Error::unavailable("another sweep is at work in this folder").file(folder);
+    Err(e.hint("give this one another with the option 'folder'"))
 }
 
 #[cfg(test)]
