@@ -318,6 +318,25 @@ fn random_graphs_of_views_and_float_layers_agree() {
     }
 }
 
+/// Pieces that double from one concatenation to the next, and concatenations far inside of others, are measured as a whole.
+#[test]
+fn tensors_of_too_many_pieces_are_measured_all_the_same() {
+    for (what, many) in [("doubled", 16), ("nested", 300)] {
+        let mut b = GraphBuilder::new(what, 17);
+        b.input("x", Fact::known(Element::F32, &[1, 2, 1, 1]));
+        let mut last = String::from("x");
+        for i in 0..many {
+            let (made, other) = (format!("v{i}"), if what == "doubled" { last.clone() } else { "x".into() });
+            b.node(Node::new("Concat", made.clone(), [last, other], [made.clone()]).int("axis", 1));
+            last = made;
+        }
+        let names = ["q", "scale", "zero"];
+        b.node(Node::new("DynamicQuantizeLinear", "measure", [last], names));
+        names.iter().for_each(|name| b.output(name));
+        hold(what, &b.finish().unwrap(), 0.0);
+    }
+}
+
 /// Integer layers by themselves, also by onnxruntime, which must find the same scales.
 #[test]
 fn integer_layers_run_on_kernels_and_equal_onnxruntime() {

@@ -43,6 +43,18 @@ enum Piece {
 
 /// Most pieces of a tensor that are measured one by one: a step has room for so many.
 const MOST_PIECES: usize = 12;
+/// Most views and concatenations between a tensor and its pieces.
+const DEEPEST: usize = 64;
+
+/// Adds a piece, or its channels to the piece before where they go on: a convolution whose channels have been split and joined again is
+/// one. False when there are too many.
+fn put(to: &mut Vec<(Piece, Range<usize>)>, piece: Piece, channels: Range<usize>) -> bool {
+    match to.last_mut() {
+        Some((last, before)) if *last == piece && before.end == channels.start => before.end = channels.end,
+        _ => to.push((piece, channels)),
+    }
+    to.len() <= MOST_PIECES
+}
 
 impl Lower<'_> {
     pub(super) fn dynamic_quantize(&mut self, node: &Node) -> Result<bool> {
@@ -75,60 +87,55 @@ impl Lower<'_> {
     /// while it is at hand, and for other pieces those of steps of their own.
     fn ranges_of(&mut self, x: Id) -> Vec<(Id, Range<usize>)> {
         let mut pieces = Vec::new();
-        self.pieces(x, None, &mut pieces);
-        // A convolution whose channels have been split and joined again is one piece.
-        let mut joined: Vec<(Piece, Range<usize>)> = Vec::new();
-        for (piece, channels) in pieces {
-            match joined.last_mut() {
-                Some((last, before)) if *last == piece && before.end == channels.start => before.end = channels.end,
-                _ => joined.push((piece, channels)),
-            }
+        if !self.pieces(x, None, DEEPEST, &mut pieces) {
+            pieces = vec![(Piece::Alone(x), 0..1)];
         }
-        if joined.len() > MOST_PIECES {
-            joined = vec![(Piece::Alone(x), 0..1)];
-        }
-        joined.into_iter().map(|(piece, channels)| (self.measured(piece), channels)).collect()
+        pieces.into_iter().map(|(piece, channels)| (self.measured(piece), channels)).collect()
     }
 
-    /// The pieces of the channels of a tensor, or of all of it, that are measured one by one.
-    fn pieces(&mut self, x: Id, channels: Option<Range<usize>>, to: &mut Vec<(Piece, Range<usize>)>) {
+    /// The pieces of the channels of a tensor, or of all of it, that are measured one by one; false as soon as there are more than
+    /// [`MOST_PIECES`], or some lie more than so many `levels` of views and concatenations away.
+    fn pieces(&mut self, x: Id, channels: Option<Range<usize>>, levels: usize, to: &mut Vec<(Piece, Range<usize>)>) -> bool {
+        let Some(levels) = levels.checked_sub(1) else { return false };
         let source = self.tensors[x].source.clone();
         match (&source, &channels) {
             (Source::View { of, how: How::Slice { axis: 1, start, step: 1 } }, _) if self.tensors[*of].dims.len() == 4 => {
                 let inner = channels.unwrap_or(0..self.tensors[x].dims[1]);
-                self.pieces(*of, Some(start + inner.start..start + inner.end), to);
+                self.pieces(*of, Some(start + inner.start..start + inner.end), levels, to)
             }
             // The same elements, in another order.
-            (Source::View { of, how: How::Shape | How::Permute(_) }, None) => self.pieces(*of, None, to),
+            (Source::View { of, how: How::Shape | How::Permute(_) }, None) => self.pieces(*of, None, levels, to),
             (Source::Root { .. }, _) if self.tensors[x].dims.len() == 4 => {
                 let channels = channels.unwrap_or(0..self.tensors[x].dims[1]);
                 let maker = self.steps.iter().rposition(|s| s.writes.first() == Some(&x));
                 match maker.map(|at| (at, &self.steps[at].op)) {
-                    Some((at, Op::Conv(c))) if c.measured && c.quantized.is_none() => to.push((Piece::Layer(at), channels)),
+                    Some((at, Op::Conv(c))) if c.measured && c.quantized.is_none() => put(to, Piece::Layer(at), channels),
                     Some((at, Op::Concat(1))) => {
                         let mut first = 0;
                         for id in self.steps[at].reads.clone() {
                             let end = first + self.tensors[id].dims[1];
                             let of_part = channels.start.max(first)..channels.end.min(end);
-                            if !of_part.is_empty() {
-                                self.pieces(id, Some(of_part.start - first..of_part.end - first), to);
+                            let inner = of_part.start.saturating_sub(first)..of_part.end.saturating_sub(first);
+                            if !of_part.is_empty() && !self.pieces(id, Some(inner), levels, to) {
+                                return false;
                             }
                             first = end;
                         }
+                        true
                     }
                     _ => self.alone(x, channels, to),
                 }
             }
-            (_, None) => to.push((Piece::Alone(x), 0..1)),
+            (_, None) => put(to, Piece::Alone(x), 0..1),
             (_, Some(channels)) => self.alone(x, channels.clone(), to),
         }
     }
 
     /// Channels of a tensor that no layer measures.
-    fn alone(&mut self, x: Id, channels: Range<usize>, to: &mut Vec<(Piece, Range<usize>)>) {
+    fn alone(&mut self, x: Id, channels: Range<usize>, to: &mut Vec<(Piece, Range<usize>)>) -> bool {
         let whole = channels.len() == self.tensors[x].dims[1];
         let piece = if whole { x } else { self.slice(x, 1, channels.start, 1, channels.len()) };
-        to.push((Piece::Alone(piece), 0..1));
+        put(to, Piece::Alone(piece), 0..1)
     }
 
     /// The ranges of a piece: a tensor like an image, with those of parts where an image has pixels.
