@@ -115,8 +115,8 @@ pub struct Int8Conv {
     pub act: Option<Activation>,
     /// Where results go, and as what.
     pub store: Store,
-    /// One more output, `[parts, 2, out]` of float32, [`super::Job::parts`] being at most [`super::MOST_RANGES`]: the least and the largest
-    /// real result of each channel that each part has made, 0 included. Not where the store has bytes.
+    /// One more output, `[parts, 2, out]` of float32, the job having at most [`super::MOST_RANGES`] parts: the least and the largest real
+    /// result of each channel that each part has made, 0 included. Not where the store has bytes.
     pub ranges: bool,
     /// Threads that the job is cut into parts for.
     pub threads: usize,
