@@ -67,6 +67,15 @@ pub fn claim_tensor(dims: &[usize], width: usize, copies: u64, what: impl FnOnce
     }
 }
 
+/// A list of `count` times one value. `what` names what it is for.
+///
+/// # Errors
+/// As [`claim`].
+pub fn repeated<T: Clone>(value: T, count: usize, what: impl FnOnce() -> String) -> Result<Vec<T>> {
+    claim((count as u64).saturating_mul(size_of::<T>() as u64), what)?;
+    Ok(vec![value; count])
+}
+
 /// Bytes that this process may still take: the least of what is free on the machine, in its control group, in its address space, and under
 /// the limit that was set. `None` where the system does not say.
 pub fn free() -> Option<u64> {
@@ -139,6 +148,8 @@ mod tests {
         assert!(e.to_string().starts_with("the result [1, 2] would take 4.5") && e.kind() == ErrorKind::Memory, "{e}");
         let e = claim_tensor(&[usize::MAX, 4], 4, 2, || "it".to_string()).unwrap_err();
         assert_eq!(e.to_string(), "it has sizes whose product is too large");
+        assert_eq!(repeated(7u8, 3, || unreachable!("small")).unwrap(), [7; 3]);
+        assert!(repeated(1.0f32, usize::MAX, || "ones".to_string()).unwrap_err().to_string().starts_with("ones would take"));
         claim_tensor(&[1 << 20, 4, 0], 4, 2, || unreachable!("nothing")).unwrap();
         assert!(claim_tensor(&[0, 5, 1 << 31], 4, 2, || "it".to_string()).is_err());
         assert!(claim_tensor(&[0, usize::MAX, 4], 4, 2, || "it".to_string()).is_err());

@@ -20,6 +20,7 @@ mod tests;
 use super::level::Level;
 use super::out::Out;
 use super::reference;
+use super::window::Window2;
 use gather::{Gather, SLACK};
 use rayon::prelude::*;
 use shape::{Shared, shifts};
@@ -35,7 +36,7 @@ pub use shape::ConvShape;
 pub fn forward<'a>(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: impl Into<Out<'a>>) -> &'a mut [f32] {
     let mut y = y.into();
     check(s, x.len(), w.len(), y.len(), bias.map(<[f32]>::len));
-    let Some(win) = s.window.as_2d() else {
+    let Some(win) = dense(s) else {
         let y = y.fill(0.0);
         reference::conv(s, x, w, bias, y);
         return y;
@@ -71,7 +72,7 @@ pub fn forward<'a>(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y:
 pub fn backward_data<'a>(s: &ConvShape, w: &[f32], gy: &[f32], gx: impl Into<Out<'a>>) -> &'a mut [f32] {
     let mut gx = gx.into();
     check(s, gx.len(), w.len(), gy.len(), None);
-    let Some(win) = s.window.as_2d() else {
+    let Some(win) = dense(s) else {
         let gx = gx.fill(0.0);
         reference::conv_backward_data(s, w, gy, gx);
         return gx;
@@ -121,9 +122,14 @@ pub fn backward_weight<'a>(s: &ConvShape, x: &[f32], gy: &[f32], gw: impl Into<O
     gw
 }
 
+/// The window, unless it has more than two axes or is sparse: the reference, which takes no memory of its own, is for those.
+fn dense(s: &ConvShape) -> Option<Window2> {
+    s.window.as_2d().filter(|win| !win.is_sparse())
+}
+
 /// `gw` is 0.
 fn add_weight_gradient(s: &ConvShape, x: &[f32], gy: &[f32], gw: &mut [f32]) {
-    let Some(win) = s.window.as_2d() else {
+    let Some(win) = dense(s) else {
         return reference::conv_backward_weight(s, x, gy, gw);
     };
     let (cg, mg) = s.per_group();

@@ -26,3 +26,4 @@ pub use norm::{batch_norm, batch_norm_backward, channel_affine, layer_norm};
 pub use pool::{average_pool, max_pool, max_pool_backward, max_pool_indices};
 pub use resize::{resize_axis, resize_axis_backward};
 pub use softmax::{log_softmax, softmax};
+pub use storage::place;

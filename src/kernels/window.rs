@@ -242,9 +242,18 @@ impl Window2 {
         let reached = self.output[d].saturating_sub(1) * self.stride[d] + (self.kernel[d] - 1) * self.dilation[d] + 1;
         reached.max(self.pad[d] + self.input[d])
     }
+    /// True when an axis steps over, or pads with, many times the positions that it has: kernels that lay out a place for each phase of a stride
+    /// and each position of a padded image would take memory that neither input nor output account for.
+    pub fn is_sparse(&self) -> bool {
+        (0..2).any(|d| self.span(d).max(self.stride[d]) > 8 * self.input[d].max(self.output[d]) + 64)
+    }
     /// Kernel positions of axis `d` that lie inside the input for output position `o`.
     pub fn taps(&self, d: usize, o: usize) -> Range<usize> {
         self.taps_in(d, o, self.pad[d]..self.pad[d] + self.input[d])
+    }
+    /// True when each output position has a kernel position inside the input: an empty window has no largest value, but that of its type.
+    pub fn reads_everywhere(&self) -> bool {
+        (0..2).all(|d| (0..self.output[d]).all(|o| !self.taps(d, o).is_empty()))
     }
     /// Kernel positions of axis `d` that lie in a range of positions, padding before the input included, for output `o`.
     pub fn taps_in(&self, d: usize, o: usize, within: Range<usize>) -> Range<usize> {

@@ -107,15 +107,23 @@ impl Value {
         if !self.element.is_int() && self.element != Element::Bool {
             return Err(Error::dtype(format!("expected integers, got {}", self.element)));
         }
+        self.claim_copies::<i64>()?;
         Ok(self.tensor.flatten_all()?.to_dtype(DType::I64)?.to_vec1()?)
     }
     /// The elements as float32.
     pub fn to_f32s(&self) -> Result<Vec<f32>> {
+        self.claim_copies::<f32>()?;
         Ok(self.tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
     }
     /// The elements as float64.
     pub fn to_f64s(&self) -> Result<Vec<f64>> {
+        self.claim_copies::<f64>()?;
         Ok(self.tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+    }
+    /// Asks for what a view takes in one piece, converted, and as a list.
+    fn claim_copies<T>(&self) -> Result<()> {
+        let each = self.tensor.dtype().size_in_bytes() + 2 * size_of::<T>();
+        memory::claim_tensor(self.dims(), each, 1, || format!("the elements of {}{:?}", self.element, self.dims()))
     }
 }
 

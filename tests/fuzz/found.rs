@@ -306,3 +306,102 @@ fn sizes_that_follow_from_scales_do_not_stand_for_them() {
         both(&b.finish().unwrap(), &floats(&numbers, &dims));
     }
 }
+
+/// A number chosen beside a vector of nothing is nothing, also where inference follows it.
+#[test]
+fn one_integer_broadcasts_to_none() {
+    let mut b = GraphBuilder::new("g", 19);
+    let x = b.input("x", Fact::known(Element::F32, &[1]));
+    let condition = b.constant("c", Constant::new(Element::Bool, Vec::new(), Payload::Int32s(vec![1])).unwrap());
+    let one = b.constant("one", Constant::new(Element::I32, vec![1], Payload::Int32s(vec![3])).unwrap());
+    let none = b.constant("none", Constant::new(Element::I32, vec![0], Payload::Int32s(Vec::new())).unwrap());
+    let y = b.op("Where", &[&condition, &one, &none]);
+    let z = b.op("Equal", &[&one, &none]);
+    b.output(&y);
+    b.output(&z);
+    b.output(&x);
+    let graph = b.finish().unwrap();
+    let made = exec::run(&graph, &floats(&[1.0], &[1]), Run::default()).unwrap();
+    assert_eq!((made[0].dims(), made[1].dims()), (&[0][..], &[0][..]));
+    both(&graph, &floats(&[1.0], &[1]));
+}
+
+/// The largest of nothing is below every number: 8 bits cannot say so before they are rounded anew.
+#[test]
+fn windows_that_hold_padding_alone_are_the_lowest_number_in_both_executors() {
+    let mut b = GraphBuilder::new("g", 21);
+    let x = b.input("x", Fact::known(Element::F32, &[1, 1, 2, 3]));
+    let number = |v: f32| Constant::floats(&[], &[v]).unwrap();
+    let (fine, coarse) = (b.constant("fine", number(0.03125)), b.constant("coarse", number(0.5)));
+    let zero = b.constant("zero", Constant::new(Element::I8, Vec::new(), Payload::Int32s(vec![0])).unwrap());
+    let q = b.op("QuantizeLinear", &[&x, &fine, &zero]);
+    let f = b.op("DequantizeLinear", &[&q, &fine, &zero]);
+    let largest = b.node(Node::new("MaxPool", "", [f], [""]).ints("kernel_shape", &[1, 1]).ints("pads", &[1, 0, 2, 1]));
+    let q = b.op("QuantizeLinear", &[&largest, &coarse, &zero]);
+    let y = b.op("DequantizeLinear", &[&q, &coarse, &zero]);
+    b.output(&y);
+    let graph = b.finish().unwrap();
+    let feeds = floats(&[0.0, 1.0, -2.0, 3.0, 1.5, -1.0], &[1, 1, 2, 3]);
+    assert_eq!(exec::run(&graph, &feeds, Run::default()).unwrap()[0].to_f32s().unwrap()[..4], [-64.0; 4]);
+    both(&graph, &feeds);
+    // A pool says how large its window is.
+    let pool = Node::new("MaxPool", "", ["x"], [""]).ints("kernel_shape", &[]);
+    assert!(one(21, &[1, 1, 2, 3], pool, &[]).is_err_and(|e| e.to_string().contains("'kernel_shape' is missing")));
+}
+
+/// Layers of no channels, no images, no results.
+#[test]
+fn convolutions_of_nothing_make_nothing() {
+    let bytes = |dims: [usize; 4]| Constant::new(Element::U8, dims.to_vec(), Payload::Raw(vec![3; dims.iter().product()].into())).unwrap();
+    for (data, weight) in
+        [([0, 8, 8, 7], [0, 8, 8, 7]), ([1, 2, 4, 4], [0, 2, 3, 3]), ([0, 2, 4, 4], [3, 2, 3, 3]), ([1, 0, 4, 4], [3, 0, 1, 1])]
+    {
+        let node = Node::new("ConvInteger", "", ["d", "w"], [""]);
+        if let Some(graph) = checked(one(23, &[1], node, &[("d", bytes(data)), ("w", bytes(weight))])) {
+            both(&graph, &floats(&[1.0], &[1]));
+        }
+        let float = |dims: [usize; 4]| Constant::floats(&dims, &vec![0.5; dims.iter().product()]).unwrap();
+        for op in ["Conv", "ConvTranspose"] {
+            let node = Node::new(op, "", ["x", "w"], [""]);
+            if let Some(graph) = checked(one(23, &data, node, &[("w", float(weight))])) {
+                both(&graph, &floats(&vec![1.0; data.iter().product()], &data));
+            }
+        }
+    }
+}
+
+/// A stride of 2²⁰ between two results, and padding as wide, cost what there is to compute.
+#[test]
+fn steps_beyond_the_image_take_no_memory() {
+    let weight = Constant::floats(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+    let wide = 1 << 20;
+    for op in ["Conv", "ConvTranspose"] {
+        let node = Node::new(op, "", ["x", "w"], [""]).ints("strides", &[wide, wide]).ints("pads", &[1, 1, 1, 1]);
+        let Some(graph) = checked(one(13, &[1, 1, 1, 1], node, &[("w", weight.clone())])) else { continue };
+        both(&graph, &floats(&[1.0], &[1, 1, 1, 1]));
+    }
+    let far = Node::new("Conv", "", ["x", "w"], [""]).ints("dilations", &[wide, wide]).ints("pads", &[wide, wide, 0, 0]);
+    let graph = one(13, &[1, 1, 1, 1], far, &[("w", weight)]).unwrap();
+    assert_eq!(exec::run(&graph, &floats(&[1.0], &[1, 1, 1, 1]), Run::default()).unwrap()[0].to_f32s().unwrap(), [4.0]);
+    both(&graph, &floats(&[1.0], &[1, 1, 1, 1]));
+}
+
+#[test]
+fn parts_whose_sum_wraps_are_an_error() {
+    let mut b = GraphBuilder::new("g", 13);
+    let x = b.input("x", Fact::known(Element::F32, &[4]));
+    let parts = b.constant("parts", Constant::ints(&[i64::MAX, i64::MAX, 6]));
+    b.node(Node::new("Split", "", [x, parts], ["p", "q", "r"]));
+    b.output("p");
+    assert!(b.finish().is_err_and(|e| e.to_string().contains("do not make 3 outputs")));
+}
+
+/// Reductions over no axes leave everything as it is, in every export.
+#[test]
+fn reductions_of_no_axes_are_written() {
+    let node = Node::new("ReduceMean", "", ["x", ""], [""]).int("keepdims", 0).int("noop_with_empty_axes", 4);
+    let graph = one(22, &[3], node, &[]).unwrap();
+    for &target in TARGETS {
+        checked(write_model(target, &Model::new(graph.clone(), Task::Unknown), &folder().join("out")));
+    }
+}

@@ -109,8 +109,12 @@ pub fn graph(source: &mut Source<'_>, quantized: bool) -> Graph {
         names: &names,
     };
     for i in 0..=maker.source.below(2) {
-        let element = if maker.source.chance(200) { Element::F32 } else { maker.element(None) };
-        let mut shape: Vec<Dim> = maker.shape(None).into_iter().map(Dim::Known).collect();
+        // What is quantized are floats, mostly images.
+        let usual = if quantized { 250 } else { 200 };
+        let element = if maker.source.chance(usual) { Element::F32 } else { maker.element(None) };
+        let image = quantized && maker.source.chance(180);
+        let shape = if image { maker.image() } else { maker.shape(None) };
+        let mut shape: Vec<Dim> = shape.into_iter().map(Dim::Known).collect();
         if maker.source.chance(24) && !shape.is_empty() {
             let at = maker.source.below(shape.len());
             shape[at] = if maker.source.chance(128) { Dim::symbol("n") } else { Dim::Unknown };
@@ -196,7 +200,8 @@ impl Maker<'_, '_> {
                 usable[usable.len() - 1 - self.source.below(usable.len().min(3))].clone()
             } else {
                 let element = same.filter(|_| fits).unwrap_or_else(|| self.element(input.types));
-                self.constant(element, inputs.first().cloned())
+                let weight = if self.quantized && fits && self.source.chance(230) { self.weight(op, &inputs) } else { None };
+                self.constant(element, inputs.first().cloned(), weight)
             };
             if let (Some(letter), Some(fact)) = (input.letter, self.facts.get(&name)) {
                 letters[usize::from(letter - b'a')].get_or_insert(fact.element);
@@ -341,6 +346,33 @@ impl Maker<'_, '_> {
         }
     }
 
+    fn image(&mut self) -> Vec<usize> {
+        [self.source.pick(&[1, 1, 2]), self.source.pick(&[1, 3, 4, 8, 5]), self.source.pick(&[1, 2, 5, 8]), self.source.pick(&[1, 3, 5, 7])]
+            .to_vec()
+    }
+
+    /// The shape of a layer's next input behind those given: its weight, or its bias.
+    fn weight(&mut self, op: &OpDef, inputs: &[String]) -> Option<Vec<usize>> {
+        let sizes = |name: &String| -> Option<Vec<usize>> {
+            Some(self.facts.get(name)?.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(2)).collect())
+        };
+        let data = sizes(inputs.first()?)?;
+        let weight = inputs.get(1).and_then(sizes).unwrap_or_default();
+        let made = self.source.pick(&[4, 2, 1, 8]);
+        match (op.name, inputs.len()) {
+            ("Conv" | "ConvTranspose", 1) if data.len() > 2 => {
+                let kernel = self.source.pick(&[1, 3, 2]);
+                let channels = if op.name == "Conv" { [made, data[1]] } else { [data[1], made] };
+                Some(channels.into_iter().chain(std::iter::repeat_n(kernel, data.len() - 2)).collect())
+            }
+            ("MatMul" | "Gemm", 1) => Some(vec![*data.last()?, made]),
+            ("Conv", 2) => Some(vec![*weight.first()?]),
+            ("ConvTranspose", 2) => Some(vec![*weight.get(1)?]),
+            ("Gemm", 2) => Some(vec![*weight.last()?]),
+            _ => None,
+        }
+    }
+
     fn tensor(&mut self, element: Element, like: Option<&[usize]>) -> Option<Constant> {
         // Integers are mostly sizes, axes and indices, a number per axis.
         let dims = match like {
@@ -385,11 +417,16 @@ impl Maker<'_, '_> {
         name
     }
 
-    fn constant(&mut self, element: Element, like: Option<String>) -> String {
+    /// A constant of the shape `exact`, or else of one that goes with the data `like`.
+    fn constant(&mut self, element: Element, like: Option<String>, exact: Option<Vec<usize>>) -> String {
         let like = like
             .and_then(|name| self.facts.get(&name))
             .and_then(|f| Some(f.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(2)).collect::<Vec<usize>>()));
-        let value = self.tensor(element, like.as_deref()).or_else(|| tensor(element, vec![1], 1, self.source));
+        let exact = exact.and_then(|dims| {
+            let count = compresso::memory::elements(dims.iter().copied()).filter(|&n| n <= 4096)?;
+            tensor(element, dims, count, self.source)
+        });
+        let value = exact.or_else(|| self.tensor(element, like.as_deref())).or_else(|| tensor(element, vec![1], 1, self.source));
         let value = value.unwrap_or_else(|| Constant::ints(&[1]));
         if self.quantized && element == Element::F32 && !value.dims().is_empty() && self.source.chance(200) {
             let integers = self.source.pick(&[Element::I8, Element::I8, Element::U8]);

@@ -28,6 +28,38 @@ fn compare(s: &ConvShape) {
     close("gw", &gw, &gw2);
 }
 
+/// A small number, now and then one far beyond any image.
+fn far(least: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![4 => least..4, 1 => Just(70usize), 1 => Just(100_003), 1 => Just(1 << 30)]
+}
+
+prop_compose! {
+    /// Sizes of zero, strides, dilations and paddings far beyond the image.
+    fn odd_shapes()(
+        batch in 0usize..3,
+        groups in 1usize..3,
+        cg in 0usize..4,
+        mg in 0usize..10,
+        kernel in [1usize..4, 1usize..4],
+        stride in [far(1), far(1)],
+        dilation in [far(1), far(1)],
+        pad in [far(0), far(0)],
+        input in [0usize..9, 0usize..9],
+        output in [0usize..9, 0usize..9],
+    ) -> ConvShape {
+        let window = Window {
+            input: input.to_vec(),
+            kernel: kernel.to_vec(),
+            stride: stride.to_vec(),
+            dilation: dilation.to_vec(),
+            pad_begin: pad.to_vec(),
+            pad_end: vec![0, 0],
+            output: output.to_vec(),
+        };
+        ConvShape { batch, in_channels: cg * groups, out_channels: mg * groups, groups, window }
+    }
+}
+
 prop_compose! {
     fn shapes()(
         batch in 1usize..4,
@@ -66,6 +98,12 @@ proptest! {
 
     #[test]
     fn all_passes_agree_with_the_reference(s in shapes()) {
+        compare(&s);
+    }
+
+    #[test]
+    fn sizes_of_zero_and_steps_beyond_the_image_agree_with_the_reference(s in odd_shapes()) {
+        prop_assume!(s.check().is_ok());
         compare(&s);
     }
 }

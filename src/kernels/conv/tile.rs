@@ -40,9 +40,14 @@ pub fn multiply(
 ) {
     let (depth, lanes, rows) = (offsets.len(), level.lanes(), heights.iter().sum::<usize>());
     let padded = len.next_multiple_of(lanes);
-    let reach = offsets.iter().copied().max().unwrap_or(0) as usize + padded;
+    let reach = offsets.iter().max().map_or(0, |&farthest| farthest as usize + padded);
     assert!(packed.len() >= rows * depth && src.len() >= reach && ld >= padded, "operands of a convolution tile");
     assert!(rows == 0 || out.len() >= (rows - 1) * ld + padded, "result of a convolution tile");
+    if depth == 0 {
+        // Sums of nothing: there may be no source to point into.
+        (0..rows).for_each(|r| out[r * ld..][..padded].fill(MaybeUninit::new(0.0)));
+        return;
+    }
     let mut run = |first: usize, height: usize, p: usize, width: usize| {
         let (packed, at) = (&packed[first * depth..][..height * depth], first * ld + p);
         #[cfg(target_arch = "x86_64")]

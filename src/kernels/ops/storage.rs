@@ -15,9 +15,15 @@ pub fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<T
     }
 }
 
+/// Where the elements of a contiguous tensor lie. A part without elements may begin behind the end of the memory that it is a part of.
+pub fn place(layout: &Layout) -> Option<(usize, usize)> {
+    let place = layout.contiguous_offsets()?;
+    Some(if place.0 == place.1 { (0, 0) } else { place })
+}
+
 /// The elements of a contiguous float32 operand of a custom operation.
 pub fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Candle<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
+    match (storage, place(layout)) {
         (CpuStorage::F32(v), Some((start, end))) => Ok(&v[start..end]),
         _ => Err(candle_core::Error::Msg("expected a contiguous float32 tensor".into()).bt()),
     }
@@ -46,7 +52,7 @@ pub fn read(t: &Tensor) -> Candle<Floats<impl Deref<Target = Storage> + '_>> {
     let (start, end) = match &*guard {
         Storage::Cpu(s) => {
             floats(s, layout)?;
-            layout.contiguous_offsets().unwrap_or_default()
+            place(layout).unwrap_or_default()
         }
         _ => return Err(candle_core::Error::Msg("expected a tensor on the CPU".into()).bt()),
     };

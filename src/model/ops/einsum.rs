@@ -8,7 +8,7 @@ use super::def::{OpDef, operators};
 use super::elementwise::sum_keepdim;
 use super::facts::{fact, same_elements};
 use super::gather::pick;
-use super::ints::{offsets, strides};
+use super::ints::{count, offsets, strides};
 use super::matmul::matmul;
 use super::roles::Data;
 use super::run::Exec;
@@ -155,6 +155,7 @@ impl Term {
         if let Some(i) = (0..letters.len()).find(|&i| Some(x.dims()[i]) != kept.iter().position(|c| *c == letters[i]).map(|k| dims[k])) {
             return Err(Error::shape(format!("the repeated index '{}' has different sizes", letters[i])));
         }
+        count(&dims)?;
         let steps: Vec<usize> = kept.iter().map(|c| axes(c).iter().map(|&a| own[a]).sum()).collect();
         Ok(Self { x: pick(&x, &offsets(&dims, &steps), &dims)?, letters: kept })
     }

@@ -3,7 +3,7 @@
 //! candle broadcasts by strides, but sums the gradient of a broadcast operand element by element with a division each;
 //! [`binary`] sums it axis group by axis group. [`Map1`] and [`Map2`] bring functions that candle lacks.
 
-use super::ints::{broadcast_dims, broadcast_offsets, offsets};
+use super::ints::{broadcast_dims, broadcast_offsets, count, offsets};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, Layout, Result as CandleResult, Shape, Tensor, op};
 use compresso_base::error::{Error, Result};
@@ -182,6 +182,7 @@ impl CustomOp2 for Map2 {
     }
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> CandleResult<(CpuStorage, Shape)> {
         let dims = broadcast_dims(l1.dims(), l2.dims()).map_err(candle_core::Error::wrap)?;
+        count(&dims).map_err(candle_core::Error::wrap)?;
         let (ia, ib) = (broadcast_offsets(l1.dims(), &dims), broadcast_offsets(l2.dims(), &dims));
         let f = &self.f;
         macro_rules! run {
@@ -221,7 +222,7 @@ pub fn map2(a: &Tensor, b: &Tensor, map: Map2) -> Result<Tensor> {
 }
 
 fn gather<'a, T: Copy>(data: &'a [T], layout: &Layout) -> std::borrow::Cow<'a, [T]> {
-    match layout.contiguous_offsets() {
+    match ops::place(layout) {
         Some((a, b)) => (&data[a..b]).into(),
         None => offsets(layout.dims(), layout.stride()).into_iter().map(|i| data[layout.start_offset() + i]).collect::<Vec<_>>().into(),
     }

@@ -5,7 +5,7 @@
 use super::channels::{Atom, AxisLabels, Channels};
 use super::def::{OpDef, operators};
 use super::facts::{Item, axis_of, fact, items, of_items};
-use super::ints::{Ints, strides};
+use super::ints::{Ints, count, strides};
 use super::run::Exec;
 use super::slice::unless_empty;
 use crate::graph::{Dim, Fact, Infer, normalize_axis};
@@ -96,12 +96,13 @@ fn infer_gather_elements(cx: &Infer<'_>) -> Result<Vec<Fact>> {
 /// The row-major positions in a tensor of shape `from` that an index tensor names along `axis`.
 ///
 /// # Errors
-/// `Shape` when the ranks differ, the index tensor is larger than the data beside the axis, or an index is out of range.
+/// `Shape` when the ranks differ, the index tensor is larger than the data beside the axis, or an index is out of range; `Memory`.
 pub fn element_positions(from: &[usize], ids: &Ints, axis: usize) -> Result<Vec<usize>> {
     let fits = ids.dims.len() == from.len() && (0..from.len()).all(|a| a == axis || ids.dims[a] <= from[a]);
     if !fits {
         return Err(Error::shape(format!("indices {:?} do not fit data {from:?} on axis {axis}", ids.dims)));
     }
+    count(&ids.dims)?;
     let mut steps = strides(from);
     let along = std::mem::replace(&mut steps[axis], 0);
     let base = super::ints::offsets(&ids.dims, &steps);
@@ -159,8 +160,9 @@ fn gather_nd(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let batch = usize::try_from(cx.node.get_int("batch_dims", 0)?).map_err(|_| Error::argument("batch_dims is negative"))?;
     let (at, slice) = tuple_positions(x.dims(), &ids, batch)?;
     let n: usize = slice.iter().product();
-    let positions: Vec<usize> = at.iter().flat_map(|&p| p..p + n).collect();
     let dims: Vec<usize> = ids.dims[..ids.dims.len() - 1].iter().chain(&slice).copied().collect();
+    count(&dims)?;
+    let positions: Vec<usize> = at.iter().flat_map(|&p| p..p + n).collect();
     cx.one(pick(x, &positions, &dims)?)
 }
 

@@ -5,6 +5,7 @@ use super::def::OpDef;
 use super::run::Exec;
 use super::schema;
 use crate::constant::Constant;
+use crate::element::Element;
 use crate::graph::{Fact, Facts, Infer};
 use crate::value::Value;
 use compresso_base::contain::contain;
@@ -48,23 +49,36 @@ impl OpDef {
             return Ok(());
         }
         let mut facts = Facts::new();
+        // Operators read views in one piece, and with positions for their elements: what Expand made from nothing is as large then as it looks.
+        let mut read = 0u64;
         for (i, name) in cx.node.inputs.iter().enumerate() {
             if let Some(value) = cx.get(i) {
                 facts.insert(name.clone(), fact(value)?);
+                let position = if value.tensor.is_contiguous() { 0 } else { size_of::<usize>() as u64 };
+                read = read.saturating_add(value.tensor.elem_count() as u64 * (worked_out(value.element) + position));
             }
         }
+        memory::claim(read, || format!("what {} reads", cx.node.label()))?;
         let known = Infer::new(cx.node, cx.opset, &facts);
         schema::check(&known)?;
         // What the shape rule objects to, the operator itself reports.
         let Ok(made) = (self.infer)(&known) else { return Ok(()) };
         for fact in made.iter().take(cx.node.outputs.len()) {
             if let Some(dims) = fact.dims() {
-                let width = fact.element.storage().map_or(8, |dtype| dtype.size_in_bytes());
-                memory::claim_tensor(&dims, width, COPIES, || format!("the result {fact} of {}", cx.node.label()))?;
+                let result = || format!("the result {fact} of {}", cx.node.label());
+                // Of sizes that cannot be counted, with what is read beside it.
+                memory::claim_tensor(&dims, 1, 1, result)?;
+                let count = memory::elements(dims).unwrap_or(0) as u64;
+                memory::claim((count * worked_out(fact.element)).saturating_mul(COPIES).saturating_add(read), result)?;
             }
         }
         Ok(())
     }
+}
+
+/// Bytes of an element as it is computed with: small ones become float32.
+fn worked_out(element: Element) -> u64 {
+    element.storage().map_or(8, |dtype| dtype.size_in_bytes().max(4)) as u64
 }
 
 fn fact(value: &Value) -> Result<Fact> {

@@ -76,6 +76,11 @@ fn infer_bits(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     Ok(vec![broadcast_inputs(cx, None)?])
 }
 
+/// The length that vectors and numbers broadcast to: 1 gives way to 0 as well.
+fn length(lists: &[&[Item]]) -> usize {
+    lists.iter().map(|v| v.len()).find(|&n| n != 1).unwrap_or(1)
+}
+
 /// One entry of a vector broadcast from length 1.
 fn entry(v: &[Item], i: usize) -> Option<&Item> {
     if v.len() == 1 { v.first() } else { v.get(i) }
@@ -84,7 +89,7 @@ fn entry(v: &[Item], i: usize) -> Option<&Item> {
 fn infer_equal(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let out = infer_compare(cx)?;
     let (Some(a), Some(b), Some(rank)) = (items(cx.input(0)?), items(cx.input(1)?), out[0].rank()) else { return Ok(out) };
-    let n = a.len().max(b.len());
+    let n = length(&[&a, &b]);
     let known = (0..n).map(|i| {
         Some(Item::Int(i64::from(match (entry(&a, i)?, entry(&b, i)?) {
             (Item::Int(x), Item::Int(y)) => x == y,
@@ -172,7 +177,7 @@ fn infer_where(cx: &Infer<'_>) -> Result<Vec<Fact>> {
         && a.element.is_int()
         && rank <= 1
     {
-        let n = c.len().max(x.len()).max(y.len());
+        let n = length(&[&c, &x, &y]);
         let chosen = (0..n).map(|i| match entry(&c, i)? {
             Item::Int(0) => entry(&y, i).cloned(),
             Item::Int(_) => entry(&x, i).cloned(),

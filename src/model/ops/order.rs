@@ -183,7 +183,7 @@ impl CustomOp1 for CumSum {
         "cumsum"
     }
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> CandleResult<(CpuStorage, Shape)> {
-        let (from, to) = l.contiguous_offsets().ok_or_else(|| candle_core::Error::msg("cumsum needs a contiguous tensor"))?;
+        let (from, to) = compresso_kernels::ops::place(l).ok_or_else(|| candle_core::Error::msg("cumsum needs a contiguous tensor"))?;
         let out = match s {
             CpuStorage::F32(v) => CpuStorage::F32(self.run(&v[from..to], l.dims(), 0.0, |a, b| a + b)),
             CpuStorage::F64(v) => CpuStorage::F64(self.run(&v[from..to], l.dims(), 0.0, |a, b| a + b)),

@@ -13,7 +13,7 @@ use super::conv::{CONV_INTEGER, INTEGER, conv_axes};
 use super::cost::{self, CostInput};
 use super::def::{OWN_DOMAIN, OpDef, operators};
 use super::facts::{fact, infer_same};
-use super::ints::{Ints, broadcast_offsets, offsets, strides};
+use super::ints::{Ints, broadcast_offsets, count, offsets, strides};
 use super::matmul::{centered, int_matmul, matmul_axes, product_shape};
 use super::roles::Data;
 use super::run::Exec;
@@ -114,6 +114,7 @@ impl Scales {
         if !fits {
             return Err(wrong());
         }
+        count(dims)?;
         let (own, outer) = (strides(scale), strides(dims));
         let steps: Vec<usize> = (0..dims.len()).map(|i| if i == axis { 0 } else { own[i] }).collect();
         let base = offsets(dims, &steps).into_iter().enumerate();
@@ -337,6 +338,7 @@ fn qlinear_matmul_cost(cx: &CostInput<'_>) -> Cost {
 /// A scale with one entry per tensor, row (`axis` 2 from the end) or column (1), spread over a product of shape `dims`.
 fn spread(scale: &Value, dims: &[usize], axis: usize) -> Result<Vec<f64>> {
     let v = scale.to_f64s()?;
+    count(dims)?;
     if v.len() == 1 {
         return Ok(vec![v[0]; dims.iter().product()]);
     }

@@ -9,7 +9,7 @@ use super::cost;
 use super::def::{OpDef, QuantRule, operators};
 use super::elementwise::{Binary, binary, sum_keepdim};
 use super::facts::{axes_of, fact};
-use super::ints::{Ints, offsets, strides};
+use super::ints::{Ints, count, offsets, strides};
 use super::roles::Span;
 use super::run::Exec;
 use super::shape::{given_axes, known_axes};
@@ -211,6 +211,7 @@ fn int(x: &Value, axes: &[usize], dims: Vec<usize>, kind: Kind) -> Result<Value>
         Kind::Prod => 1,
         _ => 0,
     };
+    count(&ints.dims)?;
     let mut data = vec![start; kept.iter().product()];
     for (&v, at) in ints.data.iter().zip(offsets(&ints.dims, &steps)) {
         let out = &mut data[at];

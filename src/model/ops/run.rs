@@ -5,6 +5,7 @@ use crate::graph::{Graph, Node};
 use crate::value::Value;
 use candle_core::{DType, Device, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use std::sync::Mutex;
 
 compresso_base::choice! {
@@ -125,6 +126,12 @@ pub(super) fn in_float32(cx: &Exec<'_>, element: Element, forward: fn(&Exec<'_>)
     let inputs = cx.inputs.iter().map(widened).collect::<Result<Vec<_>>>()?;
     let storage = element.storage().ok_or_else(|| Error::internal("short numbers have a type in memory"))?;
     let made = forward(&Exec { node: cx.node, opset: cx.opset, inputs: &inputs, mode: cx.mode, subgraph: cx.subgraph })?;
-    let rounded = |v: Value| if v.element == Element::F32 { Value::new(element, v.tensor.to_dtype(storage)?) } else { Ok(v) };
+    let rounded = |v: Value| {
+        if v.element != Element::F32 {
+            return Ok(v);
+        }
+        memory::claim_tensor(v.dims(), storage.size_in_bytes(), 1, || format!("a result of {element}{:?}", v.dims()))?;
+        Value::new(element, v.tensor.to_dtype(storage)?)
+    };
     made.into_iter().map(rounded).collect()
 }

@@ -180,7 +180,7 @@ fn split_sizes(node: &Node, given: Option<Option<Vec<i64>>>, d: usize) -> Result
         return Ok(Some((0..n).map(|i| part.min(d.saturating_sub(i * part))).collect()));
     };
     let sizes = given.iter().map(|&v| size(v, "a part's size")).collect::<Result<Vec<_>>>()?;
-    if sizes.len() != node.outputs.len() || sizes.iter().sum::<usize>() != d {
+    if sizes.len() != node.outputs.len() || sizes.iter().try_fold(0usize, |all, &n| all.checked_add(n)) != Some(d) {
         return Err(Error::shape(format!("parts of {sizes:?} do not make {} outputs of an axis of size {d}", node.outputs.len())));
     }
     Ok(Some(sizes))

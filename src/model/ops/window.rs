@@ -57,7 +57,7 @@ impl WindowAttrs {
                 })
                 .collect()
         };
-        let declared = match node.find_ints("kernel_shape")? {
+        let declared = match node.find_ints("kernel_shape")?.filter(|sizes| !sizes.is_empty()) {
             Some(_) => Some(list("kernel_shape", rank, 1, 1)?),
             None => None,
         };

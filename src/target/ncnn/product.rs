@@ -7,6 +7,7 @@ use super::moves::permute;
 use super::net::{Blob, Layer, Weight};
 use super::window::Numbers;
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use compresso_model::Node;
 
 /// Rows times a constant matrix, whose numbers are turned to `[outputs, inputs]`.
@@ -30,7 +31,7 @@ fn inner(
     let mut layer = Layer::new("InnerProduct").int(0, n).int(1, usize::from(bias.is_some())).int(2, n * k).weight(weight);
     layer.weights.extend(bias.map(Weight::Plain));
     if let Some((input, weights)) = numbers.scales {
-        let weights = if weights.len() == 1 { vec![weights[0]; n] } else { weights };
+        let weights = if weights.len() == 1 { memory::repeated(weights[0], n, || format!("{n} scales"))? } else { weights };
         let turned = weights.iter().map(|s| 1.0 / s).collect();
         layer = layer.int(8, 1).weight(Weight::Plain(turned)).weight(Weight::Plain(vec![1.0 / input]));
     }
@@ -99,7 +100,7 @@ pub(super) fn gemm(cx: &mut Build<'_>, node: &Node) -> Result<()> {
         Some((dims, values)) => {
             let values: Vec<f32> = values?.iter().map(|v| v * beta).collect();
             match values.len() {
-                1 => Some(vec![values[0]; n]),
+                1 => Some(memory::repeated(values[0], n, || format!("a bias of {n}"))?),
                 count if count == n && dims.last() == Some(&n) => Some(values),
                 _ => None,
             }

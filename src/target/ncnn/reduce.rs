@@ -5,6 +5,7 @@ use super::elementwise::{ADD, DIV, EXP, LOG, MUL, SUB};
 use super::net::{Blob, Layer, Weight};
 use super::shape::{MOST, image, with_axes};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use compresso_model::Node;
 use compresso_model::graph::normalize_axis;
 
@@ -201,16 +202,17 @@ pub(super) fn batch_norm(cx: &mut Build<'_>, node: &Node) -> Result<()> {
 fn affine(cx: &Build<'_>, node: &Node, count: usize) -> Result<[Weight; 2]> {
     let scale = match node.input(1) {
         Some(_) => cx.floats(node, 1, "the scale")?,
-        None => vec![1.0; count],
+        None => memory::repeated(1.0, count, || format!("a scale of {count}"))?,
     };
     let bias = match node.input(2) {
         Some(_) => cx.floats(node, 2, "the bias")?,
-        None => vec![0.0; count],
+        None => memory::repeated(0.0, count, || format!("a bias of {count}"))?,
     };
     // Up to operator set 20, groups have one of each.
     let spread = |v: Vec<f32>| -> Result<Weight> {
         let each = count.checked_div(v.len()).filter(|&each| each * v.len() == count);
         let each = each.ok_or_else(|| Error::unsupported(format!("{} factors for {count} elements that are normalized", v.len())))?;
+        memory::claim(count as u64 * 4, || format!("{count} factors"))?;
         Ok(Weight::Plain(v.iter().flat_map(|&v| std::iter::repeat_n(v, each)).collect()))
     };
     Ok([spread(scale)?, spread(bias)?])

@@ -78,7 +78,9 @@ impl Builder<'_> {
         if own == rank {
             return self.read(name, perm, form);
         }
-        let lead = rank - own;
+        let lead = rank
+            .checked_sub(own)
+            .ok_or_else(|| Error::unsupported(format!("'{name}' has {own} axes where what it is combined with has {rank}")))?;
         // The order of its own axes that is wanted.
         let wanted: Vec<usize> = perm.iter().filter(|&&a| a >= lead).map(|a| a - lead).collect();
         let t = self.read(name, &wanted, form)?;

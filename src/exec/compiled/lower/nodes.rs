@@ -152,7 +152,9 @@ impl Lower<'_> {
         }
         let window = WindowAttrs::of(node, None, dims.len() - 2)?.resolve(&dims[2..])?;
         let out = self.out_dims(node)?;
-        let coded = self.coded(&node.inputs[0]).map(|c| self.ranked(&c));
+        // Of a window that lies in the padding alone the floats make -inf, which no code stands for.
+        let codes = window.as_2d().is_some_and(|w| w.reads_everywhere());
+        let coded = self.coded(&node.inputs[0]).filter(|_| codes).map(|c| self.ranked(&c));
         let x = match &coded {
             Some(c) => c.id,
             None => self.float(&node.inputs[0])?,

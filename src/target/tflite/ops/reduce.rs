@@ -7,19 +7,20 @@ use crate::tflite::layout::{permuted, places, plain};
 use crate::tflite::model::{Call, Grid, Kind, Type};
 use crate::tflite::rounding::own_steps;
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use compresso_model::graph::normalize_axis;
 use compresso_model::{Graph, Node};
 
-/// Axes by attribute or input; all when left out.
+/// Axes by attribute or input; all when left out, or none where the node asks for that.
 fn axes(b: &Builder<'_>, node: &Node, rank: usize) -> Result<Vec<usize>> {
     let given = match node.find_ints("axes")? {
         Some(axes) => Some(axes.to_vec()),
         None => b.ints(node, 1)?,
     };
-    let given = given.filter(|a| !a.is_empty() || node.get_int("noop_with_empty_axes", 0).is_ok_and(|n| n != 0));
     let mut axes = match given {
-        Some(axes) => axes.iter().map(|&a| normalize_axis(a, rank)).collect::<Result<Vec<_>>>()?,
-        None => plain(rank),
+        Some(axes) if !axes.is_empty() => axes.iter().map(|&a| normalize_axis(a, rank)).collect::<Result<Vec<_>>>()?,
+        _ if node.get_int("noop_with_empty_axes", 0)? != 0 => Vec::new(),
+        _ => plain(rank),
     };
     axes.sort_unstable();
     axes.dedup();
@@ -255,6 +256,7 @@ pub(super) fn instance_norm(b: &mut Builder<'_>, node: &Node) -> Result<()> {
         let mut values = b.floats(name)?;
         // Up to operator set 20, a scale for each group.
         if values.len() == groups && groups > 0 && values.len() != dims[1] {
+            memory::claim(dims[1] as u64 * 4, || format!("{} factors", dims[1]))?;
             values = values.iter().flat_map(|&v| std::iter::repeat_n(v, dims[1] / groups)).collect();
         }
         let mut shape = vec![1; dims.len()];
