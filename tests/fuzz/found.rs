@@ -405,3 +405,22 @@ fn reductions_of_no_axes_are_written() {
         checked(write_model(target, &Model::new(graph.clone(), Task::Unknown), &folder().join("out")));
     }
 }
+
+/// What is known of shapes is compared, also beside an input of which nothing is.
+#[test]
+fn joined_inputs_of_other_ranks_are_an_error_beside_an_unknown_one() {
+    let mut b = GraphBuilder::new("g", 13);
+    let x = b.input("x", Fact::unranked(Element::F32));
+    let table = b.constant("table", Constant::floats(&[2, 3], &[1.0; 6]).unwrap());
+    let list = b.constant("list", Constant::floats(&[3], &[1.0; 3]).unwrap());
+    let y = b.node(Node::new("Concat", "", [x, table, list], [""]).int("axis", 1));
+    b.output(&y);
+    assert!(b.finish().is_err_and(|e| e.to_string().contains("does not fit input 1")));
+}
+
+#[test]
+fn an_axis_is_normalized_over_once() {
+    let norm = |axes: &[i64]| Node::new("MeanVarianceNormalization", "", ["x"], [""]).ints("axes", axes);
+    assert!(one(13, &[1, 1 << 20, 3, 2], norm(&[1; 4]), &[]).is_err_and(|e| e.to_string().contains("named twice")));
+    assert!(one(13, &[1, 2, 3, 2], norm(&[-1, 2]), &[]).is_ok());
+}

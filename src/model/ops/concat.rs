@@ -40,18 +40,19 @@ fn infer_concat(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let element = cx.input(0)?.element;
     let mut shapes = Vec::new();
     for i in 0..cx.input_count() {
-        match cx.shape(i)? {
-            Some(s) => shapes.push(s),
-            None => return Ok(vec![fact(element, None)]),
+        if let Some(s) = cx.shape(i)? {
+            shapes.push((i, s));
         }
     }
-    let rank = shapes[0].len();
+    let Some(&(first, shape)) = shapes.first() else { return Ok(vec![fact(element, None)]) };
+    let rank = shape.len();
     let axis = concat_axis(cx.node, rank)?;
-    let mut out = shapes[0].to_vec();
-    for (i, s) in shapes.iter().enumerate().skip(1) {
+    let mut out = shape.to_vec();
+    for &(i, s) in shapes.iter().skip(1) {
         let fits = s.len() == rank && (0..rank).all(|a| a == axis || s[a].compatible(&out[a]));
         if !fits {
-            return Err(Error::shape(format!("input {i} ({}) does not fit input 0 ({}) on axis {axis}", cx.input(i)?, cx.input(0)?)));
+            let (this, other) = (cx.input(i)?, cx.input(first)?);
+            return Err(Error::shape(format!("input {i} ({this}) does not fit input {first} ({other}) on axis {axis}")));
         }
         for a in 0..rank {
             if a == axis {
@@ -60,6 +61,9 @@ fn infer_concat(cx: &Infer<'_>) -> Result<Vec<Fact>> {
                 out[a] = s[a].clone();
             }
         }
+    }
+    if shapes.len() < cx.input_count() {
+        return Ok(vec![fact(element, None)]);
     }
     if element.is_int() && rank == 1 {
         // An input with unknown contents but a known length still leaves the others' entries known.

@@ -7,7 +7,7 @@ use super::backward::{Back, BackwardRule, Flow};
 use super::channels::{self, Channels, Site, Size};
 use super::cost::{self, CostInput};
 use super::def::{OWN_DOMAIN, OpDef, ParamKind, operators};
-use super::facts::infer_same;
+use super::facts::{axes_of, infer_same};
 use super::roles::{Float16Rule, Span};
 use super::run::Exec;
 use crate::element::Element;
@@ -67,7 +67,7 @@ pub const OPS: &[OpDef] = &[
         .channels(group_norm_channels),
     norm(OpDef::new(RMS_NORMALIZATION, &[23], infer_same, rms_norm)).params(&[(1, ParamKind::Scale)]).channels(layer_norm_channels),
     norm(OpDef::new("LpNormalization", &[1, 22], infer_same, lp_norm)).sums().channels(lp_norm_channels),
-    norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_same, mean_variance)).sums().channels(mean_variance_channels),
+    norm(OpDef::new("MeanVarianceNormalization", &[9, 13], infer_mean_variance, mean_variance)).sums().channels(mean_variance_channels),
     OpDef::new("LRN", &[1, 13], infer_same, lrn).sums().cost(norm_cost).float16(Float16Rule::Float32).channels(lrn_channels),
 ];
 
@@ -351,15 +351,16 @@ fn lp_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
     cx.one(x.broadcast_div(&safe)?)
 }
 
+fn infer_mean_variance(cx: &Infer<'_>) -> Result<Vec<Fact>> {
+    if let Some(shape) = cx.shape(0)? {
+        axes_of(cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), shape.len())?;
+    }
+    infer_same(cx)
+}
+
 fn mean_variance(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let axes: Vec<usize> = match cx.node.find_ints("axes")? {
-        Some(v) => v.iter().map(|&a| normalize_axis(a, x.rank())).collect::<Result<_>>()?,
-        None => vec![0, 2, 3],
-    };
-    if axes.iter().any(|&a| a >= x.rank()) {
-        return Err(Error::shape(format!("axes {axes:?} are out of range for rank {}", x.rank())));
-    }
+    let axes = axes_of(cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), x.rank())?;
     let count = axes.iter().map(|&a| x.dims()[a]).product::<usize>() as f64;
     let mean = |t: &Tensor| -> Result<Tensor> { Ok((t.sum_keepdim(axes.as_slice())? / count)?) };
     let centered = x.broadcast_sub(&mean(x)?)?;
@@ -468,7 +469,7 @@ fn lrn_channels(cx: &mut Channels<'_>) -> Result<()> {
 /// MeanVarianceNormalization: fixed along its axes.
 fn mean_variance_channels(cx: &mut Channels<'_>) -> Result<()> {
     let rank = cx.rank(0)?;
-    let axes = cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]).iter().map(|&a| normalize_axis(a, rank)).collect::<Result<Vec<_>>>()?;
+    let axes = axes_of(cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), rank)?;
     channels::through_except(cx, |a| axes.contains(&a))?;
     Ok(())
 }

@@ -295,9 +295,11 @@ unsafe fn finish<L: Vector, const R: usize, const V: usize>(part: &Part<'_>, to:
         let sums = sums::<L, R, V>(part);
         let bounds = |v: L, [low, high]: Bounds| v.at_least(L::splat(low)).at_most(L::splat(high));
         if to.residual.is_empty() {
+            // One pair of bounds does what two do.
+            let [low, high] = [to.act[0], to.act[1]].map(|v| v.max(to.then[0]).min(to.then[1]));
             for (sums, pixel) in sums.into_iter().zip(to.to) {
                 for (v, sum) in sums.into_iter().enumerate() {
-                    bounds(bounds(sum, to.act), to.then).store(pixel.add(to.first + v * L::N));
+                    bounds(sum, [low, high]).store(pixel.add(to.first + v * L::N));
                 }
             }
             return;
