@@ -122,9 +122,11 @@ pub fn backward_weight<'a>(s: &ConvShape, x: &[f32], gy: &[f32], gw: impl Into<O
     gw
 }
 
-/// The window, unless it has more than two axes or is sparse: the reference, which takes no memory of its own, is for those.
+/// The window, unless it has more than two axes or is sparse, or there is nothing to multiply: the reference, which takes no memory of its own,
+/// is for those.
 fn dense(s: &ConvShape) -> Option<Window2> {
-    s.window.as_2d().filter(|win| !win.is_sparse())
+    let full = s.x_len() > 0 && s.w_len() > 0 && s.y_len() > 0;
+    s.window.as_2d().filter(|win| full && !win.is_sparse())
 }
 
 /// `gw` is 0.
