@@ -54,9 +54,9 @@ fn worked(process: u32) -> Duration {
     ticks().map_or_else(|| BEGAN.get_or_init(Instant::now).elapsed(), |n| Duration::from_millis(10 * n))
 }
 
-/// Files by which parent and child speak: the number of the case that runs, and a fault in each line.
-fn places(folder: &Path) -> [PathBuf; 2] {
-    ["case", "faults"].map(|name| folder.join(name))
+/// Files by which parent and child speak: the number of the case that runs, a fault in each line, an operator that came through in each line.
+fn places(folder: &Path) -> [PathBuf; 3] {
+    ["case", "faults", "operators"].map(|name| folder.join(name))
 }
 
 /// Where the last panic arose.
@@ -64,9 +64,10 @@ static PLACE: Mutex<String> = Mutex::new(String::new());
 
 /// Runs the cases of a job in this process.
 pub fn run(job: &Job, seeds: &[Vec<u8>]) {
-    let [number, faults] = places(Path::new(&std::env::var_os("COMPRESSO_FUZZ_FOLDER").expect("with the job")));
+    let [number, faults, operators] = places(Path::new(&std::env::var_os("COMPRESSO_FUZZ_FOLDER").expect("with the job")));
     let number = std::fs::File::create(number).unwrap();
-    let mut faults = std::fs::File::options().append(true).create(true).open(faults).unwrap();
+    let append = |path| std::fs::File::options().append(true).create(true).open(path).unwrap();
+    let mut faults = append(faults);
     let target = targets::named(&job.target).unwrap();
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
@@ -102,6 +103,9 @@ pub fn run(job: &Job, seeds: &[Vec<u8>]) {
         };
         let line: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect();
         writeln!(faults, "{index} {line}").unwrap();
+    }
+    for operator in targets::judge::operators() {
+        writeln!(append(operators.clone()), "{operator}").unwrap();
     }
     let through = targets::judge::THROUGH.load(Ordering::Relaxed);
     number.write_all_at(&[u64::MAX, done, through].map(u64::to_le_bytes).concat(), 0).unwrap();
@@ -140,7 +144,7 @@ impl fmt::Display for Faults {
 pub fn watch(job: &Job, faults: &mut Faults) -> u64 {
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
-    let [number, list] = places(folder.path());
+    let [number, list, operators] = places(folder.path());
     let mut first = job.first;
     let end = job.first.saturating_add(job.count);
     let (mut ran, mut through) = (0, 0);
@@ -214,5 +218,12 @@ pub fn watch(job: &Job, faults: &mut Faults) -> u64 {
         began.elapsed().as_secs_f64(),
         faults.0.len()
     );
+    // Of processes that ended by themselves.
+    let listed = std::fs::read_to_string(&operators).unwrap_or_default();
+    let came: std::collections::BTreeSet<&str> = listed.lines().collect();
+    if !came.is_empty() {
+        let missing: Vec<&str> = compresso::model::ops::registry::all().map(|op| op.name).filter(|name| !came.contains(name)).collect();
+        println!("  {} operators came through, not {}", came.len(), missing.join(", "));
+    }
     through
 }

@@ -1,15 +1,36 @@
 //! What is a fault: a panic that was contained, results of two executors that differ. An error is none.
 
-use compresso::model::Value;
+use compresso::model::{Graph, Value};
 use compresso::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Cases that came through: what was read was something, and more was done with it.
 pub static THROUGH: AtomicU64 = AtomicU64::new(0);
 
+/// Operators of the graphs that came through.
+static REACHED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
 /// Counts this case among those that came through.
 pub fn through() {
     THROUGH.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts the operators of a graph that came through.
+pub fn reached(graph: &Graph) {
+    let mut all = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+    for node in graph.nodes() {
+        if !all.contains(&node.op) {
+            all.insert(node.op.clone());
+        }
+        node.inner().for_each(|inner| all.extend(inner.nodes().iter().map(|n| n.op.clone())));
+    }
+}
+
+/// Operators of the graphs that came through so far.
+pub fn operators() -> BTreeSet<String> {
+    REACHED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// What contained panics say.

@@ -118,6 +118,7 @@ pub fn both(graph: &Graph, feeds: &HashMap<String, Value>) {
         others.push(again);
     }
     judge::through();
+    judge::reached(graph);
     for (name, value) in &first {
         let Some(other) = planned.get(name) else { panic!("'{name}' is not there") };
         let same = |again: &Outputs| judge::different(value, &again[name], Way::default()).is_none();
