@@ -2,7 +2,7 @@
 
 use super::{Takes, TargetSpec};
 use compresso_base::error::{Error, Result};
-use compresso_model::{Element, Graph, Node};
+use compresso_model::{Element, Fact, Graph, Node};
 use serde::Serialize;
 
 /// How bad a finding is.
@@ -46,7 +46,10 @@ pub(crate) fn first_refusal(mut all: Vec<Error>, target: &str) -> Error {
 /// # Errors
 /// Whatever the target's own rules report.
 pub fn lint(target: &TargetSpec, graph: &Graph) -> Result<Vec<Finding>> {
-    let mut found = Vec::new();
+    let mut found = if target.empty { Vec::new() } else { empty(target, graph)? };
+    if !found.is_empty() {
+        return Ok(found);
+    }
     for node in graph.nodes() {
         if let Some((severity, message)) = of_node(target, graph, node) {
             found.push(Finding { severity, place: node.label(), message });
@@ -62,6 +65,19 @@ pub fn lint(target: &TargetSpec, graph: &Graph) -> Result<Vec<Finding>> {
     }
     found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     Ok(found)
+}
+
+/// Inputs and results without elements.
+fn empty(target: &TargetSpec, graph: &Graph) -> Result<Vec<Finding>> {
+    let facts = graph.facts()?;
+    let is_empty = |fact: &Fact| fact.shape.iter().flatten().any(|d| d.known() == Some(0));
+    let message = |fact: &Fact| format!("{} has no tensors without elements, as {fact} is", target.title);
+    let inputs = graph.feeds().filter(|i| is_empty(&i.fact)).map(|i| (format!("input '{}'", i.name), message(&i.fact)));
+    let made = graph.nodes().iter().filter_map(|node| {
+        let fact = node.outputs.iter().filter_map(|name| facts.get(name)).find(|fact| is_empty(fact))?;
+        Some((node.label(), message(fact)))
+    });
+    Ok(inputs.chain(made).map(|(place, message)| Finding { severity: Severity::Error, place, message }).collect())
 }
 
 fn of_node(target: &TargetSpec, graph: &Graph, node: &Node) -> Option<(Severity, String)> {

@@ -20,6 +20,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(integers::QUANTIZATION),
     pipeline: pipelines::INFERENCE,
     open_sizes: true,
+    empty: true,
     float16: Float16::Typed,
     destination: Destination::File("onnx"),
     calibration: false,

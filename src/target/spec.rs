@@ -30,6 +30,8 @@ pub struct TargetSpec {
     pub pipeline: Pipeline,
     /// The file can leave sizes open. Otherwise what a model leaves open is filled in before it is written.
     pub open_sizes: bool,
+    /// Inputs and results may have a size of 0. Otherwise such a graph is refused before its writer sees it.
+    pub empty: bool,
     /// What float16 is there.
     pub float16: Float16,
     /// A file or a folder, and how its name ends.

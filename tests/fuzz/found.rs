@@ -424,3 +424,22 @@ fn an_axis_is_normalized_over_once() {
     assert!(one(13, &[1, 1 << 20, 3, 2], norm(&[1; 4]), &[]).is_err_and(|e| e.to_string().contains("named twice")));
     assert!(one(13, &[1, 2, 3, 2], norm(&[-1, 2]), &[]).is_ok());
 }
+
+/// Formats without tensors of no elements refuse them by name, before their writers count on one.
+#[test]
+fn what_has_no_elements_is_refused_by_name() {
+    let relu = one(13, &[1, 0, 4, 4], Node::new("Relu", "", ["x"], [""]), &[]).unwrap();
+    let nothing = Constant::ints(&[1]);
+    let cut = Node::new("Slice", "", ["x", "one", "one"], [""]);
+    let cut = one(13, &[2, 3], cut, &[("one", nothing)]).unwrap();
+    for graph in [relu, cut] {
+        for &target in TARGETS {
+            let written = write_model(target, &Model::new(graph.clone(), Task::Unknown), &folder().join("out"));
+            let refused = checked(written).is_none();
+            assert!(refused || target.empty, "{}", target.name);
+        }
+    }
+    let ones = || Constant::floats(&[1], &[1.0]).unwrap();
+    let norm = Node::new("BatchNormalization", "", ["x", "a", "b", "m", "v"], [""]);
+    assert!(one(15, &[], norm, &[("a", ones()), ("b", ones()), ("m", ones()), ("v", ones())]).is_err());
+}

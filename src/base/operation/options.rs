@@ -145,7 +145,11 @@ pub fn decode<T: Options>(options: Value) -> Result<T> {
                 let e = Error::argument(message).at(format!("option '{}'", field.name));
                 return Err(if hint.is_empty() { e } else { e.hint(hint) });
             }
-            let e = Error::argument(format!("option '{}' expects {}, got {given}", field.name, field.kind));
+            let mut expected = field.kind;
+            while let OptionKind::Optional(inner) = expected {
+                expected = *inner;
+            }
+            let e = Error::argument(format!("option '{}' expects {expected}, got {given}", field.name));
             let words: &[&str] = match field.kind {
                 OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words) => words,
                 OptionKind::Optional(OptionKind::Choice(words) | OptionKind::ChoiceOrMap(words)) => words,

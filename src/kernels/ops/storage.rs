@@ -2,15 +2,22 @@
 
 use candle_core::{CpuStorage, DType, Layout, Shape, Storage, Tensor};
 use compresso_base::error::{Error, Result};
+use compresso_base::memory;
 use std::ops::Deref;
 
 pub type Candle<T> = candle_core::Result<T>;
 
 /// Runs `f` on the tensor in float32 and gives the result the tensor's own type.
 pub fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let room = |t: &Tensor, width: usize| memory::claim_tensor(t.dims(), width, 1, || format!("a copy of numbers of shape {:?}", t.dims()));
     match x.dtype() {
         DType::F32 => f(x),
-        t if t.is_float() => Ok(f(&x.to_dtype(DType::F32)?)?.to_dtype(t)?),
+        t if t.is_float() => {
+            room(x, size_of::<f32>())?;
+            let y = f(&x.to_dtype(DType::F32)?)?;
+            room(&y, t.size_in_bytes())?;
+            Ok(y.to_dtype(t)?)
+        }
         t => Err(Error::dtype(format!("expected floating point, got {t:?}"))),
     }
 }

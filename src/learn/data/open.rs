@@ -137,6 +137,18 @@ fn open(source: &str, options: &DataOptions, ctx: &Context) -> Result<Dataset> {
     })
 }
 
+/// Most images of a drawn dataset: each has its place in lists that are shuffled and split.
+const MOST_DRAWN: usize = 10_000_000;
+
+/// How many images are drawn.
+fn drawn(asked: Option<usize>, usual: usize) -> Result<usize> {
+    let images = asked.unwrap_or(usual);
+    if (1..=MOST_DRAWN).contains(&images) {
+        return Ok(images);
+    }
+    Err(Error::argument(format!("option 'images' must be 1 to {MOST_DRAWN}, got {images}")))
+}
+
 fn shapes(options: &DataOptions, size: [usize; 2], seed: u64) -> Result<Dataset> {
     let kinds: Vec<usize> = match &options.classes {
         None => vec![0, 1, 2],
@@ -159,10 +171,7 @@ fn shapes(options: &DataOptions, size: [usize; 2], seed: u64) -> Result<Dataset>
             names.iter().map(kind).collect::<Result<_>>()?
         }
     };
-    let images = options.images.unwrap_or(512);
-    if images == 0 {
-        return Err(Error::argument("option 'images' must be at least 1, got 0"));
-    }
+    let images = drawn(options.images, 512)?;
     let single = options.task == DataTask::Classify;
     let classes: Vec<String> = kinds.iter().map(|&k| SHAPES[k].to_string()).collect();
     let split = |name: &str, number: u64, images: usize| {
@@ -175,9 +184,6 @@ fn shapes(options: &DataOptions, size: [usize; 2], seed: u64) -> Result<Dataset>
 }
 
 fn random(options: &DataOptions, size: Option<[usize; 2]>, seed: u64) -> Result<Dataset> {
-    let images = options.images.unwrap_or(32);
-    if images == 0 {
-        return Err(Error::argument("option 'images' must be at least 1, got 0"));
-    }
+    let images = drawn(options.images, 32)?;
     Ok(Dataset::new("random", DataKind::Unlabelled, Vec::new(), Arc::new(Noise { images, size, seed })))
 }

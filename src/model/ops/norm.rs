@@ -95,7 +95,11 @@ fn at_least(cx: &Infer<'_>, axes: usize) -> Result<Vec<Fact>> {
 
 fn infer_batch(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     let x = cx.input(0)?;
-    let channels = x.shape.as_ref().map_or(Dim::Unknown, |s| s.get(1).cloned().unwrap_or(Dim::Known(1)));
+    let channels = match &x.shape {
+        Some(s) if s.is_empty() => return Err(Error::shape("a batch norm of a single number")),
+        Some(s) => s.get(1).cloned().unwrap_or(Dim::Known(1)),
+        None => Dim::Unknown,
+    };
     for i in 1..5 {
         let f = cx.input(i)?;
         if let (Some(n), Some(c)) = (f.count(), channels.known())

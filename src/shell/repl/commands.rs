@@ -28,7 +28,7 @@ pub(super) enum Asked<'a> {
 }
 
 /// The commands after `:`.
-const COMMANDS: [(&str, &str); 9] = [
+pub(super) const COMMANDS: [(&str, &str); 9] = [
     (":help [name]", "the functions, or all of one; ?name and name? say the same, of variables too"),
     (":vars", "the variables and what they are"),
     (":history [word]", "earlier inputs, or those with a word in them"),

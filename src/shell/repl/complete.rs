@@ -1,5 +1,6 @@
 //! Completion: functions, options, variables, fields, words of options, paths.
 
+use super::commands::COMMANDS;
 use super::lexer::keywords;
 use super::place::{Cursor, CursorPlace, cursor};
 use crate::model::zoo;
@@ -18,6 +19,12 @@ pub struct Suggestion {
 
 /// Suggestions for the text before the cursor, and the byte offset from which they replace it.
 pub fn complete(session: &Session, before: &str) -> (usize, Vec<Suggestion>) {
+    // `:sa` is the beginning of a command, unless something follows it.
+    if before.starts_with(':') && !before.contains(char::is_whitespace) {
+        let mut found: Vec<Suggestion> = COMMANDS.map(|(usage, about)| suggestion(usage.split(' ').next().unwrap_or(usage), about)).into();
+        found.retain(|s| s.text.starts_with(before) && s.text != before);
+        return (0, found);
+    }
     let c = cursor(before);
     let mut found = match &c.place {
         CursorPlace::Nothing => Vec::new(),
@@ -157,6 +164,8 @@ mod tests {
         assert_eq!(texts_of("my_"), ["my_fn("]);
         assert_eq!(texts_of("whi"), ["while"]);
         assert_eq!(texts_of(""), Vec::<String>::new());
+        assert_eq!((texts_of(":sa"), texts_of(":u")), (vec![":save".to_string()], vec![":undo".to_string()]));
+        assert_eq!(texts_of(":save "), Vec::<String>::new());
     }
 
     #[test]

@@ -183,6 +183,8 @@ impl Session {
             watch: watch.clone(),
         });
         let mut engine = Engine::new();
+        // What Rhai would leave out of a script is looked at, too: a name that nothing defines is an error wherever it stands.
+        engine.set_optimization_level(rhai::OptimizationLevel::None);
         engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
         engine.set_max_operations(0).set_fail_on_invalid_map_property(true);
         let printer = shared.clone();

@@ -142,10 +142,10 @@ fn meaning(sig: &'static Signature, option: &str) -> Result<Meaning<'static>> {
         "quiet" | "q" => Meaning::Quiet,
         _ => {
             let all = sig.fields.iter().map(|f| f.name).chain(["data", "output", "json", "threads", "seed", "device", "quiet"]);
-            let e = Error::argument(format!("{} has no option --{option}", sig.name));
+            let e = Error::argument(format!("{} has no option --{}", command(sig), option.replace('_', "-")));
             return Err(match nearest(option, all) {
                 Some(near) => e.hint(format!("did you mean --{near}?")),
-                None => e.hint(format!("compresso {} --help lists them", sig.name)),
+                None => e.hint(format!("compresso {} --help lists them", command(sig))),
             });
         }
     })
@@ -192,12 +192,12 @@ fn script(sig: &Signature, mut given: Vec<Vec<String>>, positional: Vec<String>,
         }
     }
     if let Some(word) = words.next() {
-        return Err(Error::argument(format!("{} takes no '{word}'", sig.name)).hint(usage(sig)));
+        return Err(Error::argument(format!("{} takes no '{word}'", command(sig))).hint(usage(sig)));
     }
     let mut arguments = Vec::new();
     for (arg, values) in sig.args.iter().zip(&given) {
         if values.is_empty() && !arg.optional {
-            return Err(Error::argument(format!("{} needs {} for '{}'", sig.name, arg.kind, arg.name)).hint(usage(sig)));
+            return Err(Error::argument(format!("{} needs {} for '{}'", command(sig), arg.kind, arg.name)).hint(usage(sig)));
         }
         arguments.push(argument(arg.kind, values));
     }
@@ -233,6 +233,11 @@ fn argument(kind: ArgKind, values: &[String]) -> String {
     }
 }
 
+/// What the command line calls a function.
+fn command(sig: &Signature) -> &'static str {
+    if sig.name == "save" { "export" } else { sig.name }
+}
+
 /// `compresso prune MODEL [--data DATASET] [options] [-o FILE]`
 pub fn usage(sig: &Signature) -> String {
     let arguments: String = sig
@@ -253,8 +258,7 @@ pub fn usage(sig: &Signature) -> String {
         })
         .collect();
     let options = if sig.fields.is_empty() { "" } else { " [--option VALUE …]" };
-    let name = if sig.name == "save" { "export" } else { sig.name };
-    format!("usage: compresso {name}{arguments}{options} [-o FILE] [--json]")
+    format!("usage: compresso {}{arguments}{options} [-o FILE] [--json]", command(sig))
 }
 
 /// Script for the completion of commands and their options in a shell: bash, zsh or fish.

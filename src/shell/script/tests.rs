@@ -43,6 +43,13 @@ fn values_are_shown() {
 }
 
 #[test]
+fn a_name_that_nothing_defines_is_an_error_wherever_it_stands() {
+    for code in ["nothing_so_named", "nothing_so_named;", "nothing_so_named; 3", "fn f() { nothing_so_named; 3 } f()"] {
+        assert!(shown(code).contains("nothing_so_named"), "{code}: {}", shown(code));
+    }
+}
+
+#[test]
 fn lists_are_sorted_by_functions() {
     for (code, text) in [
         ("let a = [3, 1, 2]; a.sort(|x, y| x - y); a", "[1, 2, 3]"),

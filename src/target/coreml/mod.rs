@@ -54,6 +54,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::INFERENCE,
     open_sizes: false,
+    empty: false,
     float16: Float16::Typed,
     destination: Destination::Package("mlpackage"),
     calibration: false,

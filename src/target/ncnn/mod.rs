@@ -45,6 +45,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::INFERENCE,
     open_sizes: false,
+    empty: false,
     float16: Float16::Stored,
     destination: Destination::Folder,
     calibration: false,

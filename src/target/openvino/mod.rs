@@ -40,6 +40,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(QUANTIZATION),
     pipeline: PIPELINE,
     open_sizes: true,
+    empty: true,
     float16: Float16::Stored,
     destination: Destination::File("xml"),
     calibration: false,

@@ -32,6 +32,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::TENSORRT,
     open_sizes: true,
+    empty: true,
     float16: Float16::Typed,
     destination: Destination::Folder,
     calibration: true,

@@ -53,6 +53,7 @@ pub const SPEC: TargetSpec = TargetSpec {
     quantization: Some(QUANTIZATION),
     pipeline: pipelines::INFERENCE,
     open_sizes: false,
+    empty: false,
     float16: Float16::Stored,
     destination: Destination::File("tflite"),
     calibration: false,

@@ -32,7 +32,7 @@ fn errors_name_option_kind_and_nearest() {
         text(json!({ "scope": "globle" })),
         "option 'scope' expects \"global\" or \"layer\", got \"globle\"\n  help: did you mean \"global\"?"
     );
-    assert_eq!(text(json!({ "rounds": -1 })), "option 'rounds' expects whole number, optional, got -1");
+    assert_eq!(text(json!({ "rounds": -1 })), "option 'rounds' expects whole number, got -1");
     assert!(text(json!(3)).contains("options must be a map"));
 }
 
