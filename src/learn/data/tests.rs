@@ -121,7 +121,9 @@ fn splits_and_options_are_checked() {
     bad(DataOptions { classes: Some(json!(["circel"])), ..DataOptions::default() }, "did you mean 'circle'?");
     bad(DataOptions { classes: Some(json!(9)), ..DataOptions::default() }, "must be 1 to 6");
     bad(DataOptions { size: Some(json!(-4)), ..DataOptions::default() }, "option 'size' expects");
-    bad(DataOptions { images: Some(0), ..DataOptions::default() }, "at least 1");
+    for images in [0, usize::MAX] {
+        bad(DataOptions { images: Some(images), ..DataOptions::default() }, "must be 1 to 10000000");
+    }
     let one = DataOptions { task: DataTask::Classify, images: Some(5), ..DataOptions::default() };
     let data = dataset("shapes", &one, &Context::new()).unwrap();
     let batch = &all(&data, LoaderOptions { batch: 5, size: [32, 32], ..LoaderOptions::default() })[0];
