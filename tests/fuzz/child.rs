@@ -104,8 +104,9 @@ pub fn run(job: &Job, seeds: &[Vec<u8>]) {
         let line: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2000).collect();
         writeln!(faults, "{index} {line}").unwrap();
     }
+    let mut operators = append(operators);
     for operator in targets::judge::operators() {
-        writeln!(append(operators.clone()), "{operator}").unwrap();
+        writeln!(operators, "{operator}").unwrap();
     }
     let through = targets::judge::THROUGH.load(Ordering::Relaxed);
     number.write_all_at(&[u64::MAX, done, through].map(u64::to_le_bytes).concat(), 0).unwrap();
