@@ -355,16 +355,21 @@ fn lp_norm(cx: &Exec<'_>) -> Result<Vec<Value>> {
     cx.one(x.broadcast_div(&safe)?)
 }
 
+/// The axes that a MeanVarianceNormalization normalizes over.
+fn mean_variance_axes(node: &Node, rank: usize) -> Result<Vec<usize>> {
+    axes_of(node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), rank)
+}
+
 fn infer_mean_variance(cx: &Infer<'_>) -> Result<Vec<Fact>> {
     if let Some(shape) = cx.shape(0)? {
-        axes_of(cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), shape.len())?;
+        mean_variance_axes(cx.node, shape.len())?;
     }
     infer_same(cx)
 }
 
 fn mean_variance(cx: &Exec<'_>) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let axes = axes_of(cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), x.rank())?;
+    let axes = mean_variance_axes(cx.node, x.rank())?;
     let count = axes.iter().map(|&a| x.dims()[a]).product::<usize>() as f64;
     let mean = |t: &Tensor| -> Result<Tensor> { Ok((t.sum_keepdim(axes.as_slice())? / count)?) };
     let centered = x.broadcast_sub(&mean(x)?)?;
@@ -473,7 +478,7 @@ fn lrn_channels(cx: &mut Channels<'_>) -> Result<()> {
 /// MeanVarianceNormalization: fixed along its axes.
 fn mean_variance_channels(cx: &mut Channels<'_>) -> Result<()> {
     let rank = cx.rank(0)?;
-    let axes = axes_of(cx.node.find_ints("axes")?.unwrap_or(&[0, 2, 3]), rank)?;
+    let axes = mean_variance_axes(cx.node, rank)?;
     channels::through_except(cx, |a| axes.contains(&a))?;
     Ok(())
 }
